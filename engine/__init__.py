@@ -1,0 +1,32 @@
+"""Token ids in, log-probabilities out: prompts as a trie, every unique token through the model once.
+
+    from engine import Engine
+    engine = Engine.load("embedded")
+    scores = engine.score(prompts, labels)
+
+Importing this package is cheap; torch is imported when `Engine` is first touched.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+import kernels
+
+if getattr(kernels, "DISTRIBUTION", None) != "preftree":
+    raise ImportError(
+        f"preftree needs its own package `kernels`, but `import kernels` found {kernels.__file__}, which belongs to "
+        "another distribution (`pip show kernels`). Install preftree in an environment of its own, or: "
+        "pip uninstall kernels && pip install --force-reinstall --no-deps preftree"
+    )
+
+if TYPE_CHECKING:
+    from engine.engine import Engine, JobPlan, LabelScores
+
+__all__ = ["Engine", "JobPlan", "LabelScores"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in __all__:
+        from engine import engine
+
+        return getattr(engine, name)
+    raise AttributeError(f"module 'engine' has no attribute {name!r}")

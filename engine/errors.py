@@ -1,0 +1,17 @@
+"""What can go wrong, in one line each. The command line prints `str(error)` and nothing else."""
+
+
+class PreftreeError(Exception):
+    """A problem the user can solve. The message is one line: it names the thing and the way out."""
+
+
+class ModelError(PreftreeError):
+    """A model, tokenizer or chat template that is missing, broken, unsafe or not supported."""
+
+
+class InputError(PreftreeError):
+    """Input data, a template or an option that cannot be used."""
+
+
+class OutputError(PreftreeError):
+    """An output place that cannot be written, or that holds something nobody asked to replace."""

@@ -1,0 +1,1 @@
+"""Files in, parts out: configuration, weights, tokenizer, chat template."""

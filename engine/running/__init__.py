@@ -1,0 +1,1 @@
+"""Tensors through the layers: model, K/V, prefix cache, scoring."""

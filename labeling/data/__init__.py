@@ -1,0 +1,1 @@
+"""Rows in and labels out: files on the labelers' side."""

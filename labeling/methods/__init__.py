@@ -1,0 +1,1 @@
+"""A method is two pure functions: requests from a pair, a label from scores."""

@@ -1,0 +1,82 @@
+"""The vocabulary of labelling: immutable pairs and labels."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
+from typing import Any, Literal
+
+Verdict = Literal["a", "b", "tie"]
+_FLIPPED: dict[str, Verdict] = {"a": "b", "b": "a", "tie": "tie"}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One turn of a conversation. `role` is "system", "user" or "assistant"."""
+
+    role: str
+    content: str
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two responses to one prompt.
+
+    id: unique in its file. prompt: the conversation so far; a plain string in the file is one user message.
+    gold: the better response where a human said so. extra: the row's other columns, passed through.
+    line: 1-based line in the file, for messages; 0 when the pair did not come from a file.
+    """
+
+    id: str
+    prompt: tuple[Message, ...]
+    response_a: str
+    response_b: str
+    gold: Verdict | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    line: int = 0
+
+    def swap(self) -> Pair:
+        """The same pair with A and B exchanged, gold included."""
+        gold = _FLIPPED[self.gold] if self.gold else None
+        return replace(self, response_a=self.response_b, response_b=self.response_a, gold=gold)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A row that gets no label, and why. `id` is None where the row did not even have one."""
+
+    line: int
+    reason: str
+    id: str | None = None
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    gold: Verdict | None = None
+
+
+@dataclass(frozen=True)
+class PairLabel:
+    """A pairwise soft label (RLAIF, Lee et al. 2023, section 2.1). Every probability is that of response A.
+
+    p_a_first: with A shown first. p_a_second: with A shown second. p_a: their mean.
+    label_mass_first, label_mass_second: probability that the model gave to the label tokens at all, per order.
+    prompt_tokens: tokens of both prompts.
+    """
+
+    p_a: float
+    p_a_first: float
+    p_a_second: float
+    label_mass_first: float
+    label_mass_second: float
+    prompt_tokens: int
+
+    @property
+    def verdict(self) -> Verdict:
+        """The binarised label."""
+        if self.p_a == 0.5:
+            return "tie"
+        return "a" if self.p_a > 0.5 else "b"
+
+    @property
+    def position_gap(self) -> float:
+        """p_a_first - p_a_second, in [-1, 1]: above 0 leans to the response shown first."""
+        return self.p_a_first - self.p_a_second
