@@ -7,6 +7,7 @@
 Importing this package is cheap; torch is imported when `Engine` is first touched.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 import kernels
@@ -19,14 +20,19 @@ if getattr(kernels, "DISTRIBUTION", None) != "preftree":
     )
 
 if TYPE_CHECKING:
-    from engine.engine import Engine, JobPlan, LabelScores
+    from engine.engine import Engine, LabelScores, Planner
+    from engine.planning.estimate import JobPlan
 
-__all__ = ["Engine", "JobPlan", "LabelScores"]
+_HOMES = {
+    "Engine": "engine.engine",
+    "JobPlan": "engine.planning.estimate",
+    "LabelScores": "engine.engine",
+    "Planner": "engine.engine",
+}
+__all__ = ["Engine", "JobPlan", "LabelScores", "Planner"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from engine import engine
-
-        return getattr(engine, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'engine' has no attribute {name!r}")

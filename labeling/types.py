@@ -80,3 +80,27 @@ class PairLabel:
     def position_gap(self) -> float:
         """p_a_first - p_a_second, in [-1, 1]: above 0 leans to the response shown first."""
         return self.p_a_first - self.p_a_second
+
+
+@dataclass(frozen=True)
+class ScoreRequest:
+    """One prompt, and the labels whose probability behind it is wanted. All text is content: none of it can become a
+    control token.
+
+    user: what the judge is told. system: an optional system text. answer_start: the beginning of the judge's answer,
+    such that a label comes next. labels: the label texts.
+    """
+
+    user: str
+    answer_start: str
+    labels: tuple[str, ...]
+    system: str | None = None
+
+
+@dataclass(frozen=True)
+class RequestScores:
+    """logprob: of each label, in nats, under the full vocabulary. label_mass: probability of any label at all."""
+
+    logprob: tuple[float, ...]
+    label_mass: float
+    prompt_tokens: int

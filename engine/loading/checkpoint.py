@@ -1,0 +1,148 @@
+"""A model to load, in one object: sizes, tokenizer, chat template, and where its tensors come from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelError
+from engine.loading.chat import ChatTemplate
+from engine.loading.config import ModelConfig, from_hf
+from engine.loading.embedded import embedded_directory
+from engine.loading.files import first_line, naming, read_json, read_text
+from engine.loading.gguf import GgufSource
+from engine.loading.tokenizer import Tokenizer
+from engine.loading.weights import SafetensorsSource, TensorSource, check_complete
+
+OPTIONAL_FILES = ("tokenizer_config.json", "chat_template.jinja")
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as `open_checkpoint` found it. No tensor has been read yet."""
+
+    name: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    weights: TensorSource
+    files: tuple[Path, ...]
+
+    def fingerprint(self) -> str:
+        """sha256 in hexadecimal over names and contents of all files, some seconds a gigabyte."""
+        total = hashlib.sha256()
+        for path in sorted(self.files, key=lambda path: path.name):
+            try:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
+            total.update(f"{path.name}\0{digest}\n".encode())
+        return total.hexdigest()
+
+
+def open_checkpoint(spec: str) -> Checkpoint:
+    """Open "embedded", a Hugging Face directory, or a GGUF file.
+
+    Cheap: headers and tokenizer only (the embedded model is unpacked on first use). ModelError when
+    something is missing, broken, unsafe or not supported.
+    """
+    if spec == "embedded":
+        directory = embedded_directory()
+        try:
+            return _open_directory(directory, "embedded")
+        except ModelError as error:
+            raise ModelError(f"{error} (delete the damaged cache {directory}, it is made again)") from None
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _open_directory(path, path.resolve().name)
+    if not path.exists():
+        raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
+    if path.suffix.lower() != ".gguf":
+        raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
+    return _open_gguf(path)
+
+
+def _open_directory(directory: Path, name: str) -> Checkpoint:
+    if not (directory / "config.json").is_file():
+        ggufs = sorted(path.name for path in directory.glob("*.gguf"))
+        hint = (
+            f"; name the file itself: {directory / ggufs[0]}"
+            if ggufs
+            else "; it is no Hugging Face model directory"
+        )
+        raise ModelError(f"{directory}: holds no config.json{hint}")
+    config = from_hf(read_json(directory / "config.json"), str(directory / "config.json"))
+    weights = SafetensorsSource(directory)
+    check_complete(weights, config, str(directory))
+    tokenizer, template = _tokenizer(directory, config)
+    small = [
+        "config.json",
+        "tokenizer.json",
+        *(file for file in OPTIONAL_FILES if (directory / file).exists()),
+    ]
+    files = (*(directory / file for file in small), *weights.files)
+    return Checkpoint(name, config, tokenizer, template, weights, files)
+
+
+def _tokenizer(directory: Path, config: ModelConfig) -> tuple[Tokenizer, ChatTemplate | None]:
+    if not (directory / "tokenizer.json").exists():
+        model = directory / "tokenizer.model"
+        hint = (
+            "tokenizer.model is not supported yet"
+            if model.exists()
+            else "download the model with all its files"
+        )
+        raise ModelError(f"{directory}: holds no tokenizer.json; {hint}")
+    text = read_text(directory / "tokenizer.json")
+    settings_path = directory / "tokenizer_config.json"
+    settings = read_json(settings_path) if settings_path.exists() else {}
+
+    with naming(directory):
+        if settings.get("auto_map"):
+            raise ModelError(
+                "auto_map asks for Python code from the model directory, which preftree never runs"
+            )
+        bos, eos = (_token(settings, field) for field in ("bos_token", "eos_token"))
+        adds = settings.get("add_bos_token")
+        adds_bos = adds if isinstance(adds, bool) else None
+        tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=adds_bos)
+        tokenizer.check_vocab(config)
+        source = _template_source(directory, settings)
+        return tokenizer, None if source is None else ChatTemplate(source, bos, eos)
+
+
+def _token(settings: dict[str, Any], field: str) -> str | None:
+    """A special token of tokenizer_config.json: a string, or an object with `content`."""
+    value = settings.get(field)
+    if isinstance(value, dict):
+        value = value.get("content")
+    if value is not None and not isinstance(value, str):
+        raise ModelError(f"tokenizer_config.json: {field} is {value!r:.100}, which is no token")
+    return value
+
+
+def _template_source(directory: Path, settings: dict[str, Any]) -> str | None:
+    """The chat template: chat_template.jinja, else tokenizer_config.json's own or the one named "default"."""
+    if (directory / "chat_template.jinja").exists():
+        return read_text(directory / "chat_template.jinja")
+    value = settings.get("chat_template")
+    if isinstance(value, list):
+        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
+        value = named.get("default")
+    if value is not None and not isinstance(value, str):
+        raise ModelError(f"tokenizer_config.json: chat_template is {value!r:.100}, which is no template")
+    return value
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    source = GgufSource(path)
+    check_complete(source, source.config, str(path))
+
+    with naming(path):
+        bos, eos = source.bos_token, source.eos_token
+        text, template = source.tokenizer_json, source.chat_template
+        tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=source.adds_bos)
+        tokenizer.check_vocab(source.config)
+        chat_template = None if template is None else ChatTemplate(template, bos, eos)
+    return Checkpoint(path.stem, source.config, tokenizer, chat_template, source, source.files)

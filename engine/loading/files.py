@@ -1,0 +1,68 @@
+"""Small files of a model directory, read with care: bounded, UTF-8, no duplicate JSON keys."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from engine.errors import ModelError
+
+MAX_TEXT_BYTES = 200_000_000
+
+
+def first_line(error: BaseException) -> str:
+    """What another library said, cut to one line that fits into ours."""
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__)[:300]
+
+
+@contextmanager
+def naming(origin: Path | str) -> Iterator[None]:
+    """Open the line of every ModelError raised inside with `origin`, unless it names a file there already."""
+    try:
+        yield
+    except ModelError as error:
+        message = str(error)
+        raise ModelError(message if message.startswith(str(origin)) else f"{origin}: {message}") from None
+
+
+def read_text(path: Path) -> str:
+    """The text of `path`. ModelError when it is missing, unreadable, not UTF-8 or above 200 MB."""
+    try:
+        size = path.stat().st_size
+        if size > MAX_TEXT_BYTES:
+            raise ModelError(f"{path}: {size:,} bytes is more than preftree reads ({MAX_TEXT_BYTES:,})")
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ModelError(f"{path}: no such file; download the model again with all its files") from None
+    except OSError as error:
+        raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
+    except UnicodeDecodeError:
+        raise ModelError(f"{path}: is not UTF-8 text; download the file again") from None
+
+
+def unique_keys(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    """`object_pairs_hook` for `json.loads`: readers disagree about which of two equal keys counts."""
+    result = dict(pairs)
+    if len(result) != len(pairs):
+        twice = Counter(name for name, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"the key {twice[:100]!r} appears twice")
+    return result
+
+
+def parse_json(text: str | bytes, origin: str) -> dict[str, Any]:
+    """A JSON object. ModelError naming `origin` when the text is broken, nested absurdly or no object."""
+    try:
+        value = json.loads(text, object_pairs_hook=unique_keys)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"{origin}: broken JSON ({first_line(error)}); download the file again") from None
+    if not isinstance(value, dict):
+        raise ModelError(f"{origin}: holds no JSON object but a {type(value).__name__}; download it again")
+    return value
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The JSON object in `path`. Errors as `read_text` and `parse_json`."""
+    return parse_json(read_text(path), str(path))

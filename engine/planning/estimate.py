@@ -1,0 +1,75 @@
+"""What a job will cost, said before a model runs. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from engine.loading.config import ModelConfig
+from engine.planning.batching import Schedule
+from engine.planning.trie import TokenIds
+
+
+@dataclass(frozen=True)
+class JobPlan:
+    """What scoring some prompts takes.
+
+    prompt_tokens: tokens of all prompts. unique_tokens: rows of a single trie over all of them.
+    rows: rows that are run, where what two batches share counts twice unless the prefix cache has it.
+    batches: forward passes. peak_bytes: memory at its highest beyond the weights, an estimate.
+    weight_bytes: the weights in the working dtype.
+    """
+
+    prompts: int
+    prompt_tokens: int
+    unique_tokens: int
+    rows: int
+    batches: int
+    peak_bytes: int
+    weight_bytes: int
+
+    @property
+    def sharing(self) -> float:
+        """Prompt tokens per row run: how often a token would have been computed without the trie."""
+        return self.prompt_tokens / self.rows if self.rows else 1.0
+
+
+@dataclass(frozen=True)
+class MemoryModel:
+    """Sizes of the kernels that decide what a batch needs, in elements: lanes of a tile, keys gathered per call."""
+
+    dtype_bytes: int
+    lanes: int
+    gathered_keys: int
+
+    def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
+        """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
+        activations = config.hidden_size + config.q_size + 2 * config.kv_size + config.head_dim
+        angles = 8 * config.head_dim  # float64, while sines and cosines are made
+        tile_index = 8 * (rows // self.lanes + finals + 1) * longest
+        gathered = max(self.gathered_keys, longest) * 3 * 2 * config.kv_size
+        return (
+            (rows * (activations * self.dtype_bytes + angles))
+            + tile_index
+            + self.dtype_bytes * (2 * finals * activations + gathered)
+        )
+
+    def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
+        """K/V of every layer for `tokens` cached tokens."""
+        return config.num_layers * tokens * 2 * config.kv_size * self.dtype_bytes
+
+
+def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenIds], plan: Schedule) -> JobPlan:
+    """The cost of running `prompts` as scheduled."""
+    longest = max(len(ids) for ids in prompts)
+    largest = max(plan.batches, key=lambda batch: batch.rows)
+    peak = memory.batch_bytes(config, largest.rows, len(largest.prompts), longest)
+    return JobPlan(
+        prompts=len(prompts),
+        prompt_tokens=sum(len(ids) for ids in prompts),
+        unique_tokens=plan.unique_tokens,
+        rows=plan.rows,
+        batches=len(plan.batches),
+        peak_bytes=peak + memory.cache_bytes(config, plan.skipped),
+        weight_bytes=config.num_parameters * memory.dtype_bytes,
+    )

@@ -1,0 +1,153 @@
+"""The forward pass: all unique tokens of a batch through layer 0, then layer 1, and so on.
+
+A layer's K and V are read by that layer alone, so one K/V buffer serves all of them. Linear layers run on blocks of
+a fixed number of rows, attention on tiles cut at fixed depths: a row's bits do not depend on its batch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from engine.loading.config import ModelConfig, rope_frequencies
+from engine.planning.plan import Plan, PlanLayout
+from engine.running.prefix_cache import PrefixCache
+from engine.running.weights import LayerWeights, WeightProvider
+from kernels.ops import implementation
+from kernels.tiles import TileGroup
+
+
+@dataclass
+class _Buffers:
+    """One batch's activations, reused by every layer.
+
+    hidden: [rows, hidden], the residual stream. queries: [rows + 1, heads, size], overwritten by the attention output;
+    the last row is the scratch row of tiles. kv: [slots, 2, kv_heads, size]. cos, sin: [rows, size / 2].
+    """
+
+    hidden: torch.Tensor
+    queries: torch.Tensor
+    kv: torch.Tensor
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+
+class Model:
+    """A llama-shaped decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
+
+    def __init__(self, config: ModelConfig, weights: WeightProvider, device: torch.device, dtype: torch.dtype) -> None:
+        self.config = config
+        self.weights = weights
+        self.device = device
+        self.dtype = dtype
+        self.ops = implementation(device)
+        self._frequencies = torch.from_numpy(np.asarray(rope_frequencies(config.rope, config.head_dim)))
+
+    @property
+    def layout(self) -> PlanLayout:
+        return PlanLayout(self.ops.ROW_BLOCK, self.ops.FINAL_ROW_BLOCK, self.ops.TILE_LANES)
+
+    @torch.inference_mode()
+    def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
+        """Hidden states of the plan's final rows after the last norm: [padded finals, hidden]."""
+        buffers = self._start(plan)
+        *body, last = enumerate(self.weights.layers())
+        for index, layer in body:
+            self._project(layer, plan, buffers, cache.layer(index, plan.prefix) if cache else None)
+            self._attend_and_mlp(layer, plan.groups, buffers, self.ops.ROW_BLOCK)
+        index, layer = last
+        self._project(layer, plan, buffers, cache.layer(index, plan.prefix) if cache else None, queries=False)
+        buffers = self._keep_finals(plan, buffers)
+        self._project_final_queries(layer, buffers)
+        self._attend_and_mlp(layer, plan.final_groups, buffers, self.ops.FINAL_ROW_BLOCK)
+        return self.ops.rms_norm(buffers.hidden, self.weights.final_norm, self.config.norm_eps)
+
+    @torch.inference_mode()
+    def prefix_kv(self, plan: Plan) -> torch.Tensor:
+        """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
+        buffers = self._start(plan)
+        kept = torch.empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:], dtype=self.dtype)
+        for index, layer in enumerate(self.weights.layers()):
+            self._project(layer, plan, buffers, cached=None)
+            kept[index] = buffers.kv[: plan.num_rows]
+            if index < self.config.num_layers - 1:
+                self._attend_and_mlp(layer, plan.groups, buffers, self.ops.ROW_BLOCK)
+        return kept
+
+    def label_logits(
+        self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of `tokens` [queries] at places `rows` [queries] of `final_hidden`, and every place's log-sum-exp."""
+        with torch.inference_mode():
+            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens)
+        return logits, normaliser
+
+    def _start(self, plan: Plan) -> _Buffers:
+        config, rows = self.config, len(plan.tokens)
+        angles = plan.depths.unsqueeze(1).double() * self._frequencies.double()
+        return _Buffers(
+            hidden=self.weights.embedding[plan.tokens],
+            queries=self._empty_queries(rows),
+            kv=torch.empty(plan.num_slots, 2, config.num_kv_heads, config.head_dim, dtype=self.dtype),
+            cos=angles.cos().to(self.dtype),
+            sin=angles.sin().to(self.dtype),
+        )
+
+    def _empty_queries(self, rows: int) -> torch.Tensor:
+        queries = torch.empty(rows + 1, self.config.num_heads, self.config.head_dim, dtype=self.dtype)
+        queries[-1] = 0  # the scratch row
+        return queries
+
+    def _keep_finals(self, plan: Plan, buffers: _Buffers) -> _Buffers:
+        """Only final rows go on in the last layer; K and V of all rows stay."""
+        rows = plan.final_rows
+        return _Buffers(
+            hidden=buffers.hidden[rows],
+            queries=self._empty_queries(len(rows)),
+            kv=buffers.kv,
+            cos=buffers.cos[rows],
+            sin=buffers.sin[rows],
+        )
+
+    def _project(
+        self, layer: LayerWeights, plan: Plan, buffers: _Buffers, cached: torch.Tensor | None, queries: bool = True
+    ) -> None:
+        """Rotated keys and values of all rows into their slots behind the cached ones; rotated queries where wanted."""
+        ops, config = self.ops, self.config
+        if cached is not None:
+            buffers.kv[: plan.prefix] = cached
+        for block in _blocks(buffers.hidden, ops.ROW_BLOCK):
+            slots = slice(plan.prefix + block.start, plan.prefix + block.stop)
+            normed = ops.rms_norm(buffers.hidden[block], layer.attention_norm, config.norm_eps)
+            keys, values = ops.linear(normed, layer.kv).chunk(2, dim=-1)
+            ops.rope(keys, buffers.cos[block], buffers.sin[block], out=buffers.kv[slots, 0])
+            buffers.kv[slots, 1] = values.view(-1, config.num_kv_heads, config.head_dim)
+            if queries:
+                self._write_queries(layer, normed, buffers, block)
+
+    def _project_final_queries(self, layer: LayerWeights, buffers: _Buffers) -> None:
+        for block in _blocks(buffers.hidden, self.ops.FINAL_ROW_BLOCK):
+            normed = self.ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
+            self._write_queries(layer, normed, buffers, block)
+
+    def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, buffers: _Buffers, block: slice) -> None:
+        projected = self.ops.linear(normed, layer.q)
+        self.ops.rope(projected, buffers.cos[block], buffers.sin[block], out=buffers.queries[block])
+
+    def _attend_and_mlp(
+        self, layer: LayerWeights, groups: Sequence[TileGroup], buffers: _Buffers, row_block: int
+    ) -> None:
+        """The rest of the layer, in place."""
+        ops, hidden, queries = self.ops, buffers.hidden, buffers.queries
+        ops.tree_attention(queries, buffers.kv, groups, out=queries)
+        for block in _blocks(hidden, row_block):
+            update = ops.linear(queries[block].flatten(1), layer.o)
+            normed = ops.add_rms_norm(hidden[block], update, layer.mlp_norm, self.config.norm_eps)
+            hidden[block] += ops.linear(ops.swiglu(ops.linear(normed, layer.gate_up)), layer.down)
+
+
+def _blocks(rows: torch.Tensor, size: int) -> Iterator[slice]:
+    return (slice(first, first + size) for first in range(0, len(rows), size))

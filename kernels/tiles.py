@@ -1,0 +1,32 @@
+"""What tree attention reads: tiles of query rows, and the K/V slots on the path above them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+
+@dataclass(frozen=True)
+class TileGroup:
+    """Tiles of `lanes` query rows that lie in one block of depths, so that all of them look at equally many keys.
+
+    A tile holds consecutive rows of one branch of the trie. The row at depth d sits at lane d mod lanes, and its
+    tile lists the slots of depths 0, 1, 2, ... up to the end of that block of depths, whatever else is in the batch:
+    a row's position in the arithmetic is a function of its depth alone, which keeps its result bit-exact.
+
+    rows:  [tiles, lanes] int64, the query row at each lane. Lanes without a row point at a scratch row.
+    slots: [tiles, keys] int64, K/V slot of depth 0, 1, ..., keys - 1; depths beyond the branch repeat that of depth 0.
+           keys is a multiple of lanes, and the last `lanes` keys are the tile's own depths.
+    """
+
+    rows: torch.Tensor
+    slots: torch.Tensor
+
+    @property
+    def lanes(self) -> int:
+        return self.rows.shape[1]
+
+    @property
+    def keys(self) -> int:
+        return self.slots.shape[1]

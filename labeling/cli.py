@@ -1,0 +1,207 @@
+"""The command `preftree`. Starts fast: whatever is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
+
+_EPILOG = """\
+exit codes: 0 done, 1 failure, 2 wrong usage, 3 done but some rows were rejected, 130 interrupted
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs a command and returns its exit code. Everything a user can cause ends in one line on stderr."""
+    args = build_parser().parse_args(argv)
+    _be_lenient_about_encoding()
+    try:
+        from engine.errors import PreftreeError
+    except ImportError as error:  # a foreign package named `kernels`: the message says what to do
+        return _fail(str(error))
+    try:
+        code: int = args.command(args)
+        sys.stdout.flush()
+    except PreftreeError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        _fail(f"interrupted{getattr(args, 'when_interrupted', '')}")
+        return INTERRUPTED
+    except BrokenPipeError:
+        return _reader_left(args)
+    except Exception as error:
+        if os.environ.get("PREFTREE_DEBUG") == "1":
+            raise
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        return _fail(f"internal error: {what}; run with PREFTREE_DEBUG=1 for the traceback")
+    return code
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The whole command line; no option may be shortened, so that new ones break nobody's script."""
+    parser = argparse.ArgumentParser(
+        prog="preftree",
+        description="AI preference labels for pairs of responses, offline.",
+        epilog=_EPILOG,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+    _add_label(commands)
+    _add_plan(commands)
+    _add_show(commands)
+    return parser
+
+
+def _add_label(commands: Any) -> None:
+    parser = _add_command(commands, "label", _label, "label every pair of a JSONL file")
+    _add_judge_options(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="where labels.parquet and run.json go")
+    parser.add_argument("--overwrite", action="store_true", help="replace labels that DIR already holds")
+    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    parser.set_defaults(when_interrupted="; nothing was written")
+
+
+def _add_plan(commands: Any) -> None:
+    about = "tokens, sharing, memory and the first prompt of a job, without running the model"
+    _add_judge_options(_add_command(commands, "plan", _plan, about))
+
+
+def _add_show(commands: Any) -> None:
+    parser = _add_command(commands, "show", _show, "one labelled pair with everything that was asked and answered")
+    parser.add_argument("dir", metavar="DIR", help="a directory that `preftree label` has filled")
+    parser.add_argument("id", metavar="ID", help="id of the pair; line-N where the input has no ids")
+    parser.add_argument("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
+
+
+def _add_command(commands: Any, name: str, command: Any, about: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=about, description=about[0].upper() + about[1:] + ".", epilog=_EPILOG, allow_abbrev=False
+    )
+    parser.set_defaults(command=command)
+    return parser
+
+
+_INPUT_HELP = (
+    "JSONL; each line has prompt (a string or chat messages), response_a, response_b, and may have id and "
+    "gold (a, b or tie); other columns pass through"
+)
+
+
+def _add_judge_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("input", metavar="INPUT", help=_INPUT_HELP)
+    add("--model", default="embedded", help="embedded (the default), a Hugging Face directory, or a .gguf")
+    templates = "general (the default), summarization, helpfulness, harmlessness, or a file"
+    add("--template", default="general", metavar="NAME|FILE", help=templates)
+    add("--preamble", default="detailed", metavar="NAME", help="base or detailed (the default)")
+    add("--exemplars", type=_natural, default=0, metavar="N", help="solved examples to show (default 0)")
+    rendering = parser.add_mutually_exclusive_group()
+    for name, about in (("chat", "through the model's chat template"), ("plain", "as plain text")):
+        rendering.add_argument(f"--{name}", dest="rendering", action="store_const", const=name, help=about)
+    parser.set_defaults(rendering="auto")
+    add("--limit", type=_positive, metavar="N", help="the first N rows only")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
+    add("--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and activations")
+    add("--batch-tokens", type=_positive, metavar="N", help="unique tokens a forward pass may take")
+    add("--no-prefix-cache", action="store_true", help="run again what all prompts share")
+
+
+def _label(args: argparse.Namespace) -> int:
+    from labeling.report import render_summary
+    from labeling.run import LabelOptions, run_label
+
+    options = LabelOptions(**_judge_settings(args), out=args.out, overwrite=args.overwrite, quiet=args.quiet)
+    summary = run_label(options)
+    if not args.quiet:
+        print(render_summary(summary), file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
+
+
+def _plan(args: argparse.Namespace) -> int:
+    from labeling.run import JudgeOptions
+    from labeling.show import plan_lines
+
+    for line in plan_lines(JudgeOptions(**_judge_settings(args))):
+        print(line)
+    return OK
+
+
+def _show(args: argparse.Namespace) -> int:
+    from labeling.show import show_lines
+
+    for line in show_lines(args.dir, args.id, args.input):
+        print(line)
+    return OK
+
+
+def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
+    """The arguments of `JudgeOptions`."""
+    same = (
+        "input",
+        "model",
+        "template",
+        "preamble",
+        "exemplars",
+        "rendering",
+        "limit",
+        "dtype",
+        "batch_tokens",
+    )
+    settings = {name: getattr(args, name) for name in same}
+    device = None if args.device == "auto" else args.device
+    return {**settings, "device": device, "prefix_cache": not args.no_prefix_cache}
+
+
+def _fail(message: str) -> int:
+    from labeling.display import one_line
+
+    print(f"preftree: {one_line(message)}", file=sys.stderr)
+    return FAILURE
+
+
+def _reader_left(args: argparse.Namespace) -> int:
+    """`preftree plan ... | head` is no failure; labels that were not finished are."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return FAILURE if args.command is _label else OK
+
+
+def _be_lenient_about_encoding() -> None:
+    """A terminal that lacks a character gets its escape instead of an exception."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+class _Version(argparse.Action):
+    """Looks the version up only when asked: the look-up is slower than all the rest of the start."""
+
+    def __call__(self, *_: Any) -> None:
+        from importlib import metadata
+
+        try:
+            print(f"preftree {metadata.version('preftree')}")
+        except metadata.PackageNotFoundError:
+            print("preftree (not installed)")
+        sys.exit(OK)
+
+
+def _positive(text: str) -> int:
+    number = _natural(text)
+    if number == 0:
+        raise argparse.ArgumentTypeError("must be at least 1")
+    return number
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise argparse.ArgumentTypeError(f"must be a whole number, at least 0, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

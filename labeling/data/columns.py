@@ -1,0 +1,101 @@
+"""The columns that pass through: what kind each holds, its name in the output, how its values are stored.
+
+A column of one scalar type keeps it. Integers and floats together are floats where every integer survives.
+Everything else, nested values and integers beyond 64 bits included, becomes JSON text: nothing is lost.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, Literal
+
+from engine.errors import InputError
+
+Kind = Literal["string", "int", "float", "bool", "json"]
+
+LABEL_COLUMNS = {
+    "id": "string",
+    "p_a": "double",
+    "verdict": "string",
+    "p_a_first": "double",
+    "p_a_second": "double",
+    "position_gap": "double",
+    "label_mass_first": "double",
+    "label_mass_second": "double",
+    "status": "string",
+    "reason": "string",
+    "prompt_tokens": "int64",
+}
+"""Name and Arrow type of the columns that every labels.parquet starts with."""
+
+MAX_COLUMNS = 1000
+
+_EXACT_IN_FLOAT = 2**53
+_INT64 = 2**63
+
+
+class ColumnKinds:
+    """Learns, row by row, the kind of every extra column, in the order in which they first appear."""
+
+    def __init__(self) -> None:
+        self._seen: dict[str, set[str]] = {}
+
+    def add(self, extra: Mapping[str, Any]) -> None:
+        for name, value in extra.items():
+            kinds = self._seen.setdefault(name, set())
+            if value is not None:
+                kinds.add(_kind(value))
+        if len(self._seen) > MAX_COLUMNS:
+            raise InputError(f"the input has over {MAX_COLUMNS} different columns; nest changing keys in one column")
+
+    def resolve(self) -> dict[str, Kind]:
+        return {name: _resolve(kinds) for name, kinds in self._seen.items()}
+
+
+def output_names(columns: Iterable[str]) -> dict[str, str]:
+    """Input name -> output name: a name that the labels need for themselves gets "input_" in front."""
+    names = list(columns)
+    taken = {*LABEL_COLUMNS, "gold", *names}
+    renamed = {}
+    for name in names:
+        output = name
+        if name in LABEL_COLUMNS:
+            while output in taken:
+                output = f"input_{output}"
+            taken.add(output)
+        renamed[name] = output
+    return renamed
+
+
+def stored(value: Any, kind: Kind) -> Any:
+    """A value as its column holds it."""
+    if value is None:
+        return None
+    if kind == "json":
+        return json.dumps(value, ensure_ascii=False)
+    return float(value) if kind == "float" else value
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "bool"
+    if isinstance(value, str):
+        return "string"
+    if isinstance(value, float):
+        return "float"
+    if isinstance(value, int) and -_INT64 <= value < _INT64:
+        return "int" if abs(value) <= _EXACT_IN_FLOAT else "long"
+    return "json"
+
+
+def _resolve(kinds: set[str]) -> Kind:
+    if not kinds or kinds == {"string"}:
+        return "string"
+    if kinds == {"bool"}:
+        return "bool"
+    if kinds <= {"int", "long"}:
+        return "int"
+    if kinds <= {"int", "float"}:
+        return "float"
+    return "json"

@@ -1,0 +1,44 @@
+"""A file that gets its name only when it is complete."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from contextlib import suppress
+from pathlib import Path
+
+
+class Draft:
+    """Open for writing at `path`, a temporary name beside `final`. Methods raise OSError."""
+
+    def __init__(self, final: Path) -> None:
+        self.final = final
+        self.path = final.with_name(f".{final.name}.{secrets.token_hex(4)}.tmp")
+        self.file = self.path.open("xb")
+
+    def seal(self) -> None:
+        """On disk whole, under the temporary name."""
+        self.file.flush()
+        os.fsync(self.file.fileno())
+        self.file.close()
+
+    def publish(self) -> None:
+        """Takes the final name, in the place of whatever has it."""
+        self.path.replace(self.final)
+
+    def discard(self) -> None:
+        """Removes the temporary file if it is still there."""
+        with suppress(OSError):
+            self.file.close()
+        with suppress(OSError):
+            self.path.unlink()
+
+
+def sync_directory(path: Path) -> None:
+    """Makes renames in a directory last, where the platform can."""
+    with suppress(OSError):
+        handle = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

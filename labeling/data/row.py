@@ -1,0 +1,182 @@
+"""One line of input: bytes -> JSON object -> `Pair`, or the reason why not.
+
+Reasons read "kind: detail", so that a summary can count them by kind. Every piece of the file that appears in
+one is quoted as ASCII JSON and cut short: a reason is one line whatever the file holds.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from types import MappingProxyType
+from typing import Any
+
+from labeling.data.lines import MAX_LINE_BYTES
+from labeling.types import Message, Pair, Rejected, Verdict
+
+FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
+ROLES = ("system", "user", "assistant")
+MAX_DEPTH = 100
+
+_SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_JSON_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
+
+
+class BadRow(ValueError):
+    """Why a row gets no label."""
+
+
+def parse(line: bytes | None) -> dict[str, Any]:
+    """The JSON object on a line. Raises BadRow; None stands for a line that was too long to read."""
+    if line is None:
+        raise BadRow(f"line too long: over {MAX_LINE_BYTES // 1024**2} MB")
+    try:
+        row = _DECODER.decode(line.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadRow(f"invalid UTF-8: byte 0x{line[error.start]:02x} at byte {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        problem = error.msg.removesuffix(" at").rstrip(": ")
+        raise BadRow(f"broken JSON: {problem} at column {error.pos + 1}") from None
+    except RecursionError:
+        raise BadRow(_TOO_DEEP) from None
+    except BadRow:
+        raise
+    except ValueError as error:  # an integer of more digits than Python agrees to read
+        raise BadRow(f"broken JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise BadRow(f"not an object: {_name(row)}")
+    if _is_deeper(row, MAX_DEPTH):
+        raise BadRow(_TOO_DEEP)
+    if _SURROGATE_ESCAPE.search(line):
+        _refuse_lone_surrogates(row)
+    return row
+
+
+def to_item(row: dict[str, Any], line: int) -> Pair | Rejected:
+    """The pair in a row, or the first thing that is wrong with it."""
+    extra = MappingProxyType({key: value for key, value in row.items() if key not in FIELDS})
+    identity = None
+    gold = None
+    try:
+        gold = _gold(row)
+        identity = _identity(row, line)
+        if missing := [name for name in FIELDS[1:4] if name not in row]:
+            raise BadRow(f"missing column: {', '.join(missing)}")
+        prompt = _prompt(row["prompt"])
+        response_a, response_b = _text(row, "response_a"), _text(row, "response_b")
+        return Pair(identity, prompt, response_a, response_b, gold, extra, line)
+    except BadRow as error:
+        return Rejected(line, str(error), identity, extra, gold)
+
+
+def quoted(value: Any) -> str:
+    """A value of the file, safe to print and at most 40 characters long."""
+    text = json.dumps(value)
+    return text if len(text) <= 40 else text[:37] + "..."
+
+
+def _identity(row: dict[str, Any], line: int) -> str:
+    value = row.get("id")
+    if value is None:
+        return f"line-{line}"
+    if isinstance(value, bool) or not isinstance(value, str | int):
+        raise BadRow(f"wrong type: id must be a string or an integer, found {_name(value)}")
+    identity = str(value)
+    if not identity.strip():
+        raise BadRow("blank text: id")
+    return identity
+
+
+def _gold(row: dict[str, Any]) -> Verdict | None:
+    value = row.get("gold")
+    if value is None or value in ("a", "b", "tie"):
+        return value
+    raise BadRow(f'bad gold: must be "a", "b", "tie" or null, found {quoted(value)}')
+
+
+def _text(row: dict[str, Any], name: str) -> str:
+    value = row[name]
+    if not isinstance(value, str):
+        raise BadRow(f"wrong type: {name} must be a string, found {_name(value)}")
+    if not value.strip():
+        raise BadRow(f"blank text: {name}")
+    return value
+
+
+def _prompt(value: Any) -> tuple[Message, ...]:
+    """A string is one user message; a list is a conversation that waits for its next answer."""
+    if isinstance(value, str):
+        if not value.strip():
+            raise BadRow("blank text: prompt")
+        return (Message("user", value),)
+    if not isinstance(value, list):
+        raise BadRow(f"wrong type: prompt must be a string or a list of messages, found {_name(value)}")
+    if not value:
+        raise BadRow("bad prompt: the list of messages is empty")
+    messages = tuple(_message(entry, number) for number, entry in enumerate(value, start=1))
+    if messages[-1].role != "user":
+        raise BadRow(f"bad prompt: the last message must come from the user, not from the {messages[-1].role}")
+    return messages
+
+
+def _message(entry: Any, number: int) -> Message:
+    where = f"prompt message {number}"
+    if not isinstance(entry, dict):
+        raise BadRow(f"wrong type: {where} must be an object, found {_name(entry)}")
+    role, content = entry.get("role"), entry.get("content")
+    if role not in ROLES:
+        raise BadRow(f"bad prompt: role of message {number} must be one of {', '.join(ROLES)}, found {quoted(role)}")
+    if not isinstance(content, str):
+        raise BadRow(f"wrong type: content of {where} must be a string, found {_name(content)}")
+    if not content.strip():
+        raise BadRow(f"blank text: {where}")
+    return Message(role, content)
+
+
+def _name(value: Any) -> str:
+    return _JSON_NAMES.get(type(value), "a number")
+
+
+def _is_deeper(value: Any, limit: int) -> bool:
+    """Level by level: recursion would meet the interpreter's limit at a depth that depends on the caller."""
+    level = [value]
+    for _ in range(limit + 1):
+        level = [
+            child
+            for node in level
+            if isinstance(node, dict | list)
+            for child in (node.values() if isinstance(node, dict) else node)
+        ]
+        if not level:
+            return False
+    return True
+
+
+def _refuse_lone_surrogates(row: dict[str, Any]) -> None:
+    try:
+        json.dumps(row, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError as error:
+        found = f"U+{ord(error.object[error.start]):04X}"
+        raise BadRow(f"lone surrogate: {found} is half of a character") from None
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Python keeps the last of two equal keys in silence; which one was meant is not ours to guess."""
+    row = dict(pairs)
+    if len(row) != len(pairs):
+        seen: set[str] = set()
+        repeated = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise BadRow(f"duplicate key: {quoted(repeated)}")
+    return row
+
+
+def _number(text: str) -> float | None:
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+_TOO_DEEP = f"nested too deeply: over {MAX_DEPTH} levels"
+
+# NaN, Infinity and 1e999 are no JSON or no float64; Python writes NaN for "missing", so they become null.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=lambda _: None, parse_float=_number)

@@ -1,0 +1,251 @@
+"""read -> requests -> score -> aggregate -> write, a window of pairs at a time."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from engine.errors import InputError
+from labeling.data.reader import Survey, read, rejected, sha256_of, survey
+from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_dir
+from labeling.display import Progress, one_line
+from labeling.report import Quality, Rejections, RunSummary, count
+from labeling.types import Message, Pair, PairLabel, Rejected, RequestScores, ScoreRequest
+
+if TYPE_CHECKING:
+    from labeling.prompts import Template
+    from labeling.scorer import Encoded, Usage
+
+# Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
+_WINDOW_ROWS = 1024
+
+_PROBE = Pair("probe", (Message("user", "Which?"),), "This.", "That.")
+
+
+class Method(Protocol):
+    """Two pure functions, see `labeling.methods`."""
+
+    @property
+    def template(self) -> Template: ...
+    def requests(self, pair: Pair) -> Sequence[ScoreRequest]: ...
+    def aggregate(self, scores: Sequence[RequestScores]) -> PairLabel: ...
+
+
+class Judge(Protocol):
+    """The part of `labeling.scorer.Scorer` that a run uses."""
+
+    usage: Usage
+
+    @property
+    def window_tokens(self) -> int: ...
+    def encode(self, request: ScoreRequest) -> Encoded: ...
+    def render(self, request: ScoreRequest) -> str: ...
+    def score(self, encoded: Sequence[Encoded]) -> Sequence[RequestScores]: ...
+    def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
+    def plan(self, encoded: Sequence[Encoded]) -> Any: ...
+    def describe(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgeOptions:
+    """What is asked about which file, and of whom. None leaves a choice to the engine."""
+
+    input: str
+    model: str = "embedded"
+    template: str = "general"
+    preamble: str = "detailed"
+    exemplars: int = 0
+    rendering: Literal["auto", "chat", "plain"] = "auto"
+    limit: int | None = None
+    device: str | None = None
+    dtype: str | None = None
+    batch_tokens: int | None = None
+    prefix_cache: bool = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelOptions(JudgeOptions):
+    out: str
+    overwrite: bool = False
+    quiet: bool = False
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A pair whose prompts are token ids. pair: as read. encoded: one entry a request."""
+
+    pair: Pair
+    encoded: Sequence[Encoded]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A row with its label, or a rejected one with none."""
+
+    item: Pair | Rejected
+    label: PairLabel | None = None
+
+    @property
+    def reason(self) -> str | None:
+        return self.item.reason if isinstance(self.item, Rejected) else None
+
+
+def open_method(options: JudgeOptions, source: str | None = None) -> Method:
+    """Reads the template, or parses `source` in its place. InputError if it can ask about no pair."""
+    from labeling.methods.rlaif import Rlaif
+    from labeling.prompts import load_template, parse_template
+
+    name = options.template
+    template = load_template(name) if source is None else parse_template(source, name)
+    method = Rlaif(template, options.preamble, options.exemplars)
+    method.requests(_PROBE)
+    return method
+
+
+def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
+    """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
+    from labeling.scorer import Scorer
+
+    return Scorer.open(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        batch_tokens=options.batch_tokens,
+        prefix_cache=options.prefix_cache,
+        rendering=options.rendering,
+        weights=weights,
+    )
+
+
+def windows(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> Iterator[list[Waiting | Rejected]]:
+    """Rows in input order, in groups whose prompts are worth scoring together: what bounds a run's memory.
+
+    A window closes before the pair that would overfill it, lest a forward pass be run for a few last tokens.
+    """
+    window: list[Waiting | Rejected] = []
+    tokens = 0
+    for item in items:
+        entry = _encode(item, method, scorer)
+        added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
+        if window and (tokens + added > scorer.window_tokens or len(window) == _WINDOW_ROWS):
+            yield window
+            window, tokens = [], 0
+        window.append(entry)
+        tokens += added
+    if window:
+        yield window
+
+
+def label_pairs(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> Iterator[Labelled]:
+    """Labels rows in input order, in constant memory. A pair that cannot be asked or answered is rejected."""
+    for window in windows(items, method, scorer):
+        encoded = [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
+        scores = scorer.score(encoded) if encoded else []
+        position = 0
+        for entry in window:
+            if isinstance(entry, Rejected):
+                yield Labelled(entry)
+                continue
+            end = position + len(entry.encoded)
+            yield _aggregate(entry.pair, method, scores[position:end])
+            position = end
+
+
+def run_label(
+    options: LabelOptions,
+    scorer_factory: Callable[..., Judge] | None = None,
+    method_factory: Callable[..., Method] | None = None,
+) -> RunSummary:
+    """Labels a file into a directory. Raises PreftreeError; then nothing was written.
+
+    Everything that is cheap to find wrong is looked at before the model is loaded.
+    """
+    source, out_dir = Path(options.input), Path(options.out)
+    check_out_dir(out_dir, options.overwrite)
+    method = (method_factory or open_method)(options)
+    found = survey(source)
+    total = found.rows if options.limit is None else min(found.rows, options.limit)
+    with LabelWriter(out_dir, found, options.overwrite) as writer:
+        if not options.quiet:
+            print(
+                f"{count(total, 'row')} of {one_line(str(source))}; loading {one_line(options.model)}", file=sys.stderr
+            )
+        scorer = (scorer_factory or open_scorer)(options)
+        summary = _label_rows(options, total, method, scorer, writer)
+        if sha256_of(source) != found.sha256:
+            raise InputError(f"{source} changed while it was being labelled; label it again")
+        writer.publish(_record(options, found, method, scorer, summary))
+    return summary
+
+
+def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge, writer: LabelWriter) -> RunSummary:
+    quality, rejections = Quality(), Rejections()
+    with Progress(total, options.quiet) as progress:
+        for labelled in label_pairs(read(options.input, options.limit), method, scorer):
+            item, label = labelled.item, labelled.label
+            writer.add(item, label)
+            if isinstance(item, Rejected):
+                rejections.add(item.line, item.reason)
+            elif label is not None:
+                quality.add(label, item.gold)
+            progress.advance()
+    usage = scorer.usage
+    return RunSummary(
+        labels=writer.out_dir / LABELS,
+        run=writer.out_dir / RUN,
+        quality=quality,
+        rejections=rejections,
+        prompt_tokens=usage.prompt_tokens,
+        unique_tokens=usage.unique_tokens,
+        seconds=usage.seconds,
+    )
+
+
+def _record(options: LabelOptions, found: Survey, method: Method, scorer: Judge, summary: RunSummary) -> dict[str, Any]:
+    """run.json: all that it takes to make these labels again, and to see what was asked."""
+    template = method.template
+    judge = scorer.describe()
+    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
+    return {
+        "versions": own | judge.get("versions", {}),
+        "input": {"path": str(found.path.absolute()), "sha256": found.sha256, "rows": found.rows},
+        "template": {
+            "name": template.name,
+            "sha256": template.sha256,
+            "source": template.source,
+            "invert": template.invert,
+            "labels": list(template.labels),
+        },
+        "scorer": {name: value for name, value in judge.items() if name != "versions"},
+        "settings": asdict(options),
+        "totals": summary.totals(),
+        "quality": summary.quality.figures(),
+    }
+
+
+def version() -> str:
+    try:
+        return metadata.version("preftree")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _encode(item: Pair | Rejected, method: Method, scorer: Judge) -> Waiting | Rejected:
+    if isinstance(item, Rejected):
+        return item
+    try:
+        return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+    except InputError as error:
+        return rejected(item, one_line(str(error)))
+
+
+def _aggregate(pair: Pair, method: Method, scores: Sequence[RequestScores]) -> Labelled:
+    try:
+        return Labelled(pair, method.aggregate(scores))
+    except InputError as error:
+        return Labelled(rejected(pair, one_line(str(error))))

@@ -1,0 +1,206 @@
+"""For people: what a job would ask (`plan_lines`), and what a finished one asked and got (`show_lines`)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError, OutputError, PreftreeError
+from labeling.data.columns import LABEL_COLUMNS
+from labeling.data.reader import read, sha256_of, survey
+from labeling.data.writer import LABELS, RUN
+from labeling.display import one_line, visible
+from labeling.report import aligned, count
+from labeling.run import Judge, JudgeOptions, Method, Waiting, open_method, open_scorer, windows
+from labeling.types import Pair
+
+_MIB = 1024**2
+ORDERS = ("A first", "B first")
+
+
+def plan_lines(
+    options: JudgeOptions,
+    scorer_factory: Callable[..., Judge] | None = None,
+    method_factory: Callable[..., Method] | None = None,
+) -> Iterator[str]:
+    """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
+    method = (method_factory or open_method)(options)
+    found = survey(options.input)
+    scorer = (scorer_factory or open_scorer)(options, weights=False)
+    total = JobTotals()
+    first: Waiting | None = None
+    for window in windows(read(found.path, options.limit), method, scorer):
+        waiting = [entry for entry in window if isinstance(entry, Waiting)]
+        total.rows += len(window)
+        total.rejected += len(window) - len(waiting)
+        if waiting:
+            first = first or waiting[0]
+            total.add(scorer.plan([request for entry in waiting for request in entry.encoded]))
+    yield aligned(total.lines() + (_label_ids(method, first) if first else []))
+    if first is None:
+        yield "\nno row can be asked about"
+    else:
+        yield _heading(f"first prompt: {one_line(first.pair.id)}, {ORDERS[0]}")
+        yield visible(scorer.render(method.requests(first.pair)[0]))
+
+
+class JobTotals:
+    """Sums over the windows of a job; memory is that of the largest, for windows run one after another."""
+
+    def __init__(self) -> None:
+        self.rows = self.rejected = 0
+        self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
+        self.peak_bytes = self.weight_bytes = 0
+
+    def add(self, plan: Any) -> None:
+        self.prompts += plan.prompts
+        self.prompt_tokens += plan.prompt_tokens
+        self.unique_tokens += plan.rows
+        self.batches += plan.batches
+        self.peak_bytes = max(self.peak_bytes, plan.peak_bytes)
+        self.weight_bytes = plan.weight_bytes
+
+    def lines(self) -> list[tuple[str, str]]:
+        rows = f"{self.rows:,}" + (f", {self.rejected:,} of them to be rejected" if self.rejected else "")
+        lines = [
+            ("rows", rows),
+            ("prompts", f"{self.prompts:,}"),
+            ("prompt tokens", f"{self.prompt_tokens:,}"),
+        ]
+        if self.unique_tokens:
+            sharing = self.prompt_tokens / self.unique_tokens
+            lines += [
+                ("unique tokens", f"{self.unique_tokens:,}"),
+                ("sharing", f"{sharing:.2f}x"),
+                ("batches", f"{self.batches:,}"),
+                ("memory", f"{self.weight_bytes / _MIB:,.0f} MiB of weights"),
+                ("memory", f"{self.peak_bytes / _MIB:,.0f} MiB at the peak beyond them"),
+            ]
+        return lines
+
+
+def show_lines(
+    directory: str | Path,
+    identity: str,
+    input_path: str | None = None,
+    scorer_factory: Callable[..., Judge] | None = None,
+    method_factory: Callable[..., Method] | None = None,
+) -> Iterator[str]:
+    """One pair of a finished run: its label, then both prompts, made again from input and recorded template.
+
+    Raises OutputError where the run cannot be read and InputError for an unknown id. Prompts that cannot be
+    made again are replaced by a line that says why.
+    """
+    directory = Path(directory)
+    run = _read_run(directory / RUN)
+    rows = _find_rows(directory / LABELS, identity)
+    if not rows:
+        raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")
+    for row in rows:
+        yield aligned(_label_lines(row))
+    asked = next((row for row in rows if row["status"] == "ok"), None)
+    if asked is None:
+        return
+    try:
+        prompts = _prompts_again(run, asked, input_path, scorer_factory, method_factory)
+    except PreftreeError as error:
+        yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
+        return
+    for order, prompt, side in zip(ORDERS, prompts, ("first", "second"), strict=True):
+        yield _heading(f"prompt, {order}")
+        yield visible(prompt)
+        answer = f"A is better with p {asked[f'p_a_{side}']:.6f}, label mass {asked[f'label_mass_{side}']:.6f}"
+        yield _heading(f"answer, {order}: {answer}")
+
+
+def _read_run(path: Path) -> dict[str, Any]:
+    try:
+        run = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is no record of a run: {error}") from error
+    if not isinstance(run, dict) or not {"input", "settings", "template", "scorer"} <= run.keys():
+        raise OutputError(f"{path} is no record of a run by preftree")
+    return run
+
+
+def _find_rows(path: Path, identity: str) -> list[dict[str, Any]]:
+    """Rows of one id: several where later ones were rejected as duplicates. Reads row groups one by one."""
+    import pyarrow as pa
+    from pyarrow import dataset
+
+    try:
+        table = dataset.dataset(str(path), format="parquet").to_table(filter=dataset.field("id") == identity)
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {path}; label the input again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"cannot read {path}: {error}") from error
+    rows: list[dict[str, Any]] = table.to_pylist()
+    return rows
+
+
+def _label_lines(row: dict[str, Any]) -> list[tuple[str, str]]:
+    """Every column: the label's own in full precision, then what passed through, long texts included."""
+    lines = []
+    for name, value in row.items():
+        if value is None and name in LABEL_COLUMNS:
+            continue
+        lines.append((one_line(name), visible(value) if isinstance(value, str) else str(value)))
+    return lines
+
+
+def _prompts_again(
+    run: dict[str, Any],
+    row: dict[str, Any],
+    input_path: str | None,
+    scorer_factory: Callable[..., Judge] | None,
+    method_factory: Callable[..., Method] | None,
+) -> list[str]:
+    """Both prompts of a pair as text. Raises PreftreeError unless they are the ones that were asked."""
+    path = Path(input_path or run["input"]["path"])
+    if sha256_of(path) != run["input"]["sha256"]:
+        raise InputError(f"{path} is not the file that was labelled; name that one with --input")
+    pair = _find_pair(path, row["id"])
+    options = _options_again(run, path)
+    method = (method_factory or open_method)(options, run["template"]["source"])
+    scorer = (scorer_factory or open_scorer)(options, weights=False)
+    requests = method.requests(pair)
+    tokens = sum(len(scorer.encode(request).ids) for request in requests)
+    if tokens != row["prompt_tokens"]:
+        raise InputError(
+            f"model {options.model} makes {count(tokens, 'token')} of them, not {row['prompt_tokens']:,} as then; "
+            "it or this program has changed"
+        )
+    return [scorer.render(request) for request in requests]
+
+
+def _find_pair(path: Path, identity: str) -> Pair:
+    for item in read(path):
+        if isinstance(item, Pair) and item.id == identity:
+            return item
+    raise InputError(f"no good row with id {one_line(identity)} in {path}")
+
+
+def _options_again(run: dict[str, Any], path: Path) -> JudgeOptions:
+    """The settings of a run; device and number format are left out, as reading needs neither."""
+    names = {field.name for field in fields(JudgeOptions)} - {"input", "device", "dtype"}
+    settings = {name: value for name, value in run["settings"].items() if name in names}
+    if run["scorer"].get("rendering") in ("chat", "plain"):
+        settings["rendering"] = run["scorer"]["rendering"]
+    return JudgeOptions(input=str(path), **settings)
+
+
+def _label_ids(method: Method, first: Waiting) -> list[tuple[str, str]]:
+    """Each label's text and the token ids it becomes at the real answer position."""
+    pairs = zip(method.template.labels, first.encoded[0].labels, strict=True)
+    return [("label ids", f"{one_line(json.dumps(text, ensure_ascii=False))} = {ids}") for text, ids in pairs]
+
+
+def _heading(text: str) -> str:
+    return f"\n---- {text} ----"

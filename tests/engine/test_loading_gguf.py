@@ -1,0 +1,345 @@
+"""GGUF: tensors equal to those the file was made from, and no header that keeps preftree busy or lies."""
+
+import re
+import struct
+import time
+from collections.abc import Callable
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+import pytest
+import torch
+
+from engine.errors import ModelError
+from engine.loading.checkpoint import Checkpoint, open_checkpoint
+from engine.loading.config import from_hf
+from engine.loading.embedded import PACKAGE
+from engine.loading.gguf import GgufSource
+from engine.loading.gguf_header import TENSOR_TYPES, read_header
+from engine.loading.weights import check_complete, expected_tensors
+from tests.engine.conftest import BYTE_CHARACTERS, CONFIG, CONTROL
+
+MODEL = from_hf(CONFIG, "test")
+GGUF_NAMES = {
+    "model.embed_tokens": "token_embd",
+    "model.norm": "output_norm",
+    "lm_head": "output",
+    "input_layernorm": "attn_norm",
+    "self_attn.q_proj": "attn_q",
+    "self_attn.k_proj": "attn_k",
+    "self_attn.v_proj": "attn_v",
+    "self_attn.o_proj": "attn_output",
+    "post_attention_layernorm": "ffn_norm",
+    "mlp.gate_proj": "ffn_gate",
+    "mlp.up_proj": "ffn_up",
+    "mlp.down_proj": "ffn_down",
+}
+
+
+def permute(weight: np.ndarray, heads: int) -> np.ndarray:
+    """As `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py."""
+    return (
+        weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
+    )
+
+
+def random_tensors() -> dict[str, np.ndarray]:
+    random = np.random.default_rng(0)
+    return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in expected_tensors(MODEL).items()}
+
+
+def gguf_name(name: str) -> str:
+    for ours, theirs in GGUF_NAMES.items():
+        name = name.replace(ours, theirs)
+    return name.replace("model.layers.", "blk.")
+
+
+def write(path: Path, kind: str = "F32", change: Callable[[gguf.GGUFWriter], None] | None = None, **keys: Any) -> Path:
+    """The tiny model as llama.cpp's converter would write it; `keys` replaces or (None) leaves out metadata."""
+    writer = gguf.GGUFWriter(path, keys.pop("architecture", "llama"))
+    values: dict[str, Any] = {
+        "block_count": MODEL.num_layers,
+        "context_length": MODEL.max_context,
+        "embedding_length": MODEL.hidden_size,
+        "feed_forward_length": MODEL.intermediate_size,
+        "attention.head_count": MODEL.num_heads,
+        "attention.head_count_kv": MODEL.num_kv_heads,
+    } | keys
+    for key, value in values.items():
+        if isinstance(value, int):
+            writer.add_uint32(f"llama.{key}", value)
+        elif isinstance(value, str):
+            writer.add_string(f"llama.{key}", value)
+        elif isinstance(value, float):
+            writer.add_float32(f"llama.{key}", value)
+    writer.add_float32("llama.attention.layer_norm_rms_epsilon", MODEL.norm_eps)
+    tokens = [*CONTROL, *BYTE_CHARACTERS, "th", "the"]
+    writer.add_tokenizer_model("gpt2")
+    writer.add_tokenizer_pre("smollm")
+    writer.add_token_list(tokens)
+    writer.add_token_types([3] * len(CONTROL) + [1] * (len(tokens) - len(CONTROL)))
+    writer.add_token_merges(["t h", "th e"])
+    writer.add_bos_token_id(0)
+    writer.add_eos_token_id(1)
+    writer.add_add_bos_token(True)
+    for name, tensor in random_tensors().items():
+        heads = MODEL.num_heads if "q_proj" in name else MODEL.num_kv_heads if "k_proj" in name else 0
+        stored = permute(tensor, heads) if heads else tensor
+        kind_of = gguf.GGMLQuantizationType[kind if stored.ndim == 2 else "F32"]
+        writer.add_tensor(gguf_name(name), gguf.quants.quantize(stored, kind_of), raw_dtype=kind_of)
+    if change:
+        change(writer)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
+
+
+def refused(path: Path, named: str) -> None:
+    """Opening ends in one line that matches `named`, within two seconds."""
+    start = time.monotonic()
+    with pytest.raises(ModelError) as error:
+        open_checkpoint(str(path))
+    assert time.monotonic() - start < 2
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    assert re.search(named, str(error.value)), str(error.value)
+
+
+def test_header_equals_the_librarys_own(tmp_path: Path) -> None:
+    """Catches a key, type, shape or place of a tensor that our reader takes differently."""
+    path = write(tmp_path / "a.gguf", "Q8_0")
+    ours, theirs = read_header(path), gguf.GGUFReader(str(path))
+    metadata_keys = [key for key in theirs.fields if not key.startswith("GGUF.")]
+    assert ours.metadata == {key: theirs.fields[key].contents() for key in metadata_keys}
+    assert list(ours.tensors) == [tensor.name for tensor in theirs.tensors]
+    for tensor in theirs.tensors:
+        place = ours.tensors[tensor.name]
+        assert place.shape == tuple(reversed(tensor.shape.tolist()))
+        assert (place.begin, place.end) == (tensor.data_offset, tensor.data_offset + tensor.n_bytes)
+        assert place.type_number == tensor.tensor_type
+
+
+def test_block_sizes_are_the_librarys() -> None:
+    """Catches a typing error in the table of tensor types."""
+    for number, (name, block, size) in TENSOR_TYPES.items():
+        kind = gguf.GGMLQuantizationType(number)
+        assert kind.name == name
+        assert gguf.GGML_QUANT_SIZES[kind] == (block, size)
+
+
+def test_tensors_equal_the_model_it_was_made_from(tmp_path: Path) -> None:
+    """Catches a forgotten or a wrong permutation of q and k rows, and a swapped name."""
+    source = GgufSource(write(tmp_path / "a.gguf"))
+    assert source.config == MODEL
+    check_complete(source, source.config, "test")
+    for name, tensor in random_tensors().items():
+        assert np.array_equal(source.tensor(name, tensor.shape).numpy(), tensor), name
+    source.close()
+
+
+def test_transformers_reads_the_same(tmp_path: Path) -> None:
+    """Catches a mistake that the test's own writer shares: transformers' un-permute of the same file, quantised."""
+    from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
+
+    path = write(tmp_path / "a.gguf", "Q8_0")
+    heads = {"num_attention_heads": MODEL.num_heads, "num_key_value_heads": MODEL.num_kv_heads}
+    processor, source = LlamaTensorProcessor(heads), GgufSource(path)
+    theirs = {tensor.name: tensor for tensor in gguf.GGUFReader(str(path)).tensors}
+    for name, shape in expected_tensors(MODEL).items():
+        tensor = theirs[gguf_name(name)]
+        expected = processor.process(gguf.quants.dequantize(tensor.data, tensor.tensor_type), tensor.name).weights
+        assert np.array_equal(source.tensor(name, shape).numpy(), expected), name
+
+
+@pytest.mark.parametrize("kind", ["F16", "BF16", "Q8_0", "Q4_0", "Q4_1"])
+def test_quantised_types_come_close(tmp_path: Path, kind: str) -> None:
+    """Catches blocks read with the wrong layout."""
+    source = GgufSource(write(tmp_path / "a.gguf", kind))
+    for name, tensor in random_tensors().items():
+        got = source.tensor(name, tensor.shape)
+        assert got.dtype == torch.float32
+        assert np.abs(got.numpy() - tensor).max() <= (0.5 if kind.startswith("Q4") else 0.02), name
+
+
+@pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K"])
+def test_k_quants_are_read(tmp_path: Path, kind: str) -> None:
+    """Catches a K-quant row that is cut at the wrong place: each block has a scale of its own."""
+    number = gguf.GGMLQuantizationType[kind]
+    block, size = gguf.GGML_QUANT_SIZES[number]
+    raw = np.random.default_rng(1).integers(0, 64, (3, 2 * size), dtype=np.uint8)  # small bytes: finite scales
+    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "llama")
+    writer.add_tensor("token_embd.weight", raw, raw_dtype=number)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    from engine.loading.gguf import _dequantise
+
+    place = read_header(tmp_path / "k.gguf").tensors["token_embd.weight"]
+    assert place.shape == (3, 2 * block)
+    data = np.frombuffer((tmp_path / "k.gguf").read_bytes()[place.begin : place.end], dtype=np.uint8)
+    assert np.array_equal(_dequantise(data, place), gguf.quants.dequantize(raw, number))
+
+
+def test_embedded_conversion_equals_dequantised_file(embedded: Checkpoint) -> None:
+    """Catches a conversion that loses bits or the row order: against the library and transformers' un-permute."""
+    from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
+
+    distribution = metadata.distribution(PACKAGE)
+    file = next(file for file in distribution.files or () if str(file).endswith(".gguf"))
+    by_name = {tensor.name: tensor for tensor in gguf.GGUFReader(str(distribution.locate_file(file))).tensors}
+    shapes = expected_tensors(embedded.config)
+    processor = LlamaTensorProcessor({"num_attention_heads": 9, "num_key_value_heads": 3})
+    for theirs, ours in (
+        ("blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"),
+        ("blk.29.attn_k.weight", "model.layers.29.self_attn.k_proj.weight"),
+        ("blk.3.attn_v.weight", "model.layers.3.self_attn.v_proj.weight"),
+        ("blk.7.ffn_down.weight", "model.layers.7.mlp.down_proj.weight"),
+        ("token_embd.weight", "model.embed_tokens.weight"),
+        ("output_norm.weight", "model.norm.weight"),
+    ):
+        weights = gguf.quants.dequantize(by_name[theirs].data, by_name[theirs].tensor_type)
+        expected = processor.process(weights, theirs).weights
+        assert np.array_equal(embedded.weights.tensor(ours, shapes[ours]).numpy(), expected), ours
+
+
+@pytest.mark.parametrize(
+    ("keys", "named"),
+    [
+        ({"architecture": "qwen2"}, "architecture 'qwen2'"),
+        ({"block_count": None}, "llama.block_count is missing"),
+        ({"block_count": 3}, "model.layers.2.* missing"),
+        ({"block_count": 10**9}, "num_layers"),
+        ({"attention.head_count": 0}, "head_count"),
+        ({"attention.head_count_kv": 3}, "num_kv_heads"),
+        ({"rope.dimension_count": 4}, "rope.dimension_count"),
+        ({"expert_count": 8}, "mixtures of experts"),
+        ({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, "rope scaling 'yarn'"),
+        ({"vocab_size": 7}, "tokenizer has ids up to 260"),
+    ],
+)
+def test_unsupported_metadata_is_refused(tmp_path: Path, keys: dict[str, Any], named: str) -> None:
+    """Catches a model that would load and compute something else."""
+    refused(write(tmp_path / "a.gguf", **keys), named)
+
+
+def test_rope_factors_are_refused_and_linear_scaling_is_read(tmp_path: Path) -> None:
+    """Catches Llama 3.1 files, whose frequency factors would be left out, and a scaling that is left out."""
+
+    def add_factors(writer: gguf.GGUFWriter) -> None:
+        writer.add_tensor("rope_freqs.weight", np.ones(4, dtype=np.float32))
+
+    refused(write(tmp_path / "a.gguf", change=add_factors), "rope_freqs.weight is not supported")
+    keys = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0, "rope.freq_base": 1e5}
+    rope = GgufSource(write(tmp_path / "b.gguf", **keys)).config.rope
+    assert (rope.kind, rope.factor, rope.theta) == ("linear", 4.0, 1e5)
+
+
+def test_other_tensor_types_and_unknown_tensors_are_named(tmp_path: Path) -> None:
+    """Catches a KeyError for a quantisation preftree does not read, and a bias that is ignored."""
+
+    def q5_0(writer: gguf.GGUFWriter) -> None:
+        kind = gguf.GGMLQuantizationType.Q5_0
+        writer.add_tensor("extra.weight", gguf.quants.quantize(np.ones((1, 32), np.float32), kind), raw_dtype=kind)
+
+    def bias(writer: gguf.GGUFWriter) -> None:
+        writer.add_tensor("blk.0.attn_q.bias", np.ones(32, dtype=np.float32))
+
+    refused(write(tmp_path / "a.gguf", change=q5_0), "'extra.weight' has type Q5_0; preftree reads F32, ")
+    refused(write(tmp_path / "b.gguf", change=bias), "blk.0.attn_q.bias' is unknown")
+
+
+def test_truncated_anywhere_is_refused_quickly(tmp_path: Path) -> None:
+    """Catches a broken download, cut in every part of the file."""
+    path = write(tmp_path / "a.gguf")
+    whole = path.read_bytes()
+    for size in [0, 3, 4, 8, 20, *range(24, len(whole), len(whole) // 40), len(whole) - 1]:
+        path.write_bytes(whole[:size])
+        refused(path, "truncated|is empty|is no GGUF")
+
+
+STRING, ARRAY, U32 = 8, 9, 4
+
+
+def key(name: str, kind: int, value: bytes) -> bytes:
+    return struct.pack("<Q", len(name)) + name.encode() + struct.pack("<I", kind) + value
+
+
+@pytest.mark.parametrize(
+    ("body", "named"),
+    [
+        (struct.pack("<QQ", 0, 2**63), "ends outside the file"),
+        (struct.pack("<QQ", 2**63, 0), "ends outside the file"),
+        (struct.pack("<QQ", 0, 1) + struct.pack("<Q", 2**63), "ends outside the file"),
+        (struct.pack("<QQ", 0, 1) + key("a", STRING, struct.pack("<Q", 2**64 - 1)), "'a' ends outside"),
+        (struct.pack("<QQ", 0, 1) + key("a", ARRAY, struct.pack("<IQ", U32, 2**40)), "'a' has 1099511627776 items"),
+        (struct.pack("<QQ", 0, 1) + key("a", ARRAY, struct.pack("<IQ", U32, 2**24)), "'a' ends outside"),
+        (struct.pack("<QQ", 0, 1) + key("a", ARRAY, struct.pack("<IQ", STRING, 2**24)), "'a' ends outside"),
+        (struct.pack("<QQ", 0, 1) + key("a", ARRAY, struct.pack("<IQ", ARRAY, 1) * 50), "array of type 9"),
+        (struct.pack("<QQ", 0, 1) + key("a", 99, b""), "unknown type 99"),
+        (struct.pack("<QQ", 0, 2) + key("a", U32, bytes(4)) * 2, "'a' appears twice"),
+        (struct.pack("<QQ", 0, 1) + key("a", STRING, struct.pack("<Q", 2) + b"\xff\xfe"), "not UTF-8"),
+        (struct.pack("<QQ", 0, 1) + key("general.alignment", U32, struct.pack("<I", 0)), "alignment"),
+        (struct.pack("<QQ", 1, 0) + key("t", 9, b""), "9 dimensions"),
+        (struct.pack("<QQ", 1, 0) + key("t", 1, struct.pack("<QIQ", 2**62, 0, 0)), "'t' ends outside"),
+        (struct.pack("<QQ", 1, 0) + key("t", 1, struct.pack("<QIQ", 1, 0, 2**63)), "'t' ends outside"),
+        (struct.pack("<QQ", 1, 0) + key("t", 2, struct.pack("<QQIQ", 31, 1, 8, 0)), "impossible shape"),
+        (struct.pack("<QQ", 2, 0) + key("t", 1, struct.pack("<QIQ", 1, 0, 0)) * 2, "'t' appears twice"),
+    ],
+)
+def test_crafted_header_is_refused_quickly(tmp_path: Path, body: bytes, named: str) -> None:
+    """Catches the hang of the library's reader, endless allocation, and numbers that overflow."""
+    path = tmp_path / "evil.gguf"
+    path.write_bytes(b"GGUF" + struct.pack("<I", 3) + body + bytes(64))
+    refused(path, named)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    """Catches an old, a big-endian or a foreign file under the name .gguf."""
+    path = tmp_path / "a.gguf"
+    for content, named in (
+        (b"GGML" + bytes(100), "is no GGUF file"),
+        (b"GGUF" + struct.pack("<I", 1) + bytes(100), "GGUF version 1"),
+        (b"GGUF" + struct.pack(">I", 3) + bytes(100), "big-endian"),
+    ):
+        path.write_bytes(content)
+        refused(path, named)
+
+
+def test_nan_in_a_tensor_is_named(tmp_path: Path) -> None:
+    """Catches a damaged block scale."""
+    path = write(tmp_path / "a.gguf")
+    place = read_header(path).tensors["output_norm.weight"]
+    damaged = bytearray(path.read_bytes())
+    damaged[place.begin : place.begin + 4] = struct.pack("<f", float("nan"))
+    path.write_bytes(damaged)
+    with pytest.raises(ModelError, match=r"model\.norm\.weight holds NaN"):
+        GgufSource(path).tensor("model.norm.weight", (32,))
+
+
+def test_checkpoint_brings_tokenizer(tmp_path: Path) -> None:
+    """Catches a vocabulary, digit rule or BOS setting that gets lost between the file and the tokenizer."""
+    checkpoint = open_checkpoint(str(write(tmp_path / "tiny.gguf")))
+    tokenizer = checkpoint.tokenizer
+    assert (checkpoint.name, checkpoint.chat_template) == ("tiny", None)
+    assert tokenizer.control == {token: i for i, token in enumerate(CONTROL)}
+    assert (tokenizer.bos_id, tokenizer.eos_id, tokenizer.adds_bos) == (0, 1, True)
+    assert tokenizer.plain("the") == [0, 260]
+    assert tokenizer.decode(tokenizer.encode("the 10 ä\n")) == "the 10 ä\n"
+
+
+@pytest.mark.parametrize(("field", "value"), [("add_tokenizer_model", "llama"), ("add_tokenizer_pre", "llama-bpe")])
+def test_other_tokenizers_are_refused(tmp_path: Path, field: str, value: str) -> None:
+    """Catches a vocabulary that would be cut by the wrong rules."""
+
+    def change(writer: gguf.GGUFWriter) -> None:
+        for data in writer.kv_data:
+            data.pop(f"tokenizer.ggml.{field.removeprefix('add_tokenizer_')}", None)
+        getattr(writer, field)(value)
+
+    refused(write(tmp_path / "a.gguf", change=change), f"'{value}' is not supported; preftree reads")

@@ -1,0 +1,209 @@
+"""The writer: the exact table, all or nothing, and nothing of anybody else's."""
+
+from __future__ import annotations
+
+import errno
+import gc
+import json
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from engine.errors import OutputError
+from labeling.data import writer
+from labeling.data.reader import Survey, read, survey
+from labeling.data.writer import LabelWriter
+from labeling.types import Pair, PairLabel, Rejected
+from tests.labeling.fakes import row, write_rows
+
+LABEL = PairLabel(0.75, 0.875, 0.625, 0.9, 0.8, 321)
+
+
+def survey_of(tmp_path: Path, rows: list[Any]) -> Survey:
+    return survey(write_rows(tmp_path / "in.jsonl", rows))
+
+
+def write(out: Path, found: Survey, overwrite: bool = False) -> pa.Table:
+    with LabelWriter(out, found, overwrite) as labels:
+        for item in read(found.path):
+            labels.add(item, LABEL if isinstance(item, Pair) else None)
+        labels.publish({"run": 1})
+    return parquet.read_table(out / "labels.parquet")
+
+
+def test_schema_and_values(tmp_path: Path) -> None:
+    """Catches a column renamed, moved or retyped, a rejected row with numbers in it, rows out of order."""
+    rows = [row(id="one", gold="a", source="web"), row(id="two", response_a=""), b"bad"]
+    table = write(tmp_path / "out", survey_of(tmp_path, rows))
+    assert [(field.name, str(field.type)) for field in table.schema] == [
+        ("id", "string"),
+        ("p_a", "double"),
+        ("verdict", "string"),
+        ("p_a_first", "double"),
+        ("p_a_second", "double"),
+        ("position_gap", "double"),
+        ("label_mass_first", "double"),
+        ("label_mass_second", "double"),
+        ("status", "string"),
+        ("reason", "string"),
+        ("prompt_tokens", "int64"),
+        ("gold", "string"),
+        ("source", "string"),
+    ]
+    one, two, bad = (list(values.values()) for values in table.to_pylist())
+    assert one == ["one", 0.75, "a", 0.875, 0.625, 0.25, 0.9, 0.8, "ok", None, 321, "a", "web"]
+    nothing = [None, "none", None, None, None, None, None, "rejected"]
+    assert two == ["two", *nothing, "blank text: response_a", None, None, None]
+    assert bad[:9] == [None, *nothing]
+    assert bad[9].startswith("broken JSON: ")
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"run": 1}
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.parquet", "run.json"]
+
+
+def test_passed_through_columns(tmp_path: Path) -> None:
+    """Catches a mixed column that stops the run, a lossy integer, a column that shadows one of the labels'."""
+    rows = [
+        row(id="1", n=1, x=1, big=2**63, mix="a", nested={"k": [1, None, "é"]}, status="mine", input_status="too"),
+        row(id="2", n=2, x=0.5, big=None, mix=1, flag=True, status=None, reason=5, **{"": "unnamed"}),
+    ]
+    table = write(tmp_path / "out", survey_of(tmp_path, rows))
+    names = table.column_names[11:]
+    assert names == [
+        "n", "x", "big", "mix", "nested", "input_input_status", "input_status", "flag", "input_reason", ""
+    ]  # fmt: skip
+    first, second = (list(values.values())[11:] for values in table.to_pylist())
+    nested = '{"k": [1, null, "é"]}'
+    assert first == [1, 1.0, str(2**63), '"a"', nested, "mine", "too", None, None, None]
+    assert second == [2, 0.5, None, "1", None, None, None, True, 5, "unnamed"]
+    assert [str(table.schema.field(name).type) for name in ("n", "x", "flag")] == ["int64", "double", "bool"]
+
+
+def test_no_gold_column_without_gold(tmp_path: Path) -> None:
+    """Catches a gold column of nulls where the input has none."""
+    assert len(write(tmp_path / "out", survey_of(tmp_path, [row()])).column_names) == 11
+
+
+def test_hostile_text_survives(tmp_path: Path) -> None:
+    """Catches text that is cut at NUL or changed by a round trip through Arrow."""
+    text = "\x00\x1b[0m{{ x }}\u202e\U0001f600"
+    table = write(tmp_path / "out", survey_of(tmp_path, [row(id=text, note=text, **{text: 1})]))
+    [values] = table.to_pylist()
+    assert (values["id"], values["note"], values[text]) == (text, text, 1)
+
+
+def test_row_groups_do_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches rows lost or repeated where one row group ends, by number of rows or by size."""
+    found = survey_of(tmp_path, [row(id=i, note="x" * 100) for i in range(25)])
+    whole = write(tmp_path / "whole", found)
+    monkeypatch.setattr(writer, "_GROUP_ROWS", 10)
+    assert write(tmp_path / "rows", found) == whole
+    monkeypatch.setattr(writer, "_GROUP_CHARS", 350)
+    assert write(tmp_path / "chars", found) == whole
+    assert parquet.ParquetFile(tmp_path / "rows" / "labels.parquet").num_row_groups == 3
+    assert parquet.ParquetFile(tmp_path / "chars" / "labels.parquet").num_row_groups > 5
+
+
+def test_same_labels_same_bytes(tmp_path: Path) -> None:
+    """Catches times or names of the run inside the labels."""
+    found = survey_of(tmp_path, [row()])
+    write(tmp_path / "one", found)
+    write(tmp_path / "two", found)
+    one, two = ((tmp_path / name / "labels.parquet").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+@pytest.mark.parametrize("name", ["labels.parquet", "run.json"])
+def test_existing_results_are_refused(tmp_path: Path, name: str) -> None:
+    """Catches labels replaced without being asked, and a foreign file removed when asked."""
+    found = survey_of(tmp_path, [row()])
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / name).write_text("precious")
+    (out / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match=f"{name} exists already; .*--overwrite"):
+        LabelWriter(out, found)
+    assert (out / name).read_text() == "precious"
+    write(out, found, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == ["labels.parquet", "notes.txt", "run.json"]
+
+
+def test_labels_that_appear_meanwhile_are_not_replaced(tmp_path: Path) -> None:
+    """Catches two runs into one directory, of which the slower silently wins."""
+    found = survey_of(tmp_path, [row()])
+    with LabelWriter(tmp_path / "out", found) as slow:
+        write(tmp_path / "out", found)
+        with pytest.raises(OutputError, match="exists already"):
+            slow.publish({})
+    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"run": 1}
+
+
+def test_a_failed_run_leaves_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    """Catches half a file under the final name, a temporary one left over, and directories made for nothing."""
+    found = survey_of(tmp_path, [row()])
+    labels = LabelWriter(tmp_path / "a" / "b", found)
+    with suppress(KeyboardInterrupt), labels:
+        labels.add(Rejected(1, "x"), None)
+        labels._flush()
+        raise KeyboardInterrupt
+    del labels
+    gc.collect()
+    assert [path.name for path in tmp_path.iterdir()] == ["in.jsonl"]
+    assert not recwarn.list
+
+
+def test_a_failed_run_keeps_what_it_was_to_replace(tmp_path: Path) -> None:
+    """Catches --overwrite that removes the old labels before the new ones are whole."""
+    found = survey_of(tmp_path, [row()])
+    before = write(tmp_path / "out", found)
+    with pytest.raises(RuntimeError), LabelWriter(tmp_path / "out", found, overwrite=True):
+        raise RuntimeError
+    assert parquet.read_table(tmp_path / "out" / "labels.parquet") == before
+    assert len(list((tmp_path / "out").iterdir())) == 2
+
+
+@pytest.mark.parametrize("when", ["write", "fsync"])
+def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
+    """Catches a traceback out of pyarrow, and a file that is named before it is on disk."""
+    found = survey_of(tmp_path, [row()])
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with LabelWriter(tmp_path / "out", found) as labels:
+        labels.add(Pair("x", (), "a", "b"), LABEL)
+        if when == "write":
+            full_file = type("Full", (), {"write": full, "tell": lambda _: 0})()
+            monkeypatch.setattr(labels._sink, "_file", full_file)
+        else:
+            monkeypatch.setattr(os, "fsync", full)
+        with pytest.raises(OutputError, match=r"cannot write to .*out: No space left on device"):
+            labels.publish({})
+    del labels
+    gc.collect()
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_that_cannot_be_written(tmp_path: Path) -> None:
+    """Catches tracebacks for a file in the way, at any level."""
+    found = survey_of(tmp_path, [row()])
+    (tmp_path / "out" / "labels.parquet").mkdir(parents=True)
+    with pytest.raises(OutputError, match="is not a directory"):
+        LabelWriter(tmp_path / "in.jsonl", found)
+    with pytest.raises(OutputError, match=r"cannot write to .*: Not a directory"):
+        LabelWriter(tmp_path / "in.jsonl" / "deeper" / "out", found)
+    with pytest.raises(OutputError, match=r"labels\.parquet is a directory"):
+        LabelWriter(tmp_path / "out", found, overwrite=True)
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_no_permission(tmp_path: Path) -> None:
+    """Catches a traceback for a directory of somebody else's."""
+    found = survey_of(tmp_path, [row()])
+    (tmp_path / "out").mkdir(mode=0o500)
+    with pytest.raises(OutputError, match=r"cannot write to .*: Permission denied"):
+        LabelWriter(tmp_path / "out", found)
