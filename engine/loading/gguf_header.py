@@ -160,9 +160,7 @@ def _parse(data: mmap.mmap) -> GgufHeader:
     cursor.position = 4
     version = cursor.number("I", "the header")
     if version not in (2, 3):
-        raise _Broken(
-            f"is GGUF version {version} or big-endian; preftree reads little-endian versions 2 and 3"
-        )
+        raise _Broken(f"is GGUF version {version} or big-endian; preftree reads little-endian versions 2 and 3")
     tensor_count, metadata_count = cursor.scalars("Q", 2, "the header")
     metadata = _metadata(cursor, metadata_count)
     return GgufHeader(metadata, _tensors(cursor, tensor_count, metadata.get("general.alignment", 32)))

@@ -92,7 +92,5 @@ def read_entries(path: Path) -> dict[str, Entry]:
             raise ModelError(f"{path}: tensor {name!r:.100} overlaps another or leaves a gap; download again")
         position = entry.end
     if position != data_bytes:
-        raise ModelError(
-            f"{path}: truncated: tensors take {position} bytes, the file has {data_bytes}; download again"
-        )
+        raise ModelError(f"{path}: truncated: tensors take {position} bytes, the file has {data_bytes}; download again")
     return ordered

@@ -17,11 +17,9 @@ MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
 
 
 class Tokenizer:
-    """Around the `tokenizers` library. `control` maps every added token (special or not) to its id."""
+    """Around the `tokenizers` library. `control` maps every added token (special or not), BOS and EOS to ids."""
 
-    def __init__(
-        self, data: dict[str, Any], bos_token: str | None, eos_token: str | None, adds_bos: bool | None
-    ):
+    def __init__(self, data: dict[str, Any], bos_token: str | None, eos_token: str | None, adds_bos: bool | None):
         """See `from_json`, which reads `data` from text."""
         self._full = _backend(data)
         self.control: dict[str, int] = {
@@ -30,19 +28,23 @@ class Tokenizer:
         self.vocab_size: int = max(self._full.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id = self._token_id("bos_token", bos_token)
         self.eos_id = self._token_id("eos_token", eos_token)
+        # A vocabulary may hold its BOS or EOS as an ordinary entry; like transformers, make it a control token.
+        ordinary = []
+        for token, index in ((bos_token, self.bos_id), (eos_token, self.eos_id)):
+            if token is not None and index is not None and token not in self.control:
+                ordinary.append({"content": token})
+                self.control[token] = index
         if adds_bos is None:
             ids = self._full.encode("", add_special_tokens=True).ids
             adds_bos = self.bos_id is not None and ids[:1] == [self.bos_id]
         if adds_bos and self.bos_id is None:
-            raise ModelError(
-                "the tokenizer is to add a beginning-of-sequence token, but bos_token is not set"
-            )
+            raise ModelError("the tokenizer is to add a beginning-of-sequence token, but bos_token is not set")
         self.adds_bos: bool = adds_bos
         self._start = _backend(_plain(data))
         inside = _without_start_prefix(_plain(data))
         self._inside = self._start if inside == _plain(data) else _backend(inside)
         self._control_ids = frozenset(self.control.values())
-        self._split = _control_pattern(data.get("added_tokens") or [])
+        self._split = _control_pattern([*(data.get("added_tokens") or []), *ordinary])
 
     @classmethod
     def from_json(
@@ -59,9 +61,7 @@ class Tokenizer:
             return None
         index = self._full.token_to_id(token)
         if index is None:
-            raise ModelError(
-                f"{field} {token!r:.100} is not in the tokenizer's vocabulary; the files do not match"
-            )
+            raise ModelError(f"{field} {token!r:.100} is not in the tokenizer's vocabulary; the files do not match")
         return int(index)
 
     def check_vocab(self, config: ModelConfig) -> None:

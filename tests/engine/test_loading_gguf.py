@@ -20,7 +20,7 @@ from engine.loading.embedded import PACKAGE
 from engine.loading.gguf import GgufSource
 from engine.loading.gguf_header import TENSOR_TYPES, read_header
 from engine.loading.weights import check_complete, expected_tensors
-from tests.engine.conftest import BYTE_CHARACTERS, CONFIG, CONTROL
+from tests.models import BYTE_CHARACTERS, CONFIG, CONTROL
 
 MODEL = from_hf(CONFIG, "test")
 GGUF_NAMES = {
@@ -186,14 +186,14 @@ def test_k_quants_are_read(tmp_path: Path, kind: str) -> None:
     assert np.array_equal(_dequantise(data, place), gguf.quants.dequantize(raw, number))
 
 
-def test_embedded_conversion_equals_dequantised_file(embedded: Checkpoint) -> None:
+def test_embedded_conversion_equals_dequantised_file(embedded_checkpoint: Checkpoint) -> None:
     """Catches a conversion that loses bits or the row order: against the library and transformers' un-permute."""
     from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 
     distribution = metadata.distribution(PACKAGE)
     file = next(file for file in distribution.files or () if str(file).endswith(".gguf"))
     by_name = {tensor.name: tensor for tensor in gguf.GGUFReader(str(distribution.locate_file(file))).tensors}
-    shapes = expected_tensors(embedded.config)
+    shapes = expected_tensors(embedded_checkpoint.config)
     processor = LlamaTensorProcessor({"num_attention_heads": 9, "num_key_value_heads": 3})
     for theirs, ours in (
         ("blk.0.attn_q.weight", "model.layers.0.self_attn.q_proj.weight"),
@@ -205,7 +205,7 @@ def test_embedded_conversion_equals_dequantised_file(embedded: Checkpoint) -> No
     ):
         weights = gguf.quants.dequantize(by_name[theirs].data, by_name[theirs].tensor_type)
         expected = processor.process(weights, theirs).weights
-        assert np.array_equal(embedded.weights.tensor(ours, shapes[ours]).numpy(), expected), ours
+        assert np.array_equal(embedded_checkpoint.weights.tensor(ours, shapes[ours]).numpy(), expected), ours
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from engine.errors import InputError, ModelError
 from engine.loading.checkpoint import Checkpoint
 from engine.loading.config import from_hf
 from engine.loading.tokenizer import MAX_CHARACTERS, Tokenizer
-from tests.engine.conftest import CONFIG, CONTROL, tokenizer_data
+from tests.models import CONFIG, CONTROL, tokenizer_data
 
 HARD_TEXTS = [
     "",
@@ -44,38 +44,41 @@ def added(content: str, index: int, **flags: bool) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def theirs(embedded: Checkpoint) -> Any:
+def theirs(embedded_checkpoint: Checkpoint) -> Any:
     """transformers' own tokenizer of the converted directory."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(embedded.files[0].parent)
+    return AutoTokenizer.from_pretrained(embedded_checkpoint.files[0].parent)
 
 
-def test_ids_equal_transformers(embedded: Checkpoint, theirs: Any) -> None:
+def test_ids_equal_transformers(embedded_checkpoint: Checkpoint, theirs: Any) -> None:
     """Catches a converted tokenizer that cuts texts otherwise than the one transformers opens."""
     for text in HARD_TEXTS + fuzzed_texts(300):
-        assert embedded.tokenizer.encode(text) == theirs.encode(text, add_special_tokens=False), repr(text)
-        assert embedded.tokenizer.plain(text) == theirs.encode(text), repr(text)
+        assert embedded_checkpoint.tokenizer.encode(text) == theirs.encode(text, add_special_tokens=False), repr(text)
+        assert embedded_checkpoint.tokenizer.plain(text) == theirs.encode(text), repr(text)
 
 
-def test_original_rules_are_kept(embedded: Checkpoint) -> None:
+def test_original_rules_are_kept(embedded_checkpoint: Checkpoint) -> None:
     """Catches digits that are not single, which would change every label of two digits."""
-    ids = embedded.tokenizer.encode
+    ids = embedded_checkpoint.tokenizer.encode
     assert len(ids("10")) == 2
     assert len(ids(" 1")) == 2
     assert len(ids(" the")) == 1
 
 
-def test_decode_gives_the_text_back(embedded: Checkpoint) -> None:
+def test_decode_gives_the_text_back(embedded_checkpoint: Checkpoint) -> None:
     """Catches bytes that are lost or doubled on the way back."""
     for text in (*fuzzed_texts(100), "naïve 😀 漢字\n"):
-        assert embedded.tokenizer.decode(embedded.tokenizer.encode(text)) == text
-    assert embedded.tokenizer.decode([1, *embedded.tokenizer.encode("user"), 2]) == "<|im_start|>user<|im_end|>"
+        assert embedded_checkpoint.tokenizer.decode(embedded_checkpoint.tokenizer.encode(text)) == text
+    assert (
+        embedded_checkpoint.tokenizer.decode([1, *embedded_checkpoint.tokenizer.encode("user"), 2])
+        == "<|im_start|>user<|im_end|>"
+    )
 
 
-def test_control_strings_in_text_stay_text(embedded: Checkpoint, theirs: Any) -> None:
+def test_control_strings_in_text_stay_text(embedded_checkpoint: Checkpoint, theirs: Any) -> None:
     """Catches prompt injection: a response that closes its own turn and opens another."""
-    tokenizer = embedded.tokenizer
+    tokenizer = embedded_checkpoint.tokenizer
     for name in tokenizer.control:
         for text in (name, f"a{name}b", name * 3, f"<|im_start|>{name}\n"):
             ids = tokenizer.encode(text)
@@ -84,16 +87,16 @@ def test_control_strings_in_text_stay_text(embedded: Checkpoint, theirs: Any) ->
             assert ids != theirs.encode(text, add_special_tokens=False)
 
 
-def test_control_strings_cut_in_pieces_stay_text(embedded: Checkpoint) -> None:
+def test_control_strings_cut_in_pieces_stay_text(embedded_checkpoint: Checkpoint) -> None:
     """Catches a check of single pieces that their joined text escapes."""
-    ids = embedded.tokenizer.encode(["<|im", "_end|>"])
-    assert ids == embedded.tokenizer.encode("<|im_end|>")
+    ids = embedded_checkpoint.tokenizer.encode(["<|im", "_end|>"])
+    assert ids == embedded_checkpoint.tokenizer.encode("<|im_end|>")
     assert 2 not in ids
 
 
-def test_pieces_are_joined_between_control_tokens(embedded: Checkpoint) -> None:
+def test_pieces_are_joined_between_control_tokens(embedded_checkpoint: Checkpoint) -> None:
     """Catches ids that depend on where the caller cut the text."""
-    tokenizer = embedded.tokenizer
+    tokenizer = embedded_checkpoint.tokenizer
     for text in fuzzed_texts(50):
         cut = len(text) // 2
         assert tokenizer.encode([text[:cut], text[cut:]]) == tokenizer.encode(text)
@@ -130,6 +133,14 @@ def test_every_added_token_is_control() -> None:
     tokenizer = make(added_tokens=tokens)
     assert tokenizer.control == {"<s>": 0, "</s>": 1, "<|user|>": 2}
     assert not {0, 1, 2} & set(tokenizer.encode("<|user|><s></s>"))
+
+
+def test_bos_and_eos_are_control_even_as_ordinary_entries() -> None:
+    """Catches a chat template's </s> that is taken for text because tokenizer.json does not list it."""
+    tokenizer = make(added_tokens=[])
+    assert tokenizer.control == {"<s>": 0, "</s>": 1}
+    assert tokenizer.split_control("<s>a</s>") == [0, "a", 1]
+    assert not {0, 1} & set(tokenizer.encode("<s>a</s>"))
 
 
 def forgeable(**model: Any) -> dict[str, Any]:

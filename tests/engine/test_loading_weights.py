@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 from engine.errors import ModelError
 from engine.loading.config import from_hf
 from engine.loading.weights import SafetensorsSource, check_complete, expected_tensors
-from tests.engine.conftest import CONFIG
+from tests.models import CONFIG
 
 MODEL = from_hf(CONFIG, "test")
 NORM = "model.norm.weight"

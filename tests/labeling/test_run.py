@@ -86,7 +86,7 @@ def test_rejected_rows_alone_neither_wait_nor_score() -> None:
 
     def endless() -> Iterator[Rejected]:
         nonlocal pulled
-        while True:
+        while pulled < 100_000:
             pulled += 1
             yield Rejected(pulled, "bad")
 
@@ -227,6 +227,24 @@ def test_fifty_thousand_rows_stream_in_constant_memory(tmp_path: Path) -> None:
     first_peak, last_peak = map(int, done.stdout.split())
     assert last_peak - first_peak < 20_000, "KiB, for 60 MB of text and 30,000 ids"
     assert parquet.read_metadata(tmp_path / "50000" / "labels.parquet").num_rows == 50_000
+
+
+BAR = """
+from labeling.display import Progress
+
+with Progress(3) as bar:
+    for _ in range(3):
+        bar.advance()
+"""
+
+
+def test_progress_on_a_terminal() -> None:
+    """Catches a bar that stays hidden where the terminal claims a size of 0 by 0, as it does in a container."""
+    code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-c', sys.argv[1]]))"
+    command = [sys.executable, "-c", code, BAR]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert "3/3" in done.stdout
+    assert "pairs/s" in done.stdout
 
 
 def test_progress_without_a_terminal_is_sparse(

@@ -1,0 +1,53 @@
+"""Model FLOPs: the arithmetic that the answers need, whoever computes them. Padding and recomputation do not count."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from benchmarks.workloads import JudgePrompt
+from engine.loading.config import ModelConfig
+from engine.planning.trie import TokenTrie
+
+
+@dataclass(frozen=True)
+class ModelFlops:
+    """Floating point operations (a multiply and an add are two) of linear layers, attention and label head."""
+
+    linear: int
+    attention: int
+    head: int
+
+    @property
+    def total(self) -> int:
+        return self.linear + self.attention + self.head
+
+
+def unique_trie(prompts: Sequence[JudgePrompt]) -> TokenTrie:
+    """Every unique token of `prompts` once, and of what their labels force before the last token of a label."""
+    forced = {(index, tuple(label[:-1])) for index, prompt in enumerate(prompts) for label in prompt.labels}
+    return TokenTrie.build(
+        [np.array([*prompts[index].ids, *tokens], dtype=np.int64) for index, tokens in sorted(forced)]
+    )
+
+
+def model_flops(config: ModelConfig, trie: TokenTrie) -> ModelFlops:
+    """FLOPs to score `trie`: each row once through every layer, but in the last layer only K and V of most rows.
+
+    A row at depth d attends to d + 1 keys, with 2 operations for the score and 2 for the value per head dimension.
+    The last layer's queries, output projection, MLP and attention are those of final rows only, and so is the head,
+    which is counted over the whole vocabulary, since exact log-probabilities need its normaliser.
+    """
+    finals = np.unique(trie.final_row)
+    kv = config.hidden_size * 2 * config.kv_size
+    rest = config.hidden_size * (2 * config.q_size + 3 * config.intermediate_size)
+    body = config.num_layers - 1
+    linear = 2 * (trie.num_rows * (body * (kv + rest) + kv) + len(finals) * rest)
+    keys = body * int((trie.depth + 1).sum()) + int((trie.depth[finals] + 1).sum())
+    return ModelFlops(
+        linear=linear,
+        attention=4 * config.q_size * keys,
+        head=2 * config.hidden_size * config.vocab_size * len(finals),
+    )

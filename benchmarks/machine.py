@@ -1,0 +1,130 @@
+"""The machine: what it is, and the float32 rates that nothing on it can beat."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from engine.loading.config import ModelConfig
+from kernels import cpu
+
+MATRIX_SIZE = 2048
+LAYER_ROWS = (cpu.ROW_BLOCK, 256, 512, 1024, 2048)
+REPEATS = 5
+_VERSIONED = ("preftree", "torch", "numpy", "transformers", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Rates:
+    """FLOP/s, float32. matrix: a 2048^3 `torch.mm`. layer: the best library call on the model's widest layer.
+
+    layer_call: which call that was.
+    """
+
+    matrix: float
+    layer: float
+    layer_call: str
+
+
+class Roofline:
+    """Measures `Rates` as often as asked, on operands made once."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """The widest layer is gate and up of the MLP: [hidden] -> [2 * intermediate]."""
+        generator = torch.Generator().manual_seed(0)
+
+        def matrix(rows: int, columns: int) -> torch.Tensor:
+            return torch.rand(rows, columns, generator=generator) - 0.5
+
+        self._square = matrix(MATRIX_SIZE, MATRIX_SIZE), matrix(MATRIX_SIZE, MATRIX_SIZE)
+        self._weight = matrix(2 * config.intermediate_size, config.hidden_size)
+        self._packed = cpu.pack_linear(self._weight)
+        self._inputs = [matrix(rows, config.hidden_size) for rows in LAYER_ROWS]
+
+    @torch.inference_mode()
+    def measure(self) -> Rates:
+        """About a second. Medians of several calls; the layer's rate is the best of its calls' medians."""
+        left, right = self._square
+        square = 2 * MATRIX_SIZE**3 / _median_seconds(lambda: torch.mm(left, right))
+        layer = {}
+        for x in self._inputs:
+            flops = 2 * len(x) * self._weight.numel()
+            library = "oneDNN packed" if self._packed.is_onednn else "torch packed"
+            layer[f"{library}, {len(x)} rows"] = flops / _median_seconds(lambda x=x: cpu.linear(x, self._packed))
+            layer[f"torch.mm, {len(x)} rows"] = flops / _median_seconds(lambda x=x: torch.mm(x, self._weight.T))
+        best = max(layer, key=layer.__getitem__)
+        return Rates(matrix=square, layer=layer[best], layer_call=best)
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What a number must be read with. cpus: logical ones that this process may use."""
+
+    cpu: str
+    cpus: int
+    torch_threads: int
+    python: str
+    versions: dict[str, str]
+    commit: str
+
+    @classmethod
+    def find(cls) -> Machine:
+        return cls(
+            cpu=_cpu_name(),
+            cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            torch_threads=torch.get_num_threads(),
+            python=platform.python_version(),
+            versions={name: found for name in _VERSIONED if (found := _version(name))},
+            commit=_commit(),
+        )
+
+    def record(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def _median_seconds(call: Callable[[], object]) -> float:
+    call()
+    seconds = []
+    for _ in range(REPEATS):
+        started = time.perf_counter()
+        call()
+        seconds.append(time.perf_counter() - started)
+    return statistics.median(seconds)
+
+
+def _cpu_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _commit() -> str:
+    """The checkout's commit, with "+changes" when files differ from it."""
+    root = Path(__file__).parent
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+
+    try:
+        return git("rev-parse", "--short=12", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

@@ -1,0 +1,175 @@
+"""Peak memory beyond the weights: grows with the batch budget, not with layers and not with the number of pairs.
+
+    python -m benchmarks.memory
+
+Every case runs in a process of its own, since freed memory does not always go back to the system. There a thread reads
+the resident set size every 2 ms while pairs stream through the labelling loop, and what it was before (weights loaded,
+libraries warmed up by one tiny prompt) is taken off.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+
+from benchmarks.random_model import small_config, write_random_model
+from benchmarks.workloads import TEMPLATE
+from engine.engine import Engine
+from engine.errors import InputError, PreftreeError
+from labeling.methods.rlaif import Rlaif
+from labeling.prompts import load_template
+from labeling.run import label_pairs
+from labeling.scorer import Scorer
+from labeling.types import Message, Pair
+
+SAMPLE_SECONDS = 0.002
+HIDDEN_SIZE = 256
+_Result = TypeVar("_Result")
+
+
+class PeakMemory:
+    """Context manager. extra_bytes: how far the resident set size rose above what it was on entry."""
+
+    def __init__(self) -> None:
+        try:
+            import psutil
+        except ImportError:
+            raise InputError("measuring memory needs psutil: pip install 'preftree[dev]'") from None
+        self._process = psutil.Process()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self.extra_bytes = 0
+
+    def __enter__(self) -> PeakMemory:
+        self._before = self._resident()
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._done.set()
+        self._thread.join()
+        self._read()
+
+    def _resident(self) -> int:
+        return int(self._process.memory_info().rss)
+
+    def _read(self) -> None:
+        self.extra_bytes = max(self.extra_bytes, self._resident() - self._before)
+
+    def _watch(self) -> None:
+        while not self._done.wait(SAMPLE_SECONDS):
+            self._read()
+
+
+@dataclass(frozen=True)
+class Case:
+    """layers: of the model. pairs: in the input. batch_tokens: rows a forward pass may take."""
+
+    layers: int
+    pairs: int
+    batch_tokens: int
+
+
+@dataclass(frozen=True)
+class Peak:
+    """measured_bytes: highest resident set size above the weights. planned_bytes: what `Engine.plan` says."""
+
+    case: Case
+    measured_bytes: int
+    planned_bytes: int
+
+
+CASES = (
+    Case(layers=4, pairs=24, batch_tokens=4096),
+    Case(layers=16, pairs=24, batch_tokens=4096),
+    Case(layers=4, pairs=240, batch_tokens=4096),
+    Case(layers=4, pairs=24, batch_tokens=8192),
+    Case(layers=4, pairs=24, batch_tokens=16_384),
+)
+
+
+def in_own_process(action: Callable[..., _Result], *arguments: object) -> _Result:
+    """Call the module-level function `action` in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(action, *arguments).result()
+
+
+def scoring_peak(
+    model: str, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[Sequence[int]]], batch_tokens: int | None
+) -> int:
+    """Bytes above the weights while one `Engine.score` call runs. To be called in a process of its own."""
+    engine = Engine.load(model, batch_tokens=batch_tokens)
+    _warm_up(engine)
+    with PeakMemory() as memory:
+        engine.score(prompts, labels)
+    return memory.extra_bytes
+
+
+def streaming_peak(model: str, num_pairs: int, batch_tokens: int) -> int:
+    """Bytes above the weights while pairs stream through the labelling loop. To be called in a process of its own."""
+    scorer = Scorer.open(model, batch_tokens=batch_tokens)
+    method = Rlaif(load_template(TEMPLATE))
+    # The first forward pass makes what is made once: kernels, thread pools. A batch of one short pair holds little.
+    scorer.score([scorer.encode(request) for request in method.requests(_WARM_UP)])
+    with PeakMemory() as memory:
+        for _ in label_pairs(_pairs(num_pairs), method, scorer):
+            pass
+    return memory.extra_bytes
+
+
+def measure(case: Case, directory: Path) -> Peak:
+    """Run `case` on a random model, which is written into the empty `directory`."""
+    write_random_model(directory, small_config(case.layers, HIDDEN_SIZE))
+    scorer = Scorer.open(str(directory), batch_tokens=case.batch_tokens, weights=False)
+    method = Rlaif(load_template(TEMPLATE))
+    encoded = [scorer.encode(request) for pair in _pairs(case.pairs) for request in method.requests(pair)]
+    measured = in_own_process(streaming_peak, str(directory), case.pairs, case.batch_tokens)
+    return Peak(case, measured, scorer.plan(encoded).peak_bytes)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__).parse_args(argv)
+    print(f"{'layers':>6} {'pairs':>6} {'batch tokens':>13} {'measured MB':>12} {'planned MB':>11}")
+    peaks = []
+    try:
+        for case in CASES:
+            with tempfile.TemporaryDirectory() as scratch:
+                peak = measure(case, Path(scratch))
+            peaks.append(peak)
+            measured, planned = peak.measured_bytes / 1e6, peak.planned_bytes / 1e6
+            print(f"{case.layers:>6} {case.pairs:>6} {case.batch_tokens:>13,} {measured:>12.1f} {planned:>11.1f}")
+    except PreftreeError as error:
+        print(f"benchmarks.memory: {error}", file=sys.stderr)
+        return 1
+    print(json.dumps([asdict(peak) for peak in peaks]))
+    return 0
+
+
+_WARM_UP = Pair("warm-up", (Message("user", "Which?"),), "this", "that")
+
+
+def _pairs(count: int) -> Iterator[Pair]:
+    """Pairs of about 1,000 unique tokens, all different, made one at a time."""
+    for number in range(count):
+        text = f"Pair {number}: " + "a text to be judged, of no meaning at all, " * 5
+        yield Pair(str(number), (Message("user", text),), f"{number} first. {text}", f"{number} second. {text}")
+
+
+def _warm_up(engine: Engine) -> None:
+    engine.score([list(range(8))], [[[0]]])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

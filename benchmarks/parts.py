@@ -1,0 +1,106 @@
+"""Where the engine's time goes: host against forward pass, and the forward pass by kind of operation."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+import torch
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from benchmarks.workloads import Workload
+from engine.engine import Engine
+from engine.running.model import Model
+from kernels.ops import implementation
+
+FORWARD = ("final_hidden", "prefix_kv", "label_logits")
+# The kernels' public operations by part; `label_head` counts as linear, since its vocabulary product is all but all of it.
+PARTS = {
+    "linear": "linear",
+    "label_head": "linear",
+    "tree_attention": "attention",
+    "rms_norm": "element-wise",
+    "add_rms_norm": "element-wise",
+    "rope": "element-wise",
+    "swiglu": "element-wise",
+}
+_MARK = "preftree:"
+
+
+@dataclass
+class ForwardClock:
+    """seconds: spent inside the model's forward pass so far. The rest of a scoring call is the host's planning."""
+
+    seconds: float = 0.0
+
+
+@contextmanager
+def forward_clock() -> Iterator[ForwardClock]:
+    """Times the model's forward passes while the context lasts; costs two clock readings a batch."""
+    clock = ForwardClock()
+
+    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(method)
+        def call(*arguments: Any, **named: Any) -> Any:
+            started = time.perf_counter()
+            try:
+                return method(*arguments, **named)
+            finally:
+                clock.seconds += time.perf_counter() - started
+
+        return call
+
+    with ExitStack() as stack:
+        for name in FORWARD:
+            stack.enter_context(mock.patch.object(Model, name, timed(getattr(Model, name))))
+        yield clock
+
+
+def profile_parts(engine: Engine, workload: Workload) -> tuple[dict[str, float], str]:
+    """Seconds of one scoring run by part, and torch.profiler's own table of the slowest operations.
+
+    "other" is what lies in no operation of the kernels: residual additions and copies in the forward pass, planning,
+    and the profiler's own cost.
+    """
+    with ExitStack() as stack, profile(activities=[ProfilerActivity.CPU]) as trace:
+        _mark_operations(stack, engine.device)
+        started = time.perf_counter()
+        engine.score(workload.ids, workload.labels)
+        total = time.perf_counter() - started
+    averages = trace.key_averages()
+    seconds: Counter[str] = Counter()
+    for event in averages:
+        if event.key.startswith(_MARK):
+            seconds[PARTS[event.key.removeprefix(_MARK)]] += event.cpu_time_total / 1e6
+    parts = {part: seconds[part] for part in dict.fromkeys(PARTS.values())}
+    parts["other"] = total - sum(parts.values())
+    return parts, averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=44)
+
+
+def _mark_operations(stack: ExitStack, device: torch.device) -> None:
+    ops = implementation(device)
+    depth = 0
+
+    def marked(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(operation)
+        def call(*arguments: Any, **named: Any) -> Any:
+            nonlocal depth
+            if depth:  # an operation inside another one is part of that one
+                return operation(*arguments, **named)
+            depth += 1
+            try:
+                with record_function(_MARK + name):
+                    return operation(*arguments, **named)
+            finally:
+                depth -= 1
+
+        return call
+
+    for name in PARTS:
+        stack.enter_context(mock.patch.object(ops, name, marked(name, getattr(ops, name))))

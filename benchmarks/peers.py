@@ -1,0 +1,191 @@
+"""The same prompts on transformers, as well as one would write it by hand: padded batches, and a prefix cache.
+
+Both get the engine's token ids and answer with the log-probabilities of the labels. Batches are padded on the right:
+attention is causal, so no prompt sees its padding, and with no mask to read transformers runs its fastest kernel.
+The output matrix multiplies only the last real position of a prompt.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+
+from benchmarks.workloads import JudgePrompt, Workload
+from engine.errors import InputError, PreftreeError
+
+PEERS = ("padded", "prefix")
+TOLERANCE_NATS = 1e-3
+BATCH_SIZES = (8, 16)
+
+
+class DisagreementError(PreftreeError):
+    """A peer's log-probabilities are not the engine's: one of them computes something else."""
+
+
+class Peer(Protocol):
+    """setting: how this one is set up, for people to read."""
+
+    setting: str
+
+    def score(self, prompts: Sequence[JudgePrompt]) -> np.ndarray:
+        """Log-probabilities of every prompt's labels, [prompts, labels] float32, in nats."""
+        ...
+
+
+def load_transformers(directory: Path) -> Any:
+    """The model in `directory` as transformers runs it on a CPU: float32, PyTorch's own attention kernel."""
+    try:
+        from transformers import AutoModelForCausalLM
+        from transformers.utils import logging
+    except ImportError:
+        raise InputError("the peers need transformers: pip install 'preftree[dev]', or use --peers none") from None
+    logging.disable_progress_bar()
+    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
+    return model.eval()
+
+
+def candidates(name: str, model: Any, workload: Workload) -> list[Peer]:
+    """The settings of peer `name` that are worth trying; the fastest is the one to compare with."""
+    if name == "padded":
+        return [PaddedPeer(model, size) for size in BATCH_SIZES]
+    orders = {(prompt.pair, prompt.order) for prompt in workload.prompts}
+    # Where an order has one prompt only, there is nothing to share within it.
+    pays = [levels for levels in PREFIX_LEVELS if _ORDER not in levels or len(orders) < len(workload.prompts)]
+    return [PrefixPeer(model, levels) for levels in pays]
+
+
+def check_agreement(name: str, theirs: np.ndarray, ours: np.ndarray) -> float:
+    """The largest difference in nats. DisagreementError beyond TOLERANCE_NATS, or where something is not finite."""
+    difference = np.abs(theirs.astype(np.float64) - ours.astype(np.float64)).max(axis=1)
+    worst = int(np.argmax(np.where(np.isfinite(difference), difference, np.inf)))
+    if not difference[worst] <= TOLERANCE_NATS:
+        raise DisagreementError(f"peer {name} and the engine differ by {difference[worst]:.2g} nats at prompt {worst}")
+    return float(difference[worst])
+
+
+@dataclass(frozen=True)
+class PaddedPeer:
+    """Prompts sorted by length, in batches of `batch_size`, each prompt computed from its first token on."""
+
+    model: Any
+    batch_size: int
+
+    @property
+    def setting(self) -> str:
+        return f"batches of {self.batch_size}"
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[JudgePrompt]) -> np.ndarray:
+        order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
+        result = np.empty((len(prompts), _num_labels(prompts)), dtype=np.float32)
+        for first in range(0, len(order), self.batch_size):
+            batch = order[first : first + self.batch_size]
+            result[batch] = _score_batch(self.model, [prompts[index] for index in batch], None, 0)
+        return result
+
+
+@dataclass(frozen=True)
+class Level:
+    """Prompts with the same key share a cached prefix."""
+
+    name: str
+    key: Callable[[JudgePrompt], object]
+
+
+_RUN = Level("run", lambda prompt: 0)
+_PAIR = Level("pair", lambda prompt: prompt.pair)
+_ORDER = Level("order", lambda prompt: (prompt.pair, prompt.order))
+PREFIX_LEVELS = ((_PAIR,), (_ORDER,), (_RUN, _PAIR), (_RUN, _ORDER), (_RUN, _PAIR, _ORDER))
+
+
+@dataclass(frozen=True)
+class PrefixPeer:
+    """A nested prefix cache: at each level the longest common prefix of a group runs once, then its prompts' suffixes
+    as one batch over copies of the cache."""
+
+    model: Any
+    levels: tuple[Level, ...]
+
+    @property
+    def setting(self) -> str:
+        return "prefix of each " + ", then ".join(level.name for level in self.levels)
+
+    @torch.inference_mode()
+    def score(self, prompts: Sequence[JudgePrompt]) -> np.ndarray:
+        result = np.empty((len(prompts), _num_labels(prompts)), dtype=np.float32)
+        self._descend(prompts, list(range(len(prompts))), self.levels, None, 0, result)
+        return result
+
+    def _descend(
+        self,
+        prompts: Sequence[JudgePrompt],
+        members: Sequence[int],
+        levels: Sequence[Level],
+        cache: Any,
+        cached: int,
+        result: np.ndarray,
+    ) -> None:
+        """Score `members`, whose first `cached` tokens the batch-1 `cache` holds."""
+        if not levels:
+            mine = [prompts[index] for index in members]
+            result[members] = _score_batch(self.model, mine, _copies(cache, len(mine)), cached)
+            return
+        level, *below = levels
+        for _, group in groupby(members, key=lambda index: level.key(prompts[index])):
+            inner = list(group)
+            shared = _common_length([prompts[index].ids for index in inner])
+            grown = self._extend(cache, prompts[inner[0]].ids[cached:shared])
+            self._descend(prompts, inner, below, grown, shared, result)
+
+    def _extend(self, cache: Any, tokens: Sequence[int]) -> Any:
+        """`cache` with the K/V of `tokens` behind it; the old one stays as it is."""
+        grown = _copies(cache, 1)
+        if tokens:
+            self.model.model(torch.tensor([tokens]), past_key_values=grown, use_cache=True)
+        return grown
+
+
+def _score_batch(model: Any, prompts: Sequence[JudgePrompt], cache: Any, cached: int) -> np.ndarray:
+    """Labels of `prompts` [prompts, labels], behind their first `cached` tokens, which `cache` holds for each."""
+    suffixes = [prompt.ids[cached:] for prompt in prompts]
+    lengths = torch.tensor([len(suffix) for suffix in suffixes])
+    ids = torch.zeros(len(suffixes), int(lengths.max()), dtype=torch.int64)
+    for row, suffix in zip(ids, suffixes, strict=True):
+        row[: len(suffix)] = torch.tensor(suffix)
+    hidden = model.model(ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
+    logits = model.lm_head(hidden[torch.arange(len(suffixes)), lengths - 1])
+    labels = torch.tensor([[token for (token,) in prompt.labels] for prompt in prompts])
+    result: np.ndarray = logits.log_softmax(-1).gather(1, labels).numpy()
+    return result
+
+
+def _copies(cache: Any, count: int) -> Any:
+    """A new cache that holds `cache` `count` times over (None: an empty one). Layers grow by concatenation, which
+    leaves the old tensors alone, so nothing needs to be copied here."""
+    from transformers import DynamicCache
+
+    if cache is None:
+        return DynamicCache()
+    return DynamicCache(
+        [(layer.keys.expand(count, -1, -1, -1), layer.values.expand(count, -1, -1, -1)) for layer in cache.layers]
+    )
+
+
+def _common_length(sequences: Sequence[Sequence[int]]) -> int:
+    """Tokens that all of them begin with, at most all but one of the shortest: its last one must be run for itself."""
+    first, last = min(sequences), max(sequences)
+    limit = min(len(ids) for ids in sequences) - 1
+    return next((index for index in range(limit) if first[index] != last[index]), limit)
+
+
+def _num_labels(prompts: Sequence[JudgePrompt]) -> int:
+    shapes = {tuple(map(len, prompt.labels)) for prompt in prompts}
+    if any(len(shape) != len(prompts[0].labels) or set(shape) != {1} for shape in shapes):
+        raise InputError("the peers score single-token labels, equally many a prompt; use --peers none")
+    return len(prompts[0].labels)

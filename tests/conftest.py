@@ -1,0 +1,34 @@
+"""Models that several tests share. The embedded one is unpacked once and loaded once a session."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from engine import Engine, Planner
+from engine.loading.checkpoint import Checkpoint, open_checkpoint
+from labeling.scorer import Scorer
+
+
+@pytest.fixture(scope="session")
+def embedded_checkpoint() -> Checkpoint:
+    return open_checkpoint("embedded")
+
+
+@pytest.fixture(scope="session")
+def embedded_engine(embedded_checkpoint: Checkpoint) -> Engine:
+    return Engine(embedded_checkpoint)
+
+
+@pytest.fixture
+def embedded_scorer(embedded_engine: Engine) -> Callable[..., Scorer]:
+    """Opens scorers on one engine; `batch_tokens` and `prefix_cache` as in `Scorer.open`."""
+
+    def open_scorer(batch_tokens: int | None = None, prefix_cache: bool = True) -> Scorer:
+        checkpoint = embedded_engine.checkpoint
+        planner = Planner(checkpoint, batch_tokens=batch_tokens, prefix_cache=prefix_cache)
+        embedded_engine.batch_tokens = planner.batch_tokens
+        return Scorer(checkpoint, planner, embedded_engine, rendering="auto", prefix_cache=prefix_cache)
+
+    return open_scorer

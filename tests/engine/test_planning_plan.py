@@ -1,0 +1,49 @@
+"""Tiles: every row once, at the lane of its depth, above exactly its own path."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from engine.planning.plan import PlanLayout, build_plan
+from engine.planning.trie import TokenTrie
+from tests.kernels.shapes import random_sequences
+
+
+@pytest.mark.parametrize("skipped", [0, 5, 16, 21])
+@pytest.mark.parametrize("lanes", [8, 16])
+def test_tiles(skipped: int, lanes: int) -> None:
+    prefix = np.full(skipped, 9)
+    trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, lanes=lanes))
+    path_of_row = {}
+    for path, start, length, depth in zip(trie.paths(), trie.start, trie.length, trie.first_depth, strict=True):
+        for i in range(length):
+            path_of_row[int(start) + i] = [*range(skipped), *(path[: depth - skipped + i + 1] + skipped)]
+    seen = []
+    for group in plan.groups:
+        assert group.lanes == lanes
+        assert group.keys % lanes == 0
+        for rows, slots in zip(group.rows.tolist(), group.slots.tolist(), strict=True):
+            for lane, row in enumerate(rows):
+                if row < trie.num_rows:
+                    seen.append(row)
+                    depth = int(trie.depth[row])
+                    assert lane == depth % lanes
+                    assert slots[: depth + 1] == path_of_row[row]
+                    assert group.keys == (depth // lanes + 1) * lanes
+                else:
+                    assert row == len(plan.tokens), "an empty lane points at the scratch row"
+    assert sorted(seen) == list(range(trie.num_rows))
+
+
+def test_final_tiles_hold_final_rows_only() -> None:
+    trie = TokenTrie.build(random_sequences(6, 8, 60))
+    plan = build_plan(trie, PlanLayout(32, 8, 16))
+    finals = plan.final_rows[: plan.num_finals]
+    assert finals.tolist() == np.unique(trie.final_row).tolist()
+    assert len(plan.final_rows) % 8 == 0
+    places = [place for group in plan.final_groups for rows in group.rows.tolist() for place in rows]
+    real = [place for place in places if place < plan.num_finals]
+    assert sorted(real) == list(range(plan.num_finals))
+    assert all(place in (*range(plan.num_finals), len(plan.final_rows)) for place in places)

@@ -1,0 +1,40 @@
+"""Inputs for kernel tests: a small trie with nodes that start and end anywhere, and its tiles."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from engine.planning.plan import Plan, PlanLayout, build_plan
+from engine.planning.trie import TokenTrie
+
+LAYOUT = PlanLayout(row_block=32, final_row_block=8, lanes=16)
+
+
+def random_sequences(seed: int, count: int, longest: int, vocabulary: int = 3) -> list[np.ndarray]:
+    """Sequences that share prefixes of any length, duplicates and prefixes of one another among them."""
+    generator = np.random.default_rng(seed)
+    trunk = generator.integers(0, vocabulary, longest)
+    sequences = []
+    for _ in range(count):
+        kept = int(generator.integers(0, longest))
+        tail = generator.integers(0, vocabulary, int(generator.integers(1, longest - kept + 1)))
+        sequences.append(np.concatenate([trunk[:kept], tail]))
+    return [*sequences, sequences[0], trunk[: longest // 2], trunk]
+
+
+def random_plan(seed: int, count: int = 6, longest: int = 70, layout: PlanLayout = LAYOUT) -> tuple[TokenTrie, Plan]:
+    trie = TokenTrie.build(random_sequences(seed, count, longest))
+    return trie, build_plan(trie, layout)
+
+
+def poisoned_attention_inputs(
+    plan: Plan, rows: int, heads: int, kv_heads: int, size: int, seed: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and K/V with NaN wherever nothing was written: padding rows, and slots beyond the trie's rows."""
+    generator = torch.Generator().manual_seed(seed)
+    queries = torch.full((len(plan.tokens) + 1, heads, size), float("nan"))
+    queries[:rows] = torch.randn(rows, heads, size, generator=generator)
+    kv = torch.full((plan.num_slots, 2, kv_heads, size), float("nan"))
+    kv[: plan.prefix + rows] = torch.randn(plan.prefix + rows, 2, kv_heads, size, generator=generator)
+    return queries, kv

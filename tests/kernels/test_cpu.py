@@ -1,0 +1,113 @@
+"""Every CPU operation against its oracle in float64: error at most twice that of the oracle in float32."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from kernels import cpu, reference
+from tests.kernels.shapes import poisoned_attention_inputs, random_plan
+
+ROWS = (1, 31, 33, 127, 129)
+
+
+def assert_as_good_as_plain(
+    ours: torch.Tensor, plain: Callable[..., torch.Tensor], *inputs: torch.Tensor | float
+) -> None:
+    """`plain` in float64 is the truth, `plain` in float32 sets the error that is allowed."""
+    exact = plain(*(x.double() if isinstance(x, torch.Tensor) else x for x in inputs))
+    allowed = 2 * (plain(*inputs).double() - exact).norm() / exact.norm() + 1e-7
+    assert torch.isfinite(ours).all()
+    assert (ours.double() - exact).norm() / exact.norm() <= allowed
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_linear(rows: int) -> None:
+    x, weight = torch.randn(rows, 96), torch.randn(160, 96)
+    assert_as_good_as_plain(cpu.linear(x, cpu.pack_linear(weight)), reference.linear, x, weight)
+
+
+def test_linear_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A torch build without oneDNN must still multiply."""
+    monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
+    x, weight = torch.randn(33, 96), torch.randn(160, 96)
+    packed = cpu.pack_linear(weight)
+    assert not packed.is_onednn
+    assert_as_good_as_plain(cpu.linear(x, packed), reference.linear, x, weight)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_norms(rows: int) -> None:
+    x, update, weight = torch.randn(rows, 96), torch.randn(rows, 96), torch.randn(96)
+    assert_as_good_as_plain(cpu.rms_norm(x, weight, 1e-5), reference.rms_norm, x, weight, 1e-5)
+    residual = x.clone()
+    normed = cpu.add_rms_norm(residual, update, weight, 1e-5)
+    assert torch.equal(residual, x + update), "the residual is updated in place"
+    assert_as_good_as_plain(normed, reference.rms_norm, x + update, weight, 1e-5)
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_rope_of_a_slice(rows: int) -> None:
+    """Keys arrive as a slice of a wider row and leave into a slice of the K/V buffer."""
+    heads, size = 3, 32
+    angles = torch.rand(rows, size // 2) * 100
+    wide = torch.randn(rows, 2 * heads * size)
+    keys = wide[:, : heads * size]
+    kv = torch.full((rows, 2, heads, size), float("nan"))
+    cpu.rope(keys, angles.cos(), angles.sin(), out=kv[:, 0])
+    assert kv[:, 1].isnan().all()
+
+    def plain(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(rows, heads, size, dtype=x.dtype)
+        reference.rope(x, cos, sin, out)
+        return out
+
+    assert_as_good_as_plain(kv[:, 0], plain, keys.contiguous(), angles.cos(), angles.sin())
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_swiglu(rows: int) -> None:
+    x = torch.randn(rows, 2 * 80)
+    assert_as_good_as_plain(cpu.swiglu(x), reference.swiglu, x)
+
+
+@pytest.mark.parametrize("heads_per_kv", [1, 3, 4, 8])
+@pytest.mark.parametrize("longest", [1, 15, 16, 17, 130])
+def test_tree_attention(heads_per_kv: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks."""
+    monkeypatch.setattr(cpu, "GATHERED_KEYS", 64)
+    trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest)
+    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, 16, seed=1)
+    wide = [torch.full_like(queries, float("nan"), dtype=dtype) for dtype in (torch.float64, torch.float32)]
+    for out in wide:
+        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), plan.groups, out)
+    exact, plain = (out[: trie.num_rows] for out in wide)
+    cpu.tree_attention(queries, kv, plan.groups, out=queries)
+    ours = queries[: trie.num_rows]
+    assert torch.isfinite(exact).all(), "every row of the trie is in a tile"
+    assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
+
+
+def test_tree_attention_over_many_kv_blocks() -> None:
+    """Paths longer than torch's own key block (512)."""
+    trie, plan = random_plan(5, count=2, longest=1100)
+    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 3, 1, 16, seed=2)
+    exact = torch.empty_like(queries, dtype=torch.float64)
+    reference.tree_attention(queries.double(), kv.double(), plan.groups, exact)
+    cpu.tree_attention(queries, kv, plan.groups, out=queries)
+    torch.testing.assert_close(queries[: trie.num_rows].double(), exact[: trie.num_rows], rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("rows", [8, 40])
+def test_label_head(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens in the first, a middle and the last (partial) vocabulary block."""
+    monkeypatch.setattr(cpu, "VOCAB_BLOCK", 64)
+    monkeypatch.setattr(cpu, "FINAL_ROW_BLOCK", 8)
+    hidden, weight = torch.randn(rows, 96), torch.randn(200, 96)
+    query_rows = torch.arange(rows).repeat(3)
+    query_tokens = torch.cat([torch.zeros(rows), torch.randint(0, 200, (rows,)), torch.full((rows,), 199)]).long()
+    logits, normaliser = cpu.label_head(hidden, cpu.pack_head(weight), query_rows, query_tokens)
+    exact = reference.label_head(hidden.double(), weight.double(), query_rows, query_tokens)
+    torch.testing.assert_close((logits.double(), normaliser.double()), exact, rtol=1e-5, atol=1e-4)

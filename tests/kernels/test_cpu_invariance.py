@@ -1,0 +1,115 @@
+"""A row's bits do not depend on the rows around it. Each test fails when an operation mixes rows or reorders sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from engine.planning.plan import build_plan
+from engine.planning.trie import TokenTrie
+from kernels import cpu
+from kernels.tiles import TileGroup
+from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences
+
+SHAPES = [(576, 576), (576, 384), (576, 3072), (1536, 576)]  # in and out of the embedded model's linear layers
+
+
+def blockwise(operation: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> torch.Tensor:
+    return torch.cat([operation(block) for block in rows.split(cpu.ROW_BLOCK)])
+
+
+def assert_rows_are_independent(operation: Callable[[torch.Tensor], torch.Tensor], rows: torch.Tensor) -> None:
+    """Shuffled over all blocks, beside other neighbours, and from memory aligned differently: the same bits."""
+    expected = blockwise(operation, rows)
+    order = torch.randperm(len(rows))
+    assert torch.equal(blockwise(operation, rows[order]), expected[order])
+    alone = torch.randn_like(rows[: cpu.ROW_BLOCK])
+    alone[77] = rows[3]
+    assert torch.equal(operation(alone)[77], expected[3])
+    shifted = torch.empty(rows.numel() + 3)[3:].view_as(rows).copy_(rows)
+    assert torch.equal(blockwise(operation, shifted), expected)
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
+def test_linear(inputs: int, outputs: int) -> None:
+    packed = cpu.pack_linear(torch.randn(outputs, inputs))
+    assert_rows_are_independent(lambda x: cpu.linear(x, packed), torch.randn(4 * cpu.ROW_BLOCK, inputs))
+
+
+def test_the_check_catches_a_variant_linear() -> None:
+    """The inverse: a product whose summation order depends on the block's content must fail the check."""
+    weight = torch.randn(64, 512)
+
+    def variant(x: torch.Tensor) -> torch.Tensor:
+        split = 100 + int(x[0, 0].abs() * 100) % 200
+        return x[:, :split] @ weight[:, :split].T + x[:, split:] @ weight[:, split:].T
+
+    with pytest.raises(AssertionError):
+        assert_rows_are_independent(variant, torch.randn(4 * cpu.ROW_BLOCK, 512))
+
+
+def test_element_wise_operations() -> None:
+    rows = torch.randn(4 * cpu.ROW_BLOCK, 576)
+    weight = torch.randn(576)
+    assert_rows_are_independent(lambda x: cpu.rms_norm(x, weight, 1e-5), rows)
+    assert_rows_are_independent(cpu.swiglu, rows)
+
+
+def attention_of(sequences: list, rows_of: dict[bytes, torch.Tensor], kv_of: dict[bytes, torch.Tensor]) -> dict:  # type: ignore[type-arg]
+    """Attention output by token path: queries and K/V of a row are functions of its path."""
+    trie = TokenTrie.build(sequences)
+    plan = build_plan(trie, LAYOUT)
+    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=0)
+    keys = []
+    paths = trie.paths()
+    for path, start, length, depth in zip(paths, trie.start, trie.length, trie.first_depth, strict=True):
+        keys += [trie.token[path[: depth + i + 1]].tobytes() for i in range(length)]
+        assert int(start) + int(length) == len(keys)
+    for row, key in enumerate(keys):
+        queries[row] = rows_of.setdefault(key, torch.randn(6, 64))
+        kv[row] = kv_of.setdefault(key, torch.randn(2, 2, 64))
+    cpu.tree_attention(queries, kv, plan.groups, out=queries)
+    return {key: queries[row].clone() for row, key in enumerate(keys)}
+
+
+def test_tree_attention_does_not_see_siblings() -> None:
+    """The same path in other tries: alone, among siblings that cut its branch elsewhere, in another order."""
+    rows_of: dict[bytes, torch.Tensor] = {}
+    kv_of: dict[bytes, torch.Tensor] = {}
+    sequences = random_sequences(11, count=12, longest=150)
+    everything = attention_of(sequences, rows_of, kv_of)
+    for part in ([sequences[0]], [sequences[4]], sequences[3:7], sequences[::-1]):
+        for key, value in attention_of(part, rows_of, kv_of).items():
+            assert torch.equal(value, everything[key])
+
+
+def test_tree_attention_does_not_see_the_order_of_tiles() -> None:
+    trie, plan = random_plan(3, count=12, longest=100)
+    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=3)
+    shuffled = []
+    for group in reversed(plan.groups):
+        order = torch.randperm(len(group.rows))
+        shuffled.append(TileGroup(group.rows[order], group.slots[order]))
+    outputs = [torch.empty_like(queries) for _ in range(2)]
+    cpu.tree_attention(queries, kv, plan.groups, out=outputs[0])
+    cpu.tree_attention(queries, kv, shuffled, out=outputs[1])
+    assert torch.equal(outputs[0][: trie.num_rows], outputs[1][: trie.num_rows])
+
+
+def test_label_head() -> None:
+    head = cpu.pack_head(torch.randn(20000, 128))
+    hidden = torch.randn(4 * cpu.FINAL_ROW_BLOCK, 128)
+    order = torch.randperm(len(hidden))
+    rows, tokens = torch.arange(len(hidden)), torch.randint(0, 20000, (len(hidden),))
+    logits, normaliser = cpu.label_head(hidden, head, rows, tokens)
+    place = torch.empty_like(order)
+    place[order] = rows
+    shuffled = cpu.label_head(hidden[order], head, place[rows], tokens)
+    assert torch.equal(shuffled[0], logits)
+    assert torch.equal(shuffled[1][place], normaliser)
+    first = cpu.FINAL_ROW_BLOCK
+    alone = cpu.label_head(hidden[:first], head, rows[:1], tokens[:1])
+    assert torch.equal(alone[0], logits[:1])
+    assert torch.equal(alone[1], normaliser[:first])

@@ -1,0 +1,64 @@
+"""The embedded model's numbers on every example pair, against transformers: each prompt alone, whole logits row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine.loading.embedded import embedded_directory
+from labeling.data.reader import read
+from labeling.methods.rlaif import Rlaif
+from labeling.prompts import load_template
+from labeling.scorer import Encoded, Scorer
+from labeling.types import Pair
+
+PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
+MAX_ERROR = 1e-3  # nats
+
+
+@pytest.fixture(scope="module")
+def transformers_model() -> Iterator[Any]:
+    transformers = pytest.importorskip("transformers")
+    yield transformers.AutoModelForCausalLM.from_pretrained(embedded_directory(), dtype=torch.float32).eval()
+
+
+def example_pairs() -> list[Pair]:
+    pairs = [item for item in read(PAIRS) if isinstance(item, Pair)]
+    assert len(pairs) == sum(1 for _ in PAIRS.open()), "an example was rejected"
+    return pairs
+
+
+def encode(scorer: Scorer) -> list[Encoded]:
+    method = Rlaif(load_template("general"), preamble="base")
+    return [scorer.encode(request) for pair in example_pairs() for request in method.requests(pair)]
+
+
+def test_every_example_equals_transformers(embedded_scorer: Callable[..., Scorer], transformers_model: Any) -> None:
+    encoded = encode(embedded_scorer())
+    expected = np.empty((len(encoded), 2))
+    for index, item in enumerate(encoded):
+        with torch.inference_mode():
+            logits = transformers_model(torch.tensor([item.ids]), logits_to_keep=1).logits[0, -1]
+        (first,), (second,) = item.labels
+        expected[index] = logits.double().log_softmax(-1)[[first, second]].numpy()
+    for prefix_cache in (True, False):
+        scores = embedded_scorer(batch_tokens=2000, prefix_cache=prefix_cache).score(encoded)
+        ours = np.array([score.logprob for score in scores])
+        assert np.abs(ours - expected).max() <= MAX_ERROR, f"prefix cache {prefix_cache}"
+        mass = np.array([score.label_mass for score in scores])
+        np.testing.assert_allclose(mass, np.exp(expected).sum(1), atol=MAX_ERROR)
+
+
+def test_examples_are_what_the_readme_says() -> None:
+    pairs = example_pairs()
+    assert len(pairs) >= 24
+    golds = [pair.gold for pair in pairs]
+    assert abs(golds.count("a") - golds.count("b")) <= 1
+    assert {pair.extra["language"] for pair in pairs} >= {"en", "de"}
+    categories = {pair.extra["category"] for pair in pairs}
+    assert categories >= {"summary", "helpfulness", "harmlessness", "code", "arithmetic"}

@@ -1,0 +1,160 @@
+"""The promise: a pair's label is the same bits whatever else is in the run, and a swap flips it exactly.
+
+`assert_bit_exact` is the promise as code. The last test hands it an engine that breaks the promise.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from kernels import cpu
+from labeling.methods.rlaif import Rlaif
+from labeling.prompts import load_template
+from labeling.run import label_pairs
+from labeling.scorer import Scorer
+from labeling.types import Message, Pair, PairLabel
+from tests.models import SMALL_CONFIG, write_model
+
+WORDS = [
+    "a",
+    "good",
+    "answer",
+    "is",
+    "short",
+    "and",
+    "the",
+    "honest",
+    "one",
+    "says",
+    "what",
+    "it",
+    "does",
+    "not",
+    "know",
+    "about",
+    "rain",
+    "or",
+    "bread",
+    "or",
+    "code",
+]
+
+
+def make_pairs(count: int) -> list[Pair]:
+    """Pairs of many lengths, some that share a prompt, one of identical responses."""
+    generator = torch.Generator().manual_seed(7)
+
+    def text(longest: int) -> str:
+        length = int(torch.randint(3, longest, (1,), generator=generator))
+        return " ".join(WORDS[i] for i in torch.randint(0, len(WORDS), (length,), generator=generator))
+
+    pairs = []
+    for number in range(count):
+        prompt = pairs[-1].prompt if number % 4 == 3 else (Message("user", text(40)),)
+        first = text(60)
+        pairs.append(Pair(str(number), prompt, first, first if number == 5 else text(60)))
+    return pairs
+
+
+Labels = dict[str, PairLabel]
+OpenScorer = Callable[..., Scorer]
+
+
+def label(scorer: Scorer, pairs: Sequence[Pair], template: str = "general") -> Labels:
+    method = Rlaif(load_template(template))
+    return {item.item.id: item.label for item in label_pairs(pairs, method, scorer) if item.label and item.item.id}
+
+
+def assert_bit_exact(open_scorer: OpenScorer, pairs: Sequence[Pair]) -> None:
+    everything = label(open_scorer(), pairs)
+    assert len(everything) == len(pairs)
+    for pair in pairs[:3]:
+        assert label(open_scorer(), [pair])[pair.id] == everything[pair.id], "alone"
+    assert label(open_scorer(), pairs[::-1]) == everything, "another order"
+    assert label(open_scorer(), pairs[:4]).items() <= everything.items(), "the first few"
+    for batch_tokens in (1, 300, 100_000):
+        assert label(open_scorer(batch_tokens=batch_tokens), pairs) == everything, f"batches of {batch_tokens}"
+    assert label(open_scorer(prefix_cache=False), pairs) == everything, "no prefix cache"
+    warm = open_scorer()
+    label(warm, pairs[4:])
+    assert label(warm, pairs) == everything, "a warm prefix cache"
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
+
+
+@pytest.fixture
+def open_scorer(model: Path) -> OpenScorer:
+    return lambda **options: Scorer.open(str(model), **options)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
+    assert_bit_exact(lambda **options: Scorer.open(str(model), dtype=dtype, **options), make_pairs(10))
+
+
+def test_labels_of_the_embedded_model_are_bit_exact(embedded_scorer: OpenScorer) -> None:
+    """The real shapes: 9 heads on 3, 30 layers, a vocabulary of 49,152."""
+    pairs = make_pairs(6)
+    everything = label(embedded_scorer(), pairs)
+    assert label(embedded_scorer(), [pairs[2]])[pairs[2].id] == everything[pairs[2].id]
+    assert label(embedded_scorer(batch_tokens=500), pairs[::-1]) == everything
+    assert label(embedded_scorer(prefix_cache=False), pairs) == everything
+
+
+@pytest.mark.parametrize("template", ["general", "harmlessness"])
+def test_swapping_the_responses_flips_the_label_exactly(open_scorer: OpenScorer, template: str) -> None:
+    pairs = make_pairs(12)
+    labels = label(open_scorer(), pairs, template)
+    swapped = label(open_scorer(), [pair.swap() for pair in pairs], template)
+    for key, straight in labels.items():
+        assert swapped[key].p_a == 1 - straight.p_a
+        assert swapped[key].p_a_first == 1 - straight.p_a_second
+        assert swapped[key].verdict == {"a": "b", "b": "a", "tie": "tie"}[straight.verdict]
+
+
+def test_identical_responses_tie_exactly(open_scorer: OpenScorer) -> None:
+    assert label(open_scorer(), make_pairs(6))["5"].p_a == 0.5
+
+
+def test_two_processes_write_the_same_bytes(model: Path, tmp_path: Path) -> None:
+    """Catches whatever depends on hash seeds, addresses or time."""
+    rows = tmp_path / "pairs.jsonl"
+    with rows.open("w") as file:
+        for pair in make_pairs(8):
+            row = {"id": pair.id, "prompt": pair.prompt[0].content, "note": [1, {"a": None}]}
+            file.write(json.dumps(row | {"response_a": pair.response_a, "response_b": pair.response_b}) + "\n")
+    for name in ("one", "two"):
+        command = ["label", str(rows), "--model", str(model), "--out", str(tmp_path / name), "--quiet"]
+        subprocess.run([sys.executable, "-m", "labeling.cli", *command], check=True)
+    one, two = ((tmp_path / name / "labels.parquet").read_bytes() for name in ("one", "two"))
+    assert one == two
+
+
+def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inverse: sums split by how many tiles run together, as a kernel tuned for occupancy would split them."""
+    exact = cpu.linear
+
+    def variant(x: torch.Tensor, packed: cpu.PackedLinear) -> torch.Tensor:
+        return exact(x, packed) if variant.tiles % 2 else exact(x * 3, packed) / 3  # type: ignore[attr-defined]
+
+    attention = cpu.tree_attention
+
+    def counting(queries, kv, groups, out):  # type: ignore[no-untyped-def]
+        variant.tiles = sum(len(group.rows) for group in groups)  # type: ignore[attr-defined]
+        attention(queries, kv, groups, out)
+
+    variant.tiles = 1  # type: ignore[attr-defined]
+    monkeypatch.setattr(cpu, "linear", variant)
+    monkeypatch.setattr(cpu, "tree_attention", counting)
+    with pytest.raises(AssertionError):
+        assert_bit_exact(open_scorer, make_pairs(10))
