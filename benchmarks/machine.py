@@ -54,13 +54,13 @@ class Roofline:
     def measure(self) -> Rates:
         """About a second. Medians of several calls; the layer's rate is the best of its calls' medians."""
         left, right = self._square
-        square = 2 * MATRIX_SIZE**3 / _median_seconds(lambda: torch.mm(left, right))
+        square = 2 * MATRIX_SIZE**3 / _median_seconds(torch.mm, left, right)
         layer = {}
         for x in self._inputs:
             flops = 2 * len(x) * self._weight.numel()
             library = "oneDNN packed" if self._packed.is_onednn else "torch packed"
-            layer[f"{library}, {len(x)} rows"] = flops / _median_seconds(lambda x=x: cpu.linear(x, self._packed))
-            layer[f"torch.mm, {len(x)} rows"] = flops / _median_seconds(lambda x=x: torch.mm(x, self._weight.T))
+            layer[f"{library}, {len(x)} rows"] = flops / _median_seconds(cpu.linear, x, self._packed)
+            layer[f"torch.mm, {len(x)} rows"] = flops / _median_seconds(torch.mm, x, self._weight.T)
         best = max(layer, key=layer.__getitem__)
         return Rates(matrix=square, layer=layer[best], layer_call=best)
 
@@ -91,12 +91,12 @@ class Machine:
         return asdict(self)
 
 
-def _median_seconds(call: Callable[[], object]) -> float:
-    call()
+def _median_seconds(call: Callable[..., object], *arguments: object) -> float:
+    call(*arguments)
     seconds = []
     for _ in range(REPEATS):
         started = time.perf_counter()
-        call()
+        call(*arguments)
         seconds.append(time.perf_counter() - started)
     return statistics.median(seconds)
 

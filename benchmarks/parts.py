@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from engine.running.model import Model
 from kernels.ops import implementation
 
 FORWARD = ("final_hidden", "prefix_kv", "label_logits")
-# The kernels' public operations by part; `label_head` counts as linear, since its vocabulary product is all but all of it.
+# The kernels' public operations by part. `label_head` is linear: next to nothing in it but the vocabulary product.
 PARTS = {
     "linear": "linear",
     "label_head": "linear",
@@ -74,13 +74,13 @@ def profile_parts(engine: Engine, workload: Workload) -> tuple[dict[str, float],
         engine.score(workload.ids, workload.labels)
         total = time.perf_counter() - started
     averages = trace.key_averages()
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     for event in averages:
         if event.key.startswith(_MARK):
             seconds[PARTS[event.key.removeprefix(_MARK)]] += event.cpu_time_total / 1e6
-    parts = {part: seconds[part] for part in dict.fromkeys(PARTS.values())}
+    parts: dict[str, float] = {part: seconds[part] for part in dict.fromkeys(PARTS.values())}
     parts["other"] = total - sum(parts.values())
-    return parts, averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=44)
+    return parts, str(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=44))
 
 
 def _mark_operations(stack: ExitStack, device: torch.device) -> None:

@@ -29,13 +29,14 @@ class DisagreementError(PreftreeError):
 
 
 class Peer(Protocol):
-    """setting: how this one is set up, for people to read."""
+    """Something that scores prompts as the engine does."""
 
-    setting: str
+    @property
+    def setting(self) -> str:
+        """How this one is set up, for people to read."""
 
     def score(self, prompts: Sequence[JudgePrompt]) -> np.ndarray:
         """Log-probabilities of every prompt's labels, [prompts, labels] float32, in nats."""
-        ...
 
 
 def load_transformers(directory: Path) -> Any:
@@ -179,7 +180,7 @@ def _copies(cache: Any, count: int) -> Any:
 
 def _common_length(sequences: Sequence[Sequence[int]]) -> int:
     """Tokens that all of them begin with, at most all but one of the shortest: its last one must be run for itself."""
-    first, last = min(sequences), max(sequences)
+    first, last = min(map(list, sequences)), max(map(list, sequences))
     limit = min(len(ids) for ids in sequences) - 1
     return next((index for index in range(limit) if first[index] != last[index]), limit)
 

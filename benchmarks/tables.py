@@ -12,9 +12,10 @@ from benchmarks.rounds import WorkloadResult
 def header(machine: Machine, rates: Rates) -> str:
     """Roofline first, then what it was measured on."""
     versions = ", ".join(f"{name} {version}" for name, version in machine.versions.items())
+    layer = f"widest layer {gflops(rates.layer)} ({rates.layer_call})"
     return "\n".join(
         (
-            f"roofline   2048^3 torch.mm {gflops(rates.matrix)} · widest layer {gflops(rates.layer)} ({rates.layer_call})",
+            f"roofline   2048^3 torch.mm {gflops(rates.matrix)} · {layer}",
             f"machine    {machine.cpu}, {machine.cpus} CPUs, {machine.torch_threads} torch threads, float32",
             f"versions   Python {machine.python}, {versions}, commit {machine.commit}",
         )
@@ -50,7 +51,8 @@ def table(result: WorkloadResult) -> str:
         low, high = min(peer.ratios), max(peer.ratios)
         text = f"engine {peer.ratio:.2f}x ({low:.2f}-{high:.2f}) its {peer.pairs_per_second:.3f} pairs/s{on}"
         rows.append((f"vs {name}", f"{text}; {peer.setting}; within {peer.nats:.0e} nats"))
-    title = f"workload {workload.name}: {workload.num_pairs} pairs, {len(workload.prompts)} prompts, medians of {len(result.seconds)} rounds"
+    counts = f"{workload.num_pairs} pairs, {len(workload.prompts)} prompts"
+    title = f"workload {workload.name}: {counts}, medians of {len(result.seconds)} rounds"
     return "\n".join((title, *(f"  {name:<20} {value}" for name, value in rows)))
 
 

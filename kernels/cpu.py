@@ -6,7 +6,7 @@ are. `tests/kernels/test_cpu_invariance.py` holds every function here to that.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +25,7 @@ GATHERED_KEYS = 4096
 VOCAB_BLOCK = 8192
 
 
-_ONEDNN_RUNS = {
+_ONEDNN_RUNS: dict[torch.dtype, Callable[[], bool]] = {
     torch.float32: lambda: True,
     torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
     torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 Rendering = Literal["auto", "chat", "plain"]
 # Label ids depend on the text right before the label; that many tokens of it decide them.
 _TAIL_TOKENS = 16
+# A template that ends right behind a response has a tail for every row.
+_CACHED_TAILS = 1024
 _VERSIONED = ("preftree", "torch", "numpy", "tokenizers", "safetensors", "jinja2", "pyarrow")
 
 
@@ -60,6 +62,8 @@ class Scorer:
         self._chat = None if rendering == "plain" else checkpoint.chat_template
         if rendering == "chat" and self._chat is None:
             raise ModelError(f"model {checkpoint.name} has no chat template; use --plain")
+        # Now, not when labels are there to be lost.
+        self._fingerprint = checkpoint.fingerprint() if engine else None
         self._prefix_cache = prefix_cache
         self._label_ids: dict[tuple[object, ...], list[list[int]]] = {}
         self._last_ids: Sequence[int] = ()
@@ -146,7 +150,7 @@ class Scorer:
         """What a run's manifest should say of the model and the software."""
         return {
             "model": self._checkpoint.name,
-            "model_sha256": self._checkpoint.fingerprint(),
+            "model_sha256": self._fingerprint,
             "device": str(self._engine.device) if self._engine else None,
             "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
             "rendering": "plain" if self._chat is None else "chat",
@@ -177,6 +181,8 @@ class Scorer:
                 resolved.append(whole[len(ids) :])
             if len({tuple(label) for label in resolved}) < len(resolved):
                 raise ModelError(f"labels {request.labels} are not distinct for this model's tokenizer: {resolved}")
+            if len(self._label_ids) >= _CACHED_TAILS:
+                self._label_ids.clear()
             self._label_ids[key] = resolved
         return self._label_ids[key]
 

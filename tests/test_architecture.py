@@ -103,8 +103,7 @@ def test_a_foreign_kernels_package_is_named(tmp_path: Path) -> None:
     last = result.stderr.strip().splitlines()[-1]
     assert last.startswith("ImportError: preftree needs its own package `kernels`")
     assert str(tmp_path / "kernels") in last
-    command = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from labeling.cli import main; sys.exit(main(['plan', 'x']))"
-    result = run_python(command)
+    result = run_python(code.replace("import engine", "from labeling.cli import main; sys.exit(main(['plan', 'x']))"))
     assert result.returncode == 1
     assert result.stderr.startswith("preftree: preftree needs its own package `kernels`")
     assert len(result.stderr.splitlines()) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +22,9 @@ MAX_ERROR = 1e-3  # nats
 
 
 @pytest.fixture(scope="module")
-def transformers_model() -> Iterator[Any]:
+def transformers_model() -> Any:
     transformers = pytest.importorskip("transformers")
-    yield transformers.AutoModelForCausalLM.from_pretrained(embedded_directory(), dtype=torch.float32).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(embedded_directory(), dtype=torch.float32).eval()
 
 
 def example_pairs() -> list[Pair]:
