@@ -22,29 +22,7 @@ from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
 from tests.models import SMALL_CONFIG, write_model
 
-WORDS = [
-    "a",
-    "good",
-    "answer",
-    "is",
-    "short",
-    "and",
-    "the",
-    "honest",
-    "one",
-    "says",
-    "what",
-    "it",
-    "does",
-    "not",
-    "know",
-    "about",
-    "rain",
-    "or",
-    "bread",
-    "or",
-    "code",
-]
+WORDS = "a good answer is short and the honest one says what it does not know about rain or bread".split()  # noqa: SIM905
 
 
 def make_pairs(count: int) -> list[Pair]:
