@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -40,6 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(args: argparse.Namespace) -> None:
     """Everything behind the arguments. Raises PreftreeError."""
+    _check_out(args.out)
     scorer = Scorer.open(args.model, weights=False)
     jobs = [load(name, args.data, args.pairs, scorer) for name in args.workloads]
     checkpoint = open_checkpoint(args.model)
@@ -118,6 +120,16 @@ def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, not {text!r}")
     return int(text)
+
+
+def _check_out(path: Path | None) -> None:
+    """Found wrong now, or after half an hour."""
+    if path is None:
+        return
+    if path.exists():
+        raise OutputError(f"{path} exists already; name another file")
+    if not os.access(path.parent, os.W_OK):
+        raise OutputError(f"cannot write {path}: {path.parent} is no writable directory")
 
 
 def _write(path: Path | None, whole: dict[str, Any]) -> None:

@@ -29,6 +29,7 @@ from benchmarks.random_model import small_config, write_random_model
 from benchmarks.workloads import TEMPLATE
 from engine.engine import Engine
 from engine.errors import InputError, PreftreeError
+from engine.planning.trie import as_token_ids, common_prefix
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
 from labeling.run import label_pairs
@@ -37,6 +38,7 @@ from labeling.types import Message, Pair
 
 SAMPLE_SECONDS = 0.002
 HIDDEN_SIZE = 256
+FLOAT32_BYTES = 4
 _Result = TypeVar("_Result")
 
 
@@ -88,11 +90,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Peak:
-    """measured_bytes: highest resident set size above the weights. planned_bytes: what `Engine.plan` says."""
+    """measured_bytes: highest resident set size above the weights. planned_bytes: what `Engine.plan` says.
+
+    cache_bytes: the part of both that is the prefix cache, K/V of every layer for what all prompts begin with.
+    """
 
     case: Case
     measured_bytes: int
     planned_bytes: int
+    cache_bytes: int
 
 
 CASES = (
@@ -135,30 +141,39 @@ def streaming_peak(model: str, num_pairs: int, batch_tokens: int) -> int:
 
 def measure(case: Case, directory: Path) -> Peak:
     """Run `case` on a random model, which is written into the empty `directory`."""
-    write_random_model(directory, small_config(case.layers, HIDDEN_SIZE))
+    config = small_config(case.layers, HIDDEN_SIZE)
+    write_random_model(directory, config)
     scorer = Scorer.open(str(directory), batch_tokens=case.batch_tokens, weights=False)
     method = Rlaif(load_template(TEMPLATE))
     encoded = [scorer.encode(request) for pair in _pairs(case.pairs) for request in method.requests(pair)]
     measured = in_own_process(streaming_peak, str(directory), case.pairs, case.batch_tokens)
-    return Peak(case, measured, scorer.plan(encoded).peak_bytes)
+    plan = scorer.plan(encoded)
+    ids = [item.ids for item in encoded]
+    shared = common_prefix(as_token_ids(min(ids)), as_token_ids(max(ids))) if plan.batches > 1 else 0
+    return Peak(case, measured, plan.peak_bytes, shared * config.num_layers * 2 * config.kv_size * FLOAT32_BYTES)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__).parse_args(argv)
-    print(f"{'layers':>6} {'pairs':>6} {'batch tokens':>13} {'measured MB':>12} {'planned MB':>11}")
+    print(_row("layers", "pairs", "batch tokens", "measured MB", "planned MB", "of it prefix cache MB"))
     peaks = []
     try:
         for case in CASES:
             with tempfile.TemporaryDirectory() as scratch:
                 peak = measure(case, Path(scratch))
             peaks.append(peak)
-            measured, planned = peak.measured_bytes / 1e6, peak.planned_bytes / 1e6
-            print(f"{case.layers:>6} {case.pairs:>6} {case.batch_tokens:>13,} {measured:>12.1f} {planned:>11.1f}")
+            sizes = (f"{size / 1e6:.1f}" for size in (peak.measured_bytes, peak.planned_bytes, peak.cache_bytes))
+            print(_row(case.layers, case.pairs, f"{case.batch_tokens:,}", *sizes), flush=True)
     except PreftreeError as error:
         print(f"benchmarks.memory: {error}", file=sys.stderr)
         return 1
     print(json.dumps([asdict(peak) for peak in peaks]))
     return 0
+
+
+def _row(*cells: object) -> str:
+    widths = (6, 6, 13, 12, 11, 22)
+    return " ".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 
 def _give_back_freed() -> None:

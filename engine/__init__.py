@@ -7,6 +7,7 @@
 Importing this package is cheap; torch is imported when `Engine` is first touched.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,12 @@ if getattr(kernels, "DISTRIBUTION", None) != "preftree":
         "another distribution (`pip show kernels`). Install preftree in an environment of its own, or: "
         "pip uninstall kernels && pip install --force-reinstall --no-deps preftree"
     )
+
+# torch's OpenMP threads spin while they wait for each other. With one other busy process on the machine that made
+# scoring up to thirty times slower; waiting briefly and then sleeping costs nothing on an idle one. It is read when
+# torch is first imported.
+if "OMP_WAIT_POLICY" not in os.environ:
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
 
 if TYPE_CHECKING:
     from engine.engine import Engine, LabelScores, Planner
