@@ -27,7 +27,8 @@ PARTS = {
     "tree_attention": "attention",
     "rms_norm": "element-wise",
     "add_rms_norm": "element-wise",
-    "rope": "element-wise",
+    "rotate": "element-wise",
+    "store_kv": "element-wise",
     "swiglu": "element-wise",
 }
 _MARK = "preftree:"

@@ -21,7 +21,8 @@ from engine.errors import InputError, PreftreeError
 
 PEERS = ("padded", "prefix")
 TOLERANCE_NATS = 1e-3
-BATCH_SIZES = (8, 16)
+# Prompts of one length gain from company; where lengths differ, padding costs more than a batch of 1 loses.
+BATCH_SIZES = (1, 2, 8, 16)
 
 
 class DisagreementError(PreftreeError):

@@ -72,8 +72,8 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual.add_(update), weight, eps)
 
 
-def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
-    """Rotate x [rows, heads * size] by depth into out [rows, heads, size]; cos and sin are [rows, size / 2].
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+    """Rotary embedding of x [rows, heads * size] into out [rows, heads, size]; cos and sin are [rows, size / 2].
 
     Pairs are (i, i + size / 2), as in the checkpoints of Hugging Face (Su et al., 2021, rotated halves).
     """
@@ -82,6 +82,13 @@ def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tenso
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     torch.mul(left, cos, out=out[..., :half]).addcmul_(right, sin, value=-1)
     torch.mul(right, cos, out=out[..., half:]).addcmul_(left, sin)
+
+
+def store_kv(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated."""
+    keys, values = x.chunk(2, dim=-1)
+    rotate(keys, cos, sin, out=out[:, 0])
+    out[:, 1] = values.view(out[:, 1].shape)
 
 
 def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup], out: torch.Tensor) -> None:

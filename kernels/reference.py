@@ -25,12 +25,19 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual, weight, eps)
 
 
-def rope(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
     """Rotate x [rows, heads * size] into out [rows, heads, size] as complex numbers (left, right)."""
     half = cos.shape[-1]
     heads = x.view(out.shape)
     rotated = torch.complex(heads[..., :half], heads[..., half:]) * torch.complex(cos, sin).unsqueeze(1)
     out[..., :half], out[..., half:] = rotated.real, rotated.imag
+
+
+def store_kv(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+    """Rotated keys and plain values of x [rows, 2 * kv_heads * size] into out [rows, 2, kv_heads, size]."""
+    keys, values = x.chunk(2, dim=-1)
+    rotate(keys, cos, sin, out[:, 0])
+    out[:, 1] = values.view(out[:, 1].shape)
 
 
 def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup], out: torch.Tensor) -> None:

@@ -30,3 +30,21 @@ class TileGroup:
     @property
     def keys(self) -> int:
         return self.slots.shape[1]
+
+
+@dataclass(frozen=True)
+class PathTiles:
+    """Tiles for the GPU: consecutive query rows of one branch, and where the path above them is listed.
+
+    first_row, num_rows, first_depth: [tiles] int32. Row first_row + i of a tile has depth first_depth + i.
+    path: [tiles] int32, the place in `slots` where the tile's path begins. slots: [...] int32; slots[path + d] is the
+    K/V slot of depth d on the tile's path, for every d up to the depth of its last row.
+    max_rows: no tile has more rows.
+    """
+
+    first_row: torch.Tensor
+    num_rows: torch.Tensor
+    first_depth: torch.Tensor
+    path: torch.Tensor
+    slots: torch.Tensor
+    max_rows: int

@@ -116,15 +116,14 @@ class Model:
         self, layer: LayerWeights, plan: Plan, buffers: _Buffers, cached: torch.Tensor | None, queries: bool = True
     ) -> None:
         """Rotated keys and values of all rows into their slots behind the cached ones; rotated queries where wanted."""
-        ops, config = self.ops, self.config
+        ops = self.ops
         if cached is not None:
             buffers.kv[: plan.prefix] = cached
         for block in _blocks(buffers.hidden, ops.ROW_BLOCK):
             slots = slice(plan.prefix + block.start, plan.prefix + block.stop)
-            normed = ops.rms_norm(buffers.hidden[block], layer.attention_norm, config.norm_eps)
-            keys, values = ops.linear(normed, layer.kv).chunk(2, dim=-1)
-            ops.rope(keys, buffers.cos[block], buffers.sin[block], out=buffers.kv[slots, 0])
-            buffers.kv[slots, 1] = values.view(-1, config.num_kv_heads, config.head_dim)
+            normed = ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
+            projected = ops.linear(normed, layer.kv)
+            ops.store_kv(projected, buffers.cos[block], buffers.sin[block], out=buffers.kv[slots])
             if queries:
                 self._write_queries(layer, normed, buffers, block)
 
@@ -135,7 +134,7 @@ class Model:
 
     def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, buffers: _Buffers, block: slice) -> None:
         projected = self.ops.linear(normed, layer.q)
-        self.ops.rope(projected, buffers.cos[block], buffers.sin[block], out=buffers.queries[block])
+        self.ops.rotate(projected, buffers.cos[block], buffers.sin[block], out=buffers.queries[block])
 
     def _attend_and_mlp(
         self, layer: LayerWeights, groups: Sequence[TileGroup], buffers: _Buffers, row_block: int

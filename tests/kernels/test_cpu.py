@@ -49,22 +49,23 @@ def test_norms(rows: int) -> None:
 
 
 @pytest.mark.parametrize("rows", ROWS)
-def test_rope_of_a_slice(rows: int) -> None:
-    """Keys arrive as a slice of a wider row and leave into a slice of the K/V buffer."""
+def test_queries_keys_and_values(rows: int) -> None:
+    """Queries rotate, keys rotate into their slots, values are copied; every element is written (NaN)."""
     heads, size = 3, 32
     angles = torch.rand(rows, size // 2) * 100
-    wide = torch.randn(rows, 2 * heads * size)
-    keys = wide[:, : heads * size]
-    kv = torch.full((rows, 2, heads, size), float("nan"))
-    cpu.rope(keys, angles.cos(), angles.sin(), out=kv[:, 0])
-    assert kv[:, 1].isnan().all()
+    projected = torch.randn(rows, 2 * heads * size)
 
     def plain(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-        out = torch.empty(rows, heads, size, dtype=x.dtype)
-        reference.rope(x, cos, sin, out)
+        out = torch.empty(rows, 2, heads, size, dtype=x.dtype)
+        reference.store_kv(x, cos, sin, out)
         return out
 
-    assert_as_good_as_plain(kv[:, 0], plain, keys.contiguous(), angles.cos(), angles.sin())
+    kv = torch.full((rows, 2, heads, size), float("nan"))
+    cpu.store_kv(projected, angles.cos(), angles.sin(), out=kv)
+    assert_as_good_as_plain(kv, plain, projected, angles.cos(), angles.sin())
+    queries = torch.full((rows, heads, size), float("nan"))
+    cpu.rotate(projected[:, : heads * size].contiguous(), angles.cos(), angles.sin(), out=queries)
+    assert torch.equal(queries, kv[:, 0])
 
 
 @pytest.mark.parametrize("rows", ROWS)
