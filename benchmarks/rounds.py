@@ -170,7 +170,10 @@ class Bench:
         times.nats = max(times.nats, check_agreement(name, logprob, run.logprob[: len(logprob)]))
         times.seconds.append(seconds)
         times.engine_seconds.append(engine_seconds)
-        self.say(f"  {name} ({times.peer.setting}): {seconds:.1f} s on {times.workload.num_pairs} pairs")
+        self.say(
+            f"  {name} ({times.peer.setting}): {seconds:.1f} s on {times.workload.num_pairs} pairs, "
+            f"where the engine took {engine_seconds:.1f} s"
+        )
 
     def _fastest(self, name: str, settings: Sequence[Peer], workload: Workload) -> Peer:
         """The setting that was fastest on the first few pairs, at its better of two tries in turns."""

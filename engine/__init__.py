@@ -24,7 +24,7 @@ if getattr(kernels, "DISTRIBUTION", None) != "preftree":
 # scoring up to thirty times slower; waiting briefly and then sleeping costs nothing on an idle one. It is read when
 # torch is first imported.
 if "OMP_WAIT_POLICY" not in os.environ:
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 if TYPE_CHECKING:
     from engine.engine import Engine, LabelScores, Planner

@@ -1,0 +1,139 @@
+"""Tree attention on a GPU: every tile of query rows walks the list of slots on its path, from depth 0 downwards.
+
+Online softmax over key blocks after FlashAttention (Dao, 2023), in base 2.
+
+A row's bits are a function of its query and of the keys and values on its path, whatever tile it sits in:
+- key blocks are counted from depth 0 and taken in depth order, so a key has the same place in every sum;
+- a block that lies wholly behind a row, visited for the sake of deeper rows of its tile, leaves the row's maximum,
+  sum and accumulator as they are: probabilities are exact zeros and the correction is exactly one;
+- blocks with and without a mask run the same arithmetic. Multiply-adds are written as `fma`: left to the compiler,
+  it would fuse `score * scale - maximum` in one loop and, where a mask stands between, not in the other.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.launch import DTYPES, attention_settings, capability_of
+from kernels.tiles import PathTiles
+
+LOG2_E = 1.4426950408889634
+
+
+@triton.jit
+def _attend_block(  # type: ignore[no-untyped-def]
+    b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, slot_stride, scale, first_key, end, o_depth, o_d,
+    SIZE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, IS_MASKED: tl.constexpr,
+):  # fmt: skip
+    """Take the keys of depths first_key to first_key + BLOCK_N - 1 into the running maximum, sum and accumulator."""
+    o_key = first_key + tl.arange(0, BLOCK_N)
+    # [BLOCK_N]
+    if IS_MASKED:
+        m_key = o_key < end
+        b_slot = tl.load(p_slot + o_key, mask=m_key, other=0).to(tl.int64)
+    else:
+        b_slot = tl.load(p_slot + o_key).to(tl.int64)
+    # [BLOCK_N, BLOCK_D]
+    p_k = p_kv + b_slot[:, None] * slot_stride + o_d[None, :]
+    p_v = p_k + value_offset
+    if IS_MASKED:
+        m_k = m_key[:, None] & (o_d < SIZE)[None, :]
+        b_k = tl.load(p_k, mask=m_k, other=0.0)
+        b_v = tl.load(p_v, mask=m_k, other=0.0)
+    elif SIZE == BLOCK_D:
+        b_k = tl.load(p_k)
+        b_v = tl.load(p_v)
+    else:
+        b_k = tl.load(p_k, mask=(o_d < SIZE)[None, :], other=0.0)
+        b_v = tl.load(p_v, mask=(o_d < SIZE)[None, :], other=0.0)
+    # [BLOCK_M, BLOCK_N]
+    b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
+    if IS_MASKED:
+        b_s = tl.where(o_key[None, :] <= o_depth[:, None], b_s, float("-inf"))
+    # [BLOCK_M]. Finite from the first block on, as every row sees depth 0; so -inf minus -inf does not arise.
+    b_max = tl.maximum(b_m, tl.max(b_s, 1) * scale)
+    b_correction = tl.exp2(b_m - b_max)
+    # [BLOCK_M, BLOCK_N]
+    b_p = tl.exp2(tl.fma(b_s, scale, -b_max[:, None]))
+    b_l = tl.fma(b_l, b_correction, tl.sum(b_p, 1))
+    # [BLOCK_M, BLOCK_D]
+    b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_correction[:, None], input_precision="ieee")
+    return b_max, b_l, b_acc
+
+
+@triton.jit
+def tree_attention_kernel(  # type: ignore[no-untyped-def]
+    p_queries, p_kv, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, group, kv_heads,
+    SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+):  # fmt: skip
+    """One tile and one K/V head. Packed row r is head r % group of the tile's token r // group."""
+    i_tile = tl.program_id(0)
+    i_kv_head = tl.program_id(1)
+    first_row = tl.load(p_first_row + i_tile)
+    num_rows = tl.load(p_num_rows + i_tile)
+    first_depth = tl.load(p_first_depth + i_tile)
+    end = first_depth + num_rows
+    p_slot = p_slots + tl.load(p_path + i_tile)
+    p_kv += i_kv_head * SIZE
+    value_offset = kv_heads * SIZE
+
+    o_m = tl.arange(0, BLOCK_M)
+    o_d = tl.arange(0, BLOCK_D)
+    o_token = o_m // group
+    o_depth = first_depth + o_token
+    # [BLOCK_M, BLOCK_D]
+    o_packed = (first_row + o_token).to(tl.int64) * (kv_heads * group) + i_kv_head * group + o_m % group
+    o_q = o_packed[:, None] * SIZE + o_d[None, :]
+    m_q = (o_token < num_rows)[:, None] & (o_d < SIZE)[None, :]
+    b_q = tl.load(p_queries + o_q, mask=m_q, other=0.0)
+
+    b_m = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
+    b_l = tl.zeros([BLOCK_M], dtype=tl.float32)
+    b_acc = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    # Blocks whose every key is visible to the tile's first row, then those that the causal mask or the path's end cuts.
+    first_masked = (first_depth + 1) // BLOCK_N * BLOCK_N
+    for first_key in range(0, first_masked, BLOCK_N):
+        b_m, b_l, b_acc = _attend_block(
+            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, first_key, end, o_depth, o_d,
+            SIZE, BLOCK_N, BLOCK_D, IS_MASKED=False,
+        )  # fmt: skip
+    for first_key in range(first_masked, end, BLOCK_N):
+        b_m, b_l, b_acc = _attend_block(
+            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, first_key, end, o_depth, o_d,
+            SIZE, BLOCK_N, BLOCK_D, IS_MASKED=True,
+        )  # fmt: skip
+    b_out = b_acc / b_l[:, None]
+    tl.store(p_out + o_q, b_out.to(p_out.dtype.element_ty), mask=m_q)
+
+
+def tree_attention(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, out: torch.Tensor) -> None:
+    """Causal attention of every tile's rows over their path.
+
+    queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
+    itself; rows that are in no tile stay as they are. All contiguous, in one of bfloat16, float16, float32.
+    Raises ValueError for a head size or dtype that `kernels.launch` does not list, and for tiles that are too tall.
+    """
+    _, heads, size = queries.shape
+    kv_heads = kv.shape[2]
+    if queries.dtype not in DTYPES:
+        raise ValueError(f"no tree attention for {queries.dtype}; supported: bfloat16, float16, float32")
+    assert kv.shape[1:] == (2, kv_heads, size)
+    assert heads % kv_heads == 0
+    assert out.shape == queries.shape
+    assert queries.dtype == kv.dtype == out.dtype
+    assert all(x.is_contiguous() for x in (queries, kv, out))
+    assert tiles.slots.dtype == tiles.path.dtype == torch.int32
+    group = heads // kv_heads
+    settings = attention_settings(
+        capability_of(queries.device), size, queries.element_size(), packed_rows=tiles.max_rows * group
+    )
+    if not len(tiles.first_row):
+        return
+    tree_attention_kernel[(len(tiles.first_row), kv_heads)](
+        queries, kv, out, tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots,
+        LOG2_E * size**-0.5, group, kv_heads,
+        SIZE=size, BLOCK_M=settings.block_m, BLOCK_N=settings.block_n, BLOCK_D=triton.next_power_of_2(size),
+        num_warps=settings.num_warps, num_stages=settings.num_stages,
+    )  # fmt: skip

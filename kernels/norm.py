@@ -1,0 +1,77 @@
+"""RMSNorm, alone and behind a residual addition: one program a row, one pass over memory."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+# A row is held in the registers of one program; longer rows would spill.
+MAX_HIDDEN = 16384
+# Two 16-byte loads a thread in bf16 keep enough bytes in flight; 16 warps hold the longest row in 32 registers each.
+ELEMENTS_PER_THREAD = 16
+MAX_WARPS = 16
+
+
+@triton.jit
+def rms_norm_kernel(  # type: ignore[no-untyped-def]
+    p_x,
+    p_update,
+    p_weight,
+    p_out,
+    eps,
+    hidden,
+    BLOCK: tl.constexpr,
+    HAS_UPDATE: tl.constexpr,
+):
+    """out = norm(x) * weight; with an update, x += update first."""
+    i_row = tl.program_id(0).to(tl.int64)
+    # [BLOCK]
+    o_hidden = tl.arange(0, BLOCK)
+    m_hidden = o_hidden < hidden
+    p_row = p_x + i_row * hidden + o_hidden
+    b_x = tl.load(p_row, mask=m_hidden, other=0.0)
+    if HAS_UPDATE:
+        b_update = tl.load(p_update + i_row * hidden + o_hidden, mask=m_hidden, other=0.0)
+        # Rounded before the norm: the next layers see this very residual.
+        b_x = (b_x.to(tl.float32) + b_update.to(tl.float32)).to(b_x.dtype)
+        tl.store(p_row, b_x, mask=m_hidden)
+    b_wide = b_x.to(tl.float32)
+    # Correctly rounded: the approximate rsqrt would cost float32 its last two bits.
+    scale = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(b_wide * b_wide, 0) / hidden + eps))
+    b_weight = tl.load(p_weight + o_hidden, mask=m_hidden, other=0.0).to(tl.float32)
+    b_out = b_wide * scale * b_weight
+    tl.store(p_out + i_row * hidden + o_hidden, b_out.to(p_out.dtype.element_ty), mask=m_hidden)
+
+
+def settings(hidden: int) -> tuple[int, int]:
+    """BLOCK and number of warps for rows of `hidden`."""
+    block = triton.next_power_of_2(hidden)
+    return block, max(1, min(MAX_WARPS, block // (32 * ELEMENTS_PER_THREAD)))
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """x [rows, hidden] / sqrt(mean(x^2) + eps) * weight [hidden], in float32 inside (Zhang and Sennrich, 2019)."""
+    return _launch(x, None, weight, eps)
+
+
+def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Add `update` to `residual` IN PLACE, both [rows, hidden], and return the norm of the sum."""
+    assert update.shape == residual.shape
+    assert update.dtype == residual.dtype
+    assert update.is_contiguous()
+    return _launch(residual, update, weight, eps)
+
+
+def _launch(x: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    rows, hidden = x.shape
+    assert hidden <= MAX_HIDDEN, f"rows of {hidden} do not fit one program; at most {MAX_HIDDEN}"
+    assert x.is_contiguous()
+    assert weight.shape == (hidden,)
+    assert weight.is_contiguous()
+    out = torch.empty_like(x)
+    block, warps = settings(hidden)
+    rms_norm_kernel[(rows,)](
+        x, update, weight, out, eps, hidden, BLOCK=block, HAS_UPDATE=update is not None, num_warps=warps
+    )
+    return out

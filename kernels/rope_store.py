@@ -1,0 +1,153 @@
+"""Optional per-head RMSNorm, rotary embedding, and the write to where attention reads: one pass over projected rows."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+# Elements of half a head block in a program: 4 warps with one 16-byte load a thread and half, in bf16.
+BLOCK_ELEMENTS = 1024
+NUM_WARPS = 4
+
+
+@triton.jit
+def rope_kernel(  # type: ignore[no-untyped-def]
+    p_x,
+    p_cos,
+    p_sin,
+    p_norm,
+    p_out,
+    eps,
+    units,
+    heads,
+    x_row_stride,
+    out_row_stride,
+    out_value_stride,
+    out_head_stride,
+    SIZE: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr,
+    BLOCK_HALF: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    HAS_VALUES: tl.constexpr,
+):
+    """A unit is one head of one row, so that any number of heads fills the program.
+
+    With HAS_VALUES, x holds as many value heads behind its key heads; they are copied.
+    """
+    HALF: tl.constexpr = SIZE // 2
+    # [BLOCK_UNITS, 1]
+    o_unit = (tl.program_id(0) * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS))[:, None]
+    o_row = (o_unit // heads).to(tl.int64)
+    o_head = o_unit % heads
+    # [1, BLOCK_HALF]
+    o_dim = tl.arange(0, BLOCK_HALF)[None, :]
+    m_dim = o_dim < HALF
+    # [BLOCK_UNITS, BLOCK_HALF]
+    m_half = (o_unit < units) & m_dim
+    p_left = p_x + o_row * x_row_stride + o_head * SIZE + o_dim
+    b_left = tl.load(p_left, mask=m_half, other=0.0).to(tl.float32)
+    b_right = tl.load(p_left + HALF, mask=m_half, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        # [BLOCK_UNITS, 1]
+        b_square = tl.sum(b_left * b_left + b_right * b_right, 1)[:, None] / SIZE
+        b_scale = tl.div_rn(1.0, tl.sqrt_rn(b_square + eps))
+        # [1, BLOCK_HALF]
+        b_norm_left = tl.load(p_norm + o_dim, mask=m_dim, other=0.0).to(tl.float32)
+        b_norm_right = tl.load(p_norm + HALF + o_dim, mask=m_dim, other=0.0).to(tl.float32)
+        b_left = b_left * b_scale * b_norm_left
+        b_right = b_right * b_scale * b_norm_right
+    b_cos = tl.load(p_cos + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
+    b_sin = tl.load(p_sin + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
+    p_to = p_out + o_row * out_row_stride + o_head * out_head_stride + o_dim
+    dtype = p_out.dtype.element_ty
+    tl.store(p_to, (b_left * b_cos - b_right * b_sin).to(dtype), mask=m_half)
+    tl.store(p_to + HALF, (b_right * b_cos + b_left * b_sin).to(dtype), mask=m_half)
+    if HAS_VALUES:
+        p_value = p_left + heads * SIZE
+        tl.store(p_to + out_value_stride, tl.load(p_value, mask=m_half), mask=m_half)
+        tl.store(p_to + out_value_stride + HALF, tl.load(p_value + HALF, mask=m_half), mask=m_half)
+
+
+def settings(size: int) -> tuple[int, int]:
+    """BLOCK_UNITS and BLOCK_HALF for heads of `size`."""
+    half = triton.next_power_of_2(size // 2)
+    return max(1, BLOCK_ELEMENTS // half), half
+
+
+def rotate(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """Rotary embedding of x [rows, heads * size] into out [rows, heads, size]; cos and sin are [rows, size / 2].
+
+    Pairs are (i, i + size / 2), as in the checkpoints of Hugging Face (Su et al., 2021, rotated halves). With `norm`
+    [size], every head is RMS-normed before (Qwen3). Rows of x and all but the last dimension of out may be strided.
+    """
+    heads, size = out.shape[1:]
+    assert x.shape == (len(out), heads * size)
+    _launch(x, cos, sin, norm, eps, out, (out.stride(0), 0, out.stride(1)), has_values=False)
+
+
+def store_kv(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated.
+
+    With `norm` [size], every key head is RMS-normed before it rotates. Strides as in `rotate`.
+    """
+    _, two, heads, size = out.shape
+    assert two == 2
+    assert x.shape == (len(out), 2 * heads * size)
+    _launch(x, cos, sin, norm, eps, out, (out.stride(0), out.stride(1), out.stride(2)), has_values=True)
+
+
+def _launch(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    norm: torch.Tensor | None,
+    eps: float,
+    out: torch.Tensor,
+    out_strides: tuple[int, int, int],
+    has_values: bool,
+) -> None:
+    """out_strides: from row to row, from keys to values, from head to head."""
+    rows, heads, size = len(out), out.shape[-2], out.shape[-1]
+    assert size % 2 == 0
+    assert x.stride(1) == 1
+    assert out.stride(-1) == 1
+    assert x.dtype == out.dtype
+    assert cos.shape == sin.shape == (rows, size // 2)
+    assert cos.is_contiguous()
+    assert sin.is_contiguous()
+    assert norm is None or (norm.shape == (size,) and norm.is_contiguous())
+    block_units, block_half = settings(size)
+    units = rows * heads
+    rope_kernel[(triton.cdiv(units, block_units),)](
+        x,
+        cos,
+        sin,
+        norm,
+        out,
+        eps,
+        units,
+        heads,
+        x.stride(0),
+        *out_strides,
+        SIZE=size,
+        BLOCK_UNITS=block_units,
+        BLOCK_HALF=block_half,
+        HAS_NORM=norm is not None,
+        HAS_VALUES=has_values,
+        num_warps=NUM_WARPS,
+    )

@@ -1,0 +1,308 @@
+"""The Triton kernel of tree attention against its oracle, and the promise that a row's bits are its path's alone.
+
+Without a GPU it runs in Triton's interpreter, whose bfloat16 products are wrong: float16 and float32 are tested there.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+
+from engine.planning.plan import build_plan
+from engine.planning.trie import TokenTrie
+from kernels import attention, launch, reference
+from kernels.tiles import PathTiles
+from tests.kernels.shapes import LAYOUT, random_sequences
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+FLOATS = [torch.float32, torch.float16]
+on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+
+
+def cut(trie: TokenTrie, rows: int, first: int | None = None) -> PathTiles:
+    """Every branch in tiles of `rows` rows, the branch's first tile of `first`."""
+    tiles, slots, listed = [], [], 0
+    for start, length, first_depth, path in zip(trie.start, trie.length, trie.first_depth, trie.paths(), strict=True):
+        bounds = [0, *range(first or rows, length, rows), length]
+        for begin, end in pairwise(bounds):
+            tiles.append((start + begin, end - begin, first_depth + begin, listed))
+        slots.append(path)
+        listed += len(path)
+    columns = [torch.tensor(column, dtype=torch.int32, device=DEVICE) for column in zip(*tiles, strict=True)]
+    first_row, num_rows, depth, begins = columns
+    listing = torch.from_numpy(np.concatenate(slots).astype(np.int32)).to(DEVICE)
+    return PathTiles(first_row, num_rows, depth, begins, listing, max_rows=int(num_rows.max()))
+
+
+def select(tiles: PathTiles, chosen: torch.Tensor) -> PathTiles:
+    fields = ("first_row", "num_rows", "first_depth", "path")
+    return replace(tiles, **{name: getattr(tiles, name)[chosen] for name in fields})
+
+
+def tallest(size: int, dtype: torch.dtype, group: int) -> int:
+    return launch.tile_rows(launch.capability_of(DEVICE), size, dtype.itemsize, group)
+
+
+def poisoned(rows: int, heads: int, kv_heads: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+    """Queries and K/V of `rows` rows, NaN in the rows and slots after them."""
+    generator = torch.Generator().manual_seed(rows + heads)
+    queries = torch.full((rows + 9, heads, size), float("nan"))
+    kv = torch.full((rows + 9, 2, kv_heads, size), float("nan"))
+    queries[:rows] = torch.randn(rows, heads, size, generator=generator)
+    kv[:rows] = torch.randn(rows, 2, kv_heads, size, generator=generator)
+    return queries.to(DEVICE, dtype), kv.to(DEVICE, dtype)
+
+
+def attend(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles) -> torch.Tensor:
+    out = torch.full_like(queries, float("nan"))
+    attention.tree_attention(queries, kv, tiles, out)
+    return out
+
+
+def by_oracle(queries: torch.Tensor, kv: torch.Tensor, trie: TokenTrie, dtype: torch.dtype) -> torch.Tensor:
+    """float64 values of the oracle run in `dtype` on the CPU."""
+    plan = build_plan(trie, LAYOUT)
+    rows = trie.num_rows
+    padded = torch.zeros(len(plan.tokens) + 1, *queries.shape[1:], dtype=dtype)
+    padded[:rows] = queries[:rows].to("cpu", dtype)
+    out = torch.empty_like(padded)
+    reference.tree_attention(padded, kv.to("cpu", dtype), plan.groups, out)
+    return out[:rows].double()
+
+
+def assert_as_good_as_plain(
+    sequences: Sequence[np.ndarray], heads: int, kv_heads: int, size: int, dtype: torch.dtype, tile: int | None = None
+) -> None:
+    """Error against float64 at most twice plain PyTorch's in the same dtype, in place as the model calls it."""
+    trie = TokenTrie.build(sequences)
+    rows = trie.num_rows
+    queries, kv = poisoned(rows, heads, kv_heads, size, dtype)
+    tiles = cut(trie, tile or tallest(size, dtype, heads // kv_heads))
+    exact = by_oracle(queries, kv, trie, torch.float64)
+    plain = by_oracle(queries, kv, trie, dtype)
+    separate = attend(queries, kv, tiles)
+    assert separate[rows:].isnan().all(), "rows in no tile stay as they are"
+    attention.tree_attention(queries, kv, tiles, out=queries)
+    assert torch.equal(queries[:rows], separate[:rows])
+    ours = queries[:rows].cpu().double()
+    assert torch.isfinite(ours).all(), "no unwritten slot is read, every row is written"
+    assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize(
+    ("rows", "above", "group"),
+    [(1, 0, 1), (1, 699, 4), (31, 33, 3), (33, 31, 8), (127, 1, 4), (129, 63, 1), (129, 0, 3), (64, 64, 4)],
+)
+def test_rows_below_a_prefix(rows: int, above: int, group: int, dtype: torch.dtype) -> None:
+    """Branches that begin and end at, before and behind the bounds of key blocks."""
+    tokens = np.arange(above + rows)
+    assert_as_good_as_plain([tokens, tokens[: max(above, 1)]], group, 1, 64, dtype)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("group", [1, 3, 4, 8])
+@pytest.mark.parametrize("longest", [1, 2, 15, 70, 150])
+def test_tries(longest: int, group: int, dtype: torch.dtype) -> None:
+    """Branches that begin and end anywhere, two K/V heads, tiles that are not full."""
+    assert_as_good_as_plain(random_sequences(longest + group, 4, longest), 2 * group, 2, 64, dtype)
+
+
+def test_a_long_path() -> None:
+    """Many blocks without a mask, shared by branches far down."""
+    trunk = np.arange(680)
+    sequences = [np.concatenate([trunk[:kept], np.full(20, 1000 + kept)]) for kept in (5, 640, 680)]
+    assert_as_good_as_plain([trunk, *sequences], 4, 1, 64, torch.float16)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("size", [80, 96, 128, 256])
+def test_head_sizes(size: int, dtype: torch.dtype) -> None:
+    """Head sizes that are no power of two leave columns of a block empty."""
+    assert_as_good_as_plain(random_sequences(size, 3, 70), 6, 2, size, dtype)
+
+
+def test_a_tile_reads_its_own_path_only() -> None:
+    """Everything that is not on the path of the one tile that runs is NaN, siblings and deeper rows included."""
+    trie = TokenTrie.build(random_sequences(5, 5, 90))
+    queries, kv = poisoned(trie.num_rows, 4, 1, 64, torch.float32)
+    tiles = cut(trie, 7)
+    for chosen in range(0, len(tiles.first_row), 3):
+        tile = select(tiles, torch.tensor([chosen]))
+        begin, rows = int(tile.first_row[0]), int(tile.num_rows[0])
+        path = tile.slots[int(tile.path[0]) :][: int(tile.first_depth[0]) + rows].long()
+        alone = torch.full_like(kv, float("nan"))
+        alone[path] = kv[path]
+        out = attend(queries, alone, tile)
+        written = torch.zeros(len(out), dtype=torch.bool)
+        written[begin : begin + rows] = True
+        assert torch.isfinite(out[written]).all()
+        assert out[~written].isnan().all()
+
+
+@dataclass(frozen=True)
+class TrieRun:
+    """A trie of deep and shallow branches, and its attention as a function of its tiles; `full` rows fill a tile."""
+
+    trie: TokenTrie
+    queries: torch.Tensor
+    kv: torch.Tensor
+    full: int
+
+    @classmethod
+    def draw(cls, longest: int, size: int, dtype: torch.dtype) -> TrieRun:
+        trie = TokenTrie.build(random_sequences(9, 4, longest))
+        return cls(trie, *poisoned(trie.num_rows, 3, 1, size, dtype), tallest(size, dtype, group=3))
+
+    def __call__(self, tiles: PathTiles) -> torch.Tensor:
+        return attend(self.queries, self.kv, tiles)[: self.trie.num_rows]
+
+
+@pytest.fixture(params=FLOATS, ids=str)
+def run(request: pytest.FixtureRequest) -> TrieRun:
+    return TrieRun.draw(140, 64, request.param)
+
+
+def test_bits_do_not_depend_on_the_order_of_tiles(run: TrieRun) -> None:
+    tiles = cut(run.trie, 10)
+    order = torch.randperm(len(tiles.first_row), generator=torch.Generator().manual_seed(0))
+    assert torch.equal(run(select(tiles, order.to(DEVICE))), run(tiles))
+
+
+def assert_bits_survive_other_cuts(run: TrieRun) -> None:
+    """A row moves to other places of other tiles, lower ones too, and other blocks of its path need the mask."""
+    expected = run(cut(run.trie, run.full))
+    assert torch.isfinite(expected).all()
+    for rows, first in ((run.full, 1), (run.full - 1, 3), (3, None), (5, 4)):
+        assert torch.equal(run(cut(run.trie, rows, first)), expected)
+
+
+def assert_one_row_tiles_have_the_same_bits(run: TrieRun) -> None:
+    """Decoding and the last layer's final rows: lower tiles, launched with other settings."""
+    expected = run(cut(run.trie, run.full))
+    chosen = torch.arange(0, run.trie.num_rows, 7, device=DEVICE)
+    found = run(select(cut(run.trie, 1), chosen))
+    assert torch.equal(found[chosen], expected[chosen])
+
+
+def test_bits_do_not_depend_on_where_tiles_are_cut(run: TrieRun) -> None:
+    assert_bits_survive_other_cuts(run)
+
+
+def test_bits_of_one_row_tiles(run: TrieRun) -> None:
+    assert_one_row_tiles_have_the_same_bits(run)
+
+
+@pytest.mark.gpu
+@on_gpu
+@pytest.mark.parametrize("size", launch.HEAD_SIZES)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+def test_on_a_gpu(size: int, dtype: torch.dtype) -> None:
+    """What the interpreter cannot show: bfloat16, and instructions that differ between tile heights or loops."""
+    assert_as_good_as_plain(random_sequences(size, 6, 300), 8, 2, size, dtype)
+    run = TrieRun.draw(700, size, dtype)
+    assert_bits_survive_other_cuts(run)
+    assert_one_row_tiles_have_the_same_bits(run)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_bits_do_not_depend_on_siblings(dtype: torch.dtype) -> None:
+    """The same path in other tries: alone, and among siblings that cut its branch elsewhere."""
+    generator = torch.Generator().manual_seed(0)
+    drawn: dict[bytes, torch.Tensor] = {}
+
+    def by_path(sequences: Sequence[np.ndarray]) -> dict[bytes, torch.Tensor]:
+        trie = TokenTrie.build(sequences)
+        queries, kv = poisoned(trie.num_rows, 4, 1, 64, dtype)
+        keys = []
+        for path, length, depth in zip(trie.paths(), trie.length, trie.first_depth, strict=True):
+            keys += [trie.token[path[: depth + i + 1]].tobytes() for i in range(length)]
+        for row, key in enumerate(keys):
+            values = drawn.setdefault(key, torch.randn(6, 64, generator=generator)).to(DEVICE, dtype)
+            queries[row], kv[row] = values[:4], values[4:, None]
+        return dict(zip(keys, attend(queries, kv, cut(trie, 16)), strict=False))
+
+    sequences = random_sequences(11, 6, 140)
+    everything = by_path(sequences)
+    for part in ([sequences[0]], [sequences[4]], sequences[3:5]):
+        for key, value in by_path(part).items():
+            assert torch.equal(value, everything[key])
+
+
+def test_another_key_block_has_other_bits(run: TrieRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inverse: were the key block a function of the tile, the tests above would see it."""
+    tiles = cut(run.trie, run.full)
+    expected = run(tiles)
+    chosen = attention.attention_settings
+
+    def variant(*args: int, **named: int) -> launch.AttentionSettings:
+        settings = chosen(*args, **named)
+        return replace(settings, block_n=settings.block_n // 2)
+
+    monkeypatch.setattr(attention, "attention_settings", variant)
+    found = run(tiles)
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_another_order_of_keys_has_other_bits(run: TrieRun) -> None:
+    """The inverse: were blocks not counted from depth 0, keys would change places. The sum stays, its bits do not."""
+    tiles = cut(run.trie, run.full)
+    tile = select(tiles, torch.argmax(tiles.first_depth)[None])
+    first_row, num_rows, above, path = (
+        int(column[0]) for column in (tile.first_row, tile.num_rows, tile.first_depth, tile.path)
+    )
+    slots = tile.slots.clone()
+    slots[path : path + above] = slots[path : path + above].roll(40)
+    rows = slice(first_row, first_row + num_rows)
+    found, expected = run(replace(tile, slots=slots))[rows], run(tile)[rows]
+    assert not torch.equal(found, expected)
+    torch.testing.assert_close(found, expected, rtol=1e-2, atol=1e-2)
+
+
+def test_settings() -> None:
+    assert launch.tile_rows(90, 128, dtype_bytes=2, group=3) == 42
+    assert launch.attention_settings(90, 128, 2, packed_rows=126).block_m == 128
+    assert launch.attention_settings(89, 128, 2, 126) == launch.attention_settings(80, 128, 2, 126)
+    assert launch.attention_settings(100, 128, 2, 126) == launch.attention_settings(90, 128, 2, 126)
+
+
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("size", launch.HEAD_SIZES)
+def test_all_heights_of_a_tile_sum_alike(capability: int, size: int) -> None:
+    """One key block, and whole rows of 16 a warp, unless there is one height only."""
+    top = launch.tile_rows(capability, size, dtype_bytes=2, group=1)
+    settings = {launch.attention_settings(capability, size, 2, rows) for rows in range(1, top + 1)}
+    assert len({s.block_n for s in settings}) == 1
+    assert len(settings) == 1 or {s.block_m // s.num_warps for s in settings} == {16}
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: launch.attention_settings(90, 72, 2, 1), "head size 72; supported: 64, 80, 96, 128, 256"),
+        (lambda: launch.attention_settings(90, 64, 8, 1), "8-byte floats; supported: bfloat16, float16, float32"),
+        (lambda: launch.attention_settings(75, 64, 2, 1), "compute capability 8.0 or newer, this device has 7.5"),
+        (lambda: launch.attention_settings(90, 64, 2, 129), "129 packed rows exceeds the kernel's 128"),
+        (lambda: launch.tile_rows(90, 64, 2, group=129), "129 query heads per K/V head are too many"),
+    ],
+)
+def test_what_is_not_supported(call: Callable[[], object], words: str) -> None:
+    with pytest.raises(ValueError, match=words.replace(".", r"\.")) as caught:
+        call()
+    assert "\n" not in str(caught.value)
+
+
+def test_unsupported_dtype() -> None:
+    queries, kv = poisoned(3, 1, 1, 64, torch.float64)
+    with pytest.raises(ValueError, match=r"no tree attention for torch.float64; supported: bfloat16"):
+        attend(queries, kv, cut(TokenTrie.build([np.arange(3)]), 3))

@@ -1,0 +1,123 @@
+"""The label head in Triton against its oracle, on a GPU or else in Triton's interpreter."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+import torch
+
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
+
+from kernels import label_head as head_module
+from kernels import reference
+from kernels.label_head import label_head, pack_head
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+# The interpreter's bfloat16 products are wrong.
+DTYPES = (torch.float32, torch.float16, torch.bfloat16) if DEVICE == "cuda" else (torch.float32, torch.float16)
+
+
+@pytest.fixture(autouse=True)
+def poisoned_allocations() -> Iterator[None]:
+    """torch.empty returns NaN, so an output element that a kernel leaves out is seen."""
+    torch.manual_seed(0)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+def amid_nan(x: torch.Tensor) -> torch.Tensor:
+    """The same values between rows of NaN: whoever reads past either end gets NaN."""
+    buffer = torch.full((len(x) + 2, *x.shape[1:]), float("nan"), dtype=x.dtype, device=DEVICE)
+    buffer[1:-1] = x
+    return buffer[1:-1]
+
+
+def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+    """Hidden rows, output matrix and three queries a row: the first, some, and the last token."""
+    hidden = amid_nan(torch.randn(rows, size).to(dtype))
+    weight = amid_nan((3 * size**-0.5 * torch.randn(vocab, size)).to(dtype))
+    tokens = torch.cat([torch.zeros(rows), torch.randint(0, vocab, (rows,)), torch.full((rows,), vocab - 1)])
+    return hidden, weight, torch.arange(rows).repeat(3).to(DEVICE), tokens.long().to(DEVICE)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "vocab", "size"),
+    [(1, 1201, 64), (31, 513, 96), (33, 50, 576), (127, 129, 1000), (129, 1025, 64), (2, 1, 64), (3, 1024, 96)],
+)
+def test_against_the_oracle(rows: int, vocab: int, size: int, dtype: torch.dtype) -> None:
+    """Vocabularies of one token, of less than a block, of whole blocks, of a range and one token more."""
+    hidden, weight, query_rows, tokens = inputs(rows, vocab, size, dtype)
+    ours = label_head(hidden, pack_head(weight), query_rows, tokens)
+    plain = reference.label_head(hidden, weight, query_rows, tokens)
+    exact = reference.label_head(hidden.double(), weight.double(), query_rows, tokens)
+    for mine, usual, true in zip(ours, plain, exact, strict=True):
+        assert mine.dtype == torch.float32
+        assert mine.shape == true.shape
+        assert torch.isfinite(mine).all()
+        assert (mine - true).norm() / true.norm() <= 2 * (usual - true).norm() / true.norm() + 1e-7
+
+
+def test_large_logits_do_not_overflow() -> None:
+    """exp of a logit of 1000 is infinite; the running maximum keeps the sum finite, in every range."""
+    hidden, weight, query_rows, tokens = inputs(5, 1100, 64, torch.float32)
+    ours = label_head(1000 * hidden, weight, query_rows, tokens)
+    exact = reference.label_head(1000 * hidden.double(), weight.double(), query_rows, tokens)
+    torch.testing.assert_close(tuple(x.double() for x in ours), exact, rtol=1e-6, atol=1e-3)
+
+
+def test_no_queries_and_no_rows() -> None:
+    hidden, weight, query_rows, tokens = inputs(5, 70, 64, torch.float32)
+    logits, normaliser = label_head(hidden, weight, query_rows[:0], tokens[:0])
+    assert logits.shape == (0,)
+    assert torch.isfinite(normaliser).all()
+    assert [len(x) for x in label_head(hidden[:0], weight, query_rows[:0], tokens[:0])] == [0, 0]
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_bits_depend_neither_on_the_number_nor_on_the_order_of_rows(dtype: torch.dtype) -> None:
+    """Fails if the vocabulary's ranges follow the number of rows, or if rows of a block mix."""
+    rows = 131
+    hidden, weight, query_rows, tokens = inputs(rows, 1100, 96, dtype)
+    logits, normaliser = label_head(hidden, weight, query_rows, tokens)
+    order = torch.randperm(rows).to(DEVICE)
+    shuffled = label_head(hidden[order], weight, order.argsort()[query_rows], tokens)
+    assert torch.equal(shuffled[0], logits)
+    assert torch.equal(shuffled[1], normaliser[order])
+    for kept in ([0], [77], [130], [130, 5, 77], list(range(64, 129))):
+        index = torch.tensor(kept, device=DEVICE)
+        mine = torch.arange(len(kept), device=DEVICE)
+        some = label_head(hidden[index], weight, mine, tokens[rows + index])
+        assert torch.equal(some[0], logits[rows + index])
+        assert torch.equal(some[1], normaliser[index])
+
+
+def test_bits_show_other_ranges(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The inverse: with ranges of another length the bits differ, so the test above would notice."""
+    hidden, weight, query_rows, tokens = inputs(64, 1100, 96, torch.float32)
+    _, normaliser = label_head(hidden, weight, query_rows, tokens)
+    chosen = replace(head_module.SETTINGS[torch.float32], split=128)
+    monkeypatch.setitem(head_module.SETTINGS, torch.float32, chosen)
+    _, other = label_head(hidden, weight, query_rows, tokens)
+    torch.testing.assert_close(other, normaliser, rtol=1e-5, atol=1e-5)
+    assert not torch.equal(other, normaliser)
+
+
+def test_no_logits_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, weight, query_rows, tokens = inputs(64, 2048, 64, torch.float32)
+    allocated = []
+    empty = torch.empty
+
+    def recording(*shape: int, **options: object) -> torch.Tensor:
+        allocated.append(empty(*shape, **options))  # type: ignore[arg-type]
+        return allocated[-1]
+
+    monkeypatch.setattr(head_module.torch, "empty", recording)
+    label_head(hidden, weight, query_rows, tokens)
+    assert allocated
+    assert sum(x.numel() for x in allocated) < 64 * 2048 / 64
