@@ -56,7 +56,8 @@ class Planner:
         """Options as in `Engine.load`."""
         ops = implementation(device_of(device))
         self._config = checkpoint.config
-        self._memory = MemoryModel(dtype_of(dtype).itemsize, ops.TILE_LANES, ops.GATHERED_KEYS)
+        layout = ops.plan_layout(self._config.group_size, self._config.head_dim, dtype_of(dtype))
+        self._memory = MemoryModel(dtype_of(dtype).itemsize, layout.tile_rows, ops.GATHERED_KEYS)
         self._prefixes = PrefixPolicy() if prefix_cache else None
         self.batch_tokens = batch_tokens_of(batch_tokens)
 

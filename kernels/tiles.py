@@ -8,6 +8,21 @@ import torch
 
 
 @dataclass(frozen=True)
+class PlanLayout:
+    """What an implementation asks of the planner.
+
+    row_block, final_row_block: rows of a linear layer's block, and of one that holds final rows only. tile_rows: query
+    rows of a tile, per head. aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they
+    are `PathTiles`, cut wherever a branch begins.
+    """
+
+    row_block: int
+    final_row_block: int
+    tile_rows: int
+    aligned: bool
+
+
+@dataclass(frozen=True)
 class TileGroup:
     """Tiles of `lanes` query rows that lie in one block of depths, so that all of them look at equally many keys.
 
@@ -48,3 +63,6 @@ class PathTiles:
     path: torch.Tensor
     slots: torch.Tensor
     max_rows: int
+
+
+Tiles = tuple[TileGroup, ...] | PathTiles

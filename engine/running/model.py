@@ -6,18 +6,18 @@ a fixed number of rows, attention on tiles cut at fixed depths: a row's bits do 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from engine.loading.config import ModelConfig, rope_frequencies
-from engine.planning.plan import Plan, PlanLayout
+from engine.planning.plan import Plan
 from engine.running.prefix_cache import PrefixCache
 from engine.running.weights import LayerWeights, WeightProvider
 from kernels.ops import implementation
-from kernels.tiles import TileGroup
+from kernels.tiles import Tiles
 
 
 @dataclass
@@ -44,25 +44,23 @@ class Model:
         self.device = device
         self.dtype = dtype
         self.ops = implementation(device)
+        self.layout = self.ops.plan_layout(config.group_size, config.head_dim, dtype)
         self._frequencies = torch.from_numpy(np.asarray(rope_frequencies(config.rope, config.head_dim)))
-
-    @property
-    def layout(self) -> PlanLayout:
-        return PlanLayout(self.ops.ROW_BLOCK, self.ops.FINAL_ROW_BLOCK, self.ops.TILE_LANES)
 
     @torch.inference_mode()
     def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
         """Hidden states of the plan's final rows after the last norm: [padded finals, hidden]."""
         buffers = self._start(plan)
-        *body, last = enumerate(self.weights.layers())
-        for index, layer in body:
-            self._project(layer, plan, buffers, cache.layer(index, plan.prefix) if cache else None)
-            self._attend_and_mlp(layer, plan.groups, buffers, self.ops.ROW_BLOCK)
-        index, layer = last
-        self._project(layer, plan, buffers, cache.layer(index, plan.prefix) if cache else None, queries=False)
-        buffers = self._keep_finals(plan, buffers)
-        self._project_final_queries(layer, buffers)
-        self._attend_and_mlp(layer, plan.final_groups, buffers, self.ops.FINAL_ROW_BLOCK)
+        for index, layer in enumerate(self.weights.layers()):
+            is_last = index == self.config.num_layers - 1
+            cached = cache.layer(index, plan.prefix) if cache else None
+            self._project(layer, plan, buffers, cached, queries=not is_last)
+            if not is_last:
+                self._attend_and_mlp(layer, plan.tiles, buffers, self.layout.row_block)
+                continue
+            buffers = self._keep_finals(plan, buffers)
+            self._project_final_queries(layer, buffers)
+            self._attend_and_mlp(layer, plan.final_tiles, buffers, self.layout.final_row_block)
         return self.ops.rms_norm(buffers.hidden, self.weights.final_norm, self.config.norm_eps)
 
     @torch.inference_mode()
@@ -74,7 +72,7 @@ class Model:
             self._project(layer, plan, buffers, cached=None)
             kept[index] = buffers.kv[: plan.num_rows]
             if index < self.config.num_layers - 1:
-                self._attend_and_mlp(layer, plan.groups, buffers, self.ops.ROW_BLOCK)
+                self._attend_and_mlp(layer, plan.tiles, buffers, self.layout.row_block)
         return kept
 
     def label_logits(
@@ -119,7 +117,7 @@ class Model:
         ops = self.ops
         if cached is not None:
             buffers.kv[: plan.prefix] = cached
-        for block in _blocks(buffers.hidden, ops.ROW_BLOCK):
+        for block in _blocks(buffers.hidden, self.layout.row_block):
             slots = slice(plan.prefix + block.start, plan.prefix + block.stop)
             normed = ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
             projected = ops.linear(normed, layer.kv)
@@ -128,7 +126,7 @@ class Model:
                 self._write_queries(layer, normed, buffers, block)
 
     def _project_final_queries(self, layer: LayerWeights, buffers: _Buffers) -> None:
-        for block in _blocks(buffers.hidden, self.ops.FINAL_ROW_BLOCK):
+        for block in _blocks(buffers.hidden, self.layout.final_row_block):
             normed = self.ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
             self._write_queries(layer, normed, buffers, block)
 
@@ -136,12 +134,10 @@ class Model:
         projected = self.ops.linear(normed, layer.q)
         self.ops.rotate(projected, buffers.cos[block], buffers.sin[block], out=buffers.queries[block])
 
-    def _attend_and_mlp(
-        self, layer: LayerWeights, groups: Sequence[TileGroup], buffers: _Buffers, row_block: int
-    ) -> None:
+    def _attend_and_mlp(self, layer: LayerWeights, tiles: Tiles, buffers: _Buffers, row_block: int) -> None:
         """The rest of the layer, in place."""
         ops, hidden, queries = self.ops, buffers.hidden, buffers.queries
-        ops.tree_attention(queries, buffers.kv, groups, out=queries)
+        ops.tree_attention(queries, buffers.kv, tiles, out=queries)
         for block in _blocks(hidden, row_block):
             update = ops.linear(queries[block].flatten(1), layer.o)
             normed = ops.add_rms_norm(hidden[block], update, layer.mlp_norm, self.config.norm_eps)
