@@ -86,8 +86,9 @@ class Engine:
         self.device = device_of(device)
         self.dtype = dtype_of(dtype)
         self.batch_tokens = batch_tokens_of(batch_tokens)
-        weights = ResidentWeights(checkpoint.weights, checkpoint.config, self.dtype, implementation(self.device))
-        self._model = Model(checkpoint.config, weights, self.device, self.dtype)
+        ops = implementation(self.device)
+        weights = ResidentWeights(checkpoint.weights, checkpoint.config, self.device, self.dtype, ops)
+        self._model = Model(checkpoint.config, weights, self.device, self.dtype, ops)
         self._prefixes = PrefixPolicy()
         self._prefix_cache: PrefixCache | None = None
 

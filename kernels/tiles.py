@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -38,6 +38,9 @@ class TileGroup:
     rows: torch.Tensor
     slots: torch.Tensor
 
+    def to(self, device: torch.device) -> TileGroup:
+        return TileGroup(self.rows.to(device), self.slots.to(device))
+
     @property
     def lanes(self) -> int:
         return self.rows.shape[1]
@@ -63,6 +66,16 @@ class PathTiles:
     path: torch.Tensor
     slots: torch.Tensor
     max_rows: int
+
+    def to(self, device: torch.device) -> PathTiles:
+        return replace(
+            self,
+            first_row=self.first_row.to(device),
+            num_rows=self.num_rows.to(device),
+            first_depth=self.first_depth.to(device),
+            path=self.path.to(device),
+            slots=self.slots.to(device),
+        )
 
 
 Tiles = tuple[TileGroup, ...] | PathTiles

@@ -5,14 +5,14 @@ Built on the host in NumPy, turned into tensors once.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
 from engine.planning.tiling import aligned_tiles, final_path_tiles, path_tiles
 from engine.planning.trie import TokenTrie
-from kernels.tiles import PlanLayout, Tiles
+from kernels.tiles import PathTiles, PlanLayout, Tiles
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,17 @@ class Plan:
     @property
     def num_slots(self) -> int:
         return self.prefix + len(self.tokens)
+
+    def to(self, device: torch.device) -> Plan:
+        """The same plan with all its tensors on `device`."""
+        return replace(
+            self,
+            tokens=self.tokens.to(device),
+            depths=self.depths.to(device),
+            tiles=_tiles_to(self.tiles, device),
+            final_rows=self.final_rows.to(device),
+            final_tiles=_tiles_to(self.final_tiles, device),
+        )
 
 
 def build_plan(trie: TokenTrie, layout: PlanLayout) -> Plan:
@@ -63,6 +74,10 @@ def build_plan(trie: TokenTrie, layout: PlanLayout) -> Plan:
         num_finals=len(finals),
         final_tiles=final_tiles,
     )
+
+
+def _tiles_to(tiles: Tiles, device: torch.device) -> Tiles:
+    return tiles.to(device) if isinstance(tiles, PathTiles) else tuple(group.to(device) for group in tiles)
 
 
 def _round_up(value: int, multiple: int) -> int:

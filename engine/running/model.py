@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
-import numpy as np
 import torch
 
 from engine.loading.config import ModelConfig, rope_frequencies
 from engine.planning.plan import Plan
 from engine.running.prefix_cache import PrefixCache
 from engine.running.weights import LayerWeights, WeightProvider
-from kernels.ops import implementation
 from kernels.tiles import Tiles
 
 
@@ -38,14 +37,22 @@ class _Buffers:
 class Model:
     """A llama-shaped decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
 
-    def __init__(self, config: ModelConfig, weights: WeightProvider, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: WeightProvider,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+    ) -> None:
+        """ops: the operations for `device`, see `kernels.ops`."""
         self.config = config
         self.weights = weights
         self.device = device
         self.dtype = dtype
-        self.ops = implementation(device)
+        self.ops = ops
         self.layout = self.ops.plan_layout(config.group_size, config.head_dim, dtype)
-        self._frequencies = torch.from_numpy(np.asarray(rope_frequencies(config.rope, config.head_dim)))
+        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(device)
 
     @torch.inference_mode()
     def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
@@ -67,7 +74,7 @@ class Model:
     def prefix_kv(self, plan: Plan) -> torch.Tensor:
         """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
         buffers = self._start(plan)
-        kept = torch.empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:], dtype=self.dtype)
+        kept = self._empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:])
         for index, layer in enumerate(self.weights.layers()):
             self._project(layer, plan, buffers, cached=None)
             kept[index] = buffers.kv[: plan.num_rows]
@@ -85,19 +92,22 @@ class Model:
 
     def _start(self, plan: Plan) -> _Buffers:
         config, rows = self.config, len(plan.tokens)
-        angles = plan.depths.unsqueeze(1).double() * self._frequencies.double()
+        angles = plan.depths.unsqueeze(1) * self._frequencies
         return _Buffers(
             hidden=self.weights.embedding[plan.tokens],
             queries=self._empty_queries(rows),
-            kv=torch.empty(plan.num_slots, 2, config.num_kv_heads, config.head_dim, dtype=self.dtype),
+            kv=self._empty(plan.num_slots, 2, config.num_kv_heads, config.head_dim),
             cos=angles.cos().to(self.dtype),
             sin=angles.sin().to(self.dtype),
         )
 
     def _empty_queries(self, rows: int) -> torch.Tensor:
-        queries = torch.empty(rows + 1, self.config.num_heads, self.config.head_dim, dtype=self.dtype)
+        queries = self._empty(rows + 1, self.config.num_heads, self.config.head_dim)
         queries[-1] = 0  # the scratch row
         return queries
+
+    def _empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(*shape, dtype=self.dtype, device=self.device)
 
     def _keep_finals(self, plan: Plan, buffers: _Buffers) -> _Buffers:
         """Only final rows go on in the last layer; K and V of all rows stay."""
