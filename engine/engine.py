@@ -56,7 +56,8 @@ class Planner:
         """Options as in `Engine.load`."""
         ops = implementation(device_of(device))
         self._config = checkpoint.config
-        self._memory = MemoryModel(dtype_of(dtype).itemsize, ops.TILE_LANES, ops.GATHERED_KEYS)
+        layout = ops.plan_layout(self._config.group_size, self._config.head_dim, dtype_of(dtype))
+        self._memory = MemoryModel(dtype_of(dtype).itemsize, layout.tile_rows, ops.GATHERED_KEYS)
         self._prefixes = PrefixPolicy() if prefix_cache else None
         self.batch_tokens = batch_tokens_of(batch_tokens)
 
@@ -85,8 +86,9 @@ class Engine:
         self.device = device_of(device)
         self.dtype = dtype_of(dtype)
         self.batch_tokens = batch_tokens_of(batch_tokens)
-        weights = ResidentWeights(checkpoint.weights, checkpoint.config, self.dtype, implementation(self.device))
-        self._model = Model(checkpoint.config, weights, self.device, self.dtype)
+        ops = implementation(self.device)
+        weights = ResidentWeights(checkpoint.weights, checkpoint.config, self.device, self.dtype, ops)
+        self._model = Model(checkpoint.config, weights, self.device, self.dtype, ops)
         self._prefixes = PrefixPolicy()
         self._prefix_cache: PrefixCache | None = None
 

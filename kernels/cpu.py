@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kernels.tiles import TileGroup
+from kernels.tiles import PlanLayout, TileGroup
 
 # Measured on two cores: linear layers reach 95% of their rate at 128 rows, and the block's temporaries stay in cache.
 ROW_BLOCK = 128
@@ -30,6 +30,11 @@ _ONEDNN_RUNS: dict[torch.dtype, Callable[[], bool]] = {
     torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
     torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
 }
+
+
+def plan_layout(heads_per_kv: int, size: int, dtype: torch.dtype) -> PlanLayout:
+    """The same for every model."""
+    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True)
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+
+
+@dataclass(frozen=True)
+class PlanLayout:
+    """What an implementation asks of the planner.
+
+    row_block, final_row_block: rows of a linear layer's block, and of one that holds final rows only. tile_rows: query
+    rows of a tile, per head. aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they
+    are `PathTiles`, cut wherever a branch begins.
+    """
+
+    row_block: int
+    final_row_block: int
+    tile_rows: int
+    aligned: bool
 
 
 @dataclass(frozen=True)
@@ -22,6 +37,9 @@ class TileGroup:
 
     rows: torch.Tensor
     slots: torch.Tensor
+
+    def to(self, device: torch.device) -> TileGroup:
+        return TileGroup(self.rows.to(device), self.slots.to(device))
 
     @property
     def lanes(self) -> int:
@@ -48,3 +66,16 @@ class PathTiles:
     path: torch.Tensor
     slots: torch.Tensor
     max_rows: int
+
+    def to(self, device: torch.device) -> PathTiles:
+        return replace(
+            self,
+            first_row=self.first_row.to(device),
+            num_rows=self.num_rows.to(device),
+            first_depth=self.first_depth.to(device),
+            path=self.path.to(device),
+            slots=self.slots.to(device),
+        )
+
+
+Tiles = tuple[TileGroup, ...] | PathTiles

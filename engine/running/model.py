@@ -6,18 +6,17 @@ a fixed number of rows, attention on tiles cut at fixed depths: a row's bits do 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
+from types import ModuleType
 
-import numpy as np
 import torch
 
 from engine.loading.config import ModelConfig, rope_frequencies
-from engine.planning.plan import Plan, PlanLayout
+from engine.planning.plan import Plan
 from engine.running.prefix_cache import PrefixCache
 from engine.running.weights import LayerWeights, WeightProvider
-from kernels.ops import implementation
-from kernels.tiles import TileGroup
+from kernels.tiles import Tiles
 
 
 @dataclass
@@ -38,43 +37,49 @@ class _Buffers:
 class Model:
     """A llama-shaped decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
 
-    def __init__(self, config: ModelConfig, weights: WeightProvider, device: torch.device, dtype: torch.dtype) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: WeightProvider,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+    ) -> None:
+        """ops: the operations for `device`, see `kernels.ops`."""
         self.config = config
         self.weights = weights
         self.device = device
         self.dtype = dtype
-        self.ops = implementation(device)
-        self._frequencies = torch.from_numpy(np.asarray(rope_frequencies(config.rope, config.head_dim)))
-
-    @property
-    def layout(self) -> PlanLayout:
-        return PlanLayout(self.ops.ROW_BLOCK, self.ops.FINAL_ROW_BLOCK, self.ops.TILE_LANES)
+        self.ops = ops
+        self.layout = self.ops.plan_layout(config.group_size, config.head_dim, dtype)
+        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(device)
 
     @torch.inference_mode()
     def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
         """Hidden states of the plan's final rows after the last norm: [padded finals, hidden]."""
         buffers = self._start(plan)
-        *body, last = enumerate(self.weights.layers())
-        for index, layer in body:
-            self._project(layer, plan, buffers, cache.layer(index, plan.prefix) if cache else None)
-            self._attend_and_mlp(layer, plan.groups, buffers, self.ops.ROW_BLOCK)
-        index, layer = last
-        self._project(layer, plan, buffers, cache.layer(index, plan.prefix) if cache else None, queries=False)
-        buffers = self._keep_finals(plan, buffers)
-        self._project_final_queries(layer, buffers)
-        self._attend_and_mlp(layer, plan.final_groups, buffers, self.ops.FINAL_ROW_BLOCK)
+        for index, layer in enumerate(self.weights.layers()):
+            is_last = index == self.config.num_layers - 1
+            cached = cache.layer(index, plan.prefix) if cache else None
+            self._project(layer, plan, buffers, cached, queries=not is_last)
+            if not is_last:
+                self._attend_and_mlp(layer, plan.tiles, buffers, self.layout.row_block)
+                continue
+            buffers = self._keep_finals(plan, buffers)
+            self._project_final_queries(layer, buffers)
+            self._attend_and_mlp(layer, plan.final_tiles, buffers, self.layout.final_row_block)
         return self.ops.rms_norm(buffers.hidden, self.weights.final_norm, self.config.norm_eps)
 
     @torch.inference_mode()
     def prefix_kv(self, plan: Plan) -> torch.Tensor:
         """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
         buffers = self._start(plan)
-        kept = torch.empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:], dtype=self.dtype)
+        kept = self._empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:])
         for index, layer in enumerate(self.weights.layers()):
             self._project(layer, plan, buffers, cached=None)
             kept[index] = buffers.kv[: plan.num_rows]
             if index < self.config.num_layers - 1:
-                self._attend_and_mlp(layer, plan.groups, buffers, self.ops.ROW_BLOCK)
+                self._attend_and_mlp(layer, plan.tiles, buffers, self.layout.row_block)
         return kept
 
     def label_logits(
@@ -87,19 +92,22 @@ class Model:
 
     def _start(self, plan: Plan) -> _Buffers:
         config, rows = self.config, len(plan.tokens)
-        angles = plan.depths.unsqueeze(1).double() * self._frequencies.double()
+        angles = plan.depths.unsqueeze(1) * self._frequencies
         return _Buffers(
             hidden=self.weights.embedding[plan.tokens],
             queries=self._empty_queries(rows),
-            kv=torch.empty(plan.num_slots, 2, config.num_kv_heads, config.head_dim, dtype=self.dtype),
+            kv=self._empty(plan.num_slots, 2, config.num_kv_heads, config.head_dim),
             cos=angles.cos().to(self.dtype),
             sin=angles.sin().to(self.dtype),
         )
 
     def _empty_queries(self, rows: int) -> torch.Tensor:
-        queries = torch.empty(rows + 1, self.config.num_heads, self.config.head_dim, dtype=self.dtype)
+        queries = self._empty(rows + 1, self.config.num_heads, self.config.head_dim)
         queries[-1] = 0  # the scratch row
         return queries
+
+    def _empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(*shape, dtype=self.dtype, device=self.device)
 
     def _keep_finals(self, plan: Plan, buffers: _Buffers) -> _Buffers:
         """Only final rows go on in the last layer; K and V of all rows stay."""
@@ -119,7 +127,7 @@ class Model:
         ops = self.ops
         if cached is not None:
             buffers.kv[: plan.prefix] = cached
-        for block in _blocks(buffers.hidden, ops.ROW_BLOCK):
+        for block in _blocks(buffers.hidden, self.layout.row_block):
             slots = slice(plan.prefix + block.start, plan.prefix + block.stop)
             normed = ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
             projected = ops.linear(normed, layer.kv)
@@ -128,7 +136,7 @@ class Model:
                 self._write_queries(layer, normed, buffers, block)
 
     def _project_final_queries(self, layer: LayerWeights, buffers: _Buffers) -> None:
-        for block in _blocks(buffers.hidden, self.ops.FINAL_ROW_BLOCK):
+        for block in _blocks(buffers.hidden, self.layout.final_row_block):
             normed = self.ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
             self._write_queries(layer, normed, buffers, block)
 
@@ -136,12 +144,10 @@ class Model:
         projected = self.ops.linear(normed, layer.q)
         self.ops.rotate(projected, buffers.cos[block], buffers.sin[block], out=buffers.queries[block])
 
-    def _attend_and_mlp(
-        self, layer: LayerWeights, groups: Sequence[TileGroup], buffers: _Buffers, row_block: int
-    ) -> None:
+    def _attend_and_mlp(self, layer: LayerWeights, tiles: Tiles, buffers: _Buffers, row_block: int) -> None:
         """The rest of the layer, in place."""
         ops, hidden, queries = self.ops, buffers.hidden, buffers.queries
-        ops.tree_attention(queries, buffers.kv, groups, out=queries)
+        ops.tree_attention(queries, buffers.kv, tiles, out=queries)
         for block in _blocks(hidden, row_block):
             update = ops.linear(queries[block].flatten(1), layer.o)
             normed = ops.add_rms_norm(hidden[block], update, layer.mlp_norm, self.config.norm_eps)

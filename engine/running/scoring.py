@@ -60,26 +60,27 @@ def score_batch(
     """One trie, one forward pass. `skipped`: leading tokens of every prompt whose K/V the cache holds."""
     queries = _Queries.build(prompts, labels)
     trie = TokenTrie.build(queries.sequences, skipped)
-    plan = build_plan(trie, model.layout)
+    plan = build_plan(trie, model.layout).to(model.device)
     hidden = model.final_hidden(plan, cache)
     # The plan's final rows are the distinct ones in ascending order.
     place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[queries.sequence]
-    logits, normaliser = model.label_logits(hidden, torch.from_numpy(place), torch.from_numpy(queries.token))
-    logit = logits.double().numpy()
-    logprob = logit - normaliser.double().numpy()[place]
+    rows, tokens = (torch.from_numpy(array).to(model.device) for array in (place, queries.token))
+    logits, normaliser = model.label_logits(hidden, rows, tokens)
+    logit = logits.double().cpu().numpy()
+    logprob = logit - normaliser.double().cpu().numpy()[place]
 
     shape = (len(prompts), max(len(options) for options in labels))
     where = (queries.prompt, queries.label)
-    tokens = np.zeros(shape, dtype=np.int64)
-    np.add.at(tokens, where, 1)
+    length = np.zeros(shape, dtype=np.int64)
+    np.add.at(length, where, 1)
     summed = np.zeros(shape)
     np.add.at(summed, where, logprob)
     raw = np.full(shape, np.nan)
     raw[where] = logit
-    return BatchScores(logprob=np.where(tokens > 0, summed, np.nan), logit=np.where(tokens == 1, raw, np.nan))
+    return BatchScores(logprob=np.where(length > 0, summed, np.nan), logit=np.where(length == 1, raw, np.nan))
 
 
 def compute_prefix(model: Model, tokens: TokenIds) -> PrefixCache:
     """Run `tokens` once and keep every layer's K/V."""
-    plan = build_plan(TokenTrie.build([tokens]), model.layout)
+    plan = build_plan(TokenTrie.build([tokens]), model.layout).to(model.device)
     return PrefixCache(model.prefix_kv(plan))

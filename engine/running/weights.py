@@ -45,9 +45,11 @@ class WeightProvider(Protocol):
 class ResidentWeights:
     """All weights in memory, packed once."""
 
-    def __init__(self, source: TensorSource, config: ModelConfig, dtype: torch.dtype, ops: ModuleType) -> None:
-        """Read every tensor of `source`. Raises ModelError for what is missing, misshapen or not finite."""
-        reader = _Reader(source, config, dtype, ops)
+    def __init__(
+        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+    ) -> None:
+        """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite."""
+        reader = _Reader(source, config, device, dtype, ops)
         self.embedding = reader.embedding()
         self.final_norm = reader.read("model.norm.weight", config.hidden_size)
         self.head = ops.pack_head(
@@ -65,15 +67,15 @@ class ResidentWeights:
 class _Reader:
     source: TensorSource
     config: ModelConfig
+    device: torch.device
     dtype: torch.dtype
     ops: ModuleType
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
-        return self.source.tensor(name, shape).to(self.dtype)
+        return self.source.tensor(name, shape).to(self.device, self.dtype)
 
     def embedding(self) -> torch.Tensor:
-        # A copy: the source may hand out a view of a mapped file, and rows of it are read for as long as we live.
-        return self.read("model.embed_tokens.weight", self.config.vocab_size, self.config.hidden_size).clone()
+        return self.read("model.embed_tokens.weight", self.config.vocab_size, self.config.hidden_size)
 
     def layer(self, index: int) -> LayerWeights:
         prefix, config = f"model.layers.{index}", self.config
@@ -84,11 +86,11 @@ class _Reader:
             return self.ops.pack_linear(torch.cat(parts))
 
         return LayerWeights(
-            attention_norm=self.read(f"{prefix}.input_layernorm.weight", hidden).clone(),
+            attention_norm=self.read(f"{prefix}.input_layernorm.weight", hidden),
             q=linear(("self_attn.q_proj", config.q_size)),
             kv=linear(("self_attn.k_proj", config.kv_size), ("self_attn.v_proj", config.kv_size)),
             o=linear(("self_attn.o_proj", hidden), columns=config.q_size),
-            mlp_norm=self.read(f"{prefix}.post_attention_layernorm.weight", hidden).clone(),
+            mlp_norm=self.read(f"{prefix}.post_attention_layernorm.weight", hidden),
             gate_up=linear(("mlp.gate_proj", inner), ("mlp.up_proj", inner)),
             down=linear(("mlp.down_proj", hidden), columns=inner),
         )

@@ -5,9 +5,20 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.planning.plan import PlanLayout, build_plan
+from engine.planning.plan import build_plan
 from engine.planning.trie import TokenTrie
+from kernels.tiles import PathTiles, PlanLayout
 from tests.kernels.shapes import random_sequences
+
+
+def paths_of_rows(trie: TokenTrie) -> dict[int, list[int]]:
+    """The K/V slot of every depth up to each row."""
+    paths = {}
+    for path, start, length, depth in zip(trie.paths(), trie.start, trie.length, trie.first_depth, strict=True):
+        for i in range(length):
+            slots = path[: depth - trie.skipped + i + 1] + trie.skipped
+            paths[int(start) + i] = [*range(trie.skipped), *slots.tolist()]
+    return paths
 
 
 @pytest.mark.parametrize("skipped", [0, 5, 16, 21])
@@ -15,13 +26,10 @@ from tests.kernels.shapes import random_sequences
 def test_tiles(skipped: int, lanes: int) -> None:
     prefix = np.full(skipped, 9)
     trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
-    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, lanes=lanes))
-    path_of_row = {}
-    for path, start, length, depth in zip(trie.paths(), trie.start, trie.length, trie.first_depth, strict=True):
-        for i in range(length):
-            path_of_row[int(start) + i] = [*range(skipped), *(path[: depth - skipped + i + 1] + skipped)]
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=lanes, aligned=True))
+    path_of_row = paths_of_rows(trie)
     seen = []
-    for group in plan.groups:
+    for group in plan.tiles:
         assert group.lanes == lanes
         assert group.keys % lanes == 0
         for rows, slots in zip(group.rows.tolist(), group.slots.tolist(), strict=True):
@@ -39,11 +47,38 @@ def test_tiles(skipped: int, lanes: int) -> None:
 
 def test_final_tiles_hold_final_rows_only() -> None:
     trie = TokenTrie.build(random_sequences(6, 8, 60))
-    plan = build_plan(trie, PlanLayout(32, 8, 16))
+    plan = build_plan(trie, PlanLayout(32, 8, 16, aligned=True))
     finals = plan.final_rows[: plan.num_finals]
     assert finals.tolist() == np.unique(trie.final_row).tolist()
     assert len(plan.final_rows) % 8 == 0
-    places = [place for group in plan.final_groups for rows in group.rows.tolist() for place in rows]
+    places = [place for group in plan.final_tiles for rows in group.rows.tolist() for place in rows]
     real = [place for place in places if place < plan.num_finals]
     assert sorted(real) == list(range(plan.num_finals))
     assert all(place in (*range(plan.num_finals), len(plan.final_rows)) for place in places)
+
+
+@pytest.mark.parametrize("skipped", [0, 21])
+@pytest.mark.parametrize("tile_rows", [1, 7, 32])
+def test_path_tiles(skipped: int, tile_rows: int) -> None:
+    """The GPU's tiles: every row once, its slots listed from depth 0; final tiles hold final rows only."""
+    prefix = np.full(skipped, 9)
+    trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=tile_rows, aligned=False))
+    paths = paths_of_rows(trie)
+    for tiles, rows in ((plan.tiles, np.arange(trie.num_rows)), (plan.final_tiles, np.unique(trie.final_row))):
+        assert isinstance(tiles, PathTiles)
+        seen = []
+        for first, count, depth, start in zip(
+            tiles.first_row.tolist(),
+            tiles.num_rows.tolist(),
+            tiles.first_depth.tolist(),
+            tiles.path.tolist(),
+            strict=True,
+        ):
+            assert 1 <= count <= tiles.max_rows
+            for i in range(count):
+                row = int(rows[first + i])
+                seen.append(row)
+                assert trie.depth[row] == depth + i
+                assert tiles.slots[start : start + depth + i + 1].tolist() == paths[row]
+        assert sorted(seen) == rows.tolist()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engine.planning.plan import Plan, PlanLayout, build_plan
+from engine.planning.plan import Plan, build_plan
 from engine.planning.trie import TokenTrie
+from kernels.tiles import PlanLayout
 
-LAYOUT = PlanLayout(row_block=32, final_row_block=8, lanes=16)
+LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, aligned=True)
 
 
 def random_sequences(seed: int, count: int, longest: int, vocabulary: int = 3) -> list[np.ndarray]:

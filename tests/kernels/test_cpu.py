@@ -83,9 +83,9 @@ def test_tree_attention(heads_per_kv: int, longest: int, monkeypatch: pytest.Mon
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, 16, seed=1)
     wide = [torch.full_like(queries, float("nan"), dtype=dtype) for dtype in (torch.float64, torch.float32)]
     for out in wide:
-        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), plan.groups, out)
+        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), plan.tiles, out)
     exact, plain = (out[: trie.num_rows] for out in wide)
-    cpu.tree_attention(queries, kv, plan.groups, out=queries)
+    cpu.tree_attention(queries, kv, plan.tiles, out=queries)
     ours = queries[: trie.num_rows]
     assert torch.isfinite(exact).all(), "every row of the trie is in a tile"
     assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
@@ -96,8 +96,8 @@ def test_tree_attention_over_many_kv_blocks() -> None:
     trie, plan = random_plan(5, count=1, longest=600)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
     exact = torch.empty_like(queries, dtype=torch.float64)
-    reference.tree_attention(queries.double(), kv.double(), plan.groups, exact)
-    cpu.tree_attention(queries, kv, plan.groups, out=queries)
+    reference.tree_attention(queries.double(), kv.double(), plan.tiles, exact)
+    cpu.tree_attention(queries, kv, plan.tiles, out=queries)
     torch.testing.assert_close(queries[: trie.num_rows].double(), exact[: trie.num_rows], rtol=1e-5, atol=1e-6)
 
 

@@ -70,7 +70,7 @@ def attention_of(sequences: list, rows_of: dict[bytes, torch.Tensor], kv_of: dic
     for row, key in enumerate(keys):
         queries[row] = rows_of.setdefault(key, torch.randn(6, 64))
         kv[row] = kv_of.setdefault(key, torch.randn(2, 2, 64))
-    cpu.tree_attention(queries, kv, plan.groups, out=queries)
+    cpu.tree_attention(queries, kv, plan.tiles, out=queries)
     return {key: queries[row].clone() for row, key in enumerate(keys)}
 
 
@@ -89,11 +89,11 @@ def test_tree_attention_does_not_see_the_order_of_tiles() -> None:
     trie, plan = random_plan(3, count=12, longest=100)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=3)
     shuffled = []
-    for group in reversed(plan.groups):
+    for group in reversed(plan.tiles):
         order = torch.randperm(len(group.rows))
         shuffled.append(TileGroup(group.rows[order], group.slots[order]))
     outputs = [torch.empty_like(queries) for _ in range(2)]
-    cpu.tree_attention(queries, kv, plan.groups, out=outputs[0])
+    cpu.tree_attention(queries, kv, plan.tiles, out=outputs[0])
     cpu.tree_attention(queries, kv, shuffled, out=outputs[1])
     assert torch.equal(outputs[0][: trie.num_rows], outputs[1][: trie.num_rows])
 
