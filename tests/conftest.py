@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 
 import pytest
+import torch
+
+# Triton reads this when it is first imported; without a GPU its kernels run in the interpreter.
+if not torch.cuda.is_available():
+    os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from engine import Engine, Planner
 from engine.loading.checkpoint import Checkpoint, open_checkpoint

@@ -42,7 +42,7 @@ class _Queries:
                     if place == len(sequences):
                         sequences.append(np.concatenate([ids, np.array(forced, dtype=np.int64)]))
                     look_ups.append((place, index, option, token))
-        sequence, prompt, label_of, token_of = np.array(look_ups, dtype=np.int64).T
+        sequence, prompt, label_of, token_of = np.ascontiguousarray(np.array(look_ups, dtype=np.int64).T)
         return cls(sequences, sequence, prompt, label_of, token_of)
 
 

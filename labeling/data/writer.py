@@ -164,7 +164,8 @@ def _schema(survey: Survey) -> Any:
 def _label_values(item: Pair | Rejected, label: PairLabel | None) -> tuple[Any, ...]:
     """The values of LABEL_COLUMNS, in their order."""
     if isinstance(item, Rejected):
-        return (item.id, None, "none", None, None, None, None, None, "rejected", f"line {item.line}: {item.reason}", None)
+        reason = f"line {item.line}: {item.reason}"
+        return (item.id, None, "none", None, None, None, None, None, "rejected", reason, None)
     assert label is not None
     return (
         item.id,

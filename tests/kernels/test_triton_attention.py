@@ -75,7 +75,7 @@ def by_oracle(queries: torch.Tensor, kv: torch.Tensor, trie: TokenTrie, dtype: t
     padded = torch.zeros(len(plan.tokens) + 1, *queries.shape[1:], dtype=dtype)
     padded[:rows] = queries[:rows].to("cpu", dtype)
     out = torch.empty_like(padded)
-    reference.tree_attention(padded, kv.to("cpu", dtype), plan.groups, out)
+    reference.tree_attention(padded, kv.to("cpu", dtype), plan.tiles, out)
     return out[:rows].double()
 
 

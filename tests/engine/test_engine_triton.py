@@ -1,0 +1,51 @@
+"""The whole engine on the Triton kernels, in the interpreter: the labels of the CPU path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engine.engine
+from engine import Engine
+from tests.engine.test_engine_scores import LABELS, prompts_of
+from tests.models import SMALL_CONFIG, write_model
+
+# 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
+CONFIG = SMALL_CONFIG | {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "triton", CONFIG)
+
+
+@pytest.fixture
+def triton_engine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    pytest.importorskip("triton")
+    from kernels import cuda
+
+    monkeypatch.setattr(cuda, "ROW_BLOCK", 64)
+    monkeypatch.setattr(cuda, "FINAL_ROW_BLOCK", 16)
+    monkeypatch.setattr(engine.engine, "implementation", lambda device: cuda)
+    return Engine.load(str(directory))
+
+
+def test_labels_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
+    """Path tiles, fused stores, split label head, prefix cache and teacher-forced labels, end to end."""
+    prompts = [prompt[:120] for prompt in prompts_of(4, seed=1)]
+    labels = [LABELS] * len(prompts)
+    ours = triton_engine.score(prompts, labels)
+    again = triton_engine.score(prompts[:1], labels[:1])
+    assert np.array_equal(ours.logprob[:1], again.logprob), "alone, with a warm prefix cache"
+    reference = cpu_scores(directory, prompts, labels)
+    np.testing.assert_allclose(ours.logprob, reference, atol=1e-4)
+
+
+def cpu_scores(directory: Path, prompts: list[list[int]], labels: list[list[list[int]]]) -> np.ndarray:
+    with pytest.MonkeyPatch.context() as patch:
+        from kernels import cpu
+
+        patch.setattr(engine.engine, "implementation", lambda device: cpu)
+        return Engine.load(str(directory)).score(prompts, labels).logprob
