@@ -54,7 +54,7 @@ def test_engine_does_not_know_labeling() -> None:
 
 def test_planning_is_numpy_until_the_plan_is_frozen() -> None:
     for path in files_of("engine/planning"):
-        if path.name != "plan.py":
+        if path.name not in ("plan.py", "tiling.py"):
             names = set(imports_of(path))
             assert not {"torch", "triton", "kernels"} & {top(name) for name in names}, path
 
