@@ -60,7 +60,7 @@ def test_schema_and_values(tmp_path: Path) -> None:
     nothing = [None, "none", None, None, None, None, None, "rejected"]
     assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None]
     assert bad[:9] == [None, *nothing]
-    assert bad[9].startswith("broken JSON: ")
+    assert bad[9].startswith("line 3: broken JSON: ")
     assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"run": 1}
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.parquet", "run.json"]
 
