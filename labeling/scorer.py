@@ -163,8 +163,7 @@ class Scorer:
         if self._chat is not None:
             return self._chat.pieces(self.tokenizer, request.user, request.system, request.answer_start)
         text = "\n\n".join(part for part in (request.system, request.user, request.answer_start) if part)
-        bos = self.tokenizer.bos_id if self.tokenizer.adds_bos else None
-        return [text] if bos is None else [bos, text]
+        return self.tokenizer.plain(text)
 
     def _resolve(self, pieces: Sequence[str | int], ids: Sequence[int], request: ScoreRequest) -> list[list[int]]:
         """Token ids of the labels at the real answer position: what each adds to the ids of this prompt."""

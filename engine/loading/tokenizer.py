@@ -92,10 +92,9 @@ class Tokenizer:
             texts, first = [], False
         return ids + self._encode_text("".join(texts), first)
 
-    def plain(self, text: str) -> list[int]:
-        """Ids of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
-        ids = self.encode(text)
-        return [self.bos_id, *ids] if self.adds_bos and self.bos_id is not None else ids
+    def plain(self, text: str) -> list[str | int]:
+        """The pieces of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
+        return [self.bos_id, text] if self.adds_bos and self.bos_id is not None else [text]
 
     def _encode_text(self, text: str, first: bool) -> list[int]:
         if not text:
