@@ -27,8 +27,9 @@ VOCAB_BLOCK = 8192
 
 _ONEDNN_RUNS: dict[torch.dtype, Callable[[], bool]] = {
     torch.float32: lambda: True,
-    torch.bfloat16: torch.ops.mkldnn._is_mkldnn_bf16_supported,
-    torch.float16: torch.ops.mkldnn._is_mkldnn_fp16_supported,
+    # Looked up when called: a torch build without oneDNN has neither.
+    torch.bfloat16: lambda: torch.ops.mkldnn._is_mkldnn_bf16_supported(),
+    torch.float16: lambda: torch.ops.mkldnn._is_mkldnn_fp16_supported(),
 }
 
 
