@@ -6,7 +6,7 @@ are. `tests/kernels/test_cpu_invariance.py` holds every function here to that.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -163,7 +163,8 @@ def label_head(
     """
     logits = torch.empty(len(query_rows), dtype=torch.float32)
     log_normaliser = torch.full((len(hidden),), float("-inf"))
-    for first, rows in _blocks(hidden.float(), FINAL_ROW_BLOCK):
+    for first in range(0, len(hidden), FINAL_ROW_BLOCK):
+        rows = hidden[first : first + FINAL_ROW_BLOCK].float()
         mine = ((query_rows >= first) & (query_rows < first + FINAL_ROW_BLOCK)).nonzero().squeeze(1)
         running = log_normaliser[first : first + FINAL_ROW_BLOCK]
         offset = 0
@@ -174,8 +175,3 @@ def label_head(
             logits[here] = block_logits[query_rows[here] - first, query_tokens[here] - offset]
             offset += block.out_features
     return logits, log_normaliser
-
-
-def _blocks(x: torch.Tensor, size: int) -> Iterator[tuple[int, torch.Tensor]]:
-    for first in range(0, len(x), size):
-        yield first, x[first : first + size]

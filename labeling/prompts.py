@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeGuard
@@ -34,6 +34,7 @@ import yaml
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from engine.errors import InputError
+from labeling.display import one_line
 from labeling.types import Message, ScoreRequest
 
 TEMPLATE_DIRECTORY = Path(__file__).parent / "templates"
@@ -68,7 +69,6 @@ class Template:
     exemplars: tuple[Exemplar, ...]
     answer: str
     body: str
-    body_line: int = field(default=1)
 
     @property
     def sha256(self) -> str:
@@ -138,8 +138,7 @@ def parse_template(source: str, name: str) -> Template:
     end = next(number for number, line in enumerate(lines[1:], 1) if line.rstrip() == "---")
     head = _front_matter("\n".join(lines[1:end]), name)
     body = "\n".join(lines[end + 1 :]).strip("\n")
-    body_line = end + 2
-    _check_body(body, name, body_line)
+    _check_body(body, name, first_line=end + 2)
     labels = _labels(head, name)
     return Template(
         name=name,
@@ -152,7 +151,6 @@ def parse_template(source: str, name: str) -> Template:
         exemplars=_exemplars(head, labels, name),
         answer=_text(head, "answer", name),
         body=body,
-        body_line=body_line,
     )
 
 
@@ -237,4 +235,4 @@ def _are_texts(values: Any) -> TypeGuard[list[str]]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
+    return one_line(str(error)) or type(error).__name__

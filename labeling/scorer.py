@@ -22,7 +22,7 @@ Rendering = Literal["auto", "chat", "plain"]
 _TAIL_TOKENS = 16
 # A template that ends right behind a response has a tail for every row.
 _CACHED_TAILS = 1024
-_VERSIONED = ("preftree", "torch", "numpy", "tokenizers", "safetensors", "jinja2", "pyarrow")
+_VERSIONED = ("torch", "numpy", "tokenizers", "safetensors", "jinja2")
 
 
 @dataclass(frozen=True)

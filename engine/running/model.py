@@ -76,9 +76,10 @@ class Model:
         buffers = self._start(plan)
         kept = self._empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:])
         for index, layer in enumerate(self.weights.layers()):
-            self._project(layer, plan, buffers, cached=None)
+            is_last = index == self.config.num_layers - 1
+            self._project(layer, plan, buffers, cached=None, queries=not is_last)
             kept[index] = buffers.kv[: plan.num_rows]
-            if index < self.config.num_layers - 1:
+            if not is_last:
                 self._attend_and_mlp(layer, plan.tiles, buffers, self.layout.row_block)
         return kept
 

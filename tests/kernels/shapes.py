@@ -39,3 +39,10 @@ def poisoned_attention_inputs(
     kv = torch.full((plan.num_slots, 2, kv_heads, size), float("nan"))
     kv[: plan.prefix + rows] = torch.randn(plan.prefix + rows, 2, kv_heads, size, generator=generator)
     return queries, kv
+
+
+def amid_nan(x: torch.Tensor) -> torch.Tensor:
+    """The same values between rows of NaN: whoever reads past either end gets NaN."""
+    buffer = torch.full((len(x) + 2, *x.shape[1:]), float("nan"), dtype=x.dtype, device=x.device)
+    buffer[1:-1] = x
+    return buffer[1:-1]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,6 +12,7 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
 
 from kernels import norm, reference, rope_store, swiglu
+from tests.kernels.shapes import amid_nan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 DTYPES = (torch.float32, torch.float16, torch.bfloat16)
@@ -21,20 +22,7 @@ NAN = float("nan")
 EPS = 1e-5
 
 
-@pytest.fixture(autouse=True)
-def poisoned_allocations() -> Iterator[None]:
-    """torch.empty returns NaN, so an output element that a kernel leaves out is seen."""
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-def amid_nan(x: torch.Tensor) -> torch.Tensor:
-    """The same values between rows of NaN: whoever reads past either end gets NaN."""
-    buffer = torch.full((len(x) + 2, *x.shape[1:]), NAN, dtype=x.dtype, device=DEVICE)
-    buffer[1:-1] = x
-    return buffer[1:-1]
+pytestmark = pytest.mark.usefixtures("poisoned_allocations")
 
 
 def assert_surroundings_untouched(x: torch.Tensor) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -15,26 +14,14 @@ if not torch.cuda.is_available():
 from kernels import label_head as head_module
 from kernels import reference
 from kernels.label_head import label_head, pack_head
+from tests.kernels.shapes import amid_nan
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 # The interpreter's bfloat16 products are wrong.
 DTYPES = (torch.float32, torch.float16, torch.bfloat16) if DEVICE == "cuda" else (torch.float32, torch.float16)
 
 
-@pytest.fixture(autouse=True)
-def poisoned_allocations() -> Iterator[None]:
-    """torch.empty returns NaN, so an output element that a kernel leaves out is seen."""
-    torch.manual_seed(0)
-    torch.use_deterministic_algorithms(True, warn_only=True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-def amid_nan(x: torch.Tensor) -> torch.Tensor:
-    """The same values between rows of NaN: whoever reads past either end gets NaN."""
-    buffer = torch.full((len(x) + 2, *x.shape[1:]), float("nan"), dtype=x.dtype, device=DEVICE)
-    buffer[1:-1] = x
-    return buffer[1:-1]
+pytestmark = pytest.mark.usefixtures("poisoned_allocations")
 
 
 def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
