@@ -11,13 +11,12 @@ from dataclasses import dataclass
 from typing import Any
 from unittest import mock
 
-import torch
-from torch.profiler import ProfilerActivity, profile, record_function
+from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.workloads import Workload
 from engine.engine import Engine
 from engine.running.model import Model
-from kernels.ops import implementation
+from engine.running.spans import PREFIX
 
 FORWARD = ("final_hidden", "prefix_kv", "label_logits")
 # The kernels' public operations by part. `label_head` is linear: next to nothing in it but the vocabulary product.
@@ -31,7 +30,6 @@ PARTS = {
     "store_kv": "element-wise",
     "swiglu": "element-wise",
 }
-_MARK = "preftree:"
 
 
 @dataclass
@@ -69,39 +67,15 @@ def profile_parts(engine: Engine, workload: Workload) -> tuple[dict[str, float],
     "other" is what lies in no operation of the kernels: residual additions and copies in the forward pass, planning,
     and the profiler's own cost.
     """
-    with ExitStack() as stack, profile(activities=[ProfilerActivity.CPU]) as trace:
-        _mark_operations(stack, engine.device)
+    with profile(activities=[ProfilerActivity.CPU]) as trace:
         started = time.perf_counter()
         engine.score(workload.ids, workload.labels)
         total = time.perf_counter() - started
     averages = trace.key_averages()
     seconds: defaultdict[str, float] = defaultdict(float)
     for event in averages:
-        if event.key.startswith(_MARK):
-            seconds[PARTS[event.key.removeprefix(_MARK)]] += event.cpu_time_total / 1e6
+        if event.key.startswith(PREFIX) and event.key.removeprefix(PREFIX) in PARTS:
+            seconds[PARTS[event.key.removeprefix(PREFIX)]] += event.cpu_time_total / 1e6
     parts: dict[str, float] = {part: seconds[part] for part in dict.fromkeys(PARTS.values())}
     parts["other"] = total - sum(parts.values())
     return parts, str(averages.table(sort_by="self_cpu_time_total", row_limit=14, max_name_column_width=44))
-
-
-def _mark_operations(stack: ExitStack, device: torch.device) -> None:
-    ops = implementation(device)
-    depth = 0
-
-    def marked(name: str, operation: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(operation)
-        def call(*arguments: Any, **named: Any) -> Any:
-            nonlocal depth
-            if depth:  # an operation inside another one is part of that one
-                return operation(*arguments, **named)
-            depth += 1
-            try:
-                with record_function(_MARK + name):
-                    return operation(*arguments, **named)
-            finally:
-                depth -= 1
-
-        return call
-
-    for name in PARTS:
-        stack.enter_context(mock.patch.object(ops, name, marked(name, getattr(ops, name))))

@@ -27,13 +27,14 @@ if "OMP_WAIT_POLICY" not in os.environ:
     os.environ.setdefault("GOMP_SPINCOUNT", "5000")
 
 if TYPE_CHECKING:
-    from engine.engine import Engine, LabelScores, Planner
+    from engine.engine import Engine, Planner
     from engine.planning.estimate import JobPlan
+    from engine.running.scores import LabelScores
 
 _HOMES = {
     "Engine": "engine.engine",
     "JobPlan": "engine.planning.estimate",
-    "LabelScores": "engine.engine",
+    "LabelScores": "engine.running.scores",
     "Planner": "engine.engine",
 }
 __all__ = ["Engine", "JobPlan", "LabelScores", "Planner"]

@@ -2,43 +2,23 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
 
-import numpy as np
+import torch
 
+from engine.errors import InputError
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
 from engine.planning.batching import schedule
-from engine.planning.estimate import JobPlan, MemoryModel, estimate
+from engine.planning.estimate import JobPlan, estimate
+from engine.planning.lookups import Labels
 from engine.planning.prefix import PrefixPolicy
-from engine.requests import Labels, batch_tokens_of, checked_prompts, continuation_tokens, device_of, dtype_of
+from engine.requests import checked_prompts, continuation_tokens
+from engine.running.memory import is_out_of_memory
 from engine.running.model import Model
-from engine.running.prefix_cache import PrefixCache
-from engine.running.scoring import compute_prefix, score_batch
+from engine.running.runner import Prompts, Runner
+from engine.running.scores import LabelScores
 from engine.running.weights import ResidentWeights
-from kernels.ops import implementation
-
-
-@dataclass(frozen=True)
-class LabelScores:
-    """What the model says of every label of every prompt.
-
-    logprob: [prompts, labels] float32, log-probability in nats of the label after the prompt under the full vocabulary;
-        those of a longer label's tokens are summed. nan where a prompt has fewer labels than another.
-    logit: [prompts, labels] float32, raw logit of single-token labels, nan for longer ones.
-    label_mass: [prompts] float32, probability that the answer begins with any of the labels.
-    prompt_tokens: tokens of all prompts. rows: unique tokens run through the model, a new prefix cache included.
-    batches: forward passes over prompts. seconds: wall time.
-    """
-
-    logprob: np.ndarray
-    logit: np.ndarray
-    label_mass: np.ndarray
-    prompt_tokens: int
-    rows: int
-    batches: int
-    seconds: float
+from engine.target import choose_target
 
 
 class Planner:
@@ -54,14 +34,13 @@ class Planner:
         prefix_cache: bool = True,
     ) -> None:
         """Options as in `Engine.load`."""
-        ops = implementation(device_of(device))
+        target = choose_target(checkpoint.config, device, dtype, batch_tokens)
+        self.batch_tokens = target.batch_tokens
         self._config = checkpoint.config
-        layout = ops.plan_layout(self._config.group_size, self._config.head_dim, dtype_of(dtype))
-        self._memory = MemoryModel(dtype_of(dtype).itemsize, layout.tile_rows, ops.GATHERED_KEYS)
+        self._memory = target.memory
         self._prefixes = PrefixPolicy() if prefix_cache else None
-        self.batch_tokens = batch_tokens_of(batch_tokens)
 
-    def plan(self, prompts: Sequence[Sequence[int]], labels: Sequence[Labels]) -> JobPlan:
+    def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
         ids = checked_prompts(prompts, labels, self._config)
         planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes)
@@ -83,14 +62,17 @@ class Engine:
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
-        self.device = device_of(device)
-        self.dtype = dtype_of(dtype)
-        self.batch_tokens = batch_tokens_of(batch_tokens)
-        ops = implementation(self.device)
-        weights = ResidentWeights(checkpoint.weights, checkpoint.config, self.device, self.dtype, ops)
-        self._model = Model(checkpoint.config, weights, self.device, self.dtype, ops)
-        self._prefixes = PrefixPolicy()
-        self._prefix_cache: PrefixCache | None = None
+        target = choose_target(checkpoint.config, device, dtype, batch_tokens)
+        self.device = target.device
+        self.dtype = target.dtype
+        try:
+            weights = ResidentWeights(checkpoint.weights, checkpoint.config, target.device, target.dtype, target.ops)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            raise InputError(f"the weights do not fit into the memory of device '{target.device}'") from None
+        self._model = Model(checkpoint.config, weights, target)
+        self._runner = Runner(checkpoint.config, self._model, target)
 
     @classmethod
     def load(
@@ -103,15 +85,31 @@ class Engine:
     ) -> Engine:
         """Load a model.
 
-        model: "embedded", a directory in Hugging Face's layout, or a .gguf file. device: "cpu" (None: the best there
-        is). dtype: "float32", "bfloat16" or "float16" (None: float32 on a CPU). batch_tokens: unique tokens in one
-        forward pass; memory grows with it, results do not depend on it.
+        model: "embedded", a directory in Hugging Face's layout, or a .gguf file. device: "cpu", "cuda" or "cuda:1"
+        (None: a GPU that can run the model, else the CPU). dtype: "float32", "bfloat16" or "float16" (None: bfloat16
+        on a GPU, float32 on a CPU). batch_tokens: unique tokens in one forward pass (None: as many as run well and
+        fit); memory grows with it, results do not depend on it.
 
-        Raises ModelError for a model that is missing, broken or not supported, InputError for an option out of range.
+        Raises ModelError for a model that is missing, broken or not supported, InputError for an option out of range
+        and for a device that is missing, too old or too small.
         """
         return cls(open_checkpoint(model), device=device, dtype=dtype, batch_tokens=batch_tokens)
 
-    def plan(self, prompts: Sequence[Sequence[int]], labels: Sequence[Labels]) -> JobPlan:
+    @property
+    def device_name(self) -> str | None:
+        """What a GPU calls itself."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+
+    @property
+    def batch_tokens(self) -> int:
+        """Unique tokens in one forward pass. Halved where memory runs out."""
+        return self._runner.batch_tokens
+
+    @batch_tokens.setter
+    def batch_tokens(self, value: int) -> None:
+        self._runner.batch_tokens = value
+
+    def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """What a first call of `score` would run, without running it. `Planner` says it without loading weights."""
         planner = Planner(
             self.checkpoint,
@@ -121,9 +119,7 @@ class Engine:
         )
         return planner.plan(prompts, labels)
 
-    def score(
-        self, prompts: Sequence[Sequence[int]], labels: Sequence[Labels], *, prefix_cache: bool = True
-    ) -> LabelScores:
+    def score(self, prompts: Prompts, labels: Sequence[Labels], *, prefix_cache: bool = True) -> LabelScores:
         """Log-probabilities of label tokens after prompts.
 
         prompts: token ids of each prompt, at least one. labels: for each prompt its labels, each a list of one or more
@@ -132,46 +128,18 @@ class Engine:
         The numbers of a prompt are the same bits whatever else is in the call, in any order and at any batch_tokens.
         Raises InputError naming the prompt for ids outside the vocabulary or prompts beyond the model's context.
         """
-        started = time.perf_counter()
-        ids = checked_prompts(prompts, labels, self.checkpoint.config)
-        planned = schedule(
-            ids, continuation_tokens(labels), self.batch_tokens, self._prefixes if prefix_cache else None
-        )
-        if planned.new_prefix is not None:
-            self._prefix_cache = compute_prefix(self._model, planned.new_prefix)
-            self._prefixes.keep(planned.new_prefix)
-        shape = (len(ids), max(len(options) for options in labels))
-        logprob, logit = np.full(shape, np.nan), np.full(shape, np.nan)
-        for batch in planned.batches:
-            scores = score_batch(
-                self._model,
-                [ids[index] for index in batch.prompts],
-                [labels[index] for index in batch.prompts],
-                self._prefix_cache,
-                planned.skipped,
-            )
-            columns = slice(scores.logprob.shape[1])
-            logprob[batch.prompts, columns], logit[batch.prompts, columns] = scores.logprob, scores.logit
-        return LabelScores(
-            logprob=logprob.astype(np.float32),
-            logit=logit.astype(np.float32),
-            label_mass=_label_mass(logprob, labels),
-            prompt_tokens=sum(len(prompt) for prompt in ids),
-            rows=planned.rows,
-            batches=len(planned.batches),
-            seconds=time.perf_counter() - started,
-        )
+        if not len(prompts):
+            raise InputError("there are no prompts to score")
+        (scores,) = self.score_stream([(prompts, labels)], prefix_cache=prefix_cache)
+        return scores
 
+    def score_stream(
+        self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], *, prefix_cache: bool = True
+    ) -> Iterator[LabelScores]:
+        """The results of `score(prompts, labels)` for each of `calls`, in order; a call may be without prompts.
 
-def _label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
-    """Sum of the labels' probabilities. A label that begins with another one ("1", "10") is part of that one's."""
-    mass = np.empty(len(labels), dtype=np.float32)
-    for index, options in enumerate(labels):
-        column_of = {tuple(label): column for column, label in enumerate(options)}
-        outermost = [
-            column
-            for label, column in column_of.items()
-            if not any(label[:length] in column_of for length in range(1, len(label)))
-        ]
-        mass[index] = np.exp(logprob[index, outermost]).sum()
-    return mass
+        On a GPU, calls are taken and planned in a thread of their own while earlier ones run: an iterator that
+        tokenises as it goes costs no time then. On a CPU they are taken one after the other.
+        """
+        for call in self._runner.run(calls, prefix_cache):
+            yield LabelScores.of(call)

@@ -7,6 +7,7 @@ are. `tests/kernels/test_cpu_invariance.py` holds every function here to that.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +19,8 @@ from kernels.tiles import PlanLayout, TileGroup
 ROW_BLOCK = 128
 # Rows that only the last layer and the label head see are few; a small block wastes little on padding.
 FINAL_ROW_BLOCK = 32
+# Row blocks in a batch by default: memory stays small, and larger batches run no faster.
+BATCH_BLOCKS = 32
 # Query rows of a tile, per head. Short suffixes leave lanes of a tile empty, tall tiles feed the matrix units better.
 TILE_LANES = 16
 # Gathered K and V of one attention call stay in the last-level cache.
@@ -33,7 +36,9 @@ _ONEDNN_RUNS: dict[torch.dtype, Callable[[], bool]] = {
 }
 
 
-def plan_layout(heads_per_kv: int, size: int, dtype: torch.dtype) -> PlanLayout:
+def plan_layout(
+    device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+) -> PlanLayout:
     """The same for every model."""
     return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True)
 
@@ -59,6 +64,11 @@ def pack_linear(weight: torch.Tensor) -> PackedLinear:
     return PackedLinear(weight.contiguous(), weight.shape[0], is_onednn=False)
 
 
+def exact_products() -> AbstractContextManager[None]:
+    """Nothing to switch: sums are float32 or wider."""
+    return nullcontext()
+
+
 def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
     """x [rows, in] times the transposed weight: [rows, out]. Bits of a row may depend on the number of rows."""
     if packed.is_onednn:
@@ -78,22 +88,43 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual.add_(update), weight, eps)
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+def rotate(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
     """Rotary embedding of x [rows, heads * size] into out [rows, heads, size]; cos and sin are [rows, size / 2].
 
-    Pairs are (i, i + size / 2), as in the checkpoints of Hugging Face (Su et al., 2021, rotated halves).
+    Pairs are (i, i + size / 2), as in the checkpoints of Hugging Face (Su et al., 2021, rotated halves). With `norm`
+    [size], every head is RMS-normed before (Qwen3).
     """
     half = cos.shape[-1]
-    left, right = x.view(out.shape).split(half, dim=-1)
+    heads = x.view(out.shape)
+    if norm is not None:
+        heads = rms_norm(heads, norm, eps)
+    left, right = heads.split(half, dim=-1)
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
     torch.mul(left, cos, out=out[..., :half]).addcmul_(right, sin, value=-1)
     torch.mul(right, cos, out=out[..., half:]).addcmul_(left, sin)
 
 
-def store_kv(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
-    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated."""
+def store_kv(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated.
+
+    With `norm` [size], every key head is RMS-normed before it rotates.
+    """
     keys, values = x.chunk(2, dim=-1)
-    rotate(keys, cos, sin, out=out[:, 0])
+    rotate(keys, cos, sin, out=out[:, 0], norm=norm, eps=eps)
     out[:, 1] = values.view(out[:, 1].shape)
 
 

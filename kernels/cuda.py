@@ -1,10 +1,13 @@
 """The operations on a CUDA device: Triton kernels, and the library's matrix products.
 
-The same names as in `kernels.cpu`. Compiled ahead of time and run in Triton's interpreter by the tests; no GPU has run
-them yet, which is why `kernels.ops` does not hand them out.
+The same names as in `kernels.cpu`. Compiled ahead of time and run in Triton's interpreter by the tests;
+`python -m benchmarks.gpu` runs everything on a GPU.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -17,16 +20,33 @@ from kernels.rope_store import rotate, store_kv
 from kernels.swiglu import swiglu
 from kernels.tiles import PlanLayout
 
+# Every block takes some eleven launches a layer, 10 to 20 us of the host each. A block has to keep the GPU busy for
+# longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.5 ms in a 0.6B one at 8,192.
 ROW_BLOCK = 2048
-FINAL_ROW_BLOCK = 128
+NARROW_ROW_BLOCK = 8192
+NARROW_HIDDEN = 2048
+FINAL_ROW_BLOCK = 256
+# Row blocks in a batch by default: padding of the last one costs 3%, and a batch gives the host time for the next.
+BATCH_BLOCKS = 16
 # Attention gathers into shared memory, not into a buffer.
 GATHERED_KEYS = 0
+_LOOSE_PRODUCTS = (
+    "allow_bf16_reduced_precision_reduction",
+    "allow_fp16_reduced_precision_reduction",
+    "allow_fp16_accumulation",
+)
 
 
-def plan_layout(heads_per_kv: int, size: int, dtype: torch.dtype) -> PlanLayout:
-    """Tiles as tall as the attention kernel takes them for these heads."""
-    rows = tile_rows(capability_of(_device()), size, dtype.itemsize, heads_per_kv)
-    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, rows, aligned=False)
+def plan_layout(
+    device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+) -> PlanLayout:
+    """Blocks by the width of the model, tiles as tall as the attention kernel takes them for these heads.
+
+    Raises ValueError, one line, for a GPU, dtype or head size without kernels.
+    """
+    rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
+    row_block = NARROW_ROW_BLOCK if hidden_size <= NARROW_HIDDEN else ROW_BLOCK
+    return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False)
 
 
 def pack_linear(weight: torch.Tensor) -> torch.Tensor:
@@ -35,19 +55,32 @@ def pack_linear(weight: torch.Tensor) -> torch.Tensor:
 
 
 def linear(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-    """x [rows, in] times the transposed weight: [rows, out]."""
+    """x [rows, in] times the transposed weight: [rows, out]. Bits of a row may depend on the number of rows."""
     return F.linear(x, packed)
 
 
-def _device() -> torch.device:
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+@contextmanager
+def exact_products() -> Iterator[None]:
+    """Matrix products of 16-bit tensors whose sums are float32 throughout: cuBLAS may otherwise add parts of a sum in
+    16 bits. The switches are the process's; they are as before afterwards."""
+    matmul = torch.backends.cuda.matmul
+    loosened = [name for name in _LOOSE_PRODUCTS if getattr(matmul, name)]
+    for name in loosened:
+        setattr(matmul, name, False)
+    try:
+        yield
+    finally:
+        for name in loosened:
+            setattr(matmul, name, True)
 
 
 __all__ = [
+    "BATCH_BLOCKS",
     "FINAL_ROW_BLOCK",
     "GATHERED_KEYS",
     "ROW_BLOCK",
     "add_rms_norm",
+    "exact_products",
     "label_head",
     "linear",
     "pack_head",

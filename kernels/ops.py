@@ -4,11 +4,45 @@ from types import ModuleType
 
 import torch
 
+OLDEST_TRITON = (3, 6)
+
 
 def implementation(device: torch.device) -> ModuleType:
-    """The module whose operations run on `device`. Raises ValueError for a device that has none."""
+    """The module whose operations run on `device`.
+
+    Raises ValueError, one line, for a device that has none, that is not there, or that lacks its software.
+    """
     if device.type == "cpu":
         from kernels import cpu
 
         return cpu
-    raise ValueError(f"preftree has no kernels for device '{device}' yet; use device 'cpu'")
+    if device.type != "cuda" or torch.version.hip is not None:
+        raise ValueError("preftree has kernels for CPUs and NVIDIA GPUs only; use device 'cpu'")
+    _check_cuda(device)
+    _check_triton()
+    from kernels import cuda
+
+    return cuda
+
+
+def _check_cuda(device: torch.device) -> None:
+    if torch.version.cuda is None:
+        raise ValueError(f"this torch ({torch.__version__}) was built without CUDA; install torch's CUDA build")
+    try:
+        torch.cuda.init()
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).strip().partition("\n")[0] or "it says not why"
+        raise ValueError(f"CUDA does not start ({reason}); install or update the NVIDIA driver") from None
+    count = torch.cuda.device_count()
+    if device.index is not None and device.index >= count:
+        raise ValueError(f"there are {count} CUDA devices, numbered from 0")
+
+
+def _check_triton() -> None:
+    needed = ".".join(map(str, OLDEST_TRITON))
+    try:
+        import triton
+    except ImportError:
+        raise ValueError(f"triton is not installed; pip install 'triton>={needed}', or use device 'cpu'") from None
+    if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
+        raise ValueError(f"triton {triton.__version__} is too old; pip install 'triton>={needed}', or use device 'cpu'")

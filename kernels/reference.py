@@ -25,18 +25,37 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual, weight, eps)
 
 
-def rotate(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
-    """Rotate x [rows, heads * size] into out [rows, heads, size] as complex numbers (left, right)."""
+def rotate(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """Rotate x [rows, heads * size] into out [rows, heads, size] as complex numbers (left, right).
+
+    With `norm` [size], every head goes through `rms_norm` before.
+    """
     half = cos.shape[-1]
     heads = x.view(out.shape)
+    if norm is not None:
+        heads = rms_norm(heads, norm, eps)
     rotated = torch.complex(heads[..., :half], heads[..., half:]) * torch.complex(cos, sin).unsqueeze(1)
     out[..., :half], out[..., half:] = rotated.real, rotated.imag
 
 
-def store_kv(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, out: torch.Tensor) -> None:
+def store_kv(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
     """Rotated keys and plain values of x [rows, 2 * kv_heads * size] into out [rows, 2, kv_heads, size]."""
     keys, values = x.chunk(2, dim=-1)
-    rotate(keys, cos, sin, out[:, 0])
+    rotate(keys, cos, sin, out[:, 0], norm, eps)
     out[:, 1] = values.view(out[:, 1].shape)
 
 

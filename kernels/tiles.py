@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
+
+# Where a tensor goes: to another device, or into pinned memory.
+Move = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,8 @@ class TileGroup:
     rows: torch.Tensor
     slots: torch.Tensor
 
-    def to(self, device: torch.device) -> TileGroup:
-        return TileGroup(self.rows.to(device), self.slots.to(device))
+    def moved(self, move: Move) -> TileGroup:
+        return TileGroup(move(self.rows), move(self.slots))
 
     @property
     def lanes(self) -> int:
@@ -67,14 +71,14 @@ class PathTiles:
     slots: torch.Tensor
     max_rows: int
 
-    def to(self, device: torch.device) -> PathTiles:
+    def moved(self, move: Move) -> PathTiles:
         return replace(
             self,
-            first_row=self.first_row.to(device),
-            num_rows=self.num_rows.to(device),
-            first_depth=self.first_depth.to(device),
-            path=self.path.to(device),
-            slots=self.slots.to(device),
+            first_row=move(self.first_row),
+            num_rows=move(self.num_rows),
+            first_depth=move(self.first_depth),
+            path=move(self.path),
+            slots=move(self.slots),
         )
 
 

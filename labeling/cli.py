@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import sys
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -20,11 +22,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
     _be_lenient_about_encoding()
     try:
-        from engine.errors import PreftreeError
+        from engine.errors import PreftreeError, PreftreeWarning
     except ImportError as error:  # a foreign package named `kernels`: the message says what to do
         return _fail(str(error))
     try:
-        code: int = args.command(args)
+        with warnings.catch_warnings():
+            _show_in_one_line(PreftreeWarning)
+            code: int = args.command(args)
         sys.stdout.flush()
     except PreftreeError as error:
         return _fail(str(error))
@@ -63,6 +67,8 @@ def _add_label(commands: Any) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="where labels.parquet and run.json go")
     parser.add_argument("--overwrite", action="store_true", help="replace labels that DIR already holds")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    about = "write a trace of the first forward passes to FILE, for ui.perfetto.dev; compressed if it ends in .gz"
+    parser.add_argument("--profile", metavar="FILE", help=about)
     parser.set_defaults(when_interrupted="; nothing was written")
 
 
@@ -105,9 +111,12 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
         rendering.add_argument(f"--{name}", dest="rendering", action="store_const", const=name, help=about)
     parser.set_defaults(rendering="auto")
     add("--limit", type=_positive, metavar="N", help="the first N rows only")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: auto")
-    add("--dtype", choices=("float32", "bfloat16", "float16"), help="of weights and activations")
-    add("--batch-tokens", type=_positive, metavar="N", help="unique tokens a forward pass may take")
+    about = "auto (the default: a GPU that can run the model, else the CPU), cpu, cuda, or cuda:N for one of several"
+    add("--device", type=_device, default="auto", metavar="NAME", help=about)
+    about = "of weights and activations (default: bfloat16 on a GPU, float32 on a CPU)"
+    add("--dtype", choices=("float32", "bfloat16", "float16"), help=about)
+    about = "unique tokens a forward pass may take (default: as many as run well and fit)"
+    add("--batch-tokens", type=_positive, metavar="N", help=about)
     add("--no-prefix-cache", action="store_true", help="run again what all prompts share")
 
 
@@ -115,7 +124,8 @@ def _label(args: argparse.Namespace) -> int:
     from labeling.report import render_summary
     from labeling.run import LabelOptions, run_label
 
-    options = LabelOptions(**_judge_settings(args), out=args.out, overwrite=args.overwrite, quiet=args.quiet)
+    own = {name: getattr(args, name) for name in ("out", "overwrite", "quiet", "profile")}
+    options = LabelOptions(**_judge_settings(args), **own)
     summary = run_label(options)
     if not args.quiet:
         print(render_summary(summary), file=sys.stderr)
@@ -158,16 +168,34 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _fail(message: str) -> int:
+    _say(message)
+    return FAILURE
+
+
+def _say(message: str) -> None:
     from labeling.display import one_line
 
     print(f"preftree: {one_line(message)}", file=sys.stderr)
-    return FAILURE
 
 
 def _reader_left(args: argparse.Namespace) -> int:
     """`preftree plan ... | head` is no failure; labels that were not finished are."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILURE if args.command is _label else OK
+
+
+def _show_in_one_line(own: type[Warning]) -> None:
+    """Our own warnings as our errors look, every one; those of others as they are."""
+    as_before = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **named: Any) -> None:
+        if issubclass(category, own):
+            _say(str(message))
+        else:
+            as_before(message, category, *where, **named)
+
+    warnings.simplefilter("always", own)
+    warnings.showwarning = show
 
 
 def _be_lenient_about_encoding() -> None:
@@ -195,6 +223,12 @@ def _positive(text: str) -> int:
     if number == 0:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _device(text: str) -> str:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text, re.ASCII):
+        raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
+    return text
 
 
 def _natural(text: str) -> int:

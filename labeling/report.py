@@ -126,10 +126,14 @@ def reason_kind(reason: str) -> str:
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading."""
+    """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading.
+
+    judge: model, device and number format, for people.
+    """
 
     labels: Path
     run: Path
+    judge: str
     quality: Quality
     rejections: Rejections
     prompt_tokens: int
@@ -165,7 +169,7 @@ def render_summary(summary: RunSummary) -> str:
     labelled = count(quality.pairs, "pair") + " labelled"
     if rejections.count:
         labelled += f", {count(rejections.count, 'row')} rejected"
-    lines = [("labels", labelled)]
+    lines = [("judge", one_line(summary.judge)), ("labels", labelled)]
     lines += _quality_lines(quality)
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"

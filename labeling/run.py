@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import platform
 import sys
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from engine.errors import InputError
 from labeling.data.reader import Survey, read, rejected, sha256_of, survey
-from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_dir
+from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_dir, check_out_file
 from labeling.display import Progress, one_line
 from labeling.report import Quality, Rejections, RunSummary, count
 from labeling.types import Message, Pair, PairLabel, Rejected, RequestScores, ScoreRequest
@@ -45,7 +47,8 @@ class Judge(Protocol):
     def window_tokens(self) -> int: ...
     def encode(self, request: ScoreRequest) -> Encoded: ...
     def render(self, request: ScoreRequest) -> str: ...
-    def score(self, encoded: Sequence[Encoded]) -> Sequence[RequestScores]: ...
+    def score_stream(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[Sequence[RequestScores]]: ...
+    def traced(self, path: Path) -> AbstractContextManager[None]: ...
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
     def plan(self, encoded: Sequence[Encoded]) -> Any: ...
     def describe(self) -> dict[str, Any]: ...
@@ -73,6 +76,7 @@ class LabelOptions(JudgeOptions):
     out: str
     overwrite: bool = False
     quiet: bool = False
+    profile: str | None = None
 
 
 @dataclass(frozen=True)
@@ -142,12 +146,20 @@ def windows(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> 
 
 
 def label_pairs(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> Iterator[Labelled]:
-    """Labels rows in input order, in constant memory. A pair that cannot be asked or answered is rejected."""
-    for window in windows(items, method, scorer):
-        encoded = [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
-        scores = scorer.score(encoded) if encoded else []
+    """Labels rows in input order, in constant memory. A pair that cannot be asked or answered is rejected.
+
+    Rows may be read well ahead of those that come out.
+    """
+    taken: deque[list[Waiting | Rejected]] = deque()
+
+    def asked() -> Iterator[list[Encoded]]:
+        for window in windows(items, method, scorer):
+            taken.append(window)
+            yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
+
+    for scores in scorer.score_stream(asked()):
         position = 0
-        for entry in window:
+        for entry in taken.popleft():
             if isinstance(entry, Rejected):
                 yield Labelled(entry)
                 continue
@@ -167,6 +179,8 @@ def run_label(
     """
     source, out_dir = Path(options.input), Path(options.out)
     check_out_dir(out_dir, options.overwrite)
+    if options.profile is not None:
+        check_out_file(Path(options.profile), options.overwrite)
     method = (method_factory or open_method)(options)
     found = survey(source)
     total = found.rows if options.limit is None else min(found.rows, options.limit)
@@ -176,7 +190,8 @@ def run_label(
                 f"{count(total, 'row')} of {one_line(str(source))}; loading {one_line(options.model)}", file=sys.stderr
             )
         scorer = (scorer_factory or open_scorer)(options)
-        summary = _label_rows(options, total, method, scorer, writer)
+        with nullcontext() if options.profile is None else scorer.traced(Path(options.profile)):
+            summary = _label_rows(options, total, method, scorer, writer)
         if sha256_of(source) != found.sha256:
             raise InputError(f"{source} changed while it was being labelled; label it again")
         writer.publish(_record(options, found, method, scorer, summary))
@@ -198,6 +213,7 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
     return RunSummary(
         labels=writer.out_dir / LABELS,
         run=writer.out_dir / RUN,
+        judge=_judge(scorer.describe()),
         quality=quality,
         rejections=rejections,
         prompt_tokens=usage.prompt_tokens,
@@ -226,6 +242,11 @@ def _record(options: LabelOptions, found: Survey, method: Method, scorer: Judge,
         "totals": summary.totals(),
         "quality": summary.quality.figures(),
     }
+
+
+def _judge(described: dict[str, Any]) -> str:
+    device = described.get("device_name") or described.get("device")
+    return ", ".join(str(part) for part in (described["model"], device, described.get("dtype")) if part)
 
 
 def version() -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import platform
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import InputError, ModelError
@@ -16,13 +19,15 @@ if TYPE_CHECKING:
     from engine.loading.checkpoint import Checkpoint
     from engine.loading.tokenizer import Tokenizer
     from engine.planning.estimate import JobPlan
+    from engine.running.profiling import Trace
+    from engine.running.scores import LabelScores
 
 Rendering = Literal["auto", "chat", "plain"]
 # Label ids depend on the text right before the label; that many tokens of it decide them.
 _TAIL_TOKENS = 16
 # A template that ends right behind a response has a tail for every row.
 _CACHED_TAILS = 1024
-_VERSIONED = ("torch", "numpy", "tokenizers", "safetensors", "jinja2")
+_VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,7 @@ class Scorer:
         self._prefix_cache = prefix_cache
         self._label_ids: dict[tuple[object, ...], list[list[int]]] = {}
         self._last_ids: Sequence[int] = ()
+        self._trace: Trace | None = None
         self.usage = Usage()
 
     @classmethod
@@ -118,19 +124,48 @@ class Scorer:
 
     def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:
         """Scores of each request, in order; one trie over all of them."""
+        (scores,) = self.score_stream([encoded])
+        return scores
+
+    def score_stream(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
+        """`score` of each window, in order; a window may be empty.
+
+        On a GPU windows are taken in another thread, while earlier ones run.
+        """
         if self._engine is None:
             raise RuntimeError("this scorer was opened without weights")
-        scores = self._engine.score(
-            [item.ids for item in encoded], [item.labels for item in encoded], prefix_cache=self._prefix_cache
-        )
+        taken: deque[Sequence[Encoded]] = deque()
+
+        def calls() -> Iterator[tuple[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]]]:
+            for window in windows:
+                taken.append(window)
+                yield [item.ids for item in window], [item.labels for item in window]
+
+        for scores in self._engine.score_stream(calls(), prefix_cache=self._prefix_cache):
+            self._count(scores)
+            yield [
+                RequestScores(tuple(map(float, logprob[: len(item.labels)])), float(mass), len(item.ids))
+                for item, logprob, mass in zip(taken.popleft(), scores.logprob, scores.label_mass, strict=True)
+            ]
+
+    def _count(self, scores: LabelScores) -> None:
         self.usage.prompt_tokens += scores.prompt_tokens
         self.usage.unique_tokens += scores.rows
         self.usage.batches += scores.batches
         self.usage.seconds += scores.seconds
-        return [
-            RequestScores(tuple(map(float, logprob[: len(item.labels)])), float(mass), len(item.ids))
-            for item, logprob, mass in zip(encoded, scores.logprob, scores.label_mass, strict=True)
-        ]
+        if self._trace is not None:
+            self._trace.step()
+
+    @contextmanager
+    def traced(self, path: Path) -> Iterator[None]:
+        """A profiler's trace of the first windows that are scored while the context lasts, written to `path`."""
+        from engine.running.profiling import Trace
+
+        with Trace(path) as self._trace:
+            try:
+                yield
+            finally:
+                self._trace = None
 
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int:
         """Rows that this group adds beyond what it shares with the group asked about before."""
@@ -152,6 +187,7 @@ class Scorer:
             "model": self._checkpoint.name,
             "model_sha256": self._fingerprint,
             "device": str(self._engine.device) if self._engine else None,
+            "device_name": self._engine.device_name if self._engine else None,
             "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
             "rendering": "plain" if self._chat is None else "chat",
             "batch_tokens": self.window_tokens,

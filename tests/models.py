@@ -40,6 +40,19 @@ SMALL_CONFIG = CONFIG | {
     "num_key_value_heads": 2,
     "max_position_embeddings": 4096,
 }
+# Heads of another size than hidden_size / heads, and a norm of its own for each.
+QWEN3_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Qwen3ForCausalLM"],
+    "model_type": "qwen3",
+    "head_dim": 24,
+    "rms_norm_eps": 1e-6,
+    "rope_theta": 1e6,
+    "attention_bias": False,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "max_window_layers": 2,
+}
+QK_NORMS = ("q_norm.weight", "k_norm.weight")
 
 
 def tokenizer_data(**changes: Any) -> dict[str, Any]:
@@ -70,21 +83,24 @@ def write_model(directory: Path, config: dict[str, Any] | None = None) -> Path:
     directory.mkdir(parents=True, exist_ok=True)
     config = CONFIG if config is None else config
     generator = torch.Generator().manual_seed(0)
+    # Normed queries and keys are as long as their norms say: around 1.5, so that a row prefers some keys to others.
     tensors = {
-        name: torch.randn(shape, generator=generator) * 0.1
+        name: torch.randn(shape, generator=generator) * 0.1 + (1.5 if name.endswith(QK_NORMS) else 0.0)
         for name, shape in expected_tensors(from_hf(config, "test")).items()
     }
     save_file(tensors, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    (directory / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    write_tokenizer(directory)
+    return directory
+
+
+def write_tokenizer(directory: Path) -> None:
+    """The tests' tokenizer and chat template, for models whose other files come from elsewhere."""
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": "<s>",
         "eos_token": {"__type": "AddedToken", "content": "</s>"},
         "chat_template": TEMPLATE,
     }
-    for name, value in (
-        ("config.json", config),
-        ("tokenizer.json", tokenizer_data()),
-        ("tokenizer_config.json", settings),
-    ):
+    for name, value in (("tokenizer.json", tokenizer_data()), ("tokenizer_config.json", settings)):
         (directory / name).write_text(json.dumps(value), encoding="utf-8")
-    return directory

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-KERNELS_MAY = {"torch", "triton", "kernels", "__future__", "collections", "dataclasses", "types", "typing"}
+STANDARD = {"__future__", "collections", "contextlib", "dataclasses", "types", "typing"}
+KERNELS_MAY = {"torch", "triton", "kernels", *STANDARD}
 ENGINE_DOOR = "labeling/scorer.py"
 
 

@@ -78,9 +78,10 @@ class ChatTemplate:
     ) -> list[str | int]:
         """The prompt for `tokenizer.encode`: ids of the template's control tokens, everything else as text.
 
-        The ids equal those of transformers' apply_chat_template, but for control strings in the texts. No BOS
-        is added, as a template prints its own. If the template has no system role, `system` and a blank line
-        go in front of `user`. `answer_start` follows the generation prompt, as text.
+        The ids equal those of transformers' apply_chat_template(enable_thinking=False), but for control strings
+        in the texts: labels are scored where the answer begins, not among thoughts. No BOS is added, as a template
+        prints its own. If the template has no system role, `system` and a blank line go in front of `user`.
+        `answer_start` follows the generation prompt, as text.
         ModelError when the template fails, changes or repeats a message, or opens a thinking block.
         """
         contents = [user] if system is None else [system, user]
@@ -124,7 +125,8 @@ class ChatTemplate:
     def _render(self, messages: list[dict[str, str]]) -> str:
         try:
             # Templates ask `tools is not none`, which an undefined name would answer wrongly.
-            given = {"messages": messages, "tools": None, "documents": None, "add_generation_prompt": True}
+            given: dict[str, Any] = {"messages": messages, "tools": None, "documents": None}
+            given |= {"add_generation_prompt": True, "enable_thinking": False}
             return self._template.render(given | self._tokens)
         except Exception as error:  # templates are programs: any Python error can come out of one
             raise ModelError(f"the chat template fails ({first_line(error)}); {PLAIN_WAY_OUT}") from None

@@ -9,11 +9,12 @@ import numpy as np
 import torch
 
 from engine.errors import ModelError
-from engine.loading.config import ModelConfig, RopeConfig
+from engine.loading.config import ModelConfig
 from engine.loading.files import naming
 from engine.loading.gguf_header import GgufTensor, read_header
 from engine.loading.gguf_tokenizer import tokenizer_json
-from engine.loading.weights import check_finite, check_shape
+from engine.loading.rope import RopeConfig
+from engine.loading.weights import CPU, check_finite, check_shape
 
 MODEL_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -84,8 +85,8 @@ class GgufSource:
     def names(self) -> frozenset[str]:
         return frozenset(self._tensors)
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """See TensorSource; always float32. Rows of q and k are put back into Hugging Face's order."""
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+        """See TensorSource; always float32, made on the host. Rows of q and k are put back in Hugging Face's order."""
         path = self.files[0]
         if name not in self._tensors:
             raise ModelError(f"{path}: tensor {name} is missing; use another file")
@@ -96,7 +97,7 @@ class GgufSource:
             values = _rotate_half_rows(values, self.config.num_heads)
         elif name.endswith("self_attn.k_proj.weight"):
             values = _rotate_half_rows(values, self.config.num_kv_heads)
-        return check_finite(torch.from_numpy(np.ascontiguousarray(values)), name, str(path))
+        return check_finite(torch.from_numpy(np.ascontiguousarray(values)).to(device), name, str(path))
 
     def _bytes(self, place: GgufTensor) -> np.ndarray:
         """A copy of the tensor's bytes, so that nothing points into the mapped file."""

@@ -16,6 +16,7 @@ INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
+CPU = torch.device("cpu")
 
 
 class TensorSource(Protocol):
@@ -28,9 +29,10 @@ class TensorSource(Protocol):
     def names(self) -> frozenset[str]:
         """Hugging Face names of all tensors, such as "model.layers.0.self_attn.q_proj.weight"."""
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
-        """One tensor on the CPU in memory of its own, as stored (float32, float16 or bfloat16).
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+        """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16).
 
+        Another device than the CPU gets the bytes of the file without a copy on the host in between.
         ModelError naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.
         """
 
@@ -47,6 +49,7 @@ def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
         "self_attn.k_proj": (config.kv_size, hidden),
         "self_attn.v_proj": (config.kv_size, hidden),
         "self_attn.o_proj": (hidden, config.q_size),
+        **({"self_attn.q_norm": (config.head_dim,), "self_attn.k_norm": (config.head_dim,)} if config.qk_norm else {}),
         "post_attention_layernorm": (hidden,),
         "mlp.gate_proj": (inner, hidden),
         "mlp.up_proj": (inner, hidden),
@@ -82,7 +85,9 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
             )
         extra.remove(HEAD)
     if extra:
-        raise ModelError(f"{origin}: {_some(extra)} unknown to a Llama model; config.json and weights do not match")
+        raise ModelError(
+            f"{origin}: {_some(extra)} unknown to a {config.title} model; config.json and weights do not match"
+        )
 
 
 def _some(names: list[str]) -> str:
@@ -100,7 +105,7 @@ def check_shape(actual: tuple[int, ...], name: str, shape: tuple[int, ...], orig
 
 
 def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
-    """`tensor` itself; ModelError when it holds NaN or infinity."""
+    """`tensor` itself; ModelError when it holds NaN or infinity. Runs where the tensor lies."""
     low, high = torch.aminmax(tensor)  # carries NaN along, and needs no temporary of the tensor's size
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ModelError(f"{origin}: tensor {name} holds NaN or infinity; download the model again")
@@ -138,7 +143,7 @@ class SafetensorsSource:
     def names(self) -> frozenset[str]:
         return frozenset(self._entries)
 
-    def tensor(self, name: str, shape: tuple[int, ...]) -> torch.Tensor:
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
         """See TensorSource. A copy, because the library's own tensor is a view of the mapped file."""
         if name not in self._entries:
             raise ModelError(f"{self._directory}: tensor {name} is missing; download the model again")
@@ -147,10 +152,10 @@ class SafetensorsSource:
             raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
         try:
-            tensor = self._handle(path).get_tensor(name).clone()
+            mapped = self._handle(path).get_tensor(name)
         except Exception as error:  # the library raises its own class, OSError, RuntimeError and others
             raise ModelError(f"{path}: cannot read tensor {name} ({first_line(error)})") from None
-        return check_finite(tensor, name, str(path))
+        return check_finite(mapped.to(device, copy=True), name, str(path))
 
     def _handle(self, path: Path) -> Any:
         from safetensors import safe_open

@@ -63,6 +63,11 @@ def schedule(
     return Schedule(batches, skipped, new_prefix, unique_tokens=int(order.added.sum()))
 
 
+def recut(prompts: Sequence[TokenIds], continuation_tokens: Sequence[int], budget: int, skipped: int) -> list[Batch]:
+    """Smaller batches of prompts that were scheduled together; their prefix stays where it is."""
+    return _SortedPrompts.of(prompts, continuation_tokens).cut(budget, skipped)
+
+
 @dataclass(frozen=True)
 class _SortedPrompts:
     """order: [prompts] index of the prompt at each sorted place. shared: [prompts] leading tokens shared with the one

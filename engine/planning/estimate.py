@@ -36,22 +36,26 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """Sizes of the kernels that decide what a batch needs, in elements: lanes of a tile, keys gathered per call."""
+    """Sizes of the kernels that decide what a batch needs: bytes of a number, rows of a linear layer's block, lanes of
+    a tile, keys gathered per call."""
 
     dtype_bytes: int
+    row_block: int
     lanes: int
     gathered_keys: int
 
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
+        padded = -(-rows // self.row_block) * self.row_block
         activations = config.hidden_size + config.q_size + 2 * config.kv_size + config.head_dim
         angles = 8 * config.head_dim  # float64, while sines and cosines are made
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
-        gathered = max(self.gathered_keys, longest) * 3 * 2 * config.kv_size
+        block = self.row_block * (3 * config.intermediate_size + 2 * config.hidden_size)
+        gathered = max(self.gathered_keys, longest) * 3 * 2 * config.kv_size if self.gathered_keys else 0
         return (
-            (rows * (activations * self.dtype_bytes + angles))
+            padded * (activations * self.dtype_bytes + angles)
             + tile_index
-            + self.dtype_bytes * (2 * finals * activations + gathered)
+            + self.dtype_bytes * (2 * finals * activations + block + gathered)
         )
 
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:

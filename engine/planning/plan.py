@@ -12,7 +12,7 @@ import torch
 
 from engine.planning.tiling import aligned_tiles, final_path_tiles, path_tiles
 from engine.planning.trie import TokenTrie
-from kernels.tiles import PathTiles, PlanLayout, Tiles
+from kernels.tiles import Move, PathTiles, PlanLayout, Tiles
 
 
 @dataclass(frozen=True)
@@ -38,15 +38,15 @@ class Plan:
     def num_slots(self) -> int:
         return self.prefix + len(self.tokens)
 
-    def to(self, device: torch.device) -> Plan:
-        """The same plan with all its tensors on `device`."""
+    def moved(self, move: Move) -> Plan:
+        """The same plan with `move` applied to all its tensors."""
         return replace(
             self,
-            tokens=self.tokens.to(device),
-            depths=self.depths.to(device),
-            tiles=_tiles_to(self.tiles, device),
-            final_rows=self.final_rows.to(device),
-            final_tiles=_tiles_to(self.final_tiles, device),
+            tokens=move(self.tokens),
+            depths=move(self.depths),
+            tiles=_moved(self.tiles, move),
+            final_rows=move(self.final_rows),
+            final_tiles=_moved(self.final_tiles, move),
         )
 
 
@@ -76,8 +76,8 @@ def build_plan(trie: TokenTrie, layout: PlanLayout) -> Plan:
     )
 
 
-def _tiles_to(tiles: Tiles, device: torch.device) -> Tiles:
-    return tiles.to(device) if isinstance(tiles, PathTiles) else tuple(group.to(device) for group in tiles)
+def _moved(tiles: Tiles, move: Move) -> Tiles:
+    return tiles.moved(move) if isinstance(tiles, PathTiles) else tuple(group.moved(move) for group in tiles)
 
 
 def _round_up(value: int, multiple: int) -> int:

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 
-from engine.loading.config import ModelConfig, rope_frequencies
+from engine.loading.config import ModelConfig
+from engine.loading.rope import rope_frequencies
 from engine.planning.plan import Plan
 from engine.running.prefix_cache import PrefixCache
+from engine.running.spans import in_spans, span
 from engine.running.weights import LayerWeights, WeightProvider
+from engine.target import Target
 from kernels.tiles import Tiles
 
 
@@ -35,30 +37,28 @@ class _Buffers:
 
 
 class Model:
-    """A llama-shaped decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
+    """A Llama-shaped decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
 
     def __init__(
         self,
         config: ModelConfig,
         weights: WeightProvider,
-        device: torch.device,
-        dtype: torch.dtype,
-        ops: ModuleType,
+        target: Target,
     ) -> None:
-        """ops: the operations for `device`, see `kernels.ops`."""
+        """weights: packed by the target's operations, on its device."""
         self.config = config
         self.weights = weights
-        self.device = device
-        self.dtype = dtype
-        self.ops = ops
-        self.layout = self.ops.plan_layout(config.group_size, config.head_dim, dtype)
-        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(device)
+        self.device = target.device
+        self.dtype = target.dtype
+        self.layout = target.layout
+        self.ops = in_spans(target.ops, target.device)
+        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(self.device)
 
     @torch.inference_mode()
     def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
         """Hidden states of the plan's final rows after the last norm: [padded finals, hidden]."""
         buffers = self._start(plan)
-        for index, layer in enumerate(self.weights.layers()):
+        for index, layer in self._layers():
             is_last = index == self.config.num_layers - 1
             cached = cache.layer(index, plan.prefix) if cache else None
             self._project(layer, plan, buffers, cached, queries=not is_last)
@@ -75,7 +75,7 @@ class Model:
         """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
         buffers = self._start(plan)
         kept = self._empty(self.config.num_layers, plan.num_rows, *buffers.kv.shape[1:])
-        for index, layer in enumerate(self.weights.layers()):
+        for index, layer in self._layers():
             is_last = index == self.config.num_layers - 1
             self._project(layer, plan, buffers, cached=None, queries=not is_last)
             kept[index] = buffers.kv[: plan.num_rows]
@@ -90,6 +90,12 @@ class Model:
         with torch.inference_mode():
             logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens)
         return logits, normaliser
+
+    def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
+        """Every layer with its number, in a span of its own that lasts until the next is asked for."""
+        for index, layer in enumerate(self.weights.layers()):
+            with span(f"layer {index}", self.device):
+                yield index, layer
 
     def _start(self, plan: Plan) -> _Buffers:
         config, rows = self.config, len(plan.tokens)
@@ -132,7 +138,8 @@ class Model:
             slots = slice(plan.prefix + block.start, plan.prefix + block.stop)
             normed = ops.rms_norm(buffers.hidden[block], layer.attention_norm, self.config.norm_eps)
             projected = ops.linear(normed, layer.kv)
-            ops.store_kv(projected, buffers.cos[block], buffers.sin[block], out=buffers.kv[slots])
+            cos, sin = buffers.cos[block], buffers.sin[block]
+            ops.store_kv(projected, cos, sin, out=buffers.kv[slots], norm=layer.k_norm, eps=self.config.norm_eps)
             if queries:
                 self._write_queries(layer, normed, buffers, block)
 
@@ -143,7 +150,8 @@ class Model:
 
     def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, buffers: _Buffers, block: slice) -> None:
         projected = self.ops.linear(normed, layer.q)
-        self.ops.rotate(projected, buffers.cos[block], buffers.sin[block], out=buffers.queries[block])
+        cos, sin = buffers.cos[block], buffers.sin[block]
+        self.ops.rotate(projected, cos, sin, out=buffers.queries[block], norm=layer.q_norm, eps=self.config.norm_eps)
 
     def _attend_and_mlp(self, layer: LayerWeights, tiles: Tiles, buffers: _Buffers, row_block: int) -> None:
         """The rest of the layer, in place."""

@@ -1,4 +1,4 @@
-"""Prompts and labels through the model: from trie to log-probabilities, one batch at a time."""
+"""One batch of prompts and labels: planned on the host, launched on the device, collected when it is done."""
 
 from __future__ import annotations
 
@@ -8,79 +8,106 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.planning.plan import build_plan
+from engine.planning.lookups import Labels, LookUps
+from engine.planning.plan import Plan, build_plan
 from engine.planning.trie import TokenIds, TokenTrie
-from engine.requests import Labels
 from engine.running.model import Model
 from engine.running.prefix_cache import PrefixCache
+from engine.running.spans import span
+from engine.target import Target
+
+
+class PreparedPrefix:
+    """Tokens for the prefix cache, planned on the host. Batches that need them run them, the first of them once."""
+
+    def __init__(self, tokens: TokenIds, target: Target) -> None:
+        self._plan: Plan | None = _on_host(build_plan(TokenTrie.build([tokens]), target.layout), target)
+        self._cache: PrefixCache | None = None
+
+    def cache(self, model: Model) -> PrefixCache:
+        """K/V of every layer; run when it is first asked for."""
+        if self._cache is None:
+            assert self._plan is not None
+            with span("prefix", model.device):
+                self._cache = PrefixCache(model.prefix_kv(_on_device(self._plan, model.device)))
+            self._plan = None
+        return self._cache
 
 
 @dataclass(frozen=True)
-class _Queries:
-    """Label tokens as look-ups. A label of m tokens is m of them: each token behind the prompt and the tokens before.
+class PreparedBatch:
+    """Everything that the device will read, in host memory.
 
-    sequences: the distinct token sequences behind which something is looked up. sequence, prompt, label, token:
-    [look-ups] int64, prompt counted within the batch.
+    place: [look-ups] int64, which of the plan's final rows each look-up reads; rows, tokens: the same as tensors.
     """
 
-    sequences: list[TokenIds]
-    sequence: np.ndarray
-    prompt: np.ndarray
-    label: np.ndarray
-    token: np.ndarray
+    look_ups: LookUps
+    plan: Plan
+    place: np.ndarray
+    rows: torch.Tensor
+    tokens: torch.Tensor
+    prefix: PreparedPrefix | None
 
     @classmethod
-    def build(cls, prompts: Sequence[TokenIds], labels: Sequence[Labels]) -> _Queries:
-        sequences: list[TokenIds] = []
-        places: dict[tuple[int, tuple[int, ...]], int] = {}
-        look_ups = []
-        for index, (ids, options) in enumerate(zip(prompts, labels, strict=True)):
-            for option, label in enumerate(options):
-                for length, token in enumerate(label):
-                    forced = tuple(label[:length])
-                    place = places.setdefault((index, forced), len(sequences))
-                    if place == len(sequences):
-                        sequences.append(np.concatenate([ids, np.array(forced, dtype=np.int64)]))
-                    look_ups.append((place, index, option, token))
-        sequence, prompt, label_of, token_of = np.ascontiguousarray(np.array(look_ups, dtype=np.int64).T)
-        return cls(sequences, sequence, prompt, label_of, token_of)
+    def of(
+        cls,
+        prompts: Sequence[TokenIds],
+        labels: Sequence[Labels],
+        prefix: PreparedPrefix | None,
+        skipped: int,
+        target: Target,
+    ) -> PreparedBatch:
+        """One trie. `skipped`: leading tokens of every prompt whose K/V the prefix holds."""
+        look_ups = LookUps.build(prompts, labels)
+        trie = TokenTrie.build(look_ups.sequences, skipped)
+        # The plan's final rows are the distinct ones in ascending order.
+        place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[look_ups.sequence]
+        rows, tokens = (_pinned(torch.from_numpy(array), target) for array in (place, look_ups.token))
+        plan = _on_host(build_plan(trie, target.layout), target)
+        return cls(look_ups, plan, place, rows, tokens, prefix if skipped else None)
+
+    def launch(self, model: Model) -> LaunchedBatch:
+        """Start the forward pass; on a GPU this returns long before it is done."""
+        device = model.device
+        cache = self.prefix.cache(model) if self.prefix else None
+        with span("batch", device):
+            hidden = model.final_hidden(_on_device(self.plan, device), cache)
+            rows, tokens = (tensor.to(device, non_blocking=True) for tensor in (self.rows, self.tokens))
+            logits, normaliser = model.label_logits(hidden, rows, tokens)
+            # Into pinned memory, behind the forward pass on the same stream.
+            logits, normaliser = (tensor.to("cpu", non_blocking=True) for tensor in (logits, normaliser))
+        done = None
+        if device.type == "cuda":
+            done = torch.cuda.Event()
+            done.record(torch.cuda.current_stream(device))
+        return LaunchedBatch(self, logits, normaliser, done)
 
 
 @dataclass(frozen=True)
-class BatchScores:
-    """logprob, logit: [prompts, labels] float64, nan where a prompt has fewer labels."""
+class LaunchedBatch:
+    """logits: [look-ups] float32. normaliser: [final rows] float32. Both are there once `done` is."""
 
-    logprob: np.ndarray
-    logit: np.ndarray
+    batch: PreparedBatch
+    logits: torch.Tensor
+    normaliser: torch.Tensor
+    done: torch.cuda.Event | None
 
-
-def score_batch(
-    model: Model, prompts: Sequence[TokenIds], labels: Sequence[Labels], cache: PrefixCache | None, skipped: int
-) -> BatchScores:
-    """One trie, one forward pass. `skipped`: leading tokens of every prompt whose K/V the cache holds."""
-    queries = _Queries.build(prompts, labels)
-    trie = TokenTrie.build(queries.sequences, skipped)
-    plan = build_plan(trie, model.layout).to(model.device)
-    hidden = model.final_hidden(plan, cache)
-    # The plan's final rows are the distinct ones in ascending order.
-    place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[queries.sequence]
-    rows, tokens = (torch.from_numpy(array).to(model.device) for array in (place, queries.token))
-    logits, normaliser = model.label_logits(hidden, rows, tokens)
-    logit = logits.double().cpu().numpy()
-    logprob = logit - normaliser.double().cpu().numpy()[place]
-
-    shape = (len(prompts), max(len(options) for options in labels))
-    where = (queries.prompt, queries.label)
-    length = np.zeros(shape, dtype=np.int64)
-    np.add.at(length, where, 1)
-    summed = np.zeros(shape)
-    np.add.at(summed, where, logprob)
-    raw = np.full(shape, np.nan)
-    raw[where] = logit
-    return BatchScores(logprob=np.where(length > 0, summed, np.nan), logit=np.where(length == 1, raw, np.nan))
+    def collect(self) -> tuple[np.ndarray, np.ndarray]:
+        """Wait for it: log-probability and logit of every label, [prompts, labels] float64, nan where there is none."""
+        if self.done is not None:
+            self.done.synchronize()
+        normaliser = self.normaliser.double().numpy()[self.batch.place]
+        return self.batch.look_ups.by_label(self.logits.double().numpy(), normaliser)
 
 
-def compute_prefix(model: Model, tokens: TokenIds) -> PrefixCache:
-    """Run `tokens` once and keep every layer's K/V."""
-    plan = build_plan(TokenTrie.build([tokens]), model.layout).to(model.device)
-    return PrefixCache(model.prefix_kv(plan))
+def _pinned(tensor: torch.Tensor, target: Target) -> torch.Tensor:
+    """In memory that a GPU copies from while the host goes on."""
+    return tensor.pin_memory() if target.device.type == "cuda" else tensor
+
+
+def _on_host(plan: Plan, target: Target) -> Plan:
+    return plan.moved(lambda tensor: _pinned(tensor, target))
+
+
+def _on_device(plan: Plan, device: torch.device) -> Plan:
+    return plan.moved(lambda tensor: tensor.to(device, non_blocking=True))

@@ -36,6 +36,16 @@ def check_out_dir(out_dir: Path, overwrite: bool) -> None:
             raise OutputError(f"{path} exists already; name another --out, or replace it with --overwrite")
 
 
+def check_out_file(path: Path, overwrite: bool) -> None:
+    """Raises OutputError where a file cannot go, or must not without `overwrite`."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} exists already; name another file, or replace it with --overwrite")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: {path.absolute().parent} is no writable directory")
+
+
 class LabelWriter:
     """A context: `add` rows, then `publish`. Leaving it without `publish` removes all that was written."""
 

@@ -7,18 +7,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import engine.engine
+import engine.target
 from engine import Engine
 from tests.engine.test_engine_scores import LABELS, prompts_of
-from tests.models import SMALL_CONFIG, write_model
+from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
 # 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
-CONFIG = SMALL_CONFIG | {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
+SIZES = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "triton", CONFIG)
+@pytest.fixture(scope="module", params=[SMALL_CONFIG | SIZES, QWEN3_CONFIG | SIZES], ids=["llama", "qwen3"])
+def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_model(tmp_path_factory.mktemp("models") / "triton", request.param)
 
 
 @pytest.fixture
@@ -26,9 +26,9 @@ def triton_engine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     pytest.importorskip("triton")
     from kernels import cuda
 
-    monkeypatch.setattr(cuda, "ROW_BLOCK", 64)
+    monkeypatch.setattr(cuda, "NARROW_ROW_BLOCK", 64)
     monkeypatch.setattr(cuda, "FINAL_ROW_BLOCK", 16)
-    monkeypatch.setattr(engine.engine, "implementation", lambda device: cuda)
+    monkeypatch.setattr(engine.target, "implementation", lambda device: cuda)
     return Engine.load(str(directory))
 
 
@@ -47,5 +47,5 @@ def cpu_scores(directory: Path, prompts: list[list[int]], labels: list[list[list
     with pytest.MonkeyPatch.context() as patch:
         from kernels import cpu
 
-        patch.setattr(engine.engine, "implementation", lambda device: cpu)
+        patch.setattr(engine.target, "implementation", lambda device: cpu)
         return Engine.load(str(directory)).score(prompts, labels).logprob

@@ -25,6 +25,13 @@ LLAMA3 = (
     "| trim + '</s>' %}{% if loop.index0 == 0 %}{% set content = bos_token + content %}{% endif %}{{ content }}"
     "{% endfor %}{% if add_generation_prompt %}{{ '<|user|>assistant\n\n' }}{% endif %}"
 )
+# How Qwen3's ends; one tuned for thinking only writes "<think>\n" whatever it is told.
+QWEN3 = (
+    "{%- for m in messages %}{{- '<|user|>' + m.role + '\n' + m.content + '</s>' + '\n' }}{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n    {{- '<|user|>assistant\n' }}\n"
+    "    {%- if enable_thinking is defined and enable_thinking is false %}\n"
+    "        {{- '<think>\n\n</think>\n\n' }}\n    {%- endif %}\n{%- endif %}"
+)
 NO_SYSTEM = (
     "{% for m in messages %}{% if m.role == 'system' %}{{ raise_exception('no system') }}{% endif %}"
     "{{ '<|user|>' + m.content + '</s>' }}{% endfor %}"
@@ -120,6 +127,7 @@ def test_system_text_is_never_lost(template: str) -> None:
         ("{{ messages[-1].content }}{{ messages[0].content }}", "changes or repeats"),
         ("fixed", "leaves the message out|changes or repeats"),
         ("{% for m in messages %}{{ m.content }}{% endfor %}<think>\n", "thinking"),
+        (QWEN3.replace("</think>", ""), "thinking"),
         ("{% for", "broken"),
         ("{{ messages[0].content.missing() }}", "fails"),
         ("{{ raise_exception('no\nway') }}", r"fails \(no\)"),
@@ -140,6 +148,17 @@ def test_bad_templates_are_one_line(template: str, named: str) -> None:
 def test_closed_thinking_block_is_fine() -> None:
     """Catches a refusal of templates that switch thinking off by an empty block."""
     assert ids_of("{{ messages[0].content }}<think>\n\n</think>\n", "hi")
+
+
+@pytest.mark.parametrize("system", [None, "Be brief.\n"])
+def test_a_template_that_offers_thinking_leaves_it_out(system: str | None) -> None:
+    """Catches labels scored where the model would open a thinking block: their probability says nothing there."""
+    reference = theirs(QWEN3)
+    conversation = messages("hi", system)
+    thoughtless: dict[str, Any] = {"add_generation_prompt": True, "return_dict": False, "enable_thinking": False}
+    ids = ids_of(QWEN3, "hi", system)
+    assert ids == reference.apply_chat_template(conversation, **thoughtless)
+    assert make().decode(ids).endswith("assistant\n<think>\n\n</think>\n\n")
 
 
 def test_date_is_fixed() -> None:

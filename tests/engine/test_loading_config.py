@@ -4,6 +4,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ModelError
-from engine.loading.config import ModelConfig, RopeConfig, from_hf, rope_frequencies, to_hf
+from engine.loading.config import ModelConfig, from_hf, to_hf
+from engine.loading.rope import RopeConfig, rope_frequencies
 from engine.loading.weights import expected_tensors
-from tests.models import CONFIG
+from tests.models import CONFIG, QWEN3_CONFIG
 
 LLAMA3 = {
     "rope_type": "llama3",
@@ -24,16 +26,16 @@ LLAMA3 = {
 }
 
 
-def read(**changes: Any) -> ModelConfig:
-    return from_hf({key: value for key, value in (CONFIG | changes).items() if value is not ...}, "DIR/config.json")
+def read(base: dict[str, Any] = CONFIG, **changes: Any) -> ModelConfig:
+    return from_hf({key: value for key, value in (base | changes).items() if value is not ...}, "DIR/config.json")
 
 
 def test_derived_sizes_and_parameter_count() -> None:
-    """Catches a projection sized by hidden_size where heads * head_dim differs, and a head counted when tied."""
+    """Catches a projection sized by hidden_size where heads * head_dim differs, a norm or a tied head miscounted."""
     config = read(head_dim=16, tie_word_embeddings=True)
     assert (config.group_size, config.q_size, config.kv_size) == (2, 64, 32)
-    for tied in (True, False):
-        config = read(head_dim=16, tie_word_embeddings=tied)
+    for base, tied in product((CONFIG, QWEN3_CONFIG), (True, False)):
+        config = read(base, head_dim=16, tie_word_embeddings=tied)
         assert config.num_parameters == sum(int(np.prod(shape)) for shape in expected_tensors(config).values())
 
 
@@ -42,6 +44,29 @@ def test_defaults_are_those_of_transformers() -> None:
     config = read(num_key_value_heads=..., rms_norm_eps=..., max_position_embeddings=..., tie_word_embeddings=...)
     assert (config.num_kv_heads, config.head_dim, config.norm_eps) == (4, 8, 1e-6)
     assert (config.max_context, config.tie_embeddings, config.rope) == (2048, False, RopeConfig())
+
+
+@pytest.mark.parametrize("absent", [..., None])
+@pytest.mark.parametrize("heads", [6, 64])
+@pytest.mark.parametrize("base", [CONFIG, QWEN3_CONFIG])
+def test_each_architecture_has_its_own_defaults(base: dict[str, Any], heads: int, absent: Any) -> None:
+    """Catches Llama's defaults (heads of hidden / heads, no grouped queries) in a model whose class has others."""
+    from transformers import AutoConfig
+
+    optional = ("head_dim", "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
+    fields = base | {"hidden_size": 384, "num_attention_heads": heads, **dict.fromkeys((*optional, "rope_theta"), ...)}
+    given = {key: value for key, value in fields.items() if value is not ...}
+    nullable = {"num_key_value_heads": absent} if absent is None else {}
+    theirs = AutoConfig.for_model(**given, **nullable)
+    if heads % theirs.num_key_value_heads:
+        with pytest.raises(ModelError, match="no multiple of num_kv_heads"):
+            read(given, **nullable)
+        return
+    ours = read(given, **nullable)
+    assert (ours.head_dim, ours.num_kv_heads) == (theirs.head_dim, theirs.num_key_value_heads)
+    assert (ours.norm_eps, ours.max_context) == (theirs.rms_norm_eps, theirs.max_position_embeddings)
+    assert ours.tie_embeddings == theirs.tie_word_embeddings
+    assert ours.rope.theta == theirs.rope_parameters["rope_theta"]
 
 
 @pytest.mark.parametrize(
@@ -68,15 +93,18 @@ def test_frequencies_equal_transformers(rope: dict[str, Any]) -> None:
     np.testing.assert_allclose(frequencies, theirs.inv_freq.numpy(), rtol=1e-6)
 
 
+@pytest.mark.parametrize("base", [CONFIG, QWEN3_CONFIG])
 @pytest.mark.parametrize("rope", [{}, {"rope_scaling": LLAMA3}, {"rope_scaling": {"type": "linear", "factor": 2}}])
-def test_written_config_reads_back(rope: dict[str, Any]) -> None:
+def test_written_config_reads_back(base: dict[str, Any], rope: dict[str, Any]) -> None:
     """Catches a field that to_hf forgets, and a file that transformers understands differently."""
-    from transformers import LlamaConfig
+    from transformers import AutoConfig
 
-    config = read(**rope, rope_theta=1e5, head_dim=16)
+    config = read(base, **rope, rope_theta=1e5, head_dim=16)
     written = to_hf(config, 0, 1)
     assert from_hf(written, "again") == config
-    theirs = LlamaConfig(**written)
+    theirs = AutoConfig.for_model(**written)
+    assert theirs.architectures == base["architectures"]
+    assert theirs.head_dim == 16
     assert theirs.rope_parameters["rope_theta"] == 1e5
     assert theirs.rope_parameters["rope_type"] == config.rope.kind
 
@@ -84,6 +112,7 @@ def test_written_config_reads_back(rope: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
+        ({"model_type": ["llama"]}, "model_type"),
         ({"model_type": "mixtral"}, "model_type 'mixtral'.*preftree runs model_type 'llama'"),
         ({"model_type": ...}, "model_type None"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures"),
@@ -118,8 +147,32 @@ def test_written_config_reads_back(rope: dict[str, Any]) -> None:
 )
 def test_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
     """Catches a model that would load and compute something else, or allocate without end."""
+    assert_refused(CONFIG, changes, named)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"use_sliding_window": True}, "use_sliding_window is not supported; preftree runs Qwen3 models without"),
+        ({"attention_bias": True}, "attention_bias is not supported; preftree runs Qwen3 models without"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .*full_attention"),
+        ({"layer_types": 7}, "layer_types 7"),
+        ({"model_type": "llama"}, r"architectures \['Qwen3ForCausalLM'\]"),
+        ({"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'.*'llama' .* or 'qwen3' "),
+        ({"architectures": ["Qwen3ForSequenceClassification"]}, "architectures"),
+        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
+        ({"head_dim": 2048}, "head_dim"),
+        ({"rms_norm_eps": -1}, "rms_norm_eps"),
+    ],
+)
+def test_qwen3_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
+    """Catches a long-context or sliding-window Qwen3 that would load and compute something else."""
+    assert_refused(QWEN3_CONFIG, changes, named)
+
+
+def assert_refused(base: dict[str, Any], changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ModelError) as error:
-        read(**changes)
+        read(base, **changes)
     assert str(error.value).startswith("DIR/config.json: ")
     assert "\n" not in str(error.value)
     assert re.search(named, str(error.value))
@@ -128,12 +181,15 @@ def test_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
 def test_harmless_keys_pass() -> None:
     """Catches a refusal of keys that change nothing, found in published Llama checkpoints."""
     read(pretraining_tp=2, use_cache=True, initializer_range=0.02, rope_scaling=None, mlp_bias=False)
+    read(QWEN3_CONFIG, layer_types=["full_attention"] * 3, sliding_window=4096, rope_scaling=None)
 
 
 def test_a_changed_config_is_validated_too() -> None:
     """Catches validation that only from_hf does."""
     with pytest.raises(ModelError, match="architecture"):
         replace(read(), architecture="gpt2")
+    with pytest.raises(ModelError, match="qk_norm is True, which no Llama model has"):
+        replace(read(), qk_norm=True)
 
 
 def test_broken_json_names_the_file(model_dir: Path, edit_json: Callable[..., None]) -> None:

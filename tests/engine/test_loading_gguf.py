@@ -142,6 +142,19 @@ def test_tensors_equal_the_model_it_was_made_from(tmp_path: Path) -> None:
     source.close()
 
 
+def test_tensors_go_to_the_device_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a check for NaN on the host, which has seen the tensor before."""
+    checked: list[torch.Tensor] = []
+    monkeypatch.setattr(
+        "engine.loading.gguf.check_finite", lambda tensor, name, origin: checked.append(tensor) or tensor
+    )
+    source = GgufSource(write(tmp_path / "a.gguf"))
+    name = "model.layers.0.self_attn.q_proj.weight"
+    tensor = source.tensor(name, (32, 32), torch.device("meta"))
+    assert checked == [tensor]
+    assert (tensor.device.type, tensor.shape, tensor.dtype) == ("meta", (32, 32), torch.float32)
+
+
 def test_transformers_reads_the_same(tmp_path: Path) -> None:
     """Catches a mistake that the test's own writer shares: transformers' un-permute of the same file, quantised."""
     from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor

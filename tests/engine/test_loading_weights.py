@@ -3,20 +3,27 @@
 import json
 import pickle
 import re
+import weakref
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import ModelError
+from engine.loading import weights
 from engine.loading.config import from_hf
-from engine.loading.weights import SafetensorsSource, check_complete, expected_tensors
-from tests.models import CONFIG
+from engine.loading.weights import CPU, SafetensorsSource, check_complete, expected_tensors
+from engine.running.weights import ResidentWeights
+from tests.models import CONFIG, QWEN3_CONFIG
 
 MODEL = from_hf(CONFIG, "test")
+QWEN3 = from_hf(QWEN3_CONFIG, "test")
 NORM = "model.norm.weight"
 EMBEDDING = "model.embed_tokens.weight"
 
@@ -55,12 +62,12 @@ def refused(directory: Path, named: str) -> None:
 
 def test_names_and_shapes_are_those_of_transformers() -> None:
     """Catches a tensor that is forgotten, misnamed or transposed in `expected_tensors`."""
-    from transformers import LlamaConfig, LlamaForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM
 
-    for changes in ({}, {"tie_word_embeddings": True}, {"head_dim": 16}):
-        config = CONFIG | changes
+    for base, changes in product((CONFIG, QWEN3_CONFIG), ({}, {"tie_word_embeddings": True}, {"head_dim": 16})):
+        config = base | changes
         with torch.device("meta"):
-            theirs = LlamaForCausalLM(LlamaConfig(**config)).state_dict()
+            theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).state_dict()
         if config["tie_word_embeddings"]:
             del theirs["lm_head.weight"]
         assert expected_tensors(from_hf(config, "test")) == {k: tuple(v.shape) for k, v in theirs.items()}
@@ -99,6 +106,76 @@ def test_tensors_outlive_the_source_and_the_file(model_dir: Path) -> None:
     (model_dir / "model.safetensors").write_bytes(b"")
     assert tensor.isfinite().all()
     assert tensor.data_ptr() % 64 == 0  # equal bits need equal alignment; offsets in the file have none
+
+
+class Operations(TorchDispatchMode):
+    """Records every tensor operation: its name, and the device of its result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[tuple[str, str]] = []
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, torch.Tensor):
+            self.seen.append((func.overloadpacket.__name__, result.device.type))
+        return result
+
+
+def test_another_device_gets_the_file_itself(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a copy on the host before the one to the device, and a check for NaN that brings a tensor back."""
+    checked: list[torch.Tensor] = []
+    monkeypatch.setattr(weights, "check_finite", lambda tensor, name, origin: checked.append(tensor) or tensor)
+    source = SafetensorsSource(model_dir)
+    shape = expected_tensors(MODEL)[EMBEDDING]
+    for device in ("meta", "cpu"):
+        with Operations() as operations:
+            tensor = source.tensor(EMBEDDING, shape, torch.device(device))
+        assert (tensor.device.type, tensor.shape) == (device, shape)
+        assert checked.pop() is tensor
+        assert [name for name, _ in operations.seen if name in ("clone", "_to_copy", "copy_")] == ["_to_copy"]
+        assert operations.seen[-1] == ("_to_copy", device)
+
+
+class FakeSource:
+    """A TensorSource of float16 on any device, of which a reader may hold one tensor at a time."""
+
+    files = ()
+
+    def __init__(self) -> None:
+        self.read: list[tuple[str, str]] = []
+        self._given: list[weakref.ref[torch.Tensor]] = []
+
+    def names(self) -> frozenset[str]:
+        return frozenset(expected_tensors(QWEN3))
+
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+        assert expected_tensors(QWEN3)[name] == shape
+        assert all(tensor() is None for tensor in self._given), "a tensor as stored stays beside its converted copy"
+        self.read.append((name, device.type))
+        tensor = torch.empty(shape, dtype=torch.float16, device=device)
+        self._given.append(weakref.ref(tensor))
+        return tensor
+
+    def close(self) -> None:
+        pass
+
+
+OPERATIONS: Any = SimpleNamespace(pack_linear=lambda weight: weight, pack_head=lambda weight: weight)
+
+
+def test_weights_go_to_the_device_one_by_one() -> None:
+    """Catches a tensor read twice or on the host, and matrices of a layer held beside the one they are fused into."""
+    source = FakeSource()
+    resident = ResidentWeights(source, QWEN3, torch.device("meta"), torch.bfloat16, OPERATIONS)
+    assert sorted(source.read) == sorted((name, "meta") for name in expected_tensors(QWEN3))
+    layer = list(resident.layers())[-1]
+    assert layer.kv.shape == (2 * QWEN3.kv_size, QWEN3.hidden_size)
+    assert layer.gate_up.shape == (2 * QWEN3.intermediate_size, QWEN3.hidden_size)
+    assert layer.q_norm is not None
+    assert layer.q_norm.shape == (QWEN3.head_dim,)
+    for tensor in (resident.embedding, resident.head, resident.final_norm, *vars(layer).values()):
+        assert (tensor.device.type, tensor.dtype) == ("meta", torch.bfloat16)
 
 
 def test_symlinked_files_work(model_dir: Path, tmp_path: Path) -> None:
@@ -205,7 +282,7 @@ def test_missing_and_unknown_tensors_are_named(model_dir: Path) -> None:
     refused(model_dir, "tensor 'model.norm.weight' is missing")
     bias = {"model__layers__0__self_attn__q_proj__bias": torch.ones(32)}
     resave(model_dir, model__norm__weight=torch.ones(32), **bias)
-    refused(model_dir, "q_proj.bias' is unknown")
+    refused(model_dir, "q_proj.bias' is unknown to a Llama model")
 
 
 def test_old_rotary_buffers_are_harmless(model_dir: Path) -> None:

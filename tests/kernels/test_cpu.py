@@ -11,6 +11,7 @@ from kernels import cpu, reference
 from tests.kernels.shapes import poisoned_attention_inputs, random_plan
 
 ROWS = (1, 31, 33, 127, 129)
+EPS = 1e-5
 
 
 def assert_as_good_as_plain(
@@ -48,24 +49,30 @@ def test_norms(rows: int) -> None:
     assert_as_good_as_plain(normed, reference.rms_norm, x + update, weight, 1e-5)
 
 
+@pytest.mark.parametrize("is_normed", [False, True])
 @pytest.mark.parametrize("rows", ROWS)
-def test_queries_keys_and_values(rows: int) -> None:
-    """Queries rotate, keys rotate into their slots, values are copied; every element is written (NaN)."""
+def test_queries_keys_and_values(rows: int, is_normed: bool) -> None:
+    """Queries rotate, keys rotate into their slots, values are copied; every element is written (NaN).
+
+    A norm comes before the rotation, which its uneven weights would show, and leaves values alone.
+    """
     heads, size = 3, 32
+    norm = torch.rand(size) + 0.5 if is_normed else None
     angles = torch.rand(rows, size // 2) * 100
     projected = torch.randn(rows, 2 * heads * size)
 
     def plain(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
         out = torch.empty(rows, 2, heads, size, dtype=x.dtype)
-        reference.store_kv(x, cos, sin, out)
+        reference.store_kv(x, cos, sin, out, None if norm is None else norm.to(x.dtype), EPS)
         return out
 
     kv = torch.full((rows, 2, heads, size), float("nan"))
-    cpu.store_kv(projected, angles.cos(), angles.sin(), out=kv)
+    cpu.store_kv(projected, angles.cos(), angles.sin(), out=kv, norm=norm, eps=EPS)
     assert_as_good_as_plain(kv, plain, projected, angles.cos(), angles.sin())
     queries = torch.full((rows, heads, size), float("nan"))
-    cpu.rotate(projected[:, : heads * size].contiguous(), angles.cos(), angles.sin(), out=queries)
+    cpu.rotate(projected[:, : heads * size].contiguous(), angles.cos(), angles.sin(), out=queries, norm=norm, eps=EPS)
     assert torch.equal(queries, kv[:, 0])
+    assert torch.equal(kv[:, 1].flatten(1), projected[:, heads * size :])
 
 
 @pytest.mark.parametrize("rows", ROWS)

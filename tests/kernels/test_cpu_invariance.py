@@ -57,6 +57,29 @@ def test_element_wise_operations() -> None:
     assert_rows_are_independent(cpu.swiglu, rows)
 
 
+@pytest.mark.parametrize("has_norm", [False, True])
+def test_rotation_and_head_norms(has_norm: bool) -> None:
+    """Many short sums a row. Angles belong to the row, so they are carried in it."""
+    heads, size = 4, 128
+    norm = torch.rand(size) + 0.5 if has_norm else None
+
+    def rotate(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(len(x), heads, size)
+        cos, sin, projected = x.split([size // 2, size // 2, heads * size], dim=1)
+        cpu.rotate(projected, cos, sin, out, norm, 1e-6)
+        return out
+
+    def store_kv(x: torch.Tensor) -> torch.Tensor:
+        out = torch.empty(len(x), 2, heads // 2, size)
+        cos, sin, projected = x.split([size // 2, size // 2, heads * size], dim=1)
+        cpu.store_kv(projected, cos, sin, out, norm, 1e-6)
+        return out
+
+    rows = torch.randn(512, size + heads * size)
+    assert_rows_are_independent(rotate, rows)
+    assert_rows_are_independent(store_kv, rows)
+
+
 def attention_of(sequences: list, rows_of: dict[bytes, torch.Tensor], kv_of: dict[bytes, torch.Tensor]) -> dict:  # type: ignore[type-arg]
     """Attention output by token path: queries and K/V of a row are functions of its path."""
     trie = TokenTrie.build(sequences)

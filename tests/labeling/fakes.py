@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -98,6 +99,14 @@ class FakeScorer:
         self.usage.unique_tokens += sum(len(entry.ids) for entry in encoded) // 2
         self.usage.seconds += 0.5
         return [self._score_one(bytes(entry.ids)) for entry in encoded]
+
+    def score_stream(self, windows: Iterable[Sequence[FakeEncoded]]) -> Iterator[list[RequestScores]]:
+        return (self.score(window) if window else [] for window in windows)
+
+    @contextmanager
+    def traced(self, path: Path) -> Iterator[None]:
+        yield
+        path.write_text("{}")
 
     def unique_tokens(self, encoded: Sequence[FakeEncoded]) -> int:
         return sum(len(entry.ids) for entry in encoded)

@@ -8,13 +8,14 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 from pyarrow import parquet
 
-from engine.errors import InputError, ModelError
+from engine.errors import InputError, ModelError, PreftreeWarning
 from labeling import cli, run, show
 from labeling.display import one_line, visible
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
@@ -102,6 +103,7 @@ def test_a_foreign_package_named_kernels_is_one_line(tmp_path: Path) -> None:
         ["label", "in.jsonl", "--out", "d", "--batch-tokens", "0"],
         ["label", "in.jsonl", "--out", "d", "--dtype", "int8"],
         ["label", "in.jsonl", "--out", "d", "--device", "tpu"],
+        ["label", "in.jsonl", "--out", "d", "--device", "cuda:"],
         ["label", "in.jsonl", "--out", "d", "--chat", "--plain"],
         ["label", "in.jsonl", "--out", "d", "--over"],
         ["plan", "in.jsonl", "--out", "d"],
@@ -151,6 +153,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "prefix_cache": False,
         "overwrite": False,
         "quiet": False,
+        "profile": None,
     }
 
 
@@ -159,6 +162,37 @@ def test_quiet(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
     assert cli.main(["label", str(pairs), "--out", str(tmp_path / "out"), "--quiet"]) == 0
     captured = capsys.readouterr()
     assert captured.out + captured.err == ""
+
+
+def test_profile_must_have_a_place(
+    scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a trace that cannot be written being found out after hours of labelling."""
+    command = ["label", str(pairs), "--out", str(tmp_path / "out"), "--quiet", "--profile"]
+    for place, said in ((tmp_path, "is a directory"), (tmp_path / "no" / "x.json", "no writable directory")):
+        assert cli.main([*command, str(place)]) == 1
+        assert said in one_error(capsys)
+        assert not scorer.calls
+    trace = tmp_path / "trace.json"
+    assert cli.main([*command, str(trace)]) == 0
+    assert trace.exists()
+    assert cli.main([*command[:3], str(tmp_path / "other"), *command[4:], str(trace)]) == 1
+    assert "exists already" in one_error(capsys)
+
+
+def test_warnings_are_one_line(
+    scorer: FakeScorer, pairs: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a source line of ours on the terminal of a user whose GPU is too old."""
+
+    def plan(encoded: Any) -> None:
+        warnings.warn("device 'cuda' cannot be used: it is old;\nrunning on the CPU", PreftreeWarning, stacklevel=1)
+        raise InputError("stop here")
+
+    monkeypatch.setattr(scorer, "plan", plan)
+    assert cli.main(["plan", str(pairs)]) == 1
+    said = "preftree: device 'cuda' cannot be used: it is old; running on the CPU\npreftree: stop here\n"
+    assert capsys.readouterr().err == said
 
 
 def test_rejected_rows_are_exit_code_3(scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,14 @@ def quality_of(*labels: tuple[PairLabel, Verdict | None]) -> Quality:
 
 def summary_of(quality: Quality, rejections: Rejections | None = None, seconds: float = 2.0) -> RunSummary:
     return RunSummary(
-        Path("d/labels.parquet"), Path("d/run.json"), quality, rejections or Rejections(), 6000, 2000, seconds
+        Path("d/labels.parquet"),
+        Path("d/run.json"),
+        "model, cpu, float32",
+        quality,
+        rejections or Rejections(),
+        6000,
+        2000,
+        seconds,
     )
 
 
@@ -83,7 +90,7 @@ def test_label_mass() -> None:
 def test_nothing_labelled() -> None:
     """Catches divisions by zero, and NaN, which is no JSON, in run.json."""
     assert {value for value in Quality().figures().values() if value} == set()
-    summary = RunSummary(Path("l"), Path("r"), Quality(), Rejections(), 0, 0, 0.0)
+    summary = RunSummary(Path("l"), Path("r"), "m", Quality(), Rejections(), 0, 0, 0.0)
     assert summary.totals()["sharing"] is None
     assert summary.totals()["prompt_tokens_per_second"] is None
     assert "0 pairs labelled" in render_summary(summary)

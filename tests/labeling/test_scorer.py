@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +12,7 @@ import pytest
 
 from engine.errors import InputError, ModelError
 from engine.loading.checkpoint import Checkpoint
+from engine.running.profiling import TRACED_CALLS
 from labeling.scorer import Scorer
 from labeling.types import ScoreRequest
 from tests.models import CONFIG, SMALL_CONFIG, write_model
@@ -117,3 +121,34 @@ def test_the_manifest_names_the_model(model: str) -> None:
     assert len(str(described["model_sha256"])) == 64
     assert (described["device"], described["dtype"], described["batch_tokens"]) == ("cpu", "float32", 77)
     assert {"torch", "numpy", "tokenizers", "python"} <= described["versions"].keys()  # type: ignore[attr-defined]
+
+
+def test_windows_stream_in_order_and_may_be_empty(model: str) -> None:
+    scorer = Scorer.open(model)
+    encoded = [scorer.encode(request(f"prompt {i}" * (i + 1))) for i in range(5)]
+    windows = [encoded[:2], [], encoded[2:4], encoded[4:], []]
+    assert list(scorer.score_stream(windows)) == [scorer.score(window) if window else [] for window in windows]
+
+
+def test_a_trace_names_run_batches_layers_and_operations(model: str, tmp_path: Path) -> None:
+    """What somebody sees who opens it; and it ends after the first calls, or it would grow with the job."""
+    scorer = Scorer.open(model)
+    window = [scorer.encode(request())]
+    path = tmp_path / "trace.json.gz"
+    with scorer.traced(path):
+        for _ in scorer.score_stream([window] * (TRACED_CALLS + 5)):
+            pass
+    assert scorer.usage.batches == TRACED_CALLS + 5
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    counted = Counter(event.get("name") for event in events if event.get("cat") == "user_annotation")
+    assert counted["preftree.batch"] == counted["preftree.label_head"] == TRACED_CALLS
+    assert counted["preftree.layer 0"] == TRACED_CALLS + counted["preftree.prefix"]
+    assert counted["preftree.linear"] > counted["preftree.tree_attention"] > TRACED_CALLS
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+
+
+def test_a_trace_of_a_run_that_breaks_is_written(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "trace.json"
+    with pytest.raises(KeyboardInterrupt), Scorer.open(model).traced(path):
+        raise KeyboardInterrupt
+    assert "traceEvents" in json.loads(path.read_text())

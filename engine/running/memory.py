@@ -1,0 +1,25 @@
+"""Running out of memory, on any device: how to tell, and how to make room."""
+
+from __future__ import annotations
+
+import gc
+
+import torch
+
+# What torch, its CPU allocator, cuBLAS and the CUDA driver say where they raise no class of their own.
+_SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a smaller batch might go where this one failed."""
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
+
+
+def make_room(device: torch.device) -> None:
+    """Give back what is allocated but not in use."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+        torch.cuda.empty_cache()

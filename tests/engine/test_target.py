@@ -1,0 +1,177 @@
+"""Which device a model runs on, with which numbers and how large batches; and what is said where it cannot."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from dataclasses import replace
+from types import ModuleType, SimpleNamespace
+
+import pytest
+import torch
+
+import engine.target
+from engine.errors import InputError, PreftreeWarning
+from engine.loading.config import ModelConfig, from_hf
+from engine.target import Target, choose_target
+from kernels import cpu, launch
+from kernels.ops import implementation
+from kernels.tiles import PlanLayout
+from tests.models import SMALL_CONFIG
+
+GB = 10**9
+
+
+@pytest.fixture
+def config() -> ModelConfig:
+    return from_hf(SMALL_CONFIG | {"head_dim": 64, "num_attention_heads": 4, "num_key_value_heads": 2}, "test")
+
+
+def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 80 * GB) -> None:
+    """A machine with one GPU, as far as choosing a target can see."""
+
+    def plan_layout(
+        device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+    ) -> PlanLayout:
+        rows = launch.tile_rows(capability, head_dim, dtype.itemsize, heads_per_kv)
+        return PlanLayout(2048, 128, rows, aligned=False)
+
+    gpu = SimpleNamespace(plan_layout=plan_layout, GATHERED_KEYS=0, BATCH_BLOCKS=16)
+    monkeypatch.setattr(
+        engine.target, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
+    )
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Test GPU")
+
+
+def test_without_a_gpu(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    for name in (None, "auto", "cpu"):
+        target = choose_target(config, name, None, None)
+        assert (target.device.type, target.dtype, target.ops) == ("cpu", torch.float32, cpu)
+        assert target.batch_tokens == cpu.BATCH_BLOCKS * cpu.ROW_BLOCK
+
+
+def test_a_gpu_is_the_default_in_bfloat16(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    use_gpu(monkeypatch)
+    target = choose_target(config, None, None, None)
+    assert (target.device.type, target.dtype, target.batch_tokens) == ("cuda", torch.bfloat16, 16 * 2048)
+    assert choose_target(config, "cuda", "float16", 7).batch_tokens == 7
+    assert choose_target(config, "cpu", None, None).device.type == "cpu"
+
+
+def large(config: ModelConfig) -> ModelConfig:
+    """Eight billion parameters or so, 16 GB in bfloat16."""
+    sizes = {"hidden_size": 4096, "intermediate_size": 14336, "num_layers": 32, "vocab_size": 128256}
+    return replace(config, **sizes, num_heads=32, num_kv_heads=8, head_dim=128)
+
+
+def test_a_batch_fits_into_what_the_weights_leave_free(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a budget that counts memory as free that is not, and one that is no number of whole blocks."""
+    config, budgets = large(config), []
+    for free in (80, 19.8, 19.6):
+        use_gpu(monkeypatch, free=int(free * GB))
+        target: Target = choose_target(config, None, None, None)
+        budgets.append(target.batch_tokens)
+        batch = target.memory.batch_bytes(config, target.batch_tokens, target.batch_tokens // 8, 8192)
+        assert batch + 2 * config.num_parameters < 0.86 * free * GB
+    assert budgets == sorted(budgets, reverse=True)
+    assert budgets[0] == 16 * 2048
+    assert 0 < budgets[2] < budgets[1]
+    assert all(budget % 2048 == 0 for budget in budgets)
+
+
+@pytest.mark.parametrize("device", [None, "cuda"])
+def test_a_gpu_that_is_too_small(device: str | None, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not quietly the CPU, which would take days for such a model."""
+    use_gpu(monkeypatch, free=12 * GB)
+    with pytest.raises(InputError, match=r"needs 16\.\d GB in bfloat16, cuda \(Test GPU\) has 12\.0 GB free.*'cpu'"):
+        choose_target(large(config), device, None, None)
+
+
+def test_a_gpu_that_cannot_run_the_model(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for, it is an error; by default the CPU runs, and says why."""
+    use_gpu(monkeypatch, capability=75)
+    with pytest.raises(InputError, match=r"device .cuda. cannot be used: .*compute capability 8\.0"):
+        choose_target(config, "cuda", None, None)
+    with pytest.warns(PreftreeWarning, match=r"'cuda' cannot be used: .*; running on the CPU"):
+        assert choose_target(config, None, None, None).device.type == "cpu"
+    use_gpu(monkeypatch)
+    with pytest.raises(InputError, match="heads of size 48"):
+        choose_target(replace(config, head_dim=48), "cuda", None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere", "device 'nowhere' cannot be used"),
+        ("meta", "for CPUs and NVIDIA GPUs only"),
+        ("cuda:x", "device 'cuda:x' cannot be used"),
+    ],
+)
+def test_devices_that_are_none(name: str, message: str, config: ModelConfig) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_target(config, name, None, None)
+
+
+def test_no_warning_where_nothing_is_unusual(config: ModelConfig) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", PreftreeWarning)
+        choose_target(config, None, None, None)
+
+
+class TestSoftware:
+    """What `kernels.ops` says of a machine that lacks something."""
+
+    CUDA = torch.device("cuda")
+
+    def test_torch_without_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.version, "cuda", None)
+        with pytest.raises(ValueError, match="built without CUDA; install torch's CUDA build"):
+            implementation(self.CUDA)
+
+    def test_amd(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.version, "hip", "6.4")
+        with pytest.raises(ValueError, match="NVIDIA GPUs only"):
+            implementation(self.CUDA)
+
+    def test_no_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        def init() -> None:
+            raise RuntimeError("Found no NVIDIA driver on your system.\nPlease check ...")
+
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "init", init)
+        with pytest.raises(ValueError, match=r"\(Found no NVIDIA driver on your system\.\); install or update"):
+            implementation(self.CUDA)
+
+    def test_one_gpu_of_two(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.start_cuda(monkeypatch)
+        with pytest.raises(ValueError, match="there are 2 CUDA devices, numbered from 0"):
+            implementation(torch.device("cuda:2"))
+
+    def test_no_triton(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.start_cuda(monkeypatch)
+        monkeypatch.setitem(sys.modules, "triton", None)
+        with pytest.raises(ValueError, match=r"triton is not installed; pip install .triton>=3\.6"):
+            implementation(self.CUDA)
+
+    @pytest.mark.parametrize(("version", "is_good"), [("3.5.1", False), ("2.3", False), ("3.6.0", True), ("4.0", True)])
+    def test_old_triton(self, version: str, is_good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.start_cuda(monkeypatch)
+        pytest.importorskip("triton")
+        from kernels import cuda
+
+        triton = ModuleType("triton")
+        triton.__version__ = version  # type: ignore[attr-defined]
+        monkeypatch.setitem(sys.modules, "triton", triton)
+        if is_good:
+            assert implementation(self.CUDA) is cuda
+            return
+        with pytest.raises(ValueError, match=rf"triton {version} is too old; pip install 'triton>=3.6'"):
+            implementation(self.CUDA)
+
+    def start_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(torch.version, "cuda", "13.0")
+        monkeypatch.setattr(torch.cuda, "init", lambda: None)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
