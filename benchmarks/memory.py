@@ -32,7 +32,7 @@ from engine.errors import InputError, PreftreeError
 from engine.planning.trie import as_token_ids, common_prefix
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
-from labeling.run import label_pairs
+from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair
 
@@ -134,7 +134,7 @@ def streaming_peak(model: str, num_pairs: int, batch_tokens: int) -> int:
     # The first forward pass makes what is made once: kernels, thread pools. A batch of one short pair holds little.
     scorer.score([scorer.encode(request) for request in method.requests(_WARM_UP)])
     with PeakMemory() as memory:
-        for _ in label_pairs(_pairs(num_pairs), method, scorer):
+        for _ in label_samples(_pairs(num_pairs), method, scorer):
             pass
     return memory.extra_bytes
 

@@ -103,7 +103,7 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
     add("input", metavar="INPUT", help=_INPUT_HELP)
     add("--model", default="embedded", help="embedded (the default), a Hugging Face directory, or a .gguf")
     templates = "general (the default), summarization, helpfulness, harmlessness, or a file"
-    add("--template", default="general", metavar="NAME|FILE", help=templates)
+    add("--template", metavar="NAME|FILE", help=templates)
     add("--preamble", default="detailed", metavar="NAME", help="base or detailed (the default)")
     add("--exemplars", type=_natural, default=0, metavar="N", help="solved examples to show (default 0)")
     rendering = parser.add_mutually_exclusive_group()
@@ -121,8 +121,9 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _label(args: argparse.Namespace) -> int:
+    from labeling.options import LabelOptions
     from labeling.report import render_summary
-    from labeling.run import LabelOptions, run_label
+    from labeling.run import run_label
 
     own = {name: getattr(args, name) for name in ("out", "overwrite", "quiet", "profile")}
     options = LabelOptions(**_judge_settings(args), **own)
@@ -133,7 +134,7 @@ def _label(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from labeling.run import JudgeOptions
+    from labeling.options import JudgeOptions
     from labeling.show import plan_lines
 
     for line in plan_lines(JudgeOptions(**_judge_settings(args))):

@@ -25,6 +25,11 @@ def one_line(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def count(number: int, noun: str) -> str:
+    """ "1 pair", "2,000 pairs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
 class Progress:
     """A bar with rate and ETA on a terminal; a line every half minute where stderr is a file."""
 

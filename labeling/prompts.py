@@ -1,22 +1,26 @@
-"""Prompt templates: text files that turn a pair into what a judge reads.
+"""Prompt templates: text files that turn a sample into what a judge reads.
 
 A template file is YAML front matter between two lines of `---`, then the sample in Jinja:
 
     ---
     description: Which of two answers is better.
     labels: ["1", "2"]              # what the judge answers when the first, the second response is preferred
-    invert: false                   # true where the judge is asked for the WORSE response
+    values: null                    # one response: a number for each label, where the labels are none themselves
+    invert: false                   # true where the judge is asked for the WORSE response, or scores badness
     system: null                    # optional system text
     preamble:                       # one text, or several by name; chosen with --preamble
       base: ...
       detailed: ...
-    exemplars: []                   # optional; each with prompt, response_1, response_2, label
+    exemplars: []                   # optional; each with the sample's variables and the label
     answer: "Preferred response: "  # the judge's answer up to the label
     ---
     Question: {{ prompt }}
     ...{{ response_1 }}...{{ response_2 }}
 
-The prompt is the preamble, the exemplars with their answers, the sample, and the started answer.
+The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. The sample shows
+two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }}, a {{ principle }}
+to judge by, and the {{ low }} and {{ high }} end of the labels. What differs between the prompts of one sample belongs
+last: everything before it is computed once.
 """
 
 from __future__ import annotations
@@ -40,62 +44,98 @@ from labeling.types import Message, ScoreRequest
 TEMPLATE_DIRECTORY = Path(__file__).parent / "templates"
 MAX_TEMPLATE_BYTES = 1_000_000
 DEFAULT_PREAMBLE = "detailed"
-_SAMPLE_FIELDS = ("prompt", "response_1", "response_2")
-_KEYS = frozenset({"description", "labels", "invert", "system", "preamble", "exemplars", "answer"})
+_PAIR, _SINGLE = ("response_1", "response_2"), ("response",)
+_VARIABLES = ("prompt", *_PAIR, *_SINGLE, "principle", "low", "high")
+_KEYS = frozenset({"description", "labels", "values", "invert", "system", "preamble", "exemplars", "answer"})
 _ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, keep_trailing_newline=False)
 
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A solved sample shown before the real one."""
+    """A solved sample shown before the real one: the sample's variables, and the answer."""
 
-    prompt: str
-    response_1: str
-    response_2: str
+    variables: Mapping[str, str]
     label: str
 
 
 @dataclass(frozen=True)
 class Template:
-    """A parsed template file. name: for messages. source: the whole file. body: the sample, in Jinja."""
+    """A parsed template file. name: for messages. source: the whole file. body: the sample, in Jinja.
+
+    labels: two or more; of a template for pairs, the first response's and the second's. values: the number that each
+    label stands for, or None. variables: those of the body.
+    """
 
     name: str
     source: str
     description: str
-    labels: tuple[str, str]
+    labels: tuple[str, ...]
+    values: tuple[float, ...] | None
     invert: bool
     system: str | None
     preambles: Mapping[str, str]
     exemplars: tuple[Exemplar, ...]
     answer: str
     body: str
+    variables: frozenset[str]
+
+    @property
+    def num_responses(self) -> int:
+        """How many responses a prompt shows: 1 or 2."""
+        return 1 if "response" in self.variables else 2
+
+    @property
+    def principle_is_last(self) -> bool:
+        """Whether everything that all principles of a sample share comes before the principle."""
+        last_shared = max(self.body.rfind(name) for name in ("prompt", "response"))
+        return self.body.find("principle") > last_shared
 
     @property
     def sha256(self) -> str:
         return hashlib.sha256(self.source.encode()).hexdigest()
+
+    def record(self) -> dict[str, Any]:
+        """For run.json: enough to ask the same again."""
+        return {
+            "name": self.name,
+            "sha256": self.sha256,
+            "source": self.source,
+            "invert": self.invert,
+            "labels": list(self.labels),
+        }
 
     @cached_property
     def _compiled(self) -> jinja2.Template:
         return _ENVIRONMENT.from_string(self.body)
 
     def request(
-        self, prompt: Sequence[Message], first: str, second: str, *, preamble: str, exemplars: int
+        self,
+        prompt: Sequence[Message],
+        *responses: str,
+        preamble: str,
+        exemplars: int,
+        principle: str | None = None,
+        title: str = "",
     ) -> ScoreRequest:
-        """The request that shows `first` before `second`, behind the first `exemplars` exemplars."""
+        """The request that shows `responses` in this order, behind the first `exemplars` exemplars."""
         if preamble not in self.preambles:
             raise InputError(f"template {self.name} has no preamble {preamble!r}; it has {', '.join(self.preambles)}")
         if not 0 <= exemplars <= len(self.exemplars):
             raise InputError(f"template {self.name} has {len(self.exemplars)} exemplars, {exemplars} were asked for")
-        parts = [self.preambles[preamble]]
-        for shown in self.exemplars[:exemplars]:
-            sample = self._sample(shown.prompt, shown.response_1, shown.response_2)
-            parts.append(f"{sample}\n\n{self.answer}{shown.label}")
-        parts.append(self._sample(conversation_text(prompt), first, second))
-        return ScoreRequest("\n\n".join(parts), self.answer, self.labels, self.system)
+        solved = (
+            f"{self._sample(shown.variables)}\n\n{self.answer}{shown.label}" for shown in self.exemplars[:exemplars]
+        )
+        parts = [self.preambles[preamble], *solved]
+        names = _SINGLE if self.num_responses == 1 else _PAIR
+        variables = {"prompt": conversation_text(prompt), **dict(zip(names, responses, strict=True))}
+        if principle is not None:
+            variables["principle"] = principle
+        parts.append(self._sample(variables))
+        return ScoreRequest("\n\n".join(parts), self.answer, self.labels, self.system, title)
 
-    def _sample(self, prompt: str, response_1: str, response_2: str) -> str:
+    def _sample(self, variables: Mapping[str, str]) -> str:
         try:
-            return self._compiled.render(prompt=prompt, response_1=response_1, response_2=response_2)
+            return self._compiled.render(**variables, low=self.labels[0], high=self.labels[-1])
         except Exception as error:  # whatever a template's expressions raise at run time is the template's mistake
             raise InputError(f"template {self.name}: cannot be rendered: {_one_line(error)}") from None
 
@@ -138,19 +178,23 @@ def parse_template(source: str, name: str) -> Template:
     end = next(number for number, line in enumerate(lines[1:], 1) if line.rstrip() == "---")
     head = _front_matter("\n".join(lines[1:end]), name)
     body = "\n".join(lines[end + 1 :]).strip("\n")
-    _check_body(body, name, first_line=end + 2)
+    variables = _variables(body, name, first_line=end + 2)
     labels = _labels(head, name)
+    if "response_1" in variables and len(labels) != 2:
+        raise InputError(f'{name}: "labels" of a template with two responses must be two, such as ["1", "2"]')
     return Template(
         name=name,
         source=source,
         description=_text(head, "description", name),
         labels=labels,
+        values=_values(head, labels, name),
         invert=_flag(head, "invert", name),
         system=_text(head, "system", name) if head.get("system") is not None else None,
         preambles=_preambles(head, name),
-        exemplars=_exemplars(head, labels, name),
+        exemplars=_exemplars(head, labels, variables, name),
         answer=_text(head, "answer", name),
         body=body,
+        variables=variables,
     )
 
 
@@ -169,17 +213,20 @@ def _front_matter(text: str, name: str) -> dict[str, Any]:
     return head
 
 
-def _check_body(body: str, name: str, first_line: int) -> None:
+def _variables(body: str, name: str, first_line: int) -> frozenset[str]:
     try:
-        used = jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(body))
+        used = frozenset(jinja2.meta.find_undeclared_variables(_ENVIRONMENT.parse(body)))
     except jinja2.TemplateSyntaxError as error:
         raise InputError(f"{name}:{first_line + error.lineno - 1}: {_one_line(error)}") from None
-    for variable in sorted(used - set(_SAMPLE_FIELDS)):
+    for variable in sorted(used - set(_VARIABLES)):
         line = first_line + next((i for i, text in enumerate(body.split("\n")) if variable in text), 0)
-        raise InputError(f"{name}:{line}: unknown variable {variable!r}; known: {', '.join(_SAMPLE_FIELDS)}")
-    for variable in ("response_1", "response_2"):
+        raise InputError(f"{name}:{line}: unknown variable {variable!r}; known: {', '.join(_VARIABLES)}")
+    if "response" in used and used & set(_PAIR):
+        raise InputError(f"{name}:{first_line}: the sample shows {{{{ response }}}} and a pair; it must be one of them")
+    for variable in () if "response" in used else _PAIR:
         if variable not in used:
             raise InputError(f"{name}:{first_line}: the sample never shows {{{{ {variable} }}}}")
+    return used
 
 
 def _text(head: Mapping[str, Any], key: str, name: str) -> str:
@@ -196,13 +243,25 @@ def _flag(head: Mapping[str, Any], key: str, name: str) -> bool:
     return value
 
 
-def _labels(head: Mapping[str, Any], name: str) -> tuple[str, str]:
+def _labels(head: Mapping[str, Any], name: str) -> tuple[str, ...]:
     labels = head.get("labels")
-    if not _are_texts(labels) or len(labels) != 2:
-        raise InputError(f'{name}: "labels" must be two quoted texts, such as ["1", "2"]')
-    if labels[0] == labels[1]:
-        raise InputError(f"{name}: the two labels are the same: {labels[0]!r}")
-    return labels[0], labels[1]
+    if not _are_texts(labels) or len(labels) < 2:
+        raise InputError(f'{name}: "labels" must be two or more quoted texts, such as ["1", "2"]')
+    for number, label in enumerate(labels):
+        if label in labels[:number]:
+            raise InputError(f"{name}: two labels are the same: {label!r}")
+    return tuple(labels)
+
+
+def _values(head: Mapping[str, Any], labels: tuple[str, ...], name: str) -> tuple[float, ...] | None:
+    values = head.get("values")
+    if values is None:
+        return None
+    if not isinstance(values, list) or len(values) != len(labels):
+        raise InputError(f"{name}: 'values' must be one number for each of the {len(labels)} labels")
+    if any(isinstance(value, bool) or not isinstance(value, int | float) or value != value for value in values):
+        raise InputError(f"{name}: 'values' must be numbers")
+    return tuple(map(float, values))
 
 
 def _preambles(head: Mapping[str, Any], name: str) -> dict[str, str]:
@@ -215,9 +274,11 @@ def _preambles(head: Mapping[str, Any], name: str) -> dict[str, str]:
     raise InputError(f"{name}: 'preamble' must be a text, or texts by name (base, detailed)")
 
 
-def _exemplars(head: Mapping[str, Any], labels: tuple[str, str], name: str) -> tuple[Exemplar, ...]:
+def _exemplars(
+    head: Mapping[str, Any], labels: tuple[str, ...], variables: frozenset[str], name: str
+) -> tuple[Exemplar, ...]:
     exemplars = head.get("exemplars") or []
-    fields = (*_SAMPLE_FIELDS, "label")
+    fields = [variable for variable in _VARIABLES if variable in variables - {"low", "high"}] + ["label"]
     if not isinstance(exemplars, list):
         raise InputError(f"{name}: 'exemplars' must be a list")
     for number, exemplar in enumerate(exemplars, 1):
@@ -227,7 +288,10 @@ def _exemplars(head: Mapping[str, Any], labels: tuple[str, str], name: str) -> t
             raise InputError(f"{name}: exemplar {number}: every field must be a quoted, non-empty text")
         if exemplar["label"] not in labels:
             raise InputError(f"{name}: exemplar {number}: label {exemplar['label']!r} is not one of {labels}")
-    return tuple(Exemplar(**{key: value.rstrip("\n") for key, value in item.items()}) for item in exemplars)
+    return tuple(
+        Exemplar({key: text.rstrip("\n") for key, text in item.items() if key != "label"}, item["label"].rstrip("\n"))
+        for item in exemplars
+    )
 
 
 def _are_texts(values: Any) -> TypeGuard[list[str]]:

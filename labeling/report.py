@@ -1,104 +1,16 @@
-"""What a run amounts to: agreement with gold, position bias, label mass; and the summary for a person."""
+"""What a run amounts to: rows, tokens, rates, rejections; and the summary for a person."""
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labeling.display import one_line
-from labeling.types import PairLabel, Verdict
+from labeling.display import count, one_line
+from labeling.quality import Quality
 
-LOW_MASS = 0.5
-_Z_95 = 1.959963984540054
 _KINDS_KEPT = 50
 _ROWS_SHOWN = 5
-
-
-def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927): sane near 0 and 1 and for few trials. trials must be above 0."""
-    share, square = successes / trials, _Z_95**2
-    scale = 1 + square / trials
-    centre = (share + square / (2 * trials)) / scale
-    half = _Z_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-@dataclass
-class Quality:
-    """Running figures over labelled pairs.
-
-    A pair keeps its position when both orders prefer the response shown in the same place (Lee et al. 2023,
-    section 4.3). A label that ties against a gold that does not counts as half an agreement.
-    """
-
-    pairs: int = 0
-    ties: int = 0
-    gold_pairs: int = 0
-    gold_ties: int = 0
-    agreements: float = 0.0
-    kept_first: int = 0
-    kept_second: int = 0
-    low_mass: int = 0
-    _gap: float = 0.0
-    _absolute_gap: float = 0.0
-    _mass: float = 0.0
-
-    def add(self, label: PairLabel, gold: Verdict | None) -> None:
-        self.pairs += 1
-        tie = label.verdict == "tie"
-        self.ties += tie
-        if gold in ("a", "b"):
-            self.gold_pairs += 1
-            self.gold_ties += tie
-            self.agreements += 0.5 if tie else float(label.verdict == gold)
-        self.kept_first += label.p_a_first > 0.5 > label.p_a_second
-        self.kept_second += label.p_a_first < 0.5 < label.p_a_second
-        self._gap += label.position_gap
-        self._absolute_gap += abs(label.position_gap)
-        self._mass += (label.label_mass_first + label.label_mass_second) / 2
-        self.low_mass += min(label.label_mass_first, label.label_mass_second) < LOW_MASS
-
-    @property
-    def agreement(self) -> float | None:
-        return self.agreements / self.gold_pairs if self.gold_pairs else None
-
-    @property
-    def agreement_interval(self) -> tuple[float, float] | None:
-        return wilson_interval(self.agreements, self.gold_pairs) if self.gold_pairs else None
-
-    @property
-    def kept(self) -> int:
-        return self.kept_first + self.kept_second
-
-    @property
-    def position_bias(self) -> float | None:
-        return self.kept / self.pairs if self.pairs else None
-
-    @property
-    def prefers_first(self) -> float | None:
-        """Of the pairs that keep their position: the share that prefers the first."""
-        return self.kept_first / self.kept if self.kept else None
-
-    @property
-    def mean_gap(self) -> float | None:
-        return self._gap / self.pairs if self.pairs else None
-
-    @property
-    def mean_absolute_gap(self) -> float | None:
-        return self._absolute_gap / self.pairs if self.pairs else None
-
-    @property
-    def mean_label_mass(self) -> float | None:
-        return self._mass / self.pairs if self.pairs else None
-
-    def figures(self) -> dict[str, object]:
-        """For run.json. None where there was nothing to count."""
-        counts = ("pairs", "ties", "gold_pairs", "gold_ties", "agreements", "low_mass")
-        shares = ("agreement", "agreement_interval", "position_bias", "prefers_first")
-        means = ("mean_gap", "mean_absolute_gap", "mean_label_mass")
-        return {name: getattr(self, name) for name in (*counts, *shares, *means)}
 
 
 @dataclass
@@ -128,12 +40,14 @@ def reason_kind(reason: str) -> str:
 class RunSummary:
     """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading.
 
-    judge: model, device and number format, for people.
+    judge: model, device and number format, for people. noun: what a row is. ok: rows with a label.
     """
 
     labels: Path
     run: Path
     judge: str
+    noun: str
+    ok: int
     quality: Quality
     rejections: Rejections
     prompt_tokens: int
@@ -147,8 +61,8 @@ class RunSummary:
     def totals(self) -> dict[str, object]:
         """For run.json."""
         return {
-            "rows": self.quality.pairs + self.rejections.count,
-            "ok": self.quality.pairs,
+            "rows": self.ok + self.rejections.count,
+            "ok": self.ok,
             "rejected": self.rejections.count,
             "rejected_by_reason": self.rejections.kinds,
             "prompt_tokens": self.prompt_tokens,
@@ -165,12 +79,12 @@ class RunSummary:
 
 def render_summary(summary: RunSummary) -> str:
     """Lines for a terminal; figures that have no pairs to stand on are left out."""
-    quality, rejections = summary.quality, summary.rejections
-    labelled = count(quality.pairs, "pair") + " labelled"
+    rejections = summary.rejections
+    labelled = count(summary.ok, summary.noun) + " labelled"
     if rejections.count:
         labelled += f", {count(rejections.count, 'row')} rejected"
     lines = [("judge", one_line(summary.judge)), ("labels", labelled)]
-    lines += _quality_lines(quality)
+    lines += summary.quality.lines()
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
         lines.append(("tokens", f"{tokens}: sharing {summary.sharing:.2f}x"))
@@ -183,36 +97,6 @@ def render_summary(summary: RunSummary) -> str:
         lines.append(("rejected", f"and {count(hidden, 'more row')}; every reason is in the labels"))
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
     return aligned(lines)
-
-
-def _quality_lines(quality: Quality) -> list[tuple[str, str]]:
-    lines = []
-    if quality.agreement_interval and quality.agreement is not None:
-        low, high = quality.agreement_interval
-        interval = f"95% interval {low:.1%} to {high:.1%}"
-        text = f"{quality.agreement:.1%} of {count(quality.gold_pairs, 'pair')} ({interval})"
-        if quality.gold_ties:
-            text += f"; {count(quality.gold_ties, 'tie')} counted half"
-        lines.append(("agreement with gold", text))
-    if quality.position_bias is not None:
-        kept = f"{count(quality.kept, 'pair')} of {quality.pairs:,}"
-        text = f"{quality.position_bias:.1%}: {kept} prefer the same position in both orders"
-        if quality.kept:
-            text += f" ({quality.kept_first:,} the first, {quality.kept_second:,} the second)"
-        lines.append(("position bias", text))
-        lines.append(("position gap", f"mean {quality.mean_gap:+.3f}, mean size {quality.mean_absolute_gap:.3f}"))
-        text = f"mean {quality.mean_label_mass:.3f}"
-        if quality.low_mass:
-            text += f"; {count(quality.low_mass, 'pair')} under {LOW_MASS} in an order"
-        lines.append(("label mass", text))
-    if quality.ties:
-        lines.append(("ties", count(quality.ties, "pair")))
-    return lines
-
-
-def count(number: int, noun: str) -> str:
-    """ "1 pair", "2,000 pairs"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def aligned(lines: list[tuple[str, str]]) -> str:

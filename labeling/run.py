@@ -10,32 +10,24 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from engine.errors import InputError
 from labeling.data.reader import Survey, read, rejected, sha256_of, survey
+from labeling.data.row import FIELDS
 from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_dir, check_out_file
-from labeling.display import Progress, one_line
-from labeling.report import Quality, Rejections, RunSummary, count
-from labeling.types import Message, Pair, PairLabel, Rejected, RequestScores, ScoreRequest
+from labeling.display import Progress, count, one_line
+from labeling.methods.base import Method
+from labeling.methods.registry import open_method
+from labeling.options import JudgeOptions, LabelOptions
+from labeling.report import Rejections, RunSummary
+from labeling.types import Label, Pair, Rejected, RequestScores, Sample, ScoreRequest
 
 if TYPE_CHECKING:
-    from labeling.prompts import Template
     from labeling.scorer import Encoded, Usage
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
-
-_PROBE = Pair("probe", (Message("user", "Which?"),), "This.", "That.")
-
-
-class Method(Protocol):
-    """Two pure functions, see `labeling.methods`."""
-
-    @property
-    def template(self) -> Template: ...
-    def requests(self, pair: Pair) -> Sequence[ScoreRequest]: ...
-    def aggregate(self, scores: Sequence[RequestScores]) -> PairLabel: ...
 
 
 class Judge(Protocol):
@@ -54,36 +46,11 @@ class Judge(Protocol):
     def describe(self) -> dict[str, Any]: ...
 
 
-@dataclass(frozen=True, kw_only=True)
-class JudgeOptions:
-    """What is asked about which file, and of whom. None leaves a choice to the engine."""
-
-    input: str
-    model: str = "embedded"
-    template: str = "general"
-    preamble: str = "detailed"
-    exemplars: int = 0
-    rendering: Literal["auto", "chat", "plain"] = "auto"
-    limit: int | None = None
-    device: str | None = None
-    dtype: str | None = None
-    batch_tokens: int | None = None
-    prefix_cache: bool = True
-
-
-@dataclass(frozen=True, kw_only=True)
-class LabelOptions(JudgeOptions):
-    out: str
-    overwrite: bool = False
-    quiet: bool = False
-    profile: str | None = None
-
-
 @dataclass(frozen=True)
 class Waiting:
-    """A pair whose prompts are token ids. pair: as read. encoded: one entry a request."""
+    """A sample whose prompts are token ids. sample: as read. encoded: one entry a request."""
 
-    pair: Pair
+    sample: Sample
     encoded: Sequence[Encoded]
 
 
@@ -91,24 +58,12 @@ class Waiting:
 class Labelled:
     """A row with its label, or a rejected one with none."""
 
-    item: Pair | Rejected
-    label: PairLabel | None = None
+    item: Sample | Rejected
+    label: Label | None = None
 
     @property
     def reason(self) -> str | None:
         return self.item.reason if isinstance(self.item, Rejected) else None
-
-
-def open_method(options: JudgeOptions, source: str | None = None) -> Method:
-    """Reads the template, or parses `source` in its place. InputError if it can ask about no pair."""
-    from labeling.methods.rlaif import Rlaif
-    from labeling.prompts import load_template, parse_template
-
-    name = options.template
-    template = load_template(name) if source is None else parse_template(source, name)
-    method = Rlaif(template, options.preamble, options.exemplars)
-    method.requests(_PROBE)
-    return method
 
 
 def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
@@ -126,10 +81,10 @@ def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
     )
 
 
-def windows(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> Iterator[list[Waiting | Rejected]]:
+def windows(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -> Iterator[list[Waiting | Rejected]]:
     """Rows in input order, in groups whose prompts are worth scoring together: what bounds a run's memory.
 
-    A window closes before the pair that would overfill it, lest a forward pass be run for a few last tokens.
+    A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
     """
     window: list[Waiting | Rejected] = []
     tokens = 0
@@ -145,8 +100,8 @@ def windows(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> 
         yield window
 
 
-def label_pairs(items: Iterable[Pair | Rejected], method: Method, scorer: Judge) -> Iterator[Labelled]:
-    """Labels rows in input order, in constant memory. A pair that cannot be asked or answered is rejected.
+def label_samples(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -> Iterator[Labelled]:
+    """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
 
     Rows may be read well ahead of those that come out.
     """
@@ -164,7 +119,7 @@ def label_pairs(items: Iterable[Pair | Rejected], method: Method, scorer: Judge)
                 yield Labelled(entry)
                 continue
             end = position + len(entry.encoded)
-            yield _aggregate(entry.pair, method, scores[position:end])
+            yield _aggregate(entry.sample, method, scores[position:end])
             position = end
 
 
@@ -183,8 +138,9 @@ def run_label(
         check_out_file(Path(options.profile), options.overwrite)
     method = (method_factory or open_method)(options)
     found = survey(source)
+    check_kinds(found, method)
     total = found.rows if options.limit is None else min(found.rows, options.limit)
-    with LabelWriter(out_dir, found, options.overwrite) as writer:
+    with LabelWriter(out_dir, found, method.columns, options.overwrite) as writer:
         if not options.quiet:
             print(
                 f"{count(total, 'row')} of {one_line(str(source))}; loading {one_line(options.model)}", file=sys.stderr
@@ -198,22 +154,42 @@ def run_label(
     return summary
 
 
+def check_kinds(found: Survey, method: Method) -> None:
+    """InputError where no row of the file is of a kind that the method takes."""
+    wanted = [FIELDS[kind] for kind in method.takes]
+    if not found.first_lines or any(own in found.first_lines for own in wanted):
+        return
+    own, line = min(found.first_lines.items(), key=lambda entry: entry[1])
+    raise InputError(f"{found.path}, line {line}: has {_responses(own)}, but {_needs(method)}")
+
+
+def _needs(method: Method) -> str:
+    return f"method {method.name} needs {' or '.join(_responses(FIELDS[kind]) for kind in method.takes)}"
+
+
+def _responses(own: tuple[str, ...]) -> str:
+    return " and ".join(name for name in own if name.startswith("response"))
+
+
 def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge, writer: LabelWriter) -> RunSummary:
-    quality, rejections = Quality(), Rejections()
+    quality, rejections, ok = method.quality(), Rejections(), 0
     with Progress(total, options.quiet) as progress:
-        for labelled in label_pairs(read(options.input, options.limit), method, scorer):
+        for labelled in label_samples(read(options.input, options.limit), method, scorer):
             item, label = labelled.item, labelled.label
             writer.add(item, label)
             if isinstance(item, Rejected):
                 rejections.add(item.line, item.reason)
             elif label is not None:
-                quality.add(label, item.gold)
+                quality.add(item, label)
+                ok += 1
             progress.advance()
     usage = scorer.usage
     return RunSummary(
         labels=writer.out_dir / LABELS,
         run=writer.out_dir / RUN,
         judge=_judge(scorer.describe()),
+        noun="pair" if method.takes == (Pair,) else "row",
+        ok=ok,
         quality=quality,
         rejections=rejections,
         prompt_tokens=usage.prompt_tokens,
@@ -224,19 +200,12 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
 
 def _record(options: LabelOptions, found: Survey, method: Method, scorer: Judge, summary: RunSummary) -> dict[str, Any]:
     """run.json: all that it takes to make these labels again, and to see what was asked."""
-    template = method.template
     judge = scorer.describe()
     own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
         "versions": own | judge.get("versions", {}),
         "input": {"path": str(found.path.absolute()), "sha256": found.sha256, "rows": found.rows},
-        "template": {
-            "name": template.name,
-            "sha256": template.sha256,
-            "source": template.source,
-            "invert": template.invert,
-            "labels": list(template.labels),
-        },
+        "method": {"name": method.name, **method.record()},
         "scorer": {name: value for name, value in judge.items() if name != "versions"},
         "settings": asdict(options),
         "totals": summary.totals(),
@@ -256,17 +225,19 @@ def version() -> str:
         return "not installed"
 
 
-def _encode(item: Pair | Rejected, method: Method, scorer: Judge) -> Waiting | Rejected:
+def _encode(item: Sample | Rejected, method: Method, scorer: Judge) -> Waiting | Rejected:
     if isinstance(item, Rejected):
         return item
+    if not isinstance(item, method.takes):
+        return rejected(item, f"wrong kind: {_needs(method)}")
     try:
         return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
     except InputError as error:
         return rejected(item, one_line(str(error)))
 
 
-def _aggregate(pair: Pair, method: Method, scores: Sequence[RequestScores]) -> Labelled:
+def _aggregate(sample: Sample, method: Method, scores: Sequence[RequestScores]) -> Labelled:
     try:
-        return Labelled(pair, method.aggregate(scores))
+        return Labelled(sample, method.aggregate(sample, scores))
     except InputError as error:
-        return Labelled(rejected(pair, one_line(str(error))))
+        return Labelled(rejected(sample, one_line(str(error))))

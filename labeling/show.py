@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError, OutputError, PreftreeError
-from labeling.data.columns import LABEL_COLUMNS
 from labeling.data.reader import read, sha256_of, survey
 from labeling.data.writer import LABELS, RUN
-from labeling.display import one_line, visible
-from labeling.report import aligned, count
-from labeling.run import Judge, JudgeOptions, Method, Waiting, open_method, open_scorer, windows
-from labeling.types import Pair
+from labeling.display import count, one_line, visible
+from labeling.methods.base import Method
+from labeling.methods.registry import open_method
+from labeling.options import JudgeOptions
+from labeling.report import aligned
+from labeling.run import Judge, Waiting, check_kinds, open_scorer, windows
+from labeling.types import Rejected, Sample
 
 _MIB = 1024**2
-ORDERS = ("A first", "B first")
 
 
 def plan_lines(
@@ -29,6 +30,7 @@ def plan_lines(
     """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
     method = (method_factory or open_method)(options)
     found = survey(options.input)
+    check_kinds(found, method)
     scorer = (scorer_factory or open_scorer)(options, weights=False)
     total = JobTotals()
     first: Waiting | None = None
@@ -43,8 +45,9 @@ def plan_lines(
     if first is None:
         yield "\nno row can be asked about"
     else:
-        yield _heading(f"first prompt: {one_line(first.pair.id)}, {ORDERS[0]}")
-        yield visible(scorer.render(method.requests(first.pair)[0]))
+        request = method.requests(first.sample)[0]
+        yield _heading(f"first prompt: {one_line(first.sample.id)}, {one_line(request.title)}")
+        yield visible(scorer.render(request))
 
 
 class JobTotals:
@@ -89,7 +92,7 @@ def show_lines(
     scorer_factory: Callable[..., Judge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> Iterator[str]:
-    """One pair of a finished run: its label, then both prompts, made again from input and recorded template.
+    """One row of a finished run: its label, then its prompts, made again from input and recorded template.
 
     Raises OutputError where the run cannot be read and InputError for an unknown id. Prompts that cannot be
     made again are replaced by a line that says why.
@@ -109,11 +112,11 @@ def show_lines(
     except PreftreeError as error:
         yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
         return
-    for order, prompt, side in zip(ORDERS, prompts, ("first", "second"), strict=True):
-        yield _heading(f"prompt, {order}")
+    for title, prompt, answer in prompts:
+        yield _heading(f"prompt, {one_line(title)}")
         yield visible(prompt)
-        answer = f"A is better with p {asked[f'p_a_{side}']:.6f}, label mass {asked[f'label_mass_{side}']:.6f}"
-        yield _heading(f"answer, {order}: {answer}")
+        if answer is not None:
+            yield _heading(f"answer, {one_line(title)}: {answer}")
 
 
 def _read_run(path: Path) -> dict[str, Any]:
@@ -125,7 +128,7 @@ def _read_run(path: Path) -> dict[str, Any]:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is no record of a run: {error}") from error
-    if not isinstance(run, dict) or not {"input", "settings", "template", "scorer"} <= run.keys():
+    if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
         raise OutputError(f"{path} is no record of a run by preftree")
     return run
 
@@ -149,7 +152,7 @@ def _label_lines(row: dict[str, Any]) -> list[tuple[str, str]]:
     """Every column: the label's own in full precision, then what passed through, long texts included."""
     lines = []
     for name, value in row.items():
-        if value is None and name in LABEL_COLUMNS:
+        if value is None:
             continue
         lines.append((one_line(name), visible(value) if isinstance(value, str) else str(value)))
     return lines
@@ -161,28 +164,29 @@ def _prompts_again(
     input_path: str | None,
     scorer_factory: Callable[..., Judge] | None,
     method_factory: Callable[..., Method] | None,
-) -> list[str]:
-    """Both prompts of a pair as text. Raises PreftreeError unless they are the ones that were asked."""
+) -> list[tuple[str, str, str | None]]:
+    """Title, text and answer of each prompt of a row. Raises PreftreeError unless they are the ones that were asked."""
     path = Path(input_path or run["input"]["path"])
     if sha256_of(path) != run["input"]["sha256"]:
         raise InputError(f"{path} is not the file that was labelled; name that one with --input")
-    pair = _find_pair(path, row["id"])
+    sample = _find_sample(path, row["id"])
     options = _options_again(run, path)
-    method = (method_factory or open_method)(options, run["template"]["source"])
+    method = (method_factory or open_method)(options, run["method"])
     scorer = (scorer_factory or open_scorer)(options, weights=False)
-    requests = method.requests(pair)
+    requests = method.requests(sample)
     tokens = sum(len(scorer.encode(request).ids) for request in requests)
     if tokens != row["prompt_tokens"]:
         raise InputError(
             f"model {options.model} makes {count(tokens, 'token')} of them, not {row['prompt_tokens']:,} as then; "
             "it or this program has changed"
         )
-    return [scorer.render(request) for request in requests]
+    answers: list[str | None] = [*method.answers(row)] or [None] * len(requests)
+    return [(request.title, scorer.render(request), answer) for request, answer in zip(requests, answers, strict=True)]
 
 
-def _find_pair(path: Path, identity: str) -> Pair:
+def _find_sample(path: Path, identity: str) -> Sample:
     for item in read(path):
-        if isinstance(item, Pair) and item.id == identity:
+        if not isinstance(item, Rejected) and item.id == identity:
             return item
     raise InputError(f"no good row with id {one_line(identity)} in {path}")
 
@@ -197,8 +201,8 @@ def _options_again(run: dict[str, Any], path: Path) -> JudgeOptions:
 
 
 def _label_ids(method: Method, first: Waiting) -> list[tuple[str, str]]:
-    """Each label's text and the token ids it becomes at the real answer position."""
-    pairs = zip(method.template.labels, first.encoded[0].labels, strict=True)
+    """Each label's text and the token ids it becomes at the real answer position of the first prompt."""
+    pairs = zip(method.requests(first.sample)[0].labels, first.encoded[0].labels, strict=True)
     return [("label ids", f"{one_line(json.dumps(text, ensure_ascii=False))} = {ids}") for text, ids in pairs]
 
 

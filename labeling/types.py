@@ -1,11 +1,11 @@
-"""The vocabulary of labelling: immutable pairs and labels."""
+"""The vocabulary of labelling: immutable samples and labels."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Protocol
 
 Verdict = Literal["a", "b", "tie"]
 _FLIPPED: dict[str, Verdict] = {"a": "b", "b": "a", "tie": "tie"}
@@ -43,6 +43,31 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Single:
+    """One response to one prompt; fields as in `Pair`."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    response: str
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    line: int = 0
+
+
+@dataclass(frozen=True)
+class Several:
+    """Two or more responses to one prompt, to be ranked; fields as in `Pair`."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    responses: tuple[str, ...]
+    extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
+    line: int = 0
+
+
+Sample = Pair | Single | Several
+
+
+@dataclass(frozen=True)
 class Rejected:
     """A row that gets no label, and why. `id` is None where the row did not even have one."""
 
@@ -51,6 +76,20 @@ class Rejected:
     id: str | None = None
     extra: Mapping[str, Any] = field(default_factory=lambda: MappingProxyType({}))
     gold: Verdict | None = None
+
+
+ArrowType = str | list[Any] | dict[str, Any]
+"""Of a column: Arrow's name of a type; a list with the type of its elements; an object with the types of its fields."""
+
+
+class Label(Protocol):
+    """What a method says of a sample. prompt_tokens: of all its prompts."""
+
+    @property
+    def prompt_tokens(self) -> int: ...
+
+    def values(self) -> Mapping[str, Any]:
+        """By column: those that its method names."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +107,19 @@ class PairLabel:
     label_mass_first: float
     label_mass_second: float
     prompt_tokens: int
+
+    COLUMNS: ClassVar[Mapping[str, ArrowType]] = {
+        "p_a": "double",
+        "verdict": "string",
+        "p_a_first": "double",
+        "p_a_second": "double",
+        "position_gap": "double",
+        "label_mass_first": "double",
+        "label_mass_second": "double",
+    }
+
+    def values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.COLUMNS}
 
     @property
     def verdict(self) -> Verdict:
@@ -88,13 +140,15 @@ class ScoreRequest:
     control token.
 
     user: what the judge is told. system: an optional system text. answer_start: the beginning of the judge's answer,
-    such that a label comes next. labels: the label texts.
+    such that a label comes next. labels: the label texts. title: what sets this prompt apart from the others of its
+    sample, for people; the judge does not see it.
     """
 
     user: str
     answer_start: str
     labels: tuple[str, ...]
     system: str | None = None
+    title: str = ""
 
 
 @dataclass(frozen=True)

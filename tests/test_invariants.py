@@ -17,7 +17,7 @@ import torch
 from kernels import cpu
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
-from labeling.run import label_pairs
+from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
 from tests.models import SMALL_CONFIG, write_model
@@ -47,7 +47,7 @@ OpenScorer = Callable[..., Scorer]
 
 def label(scorer: Scorer, pairs: Sequence[Pair], template: str = "general") -> Labels:
     method = Rlaif(load_template(template))
-    return {item.item.id: item.label for item in label_pairs(pairs, method, scorer) if item.label and item.item.id}
+    return {item.item.id: item.label for item in label_samples(pairs, method, scorer) if item.label and item.item.id}
 
 
 def assert_bit_exact(open_scorer: OpenScorer, pairs: Sequence[Pair]) -> None:

@@ -7,27 +7,19 @@ Everything else, nested values and integers beyond 64 bits included, becomes JSO
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal
 
 from engine.errors import InputError
+from labeling.types import ArrowType
 
 Kind = Literal["string", "int", "float", "bool", "json"]
 
-LABEL_COLUMNS = {
-    "id": "string",
-    "p_a": "double",
-    "verdict": "string",
-    "p_a_first": "double",
-    "p_a_second": "double",
-    "position_gap": "double",
-    "label_mass_first": "double",
-    "label_mass_second": "double",
-    "status": "string",
-    "reason": "string",
-    "prompt_tokens": "int64",
-}
-"""Name and Arrow type of the columns that every labels.parquet starts with."""
+
+def label_columns(method: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
+    """Every column that labels.parquet starts with, `method` being those of its method."""
+    return {"id": "string", **method, "status": "string", "reason": "string", "prompt_tokens": "int64"}
+
 
 MAX_COLUMNS = 1000
 
@@ -53,14 +45,14 @@ class ColumnKinds:
         return {name: _resolve(kinds) for name, kinds in self._seen.items()}
 
 
-def output_names(columns: Iterable[str]) -> dict[str, str]:
-    """Input name -> output name: a name that the labels need for themselves gets "input_" in front."""
+def output_names(columns: Iterable[str], reserved: Collection[str]) -> dict[str, str]:
+    """Input name -> output name: one that the labels need for themselves (`reserved`) gets "input_" in front."""
     names = list(columns)
-    taken = {*LABEL_COLUMNS, "gold", *names}
+    taken = {*reserved, *names}
     renamed = {}
     for name in names:
         output = name
-        if name in LABEL_COLUMNS:
+        if name in reserved:
             while output in taken:
                 output = f"input_{output}"
             taken.add(output)

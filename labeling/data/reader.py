@@ -1,4 +1,4 @@
-"""Pairs from a JSONL file, in two streaming passes: `survey` learns the columns, `read` yields the rows.
+"""Samples from a JSONL file, in two streaming passes: `survey` learns the columns, `read` yields the rows.
 
 Memory does not grow with the file, but for a 16-byte digest of every id (about 100 bytes a row, in a set):
 without it a duplicate far down could not be told.
@@ -14,19 +14,23 @@ from pathlib import Path
 from engine.errors import InputError
 from labeling.data.columns import ColumnKinds, Kind
 from labeling.data.lines import numbered_lines
-from labeling.data.row import FIELDS, BadRow, parse, quoted, to_item
-from labeling.types import Pair, Rejected
+from labeling.data.row import BadRow, fields_of, parse, quoted, to_item
+from labeling.types import Rejected, Sample
 
 
 @dataclass(frozen=True)
 class Survey:
-    """What one look at the whole file tells. rows: lines that are not blank. columns: the extra ones."""
+    """What one look at the whole file tells. rows: lines that are not blank. columns: the extra ones.
+
+    first_lines: for each kind of sample that a row looks like, by its columns, the first line with one.
+    """
 
     path: Path
     rows: int
     sha256: str
     columns: dict[str, Kind]
     has_gold: bool
+    first_lines: dict[tuple[str, ...], int]
 
 
 def survey(path: str | Path) -> Survey:
@@ -35,20 +39,23 @@ def survey(path: str | Path) -> Survey:
     digest = hashlib.sha256()
     kinds = ColumnKinds()
     rows, has_gold = 0, False
-    for _, line in numbered_lines(path, digest):
+    first_lines: dict[tuple[str, ...], int] = {}
+    for number, line in numbered_lines(path, digest):
         rows += 1
         try:
             row = parse(line)
         except BadRow:
             continue
-        has_gold = has_gold or "gold" in row
-        kinds.add({name: value for name, value in row.items() if name not in FIELDS})
+        own = fields_of(row)
+        first_lines.setdefault(own, number)
+        has_gold = has_gold or ("gold" in own and "gold" in row)
+        kinds.add({name: value for name, value in row.items() if name not in own})
     if rows == 0:
         raise InputError(f"{path} holds no rows; it must have one JSON object on each line")
-    return Survey(path, rows, digest.hexdigest(), kinds.resolve(), has_gold)
+    return Survey(path, rows, digest.hexdigest(), kinds.resolve(), has_gold, first_lines)
 
 
-def read(path: str | Path, limit: int | None = None) -> Iterator[Pair | Rejected]:
+def read(path: str | Path, limit: int | None = None) -> Iterator[Sample | Rejected]:
     """Yields the first `limit` rows in file order, a bad one as Rejected with its line and reason.
 
     An id belongs to the first good row that has it; later ones are rejected.
@@ -58,10 +65,10 @@ def read(path: str | Path, limit: int | None = None) -> Iterator[Pair | Rejected
         if count == limit:
             return
         try:
-            item = to_item(parse(line), number)
+            item: Sample | Rejected = to_item(parse(line), number)
         except BadRow as error:
             item = Rejected(number, str(error))
-        if isinstance(item, Pair):
+        if not isinstance(item, Rejected):
             digest = hashlib.blake2b(item.id.encode("utf-8"), digest_size=16).digest()
             if digest in seen:
                 item = _duplicate(item)
@@ -69,9 +76,9 @@ def read(path: str | Path, limit: int | None = None) -> Iterator[Pair | Rejected
         yield item
 
 
-def rejected(pair: Pair, reason: str) -> Rejected:
-    """The row of a pair that could be read but not labelled."""
-    return Rejected(pair.line, reason, pair.id, pair.extra, pair.gold)
+def rejected(sample: Sample, reason: str) -> Rejected:
+    """The row of a sample that could be read but not labelled."""
+    return Rejected(sample.line, reason, sample.id, sample.extra, getattr(sample, "gold", None))
 
 
 def sha256_of(path: Path) -> str:
@@ -82,5 +89,5 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _duplicate(pair: Pair) -> Rejected:
-    return rejected(pair, f"duplicate id: {quoted(pair.id)} was used by an earlier row")
+def _duplicate(sample: Sample) -> Rejected:
+    return rejected(sample, f"duplicate id: {quoted(sample.id)} was used by an earlier row")

@@ -9,13 +9,17 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
 from labeling.data.lines import MAX_LINE_BYTES
-from labeling.types import Message, Pair, Rejected, Verdict
+from labeling.types import Message, Pair, Rejected, Sample, Several, Single, Verdict
 
-FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
+PAIR_FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
+SINGLE_FIELDS = ("id", "prompt", "response")
+SEVERAL_FIELDS = ("id", "prompt", "responses")
+FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Single: SINGLE_FIELDS, Several: SEVERAL_FIELDS}
 ROLES = ("system", "user", "assistant")
 MAX_DEPTH = 100
 
@@ -53,17 +57,32 @@ def parse(line: bytes | None) -> dict[str, Any]:
     return row
 
 
-def to_item(row: dict[str, Any], line: int) -> Pair | Rejected:
-    """The pair in a row, or the first thing that is wrong with it."""
-    extra = MappingProxyType({key: value for key, value in row.items() if key not in FIELDS})
+def fields_of(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """The columns that make this row a sample: those of a pair wherever one of its responses is there."""
+    if "response_a" not in row and "response_b" not in row:
+        if "responses" in row:
+            return SEVERAL_FIELDS
+        if "response" in row:
+            return SINGLE_FIELDS
+    return PAIR_FIELDS
+
+
+def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
+    """The sample in a row, or the first thing that is wrong with it."""
+    own = fields_of(row)
+    extra = MappingProxyType({key: value for key, value in row.items() if key not in own})
     identity = None
     gold = None
     try:
-        gold = _gold(row)
+        gold = _gold(row) if "gold" in own else None
         identity = _identity(row, line)
-        if missing := [name for name in FIELDS[1:4] if name not in row]:
+        if missing := [name for name in own if name not in ("id", "gold") and name not in row]:
             raise BadRow(f"missing column: {', '.join(missing)}")
         prompt = _prompt(row["prompt"])
+        if own is SINGLE_FIELDS:
+            return Single(identity, prompt, _text(row, "response"), extra, line)
+        if own is SEVERAL_FIELDS:
+            return Several(identity, prompt, _responses(row["responses"]), extra, line)
         response_a, response_b = _text(row, "response_a"), _text(row, "response_b")
         return Pair(identity, prompt, response_a, response_b, gold, extra, line)
     except BadRow as error:
@@ -102,6 +121,19 @@ def _text(row: dict[str, Any], name: str) -> str:
     if not value.strip():
         raise BadRow(f"blank text: {name}")
     return value
+
+
+def _responses(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list):
+        raise BadRow(f"wrong type: responses must be a list of strings, found {_name(value)}")
+    if len(value) < 2:
+        raise BadRow(f"too few responses: ranking needs two or more, found {len(value)}")
+    for number, entry in enumerate(value, start=1):
+        if not isinstance(entry, str):
+            raise BadRow(f"wrong type: response {number} must be a string, found {_name(entry)}")
+        if not entry.strip():
+            raise BadRow(f"blank text: response {number}")
+    return tuple(value)
 
 
 def _prompt(value: Any) -> tuple[Message, ...]:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from engine.errors import OutputError
-from labeling.data.columns import LABEL_COLUMNS, output_names, stored
+from labeling.data.columns import label_columns, output_names, stored
 from labeling.data.draft import Draft, sync_directory
 from labeling.data.reader import Survey
-from labeling.types import Pair, PairLabel, Rejected
+from labeling.types import ArrowType, Label, Rejected, Sample
 
 LABELS, RUN = "labels.parquet", "run.json"
 
@@ -49,14 +49,18 @@ def check_out_file(path: Path, overwrite: bool) -> None:
 class LabelWriter:
     """A context: `add` rows, then `publish`. Leaving it without `publish` removes all that was written."""
 
-    def __init__(self, out_dir: str | Path, survey: Survey, overwrite: bool = False) -> None:
+    def __init__(
+        self, out_dir: str | Path, survey: Survey, columns: Mapping[str, ArrowType], overwrite: bool = False
+    ) -> None:
+        """columns: those of the labels' method, see `labeling.types.Label`."""
         import pyarrow as pa
         from pyarrow import parquet
 
         self.out_dir = Path(out_dir)
         self._overwrite = overwrite
         self._survey = survey
-        self._schema = _schema(survey)
+        self._columns = columns
+        self._schema = _schema(survey, columns)
         self._rows: list[tuple[Any, ...]] = []
         self._chars = 0
         self._drafts: list[Draft] = []
@@ -82,11 +86,11 @@ class LabelWriter:
             self._parquet.close()
         self._discard()
 
-    def add(self, item: Pair | Rejected, label: PairLabel | None) -> None:
+    def add(self, item: Sample | Rejected, label: Label | None) -> None:
         """Appends a row. Raises OutputError."""
         extra = [stored(item.extra.get(name), kind) for name, kind in self._survey.columns.items()]
-        gold = [item.gold] if self._survey.has_gold else []
-        row = (*_label_values(item, label), *gold, *extra)
+        gold = [getattr(item, "gold", None)] if self._survey.has_gold else []
+        row = (*self._label_values(item, label), *gold, *extra)
         self._rows.append(row)
         self._chars += sum(len(value) for value in row if isinstance(value, str))
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
@@ -118,6 +122,18 @@ class LabelWriter:
         arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
         self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema), len(self._rows))
         self._rows, self._chars = [], 0
+
+    def _label_values(self, item: Sample | Rejected, label: Label | None) -> Iterator[Any]:
+        """The values of `label_columns`, in their order."""
+        yield item.id
+        if isinstance(item, Rejected):
+            yield from ("none" if name == "verdict" else None for name in self._columns)
+            yield from ("rejected", f"line {item.line}: {item.reason}", None)
+            return
+        assert label is not None
+        values = label.values()
+        yield from (values[name] for name in self._columns)
+        yield from ("ok", None, label.prompt_tokens)
 
     def _draft(self, name: str) -> Draft:
         draft = Draft(self.out_dir / name)
@@ -160,33 +176,22 @@ class _Sink:
         """The draft closes the file."""
 
 
-def _schema(survey: Survey) -> Any:
+def _schema(survey: Survey, columns: Mapping[str, ArrowType]) -> Any:
     import pyarrow as pa
 
-    types = dict(LABEL_COLUMNS)
+    types = label_columns(columns)
     if survey.has_gold:
         types["gold"] = "string"
-    names = output_names(survey.columns)
+    names = output_names(survey.columns, reserved=list(types))
     types |= {names[name]: _ARROW_TYPES[kind] for name, kind in survey.columns.items()}
-    return pa.schema([(name, pa.type_for_alias(alias)) for name, alias in types.items()])
+    return pa.schema([(name, _arrow(spec)) for name, spec in types.items()])
 
 
-def _label_values(item: Pair | Rejected, label: PairLabel | None) -> tuple[Any, ...]:
-    """The values of LABEL_COLUMNS, in their order."""
-    if isinstance(item, Rejected):
-        reason = f"line {item.line}: {item.reason}"
-        return (item.id, None, "none", None, None, None, None, None, "rejected", reason, None)
-    assert label is not None
-    return (
-        item.id,
-        label.p_a,
-        label.verdict,
-        label.p_a_first,
-        label.p_a_second,
-        label.position_gap,
-        label.label_mass_first,
-        label.label_mass_second,
-        "ok",
-        None,
-        label.prompt_tokens,
-    )
+def _arrow(spec: ArrowType) -> Any:
+    import pyarrow as pa
+
+    if isinstance(spec, list):
+        return pa.list_(_arrow(spec[0]))
+    if isinstance(spec, dict):
+        return pa.struct([(name, _arrow(inner)) for name, inner in spec.items()])
+    return pa.type_for_alias(spec)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 from engine.errors import InputError
 from labeling.prompts import DEFAULT_PREAMBLE, Template
-from labeling.types import Pair, PairLabel, RequestScores, ScoreRequest
+from labeling.quality import PairQuality
+from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 # Probabilities lie on a grid on which 1 - p is exact, so that swapping the responses flips a label bit for bit.
 _GRID = 2.0**52
@@ -25,15 +27,23 @@ class Rlaif:
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
 
-    def requests(self, pair: Pair) -> tuple[ScoreRequest, ScoreRequest]:
+    name: ClassVar[str] = "rlaif"
+    takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
+    columns: ClassVar[Mapping[str, ArrowType]] = PairLabel.COLUMNS
+
+    def requests(self, sample: Sample) -> tuple[ScoreRequest, ScoreRequest]:
         """A shown first, then B shown first."""
+        assert isinstance(sample, Pair)
 
-        def shown(first: str, second: str) -> ScoreRequest:
-            return self.template.request(pair.prompt, first, second, preamble=self.preamble, exemplars=self.exemplars)
+        def shown(first: str, second: str, title: str) -> ScoreRequest:
+            return self.template.request(
+                sample.prompt, first, second, preamble=self.preamble, exemplars=self.exemplars, title=title
+            )
 
-        return shown(pair.response_a, pair.response_b), shown(pair.response_b, pair.response_a)
+        a, b = sample.response_a, sample.response_b
+        return shown(a, b, "A first"), shown(b, a, "B first")
 
-    def aggregate(self, scores: Sequence[RequestScores]) -> PairLabel:
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PairLabel:
         """P(A better) = (P(first | A, B) + P(second | B, A)) / 2, each renormalised over the two labels.
 
         Raises InputError when a score is not finite.
@@ -48,6 +58,20 @@ class Rlaif:
             label_mass_second=b_first.label_mass,
             prompt_tokens=a_first.prompt_tokens + b_first.prompt_tokens,
         )
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        """What came back for each request, from the columns of a labelled row."""
+        return [
+            f"A is better with p {values[f'p_a_{side}']:.6f}, label mass {values[f'label_mass_{side}']:.6f}"
+            for side in ("first", "second")
+        ]
+
+    def quality(self) -> PairQuality:
+        return PairQuality()
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"template": self.template.record()}
 
     def _first_preferred(self, scores: RequestScores) -> float:
         """Probability that the response shown first is preferred: a softmax over the two labels."""

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from engine.errors import InputError
-from labeling.run import JudgeOptions
-from labeling.types import Pair, PairLabel, RequestScores, ScoreRequest
+from labeling.methods.rlaif import Rlaif
+from labeling.options import JudgeOptions
+from labeling.quality import PairQuality
+from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,27 @@ class FakeMethod:
 
     template: FakeTemplate = FakeTemplate()
 
-    def requests(self, pair: Pair) -> tuple[ScoreRequest, ScoreRequest]:
+    name: ClassVar[str] = "rlaif"
+    takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
+    columns: ClassVar[Mapping[str, ArrowType]] = PairLabel.COLUMNS
+
+    def quality(self) -> PairQuality:
+        return PairQuality()
+
+    def record(self) -> dict[str, Any]:
+        return {"template": vars(self.template)}
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        return Rlaif.answers(self, values)  # type: ignore[arg-type]
+
+    def requests(self, pair: Sample) -> tuple[ScoreRequest, ScoreRequest]:
+        assert isinstance(pair, Pair)
         texts = (pair.prompt[-1].content, pair.response_a, pair.response_b)
-        one = ScoreRequest("|".join(texts), "Answer: ", ("1", "2"))
-        two = ScoreRequest("|".join((texts[0], texts[2], texts[1])), "Answer: ", ("1", "2"))
+        one = ScoreRequest("|".join(texts), "Answer: ", ("1", "2"), title="A first")
+        two = ScoreRequest("|".join((texts[0], texts[2], texts[1])), "Answer: ", ("1", "2"), title="B first")
         return one, two
 
-    def aggregate(self, scores: Sequence[RequestScores]) -> PairLabel:
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PairLabel:
         first, second = scores
         if first.logprob[0] != first.logprob[0]:
             raise InputError("the scores are not finite")
@@ -126,8 +142,10 @@ class FakeScorer:
         return RequestScores((logprob, 1.0 - share), 0.9, len(prompt))
 
 
-def open_fake_method(options: JudgeOptions, source: str | None = None) -> FakeMethod:
-    return FakeMethod(FakeTemplate() if source is None else FakeTemplate(source=source))
+def open_fake_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None) -> FakeMethod:
+    return FakeMethod(
+        FakeTemplate() if recorded is None else FakeTemplate(**recorded["template"] | {"labels": ("1", "2")})
+    )
 
 
 def fake_scorer_factory(scorer: FakeScorer | None = None) -> Callable[..., FakeScorer]:

@@ -154,6 +154,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "overwrite": False,
         "quiet": False,
         "profile": None,
+        "method": "rlaif",
     }
 
 
@@ -395,9 +396,9 @@ def test_show_uses_the_recorded_template(labelled: Path, monkeypatch: pytest.Mon
     """Catches a prompt shown as today's template would ask it."""
     sources = []
 
-    def remember(options: Any, source: str | None = None) -> Any:
-        sources.append(source)
-        return open_fake_method(options, source)
+    def remember(options: Any, recorded: Any = None) -> Any:
+        sources.append(recorded["template"]["source"])
+        return open_fake_method(options, recorded)
 
     monkeypatch.setattr(show, "open_method", remember)
     assert cli.main(["show", str(labelled), "one"]) == 0

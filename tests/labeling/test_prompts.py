@@ -79,8 +79,8 @@ def test_built_in_templates() -> None:
     [
         ("---\ndescription", "description", "t:1: a template begins with front matter"),
         ('labels: ["1", "2"]', 'labels: ["1", "2"', "t:4: front matter is not YAML"),
-        ('labels: ["1", "2"]', "labels: [1, 2]", '"labels" must be two quoted texts'),
-        ('labels: ["1", "2"]', 'labels: ["1", "1"]', "the two labels are the same"),
+        ('labels: ["1", "2"]', "labels: [1, 2]", '"labels" must be two or more quoted texts'),
+        ('labels: ["1", "2"]', 'labels: ["1", "1"]', "two labels are the same"),
         ('labels: ["1", "2"]', 'labels: ["1"]', '"labels" must be two'),
         ("invert: false", "invert: maybe", "'invert' must be true or false"),
         ("invert: false", "inverted: false", "unknown front matter key 'inverted'"),

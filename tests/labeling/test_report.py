@@ -6,26 +6,29 @@ from pathlib import Path
 
 import pytest
 
-from labeling.report import Quality, Rejections, RunSummary, reason_kind, render_summary, wilson_interval
-from labeling.types import PairLabel, Verdict
+from labeling.quality import PairQuality, wilson_interval
+from labeling.report import Rejections, RunSummary, reason_kind, render_summary
+from labeling.types import Message, Pair, PairLabel, Verdict
 
 
 def label(first: float, second: float, mass: tuple[float, float] = (0.9, 0.7)) -> PairLabel:
     return PairLabel((first + second) / 2, first, second, *mass, 100)
 
 
-def quality_of(*labels: tuple[PairLabel, Verdict | None]) -> Quality:
-    quality = Quality()
+def quality_of(*labels: tuple[PairLabel, Verdict | None]) -> PairQuality:
+    quality = PairQuality()
     for one, gold in labels:
-        quality.add(one, gold)
+        quality.add(Pair("1", (Message("user", "q"),), "this", "that", gold), one)
     return quality
 
 
-def summary_of(quality: Quality, rejections: Rejections | None = None, seconds: float = 2.0) -> RunSummary:
+def summary_of(quality: PairQuality, rejections: Rejections | None = None, seconds: float = 2.0) -> RunSummary:
     return RunSummary(
         Path("d/labels.parquet"),
         Path("d/run.json"),
         "model, cpu, float32",
+        "pair",
+        quality.pairs,
         quality,
         rejections or Rejections(),
         6000,
@@ -89,8 +92,8 @@ def test_label_mass() -> None:
 
 def test_nothing_labelled() -> None:
     """Catches divisions by zero, and NaN, which is no JSON, in run.json."""
-    assert {value for value in Quality().figures().values() if value} == set()
-    summary = RunSummary(Path("l"), Path("r"), "m", Quality(), Rejections(), 0, 0, 0.0)
+    assert {value for value in PairQuality().figures().values() if value} == set()
+    summary = RunSummary(Path("l"), Path("r"), "m", "pair", 0, PairQuality(), Rejections(), 0, 0, 0.0)
     assert summary.totals()["sharing"] is None
     assert summary.totals()["prompt_tokens_per_second"] is None
     assert "0 pairs labelled" in render_summary(summary)

@@ -31,7 +31,7 @@ def test_both_orders_are_asked() -> None:
 
 def test_the_distributions_are_averaged_not_the_logits() -> None:
     """P(1) = 0.8 with A first, P(1) = 0.4 with B first: A is better with (0.8 + 0.6) / 2."""
-    label = RLAIF.aggregate([scores(math.log(0.4), math.log(0.1)), scores(math.log(0.2), math.log(0.3))])
+    label = RLAIF.aggregate(PAIR, [scores(math.log(0.4), math.log(0.1)), scores(math.log(0.2), math.log(0.3))])
     assert label.p_a_first == pytest.approx(0.8)
     assert label.p_a_second == pytest.approx(0.6)
     assert label.p_a == pytest.approx(0.7)
@@ -43,14 +43,14 @@ def test_the_distributions_are_averaged_not_the_logits() -> None:
 
 def test_invert_asks_for_the_worse_one() -> None:
     asked = [scores(math.log(0.4), math.log(0.1)), scores(math.log(0.2), math.log(0.3))]
-    assert INVERTED.aggregate(asked).p_a == pytest.approx(0.3)
+    assert INVERTED.aggregate(PAIR, asked).p_a == pytest.approx(0.3)
 
 
 @given(LOGPROB, LOGPROB, LOGPROB, LOGPROB, st.sampled_from([RLAIF, INVERTED]))
 def test_swapping_is_exact(a: float, b: float, c: float, d: float, method: Rlaif) -> None:
     """Without the grid, 1 - p_a differs from the swapped pair's in the last bit for about a third of all values."""
-    straight = method.aggregate([scores(a, b), scores(c, d)])
-    swapped = method.aggregate([scores(c, d), scores(a, b)])
+    straight = method.aggregate(PAIR, [scores(a, b), scores(c, d)])
+    swapped = method.aggregate(PAIR, [scores(c, d), scores(a, b)])
     assert swapped.p_a == 1 - straight.p_a
     assert 1 - swapped.p_a == straight.p_a
     assert swapped.p_a_first == 1 - straight.p_a_second
@@ -60,7 +60,7 @@ def test_swapping_is_exact(a: float, b: float, c: float, d: float, method: Rlaif
 
 @given(LOGPROB, LOGPROB)
 def test_identical_responses_tie(a: float, b: float) -> None:
-    label = RLAIF.aggregate([scores(a, b), scores(a, b)])
+    label = RLAIF.aggregate(PAIR, [scores(a, b), scores(a, b)])
     assert label.p_a == 0.5
     assert label.verdict == "tie"
 
@@ -68,7 +68,7 @@ def test_identical_responses_tie(a: float, b: float) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_no_label(bad: float) -> None:
     with pytest.raises(InputError, match="not finite"):
-        RLAIF.aggregate([scores(-1, -2), RequestScores((bad, -1.0), 1.0, 10)])
+        RLAIF.aggregate(PAIR, [scores(-1, -2), RequestScores((bad, -1.0), 1.0, 10)])
 
 
 def test_swap_of_a_pair() -> None:

@@ -16,8 +16,9 @@ from pyarrow import parquet
 
 from engine.errors import InputError, ModelError, OutputError
 from labeling.display import Progress
+from labeling.options import LabelOptions
 from labeling.report import RunSummary
-from labeling.run import Labelled, LabelOptions, label_pairs, run_label
+from labeling.run import Labelled, label_samples, run_label
 from labeling.types import Message, Pair, Rejected
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
@@ -27,7 +28,7 @@ def pair(identity: str, response: str = "this") -> Pair:
 
 
 def label(items: list[Pair | Rejected], scorer: FakeScorer | None = None) -> list[Labelled]:
-    return list(label_pairs(items, FakeMethod(), scorer or FakeScorer()))  # type: ignore[arg-type]
+    return list(label_samples(items, FakeMethod(), scorer or FakeScorer()))  # type: ignore[arg-type]
 
 
 def run(source: Path, out: Path, scorer: FakeScorer | None = None, **changes: Any) -> RunSummary:
@@ -90,7 +91,7 @@ def test_rejected_rows_alone_neither_wait_nor_score() -> None:
             pulled += 1
             yield Rejected(pulled, "bad")
 
-    first = next(label_pairs(endless(), FakeMethod(), scorer))  # type: ignore[arg-type]
+    first = next(label_samples(endless(), FakeMethod(), scorer))  # type: ignore[arg-type]
     assert first == Labelled(Rejected(1, "bad"))
     assert pulled <= 2000
     assert scorer.calls == []
@@ -106,8 +107,8 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
         "rows": 4,
         "sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
     }
-    assert record["template"]["source"] == "fake template, {{ prompt }}"
-    assert record["template"]["sha256"] == "0" * 64
+    assert record["method"]["template"]["source"] == "fake template, {{ prompt }}"
+    assert record["method"]["template"]["sha256"] == "0" * 64
     assert record["scorer"] == {"model": "fake", "model_sha256": "1" * 64, "rendering": "plain"}
     assert {"preftree", "python", "pyarrow", "fake"} <= record["versions"].keys()
     assert record["settings"]["limit"] == 3
@@ -206,7 +207,8 @@ def test_an_input_that_changes_meanwhile(tmp_path: Path) -> None:
 STREAM = """
 import resource, sys
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method
-from labeling.run import LabelOptions, run_label
+from labeling.options import LabelOptions
+from labeling.run import run_label
 
 for limit in (20_000, 50_000):  # the first one warms the allocators up
     options = LabelOptions(input=sys.argv[1], out=f"{sys.argv[2]}/{limit}", limit=limit, quiet=True)
@@ -261,3 +263,14 @@ def test_progress_without_a_terminal_is_sparse(
     assert "\r" not in text
     assert text.splitlines()[0] == "300 of 1,000 pairs, 10.0 pairs/s, about 1 min left"
     assert len(text.splitlines()) == 3
+
+
+def test_rows_of_another_kind(tmp_path: Path) -> None:
+    """Catches a file of single responses that loads a model to reject every row, and one such row that stops a run."""
+    single = {"id": "s", "prompt": "Which?", "response": "this"}
+    source = write_rows(tmp_path / "in.jsonl", [b"bad", single])
+    with pytest.raises(InputError, match="line 2: has response, but method rlaif needs response_a and response_b"):
+        run(source, tmp_path / "out")
+    source = write_rows(tmp_path / "mixed.jsonl", [single, row(id="x"), {**single, "id": "t", "responses": ["a", "b"]}])
+    summary = run(source, tmp_path / "out")
+    assert (summary.ok, summary.rejections.kinds) == (1, {"wrong kind": 2})

@@ -29,7 +29,7 @@ def survey_of(tmp_path: Path, rows: list[Any]) -> Survey:
 
 
 def write(out: Path, found: Survey, overwrite: bool = False) -> pa.Table:
-    with LabelWriter(out, found, overwrite) as labels:
+    with LabelWriter(out, found, PairLabel.COLUMNS, overwrite) as labels:
         for item in read(found.path):
             labels.add(item, LABEL if isinstance(item, Pair) else None)
         labels.publish({"run": 1})
@@ -126,7 +126,7 @@ def test_existing_results_are_refused(tmp_path: Path, name: str) -> None:
     (out / name).write_text("precious")
     (out / "notes.txt").write_text("mine")
     with pytest.raises(OutputError, match=f"{name} exists already; .*--overwrite"):
-        LabelWriter(out, found)
+        LabelWriter(out, found, PairLabel.COLUMNS)
     assert (out / name).read_text() == "precious"
     write(out, found, overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == ["labels.parquet", "notes.txt", "run.json"]
@@ -135,7 +135,7 @@ def test_existing_results_are_refused(tmp_path: Path, name: str) -> None:
 def test_labels_that_appear_meanwhile_are_not_replaced(tmp_path: Path) -> None:
     """Catches two runs into one directory, of which the slower silently wins."""
     found = survey_of(tmp_path, [row()])
-    with LabelWriter(tmp_path / "out", found) as slow:
+    with LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS) as slow:
         write(tmp_path / "out", found)
         with pytest.raises(OutputError, match="exists already"):
             slow.publish({})
@@ -145,7 +145,7 @@ def test_labels_that_appear_meanwhile_are_not_replaced(tmp_path: Path) -> None:
 def test_a_failed_run_leaves_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
     """Catches half a file under the final name, a temporary one left over, and directories made for nothing."""
     found = survey_of(tmp_path, [row()])
-    labels = LabelWriter(tmp_path / "a" / "b", found)
+    labels = LabelWriter(tmp_path / "a" / "b", found, PairLabel.COLUMNS)
     with suppress(KeyboardInterrupt), labels:
         labels.add(Rejected(1, "x"), None)
         labels._flush()
@@ -160,7 +160,7 @@ def test_a_failed_run_keeps_what_it_was_to_replace(tmp_path: Path) -> None:
     """Catches --overwrite that removes the old labels before the new ones are whole."""
     found = survey_of(tmp_path, [row()])
     before = write(tmp_path / "out", found)
-    with pytest.raises(RuntimeError), LabelWriter(tmp_path / "out", found, overwrite=True):
+    with pytest.raises(RuntimeError), LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS, overwrite=True):
         raise RuntimeError
     assert parquet.read_table(tmp_path / "out" / "labels.parquet") == before
     assert len(list((tmp_path / "out").iterdir())) == 2
@@ -174,7 +174,7 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with LabelWriter(tmp_path / "out", found) as labels:
+    with LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS) as labels:
         labels.add(Pair("x", (), "a", "b"), LABEL)
         if when == "write":
             full_file = type("Full", (), {"write": full, "tell": lambda _: 0})()
@@ -193,11 +193,11 @@ def test_places_that_cannot_be_written(tmp_path: Path) -> None:
     found = survey_of(tmp_path, [row()])
     (tmp_path / "out" / "labels.parquet").mkdir(parents=True)
     with pytest.raises(OutputError, match="is not a directory"):
-        LabelWriter(tmp_path / "in.jsonl", found)
+        LabelWriter(tmp_path / "in.jsonl", found, PairLabel.COLUMNS)
     with pytest.raises(OutputError, match=r"cannot write to .*: Not a directory"):
-        LabelWriter(tmp_path / "in.jsonl" / "deeper" / "out", found)
+        LabelWriter(tmp_path / "in.jsonl" / "deeper" / "out", found, PairLabel.COLUMNS)
     with pytest.raises(OutputError, match=r"labels\.parquet is a directory"):
-        LabelWriter(tmp_path / "out", found, overwrite=True)
+        LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS, overwrite=True)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
@@ -206,4 +206,4 @@ def test_no_permission(tmp_path: Path) -> None:
     found = survey_of(tmp_path, [row()])
     (tmp_path / "out").mkdir(mode=0o500)
     with pytest.raises(OutputError, match=r"cannot write to .*: Permission denied"):
-        LabelWriter(tmp_path / "out", found)
+        LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS)

@@ -1,0 +1,37 @@
+"""What a labelling method is: two pure functions, and what the rest of the house must know of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from labeling.quality import Quality
+from labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
+
+
+class Method(Protocol):
+    """name: on the command line. takes: the kinds of samples that it can ask about. columns: of its labels."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def takes(self) -> tuple[type[Sample], ...]: ...
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]: ...
+
+    def requests(self, sample: Sample) -> Sequence[ScoreRequest]:
+        """The prompts for a sample, always the same ones. InputError for one that cannot be asked about."""
+
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> Label:
+        """The label, from the scores of `requests(sample)`. InputError when none can be made of them."""
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        """For people: what came back for each request, from a labelled row's columns; [] where columns do not tell."""
+
+    def quality(self) -> Quality:
+        """To gather the figures of a new run."""
+
+    def record(self) -> dict[str, Any]:
+        """For run.json: name to JSON value, enough to ask the same again."""
