@@ -56,14 +56,55 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_label(commands)
+    _add_score(commands)
     _add_plan(commands)
     _add_show(commands)
+    _add_templates(commands)
+    _add_instructions(commands)
     return parser
 
 
 def _add_label(commands: Any) -> None:
-    parser = _add_command(commands, "label", _label, "label every pair of a JSONL file")
+    parser = _add_command(commands, "label", _label, "label every row of a JSONL file")
     _add_judge_options(parser)
+    _add_method_options(parser)
+    _add_run_options(parser)
+
+
+def _add_score(commands: Any) -> None:
+    about = "score single responses, or pairs, under principles of your choice"
+    parser = _add_command(commands, "score", _label, about)
+    _add_judge_options(parser)
+    add = parser.add_argument
+    about = "a set of principles, by name or as a text; give it again for another set, scored beside it"
+    add("--under", action="append", nargs="+", default=[], metavar="PRINCIPLE", help=about)
+    about = "one more principle in every set"
+    add("--add-principle", action="append", default=[], metavar="TEXT", help=about)
+    about = (
+        "the three against reward hacking in every set: no self-praise, an answer and not advice, no needless examples"
+    )
+    add("--guard", action="store_true", help=about)
+    add("--principles", metavar="FILE", help="where named principles are looked up")
+    add("--scale", metavar="LOW-HIGH", help="of single responses (default: 1-10)")
+    _add_run_options(parser)
+    parser.set_defaults(method="principled")
+
+
+def _add_method_options(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    about = (
+        "rlaif (pairs, the default), direct (a score for each response), salmon (a score for each principle), ranking"
+    )
+    add("--method", choices=("rlaif", "direct", "salmon", "ranking"), default="rlaif", help=about)
+    add("--scale", metavar="LOW-HIGH", help="direct: the labels, in place of the template's, such as 1-5")
+    add("--principles", metavar="NAME|FILE", help="salmon: a set of principles, YAML or JSON")
+    about = "salmon: strongest (the default: the principle with the largest score decides), weighted, or won"
+    add("--aggregate", choices=("strongest", "weighted", "won"), help=about)
+    about = "ranking: ordered pairs to judge in a row (default: all)"
+    add("--comparisons", type=_positive, metavar="N", help=about)
+
+
+def _add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, metavar="DIR", help="where labels.parquet and run.json go")
     parser.add_argument("--overwrite", action="store_true", help="replace labels that DIR already holds")
     parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
@@ -72,9 +113,33 @@ def _add_label(commands: Any) -> None:
     parser.set_defaults(when_interrupted="; nothing was written")
 
 
+def _add_templates(commands: Any) -> None:
+    parser = _add_command(commands, "templates", _templates, "the prompt templates that come with preftree")
+    parser.add_argument("name", nargs="?", metavar="NAME|FILE", help="show this one whole")
+
+
+def _add_instructions(commands: Any) -> None:
+    about = "training data for a principle-following reward model, from the labels of method salmon"
+    parser = _add_command(commands, "instructions", _instructions, about)
+    add = parser.add_argument
+    add("labels", metavar="DIR", help="a directory that `preftree label --method salmon` has filled")
+    add("--out", required=True, metavar="FILE", help="JSONL to write, a preference a line")
+    add("--overwrite", action="store_true", help="replace FILE")
+    add("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
+    about = "principles in a row: a number, or geometric (the default: p = 0.2, at most 8)"
+    add("--num-principles", default="geometric", metavar="N", help=about)
+    add("--passes", type=_positive, default=4, metavar="N", help="passes over the pairs (default 4)")
+    add("--negate", type=_share, default=0.5, metavar="P", help="probability that a principle is negated (default 0.5)")
+    add("--noise", type=_share, default=0.1, metavar="P", help="share of labels that are flipped (default 0.1)")
+    add("--no-variance-scaling", action="store_true", help="compare scores as they are, whatever their spread")
+    add("--seed", type=_natural, default=0, metavar="N", help="of everything drawn (default 0)")
+
+
 def _add_plan(commands: Any) -> None:
     about = "tokens, sharing, memory and the first prompt of a job, without running the model"
-    _add_judge_options(_add_command(commands, "plan", _plan, about))
+    parser = _add_command(commands, "plan", _plan, about)
+    _add_judge_options(parser)
+    _add_method_options(parser)
 
 
 def _add_show(commands: Any) -> None:
@@ -93,8 +158,8 @@ def _add_command(commands: Any, name: str, command: Any, about: str) -> argparse
 
 
 _INPUT_HELP = (
-    "JSONL; each line has prompt (a string or chat messages), response_a, response_b, and may have id and "
-    "gold (a, b or tie); other columns pass through"
+    "JSONL; each line has prompt (a string or chat messages) and response_a and response_b, or response, or "
+    "responses (a list), and may have id and gold (a, b or tie); other columns pass through"
 )
 
 
@@ -102,7 +167,7 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("input", metavar="INPUT", help=_INPUT_HELP)
     add("--model", default="embedded", help="embedded (the default), a Hugging Face directory, or a .gguf")
-    templates = "general (the default), summarization, helpfulness, harmlessness, or a file"
+    templates = "one of those that `preftree templates` lists, or a file (default: what suits the method)"
     add("--template", metavar="NAME|FILE", help=templates)
     add("--preamble", default="detailed", metavar="NAME", help="base or detailed (the default)")
     add("--exemplars", type=_natural, default=0, metavar="N", help="solved examples to show (default 0)")
@@ -142,6 +207,26 @@ def _plan(args: argparse.Namespace) -> int:
     return OK
 
 
+def _templates(args: argparse.Namespace) -> int:
+    from labeling.catalogue import template_lines
+
+    for line in template_lines(args.name):
+        print(line)
+    return OK
+
+
+def _instructions(args: argparse.Namespace) -> int:
+    from labeling.instructions import InstructionOptions, write_instructions
+
+    own = ("labels", "out", "overwrite", "input", "num_principles", "passes", "negate", "noise", "seed")
+    options = InstructionOptions(
+        **{name: getattr(args, name) for name in own}, variance_scaling=not args.no_variance_scaling
+    )
+    for line in write_instructions(options):
+        print(line, file=sys.stderr)
+    return OK
+
+
 def _show(args: argparse.Namespace) -> int:
     from labeling.show import show_lines
 
@@ -164,8 +249,19 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
         "batch_tokens",
     )
     settings = {name: getattr(args, name) for name in same}
+    of_methods = ("method", "scale", "principles", "aggregate", "comparisons")
+    settings |= {name: getattr(args, name) for name in of_methods if hasattr(args, name)}
+    if args.method == "principled":
+        settings["principle_sets"] = _principle_sets(args)
     device = None if args.device == "auto" else args.device
     return {**settings, "device": device, "prefix_cache": not args.no_prefix_cache}
+
+
+def _principle_sets(args: argparse.Namespace) -> tuple[tuple[str, ...], ...]:
+    from labeling.principles import GUARDS
+
+    common = (*args.add_principle, *(GUARDS if args.guard else ()))
+    return tuple((*chosen, *common) for chosen in args.under or [()])
 
 
 def _fail(message: str) -> int:
@@ -224,6 +320,16 @@ def _positive(text: str) -> int:
     if number == 0:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0.0 <= share <= 1.0:
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to 1, not {text!r}")
+    return share
 
 
 def _device(text: str) -> str:

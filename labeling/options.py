@@ -8,7 +8,12 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class JudgeOptions:
-    """What is asked about which file, and of whom. None leaves a choice to the method or the engine."""
+    """What is asked about which file, and of whom. None leaves a choice to the method or the engine.
+
+    scale: of direct scores, "1-10". principles: a file of them, or a set that comes with preftree. aggregate: how the
+    verdicts of principles become one. comparisons: ordered pairs to judge of a row of responses. principle_sets: to
+    score under each of them; names of principles, or their texts.
+    """
 
     input: str
     model: str = "embedded"
@@ -16,6 +21,11 @@ class JudgeOptions:
     template: str | None = None
     preamble: str = "detailed"
     exemplars: int = 0
+    scale: str | None = None
+    principles: str | None = None
+    aggregate: str | None = None
+    comparisons: int | None = None
+    principle_sets: tuple[tuple[str, ...], ...] = ()
     rendering: Literal["auto", "chat", "plain"] = "auto"
     limit: int | None = None
     device: str | None = None

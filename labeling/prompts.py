@@ -170,6 +170,13 @@ def load_template(name_or_path: str) -> Template:
     return parse_template(source, name_or_path)
 
 
+def chosen_template(name: str | None, recorded: Mapping[str, Any] | None, default: str) -> Template:
+    """The template `name`, or else `default`; its text as a run recorded it where there is such a record."""
+    if recorded is None:
+        return load_template(name or default)
+    return parse_template(recorded["template"]["source"], name or default)
+
+
 def parse_template(source: str, name: str) -> Template:
     """Parse a template file's text; `name` is used in messages."""
     lines = source.split("\n")

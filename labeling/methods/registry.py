@@ -5,19 +5,16 @@ What methods need is imported when one is made: the command line starts without 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any
 
 from engine.errors import InputError
 from labeling.methods.base import Method
 from labeling.options import JudgeOptions
 from labeling.types import Message, Pair, Sample, Several, Single
 
-if TYPE_CHECKING:
-    from labeling.prompts import Template
-
-# Makes the method. recorded: `Method.record()` of a run, whose texts take the place of files that may have changed.
-Opener = Callable[[JudgeOptions, Mapping[str, Any] | None], Method]
+METHODS = ("rlaif", "direct", "salmon", "ranking", "principled")
 
 _PROMPT = (Message("user", "Which?"),)
 _PROBES: dict[type[Sample], Sample] = {
@@ -28,27 +25,14 @@ _PROBES: dict[type[Sample], Sample] = {
 
 
 def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None) -> Method:
-    """Reads templates and whatever else the method needs. InputError if it could ask about no sample at all."""
+    """Reads templates and whatever else the method needs. InputError if it could ask about no sample at all.
+
+    recorded: `Method.record()` of a run, whose texts take the place of files that may have changed since.
+    Every method's module has such a function, called `opened`.
+    """
     if options.method not in METHODS:
         raise InputError(f"method {options.method!r} is not known; use one of {', '.join(METHODS)}")
-    method = METHODS[options.method](options, recorded)
+    method: Method = import_module(f"labeling.methods.{options.method}").opened(options, recorded)
     for kind in method.takes:
         method.requests(_PROBES[kind])
     return method
-
-
-def _template(options: JudgeOptions, recorded: Mapping[str, Any] | None, default: str) -> Template:
-    """The template that was asked for, `default` where none was."""
-    from labeling.prompts import load_template, parse_template
-
-    name = options.template or default
-    return load_template(name) if recorded is None else parse_template(recorded["template"]["source"], name)
-
-
-def _rlaif(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Method:
-    from labeling.methods.rlaif import Rlaif
-
-    return Rlaif(_template(options, recorded, "general"), options.preamble, options.exemplars)
-
-
-METHODS: dict[str, Opener] = {"rlaif": _rlaif}

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
-from labeling.prompts import DEFAULT_PREAMBLE, Template
+from labeling.options import JudgeOptions
+from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
 from labeling.quality import PairQuality
 from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
@@ -86,3 +87,11 @@ class Rlaif:
 
 def _on_grid(value: float) -> float:
     return round(value * _GRID) / _GRID
+
+
+def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
+    """See `labeling.methods.registry.open_method`."""
+    template = chosen_template(options.template, recorded, "general")
+    if template.num_responses != 2:
+        raise InputError(f"template {template.name} shows one response; method rlaif compares two")
+    return Rlaif(template, options.preamble, options.exemplars)

@@ -155,6 +155,11 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "quiet": False,
         "profile": None,
         "method": "rlaif",
+        "scale": None,
+        "principles": None,
+        "aggregate": None,
+        "comparisons": None,
+        "principle_sets": [],
     }
 
 
