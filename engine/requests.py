@@ -29,7 +29,8 @@ def _checked_prompt(index: int, prompt: Sequence[int], labels: Labels, config: M
     if not len(labels):
         raise InputError(f"prompt {index} has no labels")
     for label in labels:
-        _token_ids(f"a label of prompt {index}", label, config)
+        if not _is_usual(label, config):
+            _token_ids(f"a label of prompt {index}", label, config)
     longest = len(ids) + max(len(label) for label in labels) - 1
     if longest > config.max_context:
         raise InputError(
@@ -43,9 +44,19 @@ def _token_ids(name: str, tokens: Sequence[int], config: ModelConfig) -> TokenId
     ids = np.asarray(tokens)
     if ids.ndim != 1 or not len(ids) or ids.dtype.kind not in "iu":
         raise InputError(f"{name} must be a non-empty list of token ids")
-    if ids.min() < 0 or ids.max() >= config.vocab_size:
+    ids = ids.astype(np.int64)
+    if ids.view(np.uint64).max() >= config.vocab_size:  # where negative ids are the largest
         raise InputError(f"{name} has token ids outside 0 to {config.vocab_size - 1}")
-    return ids.astype(np.int64)
+    return ids
+
+
+def _is_usual(label: Sequence[int], config: ModelConfig) -> bool:
+    """Whether it is plainly right, as nearly all are: said faster than an array is made of a token or two."""
+    return (
+        isinstance(label, list)
+        and len(label) > 0
+        and all(type(token) is int and 0 <= token < config.vocab_size for token in label)
+    )
 
 
 def continuation_tokens(labels: Sequence[Labels]) -> list[int]:

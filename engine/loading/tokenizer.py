@@ -11,9 +11,12 @@ from tokenizers import Tokenizer as Backend
 
 from engine.errors import InputError, ModelError
 from engine.loading.config import ModelConfig
+from engine.loading.cuts import Encode, characters_to_drop, cuts_hold
 from engine.loading.files import first_line, parse_json
+from engine.loading.shared_text import SharedText
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
+MAX_SPLIT_TEXTS = 64  # a chat template has a few, and every prompt asks for them
 
 
 class Tokenizer:
@@ -40,11 +43,14 @@ class Tokenizer:
         if adds_bos and self.bos_id is None:
             raise ModelError("the tokenizer is to add a beginning-of-sequence token, but bos_token is not set")
         self.adds_bos: bool = adds_bos
-        self._start = _backend(_plain(data))
-        inside = _without_start_prefix(_plain(data))
-        self._inside = self._start if inside == _plain(data) else _backend(inside)
+        plain = _plain(data)
+        start, inside = _backend(plain), _without_start_prefix(plain)
+        inside_backend = start if inside == plain else _backend(inside)
+        self._start, self._inside = _encoder(start), _encoder(inside_backend)
         self._control_ids = frozenset(self.control.values())
+        self._shared = SharedText(self._behind_cut(plain, inside_backend), self._control_ids)
         self._split = _control_pattern([*(data.get("added_tokens") or []), *ordinary])
+        self._split_texts: dict[str, list[str | int]] = {}
 
     @classmethod
     def from_json(
@@ -64,6 +70,14 @@ class Tokenizer:
             raise ModelError(f"{field} {token!r:.100} is not in the tokenizer's vocabulary; the files do not match")
         return int(index)
 
+    def _behind_cut(self, plain: dict[str, Any], inside: Backend) -> Encode | None:
+        """Encodes the part of a text behind a cut; None if this tokenizer's texts must stay whole."""
+        dropped = characters_to_drop(plain)
+        if dropped is None:
+            return None
+        encode = _encoder(inside, dropped)
+        return encode if cuts_hold(self._start, encode) and cuts_hold(self._inside, encode) else None
+
     def check_vocab(self, config: ModelConfig) -> None:
         """ModelError when the tokenizer can give an id that the model has no embedding for."""
         if self.vocab_size > config.vocab_size:
@@ -82,33 +96,33 @@ class Tokenizer:
         """
         ids: list[int] = []
         texts: list[str] = []
-        first = True
+        place = 0  # among the texts between control tokens
         for piece in [pieces] if isinstance(pieces, str) else pieces:
             if isinstance(piece, str):
                 texts.append(piece)
                 continue
-            ids += self._encode_text("".join(texts), first)
+            ids += self._encode_text("".join(texts), place)
             ids.append(piece)
-            texts, first = [], False
-        return ids + self._encode_text("".join(texts), first)
+            texts, place = [], place + 1
+        return ids + self._encode_text("".join(texts), place)
 
     def plain(self, text: str) -> list[str | int]:
         """The pieces of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
         return [self.bos_id, text] if self.adds_bos and self.bos_id is not None else [text]
 
-    def _encode_text(self, text: str, first: bool) -> list[int]:
+    def _encode_text(self, text: str, place: int) -> list[int]:
         if not text:
             return []
         _check_text(text)
-        encoder = self._start if first else self._inside
-        ids: list[int] = encoder.encode(text, add_special_tokens=False).ids
-        if self._control_ids.isdisjoint(ids):
-            return ids
+        encode = self._inside if place else self._start
+        shared = self._shared.encode(place, text, encode)
+        if shared is not None:
+            return shared
         # Some vocabularies hold control strings as ordinary entries. Cut inside each, so that none matches.
-        ids = []
-        for index, part in enumerate(self._cut(text)):
-            encoder = self._start if first and index == 0 else self._inside
-            ids += encoder.encode(part, add_special_tokens=False).ids
+        first, *others = self._cut(text)
+        ids = encode(first)
+        for part in others:
+            ids += self._inside(part)
         if not self._control_ids.isdisjoint(ids):
             token = next(name for name, index in self.control.items() if index in ids)
             raise InputError(f"the text turns into the control token {token!r:.100}; remove it from the text")
@@ -125,6 +139,14 @@ class Tokenizer:
 
     def split_control(self, text: str) -> list[str | int]:
         """Cut TRUSTED text at control strings, longest first, into text and ids. Not for user text."""
+        pieces = self._split_texts.get(text)
+        if pieces is None:
+            pieces = self._split_text(text)
+            if len(self._split_texts) < MAX_SPLIT_TEXTS:
+                self._split_texts[text] = pieces
+        return list(pieces)
+
+    def _split_text(self, text: str) -> list[str | int]:
         pieces: list[str | int] = []
         position = 0
         for match in self._split.finditer(text) if self._split else ():
@@ -156,6 +178,16 @@ def _backend(data: dict[str, Any]) -> Backend:
         return Backend.from_str(json.dumps(data))
     except Exception as error:  # the library raises bare Exception
         raise ModelError(f"tokenizer.json: the tokenizers library refuses it ({first_line(error)})") from None
+
+
+def _encoder(backend: Backend, dropped: int = 0) -> Encode:
+    """`backend` as a function of text, which loses `dropped` characters in front."""
+
+    def encode(text: str) -> list[int]:
+        ids: list[int] = backend.encode(text[dropped:], add_special_tokens=False).ids
+        return ids
+
+    return encode
 
 
 def _plain(data: dict[str, Any]) -> dict[str, Any]:

@@ -37,34 +37,25 @@ def aligned_tiles(trie: TokenTrie, lanes: int, place: np.ndarray, scratch: int) 
 
 
 def path_tiles(trie: TokenTrie, max_rows: int) -> PathTiles:
-    """Every branch in tiles of up to `max_rows` rows, deepest first: the longest walks should not start last."""
-    tiles, slots = [], []
-    listed = 0
-    for branch in _branches(trie):
-        for first in range(0, branch.length, max_rows):
-            rows = min(max_rows, branch.length - first)
-            tiles.append((branch.start + first, rows, branch.first_depth + first, listed))
-        slots.append(branch.slots)
-        listed += len(branch.slots)
-    return _path_tiles(tiles, slots, max_rows)
+    """Every branch in tiles of up to `max_rows` rows."""
+    tiles_of = -(-trie.length // max_rows)
+    branch = np.repeat(np.arange(len(tiles_of)), tiles_of)
+    number = np.arange(len(branch)) - (np.cumsum(tiles_of) - tiles_of)[branch]  # of the tile in its branch
+    first = max_rows * number
+    rows = np.minimum(max_rows, trie.length[branch] - first)
+    return _path_tiles(trie, branch, trie.start[branch] + first, rows, trie.first_depth[branch] + first, max_rows)
 
 
 def final_path_tiles(trie: TokenTrie, place: np.ndarray) -> PathTiles:
     """A tile of one row for every row with a place in `place` [rows] (-1: none), whose query row is that place."""
-    tiles, slots = [], []
-    listed = 0
-    for branch in _branches(trie):
-        rows = branch.start + np.flatnonzero(place[branch.start : branch.start + branch.length] >= 0)
-        tiles += [(int(place[row]), 1, int(trie.depth[row]), listed) for row in rows]
-        if len(rows):
-            slots.append(branch.slots)
-            listed += len(branch.slots)
-    return _path_tiles(tiles, slots, max_rows=1)
+    rows = np.flatnonzero(place >= 0)
+    branch = np.searchsorted(trie.start, rows, side="right") - 1
+    return _path_tiles(trie, branch, place[rows], np.ones_like(rows), trie.depth[rows], max_rows=1)
 
 
 @dataclass(frozen=True)
 class _Branch:
-    """A branch of the trie with the K/V slot of every depth from 0 to its end."""
+    """A branch of the trie with the K/V slot of every depth from 0 to its end, a view as of `TokenTrie.slots`."""
 
     start: int
     length: int
@@ -77,21 +68,31 @@ class _Branch:
 
 
 def _branches(trie: TokenTrie) -> Iterator[_Branch]:
-    prefix_slots = np.arange(trie.skipped)
-    for start, length, first_depth, path in zip(
-        trie.start.tolist(), trie.length.tolist(), trie.first_depth.tolist(), trie.paths(), strict=True
+    for start, length, first_depth, slots in zip(
+        trie.start.tolist(), trie.length.tolist(), trie.first_depth.tolist(), trie.slots(), strict=True
     ):
-        yield _Branch(start, length, first_depth, np.concatenate([prefix_slots, path + trie.skipped]))
+        yield _Branch(start, length, first_depth, slots)
 
 
-def _path_tiles(tiles: list[tuple[int, int, int, int]], slots: list[np.ndarray], max_rows: int) -> PathTiles:
-    tiles.sort(key=lambda tile: -tile[2])
-    first_row, num_rows, first_depth, path = torch.tensor(tiles, dtype=torch.int32).reshape(-1, 4).T.contiguous()
+def _path_tiles(
+    trie: TokenTrie, branch: np.ndarray, first_row: np.ndarray, rows: np.ndarray, depth: np.ndarray, max_rows: int
+) -> PathTiles:
+    """branch, first_row, rows, depth: [tiles]. Deepest first: the longest walks should not start last."""
+    keys = trie.first_depth + trie.length
+    path_end = np.cumsum(keys)
+    slots = np.empty(path_end[-1], dtype=np.int32)
+    for end, path in zip(path_end.tolist(), trie.slots(), strict=True):
+        slots[end - len(path) : end] = path
+    order = np.argsort(-depth, kind="stable")
+
+    def frozen(column: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(column[order].astype(np.int32))
+
     return PathTiles(
-        first_row=first_row,
-        num_rows=num_rows,
-        first_depth=first_depth,
-        path=path,
-        slots=torch.from_numpy(np.concatenate(slots).astype(np.int32)),
+        first_row=frozen(first_row),
+        num_rows=frozen(rows),
+        first_depth=frozen(depth),
+        path=frozen((path_end - keys)[branch]),
+        slots=torch.from_numpy(slots),
         max_rows=max_rows,
     )

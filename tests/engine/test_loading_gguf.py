@@ -8,7 +8,6 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import gguf
 import numpy as np
 import pytest
 import torch
@@ -21,6 +20,8 @@ from engine.loading.gguf import GgufSource
 from engine.loading.gguf_header import TENSOR_TYPES, read_header
 from engine.loading.weights import check_complete, expected_tensors
 from tests.models import BYTE_CHARACTERS, CONFIG, CONTROL
+
+gguf = pytest.importorskip("gguf")
 
 MODEL = from_hf(CONFIG, "test")
 GGUF_NAMES = {

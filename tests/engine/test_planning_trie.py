@@ -36,12 +36,24 @@ def test_round_trip(lists: list[list[int]], skipped: int) -> None:
 @given(SEQUENCES)
 @settings(max_examples=100, deadline=None)
 def test_preorder(lists: list[list[int]]) -> None:
-    """Rows are in depth-first preorder: a row's parent is the nearest earlier row that is one less deep."""
+    """Rows are in depth-first preorder: a branch hangs on the nearest earlier row that is one less deep."""
     trie = TokenTrie.build(as_arrays(lists))
-    for start, depth, parent in zip(trie.start, trie.first_depth, trie.parent_row, strict=True):
-        if parent >= 0:
+    for start, depth, path in zip(trie.start, trie.first_depth, trie.paths(), strict=True):
+        if depth:
+            parent = path[depth - 1]
             assert trie.depth[parent] == depth - 1
             assert (trie.depth[parent + 1 : start] >= depth).all()
+
+
+@given(SEQUENCES, st.integers(0, 3))
+@settings(max_examples=100, deadline=None)
+def test_slots_are_the_prefix_and_the_path(lists: list[list[int]], skipped: int) -> None:
+    """Catches a branch that keeps a slot of the branch before it."""
+    trie = TokenTrie.build(as_arrays([[7] * skipped + ids for ids in lists]), skipped)
+    slots = [view.tolist() for view in trie.slots()]
+    assert slots == [[*range(skipped), *(path + skipped).tolist()] for path in trie.paths()]
+    for path, branch_slots in zip(trie.paths(), slots, strict=True):
+        assert trie.depth[path].tolist() == list(range(skipped, len(branch_slots)))
 
 
 def test_order_of_the_input_does_not_matter() -> None:
