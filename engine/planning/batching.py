@@ -15,8 +15,10 @@ import numpy as np
 from engine.planning.prefix import PrefixPolicy
 from engine.planning.trie import TokenIds, common_prefix, sort_key
 
-# A batch may end early, at the place of least sharing in the last part of its budget, so that a pair stays together.
+# A batch may end early, at the place of least sharing in the last part of its budget, so that a pair stays together:
+# that share of it, and as many rows at most. Rows that a batch lacks to whole row blocks are padding.
 EARLY_CUT = 0.25
+EARLY_ROWS = 2048
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,8 @@ class _SortedPrompts:
             totals = np.cumsum(self.added[first:]) + self.shared[first] - skipped
             last = first + max(1, int(np.searchsorted(totals, budget, side="right")))
             if last < count:
-                earliest = first + max(1, int(np.searchsorted(totals, budget * (1 - EARLY_CUT), side="right")))
+                enough = budget - min(budget * EARLY_CUT, EARLY_ROWS)
+                earliest = first + max(1, int(np.searchsorted(totals, enough, side="right")))
                 last = self._least_shared(min(earliest, last), last)
             batches.append(Batch(self.order[first:last], int(totals[last - first - 1])))
             first = last

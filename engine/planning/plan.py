@@ -39,14 +39,21 @@ class Plan:
         return self.prefix + len(self.tokens)
 
     def moved(self, move: Move) -> Plan:
-        """The same plan with `move` applied to all its tensors."""
+        """The same plan with `move` applied to all its tensors, once to each."""
+        once: dict[int, torch.Tensor] = {}
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            if id(tensor) not in once:
+                once[id(tensor)] = move(tensor)
+            return once[id(tensor)]
+
         return replace(
             self,
-            tokens=move(self.tokens),
-            depths=move(self.depths),
-            tiles=_moved(self.tiles, move),
-            final_rows=move(self.final_rows),
-            final_tiles=_moved(self.final_tiles, move),
+            tokens=moved(self.tokens),
+            depths=moved(self.depths),
+            tiles=_moved(self.tiles, moved),
+            final_rows=moved(self.final_rows),
+            final_tiles=_moved(self.final_tiles, moved),
         )
 
 
@@ -63,7 +70,8 @@ def build_plan(trie: TokenTrie, layout: PlanLayout) -> Plan:
         tiles = aligned_tiles(trie, layout.tile_rows, place=np.arange(trie.num_rows), scratch=padded)
         final_tiles = aligned_tiles(trie, layout.tile_rows, place=place, scratch=padded_finals)
     else:
-        tiles, final_tiles = path_tiles(trie, layout.tile_rows), final_path_tiles(trie, place)
+        tiles = path_tiles(trie, layout.tile_rows)
+        final_tiles = final_path_tiles(trie, place, tiles.slots)
     return Plan(
         tokens=torch.from_numpy(np.pad(trie.token, (0, padded - trie.num_rows))),
         depths=torch.from_numpy(np.pad(trie.depth, (0, padded - trie.num_rows))),

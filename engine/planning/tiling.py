@@ -43,14 +43,18 @@ def path_tiles(trie: TokenTrie, max_rows: int) -> PathTiles:
     number = np.arange(len(branch)) - (np.cumsum(tiles_of) - tiles_of)[branch]  # of the tile in its branch
     first = max_rows * number
     rows = np.minimum(max_rows, trie.length[branch] - first)
-    return _path_tiles(trie, branch, trie.start[branch] + first, rows, trie.first_depth[branch] + first, max_rows)
+    depth = trie.first_depth[branch] + first
+    return _path_tiles(trie, branch, trie.start[branch] + first, rows, depth, max_rows, _path_slots(trie))
 
 
-def final_path_tiles(trie: TokenTrie, place: np.ndarray) -> PathTiles:
-    """A tile of one row for every row with a place in `place` [rows] (-1: none), whose query row is that place."""
+def final_path_tiles(trie: TokenTrie, place: np.ndarray, slots: torch.Tensor) -> PathTiles:
+    """A tile of one row for every row with a place in `place` [rows] (-1: none), whose query row is that place.
+
+    slots: those of `path_tiles` for the same trie.
+    """
     rows = np.flatnonzero(place >= 0)
     branch = np.searchsorted(trie.start, rows, side="right") - 1
-    return _path_tiles(trie, branch, place[rows], np.ones_like(rows), trie.depth[rows], max_rows=1)
+    return _path_tiles(trie, branch, place[rows], np.ones_like(rows), trie.depth[rows], 1, slots)
 
 
 @dataclass(frozen=True)
@@ -74,15 +78,27 @@ def _branches(trie: TokenTrie) -> Iterator[_Branch]:
         yield _Branch(start, length, first_depth, slots)
 
 
+def _path_slots(trie: TokenTrie) -> torch.Tensor:
+    """Every branch's path, one behind the other."""
+    ends = np.cumsum(trie.first_depth + trie.length)
+    slots = np.empty(ends[-1], dtype=np.int32)
+    for end, path in zip(ends.tolist(), trie.slots(), strict=True):
+        slots[end - len(path) : end] = path
+    return torch.from_numpy(slots)
+
+
 def _path_tiles(
-    trie: TokenTrie, branch: np.ndarray, first_row: np.ndarray, rows: np.ndarray, depth: np.ndarray, max_rows: int
+    trie: TokenTrie,
+    branch: np.ndarray,
+    first_row: np.ndarray,
+    rows: np.ndarray,
+    depth: np.ndarray,
+    max_rows: int,
+    slots: torch.Tensor,
 ) -> PathTiles:
     """branch, first_row, rows, depth: [tiles]. Deepest first: the longest walks should not start last."""
     keys = trie.first_depth + trie.length
-    path_end = np.cumsum(keys)
-    slots = np.empty(path_end[-1], dtype=np.int32)
-    for end, path in zip(path_end.tolist(), trie.slots(), strict=True):
-        slots[end - len(path) : end] = path
+    path = np.cumsum(keys) - keys
     order = np.argsort(-depth, kind="stable")
 
     def frozen(column: np.ndarray) -> torch.Tensor:
@@ -92,7 +108,7 @@ def _path_tiles(
         first_row=frozen(first_row),
         num_rows=frozen(rows),
         first_depth=frozen(depth),
-        path=frozen((path_end - keys)[branch]),
-        slots=torch.from_numpy(slots),
+        path=frozen(path[branch]),
+        slots=slots,
         max_rows=max_rows,
     )
