@@ -8,6 +8,7 @@ import torch
 
 from engine.errors import InputError
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
+from engine.loading.config import ModelConfig
 from engine.planning.batching import schedule
 from engine.planning.estimate import JobPlan, estimate
 from engine.planning.lookups import Labels
@@ -18,7 +19,7 @@ from engine.running.model import Model
 from engine.running.runner import Prompts, Runner
 from engine.running.scores import LabelScores
 from engine.running.weights import ResidentWeights
-from engine.target import choose_target
+from engine.target import Target, choose_target
 
 
 class Planner:
@@ -34,19 +35,18 @@ class Planner:
         prefix_cache: bool = True,
     ) -> None:
         """Options as in `Engine.load`."""
-        target = choose_target(checkpoint.config, device, dtype, batch_tokens)
-        self.batch_tokens = target.batch_tokens
         self._config = checkpoint.config
-        self._memory = target.memory
+        self._target = choose_target(checkpoint.config, device, dtype, batch_tokens)
         self._prefixes = PrefixPolicy() if prefix_cache else None
+
+    @property
+    def batch_tokens(self) -> int:
+        """Unique tokens in one forward pass."""
+        return self._target.batch_tokens
 
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
-        ids = checked_prompts(prompts, labels, self._config)
-        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes)
-        if self._prefixes and planned.new_prefix is not None:
-            self._prefixes.keep(planned.new_prefix)
-        return estimate(self._config, self._memory, ids, planned)
+        return _plan(self._config, self._target, self.batch_tokens, self._prefixes, prompts, labels)
 
 
 class Engine:
@@ -62,7 +62,7 @@ class Engine:
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
-        target = choose_target(checkpoint.config, device, dtype, batch_tokens)
+        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens)
         self.device = target.device
         self.dtype = target.dtype
         try:
@@ -111,13 +111,7 @@ class Engine:
 
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """What a first call of `score` would run, without running it. `Planner` says it without loading weights."""
-        planner = Planner(
-            self.checkpoint,
-            device=str(self.device),
-            dtype=str(self.dtype).removeprefix("torch."),
-            batch_tokens=self.batch_tokens,
-        )
-        return planner.plan(prompts, labels)
+        return _plan(self.checkpoint.config, self._target, self.batch_tokens, PrefixPolicy(), prompts, labels)
 
     def score(self, prompts: Prompts, labels: Sequence[Labels], *, prefix_cache: bool = True) -> LabelScores:
         """Log-probabilities of label tokens after prompts.
@@ -143,3 +137,18 @@ class Engine:
         """
         for call in self._runner.run(calls, prefix_cache):
             yield LabelScores.of(call)
+
+
+def _plan(
+    config: ModelConfig,
+    target: Target,
+    batch_tokens: int,
+    prefixes: PrefixPolicy | None,
+    prompts: Prompts,
+    labels: Sequence[Labels],
+) -> JobPlan:
+    ids = checked_prompts(prompts, labels, config)
+    planned = schedule(ids, continuation_tokens(labels), batch_tokens, prefixes)
+    if prefixes and planned.new_prefix is not None:
+        prefixes.keep(planned.new_prefix)
+    return estimate(config, target.memory, ids, planned)

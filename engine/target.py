@@ -79,6 +79,8 @@ def _target(config: ModelConfig, name: str, dtype_name: str | None, batch_tokens
 def _rows_that_fit(config: ModelConfig, device: torch.device, dtype: torch.dtype, memory: MemoryModel) -> int:
     """Whole row blocks beside the weights in the device's free memory. InputError where there is no room for one."""
     free, _ = torch.cuda.mem_get_info(device)
+    # What torch holds but does not use is free, too.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     weights = config.num_parameters * dtype.itemsize
     room = int(free * USABLE_MEMORY) - weights
 

@@ -42,6 +42,8 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
     )
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GB)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * GB)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Test GPU")
 
 
