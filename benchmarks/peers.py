@@ -18,6 +18,8 @@ import torch
 
 from benchmarks.workloads import JudgePrompt, Workload
 from engine.errors import InputError, PreftreeError
+from engine.loading.config import ModelConfig, to_hf
+from engine.loading.weights import TensorSource, expected_tensors
 
 PEERS = ("padded", "prefix")
 TOLERANCE_NATS = 1e-3
@@ -42,29 +44,63 @@ class Peer(Protocol):
 
 def load_transformers(directory: Path) -> Any:
     """The model in `directory` as transformers runs it on a CPU: float32, PyTorch's own attention kernel."""
-    try:
-        from transformers import AutoModelForCausalLM
-        from transformers.utils import logging
-    except ImportError:
-        raise InputError("the peers need transformers: pip install 'preftree[dev]', or use --peers none") from None
-    logging.disable_progress_bar()
-    model = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32, attn_implementation="sdpa")
+    model = _transformers().AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float32, attn_implementation="sdpa"
+    )
     return model.eval()
 
 
-def candidates(name: str, model: Any, workload: Workload) -> list[Peer]:
-    """The settings of peer `name` that are worth trying; the fastest is the one to compare with."""
+@torch.no_grad()
+def build_transformers(config: ModelConfig, weights: TensorSource, device: torch.device, dtype: torch.dtype) -> Any:
+    """A model on `device` with the tensors of `weights`, as `load_transformers` has one with those of a directory."""
+    library, settings = _transformers(), to_hf(config)
+    hf_config = library.AutoConfig.for_model(settings.pop("model_type"), **settings)
+    with torch.device(device):
+        model = library.AutoModelForCausalLM.from_config(hf_config, dtype=dtype, attn_implementation="sdpa")
+    parameters = dict(model.named_parameters())
+    if parameters.keys() != expected_tensors(config).keys():
+        raise PreftreeError(f"transformers names other tensors: {sorted(parameters.keys() ^ weights.names())[:4]}")
+    for name, parameter in parameters.items():
+        parameter.copy_(weights.tensor(name, tuple(parameter.shape), device))
+    return model.eval()
+
+
+def _transformers() -> Any:
+    try:
+        import transformers
+    except ImportError:
+        raise InputError("the peers need transformers: pip install 'preftree[dev]', or use --peers none") from None
+    transformers.utils.logging.disable_progress_bar()
+    return transformers
+
+
+def candidates(
+    name: str,
+    model: Any,
+    workload: Workload,
+    batch_sizes: Sequence[int] = BATCH_SIZES,
+    batch_tokens: int | None = None,
+) -> list[Peer]:
+    """The settings of peer `name` that are worth trying; the fastest is the one to compare with.
+
+    batch_sizes, batch_tokens: of padded batches, see `PaddedPeer`.
+    """
     if name == "padded":
-        return [PaddedPeer(model, size) for size in BATCH_SIZES]
+        return [PaddedPeer(model, size, batch_tokens) for size in batch_sizes]
     orders = {(prompt.pair, prompt.order) for prompt in workload.prompts}
     # Where an order has one prompt only, there is nothing to share within it.
     pays = [levels for levels in PREFIX_LEVELS if _ORDER not in levels or len(orders) < len(workload.prompts)]
     return [PrefixPeer(model, levels) for levels in pays]
 
 
+def differences(theirs: np.ndarray, ours: np.ndarray) -> np.ndarray:
+    """The largest difference of each prompt's log-probabilities in nats, [prompts] float64."""
+    return np.abs(theirs.astype(np.float64) - ours.astype(np.float64)).max(axis=1)
+
+
 def check_agreement(name: str, theirs: np.ndarray, ours: np.ndarray) -> float:
     """The largest difference in nats. DisagreementError beyond TOLERANCE_NATS, or where something is not finite."""
-    difference = np.abs(theirs.astype(np.float64) - ours.astype(np.float64)).max(axis=1)
+    difference = differences(theirs, ours)
     worst = int(np.argmax(np.where(np.isfinite(difference), difference, np.inf)))
     if not difference[worst] <= TOLERANCE_NATS:
         raise DisagreementError(f"peer {name} and the engine differ by {difference[worst]:.2g} nats at prompt {worst}")
@@ -73,10 +109,14 @@ def check_agreement(name: str, theirs: np.ndarray, ours: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class PaddedPeer:
-    """Prompts sorted by length, in batches of `batch_size`, each prompt computed from its first token on."""
+    """Prompts sorted by length, in batches of `batch_size`, each prompt computed from its first token on.
+
+    batch_tokens: a batch ends earlier when it would have more tokens than that, padding included.
+    """
 
     model: Any
     batch_size: int
+    batch_tokens: int | None = None
 
     @property
     def setting(self) -> str:
@@ -86,10 +126,20 @@ class PaddedPeer:
     def score(self, prompts: Sequence[JudgePrompt]) -> np.ndarray:
         order = sorted(range(len(prompts)), key=lambda index: len(prompts[index].ids))
         result = np.empty((len(prompts), _num_labels(prompts)), dtype=np.float32)
-        for first in range(0, len(order), self.batch_size):
-            batch = order[first : first + self.batch_size]
-            result[batch] = _score_batch(self.model, [prompts[index] for index in batch], None, 0)
+        first = 0
+        while first < len(order):
+            batch = self._batch([len(prompts[index].ids) for index in order[first : first + self.batch_size]])
+            members = order[first : first + batch]
+            result[members] = _score_batch(self.model, [prompts[index] for index in members], None, 0)
+            first += batch
         return result
+
+    def _batch(self, lengths: Sequence[int]) -> int:
+        """Prompts of the next batch, whose ascending lengths are the first of `lengths`."""
+        if self.batch_tokens is None:
+            return len(lengths)
+        fit = sum((place + 1) * length <= self.batch_tokens for place, length in enumerate(lengths))
+        return max(1, fit)
 
 
 @dataclass(frozen=True)
@@ -149,21 +199,20 @@ class PrefixPeer:
         """`cache` with the K/V of `tokens` behind it; the old one stays as it is."""
         grown = _copies(cache, 1)
         if tokens:
-            self.model.model(torch.tensor([tokens]), past_key_values=grown, use_cache=True)
+            self.model.model(torch.tensor([tokens], device=self.model.device), past_key_values=grown, use_cache=True)
         return grown
 
 
 def _score_batch(model: Any, prompts: Sequence[JudgePrompt], cache: Any, cached: int) -> np.ndarray:
     """Labels of `prompts` [prompts, labels], behind their first `cached` tokens, which `cache` holds for each."""
     suffixes = [prompt.ids[cached:] for prompt in prompts]
-    lengths = torch.tensor([len(suffix) for suffix in suffixes])
-    ids = torch.zeros(len(suffixes), int(lengths.max()), dtype=torch.int64)
-    for row, suffix in zip(ids, suffixes, strict=True):
-        row[: len(suffix)] = torch.tensor(suffix)
+    longest = max(map(len, suffixes))
+    ids = torch.tensor([[*suffix, *[0] * (longest - len(suffix))] for suffix in suffixes], device=model.device)
+    last = torch.tensor([len(suffix) - 1 for suffix in suffixes], device=model.device)
+    labels = torch.tensor([[token for (token,) in prompt.labels] for prompt in prompts], device=model.device)
     hidden = model.model(ids, past_key_values=cache, use_cache=cache is not None).last_hidden_state
-    logits = model.lm_head(hidden[torch.arange(len(suffixes)), lengths - 1])
-    labels = torch.tensor([[token for (token,) in prompt.labels] for prompt in prompts])
-    result: np.ndarray = logits.log_softmax(-1).gather(1, labels).numpy()
+    logits = model.lm_head(hidden[torch.arange(len(suffixes), device=model.device), last])
+    result: np.ndarray = logits.float().log_softmax(-1).gather(1, labels).cpu().numpy()
     return result
 
 

@@ -1,7 +1,8 @@
-"""A model of any size with random weights, in a Hugging Face directory: bytes are its tokens."""
+"""A model of any size with random weights, in a Hugging Face directory or in no file at all: bytes are its tokens."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -9,9 +10,15 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
+from engine.loading.checkpoint import Checkpoint
 from engine.loading.config import ModelConfig, RopeConfig, to_hf
+from engine.loading.tokenizer import Tokenizer
 from engine.loading.weights import expected_tensors
 
+# Near what trained models have: activations grow slowly over the layers, logits spread by about one nat.
+WEIGHT_STD = 0.02
+NORM_STD = 0.1
+_CPU = torch.device("cpu")
 _CONTROL = ("<s>", "</s>")
 _CHAT_TEMPLATE = "{% for m in messages %}<s>{{ m['role'] }}\n{{ m['content'] }}</s>{% endfor %}<s>assistant\n"
 
@@ -52,6 +59,37 @@ def write_random_model(directory: Path, config: ModelConfig) -> Path:
     for name, value in files.items():
         (directory / name).write_text(json.dumps(value), encoding="utf-8")
     return directory
+
+
+class RandomSource:
+    """TensorSource that draws every tensor on a device when it is asked for, from a seed that its name decides.
+
+    The same name gives the same tensor again, on one kind of device. Norm weights lie around 1.
+    """
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        """device: where tensors are drawn, whatever device they are then asked for on."""
+        self.files: tuple[Path, ...] = ()
+        self._names = frozenset(expected_tensors(config))
+        self._device, self._dtype = device, dtype
+
+    def names(self) -> frozenset[str]:
+        return self._names
+
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = _CPU) -> torch.Tensor:
+        seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
+        generator = torch.Generator(self._device).manual_seed(seed)
+        drawn = torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
+        return (drawn.mul_(NORM_STD).add_(1) if len(shape) == 1 else drawn.mul_(WEIGHT_STD)).to(device)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def random_checkpoint(name: str, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Checkpoint:
+    """A model in no file: its weights are drawn on `device`. The vocabulary may be larger than the tokenizer's."""
+    tokenizer = Tokenizer.from_json(json.dumps(_tokenizer()), bos_token=_CONTROL[0], eos_token=_CONTROL[1])
+    return Checkpoint(name, config, tokenizer, None, RandomSource(config, device, dtype), files=())
 
 
 def _tokenizer() -> dict[str, object]:

@@ -6,8 +6,8 @@ A row's bits are a function of its query and of the keys and values on its path,
 - key blocks are counted from depth 0 and taken in depth order, so a key has the same place in every sum;
 - a block that lies wholly behind a row, visited for the sake of deeper rows of its tile, leaves the row's maximum,
   sum and accumulator as they are: probabilities are exact zeros and the correction is exactly one;
-- blocks with and without a mask run the same arithmetic. Multiply-adds are written as `fma`: left to the compiler,
-  it would fuse `score * scale - maximum` in one loop and, where a mask stands between, not in the other.
+- blocks with and without a mask run the same arithmetic. Multiply-adds are written as `fma` and the compiler may form
+  no others: it would fuse `score * scale - maximum` in one loop and, where a mask stands between, not in the other.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.launch import DTYPES, attention_settings, capability_of
+from kernels.launch import DTYPES, AttentionSettings, assert_aligned, attention_settings, capability_of
 from kernels.tiles import PathTiles
 
 LOG2_E = 1.4426950408889634
@@ -63,7 +63,8 @@ def _attend_block(  # type: ignore[no-untyped-def]
     return b_max, b_l, b_acc
 
 
-@triton.jit
+# Sizes of the model: their values make no better code, and code of their own for 1 would be one more thing to prove.
+@triton.jit(do_not_specialize=["group", "kv_heads"])
 def tree_attention_kernel(  # type: ignore[no-untyped-def]
     p_queries, p_kv, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, group, kv_heads,
     SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
@@ -116,24 +117,36 @@ def tree_attention(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, ou
     Raises ValueError for a head size or dtype that `kernels.launch` does not list, and for tiles that are too tall.
     """
     _, heads, size = queries.shape
-    kv_heads = kv.shape[2]
     if queries.dtype not in DTYPES:
-        raise ValueError(f"no tree attention for {queries.dtype}; supported: bfloat16, float16, float32")
+        raise ValueError(f"no tree attention for {queries.dtype}; use bfloat16, float16 or float32")
+    packed_rows = tiles.max_rows * (heads // kv.shape[2])
+    capability = capability_of(queries.device)
+    launch_tree_attention(
+        queries, kv, tiles, out, attention_settings(capability, size, queries.element_size(), packed_rows)
+    )
+
+
+def launch_tree_attention(
+    queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, out: torch.Tensor, settings: AttentionSettings
+) -> None:
+    """`tree_attention` with settings of one's own, for measurements. No tile may be taller than they say."""
+    _, heads, size = queries.shape
+    kv_heads = kv.shape[2]
     assert kv.shape[1:] == (2, kv_heads, size)
     assert heads % kv_heads == 0
     assert out.shape == queries.shape
     assert queries.dtype == kv.dtype == out.dtype
-    assert all(x.is_contiguous() for x in (queries, kv, out))
+    assert queries.is_contiguous()
+    assert kv.is_contiguous()
+    assert out.is_contiguous()
+    assert_aligned(queries, kv, out)
     assert tiles.slots.dtype == tiles.path.dtype == torch.int32
-    group = heads // kv_heads
-    settings = attention_settings(
-        capability_of(queries.device), size, queries.element_size(), packed_rows=tiles.max_rows * group
-    )
     if not len(tiles.first_row):
         return
-    tree_attention_kernel[(len(tiles.first_row), kv_heads)](
-        queries, kv, out, tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots,
-        LOG2_E * size**-0.5, group, kv_heads,
-        SIZE=size, BLOCK_M=settings.block_m, BLOCK_N=settings.block_n, BLOCK_D=triton.next_power_of_2(size),
-        num_warps=settings.num_warps, num_stages=settings.num_stages,
-    )  # fmt: skip
+    with torch.cuda.device_of(queries):
+        tree_attention_kernel[(len(tiles.first_row), kv_heads)](
+            queries, kv, out, tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots,
+            LOG2_E * size**-0.5, heads // kv_heads, kv_heads,
+            SIZE=size, BLOCK_M=settings.block_m, BLOCK_N=settings.block_n, BLOCK_D=triton.next_power_of_2(size),
+            num_warps=settings.num_warps, num_stages=settings.num_stages, enable_fp_fusion=False,
+        )  # fmt: skip

@@ -13,6 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.launch import assert_aligned
+
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -40,7 +42,8 @@ LOGIT_WARPS = 4
 JOIN_WARPS = 1
 
 
-@triton.jit
+# The number of rows differs from batch to batch; a kernel that knew it were 1 might sum in another order.
+@triton.jit(do_not_specialize=["num_rows", "vocab"])
 def split_kernel(  # type: ignore[no-untyped-def]
     p_hidden,
     p_weight,
@@ -95,7 +98,7 @@ def split_kernel(  # type: ignore[no-untyped-def]
     tl.store(p_sum + o_out, b_sum, mask=o_row < num_rows)
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["splits"])
 def join_kernel(  # type: ignore[no-untyped-def]
     p_max,
     p_sum,
@@ -154,11 +157,14 @@ def label_head(
     assert hidden.shape[1] == head.shape[1]
     assert hidden.is_contiguous()
     assert head.is_contiguous()
+    assert_aligned(hidden, head)
     assert query_rows.shape == query_tokens.shape
     assert query_rows.dtype == query_tokens.dtype == torch.int64
     assert query_rows.is_contiguous()
     assert query_tokens.is_contiguous()
-    return _label_logits(hidden, head, query_rows, query_tokens), _log_normaliser(hidden, head)
+    with torch.cuda.device_of(hidden):
+        logits = _label_logits(hidden, head, query_rows, query_tokens)
+        return logits, log_normaliser(hidden, head, SETTINGS[hidden.dtype])
 
 
 def _label_logits(
@@ -175,15 +181,17 @@ def _label_logits(
         size,
         BLOCK=triton.next_power_of_2(size),
         num_warps=LOGIT_WARPS,
+        enable_fp_fusion=False,
     )
     return logits
 
 
-def _log_normaliser(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    (rows, size), vocab, chosen = hidden.shape, len(weight), SETTINGS[hidden.dtype]
+def log_normaliser(hidden: torch.Tensor, weight: torch.Tensor, chosen: HeadSettings) -> torch.Tensor:
+    """Log-sum-exp over the vocabulary of every row, [rows] float32. hidden, weight: as in `label_head`."""
+    (rows, size), vocab = hidden.shape, len(weight)
     splits = triton.cdiv(vocab, chosen.split)
     # [rows, splits] each: 4 bytes for every `split` logits.
-    maxima, sums = torch.empty(2, rows, splits, dtype=torch.float32, device=hidden.device)
+    maxima, sums = (torch.empty(rows, splits, dtype=torch.float32, device=hidden.device) for _ in range(2))
     split_kernel[(triton.cdiv(rows, chosen.block_rows), splits)](
         hidden,
         weight,
@@ -199,7 +207,10 @@ def _log_normaliser(hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         EVEN_HIDDEN=size % chosen.block_hidden == 0,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
+        enable_fp_fusion=False,
     )
     out = torch.empty(rows, dtype=torch.float32, device=hidden.device)
-    join_kernel[(rows,)](maxima, sums, out, splits, BLOCK=triton.next_power_of_2(splits), num_warps=JOIN_WARPS)
+    join_kernel[(rows,)](
+        maxima, sums, out, splits, BLOCK=triton.next_power_of_2(splits), num_warps=JOIN_WARPS, enable_fp_fusion=False
+    )
     return out

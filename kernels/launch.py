@@ -1,8 +1,11 @@
-"""Launch settings of tree attention: one frozen table by architecture and head size. Nothing is tuned at run time."""
+"""Launch settings of tree attention: one frozen table by architecture and head size. Nothing is tuned at run time.
+
+`python -m benchmarks.kernels.tune` measures other settings on a GPU and prints a table to put in place of this one.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -24,7 +27,7 @@ class AttentionSettings:
 
 
 @dataclass(frozen=True)
-class _Shape:
+class TileShapes:
     """heights: tiles to choose from, (block_m, num_warps), lowest first. The rest is the same for all of them."""
 
     heights: tuple[tuple[int, int], ...]
@@ -35,6 +38,13 @@ class _Shape:
     def tallest(self) -> int:
         return self.heights[-1][0]
 
+    @property
+    def all_settings(self) -> tuple[AttentionSettings, ...]:
+        """Those of every height, lowest first."""
+        return tuple(
+            AttentionSettings(block_m, self.block_n, num_warps, self.num_stages) for block_m, num_warps in self.heights
+        )
+
 
 # A row's bits must not depend on the height of its tile. So all heights of one entry share the key block, and a warp
 # owns 16 whole rows in each: the sums of a row run in the same instructions in the same order. Heights in between
@@ -42,30 +52,30 @@ class _Shape:
 # sm_90 other tensor-core instructions take over below 64 rows. Where only one height kept the registers from spilling,
 # there is one. A tile of one row is bound by reading K and V; its empty rows cost no time.
 # Every entry of sm_80 fits the 99 KiB of shared memory of the smaller cards that fall back to it.
-_TENSOR_CORES = {
+TENSOR_CORES = {
     80: {
-        64: _Shape(((16, 1), (128, 8)), block_n=64, num_stages=3),
-        80: _Shape(((16, 1), (128, 8)), block_n=32, num_stages=3),
-        96: _Shape(((16, 1), (128, 8)), block_n=32, num_stages=3),
-        128: _Shape(((16, 1), (128, 8)), block_n=32, num_stages=3),
-        256: _Shape(((64, 8),), block_n=32, num_stages=3),
+        64: TileShapes(((16, 1), (128, 8)), block_n=64, num_stages=3),
+        80: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
+        96: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
+        128: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
+        256: TileShapes(((64, 8),), block_n=32, num_stages=3),
     },
     90: {
-        64: _Shape(((64, 4), (128, 8)), block_n=64, num_stages=3),
-        80: _Shape(((64, 4), (128, 8)), block_n=64, num_stages=3),
-        96: _Shape(((64, 4), (128, 8)), block_n=64, num_stages=3),
-        128: _Shape(((64, 4), (128, 8)), block_n=64, num_stages=3),
-        256: _Shape(((128, 8),), block_n=32, num_stages=3),
+        64: TileShapes(((64, 4), (128, 8)), block_n=64, num_stages=3),
+        80: TileShapes(((64, 4), (128, 8)), block_n=64, num_stages=3),
+        96: TileShapes(((64, 4), (128, 8)), block_n=64, num_stages=3),
+        128: TileShapes(((64, 4), (128, 8)), block_n=64, num_stages=3),
+        256: TileShapes(((128, 8),), block_n=32, num_stages=3),
     },
 }
 
 # float32 runs on plain multiply-add units, on every architecture alike. One height each.
-_FLOAT32 = {
-    64: _Shape(((64, 8),), block_n=32, num_stages=1),
-    80: _Shape(((32, 8),), block_n=16, num_stages=1),
-    96: _Shape(((32, 8),), block_n=16, num_stages=1),
-    128: _Shape(((32, 8),), block_n=16, num_stages=1),
-    256: _Shape(((16, 8),), block_n=32, num_stages=1),
+FLOAT32 = {
+    64: TileShapes(((64, 8),), block_n=32, num_stages=1),
+    80: TileShapes(((32, 8),), block_n=16, num_stages=1),
+    96: TileShapes(((32, 8),), block_n=16, num_stages=1),
+    128: TileShapes(((32, 8),), block_n=16, num_stages=1),
+    256: TileShapes(((16, 8),), block_n=32, num_stages=1),
 }
 
 
@@ -77,33 +87,59 @@ def capability_of(device: torch.device) -> int:
     return major * 10 + minor
 
 
+def assert_aligned(*tensors: torch.Tensor) -> None:
+    """Memory of torch's allocator is, and so are slices of whole rows. For any other the JIT compiles narrower loads,
+    whose sums may run in another order."""
+    assert all(x.data_ptr() % 16 == 0 for x in tensors), "kernels take tensors that begin at multiples of 16 bytes"
+
+
 def attention_settings(capability: int, head_size: int, dtype_bytes: int, packed_rows: int) -> AttentionSettings:
     """How to launch tiles of up to `packed_rows` rows (tokens of a tile times query heads of a K/V head).
 
     Raises ValueError for a head size, dtype or architecture without an entry, and for tiles that are too tall.
     """
-    shape = _shape(capability, head_size, dtype_bytes)
-    for block_m, num_warps in shape.heights:
-        if packed_rows <= block_m:
-            return AttentionSettings(block_m, shape.block_n, num_warps, shape.num_stages)
-    raise ValueError(f"a tile of {packed_rows} packed rows exceeds the kernel's {shape.tallest}; cut smaller tiles")
+    shapes = tile_shapes(capability, head_size, dtype_bytes)
+    for settings in shapes.all_settings:
+        if packed_rows <= settings.block_m:
+            return settings
+    raise ValueError(f"a tile of {packed_rows} packed rows exceeds the kernel's {shapes.tallest}; cut smaller tiles")
 
 
 def tile_rows(capability: int, head_size: int, dtype_bytes: int, group: int) -> int:
-    """Tokens that a tile may hold where `group` query heads share a K/V head."""
-    tallest = _shape(capability, head_size, dtype_bytes).tallest
+    """Tokens that a tile may hold where `group` query heads share a K/V head. Raises ValueError as `tile_shapes`."""
+    tallest = tile_shapes(capability, head_size, dtype_bytes).tallest
     if group > tallest:
-        raise ValueError(f"{group} query heads per K/V head are too many for tree attention; supported: 1 to {tallest}")
+        raise ValueError(
+            f"tree attention takes up to {tallest} query heads per K/V head of size {head_size}, this model has "
+            f"{group}; use device 'cpu'"
+        )
     return tallest // group
 
 
-def _shape(capability: int, head_size: int, dtype_bytes: int) -> _Shape:
-    if head_size not in HEAD_SIZES:
-        raise ValueError(f"no tree attention for head size {head_size}; supported: {', '.join(map(str, HEAD_SIZES))}")
+def tile_shapes(capability: int, head_size: int, dtype_bytes: int) -> TileShapes:
+    """The table's entry. Raises ValueError, one line that says what to do, where there is none."""
     if dtype_bytes not in (2, 4):
-        raise ValueError(f"no tree attention for {dtype_bytes}-byte floats; supported: bfloat16, float16, float32")
+        raise ValueError(f"no tree attention for {dtype_bytes}-byte floats; use bfloat16, float16 or float32")
+    if head_size not in HEAD_SIZES:
+        supported = ", ".join(map(str, HEAD_SIZES))
+        raise ValueError(f"no tree attention for heads of size {head_size}, only {supported}; use device 'cpu'")
     if capability < 80:
-        raise ValueError(f"tree attention needs compute capability 8.0 or newer, this device has {capability / 10}")
+        raise ValueError(
+            f"tree attention needs a GPU of compute capability 8.0 or newer, this one has {capability / 10}; "
+            "use device 'cpu'"
+        )
     if dtype_bytes == 4:
-        return _FLOAT32[head_size]
-    return _TENSOR_CORES[90 if 90 <= capability < 120 else 80][head_size]
+        return FLOAT32[head_size]
+    shapes = TENSOR_CORES[table_of(capability)][head_size]
+    # Tensor cores after Hopper's keep sums in a memory of their own, which 4 and 8 warps read in other pieces.
+    return replace(shapes, heights=shapes.heights[-1:]) if borrows_hopper(capability) else shapes
+
+
+def table_of(capability: int) -> int:
+    """Which part of TENSOR_CORES serves a GPU of this capability."""
+    return 90 if capability == 90 or borrows_hopper(capability) else 80
+
+
+def borrows_hopper(capability: int) -> bool:
+    """Data-centre GPUs after Hopper, which nobody has measured yet."""
+    return 100 <= capability < 120

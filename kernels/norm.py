@@ -6,6 +6,8 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.launch import assert_aligned
+
 # A row is held in the registers of one program; longer rows would spill.
 MAX_HIDDEN = 16384
 # Two 16-byte loads a thread in bf16 keep enough bytes in flight; 16 warps hold the longest row in 32 registers each.
@@ -60,6 +62,7 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     assert update.shape == residual.shape
     assert update.dtype == residual.dtype
     assert update.is_contiguous()
+    assert_aligned(update)
     return _launch(residual, update, weight, eps)
 
 
@@ -69,9 +72,20 @@ def _launch(x: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, 
     assert x.is_contiguous()
     assert weight.shape == (hidden,)
     assert weight.is_contiguous()
+    assert_aligned(x, weight)
     out = torch.empty_like(x)
     block, warps = settings(hidden)
-    rms_norm_kernel[(rows,)](
-        x, update, weight, out, eps, hidden, BLOCK=block, HAS_UPDATE=update is not None, num_warps=warps
-    )
+    with torch.cuda.device_of(x):
+        rms_norm_kernel[(rows,)](
+            x,
+            update,
+            weight,
+            out,
+            eps,
+            hidden,
+            BLOCK=block,
+            HAS_UPDATE=update is not None,
+            num_warps=warps,
+            enable_fp_fusion=False,
+        )
     return out

@@ -6,12 +6,15 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.launch import assert_aligned
+
 # Elements of half a head block in a program: 4 warps with one 16-byte load a thread and half, in bf16.
 BLOCK_ELEMENTS = 1024
 NUM_WARPS = 4
 
 
-@triton.jit
+# The number of rows differs from batch to batch; heads only divide.
+@triton.jit(do_not_specialize=["units", "heads"])
 def rope_kernel(  # type: ignore[no-untyped-def]
     p_x,
     p_cos,
@@ -24,7 +27,6 @@ def rope_kernel(  # type: ignore[no-untyped-def]
     x_row_stride,
     out_row_stride,
     out_value_stride,
-    out_head_stride,
     SIZE: tl.constexpr,
     BLOCK_UNITS: tl.constexpr,
     BLOCK_HALF: tl.constexpr,
@@ -59,7 +61,7 @@ def rope_kernel(  # type: ignore[no-untyped-def]
         b_right = b_right * b_scale * b_norm_right
     b_cos = tl.load(p_cos + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
     b_sin = tl.load(p_sin + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
-    p_to = p_out + o_row * out_row_stride + o_head * out_head_stride + o_dim
+    p_to = p_out + o_row * out_row_stride + o_head * SIZE + o_dim
     dtype = p_out.dtype.element_ty
     tl.store(p_to, (b_left * b_cos - b_right * b_sin).to(dtype), mask=m_half)
     tl.store(p_to + HALF, (b_right * b_cos + b_left * b_sin).to(dtype), mask=m_half)
@@ -86,11 +88,11 @@ def rotate(
     """Rotary embedding of x [rows, heads * size] into out [rows, heads, size]; cos and sin are [rows, size / 2].
 
     Pairs are (i, i + size / 2), as in the checkpoints of Hugging Face (Su et al., 2021, rotated halves). With `norm`
-    [size], every head is RMS-normed before (Qwen3). Rows of x and all but the last dimension of out may be strided.
+    [size], every head is RMS-normed before (Qwen3). Rows of x and of out may be strided.
     """
     heads, size = out.shape[1:]
     assert x.shape == (len(out), heads * size)
-    _launch(x, cos, sin, norm, eps, out, (out.stride(0), 0, out.stride(1)), has_values=False)
+    _launch(x, cos, sin, norm, eps, out, value_stride=0, has_values=False)
 
 
 def store_kv(
@@ -103,12 +105,13 @@ def store_kv(
 ) -> None:
     """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated.
 
-    With `norm` [size], every key head is RMS-normed before it rotates. Strides as in `rotate`.
+    With `norm` [size], every key head is RMS-normed before it rotates. Strides as in `rotate`; values may lie anywhere
+    behind their keys.
     """
     _, two, heads, size = out.shape
     assert two == 2
     assert x.shape == (len(out), 2 * heads * size)
-    _launch(x, cos, sin, norm, eps, out, (out.stride(0), out.stride(1), out.stride(2)), has_values=True)
+    _launch(x, cos, sin, norm, eps, out, value_stride=out.stride(1), has_values=True)
 
 
 def _launch(
@@ -118,36 +121,42 @@ def _launch(
     norm: torch.Tensor | None,
     eps: float,
     out: torch.Tensor,
-    out_strides: tuple[int, int, int],
+    value_stride: int,
     has_values: bool,
 ) -> None:
-    """out_strides: from row to row, from keys to values, from head to head."""
+    """value_stride: from a row's keys to its values."""
     rows, heads, size = len(out), out.shape[-2], out.shape[-1]
     assert size % 2 == 0
     assert x.stride(1) == 1
     assert out.stride(-1) == 1
+    assert out.stride(-2) == size, "heads lie side by side"
     assert x.dtype == out.dtype
     assert cos.shape == sin.shape == (rows, size // 2)
     assert cos.is_contiguous()
     assert sin.is_contiguous()
     assert norm is None or (norm.shape == (size,) and norm.is_contiguous())
+    assert_aligned(x, cos, sin, out)
     block_units, block_half = settings(size)
     units = rows * heads
-    rope_kernel[(triton.cdiv(units, block_units),)](
-        x,
-        cos,
-        sin,
-        norm,
-        out,
-        eps,
-        units,
-        heads,
-        x.stride(0),
-        *out_strides,
-        SIZE=size,
-        BLOCK_UNITS=block_units,
-        BLOCK_HALF=block_half,
-        HAS_NORM=norm is not None,
-        HAS_VALUES=has_values,
-        num_warps=NUM_WARPS,
-    )
+    assert units + block_units <= 2**31, "units are counted in 32 bits"
+    with torch.cuda.device_of(x):
+        rope_kernel[(triton.cdiv(units, block_units),)](
+            x,
+            cos,
+            sin,
+            norm,
+            out,
+            eps,
+            units,
+            heads,
+            x.stride(0),
+            out.stride(0),
+            value_stride,
+            SIZE=size,
+            BLOCK_UNITS=block_units,
+            BLOCK_HALF=block_half,
+            HAS_NORM=norm is not None,
+            HAS_VALUES=has_values,
+            num_warps=NUM_WARPS,
+            enable_fp_fusion=False,
+        )

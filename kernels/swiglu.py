@@ -36,5 +36,8 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     assert gate_up.is_contiguous()
     width = columns // 2
     out = torch.empty(rows, width, dtype=gate_up.dtype, device=gate_up.device)
-    swiglu_kernel[(rows, triton.cdiv(width, BLOCK))](gate_up, out, width, BLOCK=BLOCK, num_warps=NUM_WARPS)
+    with torch.cuda.device_of(gate_up):
+        swiglu_kernel[(rows, triton.cdiv(width, BLOCK))](
+            gate_up, out, width, BLOCK=BLOCK, num_warps=NUM_WARPS, enable_fp_fusion=False
+        )
     return out

@@ -20,11 +20,12 @@ from collections import Counter
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
+
+from benchmarks.kernels.cases import Case, cases
 
 # What one block may have (CUDA programming guide, technical specifications per compute capability).
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
@@ -68,7 +69,7 @@ class Compiled:
     @property
     def uses_tensor_cores(self) -> bool:
         """Attention and the matrix product of the label head, where the hardware has units for the dtype."""
-        return self.dtype in ("bf16", "fp16") and self.name.startswith(("tree_attention", "label_head, split"))
+        return self.dtype == "bf16" and (self.name.startswith("tree_attention") or self.name.endswith(", split"))
 
     @property
     def problems(self) -> list[str]:
@@ -82,17 +83,12 @@ class Compiled:
         return found
 
 
-def all_cases() -> list[dict[str, Any]]:
-    """Every kernel of the project with everything that its compilation needs."""
-    from benchmarks.kernels import attention_compile, cases
-
-    return [*cases.cases(), *attention_compile.cases()]
-
-
-def compile_case(case: dict[str, Any]) -> Compiled:
-    source = ASTSource(fn=case["fn"], signature=case["signature"], constexprs=case["constexprs"], attrs=case["attrs"])
-    options = {"num_warps": case["num_warps"], "num_stages": case["num_stages"]}
-    kernel = triton.compile(source, target=GPUTarget("cuda", case["arch"], 32), options=options)
+def compile_case(case: Case) -> Compiled:
+    variant = case.variant
+    source = ASTSource(
+        fn=variant.fn, signature=variant.signature, constexprs=variant.constexprs, attrs=variant.attributes
+    )
+    kernel = triton.compile(source, target=GPUTarget("cuda", case.arch, 32), options=variant.options)
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(kernel.asm["cubin"])
         file.flush()
@@ -100,12 +96,12 @@ def compile_case(case: dict[str, Any]) -> Compiled:
         instructions = _opcodes(_tool("nvdisasm", "--print-code", file.name))
     resources = {key: int(value) for key, value in re.findall(r"\b(REG|STACK|LOCAL):(\d+)", usage)}
     return Compiled(
-        name=case["name"],
-        arch=case["arch"],
-        dtype=case["dtype"],
-        head_size=case["head_size"],
-        num_warps=case["num_warps"],
-        num_stages=case["num_stages"],
+        name=case.name,
+        arch=case.arch,
+        dtype=case.dtype,
+        head_size=case.head_size,
+        num_warps=variant.options["num_warps"],
+        num_stages=variant.options["num_stages"],
         registers=resources["REG"],
         spills=resources["STACK"] + resources["LOCAL"],
         shared=kernel.metadata.shared,
@@ -127,11 +123,11 @@ def _opcodes(assembly: str) -> Counter[str]:
 
 def _compile_numbered(number: int) -> Compiled:
     """Compiled functions cannot be sent to another process, their place in the list can."""
-    return compile_case(all_cases()[number])
+    return compile_case(cases()[number])
 
 
 def compile_all(jobs: int) -> list[Compiled]:
-    numbers = range(len(all_cases()))
+    numbers = range(len(cases()))
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
         return list(pool.map(_compile_numbered, numbers))
 

@@ -21,7 +21,7 @@ def random_sequences(seed: int, count: int, longest: int, vocabulary: int = 3) -
         kept = int(generator.integers(0, longest))
         tail = generator.integers(0, vocabulary, int(generator.integers(1, longest - kept + 1)))
         sequences.append(np.concatenate([trunk[:kept], tail]))
-    return [*sequences, sequences[0], trunk[: longest // 2], trunk]
+    return [*sequences, sequences[0], trunk[: max(1, longest // 2)], trunk]
 
 
 def random_plan(seed: int, count: int = 6, longest: int = 70, layout: PlanLayout = LAYOUT) -> tuple[TokenTrie, Plan]:
@@ -39,10 +39,3 @@ def poisoned_attention_inputs(
     kv = torch.full((plan.num_slots, 2, kv_heads, size), float("nan"))
     kv[: plan.prefix + rows] = torch.randn(plan.prefix + rows, 2, kv_heads, size, generator=generator)
     return queries, kv
-
-
-def amid_nan(x: torch.Tensor) -> torch.Tensor:
-    """The same values between rows of NaN: whoever reads past either end gets NaN."""
-    buffer = torch.full((len(x) + 2, *x.shape[1:]), float("nan"), dtype=x.dtype, device=x.device)
-    buffer[1:-1] = x
-    return buffer[1:-1]

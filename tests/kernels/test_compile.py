@@ -8,13 +8,10 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import pytest
-import torch
-
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # tests in this process interpret; it is read at the first import
 
 from benchmarks.kernels.compile_report import SHARED_LIMIT, Compiled, _opcodes
 
@@ -25,18 +22,26 @@ SOUND = Compiled(
 )
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("compile")
+def run_compiled(*arguments: str, cache: Path) -> str:
+    """What Python prints with these arguments, in a process that does not interpret."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kernels.compile_report", "--json", str(folder / "report.json")],
+        [sys.executable, *arguments],
         cwd=ROOT,
-        env=environment | {"TRITON_CACHE_DIR": str(folder / "cache")},
+        env=environment | {"TRITON_CACHE_DIR": str(cache)},
         capture_output=True,
         text=True,
     )
     assert result.returncode == 0, result.stdout + result.stderr
+    return result.stdout
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("compile")
+    run_compiled(
+        "-m", "benchmarks.kernels.compile_report", "--json", str(folder / "report.json"), cache=folder / "cache"
+    )
     found: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())
     return found
 
@@ -52,7 +57,7 @@ def test_every_kernel_compiles_well(report: list[dict[str, Any]]) -> None:
 
 def test_attention_and_label_head_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
     """Warp-group products on sm_90, warp products on sm_80, and operands that arrive by asynchronous copies."""
-    heavy = [one for one in report if one["name"].startswith(("tree_attention", "label_head, split"))]
+    heavy = [one for one in report if one["name"].startswith("tree_attention") or "split" in one["name"]]
     heavy = [one for one in heavy if one["dtype"] == "bf16"]
     assert {one["arch"] for one in heavy} == {80, 90}
     for kernel in heavy:
@@ -63,7 +68,10 @@ def test_attention_and_label_head_feed_tensor_cores(report: list[dict[str, Any]]
 @pytest.mark.parametrize("name", ["tree_attention", "rotate", "store_kv"])
 @pytest.mark.parametrize("arch", [80, 90])
 def test_every_head_size_is_in_the_report(report: list[dict[str, Any]], name: str, arch: int) -> None:
-    assert {k["head_size"] for k in report if k["name"].startswith(name) and k["arch"] == arch} == HEAD_SIZES
+    mine = [kernel for kernel in report if kernel["name"].startswith(name) and kernel["arch"] == arch]
+    for dtype in {kernel["dtype"] for kernel in mine}:
+        assert {kernel["head_size"] for kernel in mine if kernel["dtype"] == dtype} == HEAD_SIZES
+    assert {kernel["dtype"] for kernel in mine} == ({"bf16", "fp32"} if name == "tree_attention" else {"bf16"})
 
 
 def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
@@ -78,7 +86,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         (replace(SOUND, shared=227 * 1024 + 1), "shared memory"),
         (replace(SOUND, arch=80, hgmma=0, hmma=128, shared=163 * 1024 + 1), "shared memory"),
         (replace(SOUND, hgmma=0, hmma=128), "tensor-core"),
-        (replace(SOUND, name="label_head, split, hidden 4096", hgmma=0), "tensor-core"),
+        (replace(SOUND, name="label_head of 4096, split", hgmma=0), "tensor-core"),
     ],
 )
 def test_the_report_notices(broken: Compiled, problem: str) -> None:
@@ -106,3 +114,25 @@ def test_the_report_refuses_the_interpreter() -> None:
     )
     assert result.returncode == 2
     assert "unset it" in result.stderr
+
+
+def test_one_variant_serves_batches_of_all_sizes(tmp_path: Path) -> None:
+    """A kernel that knew the number of rows would be compiled anew in the middle of a run, and might sum otherwise."""
+    counts = json.loads(run_compiled("-m", "tests.kernels.variants", cache=tmp_path))
+    assert counts.pop("norms of several sizes")["rms_norm_kernel"] > 1
+    assert sum(map(len, counts.values())) == 9
+    assert {count for kernels in counts.values() for count in kernels.values()} == {1}, counts
+
+
+def test_tuning_skips_what_does_not_compile_or_spills(tmp_path: Path) -> None:
+    code = """
+        from functools import partial
+        from benchmarks.kernels.tune import _attention, problem_of
+        from kernels.launch import AttentionSettings
+        for settings in ((128, 32, 3, 2), (16, 16, 1, 1), (64, 32, 1, 1)):
+            print(problem_of(partial(_attention, 80, 64), AttentionSettings(*settings)))
+    """
+    broken, sound, spilling = run_compiled("-c", dedent(code), cache=tmp_path).splitlines()
+    assert broken.startswith("does not compile: ")
+    assert sound == "None"
+    assert spilling.startswith("spills ")

@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
-
 from kernels import norm, reference, rope_store, swiglu
-from tests.kernels.shapes import amid_nan
+from tests.kernels.on_device import (
+    CUT_OFF,
+    DEVICE,
+    DTYPES,
+    amid_nan,
+    assert_as_good_as_plain,
+    free_bytes,
+    gpu_if_there,
+    needs_gpu,
+)
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-DTYPES = (torch.float32, torch.float16, torch.bfloat16)
-# The interpreter cuts float32 off to bfloat16 where a GPU rounds: twice the error of the last step.
-CUT_OFF = torch.bfloat16 if DEVICE == "cpu" else None
 NAN = float("nan")
 EPS = 1e-5
 
-
-pytestmark = pytest.mark.usefixtures("poisoned_allocations")
+pytestmark = [*gpu_if_there, pytest.mark.usefixtures("poisoned_allocations")]
 
 
 def assert_surroundings_untouched(x: torch.Tensor) -> None:
@@ -30,15 +30,6 @@ def assert_surroundings_untouched(x: torch.Tensor) -> None:
     assert buffer is not None
     assert buffer[0].isnan().all()
     assert buffer[-1].isnan().all()
-
-
-def assert_as_good_as_plain(ours: torch.Tensor, plain: torch.Tensor, exact: torch.Tensor) -> None:
-    """`plain` is the oracle in the dtype of `ours`, `exact` the oracle in float64."""
-    factor = 4 if ours.dtype == CUT_OFF else 2
-    allowed = factor * (plain.double() - exact).norm() / exact.norm() + 1e-7
-    assert ours.dtype == plain.dtype
-    assert torch.isfinite(ours).all()
-    assert (ours.double() - exact).norm() / exact.norm() <= allowed
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
@@ -57,6 +48,7 @@ def test_norms(rows: int, hidden: int, dtype: torch.dtype) -> None:
         assert torch.equal(x, total), "the residual is updated in place"
     plain, exact = (reference.rms_norm(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
     assert_as_good_as_plain(normed, plain, exact)
+    assert normed.dtype == dtype
     assert_surroundings_untouched(x)
 
 
@@ -64,6 +56,13 @@ def test_a_row_too_long_for_one_program_is_refused() -> None:
     x = torch.ones(1, norm.MAX_HIDDEN + 1, device=DEVICE)
     with pytest.raises(AssertionError, match="16385"):
         norm.rms_norm(x, x[0], EPS)
+
+
+def test_rows_that_begin_anywhere_are_refused() -> None:
+    """The JIT would load them in narrower pieces and sum them in another order."""
+    x = torch.ones(2, 65, device=DEVICE).flatten()[1:65].unsqueeze(0)
+    with pytest.raises(AssertionError, match="16 bytes"):
+        norm.rms_norm(x, torch.ones(64, device=DEVICE), EPS)
 
 
 def angles_of(rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
@@ -74,12 +73,11 @@ def angles_of(rows: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, t
 def rotated(
     x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor, weight: torch.Tensor | None, size: int, dtype: torch.dtype
 ) -> torch.Tensor:
-    """The oracle in `dtype`: optional norm of every head, then rotation."""
-    heads = x.reshape(len(x), -1, size).to(dtype)
-    if weight is not None:
-        heads = reference.rms_norm(heads, weight.to(dtype), EPS)
-    out = torch.empty_like(heads)
-    reference.rotate(heads.flatten(1), cos.to(dtype), sin.to(dtype), out)
+    """The oracle in `dtype`."""
+    x = x.to(dtype).contiguous()
+    out = torch.empty(len(x), x.shape[1] // size, size, dtype=dtype, device=x.device)
+    norm = None if weight is None else weight.to(dtype)
+    reference.rotate(x, cos.to(dtype), sin.to(dtype), out, norm, EPS)
     return out
 
 
@@ -114,7 +112,7 @@ def test_queries_keys_and_values(rows: int, size: int, heads: int, dtype: torch.
 def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
     x = amid_nan((3 * torch.randn(rows, 2 * width)).to(dtype))
     ours = swiglu.swiglu(x)
-    assert ours.shape == (rows, width)
+    assert ours.dtype == dtype
     assert_as_good_as_plain(ours, reference.swiglu(x), reference.swiglu(x.double()))
 
 
@@ -133,19 +131,20 @@ def test_no_rows() -> None:
 
 def assert_rows_are_independent(operation: Callable[[torch.Tensor], torch.Tensor], rows: int) -> None:
     """`operation` maps row numbers to results: shuffled, alone and beside other neighbours come the same bits."""
-    expected = operation(torch.arange(rows))
-    order = torch.randperm(rows)
+    expected = operation(torch.arange(rows, device=DEVICE))
+    order = torch.randperm(rows).to(DEVICE)
     assert torch.equal(operation(order), expected[order])
     for row in (0, 7, rows - 1):
-        assert torch.equal(operation(torch.tensor([row])), expected[row : row + 1])
-        assert torch.equal(operation(torch.tensor([3, 1, row, 3])), expected[[3, 1, row, 3]])
+        assert torch.equal(operation(torch.tensor([row], device=DEVICE)), expected[row : row + 1])
+        among_others = torch.tensor([3, 1, row, 3], device=DEVICE)
+        assert torch.equal(operation(among_others), expected[among_others])
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
     rows, heads, size = 33, 3, 80
-    x, update = (torch.randn(rows, 2 * heads * size).to(dtype).to(DEVICE) for _ in range(2))
-    weight, head_weight = (torch.rand(n).to(dtype).to(DEVICE) for n in (2 * heads * size, size))
+    x, update = (torch.randn(rows, 2 * heads * size).to(DEVICE, dtype) for _ in range(2))
+    weight, head_weight = (torch.rand(n).to(DEVICE, dtype) for n in (2 * heads * size, size))
     cos, sin = angles_of(rows, size, dtype)
 
     def rotate(index: torch.Tensor) -> torch.Tensor:
@@ -170,7 +169,7 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
 
 def test_the_check_catches_a_variant_operation() -> None:
     """The inverse: sums that are cut where the size of the batch says must fail the check."""
-    x = torch.randn(33, 480)
+    x = torch.randn(33, 480).to(DEVICE)
 
     def variant(index: torch.Tensor) -> torch.Tensor:
         left, right = x[index].tensor_split([100 + len(index)], dim=1)
@@ -178,3 +177,31 @@ def test_the_check_catches_a_variant_operation() -> None:
 
     with pytest.raises(AssertionError):
         assert_rows_are_independent(variant, 33)
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_batches_of_more_elements_than_32_bits_count() -> None:
+    """Offsets of the last rows exceed 2^31: whoever computes them in 32 bits writes elsewhere, or crashes."""
+    rows, width, heads, size = 2**31 // 28672 + 3000, 14336, 224, 128
+    if free_bytes() < 24e9:
+        pytest.skip("needs 24 GB of free memory")
+    last = slice(rows - 5, rows)
+    wide = torch.empty(rows, 2 * width, dtype=torch.bfloat16, device=DEVICE)
+    wide[last] = torch.randn(5, 2 * width).to(DEVICE)
+    few = wide[last].clone()
+    assert torch.equal(swiglu.swiglu(wide)[last], swiglu.swiglu(few))
+
+    cos, sin = (torch.empty(rows, size // 2, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
+    cos[last], sin[last] = angles_of(5, size, torch.bfloat16)
+    outs = [torch.empty(n, heads, size, dtype=torch.bfloat16, device=DEVICE) for n in (rows, 5)]
+    for x, c, s, out in ((wide, cos, sin, outs[0]), (few, cos[last], sin[last], outs[1])):
+        rope_store.rotate(x, c, s, out)
+    assert torch.equal(outs[0][last], outs[1])
+
+    # The norm's rows are at most 16384 long: another view of the same memory.
+    long = wide.flatten()[: rows * width * 2 // 16384 * 16384].view(-1, 16384)
+    last = slice(len(long) - 5, len(long))
+    weight = torch.ones(16384, dtype=torch.bfloat16, device=DEVICE)
+    few = long[last].clone()
+    assert torch.equal(norm.rms_norm(long, weight, EPS)[last], norm.rms_norm(few, weight, EPS))

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 
 import pytest
 import torch
 
-if not torch.cuda.is_available():
-    os.environ.setdefault("TRITON_INTERPRET", "1")  # before triton is imported
-
 from kernels import label_head as head_module
 from kernels import reference
 from kernels.label_head import label_head, pack_head
-from tests.kernels.shapes import amid_nan
+from tests.kernels.on_device import (
+    DEVICE,
+    PRODUCT_DTYPES,
+    amid_nan,
+    assert_as_good_as_plain,
+    free_bytes,
+    gpu_if_there,
+    needs_gpu,
+)
 
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-# The interpreter's bfloat16 products are wrong.
-DTYPES = (torch.float32, torch.float16, torch.bfloat16) if DEVICE == "cuda" else (torch.float32, torch.float16)
-
-
-pytestmark = pytest.mark.usefixtures("poisoned_allocations")
+pytestmark = [*gpu_if_there, pytest.mark.usefixtures("poisoned_allocations")]
 
 
 def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
@@ -32,7 +31,7 @@ def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> tuple[torch.
     return hidden, weight, torch.arange(rows).repeat(3).to(DEVICE), tokens.long().to(DEVICE)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
 @pytest.mark.parametrize(
     ("rows", "vocab", "size"),
     [(1, 1201, 64), (31, 513, 96), (33, 50, 576), (127, 129, 1000), (129, 1025, 64), (2, 1, 64), (3, 1024, 96)],
@@ -45,9 +44,7 @@ def test_against_the_oracle(rows: int, vocab: int, size: int, dtype: torch.dtype
     exact = reference.label_head(hidden.double(), weight.double(), query_rows, tokens)
     for mine, usual, true in zip(ours, plain, exact, strict=True):
         assert mine.dtype == torch.float32
-        assert mine.shape == true.shape
-        assert torch.isfinite(mine).all()
-        assert (mine - true).norm() / true.norm() <= 2 * (usual - true).norm() / true.norm() + 1e-7
+        assert_as_good_as_plain(mine, usual, true)
 
 
 def test_large_logits_do_not_overflow() -> None:
@@ -66,7 +63,7 @@ def test_no_queries_and_no_rows() -> None:
     assert [len(x) for x in label_head(hidden[:0], weight, query_rows[:0], tokens[:0])] == [0, 0]
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
 def test_bits_depend_neither_on_the_number_nor_on_the_order_of_rows(dtype: torch.dtype) -> None:
     """Fails if the vocabulary's ranges follow the number of rows, or if rows of a block mix."""
     rows = 131
@@ -108,3 +105,25 @@ def test_no_logits_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> N
     label_head(hidden, weight, query_rows, tokens)
     assert allocated
     assert sum(x.numel() for x in allocated) < 64 * 2048 / 64
+
+
+@needs_gpu
+@pytest.mark.gpu
+def test_more_elements_than_32_bits_count() -> None:
+    """Rows and tokens at offsets beyond 2^31: whoever computes them in 32 bits reads elsewhere, or crashes."""
+    size, few = 4096, 70
+    many = 2**31 // size + few
+    if free_bytes() < 16e9:
+        pytest.skip("needs 16 GB of free memory")
+    hidden, weight = (torch.zeros(many, size, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
+    hidden[-few:], weight[-few:] = (torch.randn(few, size).to(DEVICE) / 16 for _ in range(2))
+    last, places = torch.arange(few, device=DEVICE), torch.arange(many - few, many, device=DEVICE)
+    logits, normaliser = label_head(hidden[-few:].clone(), weight[-few:].clone(), last, last)
+    far_logits, far_normaliser = label_head(hidden, weight[-few:].clone(), places, last)
+    assert torch.equal(far_logits, logits)
+    assert torch.equal(far_normaliser[-few:], normaliser)
+    far_logits, far_normaliser = label_head(hidden[-few:].clone(), weight, last, places)
+    assert torch.equal(far_logits, logits)
+    # All other tokens have a logit of 0.
+    expected = torch.logaddexp(normaliser, torch.tensor(many - few, device=DEVICE).log())
+    torch.testing.assert_close(far_normaliser, expected, rtol=1e-6, atol=1e-5)

@@ -1,0 +1,81 @@
+"""Counts what the JIT would compile over batches of many sizes, and prints it as JSON.
+
+A script of its own, as tests run under TRITON_INTERPRET, where nothing is compiled: python -m tests.kernels.variants
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import torch
+
+from benchmarks.kernels.dry_launch import Variant, recorded
+from kernels import attention, label_head, norm, rope_store, swiglu
+from kernels.tiles import PathTiles
+
+# One row; less than, exactly and more than what 16 divides; a block of the engine; more than 2^31 elements.
+ROWS = (1, 2, 15, 16, 17, 128, 129, 2048, 2**20 + 1)
+HIDDEN, HEADS, KV_HEADS, SIZE, VOCABULARY = 1024, 8, 2, 128, 1000
+
+
+def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
+    return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def attend(rows: int) -> None:
+    column = meta(rows, dtype=torch.int32)
+    tiles = PathTiles(column, column, column, path=column, slots=meta(5 * rows, dtype=torch.int32), max_rows=1)
+    queries = meta(rows, HEADS, SIZE)
+    attention.tree_attention(queries, meta(rows, 2, KV_HEADS, SIZE), tiles, queries)
+
+
+def head(rows: int) -> None:
+    queries = meta(rows, dtype=torch.int64)
+    label_head.label_head(meta(rows, HIDDEN), meta(VOCABULARY, HIDDEN), queries, queries)
+
+
+def rotate(rows: int) -> None:
+    angles = meta(rows, SIZE // 2)
+    rope_store.rotate(meta(rows, HEADS * SIZE), angles, angles, meta(rows, HEADS, SIZE), meta(SIZE), 1e-6)
+
+
+def store_kv(rows: int) -> None:
+    angles = meta(rows, SIZE // 2)
+    rope_store.store_kv(meta(rows, 2 * KV_HEADS * SIZE), angles, angles, meta(rows, 2, KV_HEADS, SIZE))
+
+
+LAUNCHES: dict[str, Callable[[int], object]] = {
+    "rms_norm": lambda rows: norm.rms_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
+    "add_rms_norm": lambda rows: norm.add_rms_norm(meta(rows, HIDDEN), meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
+    "rotate": rotate,
+    "store_kv": store_kv,
+    "swiglu": lambda rows: swiglu.swiglu(meta(rows, 2 * HIDDEN)),
+    "tree_attention": attend,
+    "label_head": head,
+    # Not what a model does, but what shows that differences are counted.
+    "norms of several sizes": lambda rows: norm.rms_norm(meta(4, rows % 1000), meta(rows % 1000), 1e-6),
+}
+
+
+def distinct(variants: list[Variant]) -> dict[str, int]:
+    """How many variants of each kernel."""
+    found: dict[str, set[str]] = {}
+    for one in variants:
+        known = (one.signature, one.constexprs, one.attributes, one.options)
+        found.setdefault(one.name, set()).add(repr(known))
+    return {name: len(some) for name, some in found.items()}
+
+
+def main() -> None:
+    counts = {}
+    for name, call in LAUNCHES.items():
+        with recorded(90) as variants:
+            for rows in ROWS:
+                call(rows)
+        counts[name] = distinct(variants)
+    print(json.dumps(counts))
+
+
+if __name__ == "__main__":
+    main()
