@@ -11,25 +11,14 @@ from pathlib import Path
 from engine.errors import InputError
 from labeling.data.reader import read
 from labeling.methods.rlaif import Rlaif
+from labeling.methods.salmon import Salmon
+from labeling.principles import LABELLED, load_principles
 from labeling.prompts import load_template
 from labeling.scorer import Scorer
-from labeling.types import Pair, ScoreRequest
+from labeling.types import Pair
 
 TEMPLATE = "general"
-# One sentence each, shown after the responses, so that a judge differs from its neighbour in its last tokens only.
-CRITERIA = (
-    "Judge only which response is more helpful and does what the prompt asks for.",
-    "Judge only which response is more concise and leaves out what nobody needs.",
-    "Judge only which response is more honest, and accurate in every fact that it states.",
-    "Judge only which response is more ethical and careful not to hurt anybody.",
-    "Judge only which response sounds more natural, as if a person had spoken.",
-    "Judge only which response is more specific and names things instead of hinting at them.",
-    "Judge only which response is more engaging and makes you want to read on.",
-    "Judge only which response is more methodical and goes forward in clear steps.",
-    "Judge only which response serves readers of several languages better.",
-    "Judge only which response is more creative and finds an idea of its own.",
-    "Judge only which response is more comprehensive and covers all that was asked.",
-)
+# By prompts a pair: pairwise soft labels, and method salmon with its 11 principles.
 WORKLOADS = ("2", "22")
 
 
@@ -80,32 +69,27 @@ def load(name: str, data: Path, num_pairs: int, scorer: Scorer) -> Workload:
     if name not in WORKLOADS:
         raise InputError(f"workload {name!r} is not known; use {' or '.join(WORKLOADS)}")
     started = time.perf_counter()
-    method = Rlaif(load_template(TEMPLATE))
-    pairs = list(islice(_encoded_pairs(name, data, method, scorer), num_pairs))
+    pairs = list(islice(_encoded_pairs(method_of(name), data, scorer), num_pairs))
     if not pairs:
         raise InputError(f"{data}: no row can be asked about with this model")
     prompts = tuple(replace(prompt, pair=number) for number, pair in enumerate(pairs) for prompt in pair)
     return Workload(name, prompts, time.perf_counter() - started)
 
 
-def requests(name: str, pair: Pair, method: Rlaif) -> list[tuple[int, ScoreRequest]]:
-    """What workload `name` asks about a pair, each with its order."""
-    both = list(enumerate(method.requests(pair)))
+def method_of(name: str) -> Rlaif | Salmon:
+    """What asks the prompts of workload `name`."""
     if name == "2":
-        return both
-    return [
-        (order, replace(request, user=f"{request.user}\n\n{criterion}"))
-        for order, request in both
-        for criterion in CRITERIA
-    ]
+        return Rlaif(load_template(TEMPLATE))
+    return Salmon(load_template("salmon"), load_principles(LABELLED))
 
 
-def _encoded_pairs(name: str, data: Path, method: Rlaif, scorer: Scorer) -> Iterator[Sequence[JudgePrompt]]:
+def _encoded_pairs(method: Rlaif | Salmon, data: Path, scorer: Scorer) -> Iterator[Sequence[JudgePrompt]]:
     for item in read(data):
         if not isinstance(item, Pair):
             continue
         try:
-            asked = [(order, scorer.encode(request)) for order, request in requests(name, item, method)]
+            asked = [scorer.encode(request) for request in method.requests(item)]
         except InputError:  # longer than the model's context
             continue
-        yield [JudgePrompt(encoded.ids, encoded.labels, 0, order) for order, encoded in asked]
+        # The first half has A first.
+        yield [JudgePrompt(one.ids, one.labels, 0, 2 * place // len(asked)) for place, one in enumerate(asked)]

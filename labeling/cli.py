@@ -68,6 +68,8 @@ def _add_label(commands: Any) -> None:
     parser = _add_command(commands, "label", _label, "label every row of a JSONL file")
     _add_judge_options(parser)
     _add_method_options(parser)
+    about = "report agreement with gold for each value of this input column, too"
+    parser.add_argument("--by", dest="subset", metavar="COLUMN", help=about)
     _add_run_options(parser)
 
 
@@ -249,7 +251,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
         "batch_tokens",
     )
     settings = {name: getattr(args, name) for name in same}
-    of_methods = ("method", "scale", "principles", "aggregate", "comparisons")
+    of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
     settings |= {name: getattr(args, name) for name in of_methods if hasattr(args, name)}
     if args.method == "principled":
         settings["principle_sets"] = _principle_sets(args)

@@ -12,7 +12,8 @@ class JudgeOptions:
 
     scale: of direct scores, "1-10". principles: a file of them, or a set that comes with preftree. aggregate: how the
     verdicts of principles become one. comparisons: ordered pairs to judge of a row of responses. principle_sets: to
-    score under each of them; names of principles, or their texts.
+    score under each of them; names of principles, or their texts. subset: an input column, to report agreement with
+    gold for each of its values.
     """
 
     input: str
@@ -26,6 +27,7 @@ class JudgeOptions:
     aggregate: str | None = None
     comparisons: int | None = None
     principle_sets: tuple[tuple[str, ...], ...] = ()
+    subset: str | None = None
     rendering: Literal["auto", "chat", "plain"] = "auto"
     limit: int | None = None
     device: str | None = None

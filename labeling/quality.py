@@ -1,16 +1,21 @@
-"""How good the labels of a run are: agreement with gold, position bias, label mass. Constant memory."""
+"""How good the labels of a run are: agreement with gold, calibration, position and length bias, label mass.
+
+Constant memory.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from labeling.calibration import Calibration
 from labeling.display import count
+from labeling.intervals import interval_text
+from labeling.intervals import wilson_interval as wilson_interval
+from labeling.lengths import LengthBias
 from labeling.types import Label, Pair, PairLabel, Sample
 
 LOW_MASS = 0.5
-_Z_95 = 1.959963984540054
 
 
 class Quality(Protocol):
@@ -24,15 +29,6 @@ class Quality(Protocol):
 
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: name and text; figures that have nothing to stand on are left out."""
-
-
-def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
-    """95% interval of a share (Wilson 1927): sane near 0 and 1 and for few trials. trials must be above 0."""
-    share, square = successes / trials, _Z_95**2
-    scale = 1 + square / trials
-    centre = (share + square / (2 * trials)) / scale
-    half = _Z_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) / scale
-    return max(0.0, centre - half), min(1.0, centre + half)
 
 
 @dataclass
@@ -51,6 +47,8 @@ class PairQuality:
     kept_first: int = 0
     kept_second: int = 0
     low_mass: int = 0
+    calibration: Calibration = field(default_factory=Calibration)
+    lengths: LengthBias = field(default_factory=LengthBias)
     _gap: float = 0.0
     _absolute_gap: float = 0.0
     _mass: float = 0.0
@@ -66,6 +64,8 @@ class PairQuality:
             self.gold_pairs += 1
             self.gold_ties += tie
             self.agreements += 0.5 if tie else float(label.verdict == gold)
+            self.calibration.add(label.p_a, gold == "a")
+        self.lengths.add(sample, label.p_a, label.verdict)
         self.kept_first += label.p_a_first > 0.5 > label.p_a_second
         self.kept_second += label.p_a_first < 0.5 < label.p_a_second
         self._gap += label.position_gap
@@ -111,17 +111,18 @@ class PairQuality:
         counts = ("pairs", "ties", "gold_pairs", "gold_ties", "agreements", "low_mass")
         shares = ("agreement", "agreement_interval", "position_bias", "prefers_first")
         means = ("mean_gap", "mean_absolute_gap", "mean_label_mass")
-        return {name: getattr(self, name) for name in (*counts, *shares, *means)}
+        figures = {name: getattr(self, name) for name in (*counts, *shares, *means)}
+        return figures | {"calibration": self.calibration.figures(), "length_bias": self.lengths.figures()}
 
     def lines(self) -> list[tuple[str, str]]:
         lines = []
-        if self.agreement_interval and self.agreement is not None:
-            low, high = self.agreement_interval
-            interval = f"95% interval {low:.1%} to {high:.1%}"
+        if self.agreement is not None:
+            interval = interval_text(self.agreements, self.gold_pairs)
             text = f"{self.agreement:.1%} of {count(self.gold_pairs, 'pair')} ({interval})"
             if self.gold_ties:
                 text += f"; {count(self.gold_ties, 'tie')} counted half"
             lines.append(("agreement with gold", text))
+        lines += self.calibration.lines()
         if self.position_bias is not None:
             kept = f"{count(self.kept, 'pair')} of {self.pairs:,}"
             text = f"{self.position_bias:.1%}: {kept} prefer the same position in both orders"
@@ -133,6 +134,7 @@ class PairQuality:
             if self.low_mass:
                 text += f"; {count(self.low_mass, 'pair')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
+        lines += self.lengths.lines()
         if self.ties:
             lines.append(("ties", count(self.ties, "pair")))
         return lines

@@ -21,6 +21,7 @@ from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions, LabelOptions
 from labeling.report import Rejections, RunSummary
+from labeling.subsets import BySubset, check_subset
 from labeling.types import Label, Pair, Rejected, RequestScores, Sample, ScoreRequest
 
 if TYPE_CHECKING:
@@ -139,6 +140,8 @@ def run_label(
     method = (method_factory or open_method)(options)
     found = survey(source)
     check_kinds(found, method)
+    if options.subset is not None:
+        check_subset(found, method.columns, options.subset)
     total = found.rows if options.limit is None else min(found.rows, options.limit)
     with LabelWriter(out_dir, found, method.columns, options.overwrite) as writer:
         if not options.quiet:
@@ -173,6 +176,8 @@ def _responses(own: tuple[str, ...]) -> str:
 
 def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge, writer: LabelWriter) -> RunSummary:
     quality, rejections, ok = method.quality(), Rejections(), 0
+    if options.subset is not None:
+        quality = BySubset(quality, options.subset)
     with Progress(total, options.quiet) as progress:
         for labelled in label_samples(read(options.input, options.limit), method, scorer):
             item, label = labelled.item, labelled.label

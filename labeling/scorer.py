@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import InputError, ModelError
+from labeling.disjoint import disjoint
 from labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
@@ -144,7 +145,7 @@ class Scorer:
         for scores in self._engine.score_stream(calls(), prefix_cache=self._prefix_cache):
             self._count(scores)
             yield [
-                RequestScores(tuple(map(float, logprob[: len(item.labels)])), float(mass), len(item.ids))
+                RequestScores(disjoint(logprob[: len(item.labels)].tolist(), item.labels), float(mass), len(item.ids))
                 for item, logprob, mass in zip(taken.popleft(), scores.logprob, scores.label_mass, strict=True)
             ]
 

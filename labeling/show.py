@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError, OutputError, PreftreeError
-from labeling.data.reader import read, sha256_of, survey
+from labeling.data.reader import read, survey
 from labeling.data.writer import LABELS, RUN
 from labeling.display import count, one_line, visible
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions
+from labeling.recorded import labelled_input, read_run
 from labeling.report import aligned
 from labeling.run import Judge, Waiting, check_kinds, open_scorer, windows
 from labeling.types import Rejected, Sample
@@ -41,7 +42,8 @@ def plan_lines(
         if waiting:
             first = first or waiting[0]
             total.add(scorer.plan([request for entry in waiting for request in entry.encoded]))
-    yield aligned(total.lines() + (_label_ids(method, first) if first else []))
+            total.prompts_of_rows.update(len(entry.encoded) for entry in waiting)
+    yield aligned(total.lines() + (_label_ids(method, first) if first else []) + _warnings(method))
     if first is None:
         yield "\nno row can be asked about"
     else:
@@ -57,6 +59,7 @@ class JobTotals:
         self.rows = self.rejected = 0
         self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
         self.peak_bytes = self.weight_bytes = 0
+        self.prompts_of_rows: set[int] = set()
 
     def add(self, plan: Any) -> None:
         self.prompts += plan.prompts
@@ -70,7 +73,7 @@ class JobTotals:
         rows = f"{self.rows:,}" + (f", {self.rejected:,} of them to be rejected" if self.rejected else "")
         lines = [
             ("rows", rows),
-            ("prompts", f"{self.prompts:,}"),
+            ("prompts", f"{self.prompts:,}{self._prompts_of_a_row()}"),
             ("prompt tokens", f"{self.prompt_tokens:,}"),
         ]
         if self.unique_tokens:
@@ -83,6 +86,10 @@ class JobTotals:
                 ("memory", f"{self.peak_bytes / _MIB:,.0f} MiB at the peak beyond them"),
             ]
         return lines
+
+    def _prompts_of_a_row(self) -> str:
+        few, many = min(self.prompts_of_rows, default=0), max(self.prompts_of_rows, default=0)
+        return f", {few} to {many} a row" if few < many else f", {many:,} a row" if many else ""
 
 
 def show_lines(
@@ -98,7 +105,7 @@ def show_lines(
     made again are replaced by a line that says why.
     """
     directory = Path(directory)
-    run = _read_run(directory / RUN)
+    run = read_run(directory / RUN)
     rows = _find_rows(directory / LABELS, identity)
     if not rows:
         raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")
@@ -117,20 +124,6 @@ def show_lines(
         yield visible(prompt)
         if answer is not None:
             yield _heading(f"answer, {one_line(title)}: {answer}")
-
-
-def _read_run(path: Path) -> dict[str, Any]:
-    try:
-        run = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
-    except OSError as error:
-        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
-    except (ValueError, RecursionError) as error:
-        raise OutputError(f"{path} is no record of a run: {error}") from error
-    if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
-        raise OutputError(f"{path} is no record of a run by preftree")
-    return run
 
 
 def _find_rows(path: Path, identity: str) -> list[dict[str, Any]]:
@@ -166,9 +159,7 @@ def _prompts_again(
     method_factory: Callable[..., Method] | None,
 ) -> list[tuple[str, str, str | None]]:
     """Title, text and answer of each prompt of a row. Raises PreftreeError unless they are the ones that were asked."""
-    path = Path(input_path or run["input"]["path"])
-    if sha256_of(path) != run["input"]["sha256"]:
-        raise InputError(f"{path} is not the file that was labelled; name that one with --input")
+    path = labelled_input(run, input_path)
     sample = _find_sample(path, row["id"])
     options = _options_again(run, path)
     method = (method_factory or open_method)(options, run["method"])
@@ -204,6 +195,15 @@ def _label_ids(method: Method, first: Waiting) -> list[tuple[str, str]]:
     """Each label's text and the token ids it becomes at the real answer position of the first prompt."""
     pairs = zip(method.requests(first.sample)[0].labels, first.encoded[0].labels, strict=True)
     return [("label ids", f"{one_line(json.dumps(text, ensure_ascii=False))} = {ids}") for text, ids in pairs]
+
+
+def _warnings(method: Method) -> list[tuple[str, str]]:
+    """What makes prompts share less than they could: in its template, or in those of the methods it is made of."""
+    from labeling.prompts import Template
+
+    parts = [getattr(part, "template", part) for part in vars(method).values()]
+    templates = [part for part in parts if isinstance(part, Template)]
+    return [("warning", one_line(text)) for template in templates for text in template.warnings()]
 
 
 def _heading(text: str) -> str:

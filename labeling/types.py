@@ -153,7 +153,9 @@ class ScoreRequest:
 
 @dataclass(frozen=True)
 class RequestScores:
-    """logprob: of each label, in nats, under the full vocabulary. label_mass: probability of any label at all."""
+    """logprob: of each label and no longer one that begins with it ("1", "10"), in nats, under the full vocabulary.
+    label_mass: probability of any label at all.
+    """
 
     logprob: tuple[float, ...]
     label_mass: float

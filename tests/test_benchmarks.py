@@ -16,10 +16,11 @@ from benchmarks.flops import model_flops, unique_trie
 from benchmarks.machine import Machine, Roofline
 from benchmarks.peers import DisagreementError, candidates, check_agreement, load_transformers
 from benchmarks.random_model import small_config, write_random_model
-from benchmarks.workloads import CRITERIA, JudgePrompt, Workload, load
+from benchmarks.workloads import JudgePrompt, Workload, load, method_of
 from engine.engine import Engine
 from engine.errors import InputError
 from engine.loading.config import ModelConfig, RopeConfig
+from labeling.methods.salmon import Salmon
 from labeling.scorer import Scorer
 
 PAIRS = [
@@ -78,15 +79,18 @@ def test_flops_count_the_tokens_that_a_long_label_forces() -> None:
 
 
 def test_workloads_ask_2_and_22_prompts_a_pair_and_share_as_told(by_name: dict[str, Workload]) -> None:
-    """Would catch criteria before the responses, which would leave nothing to share."""
-    assert len(set(CRITERIA)) == 11
+    """Would catch principles before the responses, which would leave nothing to share."""
+    method = method_of("22")
+    assert isinstance(method, Salmon)
+    assert len(method.principles) == 11
     for name, workload in by_name.items():
         assert workload.num_pairs == 2  # the broken line is passed over
         assert len(workload.prompts) == 2 * int(name)
         assert workload.first(1).num_pairs == 1
     two, many = (unique_trie(by_name[name].prompts).num_rows for name in ("2", "22"))
-    of_criteria = by_name["22"].first(1).prompts[:11]
-    tails = sum(len(prompt.ids) for prompt in of_criteria) - 11 * _shared(of_criteria)
+    of_principles = by_name["22"].first(1).prompts[:11]
+    assert [prompt.order for prompt in by_name["22"].first(1).prompts] == [0] * 11 + [1] * 11
+    tails = sum(len(prompt.ids) for prompt in of_principles) - 11 * _shared(of_principles)
     assert two < many < two + 4 * tails + 44
     assert by_name["22"].prompt_tokens > 5 * many
 

@@ -8,13 +8,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
+from labeling.odds import on_grid, probability
 from labeling.options import JudgeOptions
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
 from labeling.quality import PairQuality
 from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
-
-# Probabilities lie on a grid on which 1 - p is exact, so that swapping the responses flips a label bit for bit.
-_GRID = 2.0**52
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class Rlaif:
         a_first, b_first = scores
         first_of_ab, first_of_ba = self._first_preferred(a_first), self._first_preferred(b_first)
         return PairLabel(
-            p_a=0.5 + _on_grid((first_of_ab - first_of_ba) / 2),
+            p_a=0.5 + on_grid((first_of_ab - first_of_ba) / 2),
             p_a_first=first_of_ab,
             p_a_second=1.0 - first_of_ba,
             label_mass_first=a_first.label_mass,
@@ -79,14 +77,7 @@ class Rlaif:
         first, second = scores.logprob
         if not (math.isfinite(first) and math.isfinite(second)):
             raise InputError("the model's label log-probabilities are not finite")
-        gap = second - first if self.template.invert else first - second
-        odds = math.exp(-abs(gap))
-        smaller = _on_grid(odds / (1.0 + odds))
-        return 1.0 - smaller if gap > 0 else smaller
-
-
-def _on_grid(value: float) -> float:
-    return round(value * _GRID) / _GRID
+        return probability(second - first if self.template.invert else first - second)
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:

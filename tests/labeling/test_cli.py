@@ -13,12 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow import parquet
 
 from engine.errors import InputError, ModelError, PreftreeWarning
 from labeling import cli, run, show
 from labeling.display import one_line, visible
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
+from tests.models import SMALL_CONFIG, write_model
+
+parquet = pytest.importorskip("pyarrow.parquet")
 
 ROOT = Path(__file__).parents[2]
 
@@ -160,7 +162,20 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "aggregate": None,
         "comparisons": None,
         "principle_sets": [],
+        "subset": None,
     }
+
+
+def test_by(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a column that is asked for and neither printed nor recorded, and a misspelt one found out at the end."""
+    out = str(tmp_path / "out")
+    assert cli.main(["label", str(pairs), "--out", out, "--by", "sauce"]) == 1
+    assert "no column sauce to go --by; it has source" in one_error(capsys)
+    assert not scorer.calls
+    assert cli.main(["label", str(pairs), "--out", out, "--by", "source"]) == 0
+    assert "by source " in capsys.readouterr().err
+    [value] = json.loads((tmp_path / "out" / "run.json").read_text())["quality"]["subsets"]["values"]
+    assert (value["value"], value["pairs"]) == ("web", 1)
 
 
 def test_quiet(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -371,6 +386,138 @@ def test_a_terminal_without_unicode(pairs: Path, tmp_path: Path) -> None:
     done = preftree("label", tmp_path / "é.jsonl", "--out", "x", env={**os.environ, "PYTHONIOENCODING": "ascii"})
     assert done.returncode == 1
     assert "\\xe9.jsonl" in done.stderr
+
+
+# templates and direct scores
+
+
+MINE = """---
+description: Mine.
+labels: ["1", "2"]
+preamble: Choose.
+answer: "Better: "
+---
+{{ prompt }}
+One: {{ response_1 }}
+Two: {{ response_2 }}
+%s
+"""
+
+
+@pytest.fixture(scope="module")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG))
+
+
+def test_plan_of_a_template_of_ones_own(
+    pairs: Path, small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches long instructions behind the responses, computed for every prompt, that nobody is told of."""
+    mine = tmp_path / "mine.txt"
+    command = ["plan", str(pairs), "--model", small_model, "--plain", "--template", str(mine)]
+    mine.write_text(MINE % "Which?")
+    assert cli.main(command) == 0
+    text = capsys.readouterr().out
+    for part in ("prompts        4, 2 a row", "sharing  ", 'label ids      "1" = [', '"2" = ['):
+        assert part in text
+    assert text.endswith("\nChoose.\n\nWhich?\nOne: this\nTwo: that\nWhich?\n\nBetter: \n")
+    assert "warning" not in text
+    mine.write_text(MINE % ("Be fair. " * 30))
+    assert cli.main(command) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
+    assert line == (
+        f"warning        {mine}:9: 271 characters of fixed text come behind a variable and are computed anew for every "
+        "row; in the preamble they are computed once"
+    )
+
+
+def test_plan_and_show_of_direct_scores(small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a sample of one prompt that is counted as two, and an answer shown under the other response's prompt."""
+    single = row(id="one", response="the only", response_a=None, response_b=None)
+    source = write_rows(tmp_path / "in.jsonl", [single, row(id="two")])
+    asked = [str(source), "--model", small_model, "--method", "direct", "--scale", "1-5"]
+    assert cli.main(["plan", *asked]) == 0
+    text = capsys.readouterr().out
+    for part in ("rows           2\n", "prompts        3, 1 to 2 a row", '"5" = [', "first prompt: one, the response"):
+        assert part in text
+    assert '"6" = [' not in text
+    out = str(tmp_path / "out")
+    assert cli.main(["label", *asked, "--out", out]) == 0
+    assert "nats; 1.609 where all 5 are equally probable" in capsys.readouterr().err
+    rows = {entry["id"]: entry for entry in parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()}
+    assert cli.main(["show", out, "two"]) == 0
+    text = capsys.readouterr().out
+    places = [text.index(part) for part in ("this", "answer, response A: score ", "that", "answer, response B: score ")]
+    assert places == sorted(places)
+    assert f"answer, response B: score {rows['two']['score_b']:.6f}" in text
+    assert cli.main(["show", out, "one"]) == 0
+    assert f"answer, the response: score {rows['one']['score']:.6f}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--method", "direct", "--scale", "5-1"], "preftree: scale 5-1 runs downwards; write 1-5"),
+        (["--method", "direct", "--template", "general"], "preftree: template general compares two responses; method"),
+        (["--method", "direct", "--exemplars", "9"], "preftree: direct:13: it has 2 exemplars, 9 were asked for"),
+        (["--template", "direct"], "preftree: template direct shows one response; method rlaif compares two"),
+    ],
+)
+def test_what_cannot_be_asked_is_found_before_the_model_is_loaded(
+    options: list[str], said: str, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches minutes of loading before a typing error is found."""
+    command = ["label", str(pairs), "--model", str(tmp_path / "no such model"), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, *options]) == 1
+    assert one_error(capsys).startswith(said)
+    assert not (tmp_path / "out").exists()
+
+
+def test_templates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a mistake in a file of one's own that ends in a traceback, and a table on stderr."""
+    assert cli.main(["templates"]) == 0
+    captured = capsys.readouterr()
+    assert captured.out.startswith("name ")
+    assert "\nsummarization " in captured.out
+    assert captured.err == ""
+    assert cli.main(["templates", "general"]) == 0
+    assert capsys.readouterr().out.endswith("### Which response is better, 1 or 2?\n")
+    mine = tmp_path / "mine.txt"
+    mine.write_text(MINE.replace("labels: [", "labels: ") % "")
+    assert cli.main(["templates", str(mine)]) == 1
+    assert one_error(capsys).startswith(f"preftree: {mine}:3: front matter is not YAML")
+    assert cli.main(["templates", "nosuch"]) == 1
+    assert "is neither a file nor one of: " in one_error(capsys)
+    with pytest.raises(SystemExit) as error:
+        cli.main(["templates", "general", "direct"])
+    assert error.value.code == 2
+
+
+# principles
+
+
+def test_sets_of_principles_reach_the_run(scorer: FakeScorer, pairs: Path, tmp_path: Path) -> None:
+    """Catches a set or a common principle that is dropped on the way, and sets poured into one."""
+    command = ["score", str(pairs), "--out", str(tmp_path / "out"), "--quiet", "--add-principle", "Be kind."]
+    assert cli.main([*command, "--under", "concise", "not helpful", "--under", "It rhymes.", "--guard"]) == 0
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    common = ["Be kind.", "no-self-praise", "answer-not-advice", "no-needless-examples"]
+    assert settings["principle_sets"] == [["concise", "not helpful", *common], ["It rhymes.", *common]]
+    assert settings["method"] == "principled"
+
+
+def test_mistakes_in_principles_are_one_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback of the YAML reader, and escape sequences of a file on the terminal."""
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("- name: a\n  positive: [\n")
+    label, score = (["label", str(pairs), "--method", "salmon"], ["score", str(pairs)])
+    for command in (label, score):
+        assert cli.main([*command, "--out", str(tmp_path / "out"), "--principles", str(mine)]) == 1
+        assert "mine.yaml:3: is not YAML" in one_error(capsys)
+    assert cli.main([*score, "--out", str(tmp_path / "out"), "--under", "Be \x1b[31m\nkind."]) == 1
+    assert "holds the control character U+001B" in one_error(capsys)
+    assert cli.main([*score, "--out", str(tmp_path / "out")]) == 1
+    assert "name principles to score under with --under" in one_error(capsys)
 
 
 # show

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from pathlib import Path
 
 import pytest
 
 from engine.errors import InputError
+from labeling import template_body
 from labeling.prompts import Template, conversation_text, load_template, parse_template, template_names
 from labeling.types import Message
 
@@ -64,57 +66,236 @@ def test_conversations() -> None:
 
 
 def test_built_in_templates() -> None:
-    assert template_names() == ["general", "harmlessness", "helpfulness", "summarization"]
+    """Catches one that does not parse, that asks about the better response and inverts, or that shares badly."""
+    assert {"general", "summarization", "helpfulness", "harmlessness", "direct"} <= set(template_names())
     for name in template_names():
         template = load_template(name)
-        assert template.invert == (name == "harmlessness"), "the harmlessness template asks for the worse response"
         assert set(template.preambles) == {"base", "detailed"}
-        assert len(template.exemplars) == 2
-        assert {exemplar.label for exemplar in template.exemplars} == {"1", "2"}, "exemplars lean to no position"
-        assert template.body.index("prompt") < template.body.index("response_1"), "the orders share the prompt"
+        assert template.warnings() == [], "long text or a principle stands where it is computed again and again"
+        if template.num_responses == 2 and template.labels == ("1", "2"):
+            assert template.invert == (name == "harmlessness"), "the harmlessness template asks for the worse response"
+            assert {exemplar.label for exemplar in template.exemplars} == {"1", "2"}, "exemplars lean to no position"
+            assert template.body.index("prompt") < template.body.index("response_1"), "the orders share the prompt"
+
+
+SINGLE = GOOD.replace("    response_1: x\n    response_2: y\n", "    response: x\n")
+SINGLE = SINGLE.replace("1: {{ response_1 }}\n2: {{ response_2 }}", "{{ response }}")
+BARE = GOOD[: GOOD.index("exemplars")] + GOOD[GOOD.index("answer") :]
+TWO_LABELS = 'labels: ["1", "2"]'
 
 
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        ("---\ndescription", "description", "t:1: a template begins with front matter"),
-        ('labels: ["1", "2"]', 'labels: ["1", "2"', "t:4: front matter is not YAML"),
-        ('labels: ["1", "2"]', "labels: [1, 2]", '"labels" must be two or more quoted texts'),
-        ('labels: ["1", "2"]', 'labels: ["1", "1"]', "two labels are the same"),
-        ('labels: ["1", "2"]', 'labels: ["1"]', '"labels" must be two'),
-        ("invert: false", "invert: maybe", "'invert' must be true or false"),
-        ("invert: false", "inverted: false", "unknown front matter key 'inverted'"),
-        ("description: Which is better.", "description:", "front matter needs 'description'"),
-        ('answer: "Better: "', "answer: 3", "front matter needs 'answer'"),
-        ("preamble:\n  base: Choose.\n  detailed: Choose with care.", "preamble: {}", "'preamble' must be"),
-        ('    label: "2"', '    label: "3"', "exemplar 1: label '3' is not one of"),
-        ('    label: "2"\n', "", "exemplar 1 must have exactly"),
+        ("---\ndescription", "description", "t:1: a template begins with front matter between two lines of ---"),
+        ("---\nQ:", "Q:", "t:1: a template begins with front matter between two lines of ---"),
+        ("description: Which is better.\n", "- a list\n", "t:3: front matter is not YAML"),
+        (GOOD[4 : GOOD.index("---\nQ:")], "- a list\n", "t:2: front matter must be `key: value` lines"),
+        (GOOD[4 : GOOD.index("---\nQ:")], "", "t:2: front matter is empty"),
+        (TWO_LABELS, TWO_LABELS[:-1], "t:4: front matter is not YAML"),
+        ("invert: false", "invert: \x07", "t:4: front matter is not YAML: unacceptable character #x0007"),
+        ("invert: false", f"invert: {'[' * 5000}", "t:2: front matter is not YAML: nested too deeply"),
+        ("invert: false", "system: *nothing", "t:4: front matter is not YAML: found undefined alias"),
+        ("invert: false", "invert: false\nlabels: [a, b]", "t:5: front matter has 'labels' twice"),
+        ("invert: false", "? [a]\n: b", "t:4: a key of front matter must be a text"),
+        ("invert: false", "inverted: false", "t:4: unknown front matter key 'inverted'; known: answer, description"),
+        ("description: Which is better.\n", "", "t:2: front matter needs 'description'"),
+        ("description: Which is better.", "description:", "t:2: front matter needs 'description'"),
+        ("description: Which is better.", "description: !mine x", "t:2: 'description' must be a text"),
+        (TWO_LABELS, "", "t:2: front matter needs 'labels', such as"),
+        (TWO_LABELS, "labels: a, b", "t:3: 'labels' must be a list"),
+        (TWO_LABELS, "labels:\n  - a\n  - a", "t:5: two labels are the same: 'a'"),
+        (TWO_LABELS, "labels:\n  - a\n  -", "t:5: label 2 must be a non-empty text"),
+        (TWO_LABELS, "labels:\n  - a\n  - [b]", "t:5: label 2 must be a text"),
+        (TWO_LABELS, 'labels: ["1"]', "t:3: 'labels' must be two or more"),
+        (TWO_LABELS, "labels: [a, b, c]", "t:3: 'labels' of a template with two responses must be two"),
+        (TWO_LABELS, f"{TWO_LABELS}\nvalues: [1, 0]", "t:4: 'values' are for templates with one response"),
+        ("invert: false", "invert: maybe", "t:4: 'invert' must be true or false"),
+        ("invert: false", "invert:", "t:4: 'invert' must be true or false"),
+        ("invert: false", "invert: [true]", "t:4: 'invert' must be true or false"),
+        ("invert: false", "system: [x]", "t:4: 'system' must be a text"),
+        ('answer: "Better: "', 'answer: " "', "t:13: 'answer' must be a non-empty text"),
+        ("preamble:\n  base: Choose.\n  detailed: Choose with care.", "preamble: {}", "t:5: 'preamble' must be"),
+        ("  detailed: Choose with care.", "  detailed: [x]", "t:7: preamble 'detailed' must be a text"),
+        ("  detailed: Choose with care.", "  base: Choose again.", "t:7: 'preamble' has 'base' twice"),
+        (
+            "base: Choose.",
+            "base: Judge {{ prompt }}.",
+            "t:6: preamble 'base' is fixed text and cannot show {{ prompt }}",
+        ),
+        ("base: Choose.", "base: Judge {{- low }}.", "t:6: preamble 'base' is fixed text and cannot show {{ low }}"),
+        ("exemplars:\n", "exemplars: none\n", "t:9"),
+        ("  - prompt: p", "  - none", "t:10"),
+        ('    label: "2"', '    label: "3"', "t:12: exemplar 1: label '3' is not one of '1', '2'"),
+        ('    label: "2"\n', "", "t:9: exemplar 1 lacks 'label'"),
+        ("    response_1: x", "    response_1:", "t:10: 'response_1' of exemplar 1 must be a non-empty text"),
+        ("    response_1: x", "    response: x", "t:10: exemplar 1 has 'response'; it must have exactly prompt, resp"),
         ("1: {{ response_1 }}", "1: {{ response_1 }", "t:16: unexpected '}'"),
         ("1: {{ response_1 }}", "1: {{ respnse_1 }}", "t:16: unknown variable 'respnse_1'"),
-        ("1: {{ response_1 }}\n", "", "the sample never shows {{ response_1 }}"),
+        ("1: {{ response_1 }}\n", "", "t:15: the sample never shows {{ response_1 }}"),
+        ("Which?", "{{ response }}", "t:15: the sample shows {{ response }} and a pair; it must be one of them"),
+        ("Q: {{ prompt }}", "\n\n\nQ: {{ prmpt }}", "t:18: unknown variable 'prmpt'"),
         ("Which?", "{% for x in y %}", "t:18"),
     ],
 )
 def test_mistakes_are_named(old: str, new: str, message: str) -> None:
+    """Catches a mistake without its line, one that is a traceback, and one that is passed over in silence."""
     assert old in GOOD
     with pytest.raises(InputError) as caught:
         parse_template(GOOD.replace(old, new), "t")
-    assert message in str(caught.value)
+    assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("expression", ["prompt.__class__.__mro__", "cycler.__init__.__globals__", "range(10**9)|list"])
-def test_templates_are_sandboxed(expression: str) -> None:
-    template = parse_template(GOOD.replace("Which?", f"{{{{ {expression} if prompt else response_1 }}}}"), "t")
-    with pytest.raises(InputError, match="template t: cannot be rendered"):
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ("[1]", "t:4: 'values' must be one number for each of the 2 labels, not 1"),
+        ("1", "t:4: 'values' must be a list"),
+        ("[1, x]", "t:4: value 2 must be a finite number"),
+        ('[1, "2"]', "t:4: value 2 must be a finite number, without quotes"),
+        ("\n  - 1\n  - .inf", "t:6: value 2 must be a finite number"),
+        ("[.nan, 1]", "t:4: value 1 must be a finite number"),
+        ("[inf, 1]", "t:4: value 1 must be a finite number"),
+        ("[1, [2]]", "t:4: value 2 must be a finite number"),
+        ("[1, 9e999]", "t:4: value 2 must be a finite number"),
+    ],
+)
+def test_values_that_are_no_numbers(values: str, message: str) -> None:
+    """Catches nan and infinity, which would make every score of a run nan."""
+    with pytest.raises(InputError) as caught:
+        parse_template(SINGLE.replace(TWO_LABELS, f"{TWO_LABELS}\nvalues: {values}"), "t")
+    assert str(caught.value).startswith(message)
+
+
+def test_texts_are_read_as_they_are_written() -> None:
+    """Catches labels that YAML 1.1 reads as something else: yes as true, 010 as eight, 1:30 as ninety."""
+    template = parse_template(
+        SINGLE.replace(TWO_LABELS, "labels: [yes, 010, 1:30, '2']\nvalues: [1, -2.5, 1e3, 0]"), "t"
+    )
+    assert template.labels == ("yes", "010", "1:30", "2")
+    assert template.values == (1.0, -2.5, 1000.0, 0.0)
+    assert template.num_responses == 1
+    assert template.lines["values"] == 4
+
+
+@pytest.mark.parametrize(
+    ("jinja", "named"),
+    [
+        ("{{ prompt.__class__.__mro__ }}", "attributes"),
+        ("{{ prompt['x'] }}", "items"),
+        ("{{ ''.join(prompt) }}", "calls"),
+        ("{{ 'a' * 10**10 }}", "arithmetic"),
+        ("{{ 9**9**9**9 }}", "arithmetic"),
+        ("{{ prompt ~ prompt }}", "arithmetic"),
+        ("{{ 1|center(10**9) }}", "filter 'center' like this"),
+        ("{{ prompt|replace('', prompt) }}", "filter 'replace' like this"),
+        ("{{ prompt|trim('x') }}", "filter 'trim' like this"),
+        ("{{ prompt is iterable }}", "test 'iterable'"),
+        ("{{ {'a': 1} }}", "expression of the kind Dict"),
+        ("{% for c in prompt %}{% endfor %}", "{% for %}"),
+        ("{% set x = prompt %}", "{% set %}"),
+        ("{% set x %}{% endset %}", "{% set %}"),
+        ("{% macro f() %}{{ f() }}{% endmacro %}", "{% macro %}"),
+        ("{% filter upper %}x{% endfilter %}", "{% filter %}"),
+        ("{% include 'x' %}", "{% include %}"),
+        ("{% import 'x' as y %}", "{% import %}"),
+        ("{% autoescape true %}x{% endautoescape %}", "{% autoescape %}"),
+    ],
+)
+def test_templates_do_not_compute(jinja: str, named: str) -> None:
+    """Catches a template that runs for ever or fills the memory, even while it is compiled, or looks behind texts."""
+    with pytest.raises(InputError, match=r"^t:\d+: a template has no ") as caught:
+        parse_template(GOOD.replace("Which?", jinja), "t")
+    assert f"has no {named};" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "jinja",
+    [
+        f"{{{{ {'(' * 5000}1{')' * 5000} }}}}",
+        "{% if prompt %}" * 150 + "{% endif %}" * 150,
+        f"{{{{ {'9' * 5000} }}}}",
+        "{{ range }}",
+        "{{ self }}",
+        "{% do prompt %}",
+        "{{ prompt|nosuch }}",
+    ],
+)
+def test_what_the_parser_cannot_take_is_one_line(jinja: str) -> None:
+    """Catches a traceback from Jinja's parser, from its filters, or from Python's compiler behind it."""
+    with pytest.raises(InputError, match=r"^t:\d+: "):
+        parse_template(GOOD.replace("Which?", jinja), "t")
+
+
+def test_templates_can_decide() -> None:
+    """Catches a guard so strict that a conversation cannot have a heading of its own."""
+    jinja = "{% if prompt|length > 3 and low in ['1'] %}long{% elif principle is defined %}p{% else %}short{% endif %}"
+    template = parse_template(BARE.replace("Which?", jinja + "{# no #}{% raw %}{{ x }}{% endraw %}"), "t")
+    for prompt, shown in (("much", "long"), ("q", "short")):
+        assert request_text(template, prompt, " a ", "b").endswith(f"\n2: b\n{shown}{{{{ x }}}}")
+    trimmed = parse_template(GOOD.replace("{{ response_1 }}", "{{ response_1|trim|upper }}"), "t")
+    assert "\n1: A\n" in request_text(trimmed, "q", " a ", "b")
+
+
+def test_what_fails_at_run_time_names_its_line() -> None:
+    """Catches a template for principles that is used without one, reported without its place."""
+    template = parse_template(BARE.replace("Which?", "\nBy {{ principle }}?"), "t")
+    with pytest.raises(InputError, match=r"^t:14: cannot be rendered: 'principle' is undefined$"):
         request_text(template, "q", "a", "b")
 
 
+def test_what_is_shown_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a template of many places that turns one long row into many gigabytes, held before they are counted."""
+    monkeypatch.setattr(template_body, "MAX_SAMPLE_CHARACTERS", 1_000_000)
+    template = parse_template(GOOD.replace("Which?", "{{ prompt }}" * 5000), "t")
+    tracemalloc.start()
+    with pytest.raises(InputError, match=r"^template t: a sample of over 1,000,000 characters$"):
+        request_text(template, "x" * 10_000, "a", "b")
+    assert tracemalloc.get_traced_memory()[1] < 5_000_000
+    tracemalloc.stop()
+
+
+PRINCIPLE = GOOD.replace("    label:", "    principle: be\n    label:")
+
+
+@pytest.mark.parametrize(
+    ("text", "last"),
+    [
+        (GOOD, False),
+        (PRINCIPLE.replace("Which?", "By {{ principle }}, which response to the prompt?"), True),
+        (PRINCIPLE.replace("Q: ", "{{ principle }} Q: "), False),
+        (PRINCIPLE.replace("Which?", "{{ principle }}{% if prompt %}x{% endif %}"), False),
+        (PRINCIPLE.replace("Q: ", "{{ principle }} Q: ").replace("Which?", "{{ principle }}"), False),
+        (PRINCIPLE.replace("Which?", "{{ principle }} ({{ low }} or {{ high }})"), True),
+    ],
+)
+def test_principle_is_last(text: str, last: bool) -> None:
+    """Catches words in fixed text that are taken for variables, and a first mention that is overlooked."""
+    assert parse_template(text, "t").principle_is_last == last
+
+
+def test_warnings_name_what_is_computed_again() -> None:
+    """Catches long instructions behind the sample, which no prompt shares with another, that nobody hears of."""
+    assert parse_template(GOOD.replace("Which?", "x" * 190), "t").warnings() == []
+    assert parse_template(GOOD.replace("Q:", "x" * 5000), "t").warnings() == [], "in front it is shared"
+    [late] = parse_template(GOOD.replace("Which?", "\n".join(["x" * 99] * 3)), "t").warnings()
+    assert late.startswith("t:17: 300 characters of fixed text come behind a variable")
+    [between] = parse_template(GOOD.replace("1: {{", "x" * 250 + " {{"), "t").warnings()
+    assert between.startswith("t:15: 252 characters of fixed text")
+    [early] = parse_template(PRINCIPLE.replace("Q: ", "\n{{ principle }} Q: "), "t").warnings()
+    assert early.startswith("t:17: {{ principle }} does not come last")
+
+
 def test_files(tmp_path: Path) -> None:
+    """Catches files as some editors save them, with a byte order mark or carriage returns, and those that are none."""
     path = tmp_path / "mine.txt"
-    path.write_text(GOOD)
-    assert load_template(str(path)).labels == ("1", "2")
-    for name, message in (("nowhere", "neither a file nor one of: general"), (str(tmp_path), "neither a file")):
+    for start in ("", "\ufeff"):
+        path.write_text(start + GOOD.replace("\n", "\r\n"), encoding="utf-8", newline="")
+        template = load_template(str(path))
+        assert template.labels == ("1", "2")
+        assert request_text(template, "q", "a", "b") == "Choose.\n\nQ: q\n1: a\n2: b\nWhich?"
+    for name, message in (("nowhere", "nor one of: direct, direct-yes-no, general"), (str(tmp_path), "neither a file")):
         with pytest.raises(InputError, match=message):
             load_template(name)
     path.write_bytes(b"\xff\xfe")
@@ -123,8 +304,9 @@ def test_files(tmp_path: Path) -> None:
 
 
 def test_unknown_preamble_and_too_many_exemplars() -> None:
+    """Catches an option that the template cannot follow, told without the place where it could be added."""
     template = parse_template(GOOD, "t")
-    with pytest.raises(InputError, match="no preamble 'long'; it has base, detailed"):
+    with pytest.raises(InputError, match=r"^t:5: there is no preamble 'long'; it has base, detailed$"):
         template.request(user("q"), "a", "b", preamble="long", exemplars=0)
-    with pytest.raises(InputError, match="has 1 exemplars, 2 were asked for"):
+    with pytest.raises(InputError, match=r"^t:8: it has 1 exemplar, 2 were asked for$"):
         template.request(user("q"), "a", "b", preamble="base", exemplars=2)

@@ -1,25 +1,12 @@
-"""Figures of a run, against sums done by hand, and the English of its summary."""
+"""Totals and rejections of a run, and the English of its summary."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
-from labeling.quality import PairQuality, wilson_interval
+from labeling.quality import PairQuality
 from labeling.report import Rejections, RunSummary, reason_kind, render_summary
-from labeling.types import Message, Pair, PairLabel, Verdict
-
-
-def label(first: float, second: float, mass: tuple[float, float] = (0.9, 0.7)) -> PairLabel:
-    return PairLabel((first + second) / 2, first, second, *mass, 100)
-
-
-def quality_of(*labels: tuple[PairLabel, Verdict | None]) -> PairQuality:
-    quality = PairQuality()
-    for one, gold in labels:
-        quality.add(Pair("1", (Message("user", "q"),), "this", "that", gold), one)
-    return quality
+from tests.labeling.test_quality import label, quality_of
 
 
 def summary_of(quality: PairQuality, rejections: Rejections | None = None, seconds: float = 2.0) -> RunSummary:
@@ -35,59 +22,6 @@ def summary_of(quality: PairQuality, rejections: Rejections | None = None, secon
         2000,
         seconds,
     )
-
-
-@pytest.mark.parametrize(
-    ("successes", "trials", "low", "high"),
-    [(8, 10, 0.49016, 0.94332), (0, 10, 0.0, 0.27753), (10, 10, 0.72247, 1.0), (0.5, 1, 0.05462, 0.94538)],
-)
-def test_wilson_interval(successes: float, trials: int, low: float, high: float) -> None:
-    """Catches the normal approximation, which is empty at 0 and 1, and a wrong quantile."""
-    assert wilson_interval(successes, trials) == pytest.approx((low, high), abs=1e-5)
-
-
-def test_agreement_counts_ties_half_and_skips_gold_ties() -> None:
-    """Catches a tie counted as a verdict, and rows without a human verdict in the denominator."""
-    quality = quality_of(
-        (label(0.9, 0.7), "a"),
-        (label(0.2, 0.4), "a"),
-        (label(0.6, 0.4), "b"),
-        (label(0.9, 0.9), "tie"),
-        (label(0.9, 0.9), None),
-    )
-    assert (quality.pairs, quality.ties, quality.gold_pairs, quality.gold_ties) == (5, 1, 3, 1)
-    assert quality.agreement == pytest.approx(1.5 / 3)
-
-
-def test_position_bias() -> None:
-    """Catches rate and direction mixed up, and orders that agree on a response counted as bias."""
-    quality = quality_of(
-        (label(0.9, 0.2), None),  # the first twice
-        (label(0.8, 0.1), None),  # the first twice
-        (label(0.3, 0.6), None),  # the second twice
-        (label(0.9, 0.6), None),  # A twice
-        (label(0.1, 0.2), None),  # B twice
-        (label(0.5, 0.2), None),  # undecided once
-    )
-    assert quality.position_bias == pytest.approx(3 / 6)
-    assert quality.prefers_first == pytest.approx(2 / 3)
-    assert quality.mean_gap == pytest.approx((0.7 + 0.7 - 0.3 + 0.3 - 0.1 + 0.3) / 6)
-    assert quality.mean_absolute_gap == pytest.approx((0.7 + 0.7 + 0.3 + 0.3 + 0.1 + 0.3) / 6)
-
-
-def test_swapping_responses_mirrors_nothing_but_the_verdict() -> None:
-    """Catches a bias figure that depends on which response is called A."""
-    there = quality_of((label(0.9, 0.2), "a"), (label(0.3, 0.4), "b"))
-    back = quality_of((label(0.8, 0.1), "b"), (label(0.6, 0.7), "a"))
-    for name in ("position_bias", "prefers_first", "mean_gap", "agreement"):
-        assert getattr(there, name) == pytest.approx(getattr(back, name))
-
-
-def test_label_mass() -> None:
-    """Catches an average over pairs that hides the order in which the labels were hardly considered."""
-    quality = quality_of((label(0.9, 0.9, (0.9, 0.7)), None), (label(0.9, 0.9, (0.9, 0.3)), None))
-    assert quality.mean_label_mass == pytest.approx(0.7)
-    assert quality.low_mass == 1
 
 
 def test_nothing_labelled() -> None:

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pyarrow import parquet
 
 from engine.errors import InputError, ModelError, OutputError
 from labeling.display import Progress
@@ -21,6 +20,8 @@ from labeling.report import RunSummary
 from labeling.run import Labelled, label_samples, run_label
 from labeling.types import Message, Pair, Rejected
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
+
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def pair(identity: str, response: str = "this") -> Pair:

@@ -10,9 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet
 
 from engine.errors import OutputError
 from labeling.data import writer
@@ -20,6 +18,9 @@ from labeling.data.reader import Survey, read, survey
 from labeling.data.writer import LabelWriter
 from labeling.types import Pair, PairLabel, Rejected
 from tests.labeling.fakes import row, write_rows
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 LABEL = PairLabel(0.75, 0.875, 0.625, 0.9, 0.8, 321)
 

@@ -1,0 +1,90 @@
+"""A score for each response on its own (direct RLAIF, Lee et al. 2023): one prompt a response, nothing to swap."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, ClassVar
+
+from engine.errors import InputError
+from labeling.options import JudgeOptions
+from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
+from labeling.scale import Scale, scale_of, scaled
+from labeling.score_quality import ScoreQuality
+from labeling.scores import DirectLabel
+from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
+
+
+@dataclass(frozen=True)
+class Direct:
+    """The judge sees one response and answers with a label that stands for a number.
+
+    template: one that shows one response. preamble: which of its preambles. exemplars: how many of its exemplars.
+    """
+
+    template: Template
+    preamble: str = DEFAULT_PREAMBLE
+    exemplars: int = 0
+
+    name: ClassVar[str] = "direct"
+    takes: ClassVar[tuple[type[Sample], ...]] = (Single, Pair)
+    columns: ClassVar[Mapping[str, ArrowType]] = DirectLabel.COLUMNS
+
+    def __post_init__(self) -> None:
+        """InputError, with file and line, for labels that stand for no numbers."""
+        _ = self.scale
+
+    @cached_property
+    def scale(self) -> Scale:
+        return scale_of(self.template)
+
+    def requests(self, sample: Sample) -> tuple[ScoreRequest, ...]:
+        """One for the response; of a pair A, then B."""
+        assert isinstance(sample, Single | Pair)
+        if isinstance(sample, Single):
+            shown = [("the response", sample.response)]
+        else:
+            shown = [("response A", sample.response_a), ("response B", sample.response_b)]
+        return tuple(
+            self.template.request(
+                sample.prompt, response, preamble=self.preamble, exemplars=self.exemplars, title=title
+            )
+            for title, response in shown
+        )
+
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> DirectLabel:
+        """Raises InputError when a score is not finite."""
+        return DirectLabel(
+            tuple(self.scale.score(one) for one in scores),
+            sum(one.prompt_tokens for one in scores),
+        )
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        """What came back for each request, from the columns of a labelled row."""
+        ends = ("",) if values["score"] is not None else ("_a", "_b")
+        return [self._answer({name: values[f"{name}{end}"] for name in _ANSWER}) for end in ends]
+
+    def quality(self) -> ScoreQuality:
+        return ScoreQuality(len(self.scale.values))
+
+    def record(self) -> dict[str, Any]:
+        """For run.json. values: what the labels stand for, in the order of the distribution."""
+        return {"template": self.template.record(), "values": list(self.scale.values)}
+
+    def _answer(self, values: Mapping[str, Any]) -> str:
+        figures = f"reward {values['reward']:+.6f}, mode {values['mode']:g}, entropy {values['entropy']:.6f}"
+        return f"score {values['score']:.6f}, {figures}, label mass {values['label_mass']:.6f}"
+
+
+_ANSWER = ("score", "reward", "mode", "entropy", "label_mass")
+
+
+def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Direct:
+    """See `labeling.methods.registry.open_method`."""
+    template = chosen_template(options.template, recorded, "direct")
+    if template.num_responses != 1:
+        raise InputError(f"template {template.name} compares two responses; method direct scores one")
+    if "principle" in template.variables:
+        raise InputError(f"template {template.name} shows a principle; method direct has none")
+    return Direct(scaled(template, options.scale, options.exemplars), options.preamble, options.exemplars)

@@ -1,0 +1,130 @@
+"""Scores under sets of principles, as a principle-following reward model is used (SALMON, Sun et al. 2023).
+
+The principles of a set are shown together and last: what is computed for prompt and responses serves every set.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.errors import InputError
+from labeling.methods.direct import Direct
+from labeling.methods.rlaif import Rlaif
+from labeling.options import JudgeOptions
+from labeling.principles import PrincipleSet, principle_sets
+from labeling.prompts import Template, chosen_template
+from labeling.scale import scaled
+from labeling.set_scores import PrincipledLabel, PrincipledQuality
+from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
+
+
+@dataclass(frozen=True)
+class Principled:
+    """pair, single: how a pair is compared and how a response is scored under a set, one of them at least.
+
+    sets: one or more, with different names.
+    """
+
+    pair: Rlaif | None
+    single: Direct | None
+    sets: tuple[PrincipleSet, ...]
+
+    name: ClassVar[str] = "principled"
+    columns: ClassVar[Mapping[str, ArrowType]] = PrincipledLabel.COLUMNS
+
+    @property
+    def takes(self) -> tuple[type[Sample], ...]:
+        kinds: tuple[tuple[Any, type[Sample]], ...] = ((self.single, Single), (self.pair, Pair))
+        return tuple(kind for method, kind in kinds if method)
+
+    def requests(self, sample: Sample) -> list[ScoreRequest]:
+        """A response under every set; of a pair, all sets with A shown first, then all with B shown first."""
+        method, orders = self._shown(sample)
+        return [
+            method.template.request(
+                sample.prompt,
+                *responses,
+                preamble=method.preamble,
+                exemplars=method.exemplars,
+                principle=chosen.text,
+                title=f"{chosen.name}{order}",
+            )
+            for order, responses in orders.items()
+            for chosen in self.sets
+        ]
+
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PrincipledLabel:
+        """Raises InputError when a score is not finite."""
+        method, _ = self._shown(sample)
+        labels = [method.aggregate(sample, of_set) for of_set in self._by_set(scores)]
+        return PrincipledLabel(tuple(chosen.name for chosen in self.sets), tuple(labels))
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        """What came back for each request, from the columns of a labelled row."""
+        by_set = [self._method(is_pair=one["p_a"] is not None).answers(one) for one in values["sets"]]
+        return [answer for order in zip(*by_set, strict=True) for answer in order]
+
+    def quality(self) -> PrincipledQuality:
+        names = tuple(chosen.name for chosen in self.sets)
+        return PrincipledQuality(names, len(self.single.template.labels) if self.single else 0)
+
+    def record(self) -> dict[str, Any]:
+        """For run.json. pair, single: None where such rows are not taken."""
+        return {
+            "pair": self.pair and self.pair.record(),
+            "single": self.single and self.single.record(),
+            "sets": [{"name": chosen.name, "statements": list(chosen.statements)} for chosen in self.sets],
+        }
+
+    def _shown(self, sample: Sample) -> tuple[Rlaif | Direct, dict[str, tuple[str, ...]]]:
+        """How to ask about a sample, and the responses to show by what sets their prompt apart."""
+        method = self._method(isinstance(sample, Pair))
+        if isinstance(sample, Pair):
+            a, b = sample.response_a, sample.response_b
+            return method, {", A first": (a, b), ", B first": (b, a)}
+        assert isinstance(sample, Single)
+        return method, {"": (sample.response,)}
+
+    def _method(self, is_pair: bool) -> Rlaif | Direct:
+        method = self.pair if is_pair else self.single
+        assert method is not None
+        return method
+
+    def _by_set(self, scores: Sequence[RequestScores]) -> Iterator[Sequence[RequestScores]]:
+        return (scores[index :: len(self.sets)] for index in range(len(self.sets)))
+
+
+def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Principled:
+    """See `labeling.methods.registry.open_method`. A template of one's own leaves rows of the other kind out."""
+    pair, single = _templates(options, recorded)
+    for template in (pair, single):
+        if template and "principle" not in template.variables:
+            raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which responses are scored")
+    if single is None and options.scale is not None:
+        raise InputError(f"--scale is of single responses, and template {options.template} compares two")
+    if recorded is not None:
+        sets = tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"])
+    else:
+        sets = principle_sets(options.principle_sets, options.principles)
+    asked = (options.preamble, options.exemplars)
+    return Principled(
+        Rlaif(pair, *asked) if pair else None,
+        Direct(scaled(single, options.scale, options.exemplars), *asked) if single else None,
+        sets,
+    )
+
+
+def _templates(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> tuple[Template | None, Template | None]:
+    """Of pairs and of single responses."""
+    if recorded is not None:
+        pair, single = (
+            recorded[kind] and chosen_template(options.template, recorded[kind], f"principled-{kind}")
+            for kind in ("pair", "single")
+        )
+        return pair, single
+    if options.template is None:
+        return chosen_template(None, None, "principled-pair"), chosen_template(None, None, "principled-single")
+    template = chosen_template(options.template, None, "")
+    return (template, None) if template.num_responses == 2 else (None, template)

@@ -1,0 +1,135 @@
+"""One score for each principle (SALMON, Sun et al. 2023): every principle judges every pair in both orders."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from engine.errors import InputError
+from labeling.aggregates import AGGREGATES
+from labeling.options import JudgeOptions
+from labeling.principle import Principle
+from labeling.principle_scores import PrincipleScore, SalmonLabel
+from labeling.principles import LABELLED, load_principles
+from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
+from labeling.salmon_quality import SalmonQuality
+from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
+
+ORDERS = ("A first", "B first")
+
+
+@dataclass(frozen=True)
+class Salmon:
+    """The judge is asked about one principle at a time, by its positive statement.
+
+    principles: one or more, with different names and a weight above 0 among them. rule: see `labeling.aggregates`.
+    principle_set: what principles are called, for run.json. preamble, exemplars: see `labeling.methods.rlaif.Rlaif`.
+    """
+
+    template: Template
+    principles: tuple[Principle, ...]
+    rule: str = "strongest"
+    principle_set: str = LABELLED
+    preamble: str = DEFAULT_PREAMBLE
+    exemplars: int = 0
+
+    name: ClassVar[str] = "salmon"
+    takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
+    columns: ClassVar[Mapping[str, ArrowType]] = SalmonLabel.COLUMNS
+
+    def requests(self, sample: Sample) -> list[ScoreRequest]:
+        """All principles with A shown first, then all with B shown first."""
+        assert isinstance(sample, Pair)
+        a, b = sample.response_a, sample.response_b
+        return [
+            self.template.request(
+                sample.prompt,
+                *responses,
+                preamble=self.preamble,
+                exemplars=self.exemplars,
+                principle=principle.positive,
+                title=f"{principle.name}, {order}",
+            )
+            for order, responses in zip(ORDERS, ((a, b), (b, a)), strict=True)
+            for principle in self.principles
+        ]
+
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> SalmonLabel:
+        """Raises InputError when a score is not finite."""
+        count = len(self.principles)
+        judged = tuple(
+            PrincipleScore(
+                name=principle.name,
+                s12=self._first_over_second(a_first),
+                s21=self._second_over_first(b_first),
+                label_mass_first=a_first.label_mass,
+                label_mass_second=b_first.label_mass,
+            )
+            for principle, a_first, b_first in zip(self.principles, scores[:count], scores[count:], strict=True)
+        )
+        counts = [
+            (principle, score) for principle, score in zip(self.principles, judged, strict=True) if principle.weight
+        ]
+        decide = AGGREGATES[self.rule]
+        return SalmonLabel(
+            aggregate=decide([principle for principle, _ in counts], [score.counted for _, score in counts]),
+            principles=judged,
+            prompt_tokens=sum(score.prompt_tokens for score in scores),
+        )
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        """What came back for each request, from the columns of a labelled row."""
+        return [
+            f"score of A {judged[score]:+.6f} nats, label mass {judged[f'label_mass_{side}']:.6f}"
+            for score, side in (("s12", "first"), ("s21", "second"))
+            for judged in values["principles"]
+        ]
+
+    def quality(self) -> SalmonQuality:
+        return SalmonQuality(tuple(principle.name for principle in self.principles))
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        return {
+            "template": self.template.record(),
+            "principle_set": self.principle_set,
+            "principles": [principle.record() for principle in self.principles],
+            "aggregate": self.rule,
+        }
+
+    def _first_over_second(self, scores: RequestScores) -> float:
+        """log P(first label) - log P(second label) for the response shown first being better, in nats."""
+        first, second = self._finite(scores)
+        return second - first if self.template.invert else first - second
+
+    def _second_over_first(self, scores: RequestScores) -> float:
+        """The other way round, subtracted and not negated: 0 has no sign then, and an exchange flips every bit."""
+        first, second = self._finite(scores)
+        return first - second if self.template.invert else second - first
+
+    def _finite(self, scores: RequestScores) -> tuple[float, float]:
+        first, second = scores.logprob
+        if not (math.isfinite(first) and math.isfinite(second)):
+            raise InputError("the model's label log-probabilities are not finite")
+        return first, second
+
+
+def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Salmon:
+    """See `labeling.methods.registry.open_method`."""
+    template = chosen_template(options.template, recorded, "salmon")
+    if template.num_responses != 2:
+        raise InputError(f"template {template.name} shows one response; method salmon compares two")
+    if "principle" not in template.variables:
+        raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which method salmon judges")
+    rule = options.aggregate or "strongest"
+    if rule not in AGGREGATES:
+        raise InputError(f"aggregate {rule!r} is not known; use one of {', '.join(AGGREGATES)}")
+    chosen = options.principles or LABELLED
+    principles = load_principles(chosen) if recorded is None else _recorded(recorded)
+    return Salmon(template, principles, rule, chosen, options.preamble, options.exemplars)
+
+
+def _recorded(record: Mapping[str, Any]) -> tuple[Principle, ...]:
+    return tuple(Principle.recorded(entry) for entry in record["principles"])

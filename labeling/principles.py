@@ -1,0 +1,136 @@
+"""Sets of principles: those that come with preftree, or files of one's own. A file, YAML or JSON, is a list such as
+
+- name: concise
+  positive: The response should say what is needed in few words and then stop.
+  negative: The response should be long-winded and say the same things again.
+  weight: 1            # optional: how much it counts among others; at 0 it is judged and never decides
+  tags: [labelled]     # optional
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputError
+from labeling.display import one_line
+from labeling.principle import NEGATED, Principle, one_spaced, statement_problem
+from labeling.principle_file import parse_principles
+
+BUILT_IN, LABELLED = "default", "labelled"
+# Against reward hacking (Sun et al. 2023): added to whatever principles a response is scored under.
+GUARDS = ("no-self-praise", "answer-not-advice", "no-needless-examples")
+PRINCIPLE_FILE = Path(__file__).parent / "principle_sets" / "default.yaml"
+MAX_FILE_BYTES = 1_000_000
+_NAME_OF_TEXT = 40
+
+
+def load_principles(name_or_path: str) -> tuple[Principle, ...]:
+    """Those of a built-in set, or of a file; one or more, with different names, case apart.
+
+    Built in are "default", which is all of them, and each of their tags: "labelled", "reinforcement".
+    InputError with file, line and field for whatever is wrong with a file.
+    """
+    built_in = _read(PRINCIPLE_FILE, BUILT_IN)
+    if name_or_path == BUILT_IN:
+        return built_in
+    if tagged := tuple(principle for principle in built_in if name_or_path in principle.tags):
+        return tagged
+    path = Path(name_or_path)
+    if not path.is_file():
+        tags = dict.fromkeys(tag for principle in built_in for tag in principle.tags)
+        known = ", ".join((BUILT_IN, *tags))
+        raise InputError(f"principles {name_or_path!r} are neither a file nor one of: {known}")
+    return _read(path, name_or_path)
+
+
+@dataclass(frozen=True)
+class PrincipleSet:
+    """Principles to score under together. name: for people. statements: one or more, all different."""
+
+    name: str
+    statements: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """As a prompt shows them: a line each."""
+        return "\n".join(f"- {statement}" for statement in self.statements)
+
+
+def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> tuple[PrincipleSet, ...]:
+    """The sets that a user asks for, each by its members; see `Statements.find` and `Statements.resolve`.
+
+    principles: a file or a built-in set, whose names come before the built-in ones. Where a set has no members, or
+    none is chosen, it is all of these. InputError for members that mean nothing, sets that are the same, a set that
+    asks for a principle and its opposite, and for a file that no set needs.
+    """
+    own = load_principles(principles) if principles is not None else ()
+    statements = Statements((*own, *load_principles(BUILT_IN)))
+    names = [principle.name for principle in own]
+    members = [tuple(given) or tuple(names) for given in chosen or ((),)]
+    if not all(members):
+        raise InputError("name principles to score under with --under, or a file of them with --principles")
+    if own and not any(statements.find(member) in own for given in members for member in given):
+        raise InputError(f"no set of principles names one of {principles}; it has {', '.join(names)}")
+    sets: list[PrincipleSet] = []
+    for given in members:
+        made = statements.together(given)
+        if any(set(made.statements) == set(other.statements) for other in sets):
+            raise InputError(f"two sets of principles are the same: {made.name}")
+        alike = sum(made.name == other.name for other in sets)
+        sets.append(PrincipleSet(f"{made.name} ({alike + 1})", made.statements) if alike else made)
+    return tuple(sets)
+
+
+class Statements:
+    """What names of principles, and texts in their place, stand for."""
+
+    def __init__(self, principles: Iterable[Principle]) -> None:
+        """Of two principles with one name the first counts."""
+        self._by_name: dict[str, Principle] = {}
+        for principle in principles:
+            self._by_name.setdefault(principle.name.casefold(), principle)
+
+    def find(self, member: str) -> Principle | None:
+        """The principle that `member`, a name or "not " and a name, speaks of. None for any other text."""
+        return self._by_name.get(_bare(member))
+
+    def resolve(self, member: str) -> tuple[str, str]:
+        """Name and statement: the positive one for a name, the negative one for "not NAME"; any other text is its own.
+
+        InputError for what no statement may hold, and for a single word, which is a name that does not exist.
+        """
+        text = one_spaced(member)
+        if (principle := self.find(text)) and _bare(text) == text.casefold():
+            return principle.name, principle.positive
+        if principle:
+            return f"{NEGATED}{principle.name}", principle.negative
+        if problem := statement_problem(member):
+            raise InputError(f"principle {text[:_NAME_OF_TEXT]!r}: {problem}")
+        if " " not in _bare(text):
+            known = ", ".join(principle.name for principle in self._by_name.values())
+            raise InputError(f"no principle {text!r}; known: {known}; a text of your own has two words or more")
+        return text if len(text) <= _NAME_OF_TEXT else f"{text[: _NAME_OF_TEXT - 1]}…", text
+
+    def together(self, members: Iterable[str]) -> PrincipleSet:
+        """One set of all of them; what is there twice counts once."""
+        resolved = {statement: name for name, statement in map(self.resolve, members)}
+        for principle in self._by_name.values():
+            if principle.positive in resolved and principle.negative in resolved:
+                raise InputError(f"a set of principles asks for {principle.name!r} and for its opposite")
+        return PrincipleSet(" + ".join(resolved.values()), tuple(resolved))
+
+
+def _bare(member: str) -> str:
+    return one_spaced(member).casefold().removeprefix(NEGATED)
+
+
+def _read(path: Path, name: str) -> tuple[Principle, ...]:
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise InputError(f"principles {name} are larger than {MAX_FILE_BYTES:,} bytes")
+        source = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"principles {name} cannot be read: {one_line(str(error))}") from None
+    return parse_principles(source, name)

@@ -1,0 +1,34 @@
+"""A finished run, read again: its record, and the input that it labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError, OutputError
+from labeling.data.reader import sha256_of
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The record in a run.json. Raises OutputError where there is none."""
+    try:
+        run = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is no record of a run: {error}") from error
+    if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
+        raise OutputError(f"{path} is no record of a run by preftree")
+    return run
+
+
+def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Path:
+    """The file that was labelled, where it was then or at `moved_to`. InputError unless it is still the same."""
+    path = Path(moved_to or run["input"]["path"])
+    if sha256_of(path) != run["input"]["sha256"]:
+        raise InputError(f"{path} is not the file that was labelled; name that one with --input")
+    return path
