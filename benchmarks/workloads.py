@@ -12,7 +12,7 @@ from engine.errors import InputError
 from labeling.data.reader import read
 from labeling.methods.rlaif import Rlaif
 from labeling.methods.salmon import Salmon
-from labeling.principles import LABELLED, load_principles
+from labeling.principles.sets import LABELLED, load_principles
 from labeling.prompts import load_template
 from labeling.scorer import Scorer
 from labeling.types import Pair

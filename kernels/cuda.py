@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from kernels.attention import tree_attention
 from kernels.label_head import label_head, pack_head
 from kernels.launch import capability_of, tile_rows
-from kernels.norm import add_rms_norm, rms_norm
+from kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
 from kernels.rope_store import rotate, store_kv
 from kernels.swiglu import swiglu
 from kernels.tiles import PlanLayout
@@ -45,6 +45,8 @@ def plan_layout(
     Raises ValueError, one line, for a GPU, dtype or head size without kernels.
     """
     rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
+    if hidden_size > MAX_HIDDEN:
+        raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
     row_block = NARROW_ROW_BLOCK if hidden_size <= NARROW_HIDDEN else ROW_BLOCK
     return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False)
 

@@ -1,5 +1,7 @@
 """Picks the operations' implementation by device: a module with the functions and constants of `kernels.cpu`."""
 
+import os
+import shutil
 from types import ModuleType
 
 import torch
@@ -46,3 +48,6 @@ def _check_triton() -> None:
         raise ValueError(f"triton is not installed; pip install 'triton>={needed}', or use device 'cpu'") from None
     if tuple(int(part) for part in triton.__version__.split(".")[:2]) < OLDEST_TRITON:
         raise ValueError(f"triton {triton.__version__} is too old; pip install 'triton>={needed}', or use device 'cpu'")
+    # It builds the launchers of its kernels on the spot.
+    if not (os.environ.get("CC") or shutil.which("gcc") or shutil.which("clang")):
+        raise ValueError("triton needs a C compiler; install gcc, or set CC to one, or use device 'cpu'")

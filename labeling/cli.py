@@ -210,7 +210,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 
 def _templates(args: argparse.Namespace) -> int:
-    from labeling.catalogue import template_lines
+    from labeling.templating.catalogue import template_lines
 
     for line in template_lines(args.name):
         print(line)
@@ -218,7 +218,7 @@ def _templates(args: argparse.Namespace) -> int:
 
 
 def _instructions(args: argparse.Namespace) -> int:
-    from labeling.instructions import InstructionOptions, write_instructions
+    from labeling.instructions.write import InstructionOptions, write_instructions
 
     own = ("labels", "out", "overwrite", "input", "num_principles", "passes", "negate", "noise", "seed")
     options = InstructionOptions(
@@ -260,7 +260,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _principle_sets(args: argparse.Namespace) -> tuple[tuple[str, ...], ...]:
-    from labeling.principles import GUARDS
+    from labeling.principles.sets import GUARDS
 
     common = (*args.add_principle, *(GUARDS if args.guard else ()))
     return tuple((*chosen, *common) for chosen in args.under or [()])

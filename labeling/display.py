@@ -33,7 +33,8 @@ def count(number: int, noun: str) -> str:
 class Progress:
     """A bar with rate and ETA on a terminal; a line every half minute where stderr is a file."""
 
-    def __init__(self, total: int, quiet: bool = False) -> None:
+    def __init__(self, total: int, quiet: bool = False, noun: str = "pair") -> None:
+        self._unit = f"{noun}s"
         self._total = total
         self._done = 0
         self._bar: Any = None
@@ -44,7 +45,7 @@ class Progress:
 
             # tqdm shows nothing on a terminal that claims to have no rows, as those of containers do.
             columns = shutil.get_terminal_size().columns
-            self._bar = tqdm(total=total, unit=" pairs", ncols=columns, nrows=24)
+            self._bar = tqdm(total=total, unit=f" {self._unit}", ncols=columns, nrows=24)
 
     def __enter__(self) -> Progress:
         return self
@@ -66,7 +67,7 @@ class Progress:
         rate = self._done / (self._spoke - self._started)
         left = (self._total - self._done) / rate
         print(
-            f"{self._done:,} of {self._total:,} pairs, {rate:,.1f} pairs/s, about {left / 60:,.0f} min left",
+            f"{self._done:,} of {self._total:,} {self._unit}, {rate:,.1f} {self._unit}/s, about {left / 60:,.0f} min left",
             file=sys.stderr,
             flush=True,
         )

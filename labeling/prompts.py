@@ -20,7 +20,7 @@ A template file is YAML front matter between two lines of `---`, then the sample
 The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. The sample shows
 two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }}, a {{ principle }}
 to judge by, and the {{ low }} and {{ high }} end of the labels; what else of Jinja there is stands in
-`labeling.template_body`. The other texts are fixed. What differs between the prompts of one sample belongs last, and
+`labeling.templating.body`. The other texts are fixed. What differs between the prompts of one sample belongs last, and
 long fixed text belongs into the preamble: what prompts begin with together is computed once.
 """
 
@@ -32,8 +32,8 @@ from typing import Any
 
 from engine.errors import InputError
 from labeling.display import one_line
-from labeling.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
-from labeling.template_file import parse_template
+from labeling.templating.file import parse_template
+from labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
 
 __all__ = [
     "DEFAULT_PREAMBLE",

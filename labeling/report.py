@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from labeling.display import count, one_line
-from labeling.quality import Quality
+from labeling.quality.pairs import Quality
 
 _KINDS_KEPT = 50
 _ROWS_SHOWN = 5

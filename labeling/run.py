@@ -20,8 +20,8 @@ from labeling.display import Progress, count, one_line
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions, LabelOptions
+from labeling.quality.subsets import BySubset, check_subset
 from labeling.report import Rejections, RunSummary
-from labeling.subsets import BySubset, check_subset
 from labeling.types import Label, Pair, Rejected, RequestScores, Sample, ScoreRequest
 
 if TYPE_CHECKING:
@@ -178,7 +178,8 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
     quality, rejections, ok = method.quality(), Rejections(), 0
     if options.subset is not None:
         quality = BySubset(quality, options.subset)
-    with Progress(total, options.quiet) as progress:
+    noun = "pair" if method.takes == (Pair,) else "row"
+    with Progress(total, options.quiet, noun) as progress:
         for labelled in label_samples(read(options.input, options.limit), method, scorer):
             item, label = labelled.item, labelled.label
             writer.add(item, label)
@@ -193,7 +194,7 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
         labels=writer.out_dir / LABELS,
         run=writer.out_dir / RUN,
         judge=_judge(scorer.describe()),
-        noun="pair" if method.takes == (Pair,) else "row",
+        noun=noun,
         ok=ok,
         quality=quality,
         rejections=rejections,

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from engine.errors import InputError, ModelError
-from labeling.disjoint import disjoint
+from labeling.labels.disjoint import disjoint
 from labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:

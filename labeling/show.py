@@ -10,12 +10,12 @@ from typing import Any
 
 from engine.errors import InputError, OutputError, PreftreeError
 from labeling.data.reader import read, survey
+from labeling.data.recorded import labelled_input, read_run
 from labeling.data.writer import LABELS, RUN
 from labeling.display import count, one_line, visible
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions
-from labeling.recorded import labelled_input, read_run
 from labeling.report import aligned
 from labeling.run import Judge, Waiting, check_kinds, open_scorer, windows
 from labeling.types import Rejected, Sample

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-STANDARD = {"__future__", "collections", "contextlib", "dataclasses", "types", "typing"}
+STANDARD = {"__future__", "collections", "contextlib", "dataclasses", "os", "shutil", "types", "typing"}
 KERNELS_MAY = {"torch", "triton", "kernels", *STANDARD}
 ENGINE_DOOR = "labeling/scorer.py"
 

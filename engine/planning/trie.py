@@ -59,7 +59,7 @@ class TokenTrie:
 
     @classmethod
     def build(cls, sequences: Sequence[TokenIds], skipped: int = 0) -> TokenTrie:
-        """Lay out `sequences` (each longer than `skipped`, and equal in those first tokens)."""
+        """Lay out `sequences` (at least one, each longer than `skipped`, and equal in those first tokens)."""
         order = sorted(range(len(sequences)), key=[sort_key(ids) for ids in sequences].__getitem__)
         longest = max(len(ids) for ids in sequences)
         path = np.empty(longest, dtype=np.int64)  # row at each depth of the sequence laid last

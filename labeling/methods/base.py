@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from labeling.quality import Quality
+from labeling.quality.pairs import Quality
 from labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
 
 

@@ -8,11 +8,11 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from engine.errors import InputError
+from labeling.labels.scores import DirectLabel
 from labeling.options import JudgeOptions
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from labeling.scale import Scale, scale_of, scaled
-from labeling.score_quality import ScoreQuality
-from labeling.scores import DirectLabel
+from labeling.quality.scores import ScoreQuality
+from labeling.templating.scale import Scale, scale_of, scaled
 from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
+from labeling.labels.sets import PrincipledLabel, PrincipledQuality
 from labeling.methods.direct import Direct
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
-from labeling.principles import PrincipleSet, principle_sets
+from labeling.principles.sets import PrincipleSet, principle_sets
 from labeling.prompts import Template, chosen_template
-from labeling.scale import scaled
-from labeling.set_scores import PrincipledLabel, PrincipledQuality
+from labeling.templating.scale import scaled
 from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
 

@@ -10,12 +10,12 @@ from typing import Any, ClassVar
 import numpy as np
 
 from engine.errors import InputError
-from labeling.bradley_terry import RIDGE, strengths
+from labeling.labels.bradley_terry import RIDGE, strengths
+from labeling.labels.rankings import RankingLabel, RankingQuality
+from labeling.labels.schedule import balanced_pairs
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
 from labeling.prompts import chosen_template
-from labeling.rankings import RankingLabel, RankingQuality
-from labeling.schedule import balanced_pairs
 from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Several
 
 MAX_RESPONSES = 100  # 9,900 prompts in a row

@@ -16,6 +16,14 @@ from labeling.types import Message, Pair, Sample, Several, Single
 
 METHODS = ("rlaif", "direct", "salmon", "ranking", "principled")
 
+# What only some methods take; given to another, it would be dropped in silence.
+_TAKEN_BY = {
+    "scale": ("direct", "principled"),
+    "principles": ("salmon", "principled"),
+    "aggregate": ("salmon",),
+    "comparisons": ("ranking",),
+}
+
 _PROMPT = (Message("user", "Which?"),)
 _PROBES: dict[type[Sample], Sample] = {
     Pair: Pair("probe", _PROMPT, "This.", "That."),
@@ -32,6 +40,9 @@ def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None
     """
     if options.method not in METHODS:
         raise InputError(f"method {options.method!r} is not known; use one of {', '.join(METHODS)}")
+    for option, takers in _TAKEN_BY.items():
+        if getattr(options, option) is not None and options.method not in takers:
+            raise InputError(f"--{option} is not for method {options.method}; it is for {' and '.join(takers)}")
     method: Method = import_module(f"labeling.methods.{options.method}").opened(options, recorded)
     for kind in method.takes:
         method.requests(_PROBES[kind])

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
-from labeling.odds import on_grid, probability
+from labeling.labels.odds import on_grid, probability
 from labeling.options import JudgeOptions
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from labeling.quality import PairQuality
+from labeling.quality.pairs import PairQuality
 from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 

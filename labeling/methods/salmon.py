@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
-from labeling.aggregates import AGGREGATES
+from labeling.labels.aggregates import AGGREGATES
+from labeling.labels.principles import PrincipleScore, SalmonLabel
 from labeling.options import JudgeOptions
-from labeling.principle import Principle
-from labeling.principle_scores import PrincipleScore, SalmonLabel
-from labeling.principles import LABELLED, load_principles
+from labeling.principles.principle import Principle
+from labeling.principles.sets import LABELLED, load_principles
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from labeling.salmon_quality import SalmonQuality
+from labeling.quality.salmon import SalmonQuality
 from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
 
 ORDERS = ("A first", "B first")
@@ -24,8 +24,9 @@ ORDERS = ("A first", "B first")
 class Salmon:
     """The judge is asked about one principle at a time, by its positive statement.
 
-    principles: one or more, with different names and a weight above 0 among them. rule: see `labeling.aggregates`.
-    principle_set: what principles are called, for run.json. preamble, exemplars: see `labeling.methods.rlaif.Rlaif`.
+    principles: one or more, with different names and a weight above 0 among them. rule: one of those in
+    `labeling.labels.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars: see
+    `labeling.methods.rlaif.Rlaif`.
     """
 
     template: Template

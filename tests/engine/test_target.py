@@ -158,6 +158,14 @@ class TestSoftware:
         with pytest.raises(ValueError, match=r"triton is not installed; pip install .triton>=3\.6"):
             implementation(self.CUDA)
 
+    def test_no_compiler(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.start_cuda(monkeypatch)
+        pytest.importorskip("triton")
+        monkeypatch.delenv("CC", raising=False)
+        monkeypatch.setenv("PATH", "/nowhere")
+        with pytest.raises(ValueError, match="needs a C compiler; install gcc"):
+            implementation(self.CUDA)
+
     @pytest.mark.parametrize(("version", "is_good"), [("3.5.1", False), ("2.3", False), ("3.6.0", True), ("4.0", True)])
     def test_old_triton(self, version: str, is_good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_cuda(monkeypatch)
@@ -177,3 +185,4 @@ class TestSoftware:
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "init", lambda: None)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+        monkeypatch.setenv("CC", "cc")

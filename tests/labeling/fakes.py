@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from engine.errors import InputError
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
-from labeling.quality import PairQuality
+from labeling.quality.pairs import PairQuality
 from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 

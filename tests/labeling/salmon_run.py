@@ -9,8 +9,8 @@ from typing import Any
 
 from labeling.data.reader import read, survey
 from labeling.data.writer import LabelWriter
-from labeling.principle import Principle
-from labeling.principle_scores import PrincipleScore, SalmonLabel
+from labeling.labels.principles import PrincipleScore, SalmonLabel
+from labeling.principles.principle import Principle
 from tests.labeling.fakes import row, write_rows
 
 PRINCIPLES = tuple(Principle(name, f"Be {name}.", f"Do not be {name}.") for name in ("concise", "ethical", "precise"))

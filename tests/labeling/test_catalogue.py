@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from labeling.catalogue import template_lines
 from labeling.prompts import load_template, template_names
+from labeling.templating.catalogue import template_lines
 
 MINE = """---
 description: >

@@ -19,8 +19,8 @@ from labeling import cli, run
 from labeling.methods.direct import Direct, opened
 from labeling.options import JudgeOptions
 from labeling.prompts import Template, load_template, parse_template
-from labeling.scale import Scale, scale_labels, scale_of
 from labeling.scorer import Scorer
+from labeling.templating.scale import Scale, scale_labels, scale_of
 from labeling.types import Message, Pair, RequestScores, Single, Verdict
 from tests.labeling.fakes import write_rows
 from tests.models import CONFIG, SMALL_CONFIG, tokenizer_data, write_model

@@ -15,12 +15,12 @@ import pytest
 from engine.errors import OutputError, PreftreeError
 from labeling import cli
 from labeling.data.draft import Draft
-from labeling.drawing import decide
-from labeling.instructions import InstructionOptions, write_instructions
+from labeling.instructions.drawing import decide
+from labeling.instructions.salmon_labels import SalmonLabels
+from labeling.instructions.write import InstructionOptions, write_instructions
 from labeling.options import LabelOptions
-from labeling.principle import Principle
+from labeling.principles.principle import Principle
 from labeling.run import run_label
-from labeling.salmon_labels import SalmonLabels
 from labeling.types import Pair
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.salmon_run import PRINCIPLES, salmon_run

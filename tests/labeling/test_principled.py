@@ -18,7 +18,7 @@ from labeling.methods.principled import Principled
 from labeling.methods.registry import open_method
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
-from labeling.principles import GUARDS, load_principles, principle_sets
+from labeling.principles.sets import GUARDS, load_principles, principle_sets
 from labeling.prompts import load_template
 from labeling.run import label_samples
 from labeling.scorer import Scorer

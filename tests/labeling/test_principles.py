@@ -11,9 +11,9 @@ import pytest
 from engine.errors import InputError
 from labeling import run
 from labeling.options import LabelOptions
-from labeling.principle import MAX_STATEMENT, Principle
-from labeling.principle_file import parse_principles
-from labeling.principles import GUARDS, PRINCIPLE_FILE, load_principles, principle_sets
+from labeling.principles.file import parse_principles
+from labeling.principles.principle import MAX_STATEMENT, Principle
+from labeling.principles.sets import GUARDS, PRINCIPLE_FILE, load_principles, principle_sets
 from tests.labeling.fakes import row, write_rows
 
 GOOD = """# mine

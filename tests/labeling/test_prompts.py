@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from labeling import template_body
 from labeling.prompts import Template, conversation_text, load_template, parse_template, template_names
+from labeling.templating import body as template_body
 from labeling.types import Message
 
 GOOD = """---

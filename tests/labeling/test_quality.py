@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from engine.errors import InputError
-from labeling.calibration import Calibration
 from labeling.data.reader import survey
-from labeling.intervals import wilson_interval
-from labeling.quality import PairQuality
-from labeling.subsets import MAX_VALUES, BySubset, check_subset
+from labeling.quality.calibration import Calibration
+from labeling.quality.intervals import wilson_interval
+from labeling.quality.pairs import PairQuality
+from labeling.quality.subsets import MAX_VALUES, BySubset, check_subset
 from labeling.types import Message, Pair, PairLabel, Verdict
 from tests.labeling.fakes import FakeMethod, row, write_rows
 

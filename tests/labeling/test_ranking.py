@@ -15,13 +15,13 @@ import numpy as np
 import pytest
 
 from engine.errors import InputError
-from labeling.bradley_terry import strengths
+from labeling.labels.bradley_terry import strengths
+from labeling.labels.rankings import RankingLabel, RankingQuality
 from labeling.methods.ranking import MAX_RESPONSES, Ranking
 from labeling.methods.registry import open_method
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions, LabelOptions
 from labeling.prompts import load_template
-from labeling.rankings import RankingLabel, RankingQuality
 from labeling.run import run_label
 from labeling.show import show_lines
 from labeling.types import Message, Pair, PairLabel, RequestScores, ScoreRequest, Several

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labeling.quality import PairQuality
+from labeling.quality.pairs import PairQuality
 from labeling.report import Rejections, RunSummary, reason_kind, render_summary
 from tests.labeling.test_quality import label, quality_of
 

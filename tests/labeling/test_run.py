@@ -15,7 +15,8 @@ import pytest
 
 from engine.errors import InputError, ModelError, OutputError
 from labeling.display import Progress
-from labeling.options import LabelOptions
+from labeling.methods.registry import open_method
+from labeling.options import JudgeOptions, LabelOptions
 from labeling.report import RunSummary
 from labeling.run import Labelled, label_samples, run_label
 from labeling.types import Message, Pair, Rejected
@@ -275,3 +276,18 @@ def test_rows_of_another_kind(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "mixed.jsonl", [single, row(id="x"), {**single, "id": "t", "responses": ["a", "b"]}])
     summary = run(source, tmp_path / "out")
     assert (summary.ok, summary.rejections.kinds) == (1, {"wrong kind": 2})
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value", "message"),
+    [
+        ("rlaif", "scale", "1-5", "--scale is not for method rlaif; it is for direct and principled"),
+        ("direct", "principles", "labelled", "--principles is not for method direct"),
+        ("ranking", "aggregate", "won", "--aggregate is not for method ranking; it is for salmon"),
+        ("salmon", "comparisons", 4, "--comparisons is not for method salmon"),
+        ("best", "scale", None, "method 'best' is not known; use one of rlaif, direct"),
+    ],
+)
+def test_options_of_other_methods_are_not_dropped(method: str, option: str, value: Any, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        open_method(JudgeOptions(input="x", method=method, **{option: value}))

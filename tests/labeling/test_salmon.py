@@ -15,12 +15,12 @@ from hypothesis import strategies as st
 
 from engine.errors import InputError, ModelError
 from labeling import cli
+from labeling.labels.principles import PrincipleScore, SalmonLabel
 from labeling.methods.registry import open_method
 from labeling.methods.salmon import Salmon
 from labeling.options import JudgeOptions
-from labeling.principle import Principle
-from labeling.principle_scores import PrincipleScore, SalmonLabel
-from labeling.principles import load_principles
+from labeling.principles.principle import Principle
+from labeling.principles.sets import load_principles
 from labeling.prompts import load_template, parse_template
 from labeling.run import label_samples
 from labeling.scorer import Scorer

@@ -10,8 +10,8 @@ from typing import Any
 from engine.errors import InputError
 from labeling.data.reader import Survey
 from labeling.display import count, one_line
-from labeling.intervals import interval_text, wilson_interval
-from labeling.quality import Quality
+from labeling.quality.intervals import interval_text, wilson_interval
+from labeling.quality.pairs import Quality
 from labeling.types import ArrowType, Label, Sample
 
 MAX_VALUES = 50

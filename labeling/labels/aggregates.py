@@ -9,8 +9,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from labeling.odds import on_grid, probability
-from labeling.principle import Principle
+from labeling.labels.odds import on_grid, probability
+from labeling.principles.principle import Principle
 from labeling.types import Verdict
 
 

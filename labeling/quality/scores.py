@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from labeling.display import count
-from labeling.quality import LOW_MASS
-from labeling.scores import DirectLabel, Score
-from labeling.subsets import Agreement
+from labeling.labels.scores import DirectLabel, Score
+from labeling.quality.pairs import LOW_MASS
+from labeling.quality.subsets import Agreement
 from labeling.types import Label, Pair, Sample
 
 

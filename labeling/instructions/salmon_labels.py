@@ -11,12 +11,12 @@ from typing import Any
 
 from engine.errors import InputError, OutputError
 from labeling.data.reader import read
+from labeling.data.recorded import read_run
 from labeling.data.writer import LABELS, RUN
 from labeling.display import one_line
-from labeling.principle import Principle, weight_problem
-from labeling.recorded import read_run
+from labeling.instructions.variance import Variance
+from labeling.principles.principle import Principle, weight_problem
 from labeling.types import Pair
-from labeling.variance import Variance
 
 _BATCH_ROWS = 512
 _COLUMNS = ("id", "status", "principles")

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from labeling.display import count, one_line
-from labeling.principle_scores import PrincipleScore, SalmonLabel
-from labeling.quality import LOW_MASS, wilson_interval
-from labeling.subsets import Agreement
+from labeling.labels.principles import PrincipleScore, SalmonLabel
+from labeling.quality.pairs import LOW_MASS, wilson_interval
+from labeling.quality.subsets import Agreement
 from labeling.types import Label, Pair, Sample
 
 _PRINCIPLES_SHOWN = 20

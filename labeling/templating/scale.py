@@ -13,11 +13,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from engine.errors import InputError
-from labeling.scores import Score
+from labeling.labels.scores import Score
 from labeling.types import RequestScores
 
 if TYPE_CHECKING:
-    from labeling.template import Template
+    from labeling.templating.template import Template
 
 MAX_LABELS = 100
 

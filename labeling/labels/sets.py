@@ -7,10 +7,10 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 from labeling.display import count, one_line
-from labeling.intervals import interval_text
-from labeling.quality import PairQuality
-from labeling.score_quality import ScoreQuality
-from labeling.scores import DirectLabel, Score
+from labeling.labels.scores import DirectLabel, Score
+from labeling.quality.intervals import interval_text
+from labeling.quality.pairs import PairQuality
+from labeling.quality.scores import ScoreQuality
 from labeling.types import ArrowType, Label, PairLabel, Sample
 
 _SETS_SHOWN = 20

@@ -7,9 +7,9 @@ import re
 from yaml import MappingNode, Node
 
 from engine.errors import InputError
-from labeling.front_matter import FrontMatter
-from labeling.template import DEFAULT_PREAMBLE, Exemplar, Template
-from labeling.template_body import SCALE, VARIABLES, Body
+from labeling.templating.body import SCALE, VARIABLES, Body
+from labeling.templating.front_matter import FrontMatter
+from labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Template
 
 _KEYS = ("description", "labels", "values", "invert", "system", "preamble", "exemplars", "answer")
 _PLACE = re.compile(rf"\{{\{{-?\s*({'|'.join(VARIABLES)})\b")

@@ -10,7 +10,7 @@ from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from engine.errors import InputError
 from labeling.display import one_line
-from labeling.principle import Principle, name_problem, one_spaced, statement_problem, weight_problem
+from labeling.principles.principle import Principle, name_problem, one_spaced, statement_problem, weight_problem
 
 _REQUIRED = ("name", "positive", "negative")
 _FIELDS = (*_REQUIRED, "weight", "tags")

@@ -9,7 +9,7 @@ from typing import Any
 
 from engine.errors import InputError
 from labeling.display import count
-from labeling.template_body import PAIR, SCALE, SINGLE, Body
+from labeling.templating.body import PAIR, SCALE, SINGLE, Body
 from labeling.types import Message, ScoreRequest
 
 DEFAULT_PREAMBLE = "detailed"

@@ -15,13 +15,13 @@ from pathlib import Path
 
 from engine.errors import InputError
 from labeling.display import one_line
-from labeling.principle import NEGATED, Principle, one_spaced, statement_problem
-from labeling.principle_file import parse_principles
+from labeling.principles.file import parse_principles
+from labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
 
 BUILT_IN, LABELLED = "default", "labelled"
 # Against reward hacking (Sun et al. 2023): added to whatever principles a response is scored under.
 GUARDS = ("no-self-praise", "answer-not-advice", "no-needless-examples")
-PRINCIPLE_FILE = Path(__file__).parent / "principle_sets" / "default.yaml"
+PRINCIPLE_FILE = Path(__file__).parent / "default.yaml"
 MAX_FILE_BYTES = 1_000_000
 _NAME_OF_TEXT = 40
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.intervals import interval_text, wilson_interval
+from labeling.quality.intervals import interval_text, wilson_interval
 from labeling.types import Pair, Verdict
 
 

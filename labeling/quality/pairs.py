@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from labeling.calibration import Calibration
 from labeling.display import count
-from labeling.intervals import interval_text
-from labeling.intervals import wilson_interval as wilson_interval
-from labeling.lengths import LengthBias
+from labeling.quality.calibration import Calibration
+from labeling.quality.intervals import interval_text
+from labeling.quality.intervals import wilson_interval as wilson_interval
+from labeling.quality.lengths import LengthBias
 from labeling.types import Label, Pair, PairLabel, Sample
 
 LOW_MASS = 0.5

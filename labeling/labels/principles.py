@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labeling.aggregates import Aggregate
-from labeling.odds import probability
+from labeling.labels.aggregates import Aggregate
+from labeling.labels.odds import probability
 from labeling.types import ArrowType, Verdict
 
 

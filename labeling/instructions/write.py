@@ -27,14 +27,14 @@ from typing import Any
 from engine.errors import InputError, OutputError
 from labeling.data.draft import Draft, sync_directory
 from labeling.data.reader import sha256_of
+from labeling.data.recorded import labelled_input
 from labeling.data.writer import RUN, check_out_file
 from labeling.display import count, one_line
-from labeling.drawing import Recipe, decide, draw
-from labeling.principle import Principle
-from labeling.recorded import labelled_input
+from labeling.instructions.drawing import Recipe, decide, draw
+from labeling.instructions.salmon_labels import SalmonLabels
+from labeling.principles.principle import Principle
 from labeling.report import aligned
 from labeling.run import version
-from labeling.salmon_labels import SalmonLabels
 from labeling.types import Message, Pair
 
 
@@ -42,8 +42,8 @@ from labeling.types import Message, Pair
 class InstructionOptions:
     """labels: a directory of method salmon. out: the file to write. input: where the labelled file is, if it was moved.
 
-    num_principles: of each preference, a whole number or "geometric". negate, noise: see `labeling.drawing.Recipe`.
-    variance_scaling: divide each score by the variance of its principle.
+    num_principles: of each preference, a whole number or "geometric". negate, noise: see
+    `labeling.instructions.drawing.Recipe`. variance_scaling: divide each score by the variance of its principle.
     """
 
     labels: str

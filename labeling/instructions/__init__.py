@@ -1,0 +1,1 @@
+"""Training data for a principle-following reward model."""

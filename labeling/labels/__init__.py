@@ -1,0 +1,1 @@
+"""What methods say of samples, and the arithmetic behind it."""

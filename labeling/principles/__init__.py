@@ -1,0 +1,1 @@
+"""Principles: what a judge is told to look at."""

@@ -1,0 +1,1 @@
+"""Template files: what they may say, and where they are wrong."""
