@@ -66,8 +66,5 @@ class Progress:
         self._spoke = time.monotonic()
         rate = self._done / (self._spoke - self._started)
         left = (self._total - self._done) / rate
-        print(
-            f"{self._done:,} of {self._total:,} {self._unit}, {rate:,.1f} {self._unit}/s, about {left / 60:,.0f} min left",
-            file=sys.stderr,
-            flush=True,
-        )
+        done = f"{self._done:,} of {self._total:,} {self._unit}, {rate:,.1f} {self._unit}/s"
+        print(f"{done}, about {left / 60:,.0f} min left", file=sys.stderr, flush=True)
