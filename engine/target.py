@@ -49,12 +49,17 @@ def choose_target(config: ModelConfig, device: str | None, dtype: str | None, ba
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     if device not in (None, "auto"):
         return _target(config, str(device), dtype, batch_tokens)
-    if torch.cuda.is_available():
+    if gpu_is_there():
         try:
             return _target(config, "cuda", dtype, batch_tokens)
         except UnfitDeviceError as error:
             warnings.warn(f"{error}; running on the CPU", PreftreeWarning, stacklevel=2)
     return _target(config, "cpu", dtype, batch_tokens)
+
+
+def gpu_is_there() -> bool:
+    """Whether torch sees a GPU, fit for the model or not."""
+    return torch.cuda.is_available()
 
 
 class UnfitDeviceError(InputError):

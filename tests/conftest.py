@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -15,6 +15,14 @@ if not torch.cuda.is_available():
 from engine import Engine, Planner
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
 from labeling.scorer import Scorer
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cpu_by_default() -> Iterator[None]:
+    """Tests are of the CPU path, with its bits and its tolerances; those of a GPU ask for one by name."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("engine.target.gpu_is_there", lambda: False)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -40,7 +40,7 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
     monkeypatch.setattr(
         engine.target, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
     )
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(engine.target, "gpu_is_there", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GB)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * GB)
@@ -48,7 +48,7 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
 
 
 def test_without_a_gpu(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(engine.target, "gpu_is_there", lambda: False)
     for name in (None, "auto", "cpu"):
         target = choose_target(config, name, None, None)
         assert (target.device.type, target.dtype, target.ops) == ("cpu", torch.float32, cpu)
