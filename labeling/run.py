@@ -22,7 +22,7 @@ from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions, LabelOptions
 from labeling.quality.subsets import BySubset, check_subset
 from labeling.report import Rejections, RunSummary
-from labeling.types import Label, Pair, Rejected, RequestScores, Sample, ScoreRequest
+from labeling.types import Label, Pair, Rejected, RequestScores, Sample, ScoreRequest, Several
 
 if TYPE_CHECKING:
     from labeling.scorer import Encoded, Usage
@@ -158,7 +158,9 @@ def run_label(
 
 
 def check_kinds(found: Survey, method: Method) -> None:
-    """InputError where no row of the file is of a kind that the method takes."""
+    """InputError where no row of the file is of a kind that the method takes, or one has a single response to rank."""
+    if Several in method.takes and found.lone_line is not None:
+        raise InputError(f"{found.path}, line {found.lone_line}: responses has one entry; ranking needs two or more")
     wanted = [FIELDS[kind] for kind in method.takes]
     if not found.first_lines or any(own in found.first_lines for own in wanted):
         return

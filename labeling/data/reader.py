@@ -14,7 +14,7 @@ from pathlib import Path
 from engine.errors import InputError
 from labeling.data.columns import ColumnKinds, Kind
 from labeling.data.lines import numbered_lines
-from labeling.data.row import BadRow, fields_of, parse, quoted, to_item
+from labeling.data.row import SEVERAL_FIELDS, BadRow, fields_of, parse, quoted, to_item
 from labeling.types import Rejected, Sample
 
 
@@ -22,7 +22,8 @@ from labeling.types import Rejected, Sample
 class Survey:
     """What one look at the whole file tells. rows: lines that are not blank. columns: the extra ones.
 
-    first_lines: for each kind of sample that a row looks like, by its columns, the first line with one.
+    first_lines: for each kind of sample that a row looks like, by its columns, the first line with one. lone_line: the
+    first line whose list of responses has one entry.
     """
 
     path: Path
@@ -31,6 +32,7 @@ class Survey:
     columns: dict[str, Kind]
     has_gold: bool
     first_lines: dict[tuple[str, ...], int]
+    lone_line: int | None
 
 
 def survey(path: str | Path) -> Survey:
@@ -40,6 +42,7 @@ def survey(path: str | Path) -> Survey:
     kinds = ColumnKinds()
     rows, has_gold = 0, False
     first_lines: dict[tuple[str, ...], int] = {}
+    lone_line = None
     for number, line in numbered_lines(path, digest):
         rows += 1
         try:
@@ -48,11 +51,13 @@ def survey(path: str | Path) -> Survey:
             continue
         own = fields_of(row)
         first_lines.setdefault(own, number)
+        if lone_line is None and own is SEVERAL_FIELDS and isinstance(row["responses"], list):
+            lone_line = number if len(row["responses"]) == 1 else None
         has_gold = has_gold or ("gold" in own and "gold" in row)
         kinds.add({name: value for name, value in row.items() if name not in own})
     if rows == 0:
         raise InputError(f"{path} holds no rows; it must have one JSON object on each line")
-    return Survey(path, rows, digest.hexdigest(), kinds.resolve(), has_gold, first_lines)
+    return Survey(path, rows, digest.hexdigest(), kinds.resolve(), has_gold, first_lines, lone_line)
 
 
 def read(path: str | Path, limit: int | None = None) -> Iterator[Sample | Rejected]:

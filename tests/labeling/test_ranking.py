@@ -285,3 +285,12 @@ def test_run_and_show(tmp_path: Path) -> None:
         if (p := ranked["win_matrix_first"][i][j]) is not None:
             answer = f"---- answer, response {i} before {j}: response {i} is better than {j} with p {p:.6f} ----"
             assert text.count(answer) == 1
+
+
+def test_a_row_with_one_response_is_found_before_the_model_loads(tmp_path: Path) -> None:
+    """Catches a run of hours at whose end somebody learns that a list was cut off."""
+    rows = [{"prompt": "q", "responses": ["x", "y"]}, {"prompt": "q", "responses": ["x"]}]
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    options = LabelOptions(input=str(source), out=str(tmp_path / "out"), method="ranking", model="/nowhere")
+    with pytest.raises(InputError, match="line 2: responses has one entry; ranking needs two or more"):
+        run_label(options)
