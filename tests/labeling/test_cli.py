@@ -300,9 +300,11 @@ def test_debug_shows_the_traceback(
 
 
 SLOW_RUN = """
-import sys, time
+import signal, sys, time
 from labeling import cli, run
 from tests.labeling.fakes import FakeScorer, open_fake_method
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored
 
 class Slow(FakeScorer):
     def score(self, encoded):
