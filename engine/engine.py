@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 
 import torch
 
 from engine.errors import InputError
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
-from engine.loading.config import ModelConfig
 from engine.planning.batching import schedule
 from engine.planning.estimate import JobPlan, estimate
 from engine.planning.lookups import Labels
@@ -33,10 +33,11 @@ class Planner:
         dtype: str | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
+        target: Target | None = None,
     ) -> None:
-        """Options as in `Engine.load`."""
+        """Options as in `Engine.load`. target: one that was chosen already, in place of the first three."""
         self._config = checkpoint.config
-        self._target = choose_target(checkpoint.config, device, dtype, batch_tokens)
+        self._target = target or choose_target(checkpoint.config, device, dtype, batch_tokens)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property
@@ -46,7 +47,11 @@ class Planner:
 
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
-        return _plan(self._config, self._target, self.batch_tokens, self._prefixes, prompts, labels)
+        ids = checked_prompts(prompts, labels, self._config)
+        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes)
+        if self._prefixes and planned.new_prefix is not None:
+            self._prefixes.keep(planned.new_prefix)
+        return estimate(self._config, self._target.memory, ids, planned)
 
 
 class Engine:
@@ -101,6 +106,11 @@ class Engine:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
 
     @property
+    def target(self) -> Target:
+        """Where it runs, with the present batch budget."""
+        return replace(self._target, batch_tokens=self.batch_tokens)
+
+    @property
     def batch_tokens(self) -> int:
         """Unique tokens in one forward pass. Halved where memory runs out."""
         return self._runner.batch_tokens
@@ -111,7 +121,7 @@ class Engine:
 
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """What a first call of `score` would run, without running it. `Planner` says it without loading weights."""
-        return _plan(self.checkpoint.config, self._target, self.batch_tokens, PrefixPolicy(), prompts, labels)
+        return Planner(self.checkpoint, target=self.target).plan(prompts, labels)
 
     def score(self, prompts: Prompts, labels: Sequence[Labels], *, prefix_cache: bool = True) -> LabelScores:
         """Log-probabilities of label tokens after prompts.
@@ -137,18 +147,3 @@ class Engine:
         """
         for call in self._runner.run(calls, prefix_cache):
             yield LabelScores.of(call)
-
-
-def _plan(
-    config: ModelConfig,
-    target: Target,
-    batch_tokens: int,
-    prefixes: PrefixPolicy | None,
-    prompts: Prompts,
-    labels: Sequence[Labels],
-) -> JobPlan:
-    ids = checked_prompts(prompts, labels, config)
-    planned = schedule(ids, continuation_tokens(labels), batch_tokens, prefixes)
-    if prefixes and planned.new_prefix is not None:
-        prefixes.keep(planned.new_prefix)
-    return estimate(config, target.memory, ids, planned)

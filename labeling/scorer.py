@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import InputError, ModelError
 from labeling.labels.disjoint import disjoint
@@ -93,8 +93,9 @@ class Scorer:
         from engine.loading.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(model)
-        planner = Planner(checkpoint, device=device, dtype=dtype, batch_tokens=batch_tokens, prefix_cache=prefix_cache)
-        engine = Engine(checkpoint, device=device, dtype=dtype, batch_tokens=batch_tokens) if weights else None
+        asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
+        engine = Engine(checkpoint, **asked) if weights else None
+        planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
 
     @property

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
+
+from engine.errors import InputError
 
 Verdict = Literal["a", "b", "tie"]
 _FLIPPED: dict[str, Verdict] = {"a": "b", "b": "a", "tie": "tie"}
@@ -160,3 +163,9 @@ class RequestScores:
     logprob: tuple[float, ...]
     label_mass: float
     prompt_tokens: int
+
+    def finite(self) -> tuple[float, ...]:
+        """`logprob`. InputError where the model computed something that no label can be made of."""
+        if not all(map(math.isfinite, (*self.logprob, self.label_mass))):
+            raise InputError("the model's label log-probabilities are not finite")
+        return self.logprob

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -74,9 +73,7 @@ class Rlaif:
 
     def _first_preferred(self, scores: RequestScores) -> float:
         """Probability that the response shown first is preferred: a softmax over the two labels."""
-        first, second = scores.logprob
-        if not (math.isfinite(first) and math.isfinite(second)):
-            raise InputError("the model's label log-probabilities are not finite")
+        first, second = scores.finite()
         return probability(second - first if self.template.invert else first - second)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -102,19 +101,13 @@ class Salmon:
 
     def _first_over_second(self, scores: RequestScores) -> float:
         """log P(first label) - log P(second label) for the response shown first being better, in nats."""
-        first, second = self._finite(scores)
+        first, second = scores.finite()
         return second - first if self.template.invert else first - second
 
     def _second_over_first(self, scores: RequestScores) -> float:
         """The other way round, subtracted and not negated: 0 has no sign then, and an exchange flips every bit."""
-        first, second = self._finite(scores)
+        first, second = scores.finite()
         return first - second if self.template.invert else second - first
-
-    def _finite(self, scores: RequestScores) -> tuple[float, float]:
-        first, second = scores.logprob
-        if not (math.isfinite(first) and math.isfinite(second)):
-            raise InputError("the model's label log-probabilities are not finite")
-        return first, second
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Salmon:

@@ -42,9 +42,7 @@ class Scale:
 
     def score(self, scores: RequestScores) -> Score:
         """Raises InputError when a number of the model is not finite."""
-        if not all(map(math.isfinite, (*scores.logprob, scores.label_mass))):
-            raise InputError("the model's label log-probabilities are not finite")
-        distribution = _softmax(scores.logprob)
+        distribution = _softmax(scores.finite())
         mean = math.fsum(share * value for share, value in zip(distribution, self.values, strict=True))
         mean = min(max(mean, self.low), self.high)
         return Score(
