@@ -13,12 +13,14 @@ from labeling.data.reader import read, survey
 from labeling.data.recorded import labelled_input, read_run
 from labeling.data.writer import LABELS, RUN
 from labeling.display import count, one_line, visible
+from labeling.judge import Judge, open_scorer
+from labeling.kinds import check_kinds
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions
 from labeling.report import aligned
-from labeling.run import Judge, Waiting, check_kinds, open_scorer, windows
 from labeling.types import Rejected, Sample
+from labeling.windows import Waiting, windows
 
 _MIB = 1024**2
 
