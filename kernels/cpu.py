@@ -13,16 +13,21 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kernels.tiles import PlanLayout, TileGroup
+from kernels.tiles import PlanLayout, StepGroup, TileGroup
 
 # Measured on two cores: linear layers reach 95% of their rate at 128 rows, and the block's temporaries stay in cache.
 ROW_BLOCK = 128
 # Rows that only the last layer and the label head see are few; a small block wastes little on padding.
 FINAL_ROW_BLOCK = 32
+# Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.
+STEP_BLOCK = 32
 # Row blocks in a batch by default: memory stays small, and larger batches run no faster.
 BATCH_BLOCKS = 32
 # Query rows of a tile, per head. Short suffixes leave lanes of a tile empty, tall tiles feed the matrix units better.
 TILE_LANES = 16
+# Query heads of a decoded row are filled up to a multiple of this: products of one to three rows gave a row other bits
+# with other tiles beside it.
+STEP_LANES = 8
 # Gathered K and V of one attention call stay in the last-level cache.
 GATHERED_KEYS = 4096
 VOCAB_BLOCK = 8192
@@ -40,7 +45,7 @@ def plan_layout(
     device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
 ) -> PlanLayout:
     """The same for every model."""
-    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True)
+    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True, step_block=STEP_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -128,7 +133,9 @@ def store_kv(
     out[:, 1] = values.view(out[:, 1].shape)
 
 
-def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup], out: torch.Tensor) -> None:
+def tree_attention(
+    queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup | StepGroup], out: torch.Tensor
+) -> None:
     """Causal attention of every tile's rows over their path.
 
     queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
@@ -137,6 +144,9 @@ def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[Til
     The query heads that share a K/V head are stacked into the rows of one matrix product.
     """
     for group in groups:
+        if isinstance(group, StepGroup):
+            _attend_steps(queries, kv, group, out)
+            continue
         tiles_at_once = max(1, GATHERED_KEYS // group.keys)
         mask = _causal_mask(group, queries.shape[1] // kv.shape[2], queries.dtype)
         for first in range(0, len(group.rows), tiles_at_once):
@@ -170,6 +180,27 @@ def _attend_tiles(
     result = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
     result = result.view(tiles, kv_heads, -1, lanes, size).permute(0, 3, 1, 2, 4)
     out.index_copy_(0, row_index, result.reshape(-1, heads, size))
+
+
+def _attend_steps(queries: torch.Tensor, kv: torch.Tensor, group: StepGroup, out: torch.Tensor) -> None:
+    count, keys = group.slots.shape
+    _, heads, size = queries.shape
+    kv_heads = kv.shape[2]
+    hidden = torch.arange(keys) > group.depth.unsqueeze(1)
+    mask = torch.zeros(count, 1, 1, keys, dtype=queries.dtype).masked_fill_(hidden[:, None, None], float("-inf"))
+    at_once = max(1, GATHERED_KEYS // keys)
+    heads_per_kv = heads // kv_heads
+    packed = -(-heads_per_kv // STEP_LANES) * STEP_LANES
+    for first in range(0, count, at_once):
+        part = slice(first, first + at_once)
+        slots = group.slots[part]
+        rows = slice(group.first_row + first, group.first_row + first + len(slots))
+        query = queries.new_zeros(len(slots), kv_heads, packed, size)
+        query[:, :, :heads_per_kv] = queries[rows].view(len(slots), kv_heads, heads_per_kv, size)
+        path = kv.index_select(0, slots.reshape(-1)).view(len(slots), keys, 2, kv_heads, size)
+        key, value = path.permute(2, 0, 3, 1, 4).unbind(0)
+        result = F.scaled_dot_product_attention(query, key, value, attn_mask=mask[part])
+        out[rows] = result[:, :, :heads_per_kv].reshape(len(slots), heads, size)
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
@@ -206,3 +237,12 @@ def label_head(
             logits[here] = block_logits[query_rows[here] - first, query_tokens[here] - offset]
             offset += block.out_features
     return logits, log_normaliser
+
+
+def token_logits(hidden: torch.Tensor, head: Sequence[PackedLinear]) -> torch.Tensor:
+    """Logits of the whole vocabulary, to choose a token from: [rows, vocab] float32.
+
+    hidden: [rows, hidden], already normed. Bits of a row may depend on the number of rows.
+    """
+    wide = hidden.float()
+    return torch.cat([linear(wide, block) for block in head], dim=-1)

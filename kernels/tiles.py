@@ -17,13 +17,14 @@ class PlanLayout:
 
     row_block, final_row_block: rows of a linear layer's block, and of one that holds final rows only. tile_rows: query
     rows of a tile, per head. aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they
-    are `PathTiles`, cut wherever a branch begins.
+    are `PathTiles`, cut wherever a branch begins. step_block: rows of a block that holds a new row of each sequence.
     """
 
     row_block: int
     final_row_block: int
     tile_rows: int
     aligned: bool
+    step_block: int = 32
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,23 @@ class TileGroup:
 
 
 @dataclass(frozen=True)
+class StepGroup:
+    """Single query rows that look at equally many keys: a decode step on the CPU.
+
+    first_row: they are rows first_row, first_row + 1, ... of the queries. slots: [rows, keys] int64, the K/V slot of
+    depth 0, 1, ..., keys - 1; those of depths beyond the row are there, but hidden by a mask. depth: [rows] int64.
+    keys is a function of depth alone.
+    """
+
+    first_row: int
+    slots: torch.Tensor
+    depth: torch.Tensor
+
+    def moved(self, move: Move) -> StepGroup:
+        return replace(self, slots=move(self.slots), depth=move(self.depth))
+
+
+@dataclass(frozen=True)
 class PathTiles:
     """Tiles for the GPU: consecutive query rows of one branch, and where the path above them is listed.
 
@@ -82,4 +100,4 @@ class PathTiles:
         )
 
 
-Tiles = tuple[TileGroup, ...] | PathTiles
+Tiles = tuple[TileGroup | StepGroup, ...] | PathTiles
