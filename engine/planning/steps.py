@@ -49,7 +49,9 @@ class Step:
         places = np.empty(len(rows), dtype=np.int64)
         places[order] = np.arange(len(rows))
         return cls(
-            *map(torch.from_numpy, (tokens, depths, slots)),
+            tokens=torch.from_numpy(tokens),
+            depths=torch.from_numpy(depths),
+            slots=torch.from_numpy(slots),
             groups=tuple(_groups(ordered)),
             places=places,
         )
