@@ -25,7 +25,8 @@ from labeling.report import Rejections, RunSummary
 from labeling.types import Label, Pair, Rejected, RequestScores, Sample, ScoreRequest, Several
 
 if TYPE_CHECKING:
-    from labeling.scorer import Encoded, Usage
+    from labeling.encoding import Encoded
+    from labeling.scorer import Usage, Written
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
@@ -40,7 +41,9 @@ class Judge(Protocol):
     def window_tokens(self) -> int: ...
     def encode(self, request: ScoreRequest) -> Encoded: ...
     def render(self, request: ScoreRequest) -> str: ...
-    def score_stream(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[Sequence[RequestScores]]: ...
+    def score_stream(
+        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+    ) -> Iterator[Sequence[RequestScores]]: ...
     def traced(self, path: Path) -> AbstractContextManager[None]: ...
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
     def plan(self, encoded: Sequence[Encoded]) -> Any: ...
@@ -101,10 +104,12 @@ def windows(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -
         yield window
 
 
-def label_samples(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -> Iterator[Labelled]:
+def label_samples(
+    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+) -> Iterator[Labelled]:
     """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
 
-    Rows may be read well ahead of those that come out.
+    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers.
     """
     taken: deque[list[Waiting | Rejected]] = deque()
 
@@ -113,7 +118,7 @@ def label_samples(items: Iterable[Sample | Rejected], method: Method, scorer: Ju
             taken.append(window)
             yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
 
-    for scores in scorer.score_stream(asked()):
+    for scores in scorer.score_stream(asked(), progress):
         position = 0
         for entry in taken.popleft():
             if isinstance(entry, Rejected):
@@ -182,7 +187,7 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
         quality = BySubset(quality, options.subset)
     noun = "pair" if method.takes == (Pair,) else "row"
     with Progress(total, options.quiet, noun) as progress:
-        for labelled in label_samples(read(options.input, options.limit), method, scorer):
+        for labelled in label_samples(read(options.input, options.limit), method, scorer, progress.written):
             item, label = labelled.item, labelled.label
             writer.add(item, label)
             if isinstance(item, Rejected):
@@ -203,6 +208,9 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
         prompt_tokens=usage.prompt_tokens,
         unique_tokens=usage.unique_tokens,
         seconds=usage.seconds,
+        generated_tokens=usage.generated_tokens,
+        rationales=usage.rationales,
+        cut_rationales=usage.cut_rationales,
     )
 
 
