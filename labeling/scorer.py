@@ -93,6 +93,8 @@ class Scorer:
         from engine.loading.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(model)
+        if rendering != "plain" and checkpoint.chat_template is not None:
+            checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
         engine = Engine(checkpoint, **asked) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)

@@ -13,13 +13,15 @@ from labeling.data.reader import read, survey
 from labeling.data.recorded import labelled_input, read_run
 from labeling.data.writer import LABELS, RUN
 from labeling.display import count, one_line, visible
+from labeling.judge import Judge, open_scorer
+from labeling.kinds import check_kinds
 from labeling.labels.rationales import Rationale
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions
 from labeling.report import aligned
-from labeling.run import Judge, Waiting, check_kinds, open_scorer, windows
 from labeling.types import Rejected, Sample
+from labeling.windows import Waiting, windows
 
 _MIB = 1024**2
 
@@ -96,6 +98,28 @@ class JobTotals:
         return f", {few} to {many} a row" if few < many else f", {many:,} a row" if many else ""
 
 
+@dataclass(frozen=True)
+class Asked:
+    """A request of a labelled row. prompt: its text. rationales, answer: what came back; answer: None if unknown."""
+
+    title: str
+    prompt: str
+    rationales: tuple[Rationale, ...]
+    answer: str | None
+
+    def lines(self) -> Iterator[str]:
+        title = one_line(self.title)
+        yield _heading(f"prompt, {title}")
+        yield visible(self.prompt)
+        for number, rationale in enumerate(self.rationales, 1):
+            which = f" {number} of {len(self.rationales)}" if len(self.rationales) > 1 else ""
+            size = count(rationale.tokens, "token") + (", cut off there" if rationale.cut else "")
+            yield _heading(f"rationale{which}, {title}: {size}")
+            yield visible(rationale.text)
+        if self.answer is not None:
+            yield _heading(f"answer, {title}: {self.answer}")
+
+
 def show_lines(
     directory: str | Path,
     identity: str,
@@ -115,35 +139,16 @@ def show_lines(
         raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")
     for row in rows:
         yield aligned(_label_lines(row))
-    asked = next((row for row in rows if row["status"] == "ok"), None)
-    if asked is None:
+    labelled = next((row for row in rows if row["status"] == "ok"), None)
+    if labelled is None:
         return
     try:
-        prompts = _prompts_again(run, asked, input_path, scorer_factory, method_factory)
+        prompts = _prompts_again(run, labelled, input_path, scorer_factory, method_factory)
     except PreftreeError as error:
         yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
         return
     for asked in prompts:
-        title = one_line(asked.title)
-        yield _heading(f"prompt, {title}")
-        yield visible(asked.prompt)
-        for number, rationale in enumerate(asked.rationales, 1):
-            which = f" {number} of {len(asked.rationales)}" if len(asked.rationales) > 1 else ""
-            size = count(rationale.tokens, "token") + (", cut off there" if rationale.cut else "")
-            yield _heading(f"rationale{which}, {title}: {size}")
-            yield visible(rationale.text)
-        if asked.answer is not None:
-            yield _heading(f"answer, {title}: {asked.answer}")
-
-
-@dataclass(frozen=True)
-class Asked:
-    """A request of a labelled row. prompt: its text. rationales, answer: what came back; answer: None if unknown."""
-
-    title: str
-    prompt: str
-    rationales: tuple[Rationale, ...]
-    answer: str | None
+        yield from asked.lines()
 
 
 def _find_rows(path: Path, identity: str) -> list[dict[str, Any]]:

@@ -20,9 +20,9 @@ from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
 from labeling.principles.sets import GUARDS, load_principles, principle_sets
 from labeling.prompts import load_template
-from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, RequestScores, Sample, Several, Single
+from labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
