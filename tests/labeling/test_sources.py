@@ -46,12 +46,10 @@ def test_the_same_pairs(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPat
     rows = [row(id=None, prompt=f"{n} {TEXT}", response_a=TEXT, gold=["a", "b", "tie", None][n % 4]) for n in range(20)]
     rows = [{**entry, "note": f"note {n}"} for n, entry in enumerate(rows)]
     path = write(tmp_path, name, rows)
-    assert items(path) == [
-        Pair(
-            f"line-{n}", (Message("user", f"{n - 1} {TEXT}"),), TEXT, "that", entry["gold"], {"note": entry["note"]}, n
-        )
-        for n, entry in enumerate(rows, start=1)
-    ]
+    for number, (item, entry) in enumerate(zip(items(path), rows, strict=True), start=1):
+        prompt = (Message("user", entry["prompt"]),)
+        extra = {"note": entry["note"]}
+        assert item == Pair(f"line-{number}", prompt, TEXT, "that", entry.get("gold"), extra, number)
     found = survey(path)
     assert (found.rows, found.columns, found.has_gold) == (20, {"note": "string"}, True)
     assert found.sha256 == sha256_of(path) == survey(path).sha256
