@@ -65,7 +65,7 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
         quality = BySubset(quality, options.subset)
     noun = "pair" if method.takes == (Pair,) else "row"
     with Progress(total, options.quiet, noun) as progress:
-        for labelled in label_samples(read(options.input, options.limit), method, scorer):
+        for labelled in label_samples(read(options.input, options.limit), method, scorer, progress.written):
             item, label = labelled.item, labelled.label
             writer.add(item, label)
             if isinstance(item, Rejected):
@@ -86,6 +86,9 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
         prompt_tokens=usage.prompt_tokens,
         unique_tokens=usage.unique_tokens,
         seconds=usage.seconds,
+        generated_tokens=usage.generated_tokens,
+        rationales=usage.rationales,
+        cut_rationales=usage.cut_rationales,
     )
 
 
