@@ -32,9 +32,9 @@ from engine.errors import InputError, PreftreeError
 from engine.planning.trie import as_token_ids, common_prefix
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
-from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair
+from labeling.windows import label_samples
 
 SAMPLE_SECONDS = 0.002
 HIDDEN_SIZE = 256

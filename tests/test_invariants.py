@@ -17,9 +17,9 @@ import torch
 from kernels import cpu
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
-from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
+from labeling.windows import label_samples
 from tests.models import SMALL_CONFIG, write_model
 
 WORDS = "a good answer is short and the honest one says what it does not know about rain or bread".split()  # noqa: SIM905

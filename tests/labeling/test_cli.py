@@ -163,6 +163,13 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "comparisons": None,
         "principle_sets": [],
         "subset": None,
+        "cot": False,
+        "max_rationale_tokens": None,
+        "samples": None,
+        "temperature": None,
+        "top_k": None,
+        "top_p": None,
+        "seed": None,
     }
 
 

@@ -20,9 +20,9 @@ from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
 from labeling.principles.sets import GUARDS, load_principles, principle_sets
 from labeling.prompts import load_template
-from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, RequestScores, Sample, Several, Single
+from labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
@@ -96,7 +96,7 @@ def test_sets_share_the_response() -> None:
 
 
 def scores(*logprob: float) -> RequestScores:
-    return RequestScores(logprob, 0.5, 10)
+    return RequestScores.single(logprob, 0.5, 10)
 
 
 def test_pairs_are_labelled_as_rlaif_labels_them() -> None:

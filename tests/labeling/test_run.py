@@ -18,8 +18,9 @@ from labeling.display import Progress
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions, LabelOptions
 from labeling.report import RunSummary
-from labeling.run import Labelled, label_samples, run_label
+from labeling.run import run_label
 from labeling.types import Message, Pair, Rejected
+from labeling.windows import Labelled, label_samples
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")

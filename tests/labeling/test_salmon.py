@@ -22,9 +22,9 @@ from labeling.options import JudgeOptions
 from labeling.principles.principle import Principle
 from labeling.principles.sets import load_principles
 from labeling.prompts import load_template, parse_template
-from labeling.run import label_samples
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, RequestScores
+from labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
@@ -43,7 +43,7 @@ def named(*weights: float) -> tuple[Principle, ...]:
 
 
 def scores(first: float, second: float, mass: float = 0.9) -> RequestScores:
-    return RequestScores((first, second), mass, 10)
+    return RequestScores.single((first, second), mass, 10)
 
 
 def judged(*both: tuple[float, float], rule: str = "strongest", weights: Sequence[float] | None = None) -> SalmonLabel:

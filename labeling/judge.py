@@ -1,0 +1,48 @@
+"""Who scores: the part of `labeling.scorer.Scorer` that runs and plans use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from labeling.options import JudgeOptions
+from labeling.types import RequestScores, ScoreRequest
+
+if TYPE_CHECKING:
+    from labeling.encoding import Encoded
+    from labeling.scorer import Usage, Written
+
+
+class Judge(Protocol):
+    """See `labeling.scorer.Scorer`."""
+
+    usage: Usage
+
+    @property
+    def window_tokens(self) -> int: ...
+    def encode(self, request: ScoreRequest) -> Encoded: ...
+    def render(self, request: ScoreRequest) -> str: ...
+    def score_stream(
+        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+    ) -> Iterator[Sequence[RequestScores]]: ...
+    def traced(self, path: Path) -> AbstractContextManager[None]: ...
+    def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
+    def plan(self, encoded: Sequence[Encoded]) -> Any: ...
+    def describe(self) -> dict[str, Any]: ...
+
+
+def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
+    """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
+    from labeling.scorer import Scorer
+
+    return Scorer.open(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        batch_tokens=options.batch_tokens,
+        prefix_cache=options.prefix_cache,
+        rendering=options.rendering,
+        weights=weights,
+    )

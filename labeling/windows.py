@@ -1,0 +1,119 @@
+"""requests -> score -> aggregate, a window of rows at a time: what bounds the memory of a run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import TYPE_CHECKING
+
+from engine.errors import InputError
+from labeling.data.reader import rejected
+from labeling.display import one_line
+from labeling.judge import Judge
+from labeling.kinds import needs
+from labeling.methods.base import Method
+from labeling.types import Label, Rejected, RequestScores, Sample
+
+if TYPE_CHECKING:
+    from labeling.encoding import Encoded
+    from labeling.scorer import Written
+
+# Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
+_WINDOW_ROWS = 1024
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A sample whose prompts are token ids. sample: as read. encoded: one entry a request."""
+
+    sample: Sample
+    encoded: Sequence[Encoded]
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A row with its label, or a rejected one with none."""
+
+    item: Sample | Rejected
+    label: Label | None = None
+
+    @property
+    def reason(self) -> str | None:
+        return self.item.reason if isinstance(self.item, Rejected) else None
+
+
+def windows(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -> Iterator[list[Waiting | Rejected]]:
+    """Rows in input order, in groups whose prompts are worth scoring together.
+
+    A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
+    """
+    window: list[Waiting | Rejected] = []
+    tokens = 0
+    for item in items:
+        entry = _encode(item, method, scorer)
+        added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
+        if window and (tokens + added > scorer.window_tokens or len(window) == _WINDOW_ROWS):
+            yield window
+            window, tokens = [], 0
+        window.append(entry)
+        tokens += added
+    if window:
+        yield window
+
+
+def label_windows(
+    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+) -> Iterator[list[Labelled]]:
+    """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
+
+    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers.
+    """
+    taken: deque[list[Waiting | Rejected]] = deque()
+
+    def asked() -> Iterator[list[Encoded]]:
+        for window in windows(items, method, scorer):
+            taken.append(window)
+            yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
+
+    for scores in scorer.score_stream(asked(), progress):
+        yield list(_answered(taken.popleft(), scores, method))
+
+
+def label_samples(
+    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+) -> Iterator[Labelled]:
+    """`label_windows`, row by row."""
+    return chain.from_iterable(label_windows(items, method, scorer, progress))
+
+
+def _answered(
+    window: Iterable[Waiting | Rejected], scores: Sequence[RequestScores], method: Method
+) -> Iterator[Labelled]:
+    position = 0
+    for entry in window:
+        if isinstance(entry, Rejected):
+            yield Labelled(entry)
+            continue
+        end = position + len(entry.encoded)
+        yield _aggregate(entry.sample, method, scores[position:end])
+        position = end
+
+
+def _encode(item: Sample | Rejected, method: Method, scorer: Judge) -> Waiting | Rejected:
+    if isinstance(item, Rejected):
+        return item
+    if not isinstance(item, method.takes):
+        return rejected(item, f"wrong kind: {needs(method)}")
+    try:
+        return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+    except InputError as error:
+        return rejected(item, one_line(str(error)))
+
+
+def _aggregate(sample: Sample, method: Method, scores: Sequence[RequestScores]) -> Labelled:
+    try:
+        return Labelled(sample, method.aggregate(sample, scores))
+    except InputError as error:
+        return Labelled(rejected(sample, one_line(str(error))))
