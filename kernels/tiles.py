@@ -60,16 +60,21 @@ class StepGroup:
     """Single query rows that look at equally many keys: a decode step on the CPU.
 
     first_row: they are rows first_row, first_row + 1, ... of the queries. slots: [rows, keys] int64, the K/V slot of
-    depth 0, 1, ..., keys - 1; those of depths beyond the row are there, but hidden by a mask. depth: [rows] int64.
-    keys is a function of depth alone.
+    depth 0, 1, ..., keys - 1; those of depths beyond the row are there, but hidden by a mask. depth: [rows] int64, all
+    among the last `span` of these depths. keys, a multiple of `span`, is a function of depth alone.
     """
 
     first_row: int
     slots: torch.Tensor
     depth: torch.Tensor
+    span: int
 
     def moved(self, move: Move) -> StepGroup:
         return replace(self, slots=move(self.slots), depth=move(self.depth))
+
+    @property
+    def keys(self) -> int:
+        return self.slots.shape[1]
 
 
 @dataclass(frozen=True)

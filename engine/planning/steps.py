@@ -65,7 +65,7 @@ def _groups(rows: Sequence[StepRow]) -> list[StepGroup]:
         keys = blocks * STEP_KEYS
         paths = np.stack([_padded(row.path[: row.depth + 1], keys) for row in own])
         depths = np.array([row.depth for row in own])
-        groups.append(StepGroup(first, torch.from_numpy(paths), torch.from_numpy(depths)))
+        groups.append(StepGroup(first, torch.from_numpy(paths), torch.from_numpy(depths), STEP_KEYS))
         first += len(own)
     return groups
 

@@ -11,10 +11,10 @@ from typing import Protocol
 import torch
 
 from engine.loading.config import ModelConfig
-from engine.loading.rope import rope_frequencies
 from engine.planning.plan import Plan
 from engine.running.kv import Destination, KvStore
 from engine.running.layer import Activations, DecoderLayer
+from engine.running.rotary import RotaryTables
 from engine.running.spans import in_spans, span
 from engine.running.weights import LayerWeights, WeightProvider
 from engine.target import Target
@@ -45,8 +45,10 @@ class Model:
         self.dtype = target.dtype
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
-        self._layer = DecoderLayer(config, self.ops)
-        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(self.device)
+        self._layer = DecoderLayer(config, self.ops, expert_block=self.layout.final_row_block)
+        self._rotary = RotaryTables(config, self.device, self.dtype)
+        # Rounded first, as in transformers.
+        self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
 
     @torch.inference_mode()
     def final_hidden(
@@ -108,16 +110,18 @@ class Model:
     def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
         """Logits of the whole vocabulary, [rows, vocab] float32. final_hidden: [rows, hidden], rows a multiple of the
         step block."""
-        block = self.layout.step_block
-        logits = [self.ops.token_logits(rows, self.weights.head) for rows in final_hidden.split(block)]
-        return logits[0] if len(logits) == 1 else torch.cat(logits)
+        blocks = final_hidden.split(self.layout.step_block)
+        logits = torch.cat([self.ops.token_logits(rows, self.weights.head) for rows in blocks])
+        softcap = self.config.final_softcap
+        return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
     def label_logits(
         self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of `tokens` [queries] at places `rows` [queries] of `final_hidden`, and every place's log-sum-exp."""
         with torch.inference_mode():
-            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens)
+            softcap = self.config.final_softcap
+            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens, softcap=softcap)
         return logits, normaliser
 
     def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
@@ -127,21 +131,17 @@ class Model:
                 yield index, layer
 
     def _start(self, tokens: torch.Tensor, depths: torch.Tensor) -> Activations:
-        angles = depths.unsqueeze(1) * self._frequencies
-        return Activations(
-            hidden=self.weights.embedding[tokens],
-            queries=self._empty_queries(len(tokens)),
-            cos=angles.cos().to(self.dtype),
-            sin=angles.sin().to(self.dtype),
-        )
+        hidden = self.weights.embedding[tokens]
+        if self._embedding_scale != 1:
+            hidden *= self._embedding_scale
+        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths))
 
     def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
         """Only `chosen` rows go on in the last layer; K and V of all rows stay."""
         return Activations(
             hidden=rows.hidden[chosen],
             queries=self._empty_queries(len(chosen)),
-            cos=rows.cos[chosen],
-            sin=rows.sin[chosen],
+            rotary=tuple(rotary[chosen] for rotary in rows.rotary),
         )
 
     def _empty_queries(self, rows: int) -> torch.Tensor:

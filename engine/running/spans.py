@@ -26,6 +26,8 @@ OPERATIONS = (
     "rotate",
     "store_kv",
     "swiglu",
+    "geglu",
+    "route",
 )
 
 

@@ -92,11 +92,8 @@ class GraphStepper:
     def run(self, sequences: Several[Sequence]) -> Stepped:
         places = self._placed(sequences)
         self._fill(sequences, places)
-        if self._graph is None:
-            self._capture()
-        assert self._graph is not None
-        self._graph.replay()
-        return Stepped(self._tokens.cpu().numpy()[places], self._logits, places)
+        logits, tokens = self._replayed()
+        return Stepped(tokens.cpu().numpy()[places], logits, places)
 
     def _placed(self, sequences: Several[Sequence]) -> np.ndarray:
         """The row of each sequence; one that is new gets a free row, and its path is sent there."""
@@ -126,6 +123,16 @@ class GraphStepper:
             uniform[place] = sequence.draws
         self._inputs.copy_(self._host, non_blocking=True)
         self._uniform.copy_(torch.from_numpy(uniform))
+
+    def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits and tokens of a step. Experts choose their rows on the host, which no graph can hold."""
+        if self._model.config.experts is not None:
+            return self._step()
+        if self._graph is None:
+            self._capture()
+        assert self._graph is not None
+        self._graph.replay()
+        return self._logits, self._tokens
 
     def _capture(self) -> None:
         # Compiles the kernels, and lets libraries allocate what they keep, before anything is recorded. Run twice, a
