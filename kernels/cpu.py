@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from kernels.routing import route as route
 from kernels.tiles import PlanLayout, TileGroup
 
 # Measured on two cores: linear layers reach 95% of their rate at 128 rows, and the block's temporaries stay in cache.
@@ -48,20 +49,21 @@ class PackedLinear:
     """A weight matrix in the layout that its library reads fastest. Made by `pack_linear`."""
 
     weight: torch.Tensor
+    bias: torch.Tensor | None
     out_features: int
     is_onednn: bool
 
 
-def pack_linear(weight: torch.Tensor) -> PackedLinear:
-    """Prepare `weight` [out, in] for `linear`.
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+    """Prepare `weight` [out, in] and, where there is one, `bias` [out] for `linear`.
 
     oneDNN's packed weights ran 1.3 to 1.5 times as fast as MKL's on plain ones (float32, AVX-512). Where oneDNN or
     its instructions for the dtype are missing, plain ones serve.
     """
     if torch.backends.mkldnn.is_available() and _ONEDNN_RUNS[weight.dtype]():
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-        return PackedLinear(packed, weight.shape[0], is_onednn=True)
-    return PackedLinear(weight.contiguous(), weight.shape[0], is_onednn=False)
+        return PackedLinear(packed, bias, weight.shape[0], is_onednn=True)
+    return PackedLinear(weight.contiguous(), bias, weight.shape[0], is_onednn=False)
 
 
 def exact_products() -> AbstractContextManager[None]:
@@ -70,16 +72,22 @@ def exact_products() -> AbstractContextManager[None]:
 
 
 def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
-    """x [rows, in] times the transposed weight: [rows, out]. Bits of a row may depend on the number of rows."""
+    """x [rows, in] times the transposed weight, plus the bias: [rows, out]. Bits of a row may depend on the number of
+    rows."""
     if packed.is_onednn:
-        return torch.ops.mkldnn._linear_pointwise(x, packed.weight, None, "none", [], None)
-    return F.linear(x, packed.weight)
+        return torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, "none", [], None)
+    return F.linear(x, packed.weight, packed.bias)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in float32 inside (Zhang and Sennrich, 2019)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in float32 inside (Zhang and Sennrich, 2019).
+
+    A weight in float32 multiplies before the result is rounded to x's dtype, any other one after.
+    """
     wide = x.float()
     scale = wide.pow(2).mean(-1, keepdim=True).add_(eps).rsqrt_()
+    if weight.dtype == torch.float32:
+        return (wide * scale).mul_(weight).to(x.dtype)
     return (wide * scale).to(x.dtype).mul_(weight)
 
 
@@ -128,26 +136,51 @@ def store_kv(
     out[:, 1] = values.view(out[:, 1].shape)
 
 
-def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup], out: torch.Tensor) -> None:
+def tree_attention(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    groups: Sequence[TileGroup],
+    out: torch.Tensor,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> None:
     """Causal attention of every tile's rows over their path.
 
     queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
     itself; rows that are in no tile stay as they are, the scratch row receives garbage.
+    scale: of scores, None for one over the root of the size. window: how many last tokens of its path a row sees,
+    itself included. softcap: c of c * tanh(score / c), over scaled scores.
 
     The query heads that share a K/V head are stacked into the rows of one matrix product.
     """
     for group in groups:
-        tiles_at_once = max(1, GATHERED_KEYS // group.keys)
-        mask = _causal_mask(group, queries.shape[1] // kv.shape[2], queries.dtype)
+        begin = _first_key(group, window)
+        keys = group.keys - begin
+        tiles_at_once = max(1, GATHERED_KEYS // keys)
+        mask = _mask(group, begin, window, queries.shape[1] // kv.shape[2], queries.dtype)
         for first in range(0, len(group.rows), tiles_at_once):
             part = slice(first, first + tiles_at_once)
-            _attend_tiles(queries, kv, group.rows[part], group.slots[part], mask, out)
+            _attend_tiles(queries, kv, group.rows[part], group.slots[part, begin:], mask, out, scale, softcap)
 
 
-def _causal_mask(group: TileGroup, heads_per_kv: int, dtype: torch.dtype) -> torch.Tensor:
-    """[heads_per_kv * lanes, keys], -inf where a key lies deeper than the query. Only the last block has such keys."""
+def _first_key(group: TileGroup, window: int | None) -> int:
+    """Where the keys begin that some row of the tiles sees: at a multiple of `lanes`, a function of depth alone."""
+    if window is None:
+        return 0
+    return max(0, group.keys - group.lanes - window + 1) // group.lanes * group.lanes
+
+
+def _mask(group: TileGroup, begin: int, window: int | None, heads_per_kv: int, dtype: torch.dtype) -> torch.Tensor:
+    """[heads_per_kv * lanes, keys from `begin` on], -inf where a key lies deeper than the query or before its window.
+
+    Only the last block has keys of the first kind."""
     future = torch.full((group.lanes, group.lanes), float("-inf"), dtype=dtype).triu_(1)
-    return F.pad(future, (group.keys - group.lanes, 0)).repeat(heads_per_kv, 1)
+    mask = F.pad(future, (group.keys - begin - group.lanes, 0))
+    if window is not None and window < group.keys:
+        query = torch.arange(group.keys - group.lanes, group.keys).unsqueeze(1)
+        mask.masked_fill_(torch.arange(begin, group.keys) <= query - window, float("-inf"))
+    return mask.repeat(heads_per_kv, 1)
 
 
 def _attend_tiles(
@@ -157,6 +190,8 @@ def _attend_tiles(
     slots: torch.Tensor,
     mask: torch.Tensor,
     out: torch.Tensor,
+    scale: float | None,
+    softcap: float | None,
 ) -> None:
     tiles, lanes = rows.shape
     _, heads, size = queries.shape
@@ -167,9 +202,21 @@ def _attend_tiles(
     query = query.permute(0, 2, 3, 1, 4).reshape(tiles, kv_heads, -1, size)
     path = kv.index_select(0, slots.reshape(-1)).view(tiles, -1, 2, kv_heads, size)
     keys, values = path.permute(2, 0, 3, 1, 4).unbind(0)
-    result = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    if softcap is None:
+        result = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+    else:
+        result = _capped_attention(query, keys, values, mask, size**-0.5 if scale is None else scale, softcap)
     result = result.view(tiles, kv_heads, -1, lanes, size).permute(0, 3, 1, 2, 4)
     out.index_copy_(0, row_index, result.reshape(-1, heads, size))
+
+
+def _capped_attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, softcap: float
+) -> torch.Tensor:
+    """What the library's attention has no room for: a function over the scores. float32 up to the probabilities."""
+    scores = query.float() @ keys.float().transpose(2, 3)
+    scores.mul_(scale / softcap).tanh_().mul_(softcap).add_(mask)
+    return torch.softmax(scores, -1).to(values.dtype) @ values
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
@@ -178,19 +225,29 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     return F.silu(gate).mul_(up)
 
 
+def geglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gelu(gate) * up, as `swiglu`; gelu by its tanh formula (Hendrycks and Gimpel, 2016)."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh").mul_(up)
+
+
 def pack_head(weight: torch.Tensor) -> list[PackedLinear]:
     """The output matrix [vocab, hidden] in vocabulary blocks, float32: label logits are accumulated in float32."""
     return [pack_linear(block.float()) for block in weight.split(VOCAB_BLOCK)]
 
 
 def label_head(
-    hidden: torch.Tensor, head: Sequence[PackedLinear], query_rows: torch.Tensor, query_tokens: torch.Tensor
+    hidden: torch.Tensor,
+    head: Sequence[PackedLinear],
+    query_rows: torch.Tensor,
+    query_tokens: torch.Tensor,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of single tokens, and the normaliser of their rows, in one pass over the vocabulary.
 
     hidden: [rows, hidden], already normed; rows a multiple of FINAL_ROW_BLOCK. head: from `pack_head`.
-    query_rows, query_tokens: [queries] int64. Returns logits [queries] and log-sum-exp over the vocabulary [rows],
-    float32. No [rows, vocabulary] tensor ever exists.
+    query_rows, query_tokens: [queries] int64. softcap: c of c * tanh(logit / c), over all logits. Returns logits
+    [queries] and log-sum-exp over the vocabulary [rows], float32. No [rows, vocabulary] tensor ever exists.
     """
     logits = torch.empty(len(query_rows), dtype=torch.float32)
     log_normaliser = torch.full((len(hidden),), float("-inf"))
@@ -201,6 +258,8 @@ def label_head(
         offset = 0
         for block in head:
             block_logits = linear(rows, block)
+            if softcap is not None:
+                block_logits.div_(softcap).tanh_().mul_(softcap)
             torch.logaddexp(running, block_logits.logsumexp(-1), out=running)
             here = mine[(query_tokens[mine] >= offset) & (query_tokens[mine] < offset + block.out_features)]
             logits[here] = block_logits[query_rows[here] - first, query_tokens[here] - offset]

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from kernels.attention import tree_attention
+from kernels.gated import geglu, swiglu
 from kernels.label_head import label_head, pack_head
 from kernels.launch import capability_of, tile_rows
 from kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
 from kernels.rope_store import rotate, store_kv
-from kernels.swiglu import swiglu
+from kernels.routing import route
 from kernels.tiles import PlanLayout
 
 # Every block takes some eleven launches a layer, 10 to 20 us of the host each. A block has to keep the GPU busy for
@@ -51,14 +53,22 @@ def plan_layout(
     return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False)
 
 
-def pack_linear(weight: torch.Tensor) -> torch.Tensor:
-    """cuBLAS reads the weight [out, in] as it is."""
-    return weight.contiguous()
+class PackedLinear(NamedTuple):
+    """weight: [out, in]. bias: [out] or None. Made by `pack_linear`."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
 
 
-def linear(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-    """x [rows, in] times the transposed weight: [rows, out]. Bits of a row may depend on the number of rows."""
-    return F.linear(x, packed)
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+    """cuBLAS reads the weight [out, in] and the bias [out] as they are."""
+    return PackedLinear(weight.contiguous(), bias)
+
+
+def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
+    """x [rows, in] times the transposed weight, plus the bias: [rows, out]. Bits of a row may depend on the number of
+    rows."""
+    return F.linear(x, packed.weight, packed.bias)
 
 
 @contextmanager
@@ -83,6 +93,7 @@ __all__ = [
     "ROW_BLOCK",
     "add_rms_norm",
     "exact_products",
+    "geglu",
     "label_head",
     "linear",
     "pack_head",
@@ -90,6 +101,7 @@ __all__ = [
     "plan_layout",
     "rms_norm",
     "rotate",
+    "route",
     "store_kv",
     "swiglu",
     "tree_attention",

@@ -10,10 +10,10 @@ from collections.abc import Iterator
 import torch
 
 from engine.loading.config import ModelConfig
-from engine.loading.rope import rope_frequencies
 from engine.planning.plan import Plan
 from engine.running.layer import Activations, DecoderLayer
 from engine.running.prefix_cache import PrefixCache
+from engine.running.rotary import RotaryTables
 from engine.running.spans import in_spans, span
 from engine.running.weights import LayerWeights, WeightProvider
 from engine.target import Target
@@ -35,8 +35,10 @@ class Model:
         self.dtype = target.dtype
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
-        self._layer = DecoderLayer(config, self.ops)
-        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(self.device)
+        self._layer = DecoderLayer(config, self.ops, expert_block=self.layout.final_row_block)
+        self._rotary = RotaryTables(config, self.device, self.dtype)
+        # Rounded first, as in transformers.
+        self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
 
     @torch.inference_mode()
     def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
@@ -74,7 +76,8 @@ class Model:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of `tokens` [queries] at places `rows` [queries] of `final_hidden`, and every place's log-sum-exp."""
         with torch.inference_mode():
-            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens)
+            softcap = self.config.final_softcap
+            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens, softcap=softcap)
         return logits, normaliser
 
     def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
@@ -84,21 +87,17 @@ class Model:
                 yield index, layer
 
     def _start(self, tokens: torch.Tensor, depths: torch.Tensor) -> Activations:
-        angles = depths.unsqueeze(1) * self._frequencies
-        return Activations(
-            hidden=self.weights.embedding[tokens],
-            queries=self._empty_queries(len(tokens)),
-            cos=angles.cos().to(self.dtype),
-            sin=angles.sin().to(self.dtype),
-        )
+        hidden = self.weights.embedding[tokens]
+        if self._embedding_scale != 1:
+            hidden *= self._embedding_scale
+        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths))
 
     def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
         """Only `chosen` rows go on in the last layer; K and V of all rows stay."""
         return Activations(
             hidden=rows.hidden[chosen],
             queries=self._empty_queries(len(chosen)),
-            cos=rows.cos[chosen],
-            sin=rows.sin[chosen],
+            rotary=tuple(rotary[chosen] for rotary in rows.rotary),
         )
 
     def _empty_queries(self, rows: int) -> torch.Tensor:

@@ -25,6 +25,8 @@ OPERATIONS = (
     "rotate",
     "store_kv",
     "swiglu",
+    "geglu",
+    "route",
 )
 
 
