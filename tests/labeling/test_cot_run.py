@@ -81,7 +81,7 @@ def test_columns_of_rlaif(label: Any, engine: FakeEngine, capsys: pytest.Capture
     assert record["settings"]["cot"] is True
     assert record["settings"]["max_rationale_tokens"] == 8
     summary = capsys.readouterr().err
-    [line] = [line for line in summary.splitlines() if line.startswith("rationales ")]
+    line = next(line for line in summary.splitlines() if line.startswith("rationales "))
     assert line.split(maxsplit=1)[1].startswith(f"4 of {tokens / 4:,.0f} tokens in the mean, {tokens} in all; ")
     assert " generated tokens/s over " in summary
 
