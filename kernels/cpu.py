@@ -14,16 +14,21 @@ import torch
 import torch.nn.functional as F
 
 from kernels.routing import route as route
-from kernels.tiles import PlanLayout, TileGroup
+from kernels.tiles import PlanLayout, StepGroup, TileGroup
 
 # Measured on two cores: linear layers reach 95% of their rate at 128 rows, and the block's temporaries stay in cache.
 ROW_BLOCK = 128
 # Rows that only the last layer and the label head see are few; a small block wastes little on padding.
 FINAL_ROW_BLOCK = 32
+# Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.
+STEP_BLOCK = 32
 # Row blocks in a batch by default: memory stays small, and larger batches run no faster.
 BATCH_BLOCKS = 32
 # Query rows of a tile, per head. Short suffixes leave lanes of a tile empty, tall tiles feed the matrix units better.
 TILE_LANES = 16
+# Query heads of a decoded row are filled up to a multiple of this: products of one to three rows gave a row other bits
+# with other tiles beside it.
+STEP_LANES = 8
 # Gathered K and V of one attention call stay in the last-level cache.
 GATHERED_KEYS = 4096
 VOCAB_BLOCK = 8192
@@ -41,7 +46,7 @@ def plan_layout(
     device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
 ) -> PlanLayout:
     """The same for every model."""
-    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True)
+    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True, step_block=STEP_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -139,7 +144,7 @@ def store_kv(
 def tree_attention(
     queries: torch.Tensor,
     kv: torch.Tensor,
-    groups: Sequence[TileGroup],
+    groups: Sequence[TileGroup | StepGroup],
     out: torch.Tensor,
     scale: float | None = None,
     window: int | None = None,
@@ -155,7 +160,10 @@ def tree_attention(
     The query heads that share a K/V head are stacked into the rows of one matrix product.
     """
     for group in groups:
-        begin = _first_key(group, window)
+        if isinstance(group, StepGroup):
+            _attend_steps(queries, kv, group, out, scale, window, softcap)
+            continue
+        begin = _first_key(group.keys, group.lanes, window)
         keys = group.keys - begin
         tiles_at_once = max(1, GATHERED_KEYS // keys)
         mask = _mask(group, begin, window, queries.shape[1] // kv.shape[2], queries.dtype)
@@ -164,11 +172,11 @@ def tree_attention(
             _attend_tiles(queries, kv, group.rows[part], group.slots[part, begin:], mask, out, scale, softcap)
 
 
-def _first_key(group: TileGroup, window: int | None) -> int:
-    """Where the keys begin that some row of the tiles sees: at a multiple of `lanes`, a function of depth alone."""
+def _first_key(keys: int, span: int, window: int | None) -> int:
+    """Where the keys begin that some row among the last `span` depths sees: at a multiple of `span`."""
     if window is None:
         return 0
-    return max(0, group.keys - group.lanes - window + 1) // group.lanes * group.lanes
+    return max(0, keys - span - window + 1) // span * span
 
 
 def _mask(group: TileGroup, begin: int, window: int | None, heads_per_kv: int, dtype: torch.dtype) -> torch.Tensor:
@@ -201,13 +209,51 @@ def _attend_tiles(
     query = queries.index_select(0, row_index).view(tiles, lanes, kv_heads, heads // kv_heads, size)
     query = query.permute(0, 2, 3, 1, 4).reshape(tiles, kv_heads, -1, size)
     path = kv.index_select(0, slots.reshape(-1)).view(tiles, -1, 2, kv_heads, size)
-    keys, values = path.permute(2, 0, 3, 1, 4).unbind(0)
-    if softcap is None:
-        result = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
-    else:
-        result = _capped_attention(query, keys, values, mask, size**-0.5 if scale is None else scale, softcap)
+    result = _attended(query, path, mask, scale, softcap)
     result = result.view(tiles, kv_heads, -1, lanes, size).permute(0, 3, 1, 2, 4)
     out.index_copy_(0, row_index, result.reshape(-1, heads, size))
+
+
+def _attend_steps(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    group: StepGroup,
+    out: torch.Tensor,
+    scale: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> None:
+    _, heads, size = queries.shape
+    kv_heads = kv.shape[2]
+    heads_per_kv = heads // kv_heads
+    packed = -(-heads_per_kv // STEP_LANES) * STEP_LANES
+    begin = _first_key(group.keys, group.span, window)
+    keys = group.keys - begin
+    key_depth, depth = torch.arange(begin, group.keys), group.depth.unsqueeze(1)
+    unseen = key_depth > depth
+    if window is not None:
+        unseen |= key_depth <= depth - window
+    mask = torch.zeros(len(depth), 1, 1, keys, dtype=queries.dtype).masked_fill_(unseen[:, None, None], float("-inf"))
+    at_once = max(1, GATHERED_KEYS // keys)
+    for first in range(0, len(depth), at_once):
+        slots = group.slots[first : first + at_once, begin:]
+        count = len(slots)
+        rows = slice(group.first_row + first, group.first_row + first + count)
+        query = queries.new_zeros(count, kv_heads, packed, size)
+        query[:, :, :heads_per_kv] = queries[rows].view(count, kv_heads, heads_per_kv, size)
+        path = kv.index_select(0, slots.reshape(-1)).view(count, keys, 2, kv_heads, size)
+        result = _attended(query, path, mask[first : first + at_once], scale, softcap)
+        out[rows] = result[:, :, :heads_per_kv].reshape(count, heads, size)
+
+
+def _attended(
+    query: torch.Tensor, path: torch.Tensor, mask: torch.Tensor, scale: float | None, softcap: float | None
+) -> torch.Tensor:
+    """query: [tiles, kv_heads, rows, size]. path: [tiles, keys, 2, kv_heads, size]. Returns a tensor like query."""
+    keys, values = path.permute(2, 0, 3, 1, 4).unbind(0)
+    if softcap is None:
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+    return _capped_attention(query, keys, values, mask, query.shape[-1] ** -0.5 if scale is None else scale, softcap)
 
 
 def _capped_attention(
@@ -265,3 +311,12 @@ def label_head(
             logits[here] = block_logits[query_rows[here] - first, query_tokens[here] - offset]
             offset += block.out_features
     return logits, log_normaliser
+
+
+def token_logits(hidden: torch.Tensor, head: Sequence[PackedLinear]) -> torch.Tensor:
+    """Logits of the whole vocabulary, to choose a token from: [rows, vocab] float32.
+
+    hidden: [rows, hidden], already normed. Bits of a row may depend on the number of rows.
+    """
+    wide = hidden.float()
+    return torch.cat([linear(wide, block) for block in head], dim=-1)

@@ -28,6 +28,8 @@ ROW_BLOCK = 2048
 NARROW_ROW_BLOCK = 8192
 NARROW_HIDDEN = 2048
 FINAL_ROW_BLOCK = 256
+# Sequences that are decoded together. Up to here a step is bound by reading the weights.
+STEP_BLOCK = 128
 # Row blocks in a batch by default: padding of the last one costs 3%, and a batch gives the host time for the next.
 BATCH_BLOCKS = 16
 # Attention gathers into shared memory, not into a buffer.
@@ -50,7 +52,7 @@ def plan_layout(
     if hidden_size > MAX_HIDDEN:
         raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
     row_block = NARROW_ROW_BLOCK if hidden_size <= NARROW_HIDDEN else ROW_BLOCK
-    return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False)
+    return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False, step_block=STEP_BLOCK)
 
 
 class PackedLinear(NamedTuple):
@@ -69,6 +71,13 @@ def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
     """x [rows, in] times the transposed weight, plus the bias: [rows, out]. Bits of a row may depend on the number of
     rows."""
     return F.linear(x, packed.weight, packed.bias)
+
+
+def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Logits of the whole vocabulary, to choose a token from: [rows, vocab] float32. head: from `pack_head`."""
+    if hidden.dtype == torch.float32 or hidden.device.type == "cpu":  # the library has no such product for the latter
+        return F.linear(hidden.float(), head.float())
+    return torch.mm(hidden, head.T, out_dtype=torch.float32)
 
 
 @contextmanager
@@ -91,6 +100,7 @@ __all__ = [
     "FINAL_ROW_BLOCK",
     "GATHERED_KEYS",
     "ROW_BLOCK",
+    "STEP_BLOCK",
     "add_rms_norm",
     "exact_products",
     "geglu",
@@ -104,5 +114,6 @@ __all__ = [
     "route",
     "store_kv",
     "swiglu",
+    "token_logits",
     "tree_attention",
 ]

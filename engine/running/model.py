@@ -6,17 +6,27 @@ A layer's K and V are read by that layer alone, so one K/V buffer serves all of 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 
 from engine.loading.config import ModelConfig
 from engine.planning.plan import Plan
+from engine.running.kv import Destination, KvStore
 from engine.running.layer import Activations, DecoderLayer
-from engine.running.prefix_cache import PrefixCache
 from engine.running.rotary import RotaryTables
 from engine.running.spans import in_spans, span
 from engine.running.weights import LayerWeights, WeightProvider
 from engine.target import Target
+from kernels.tiles import Tiles
+
+
+class CachedKv(Protocol):
+    """K/V that a batch begins with."""
+
+    def layer(self, index: int, length: int) -> torch.Tensor:
+        """K/V of the first `length` tokens in one layer: [length, 2, kv_heads, size]."""
+        ...
 
 
 class Model:
@@ -41,8 +51,13 @@ class Model:
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
 
     @torch.inference_mode()
-    def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
-        """Hidden states of the plan's final rows after the last norm: [padded finals, hidden]."""
+    def final_hidden(
+        self, plan: Plan, cache: CachedKv | None = None, destination: Destination | None = None
+    ) -> torch.Tensor:
+        """Hidden states of the plan's final rows after the last norm: [padded finals, hidden].
+
+        cache: K/V of the plan's prefix. destination: where K/V of the plan's rows is to stay.
+        """
         rows, kv = self._start(plan.tokens, plan.depths), self._empty_kv(plan.num_slots)
         row_block, final_block = self.layout.row_block, self.layout.final_row_block
         for index, layer in self._layers():
@@ -50,6 +65,8 @@ class Model:
             if cache is not None:
                 kv[: plan.prefix] = cache.layer(index, plan.prefix)
             self._layer.project(layer, rows, kv[plan.prefix :], row_block, queries=not is_last)
+            if destination is not None:
+                destination.keep(index, kv[plan.prefix : plan.prefix + plan.num_rows])
             if not is_last:
                 self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, row_block)
                 continue
@@ -70,6 +87,33 @@ class Model:
             if not is_last:
                 self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, self.layout.row_block)
         return kept
+
+    @torch.inference_mode()
+    def step(
+        self, tokens: torch.Tensor, depths: torch.Tensor, slots: torch.Tensor, tiles: Tiles, store: KvStore
+    ) -> torch.Tensor:
+        """Run one row for each of several sequences; logits of what follows it, [rows, vocab] float32.
+
+        tokens, depths, slots: [rows] int64, rows a multiple of the step block; a row's K/V goes to its slot in `store`.
+        tiles: of the rows that count, whose paths lead through `store`.
+        """
+        rows, block = self._start(tokens, depths), self.layout.step_block
+        own = self._empty_kv(len(tokens))
+        for index, layer in self._layers():
+            kv = store.kv[index]
+            self._layer.project(layer, rows, own, block)
+            kv.index_copy_(0, slots, own)
+            self._layer.attend_and_mlp(layer, tiles, rows, kv, block)
+        return self.next_logits(self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps))
+
+    @torch.inference_mode()
+    def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of the whole vocabulary, [rows, vocab] float32. final_hidden: [rows, hidden], rows a multiple of the
+        step block."""
+        blocks = final_hidden.split(self.layout.step_block)
+        logits = torch.cat([self.ops.token_logits(rows, self.weights.head) for rows in blocks])
+        softcap = self.config.final_softcap
+        return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
 
     def label_logits(
         self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor

@@ -26,6 +26,8 @@ class RotaryTables:
 
     def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
         self._config, self._device, self._dtype = config, device, dtype
+        # Sent there once: a captured graph must not read the host's memory.
+        self._tables: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def at(self, depths: torch.Tensor, regime: int = 0) -> tuple[Rotary, ...]:
         """Angles of rows at `depths` [rows], one for each rotary embedding of the model.
@@ -35,11 +37,19 @@ class RotaryTables:
         return tuple(self._rotary(place, depths, regime) for place in range(len(self._config.ropes)))
 
     def _rotary(self, place: int, depths: torch.Tensor, regime: int) -> Rotary:
-        rope = self._config.ropes[place]
-        table = rotary_table(rope, self._config.head_dim, regime)
-        frequencies, scale = (torch.from_numpy(array).to(self._device) for array in (table.frequencies, table.scale))
+        frequencies, scale = self._table(place, regime)
         angles = depths.unsqueeze(1) * frequencies
         cos, sin = angles.cos(), angles.sin()
-        if rope.attention_factor != 1:
+        if self._config.ropes[place].attention_factor != 1:
             cos, sin = cos * scale, sin * scale
         return Rotary(cos.to(self._dtype), sin.to(self._dtype))
+
+    def _table(self, place: int, regime: int) -> tuple[torch.Tensor, torch.Tensor]:
+        key = (place, regime)
+        if key not in self._tables:
+            table = rotary_table(self._config.ropes[place], self._config.head_dim, regime)
+            frequencies, scale = (
+                torch.from_numpy(array).to(self._device) for array in (table.frequencies, table.scale)
+            )
+            self._tables[key] = frequencies, scale
+        return self._tables[key]

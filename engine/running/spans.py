@@ -19,6 +19,7 @@ PREFIX = "preftree."
 OPERATIONS = (
     "linear",
     "label_head",
+    "token_logits",
     "tree_attention",
     "rms_norm",
     "add_rms_norm",
