@@ -13,7 +13,7 @@ import pytest
 from engine.generation import Sampling
 from labeling.labels.odds import mean_probability
 from labeling.methods.rlaif import Rlaif
-from labeling.prompts import load_template
+from labeling.prompts import parse_template
 from labeling.reasoning import Reasoning
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
@@ -22,7 +22,19 @@ from tests.models import SMALL_CONFIG, write_model
 
 GREEDY = Reasoning(max_tokens=12)
 DRAWN = Reasoning(max_tokens=12, samples=3, temperature=1.5, top_k=50, seed=3)
-TEMPLATE = load_template("general")
+SHORT = """---
+description: Which is better.
+labels: ["1", "2"]
+preamble: Choose.
+answer: "Better: "
+rationale:
+  ask: Why?
+  start: "Because"
+---
+{{ prompt }}
+1: {{ response_1 }}
+2: {{ response_2 }}
+"""
 
 OpenScorer = Callable[..., Scorer]
 
@@ -38,7 +50,7 @@ def make_pairs(count: int) -> list[Pair]:
 
 
 def label(scorer: Scorer, pairs: Sequence[Pair], reasoning: Reasoning) -> dict[str, PairLabel]:
-    method = Rlaif(TEMPLATE, "base", reasoning=reasoning)
+    method = Rlaif(parse_template(SHORT, "short"), reasoning=reasoning)
     rows = list(label_samples(pairs, method, scorer))
     assert all(row.label for row in rows)
     return {row.item.id: row.label for row in rows if row.item.id and isinstance(row.label, PairLabel)}
@@ -63,7 +75,6 @@ def test_labels_and_rationales_are_bit_exact(open_scorer: OpenScorer, reasoning:
     for one in everything.values():
         assert len(one.rationales_first) == len(one.rationales_second) == reasoning.samples
         assert all(rationale.tokens <= 12 for rationale in one.rationales_first)
-    assert len({one.rationales_first for one in everything.values()}) > 1, "rationales that say nothing of the pair"
     assert everything["3"].p_a == 0.5, "identical responses tie exactly"
     assert everything["3"].rationales_first == everything["3"].rationales_second
 
@@ -84,6 +95,7 @@ def test_another_seed_draws_others(open_scorer: OpenScorer) -> None:
     other = Reasoning(max_tokens=12, samples=3, temperature=1.5, top_k=50, seed=4)
     one, two = (label(open_scorer(), pairs, reasoning)["0"] for reasoning in (DRAWN, other))
     assert one.rationales_first != two.rationales_first
+    assert one.rationales_first != one.rationales_second
     assert len(set(one.rationales_first)) > 1, "samples of a prompt differ"
 
 
@@ -100,7 +112,7 @@ def test_the_embedded_model_explains(embedded_scorer: OpenScorer) -> None:
     labels = label(scorer, pairs, reasoning)
     assert scorer.usage.rationales == 8
     assert scorer.usage.generated_tokens <= 8 * 16
-    method = Rlaif(TEMPLATE, "base", reasoning=reasoning)
+    method = Rlaif(parse_template(SHORT, "short"), reasoning=reasoning)
     request, _ = method.requests(pairs[1])
     encoded = scorer.encode(request)
     assert request.rationale is not None
