@@ -40,7 +40,7 @@ def run_label(
     if options.profile is not None:
         check_out_file(Path(options.profile), options.overwrite)
     method = (method_factory or open_method)(options)
-    found = survey(source)
+    found = survey(source, options.mapping)
     check_kinds(found, method)
     if options.subset is not None:
         check_subset(found, method.columns, options.subset)
@@ -65,7 +65,8 @@ def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge
         quality = BySubset(quality, options.subset)
     noun = "pair" if method.takes == (Pair,) else "row"
     with Progress(total, options.quiet, noun) as progress:
-        for labelled in label_samples(read(options.input, options.limit), method, scorer, progress.written):
+        items = read(options.input, options.limit, options.mapping)
+        for labelled in label_samples(items, method, scorer, progress.written):
             item, label = labelled.item, labelled.label
             writer.add(item, label)
             if isinstance(item, Rejected):

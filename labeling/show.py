@@ -33,12 +33,12 @@ def plan_lines(
 ) -> Iterator[str]:
     """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
     method = (method_factory or open_method)(options)
-    found = survey(options.input)
+    found = survey(options.input, options.mapping)
     check_kinds(found, method)
     scorer = (scorer_factory or open_scorer)(options, weights=False)
-    total = JobTotals()
+    total = JobTotals(found.about)
     first: Waiting | None = None
-    for window in windows(read(found.path, options.limit), method, scorer):
+    for window in windows(read(found.path, options.limit, options.mapping), method, scorer):
         waiting = [entry for entry in window if isinstance(entry, Waiting)]
         total.rows += len(window)
         total.rejected += len(window) - len(waiting)
@@ -61,7 +61,9 @@ def plan_lines(
 class JobTotals:
     """Sums over the windows of a job; memory is that of the largest, for windows run one after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: str) -> None:
+        """about: the input, for people."""
+        self._about = about
         self.rows = self.rejected = 0
         self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
         self.peak_bytes = self.weight_bytes = 0
@@ -78,6 +80,7 @@ class JobTotals:
     def lines(self) -> list[tuple[str, str]]:
         rows = f"{self.rows:,}" + (f", {self.rejected:,} of them to be rejected" if self.rejected else "")
         lines = [
+            ("input", one_line(self._about)),
             ("rows", rows),
             ("prompts", f"{self.prompts:,}{self._prompts_of_a_row()}"),
             ("prompt tokens", f"{self.prompt_tokens:,}"),
@@ -185,8 +188,8 @@ def _prompts_again(
 ) -> list[Asked]:
     """What was asked about a row. Raises PreftreeError unless they are the ones that were asked."""
     path = labelled_input(run, input_path)
-    sample = _find_sample(path, row["id"])
     options = _options_again(run, path)
+    sample = _find_sample(options, row["id"])
     method = (method_factory or open_method)(options, run["method"])
     scorer = (scorer_factory or open_scorer)(options, weights=False)
     requests = method.requests(sample)
@@ -204,11 +207,11 @@ def _prompts_again(
     ]
 
 
-def _find_sample(path: Path, identity: str) -> Sample:
-    for item in read(path):
+def _find_sample(options: JudgeOptions, identity: str) -> Sample:
+    for item in read(options.input, mapping=options.mapping):
         if not isinstance(item, Rejected) and item.id == identity:
             return item
-    raise InputError(f"no good row with id {one_line(identity)} in {path}")
+    raise InputError(f"no good row with id {one_line(identity)} in {options.input}")
 
 
 def _options_again(run: dict[str, Any], path: Path) -> JudgeOptions:

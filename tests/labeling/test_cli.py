@@ -149,6 +149,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "exemplars": 0,
         "rendering": "plain",
         "limit": 1,
+        "mapping": [],
         "device": None,
         "dtype": None,
         "batch_tokens": 9,
