@@ -42,7 +42,7 @@ CHUNK = 1 << 20
 class GgufSource:
     """TensorSource over one GGUF file, which also brings sizes, tokenizer and chat template.
 
-    ModelError when the file is broken, of an architecture that is not read from GGUF, or in need of what preftree lacks.
+    ModelError when the file is broken, of an architecture that is not read from GGUF, or needs what preftree lacks.
     """
 
     def __init__(self, path: Path) -> None:
@@ -147,7 +147,8 @@ def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
     if kind in views:
         return data.view(views[kind]).astype(np.float32)
     with np.errstate(all="ignore"):  # a damaged scale gives NaN, which `check_finite` reports by the tensor's name
-        return np.asarray(gguf.quants.dequantize(data, kind), dtype=np.float32)
+        # As one row: the library goes over the rows of a matrix in many small steps.
+        return np.asarray(gguf.quants.dequantize(data.reshape(1, -1), kind), dtype=np.float32).reshape(len(data), -1)
 
 
 def _rotate_half_rows(weight: np.ndarray, num_heads: int) -> np.ndarray:
