@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from engine.errors import ModelError
-from engine.loading.config import ModelConfig, from_hf
+from engine.loading.config import ModelConfig
 from engine.loading.files import naming
 from engine.loading.gguf_config import FACTORS, config_json
 from engine.loading.gguf_header import TENSOR_TYPES, GgufTensor, read_header
 from engine.loading.gguf_tokenizer import adds_bos, tokenizer_json
+from engine.loading.hf_config import from_hf
 from engine.loading.mapped_file import MappedFile
 from engine.loading.weights import CPU, check_finite, check_shape
 
