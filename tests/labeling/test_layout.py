@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -103,23 +103,22 @@ def test_known_columns(tmp_path: Path, number: int) -> None:
         assert (list(found.columns), found.has_gold) == (list(extra), gold is not None)
 
 
-def test_generations(tmp_path: Path) -> None:
-    path = write_rows(tmp_path / "in.jsonl", [{"instruction": "Why?", "generations": ["x", "y"], "responses": 1}])
-    with pytest.raises(InputError, match="Why") if False else pytest.raises(InputError) as error:
-        survey(
-            write_rows(
-                tmp_path / "other.jsonl", [{"prompt": "p", "response": "r", "instruction": "i", "generations": []}]
-            )
-        )
-    assert "could be" in str(error.value)
-    [item] = read(path)
-    assert item == Several("line-1", WHY, ("x", "y"), {"input_responses": 1}, 1)
-    single = write_rows(tmp_path / "single.jsonl", [{"instruction": "Why?", "generations": ["x"]}])
-    assert survey(single).lone_line == 1
-    write_parquet(tmp_path / "single.parquet", [{"instruction": "Why?", "generations": ["x"]}])
-    assert survey(tmp_path / "single.parquet").lone_line == 1
+@pytest.mark.parametrize("write", [write_parquet, write_rows])
+def test_generations(tmp_path: Path, write: Callable[[Path, list[Any]], object]) -> None:
+    """Catches a list of one that is found out only when the model is loaded, and a column that a sample would shadow."""
+    path = tmp_path / "in"
+    write(path, [{"instruction": "Why?", "generations": ["x", "y"], "responses": 1}])
+    assert list(read(path)) == [Several("line-1", WHY, ("x", "y"), {"input_responses": 1}, 1)]
+    write(path, [{"instruction": "Why?", "generations": ["x"]}])
+    assert survey(path).lone_line == 1
 
 
+GOOD: list[dict[str, Any]] = [
+    {"prompt": "Why?", "chosen": "good", "rejected": "bad"},
+    {"chosen": dialogue("good"), "rejected": dialogue("bad")},
+    {name: COMPARISON[name] for name in ("info", "summaries", "choice")},
+    {"instruction": "Why?", "output_1": "good", "output_2": "bad"},
+]
 BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "p", "chosen": "x", "rejected": None}, "wrong type: rejected must be a string or a list of messages"),
     ({"prompt": "p", "chosen": "x", "rejected": []}, "wrong type: chosen is a string and rejected a list"),
@@ -129,7 +128,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"prompt": "p", "chosen": [USER], "rejected": [USER]}, "bad answer: the last message of chosen must come from"),
     (
         {"prompt": "p", "chosen": [USER, answer("x")], "rejected": [USER, answer("y")]},
-        "different prompts: prompt is no",
+        "different prompts: ",
     ),
     (
         {"prompt": [SYSTEM, USER], "chosen": [USER, answer("x")], "rejected": [USER, answer("y")]},
@@ -138,22 +137,22 @@ BAD: list[tuple[dict[str, Any], str]] = [
     ({"chosen": [answer("x")], "rejected": [answer("y")]}, "no prompt: chosen and rejected are one message each"),
     (
         {"chosen": [USER, answer("x")], "rejected": [SYSTEM, answer("y")]},
-        "different prompts: chosen and rejected differ",
+        "different prompts: ",
     ),
     ({"chosen": "Why? same", "rejected": "Why? same"}, "no prompt: chosen and rejected are the same text"),
     ({"chosen": "Yes. Why", "rejected": "No. Why"}, "no prompt: chosen and rejected begin with different words"),
     ({"chosen": dialogue("x"), "rejected": "\n\nHuman: Else\n\nAssistant: y"}, "different prompts: "),
     ({"chosen": dialogue("x"), "rejected": "text"}, "bad dialogue: "),
     ({"chosen": dialogue("x"), "rejected": dialogue("")}, "blank text: response_b"),
-    ({**COMPARISON, "choice": 2}, "bad gold: choice must be 0 or 1, found 2"),
-    ({**COMPARISON, "info": "x"}, "wrong type: info must be an object, found a string"),
-    ({**COMPARISON, "summaries": ["x", "y"]}, "wrong type: each of summaries"),
-    ({**COMPARISON, "summaries": [{"text": "x"}]}, "wrong type: summaries must be a list of two"),
-    ({**COMPARISON, "info": {"post": None}}, "wrong type: prompt must be a string"),
-    ({"instruction": "p", "output_1": "x", "output_2": "y", "preference": 3}, "bad gold: preference must be a number"),
+    ({**GOOD[2], "choice": 2}, "bad gold: choice must be 0 or 1, found 2"),
+    ({**GOOD[2], "info": "x"}, "wrong type: info must be an object, found a string"),
+    ({**GOOD[2], "summaries": ["x", "y"]}, "wrong type: each of summaries"),
+    ({**GOOD[2], "summaries": [{"text": "x"}]}, "wrong type: summaries must be a list of two"),
+    ({**GOOD[2], "info": {"post": None}}, "wrong type: prompt must be a string"),
+    ({"instruction": "p", "output_1": "x", "output_2": "y", "preference": 3}, "bad gold: preference must be"),
     (
         {"instruction": "p", "output_1": "x", "output_2": "y", "preference": "a"},
-        "bad gold: preference must be a number",
+        "bad gold: preference must be",
     ),
     ({"instruction": "p", "output_1": "x", "output_2": 5}, "wrong type: response_b must be a string"),
 ]
@@ -162,10 +161,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 @pytest.mark.parametrize(("entry", "reason"), BAD)
 def test_bad_rows_of_known_columns(tmp_path: Path, entry: dict[str, Any], reason: str) -> None:
     """Catches a guess: a row that is not what its columns say is rejected by itself, id and other columns kept."""
-    good = next(
-        known for _, known, *_ in KNOWN if set(known) >= set(entry) - {"preference"} and type(known[next(iter(entry))])
-    )
-    good = {"chosen": dialogue("x"), "rejected": dialogue("y")} if "prompt" not in entry and "chosen" in entry else good
+    good = next(one for one in GOOD if one.keys() <= entry.keys())
     entry = {"id": "bad", **entry, "note": "kept"}
     first, item, last = read(write_rows(tmp_path / "in.jsonl", [good, entry, {**good, "id": "last"}]))
     assert isinstance(item, Rejected)
@@ -174,15 +170,12 @@ def test_bad_rows_of_known_columns(tmp_path: Path, entry: dict[str, Any], reason
     assert [type(one) for one in (first, last)] == [Pair, Pair]
 
 
-@pytest.mark.parametrize(
-    ("preference", "gold"), [(1, "a"), (2, "b"), (1.5, "tie"), (0, "tie"), (1.49, "a"), ("2.0", "b"), (None, None)]
-)
+PREFERENCES = [(1, "a"), (2, "b"), (1.5, "tie"), (0, "tie"), (1.49, "a"), ("2.0", "b"), (None, None)]
+
+
+@pytest.mark.parametrize(("preference", "gold"), PREFERENCES)
 def test_alpaca_preferences(tmp_path: Path, preference: Any, gold: str | None) -> None:
-    [pair] = read(
-        write_rows(
-            tmp_path / "in.jsonl", [{"instruction": "p", "output_1": "x", "output_2": "y", "preference": preference}]
-        )
-    )
+    [pair] = read(write_rows(tmp_path / "in.jsonl", [{**GOOD[3], "preference": preference}]))
     assert isinstance(pair, Pair)
     assert pair.gold == gold
 
@@ -197,12 +190,12 @@ def test_a_csv_of_preferences(tmp_path: Path) -> None:
 UNKNOWN = [
     (
         {"question": "p", "good": "x", "bad": "y"},
-        "has question, good, bad: no columns that are known; name them, such as",
+        "has question, good, bad: no columns that are known; name",
     ),
     ({"prompt": "p", "response_a": "x"}, "has prompt, response_a: no columns that are known"),
     (
         {"question": "p", "chosen": "x", "rejected": "y"},
-        "but no prompt, and question may be the prompt; say --map prompt=",
+        "no prompt, and question may be the prompt; say --map prompt=",
     ),
     ({"chosen": "The sky", "rejected": "A bird"}, "no prompt, and they begin differently; say --map prompt=COLUMN"),
     ({"prompt": "p", "response": "r", "chosen": "x", "rejected": "y"}, "preftree's own columns or preferences: it has"),
@@ -223,7 +216,7 @@ def test_unknown_and_ambiguous_columns(tmp_path: Path, entry: dict[str, Any], me
 
 
 def test_mapping(tmp_path: Path) -> None:
-    """Catches a mapped column that passes through as well, a column of a field's name lost, a path into nested values."""
+    """Catches a mapped column that passes through as well, a field's name lost, a path that leads nowhere."""
     entry = {"q": "Why?", "prompt": "old", "out": [{"text": "good"}, {"text": "bad"}], "key": 5}
     path = write_rows(tmp_path / "in.jsonl", [entry])
     write_parquet(tmp_path / "in.parquet", [entry])
@@ -269,7 +262,5 @@ def test_bad_mappings(tmp_path: Path, mapping: list[str], message: str) -> None:
 
 def test_the_first_good_rows_decide(tmp_path: Path) -> None:
     """Catches a file that cannot be recognised for a broken line at its top."""
-    path = write_rows(
-        tmp_path / "in.jsonl", [b"broken", json.dumps({"prompt": "p", "chosen": "x", "rejected": "y"}).encode()]
-    )
+    path = write_rows(tmp_path / "in.jsonl", [b"broken", GOOD[0]])
     assert [type(item) for item in read(path)] == [Rejected, Pair]
