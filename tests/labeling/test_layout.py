@@ -105,7 +105,7 @@ def test_known_columns(tmp_path: Path, number: int) -> None:
 
 @pytest.mark.parametrize("write", [write_parquet, write_rows])
 def test_generations(tmp_path: Path, write: Callable[[Path, list[Any]], object]) -> None:
-    """Catches a list of one that is found out only when the model is loaded, and a column that a sample would shadow."""
+    """Catches a list of one that is found out only when the model is loaded, a column that a sample would shadow."""
     path = tmp_path / "in"
     write(path, [{"instruction": "Why?", "generations": ["x", "y"], "responses": 1}])
     assert list(read(path)) == [Several("line-1", WHY, ("x", "y"), {"input_responses": 1}, 1)]
