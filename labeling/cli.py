@@ -61,6 +61,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_templates(commands)
     _add_instructions(commands)
+    _add_export(commands)
     return parser
 
 
@@ -104,6 +105,21 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
     add("--aggregate", choices=("strongest", "weighted", "won"), help=about)
     about = "ranking: ordered pairs to judge in a row (default: all)"
     add("--comparisons", type=_positive, metavar="N", help=about)
+    _add_reasoning_options(parser)
+
+
+def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
+    about = "rlaif, direct, salmon: let the judge explain before it answers, and keep what it writes"
+    parser.add_argument("--cot", action="store_true", help=about)
+    add = parser.add_argument_group("with --cot").add_argument
+    add("--max-rationale-tokens", type=_positive, metavar="N", help="tokens to write at most (default 512)")
+    about = "rationales to draw for each prompt; what they lead to is averaged (default 1; needs --temperature)"
+    add("--samples", type=_positive, metavar="N", help=about)
+    about = "above 0 rationales are drawn; at 0, the default, each token is the most probable one"
+    add("--temperature", type=_number, metavar="T", help=about)
+    add("--top-k", type=_positive, metavar="K", help="draw among the K most probable tokens")
+    add("--top-p", type=_number, metavar="P", help="draw among the most probable tokens that make up the share P")
+    add("--seed", type=_natural, metavar="N", help="of what is drawn (default 0)")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -135,6 +151,24 @@ def _add_instructions(commands: Any) -> None:
     add("--noise", type=_share, default=0.1, metavar="P", help="share of labels that are flipped (default 0.1)")
     add("--no-variance-scaling", action="store_true", help="compare scores as they are, whatever their spread")
     add("--seed", type=_natural, default=0, metavar="N", help="of everything drawn (default 0)")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add_command(commands, "export", _export, "labels as training data, in the shapes that trainers read")
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a directory that `preftree label` has filled")
+    names = ("trl-reward", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
+    add("--to", required=True, choices=names, help="the format, see labeling/export/formats.py")
+    add("--out", required=True, metavar="FILE", help=".jsonl or .parquet; .json for annotated-pairs")
+    add("--overwrite", action="store_true", help="replace FILE")
+    add("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
+    about = "of a ranking: best-worst (the default), or all that were compared"
+    add("--pairs", choices=("best-worst", "all"), default="best-worst", help=about)
+    about = "default: keep in soft and annotated-pairs; the other formats cannot hold them"
+    add("--ties", choices=("drop", "keep"), help=about)
+    about = "leave out verdicts of a lower probability, from 0.5 to 1"
+    add("--min-confidence", type=_share, metavar="P", help=about)
+    add("--drop-inconsistent", action="store_true", help="leave out pairs on which the two orders disagree")
 
 
 def _add_plan(commands: Any) -> None:
@@ -232,6 +266,15 @@ def _instructions(args: argparse.Namespace) -> int:
     return OK
 
 
+def _export(args: argparse.Namespace) -> int:
+    from labeling.export.write import ExportOptions, write_export
+
+    names = ("run", "to", "out", "overwrite", "input", "pairs", "ties", "min_confidence", "drop_inconsistent")
+    for line in write_export(ExportOptions(**{name: getattr(args, name) for name in names})):
+        print(line, file=sys.stderr)
+    return OK
+
+
 def _show(args: argparse.Namespace) -> int:
     from labeling.show import show_lines
 
@@ -255,7 +298,8 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     )
     settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
-    settings |= {name: getattr(args, name) for name in of_methods if hasattr(args, name)}
+    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed")
+    settings |= {name: getattr(args, name) for name in (*of_methods, *of_rationales) if hasattr(args, name)}
     if args.method == "principled":
         settings["principle_sets"] = _principle_sets(args)
     device = None if args.device == "auto" else args.device
@@ -325,6 +369,13 @@ def _positive(text: str) -> int:
     if number == 0:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
 
 
 def _share(text: str) -> float:
