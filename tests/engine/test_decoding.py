@@ -21,8 +21,8 @@ from tests.models import CONTROL, SMALL_CONFIG, write_model
 ENDING = [40, 41, 42]
 # Behind the ending: the first token of labels 2 and 3, and the second of label 3.
 FORCED_ROWS = 3
-GREEDY = Sampling(max_new_tokens=24)
-DRAWN = Sampling(max_new_tokens=24, temperature=0.9, top_k=40, top_p=0.95, n=3, seed=5)
+GREEDY = Sampling(max_new_tokens=16)
+DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_k=40, top_p=0.95, n=2, seed=5)
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +54,7 @@ def test_greedy_text_is_that_of_transformers(directory: Path, engine: Engine) ->
         assert one.ids == ids
         assert (one.finish == "length") == (len(ids) == 70)
         assert one.finish == "length" or following < len(CONTROL)
-    assert sum(len(one.ids) for (one,) in continued) > 300
+    assert sum(len(one.ids) for (one,) in continued) > 200
 
 
 def test_labels_equal_a_fresh_pass(engine: Engine) -> None:
@@ -83,15 +83,15 @@ def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], samp
             ours, theirs = getattr(found.scores, name), getattr(everything.scores, name)[rows]
             assert np.array_equal(ours, theirs, equal_nan=True), what
 
-    for place in range(3):
+    for place in range(2):
         assert_equal(reason(load(), prompts[place : place + 1], sampling), [place], "alone")
     backwards = range(len(prompts))[::-1]
     assert_equal(reason(load(), prompts[::-1], sampling), backwards, "another order")
     needed = max(map(len, prompts)) + sampling.max_new_tokens + len(ENDING) + FORCED_ROWS
-    for slots in (needed, 2 * needed, 5 * needed):
+    for slots in (needed, 4 * needed):
         tight = load(kv_memory=kv_memory_of(slots), batch_tokens=100)
         assert_equal(reason(tight, prompts[::-1], sampling), backwards, f"room for {slots} tokens")
-    cuts = ((0, 1), (1, 1), (1, 6), (6, len(prompts)))
+    cuts = ((0, 1), (1, 6), (6, len(prompts)))
     calls = [(prompts[a:b], [ENDING] * (b - a), [LABELS] * (b - a)) for a, b in cuts]
     for (a, b), found in zip(cuts, load().reason_stream(calls, sampling), strict=True):
         assert_equal(found, range(a, b), "in several calls")
@@ -100,14 +100,14 @@ def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], samp
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 def test_the_same_bits_whatever_else_is_there(directory: Path, sampling: Sampling) -> None:
     """A step's bits would change with the batch if a product had few rows, or a sum the length of its neighbour's."""
-    assert_bit_exact(lambda **options: Engine.load(str(directory), **options), prompts_of(11, seed=3), sampling)
+    assert_bit_exact(lambda **options: Engine.load(str(directory), **options), prompts_of(9, seed=3), sampling)
 
 
 def test_the_promise_would_notice(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of three rows, which this project has seen change with what is beside them."""
     monkeypatch.setattr(cpu, "STEP_LANES", 1)
     with pytest.raises(AssertionError):
-        assert_bit_exact(lambda **options: Engine.load(str(directory), **options), prompts_of(11, seed=3), GREEDY)
+        assert_bit_exact(lambda **options: Engine.load(str(directory), **options), prompts_of(9, seed=3), GREEDY)
 
 
 def test_a_row_is_run_once(engine: Engine) -> None:
@@ -124,11 +124,11 @@ def test_a_row_is_run_once(engine: Engine) -> None:
 
 
 def test_what_calls_begin_with_is_run_once(engine: Engine) -> None:
-    prompts = prompts_of(40, seed=6, shared=100)
-    calls = [(prompts[first : first + 8], [ENDING] * 8, [LABELS] * 8) for first in range(0, 40, 8)]
+    prompts = prompts_of(24, seed=6, shared=100)
+    calls = [(prompts[first : first + 8], [ENDING] * 8, [LABELS] * 8) for first in range(0, 24, 8)]
     found = list(engine.reason_stream(calls, GREEDY))
     separate = sum(unique_tokens([as_token_ids(prompt) for prompt in call[0]]) for call in calls)
-    assert sum(one.prefill_rows for one in found) <= separate - 2 * 100
+    assert sum(one.prefill_rows for one in found) <= separate - 100
 
 
 def test_samples_differ_and_depend_on_the_seed(engine: Engine) -> None:
@@ -137,21 +137,21 @@ def test_samples_differ_and_depend_on_the_seed(engine: Engine) -> None:
     assert len({tuple(one.ids) for one in found}) == DRAWN.n
     assert reason(engine, prompt, DRAWN).generations[0] == found
     assert reason(engine, prompt, replace(DRAWN, seed=6)).generations[0] != found
-    assert reason(engine, prompt, replace(DRAWN, n=5)).generations[0][:3] == found
+    assert reason(engine, prompt, replace(DRAWN, n=5)).generations[0][:2] == found
 
 
 def test_a_text_stops_and_is_left_out(engine: Engine) -> None:
     """The text ends before the stop, tokens that are part of it are gone, and labels stand behind what is left."""
     prompts = prompts_of(6, seed=1)
-    free = engine.generate(prompts, max_new_tokens=24)
-    texts = [engine.checkpoint.tokenizer.decode([one.ids[10]]) for (one,) in free]
+    free = engine.generate(prompts, max_new_tokens=16)
+    texts = [engine.checkpoint.tokenizer.decode([one.ids[5]]) for (one,) in free]
     stop = next(text for text in texts if len(text) == 1 and text.isprintable())
     stopped = reason(engine, prompts, replace(GREEDY, stop=(stop, "never said")))
-    assert any(one.finish == "stop" for (one,) in stopped.generations)
+    assert any(stop in before.text for (before,) in free)
     for (one,), (before,) in zip(stopped.generations, free, strict=True):
         assert stop not in one.text
         assert one.ids == before.ids[: len(one.ids)]
-        assert (one.finish == "stop") == (stop in before.text)
+        assert (one.finish == "stop") == (stop in before.text or before.finish == "stop")
     whole = [prompt + one.ids + ENDING for prompt, (one,) in zip(prompts, stopped.generations, strict=True)]
     np.testing.assert_allclose(stopped.scores.logprob, engine.score(whole, [LABELS] * len(whole)).logprob, atol=1e-4)
 
@@ -178,8 +178,8 @@ def test_no_slot_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Non
             super().__init__(model, target, store, *others)  # type: ignore[arg-type]
 
     monkeypatch.setattr(reasoner, "Decoder", Seen)
-    prompts = prompts_of(40, seed=9, shared=100)
-    calls = [(prompts[first : first + 8], [ENDING] * 8, [LABELS] * 8) for first in range(0, 40, 8)]
+    prompts = prompts_of(24, seed=9, shared=100)
+    calls = [(prompts[first : first + 8], [ENDING] * 8, [LABELS] * 8) for first in range(0, 24, 8)]
     kept = 0
     for _ in engine.reason_stream(calls, DRAWN):
         kept = stores[0].num_slots - stores[0].num_free
@@ -229,14 +229,16 @@ def test_options_out_of_range(engine: Engine, options: dict[str, object], messag
 def test_no_room(directory: Path, engine: Engine) -> None:
     """In the context, with the number of tokens that are missing; and in memory, with what to set."""
     context = SMALL_CONFIG["max_position_embeddings"]
-    prompts = [[5], [6] * (context - 20)]
-    with pytest.raises(InputError, match=r"prompt 1 has 4,076 tokens; .* that is 7 more than the model's context"):
+    prompts = [[5], [6] * (context - 12)]
+    with pytest.raises(
+        InputError, match=r"prompt 1 has 4,084 tokens; with up to 19 behind it that is 7 more than the model's context"
+    ):
         engine.reason(prompts, [ENDING] * 2, [[[33], [34]]] * 2, GREEDY)
     tight = Engine.load(str(directory), kv_memory=kv_memory_of(100))
-    with pytest.raises(InputError, match=r"kv_memory keeps 100 tokens, but prompt 0 needs 124 .* 96,000 bytes or more"):
-        tight.generate([[5] * 100], max_new_tokens=24)
-    enough = Engine.load(str(directory), kv_memory=96_000)
-    assert len(enough.generate([[5] * 100], max_new_tokens=24)[0][0].ids) == 24
+    with pytest.raises(InputError, match=r"kv_memory keeps 100 tokens, but prompt 0 needs 116 .* 89,856 bytes or more"):
+        tight.generate([[5] * 100], max_new_tokens=16)
+    enough = Engine.load(str(directory), kv_memory=89_856)
+    assert len(enough.generate([[5] * 100], max_new_tokens=16)[0][0].ids) == 16
     with pytest.raises(InputError, match="kv_memory is 5 bytes; a single token of this model needs 768"):
         Engine.load(str(directory), kv_memory=5).generate([[5]])
     with pytest.raises(InputError, match="the ending of prompt 0 must be a non-empty list"):
