@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from engine.errors import InputError
 from engine.generation import Generation
 from labeling.labels.odds import mean_probability
 from labeling.methods.rlaif import Rlaif
@@ -37,7 +38,7 @@ rationale:
 2: {{ response_2 }}
 """
 
-OpenScorer = Callable[..., Scorer]
+SLOT_BYTES = 2 * 3 * 2 * 16 * 4  # keys and values of 3 layers with 2 heads of size 16
 
 
 def make_pairs(count: int) -> list[Pair]:
@@ -62,17 +63,18 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
-@pytest.fixture
-def open_scorer(model: Path) -> OpenScorer:
-    return lambda **options: Scorer.open(str(model), **options)
+@pytest.fixture(scope="module")
+def scorer(model: Path) -> Scorer:
+    return Scorer.open(str(model), device="cpu")
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_labels_and_rationales_are_bit_exact(open_scorer: OpenScorer, reasoning: Reasoning) -> None:
+def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Scorer, reasoning: Reasoning) -> None:
     pairs = make_pairs(4)
-    everything = label(open_scorer(), pairs, reasoning)
-    assert label(open_scorer(), pairs[1:2], reasoning)["1"] == everything["1"], "alone"
-    assert label(open_scorer(batch_tokens=300), pairs[::-1], reasoning) == everything, "small batches, another order"
+    everything = label(scorer, pairs, reasoning)
+    assert label(scorer, pairs[1:2], reasoning)["1"] == everything["1"], "alone"
+    small = Scorer.open(str(model), device="cpu", batch_tokens=300, kv_memory=600 * SLOT_BYTES)
+    assert label(small, pairs[::-1], reasoning) == everything, "few at a time, in another order"
     for one in everything.values():
         assert len(one.rationales_first) == len(one.rationales_second) == reasoning.samples
         assert all(rationale.tokens <= 8 for rationale in one.rationales_first)
@@ -81,26 +83,32 @@ def test_labels_and_rationales_are_bit_exact(open_scorer: OpenScorer, reasoning:
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_swapping_the_responses_flips_the_label_exactly(open_scorer: OpenScorer, reasoning: Reasoning) -> None:
+def test_swapping_the_responses_flips_the_label_exactly(scorer: Scorer, reasoning: Reasoning) -> None:
     pairs = make_pairs(2)
-    labels = label(open_scorer(), pairs, reasoning)
-    swapped = label(open_scorer(), [pair.swap() for pair in pairs], reasoning)
+    labels = label(scorer, pairs, reasoning)
+    swapped = label(scorer, [pair.swap() for pair in pairs], reasoning)
     for key, straight in labels.items():
         assert swapped[key].p_a == 1 - straight.p_a
         assert swapped[key].p_a_first == 1 - straight.p_a_second
         assert swapped[key].rationales_first == straight.rationales_second
 
 
-def test_another_seed_draws_others(open_scorer: OpenScorer) -> None:
+def test_memory_for_no_sequence_is_one_error(model: Path) -> None:
+    scorer = Scorer.open(str(model), device="cpu", kv_memory=20 * SLOT_BYTES)
+    with pytest.raises(InputError, match=r"kv_memory keeps 19 tokens, but prompt 0 needs \d+ .* set kv_memory to"):
+        label(scorer, make_pairs(1), GREEDY)
+
+
+def test_another_seed_draws_others(scorer: Scorer) -> None:
     pairs = make_pairs(1)
     other = Reasoning(max_tokens=8, samples=3, temperature=1.5, top_k=50, seed=4)
-    one, two = (label(open_scorer(), pairs, reasoning)["0"] for reasoning in (DRAWN, other))
+    one, two = (label(scorer, pairs, reasoning)["0"] for reasoning in (DRAWN, other))
     assert one.rationales_first != two.rationales_first
     assert one.rationales_first != one.rationales_second
     assert len(set(one.rationales_first)) > 1, "samples of a prompt differ"
 
 
-def test_the_embedded_model_explains(embedded_scorer: OpenScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_model_explains(embedded_scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches labels looked up elsewhere than behind prompt, rationale and ending, and samples averaged wrongly."""
     scorer = embedded_scorer()
     engine = scorer._engine
@@ -114,7 +122,7 @@ def test_the_embedded_model_explains(embedded_scorer: OpenScorer, monkeypatch: p
             yield reasoned
 
     monkeypatch.setattr(engine, "reason_stream", remember)
-    reasoning = Reasoning(max_tokens=6, samples=2, temperature=0.7, top_k=40, seed=1)
+    reasoning = Reasoning(max_tokens=4, samples=2, temperature=0.7, top_k=40, seed=1)
     [pair] = make_pairs(1)
     found = label(scorer, [pair], reasoning)["0"]
     written = generations[0]

@@ -92,7 +92,7 @@ class LabelWriter:
         gold = [getattr(item, "gold", None)] if self._survey.has_gold else []
         row = (*self._label_values(item, label), *gold, *extra)
         self._rows.append(row)
-        self._chars += sum(len(value) for value in row if isinstance(value, str))
+        self._chars += sum(map(_characters, row))
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
             with self._guarded():
                 self._flush()
@@ -153,6 +153,15 @@ class LabelWriter:
             yield
         except OSError as error:
             raise OutputError(f"cannot write to {self.out_dir}: {error.strerror or error}") from error
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in it: rationales may lie in lists, and these in the principles of a row."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list | dict):
+        return sum(map(_characters, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 class _Sink:
