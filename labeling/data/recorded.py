@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.errors import InputError, OutputError
 from labeling.data.reader import sha256_of
+from labeling.data.writer import RUN
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -24,6 +25,11 @@ def read_run(path: Path) -> dict[str, Any]:
     if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
         raise OutputError(f"{path} is no record of a run by preftree")
     return run
+
+
+def finished_run(directory: Path) -> dict[str, Any]:
+    """The record of a run whose labels are there. Raises OutputError for any other."""
+    return read_run(directory / RUN)
 
 
 def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Path:
