@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except PreftreeError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail(f"interrupted{getattr(args, 'when_interrupted', '')}")
+    except KeyboardInterrupt as interrupt:
+        _fail(str(interrupt) or f"interrupted{getattr(args, 'when_interrupted', '')}")
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_left(args)
@@ -107,11 +107,17 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="DIR", help="where labels.parquet and run.json go")
-    parser.add_argument("--overwrite", action="store_true", help="replace labels that DIR already holds")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="the run: what is there already and is the same is gone on with")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="begin again in the place of what DIR holds")
+    about = "begin again beside it: in DIR-2, or the first of DIR-3, ... that is not there"
+    again.add_argument("--force-new", action="store_true", help=about)
+    add("--retry-rejects", action="store_true", help="ask again about rows that were rejected")
+    add("--shard", type=_shard, metavar="I/N", help="only this part of the rows; `preftree merge` joins the parts")
+    add("--quiet", action="store_true", help="no progress and no summary")
     about = "write a trace of the first forward passes to FILE, for ui.perfetto.dev; compressed if it ends in .gz"
-    parser.add_argument("--profile", metavar="FILE", help=about)
+    add("--profile", metavar="FILE", help=about)
     parser.set_defaults(when_interrupted="; nothing was written")
 
 
@@ -192,7 +198,8 @@ def _label(args: argparse.Namespace) -> int:
     from labeling.report import render_summary
     from labeling.run import run_label
 
-    own = {name: getattr(args, name) for name in ("out", "overwrite", "quiet", "profile")}
+    names = ("out", "overwrite", "force_new", "retry_rejects", "shard", "quiet", "profile")
+    own = {name: getattr(args, name) for name in names}
     options = LabelOptions(**_judge_settings(args), **own)
     summary = run_label(options)
     if not args.quiet:
@@ -337,6 +344,17 @@ def _share(text: str) -> float:
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
+    return text
+
+
+def _shard(text: str) -> str:
+    from engine.errors import InputError
+    from labeling.rundir.share import parsed
+
+    try:
+        parsed(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

@@ -33,10 +33,11 @@ def count(number: int, noun: str) -> str:
 class Progress:
     """A bar with rate and ETA on a terminal; a line every half minute where stderr is a file."""
 
-    def __init__(self, total: int, quiet: bool = False, noun: str = "pair") -> None:
+    def __init__(self, total: int, quiet: bool = False, noun: str = "pair", done: int = 0) -> None:
+        """done: before this process began; its rate is of what it does itself."""
         self._unit = f"{noun}s"
         self._total = total
-        self._done = 0
+        self._before = self._done = done
         self._bar: Any = None
         self._silent = quiet
         self._started = self._spoke = time.monotonic()
@@ -45,7 +46,7 @@ class Progress:
 
             # tqdm shows nothing on a terminal that claims to have no rows, as those of containers do.
             columns = shutil.get_terminal_size().columns
-            self._bar = tqdm(total=total, unit=f" {self._unit}", ncols=columns, nrows=24)
+            self._bar = tqdm(total=total, initial=done, unit=f" {self._unit}", ncols=columns, nrows=24)
 
     def __enter__(self) -> Progress:
         return self
@@ -54,17 +55,17 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self) -> None:
-        """One more row is done."""
-        self._done += 1
+    def advance(self, rows: int = 1) -> None:
+        """So many more are done."""
+        self._done += rows
         if self._bar is not None:
-            self._bar.update(1)
+            self._bar.update(rows)
         elif not self._silent and time.monotonic() - self._spoke >= _SECONDS_BETWEEN_LINES:
             self._speak()
 
     def _speak(self) -> None:
         self._spoke = time.monotonic()
-        rate = self._done / (self._spoke - self._started)
-        left = (self._total - self._done) / rate
+        rate = (self._done - self._before) / (self._spoke - self._started)
+        left = (self._total - self._done) / rate if rate else float("inf")
         done = f"{self._done:,} of {self._total:,} {self._unit}, {rate:,.1f} {self._unit}/s"
         print(f"{done}, about {left / 60:,.0f} min left", file=sys.stderr, flush=True)

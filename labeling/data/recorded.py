@@ -9,6 +9,7 @@ from typing import Any
 
 from engine.errors import InputError, OutputError
 from labeling.data.reader import sha256_of
+from labeling.data.writer import RUN
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -23,6 +24,16 @@ def read_run(path: Path) -> dict[str, Any]:
         raise OutputError(f"{path} is no record of a run: {error}") from error
     if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
         raise OutputError(f"{path} is no record of a run by preftree")
+    return run
+
+
+def finished_run(directory: Path) -> dict[str, Any]:
+    """The record of a run whose labels are there. Raises OutputError for any other."""
+    run = read_run(directory / RUN)
+    if run.get("state") != "complete":
+        raise OutputError(
+            f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"
+        )
     return run
 
 
