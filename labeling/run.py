@@ -31,6 +31,8 @@ from labeling.stopping import Stopping
 from labeling.types import Pair, Rejected
 from labeling.windows import label_windows
 
+_TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
+
 
 class Interrupted(KeyboardInterrupt):
     """Ctrl-C in a run that can be gone on with. The message says so."""
@@ -48,7 +50,7 @@ class Job:
     @classmethod
     def of(cls, options: LabelOptions, method: Method) -> Job:
         """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
-        found = survey(options.input)
+        found = survey(options.input, options.mapping)
         check_kinds(found, method)
         if options.subset is not None:
             check_subset(found, method.columns, options.subset)
@@ -128,11 +130,13 @@ def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Jud
     if options.subset is not None:
         quality = BySubset(quality, options.subset)
     recall = Recall(entries(journal.path), options.retry_rejects)
-    rows = islice(read(options.input, job.rows.stop), job.rows.start, None)
+    rows = islice(read(options.input, job.rows.stop, options.mapping), job.rows.start, None)
     number = job.rows.start
     bar = Progress(len(job.rows), options.quiet, job.noun, done=min(journal.count(), len(job.rows)))
     with bar as progress, Stopping(options.quiet) as stopping, _kept(journal, scorer):
-        for window in label_windows(recall.items(rows, number), method, scorer, lambda: stopping.asked):
+        for window in label_windows(
+            recall.items(rows, number), method, scorer, progress.written, lambda: stopping.asked
+        ):
             journal.add(number, window)
             number += len(window)
             if journal.is_due():
@@ -161,9 +165,8 @@ def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Jud
         ok=ok,
         quality=quality,
         rejections=rejections,
-        prompt_tokens=int(usage.get("prompt_tokens", 0)),
-        unique_tokens=int(usage.get("unique_tokens", 0)),
         seconds=usage.get("seconds", 0.0),
+        **{name: int(usage.get(name, 0)) for name in _TOTALS},
     )
 
 

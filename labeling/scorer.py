@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import platform
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import InputError, ModelError
+from engine.errors import ModelError
+from labeling.encoding import Encoded, RequestEncoder
 from labeling.labels.disjoint import disjoint
-from labeling.types import RequestScores, ScoreRequest
+from labeling.types import Answer, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     from engine.engine import Engine, Planner
@@ -24,29 +26,25 @@ if TYPE_CHECKING:
     from engine.running.scores import LabelScores
 
 Rendering = Literal["auto", "chat", "plain"]
-# Label ids depend on the text right before the label; that many tokens of it decide them.
-_TAIL_TOKENS = 16
-# A template that ends right behind a response has a tail for every row.
-_CACHED_TAILS = 1024
+Written = Callable[[int, int], None]
+"""Hears of tokens and of whole rationales that have been written since it last did."""
+
 _VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
-
-
-@dataclass(frozen=True)
-class Encoded:
-    """ids: the prompt's token ids. labels: token ids of each label, as they continue this prompt."""
-
-    ids: list[int]
-    labels: list[list[int]]
 
 
 @dataclass
 class Usage:
-    """Running totals. unique_tokens: rows that went through the model. seconds: spent in the engine."""
+    """Running totals. unique_tokens: rows that went through the model. seconds: spent in the engine. generated_tokens,
+    rationales, cut_rationales: what was written, and how often up to the most tokens.
+    """
 
     prompt_tokens: int = 0
     unique_tokens: int = 0
     batches: int = 0
     seconds: float = 0.0
+    generated_tokens: int = 0
+    rationales: int = 0
+    cut_rationales: int = 0
 
 
 class Scorer:
@@ -65,13 +63,15 @@ class Scorer:
         self._checkpoint = checkpoint
         self._planner = planner
         self._engine = engine
-        self._chat = None if rendering == "plain" else checkpoint.chat_template
-        if rendering == "chat" and self._chat is None:
+        chat = None if rendering == "plain" else checkpoint.chat_template
+        if rendering == "chat" and chat is None:
             raise ModelError(f"model {checkpoint.name} has no chat template; use --plain")
         # Now, not when labels are there to be lost.
         self._fingerprint = checkpoint.fingerprint() if engine else None
         self._prefix_cache = prefix_cache
-        self._label_ids: dict[tuple[object, ...], list[list[int]]] = {}
+        self._rendering = "plain" if chat is None else "chat"
+        pieces = None if chat is None else partial(chat.pieces, checkpoint.tokenizer)
+        self._encoder = RequestEncoder(checkpoint.tokenizer, pieces, checkpoint.config.max_context)
         self._last_ids: Sequence[int] = ()
         self._trace: Trace | None = None
         self.usage = Usage()
@@ -93,6 +93,8 @@ class Scorer:
         from engine.loading.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(model)
+        if rendering != "plain" and checkpoint.chat_template is not None:
+            checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
         engine = Engine(checkpoint, **asked) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
@@ -109,29 +111,23 @@ class Scorer:
 
     def encode(self, request: ScoreRequest) -> Encoded:
         """Token ids of a request. InputError when this prompt cannot be asked, ModelError when no prompt can."""
-        pieces = self._pieces(request)
-        ids = self.tokenizer.encode(pieces)
-        context = self._checkpoint.config.max_context
-        labels = self._resolve(pieces, ids, request)
-        longest = len(ids) + max(len(label) for label in labels) - 1
-        if longest > context:
-            raise InputError(f"the prompt has {longest:,} tokens, the model's context is {context:,}")
-        return Encoded(ids, labels)
+        return self._encoder.encode(request)
 
     def render(self, request: ScoreRequest) -> str:
         """The whole prompt as text, control tokens included, for people to read."""
-        return "".join(
-            piece if isinstance(piece, str) else self.tokenizer.decode([piece]) for piece in self._pieces(request)
-        )
+        return self._encoder.render(request)
 
     def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:
         """Scores of each request, in order; one trie over all of them."""
         (scores,) = self.score_stream([encoded])
         return scores
 
-    def score_stream(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
+    def score_stream(
+        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+    ) -> Iterator[list[RequestScores]]:
         """`score` of each window, in order; a window may be empty.
 
+        Of all requests the judge explains each, in the same way, or none. progress: hears of what is written meanwhile.
         On a GPU windows are taken in another thread, while earlier ones run.
         """
         if self._engine is None:
@@ -145,10 +141,9 @@ class Scorer:
 
         for scores in self._engine.score_stream(calls(), prefix_cache=self._prefix_cache):
             self._count(scores)
-            yield [
-                RequestScores(disjoint(logprob[: len(item.labels)].tolist(), item.labels), float(mass), len(item.ids))
-                for item, logprob, mass in zip(taken.popleft(), scores.logprob, scores.label_mass, strict=True)
-            ]
+            window = taken.popleft()
+            answers = _answers(scores, [item.labels for item in window])
+            yield [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
 
     def _count(self, scores: LabelScores) -> None:
         self.usage.prompt_tokens += scores.prompt_tokens
@@ -191,37 +186,19 @@ class Scorer:
             "device": str(self._engine.device) if self._engine else None,
             "device_name": self._engine.device_name if self._engine else None,
             "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
-            "rendering": "plain" if self._chat is None else "chat",
+            "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
             "prefix_cache": self._prefix_cache,
             "versions": {"python": platform.python_version(), **_versions()},
         }
 
-    def _pieces(self, request: ScoreRequest) -> list[str | int]:
-        if self._chat is not None:
-            return self._chat.pieces(self.tokenizer, request.user, request.system, request.answer_start)
-        text = "\n\n".join(part for part in (request.system, request.user, request.answer_start) if part)
-        return self.tokenizer.plain(text)
 
-    def _resolve(self, pieces: Sequence[str | int], ids: Sequence[int], request: ScoreRequest) -> list[list[int]]:
-        """Token ids of the labels at the real answer position: what each adds to the ids of this prompt."""
-        key = (tuple(ids[-_TAIL_TOKENS:]), request.answer_start, request.labels)
-        if key not in self._label_ids:
-            resolved = []
-            for label in request.labels:
-                whole = self.tokenizer.encode([*pieces, label])
-                if whole[: len(ids)] != list(ids) or len(whole) == len(ids):
-                    raise ModelError(
-                        f"label {label!r} merges with the answer start {request.answer_start!r} in this model's "
-                        "tokenizer; move the space between them from one to the other in the template"
-                    )
-                resolved.append(whole[len(ids) :])
-            if len({tuple(label) for label in resolved}) < len(resolved):
-                raise ModelError(f"labels {request.labels} are not distinct for this model's tokenizer: {resolved}")
-            if len(self._label_ids) >= _CACHED_TAILS:
-                self._label_ids.clear()
-            self._label_ids[key] = resolved
-        return self._label_ids[key]
+def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
+    """labels: of each row of `scores`."""
+    return [
+        Answer(disjoint(logprob[: len(own)].tolist(), own), float(mass))
+        for own, logprob, mass in zip(labels, scores.logprob, scores.label_mass, strict=True)
+    ]
 
 
 def _versions() -> dict[str, str]:

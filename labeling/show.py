@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from labeling.data.writer import LABELS
 from labeling.display import count, one_line, visible
 from labeling.judge import Judge, open_scorer
 from labeling.kinds import check_kinds
+from labeling.labels.rationales import Rationale
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import JudgeOptions
@@ -32,12 +33,12 @@ def plan_lines(
 ) -> Iterator[str]:
     """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
     method = (method_factory or open_method)(options)
-    found = survey(options.input)
+    found = survey(options.input, options.mapping)
     check_kinds(found, method)
     scorer = (scorer_factory or open_scorer)(options, weights=False)
-    total = JobTotals()
+    total = JobTotals(found.about)
     first: Waiting | None = None
-    for window in windows(read(found.path, options.limit), method, scorer):
+    for window in windows(read(found.path, options.limit, options.mapping), method, scorer):
         waiting = [entry for entry in window if isinstance(entry, Waiting)]
         total.rows += len(window)
         total.rejected += len(window) - len(waiting)
@@ -45,19 +46,24 @@ def plan_lines(
             first = first or waiting[0]
             total.add(scorer.plan([request for entry in waiting for request in entry.encoded]))
             total.prompts_of_rows.update(len(entry.encoded) for entry in waiting)
-    yield aligned(total.lines() + (_label_ids(method, first) if first else []) + _warnings(method))
+    yield aligned(total.lines() + (_of_first(method, first, total.prompts) if first else []) + _warnings(method))
     if first is None:
         yield "\nno row can be asked about"
     else:
         request = method.requests(first.sample)[0]
         yield _heading(f"first prompt: {one_line(first.sample.id)}, {one_line(request.title)}")
         yield visible(scorer.render(request))
+        if request.rationale is not None:
+            yield _heading("then, behind the rationale")
+            yield visible(request.rationale.ending)
 
 
 class JobTotals:
     """Sums over the windows of a job; memory is that of the largest, for windows run one after another."""
 
-    def __init__(self) -> None:
+    def __init__(self, about: str) -> None:
+        """about: the input, for people."""
+        self._about = about
         self.rows = self.rejected = 0
         self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
         self.peak_bytes = self.weight_bytes = 0
@@ -74,6 +80,7 @@ class JobTotals:
     def lines(self) -> list[tuple[str, str]]:
         rows = f"{self.rows:,}" + (f", {self.rejected:,} of them to be rejected" if self.rejected else "")
         lines = [
+            ("input", one_line(self._about)),
             ("rows", rows),
             ("prompts", f"{self.prompts:,}{self._prompts_of_a_row()}"),
             ("prompt tokens", f"{self.prompt_tokens:,}"),
@@ -92,6 +99,28 @@ class JobTotals:
     def _prompts_of_a_row(self) -> str:
         few, many = min(self.prompts_of_rows, default=0), max(self.prompts_of_rows, default=0)
         return f", {few} to {many} a row" if few < many else f", {many:,} a row" if many else ""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A request of a labelled row. prompt: its text. rationales, answer: what came back; answer: None if unknown."""
+
+    title: str
+    prompt: str
+    rationales: tuple[Rationale, ...]
+    answer: str | None
+
+    def lines(self) -> Iterator[str]:
+        title = one_line(self.title)
+        yield _heading(f"prompt, {title}")
+        yield visible(self.prompt)
+        for number, rationale in enumerate(self.rationales, 1):
+            which = f" {number} of {len(self.rationales)}" if len(self.rationales) > 1 else ""
+            size = count(rationale.tokens, "token") + (", cut off there" if rationale.cut else "")
+            yield _heading(f"rationale{which}, {title}: {size}")
+            yield visible(rationale.text)
+        if self.answer is not None:
+            yield _heading(f"answer, {title}: {self.answer}")
 
 
 def show_lines(
@@ -113,19 +142,16 @@ def show_lines(
         raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")
     for row in rows:
         yield aligned(_label_lines(row))
-    asked = next((row for row in rows if row["status"] == "ok"), None)
-    if asked is None:
+    labelled = next((row for row in rows if row["status"] == "ok"), None)
+    if labelled is None:
         return
     try:
-        prompts = _prompts_again(run, asked, input_path, scorer_factory, method_factory)
+        prompts = _prompts_again(run, labelled, input_path, scorer_factory, method_factory)
     except PreftreeError as error:
         yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
         return
-    for title, prompt, answer in prompts:
-        yield _heading(f"prompt, {one_line(title)}")
-        yield visible(prompt)
-        if answer is not None:
-            yield _heading(f"answer, {one_line(title)}: {answer}")
+    for asked in prompts:
+        yield from asked.lines()
 
 
 def _find_rows(path: Path, identity: str) -> list[dict[str, Any]]:
@@ -159,11 +185,11 @@ def _prompts_again(
     input_path: str | None,
     scorer_factory: Callable[..., Judge] | None,
     method_factory: Callable[..., Method] | None,
-) -> list[tuple[str, str, str | None]]:
-    """Title, text and answer of each prompt of a row. Raises PreftreeError unless they are the ones that were asked."""
+) -> list[Asked]:
+    """What was asked about a row. Raises PreftreeError unless they are the ones that were asked."""
     path = labelled_input(run, input_path)
-    sample = _find_sample(path, row["id"])
     options = _options_again(run, path)
+    sample = _find_sample(options, row["id"])
     method = (method_factory or open_method)(options, run["method"])
     scorer = (scorer_factory or open_scorer)(options, weights=False)
     requests = method.requests(sample)
@@ -174,14 +200,18 @@ def _prompts_again(
             "it or this program has changed"
         )
     answers: list[str | None] = [*method.answers(row)] or [None] * len(requests)
-    return [(request.title, scorer.render(request), answer) for request, answer in zip(requests, answers, strict=True)]
+    written = method.rationales(row) or [()] * len(requests)
+    return [
+        Asked(request.title, scorer.render(request), rationales, answer)
+        for request, rationales, answer in zip(requests, written, answers, strict=True)
+    ]
 
 
-def _find_sample(path: Path, identity: str) -> Sample:
-    for item in read(path):
+def _find_sample(options: JudgeOptions, identity: str) -> Sample:
+    for item in read(options.input, mapping=options.mapping):
         if not isinstance(item, Rejected) and item.id == identity:
             return item
-    raise InputError(f"no good row with id {one_line(identity)} in {path}")
+    raise InputError(f"no good row with id {one_line(identity)} in {options.input}")
 
 
 def _options_again(run: dict[str, Any], path: Path) -> JudgeOptions:
@@ -193,10 +223,19 @@ def _options_again(run: dict[str, Any], path: Path) -> JudgeOptions:
     return JudgeOptions(input=str(path), **settings)
 
 
-def _label_ids(method: Method, first: Waiting) -> list[tuple[str, str]]:
-    """Each label's text and the token ids it becomes at the real answer position of the first prompt."""
-    pairs = zip(method.requests(first.sample)[0].labels, first.encoded[0].labels, strict=True)
-    return [("label ids", f"{one_line(json.dumps(text, ensure_ascii=False))} = {ids}") for text, ids in pairs]
+def _of_first(method: Method, first: Waiting, prompts: int) -> list[tuple[str, str]]:
+    """What there is to write for all `prompts`, as for the first; each label's text, and the token ids that it becomes
+    at the real answer position of the first.
+    """
+    request = method.requests(first.sample)[0]
+    pairs = zip(request.labels, first.encoded[0].labels, strict=True)
+    lines = [("label ids", f"{one_line(json.dumps(text, ensure_ascii=False))} = {ids}") for text, ids in pairs]
+    if request.rationale is None:
+        return lines
+    asked = request.rationale.reasoning
+    number = prompts * asked.samples
+    most = f"of at most {asked.max_tokens:,} tokens: {number * asked.max_tokens:,} tokens to generate at most"
+    return [("rationales", f"{number:,} {most}"), *lines]
 
 
 def _warnings(method: Method) -> list[tuple[str, str]]:

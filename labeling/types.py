@@ -9,6 +9,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, Protocol
 
 from engine.errors import InputError
+from labeling.labels.rationales import Rationale, rationale_values
+from labeling.reasoning import Reasoning
 
 Verdict = Literal["a", "b", "tie"]
 _FLIPPED: dict[str, Verdict] = {"a": "b", "b": "a", "tie": "tie"}
@@ -101,7 +103,7 @@ class PairLabel:
 
     p_a_first: with A shown first. p_a_second: with A shown second. p_a: their mean.
     label_mass_first, label_mass_second: probability that the model gave to the label tokens at all, per order.
-    prompt_tokens: tokens of both prompts.
+    prompt_tokens: tokens of both prompts. rationales_first, rationales_second: what the judge wrote, per order.
     """
 
     p_a: float
@@ -110,6 +112,8 @@ class PairLabel:
     label_mass_first: float
     label_mass_second: float
     prompt_tokens: int
+    rationales_first: tuple[Rationale, ...] = ()
+    rationales_second: tuple[Rationale, ...] = ()
 
     COLUMNS: ClassVar[Mapping[str, ArrowType]] = {
         "p_a": "double",
@@ -122,7 +126,8 @@ class PairLabel:
     }
 
     def values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.COLUMNS}
+        rationales = {"_first": self.rationales_first, "_second": self.rationales_second}
+        return {name: getattr(self, name) for name in self.COLUMNS} | rationale_values(rationales)
 
     @property
     def verdict(self) -> Verdict:
@@ -138,13 +143,24 @@ class PairLabel:
 
 
 @dataclass(frozen=True)
+class RationaleRequest:
+    """That the judge explains before it answers. ending: text between what it writes and the label. stop: texts that
+    end what it writes, and are no part of it.
+    """
+
+    ending: str
+    stop: tuple[str, ...]
+    reasoning: Reasoning
+
+
+@dataclass(frozen=True)
 class ScoreRequest:
     """One prompt, and the labels whose probability behind it is wanted. All text is content: none of it can become a
     control token.
 
     user: what the judge is told. system: an optional system text. answer_start: the beginning of the judge's answer,
-    such that a label comes next. labels: the label texts. title: what sets this prompt apart from the others of its
-    sample, for people; the judge does not see it.
+    such that a label comes next; with `rationale`, such that an explanation does. labels: the label texts. title: what
+    sets this prompt apart from the others of its sample, for people; the judge does not see it.
     """
 
     user: str
@@ -152,20 +168,44 @@ class ScoreRequest:
     labels: tuple[str, ...]
     system: str | None = None
     title: str = ""
+    rationale: RationaleRequest | None = None
 
 
 @dataclass(frozen=True)
-class RequestScores:
+class Answer:
     """logprob: of each label and no longer one that begins with it ("1", "10"), in nats, under the full vocabulary.
-    label_mass: probability of any label at all.
+    label_mass: probability of any label at all. rationale: what stands before it, where the judge was to explain.
     """
 
     logprob: tuple[float, ...]
     label_mass: float
-    prompt_tokens: int
+    rationale: Rationale | None = None
 
     def finite(self) -> tuple[float, ...]:
         """`logprob`. InputError where the model computed something that no label can be made of."""
         if not all(map(math.isfinite, (*self.logprob, self.label_mass))):
             raise InputError("the model's label log-probabilities are not finite")
         return self.logprob
+
+
+@dataclass(frozen=True)
+class RequestScores:
+    """answers: one, or one behind each rationale. prompt_tokens: of the prompt, without what the judge wrote."""
+
+    answers: tuple[Answer, ...]
+    prompt_tokens: int
+
+    @classmethod
+    def single(cls, logprob: tuple[float, ...], label_mass: float, prompt_tokens: int) -> RequestScores:
+        """Of a request without rationale; see `Answer`."""
+        return cls((Answer(logprob, label_mass),), prompt_tokens)
+
+    @property
+    def label_mass(self) -> float:
+        """Mean over the answers."""
+        return math.fsum(answer.label_mass for answer in self.answers) / len(self.answers)
+
+    @property
+    def rationales(self) -> tuple[Rationale, ...]:
+        """Of the answers in their order; () where the judge was not to explain."""
+        return tuple(answer.rationale for answer in self.answers if answer.rationale is not None)

@@ -17,7 +17,8 @@ from labeling.methods.base import Method
 from labeling.types import Label, Rejected, RequestScores, Sample
 
 if TYPE_CHECKING:
-    from labeling.scorer import Encoded
+    from labeling.encoding import Encoded
+    from labeling.scorer import Written
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
@@ -80,12 +81,16 @@ def windows(items: Iterable[Item], method: Method, scorer: Judge) -> Iterator[li
 
 
 def label_windows(
-    items: Iterable[Item], method: Method, scorer: Judge, stopping: Callable[[], bool] = lambda: False
+    items: Iterable[Item],
+    method: Method,
+    scorer: Judge,
+    progress: Written | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Labelled]]:
     """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
 
-    Rows may be read well ahead of those that come out. Once `stopping` says so no window is begun, and those that were
-    begun are finished.
+    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers. Once
+    `stopping` says so no window is begun, and those that were begun are finished.
     """
     taken: deque[list[Entry]] = deque()
 
@@ -96,13 +101,15 @@ def label_windows(
             taken.append(window)
             yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
 
-    for scores in scorer.score_stream(asked()):
+    for scores in scorer.score_stream(asked(), progress):
         yield list(_answered(taken.popleft(), scores, method))
 
 
-def label_samples(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -> Iterator[Labelled]:
+def label_samples(
+    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+) -> Iterator[Labelled]:
     """`label_windows`, row by row."""
-    return chain.from_iterable(label_windows(items, method, scorer))
+    return chain.from_iterable(label_windows(items, method, scorer, progress))
 
 
 def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: Method) -> Iterator[Labelled]:

@@ -12,9 +12,10 @@ import torch
 
 from engine.loading.embedded import embedded_directory
 from labeling.data.reader import read
+from labeling.encoding import Encoded
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
-from labeling.scorer import Encoded, Scorer
+from labeling.scorer import Scorer
 from labeling.types import Pair
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
@@ -48,7 +49,7 @@ def test_every_example_equals_transformers(embedded_scorer: Callable[..., Scorer
         expected[index] = logits.double().log_softmax(-1)[[first, second]].numpy()
     for prefix_cache in (True, False):
         scores = embedded_scorer(batch_tokens=2000, prefix_cache=prefix_cache).score(encoded)
-        ours = np.array([score.logprob for score in scores])
+        ours = np.array([score.answers[0].logprob for score in scores])
         assert np.abs(ours - expected).max() <= MAX_ERROR, f"prefix cache {prefix_cache}"
         mass = np.array([score.label_mass for score in scores])
         np.testing.assert_allclose(mass, np.exp(expected).sum(1), atol=MAX_ERROR)

@@ -3,28 +3,28 @@
 The template's own text is trusted and may hold control tokens; the messages go around it as plain text.
 """
 
-import json
 import secrets
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any
 
-import jinja2
-from jinja2.ext import Extension
-from jinja2.nodes import Node
-from jinja2.parser import Parser
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-
 from engine.errors import ModelError
-from engine.loading.files import first_line
+from engine.loading.chat_process import TemplateFailure, render
 from engine.loading.tokenizer import Tokenizer
 
 MAX_TEMPLATE_CHARACTERS = 1_000_000
-# What a template gets for "today": a label must not change with the day. Llama 3 templates default to it.
-TODAY = datetime(2024, 7, 26)
 _PADDING = "\t \n \t"  # around a placeholder; a template that trims its messages takes it away
 PLAIN_WAY_OUT = "use --plain to leave the chat template out"
+# How models open and close their thoughts, here and there.
+_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")
+_THOUGHTS = {f"<{tag}>": f"</{tag}>" for tag in _TAGS} | {
+    "[THINK]": "[/THINK]",
+    "◁think▷": "◁/think▷",
+    "<|begin_of_thought|>": "<|end_of_thought|>",
+    "<|START_THINKING|>": "<|END_THINKING|>",
+    "<|channel|>analysis": "<|channel|>final",
+}
 
 
 @dataclass(frozen=True)
@@ -47,31 +47,27 @@ class _Frame:
     slots: tuple[_Slot, ...]
 
 
-class _GenerationBlocks(Extension):
-    """`{% generation %}` marks what transformers trains on. It prints its content, as there."""
-
-    tags = {"generation"}  # noqa: RUF012  the base class declares it so
-
-    def parse(self, parser: Parser) -> list[Node]:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
 class ChatTemplate:
-    """A model's Jinja chat template, compiled in a sandbox."""
+    """A model's Jinja chat template. It runs in a process of its own, once, when it is first needed."""
 
     def __init__(self, source: str, bos_token: str | None, eos_token: str | None) -> None:
-        """ModelError when the template does not compile."""
+        """ModelError when the template is absurdly long."""
         if len(source) > MAX_TEMPLATE_CHARACTERS:
             raise ModelError(f"the chat template has {len(source):,} characters; {PLAIN_WAY_OUT}")
         self.source = source
         tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._tokens = {name: token for name, token in tokens.items() if token is not None}
+        self._marks = tuple("".join(secrets.choice(string.ascii_letters) for _ in range(24)) for _ in range(2))
+        self._rendered: list[str | TemplateFailure] | None = None
         self._frames: dict[int, _Frame | None] = {}
-        try:
-            self._template = _environment().from_string(source)
-        except (jinja2.TemplateError, RecursionError) as error:
-            raise ModelError(f"the chat template is broken ({first_line(error)}); {PLAIN_WAY_OUT}") from None
+
+    def prepare(self) -> None:
+        """Run the template now. ModelError when it does not compile, takes too long or takes too much memory."""
+        if self._rendered is None:
+            try:
+                self._rendered = render(self.source, [self._conversation(count) for count in (1, 2)])
+            except TemplateFailure as failure:
+                raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
 
     def pieces(
         self, tokenizer: Tokenizer, user: str, system: str | None = None, answer_start: str = ""
@@ -103,36 +99,41 @@ class ChatTemplate:
         return self._frames[num_messages]
 
     def _make_frame(self, num_messages: int) -> _Frame | None:
-        marks = ["".join(secrets.choice(string.ascii_letters) for _ in range(24)) for _ in range(num_messages)]
-        roles = ("system", "user")[-num_messages:]
-        messages = [
-            {"role": role, "content": _PADDING + mark + _PADDING} for role, mark in zip(roles, marks, strict=True)
-        ]
-        try:
-            rendered = self._render(messages)
-        except ModelError:
+        self.prepare()
+        assert self._rendered is not None
+        rendered, marks = self._rendered[num_messages - 1], self._marks[-num_messages:]
+        if isinstance(rendered, TemplateFailure):
             if num_messages == 2:  # many templates raise for the system role; without it they must not
                 return None
-            raise
+            raise ModelError(f"the chat template {rendered}; {PLAIN_WAY_OUT}")
         if marks[0] not in rendered and all(mark in rendered for mark in marks[1:]):
             return None
         frame = _cut(rendered, marks)
-        opened = frame.texts[-1].rpartition("<think>")
-        if opened[1] and "</think>" not in opened[2]:
+        if _thinking_is_open(frame.texts[-1]):
             raise ModelError(f"the chat template lets the answer begin with thinking; {PLAIN_WAY_OUT}")
         return frame
 
-    def _render(self, messages: list[dict[str, str]]) -> str:
-        try:
-            # Templates ask `tools is not none`, which an undefined name would answer wrongly.
-            given: dict[str, Any] = {"messages": messages, "tools": None, "documents": None}
-            given |= {"add_generation_prompt": True, "enable_thinking": False}
-            return self._template.render(given | self._tokens)
-        except Exception as error:  # templates are programs: any Python error can come out of one
-            raise ModelError(f"the chat template fails ({first_line(error)}); {PLAIN_WAY_OUT}") from None
+    def _conversation(self, num_messages: int) -> dict[str, Any]:
+        """What the template is given for a user message (1), or for system and user (2)."""
+        messages = [
+            {"role": role, "content": _PADDING + mark + _PADDING}
+            for role, mark in list(zip(("system", "user"), self._marks, strict=True))[-num_messages:]
+        ]
+        # Templates ask `tools is not none`, which an undefined name would answer wrongly.
+        given: dict[str, Any] = {"messages": messages, "tools": None, "documents": None}
+        return given | {"add_generation_prompt": True, "enable_thinking": False} | self._tokens
 
 
-def _cut(rendered: str, marks: list[str]) -> _Frame:
+def _thinking_is_open(ending: str) -> bool:
+    """Whether the text that leads to the answer opens a block of thoughts and does not close it."""
+    for opening, closing in _THOUGHTS.items():
+        _, opened, inside = ending.rpartition(opening)
+        if opened and closing not in inside:
+            return True
+    return False
+
+
+def _cut(rendered: str, marks: Sequence[str]) -> _Frame:
     """Cut the placeholders out. ModelError unless each is there once, in order."""
     texts, slots = [], []
     rest = rendered
@@ -144,21 +145,3 @@ def _cut(rendered: str, marks: list[str]) -> _Frame:
         texts.append(before.removesuffix(_PADDING))
         rest = rest.removeprefix(_PADDING)
     return _Frame((*texts, rest), tuple(slots))
-
-
-def _environment() -> ImmutableSandboxedEnvironment:
-    """As transformers sets it up, but for the date."""
-
-    def raise_exception(message: str) -> None:
-        raise jinja2.TemplateError(message)
-
-    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **options: Any) -> str:
-        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **options)
-
-    environment = ImmutableSandboxedEnvironment(
-        trim_blocks=True, lstrip_blocks=True, extensions=[_GenerationBlocks, "jinja2.ext.loopcontrols"]
-    )
-    environment.filters["tojson"] = tojson
-    environment.globals["raise_exception"] = raise_exception
-    environment.globals["strftime_now"] = TODAY.strftime
-    return environment

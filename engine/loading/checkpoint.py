@@ -3,18 +3,16 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from engine.errors import ModelError
 from engine.loading.chat import ChatTemplate
 from engine.loading.config import ModelConfig, from_hf
 from engine.loading.embedded import embedded_directory
-from engine.loading.files import first_line, naming, read_json, read_text
+from engine.loading.files import first_line, naming, read_json
 from engine.loading.gguf import GgufSource
 from engine.loading.tokenizer import Tokenizer
+from engine.loading.tokenizer_files import open_text_parts
 from engine.loading.weights import SafetensorsSource, TensorSource, check_complete
-
-OPTIONAL_FILES = ("tokenizer_config.json", "chat_template.jinja")
 
 
 @dataclass(frozen=True)
@@ -71,57 +69,11 @@ def _open_directory(directory: Path, name: str) -> Checkpoint:
     config = from_hf(read_json(directory / "config.json"), str(directory / "config.json"))
     weights = SafetensorsSource(directory)
     check_complete(weights, config, str(directory))
-    tokenizer, template = _tokenizer(directory, config)
-    small = [
-        "config.json",
-        "tokenizer.json",
-        *(file for file in OPTIONAL_FILES if (directory / file).exists()),
-    ]
-    files = (*(directory / file for file in small), *weights.files)
-    return Checkpoint(name, config, tokenizer, template, weights, files)
-
-
-def _tokenizer(directory: Path, config: ModelConfig) -> tuple[Tokenizer, ChatTemplate | None]:
-    if not (directory / "tokenizer.json").exists():
-        model = directory / "tokenizer.model"
-        hint = "tokenizer.model is not supported yet" if model.exists() else "download the model with all its files"
-        raise ModelError(f"{directory}: holds no tokenizer.json; {hint}")
-    text = read_text(directory / "tokenizer.json")
-    settings_path = directory / "tokenizer_config.json"
-    settings = read_json(settings_path) if settings_path.exists() else {}
-
+    texts = open_text_parts(directory)
     with naming(directory):
-        if settings.get("auto_map"):
-            raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
-        bos, eos = (_token(settings, field) for field in ("bos_token", "eos_token"))
-        # Like transformers 5, let tokenizer.json decide about BOS and not add_bos_token of tokenizer_config.json.
-        tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=None)
-        tokenizer.check_vocab(config)
-        source = _template_source(directory, settings)
-        return tokenizer, None if source is None else ChatTemplate(source, bos, eos)
-
-
-def _token(settings: dict[str, Any], field: str) -> str | None:
-    """A special token of tokenizer_config.json: a string, or an object with `content`."""
-    value = settings.get(field)
-    if isinstance(value, dict):
-        value = value.get("content")
-    if value is not None and not isinstance(value, str):
-        raise ModelError(f"tokenizer_config.json: {field} is {value!r:.100}, which is no token")
-    return value
-
-
-def _template_source(directory: Path, settings: dict[str, Any]) -> str | None:
-    """The chat template: chat_template.jinja, else tokenizer_config.json's own or the one named "default"."""
-    if (directory / "chat_template.jinja").exists():
-        return read_text(directory / "chat_template.jinja")
-    value = settings.get("chat_template")
-    if isinstance(value, list):
-        named = {item.get("name"): item.get("template") for item in value if isinstance(item, dict)}
-        value = named.get("default")
-    if value is not None and not isinstance(value, str):
-        raise ModelError(f"tokenizer_config.json: chat_template is {value!r:.100}, which is no template")
-    return value
+        texts.tokenizer.check_vocab(config)
+    files = (directory / "config.json", *texts.files, *weights.files)
+    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files)
 
 
 def _open_gguf(path: Path) -> Checkpoint:

@@ -88,8 +88,10 @@ def characters_to_drop(data: dict[str, Any]) -> int | None:
     """Whether the tokenizer of a tokenizer.json may be cut: None for no.
 
     Otherwise how many characters a part behind a cut loses in front before it is encoded inside a text: 0, or 1 for its
-    space. Says nothing of added tokens: texts are to be encoded without.
+    space. Added tokens may be there only if they are whitespace; none matches within a cut, but for a single space.
     """
+    if any(token["content"] in (" ", "▁") for token in data.get("added_tokens") or []):
+        return None
     space = " "
     prepended = ""
     for step in _steps(data.get("normalizer"), "normalizers"):

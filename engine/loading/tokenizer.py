@@ -13,20 +13,40 @@ from engine.errors import InputError, ModelError
 from engine.loading.config import ModelConfig
 from engine.loading.cuts import Encode, characters_to_drop, cuts_hold
 from engine.loading.files import first_line, parse_json
+from engine.loading.scored_pieces import is_blank
 from engine.loading.shared_text import SharedText
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
 MAX_SPLIT_TEXTS = 64  # a chat template has a few, and every prompt asks for them
 
 
-class Tokenizer:
-    """Around the `tokenizers` library. `control` maps every added token (special or not), BOS and EOS to ids."""
+class AddedBos(int):
+    """The BOS that a tokenizer itself puts in front: text behind it still begins a text."""
 
-    def __init__(self, data: dict[str, Any], bos_token: str | None, eos_token: str | None, adds_bos: bool | None):
-        """See `from_json`, which reads `data` from text."""
+
+class Tokenizer:
+    """Around the `tokenizers` library. `control` maps every added token (special or not), BOS and EOS to ids.
+
+    Only added tokens of nothing but whitespace that are not special (Gemma's blank lines) are text like any other.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        bos_token: str | None,
+        eos_token: str | None,
+        adds_bos: bool | None,
+        *,
+        prefix_once: bool = False,
+    ) -> None:
+        """See `from_json`, which reads `data` from text. prefix_once: what a normaliser prepends to a text goes in
+        front of the whole prompt only, not of every text between control tokens."""
         self._full = _backend(data)
+        blank = {token["content"] for token in data.get("added_tokens") or [] if _is_text(token)}
         self.control: dict[str, int] = {
-            token.content: index for index, token in self._full.get_added_tokens_decoder().items()
+            token.content: index
+            for index, token in self._full.get_added_tokens_decoder().items()
+            if token.content not in blank
         }
         self.vocab_size: int = max(self._full.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id = self._token_id("bos_token", bos_token)
@@ -44,12 +64,13 @@ class Tokenizer:
             raise ModelError("the tokenizer is to add a beginning-of-sequence token, but bos_token is not set")
         self.adds_bos: bool = adds_bos
         plain = _plain(data)
-        start, inside = _backend(plain), _without_start_prefix(plain)
+        start, inside = _backend(plain), _without_start_prefix(plain, prefix_once)
         inside_backend = start if inside == plain else _backend(inside)
         self._start, self._inside = _encoder(start), _encoder(inside_backend)
         self._control_ids = frozenset(self.control.values())
-        self._shared = SharedText(self._behind_cut(plain, inside_backend), self._control_ids)
-        self._split = _control_pattern([*(data.get("added_tokens") or []), *ordinary])
+        self._shared = SharedText(self._behind_cut(plain, inside, inside_backend), self._control_ids)
+        added = [token for token in data.get("added_tokens") or [] if token["content"] in self.control]
+        self._split = _control_pattern([*added, *ordinary])
         self._split_texts: dict[str, list[str | int]] = {}
 
     @classmethod
@@ -70,12 +91,15 @@ class Tokenizer:
             raise ModelError(f"{field} {token!r:.100} is not in the tokenizer's vocabulary; the files do not match")
         return int(index)
 
-    def _behind_cut(self, plain: dict[str, Any], inside: Backend) -> Encode | None:
-        """Encodes the part of a text behind a cut; None if this tokenizer's texts must stay whole."""
-        dropped = characters_to_drop(plain)
-        if dropped is None:
+    def _behind_cut(self, start: dict[str, Any], inside: dict[str, Any], backend: Backend) -> Encode | None:
+        """Encodes with `backend` the part of a text behind a cut; None if this tokenizer's texts must stay whole.
+
+        start, inside: what texts at the beginning and those behind a control token are encoded with.
+        """
+        dropped = characters_to_drop(inside)
+        if dropped is None or characters_to_drop(start) is None:
             return None
-        encode = _encoder(inside, dropped)
+        encode = _encoder(backend, dropped)
         return encode if cuts_hold(self._start, encode) and cuts_hold(self._inside, encode) else None
 
     def check_vocab(self, config: ModelConfig) -> None:
@@ -91,7 +115,8 @@ class Tokenizer:
 
         Neighbouring strings are joined before they are encoded, so ids are those of the whole text however it
         was cut. Text never gives a control id. Text after a control token is encoded as inside a text: a
-        vocabulary that marks the start of a text ("first" in Metaspace) marks the first piece only.
+        vocabulary that marks the start of a text ("first" in Metaspace) marks the first piece only, which may
+        stand behind an AddedBos.
         InputError for lone surrogates, more than 4,000,000 characters, and what cannot be encoded safely.
         """
         ids: list[int] = []
@@ -102,13 +127,13 @@ class Tokenizer:
                 texts.append(piece)
                 continue
             ids += self._encode_text("".join(texts), place)
-            ids.append(piece)
-            texts, place = [], place + 1
+            ids.append(int(piece))
+            texts, place = [], place if isinstance(piece, AddedBos) else place + 1
         return ids + self._encode_text("".join(texts), place)
 
     def plain(self, text: str) -> list[str | int]:
         """The pieces of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
-        return [self.bos_id, text] if self.adds_bos and self.bos_id is not None else [text]
+        return [AddedBos(self.bos_id), text] if self.adds_bos and self.bos_id is not None else [text]
 
     def _encode_text(self, text: str, place: int) -> list[int]:
         if not text:
@@ -190,10 +215,16 @@ def _encoder(backend: Backend, dropped: int = 0) -> Encode:
     return encode
 
 
+def _is_text(token: dict[str, Any]) -> bool:
+    """Whether an added token is but a way to write whitespace."""
+    flags = ("special", "single_word", "lstrip", "rstrip")
+    return bool(token["content"]) and is_blank(token["content"]) and not any(token.get(flag) for flag in flags)
+
+
 def _plain(data: dict[str, Any]) -> dict[str, Any]:
     """The tokenizer without control tokens and without anything that adds or drops tokens."""
     dropped: dict[str, Any] = {
-        "added_tokens": [],
+        "added_tokens": [token for token in data.get("added_tokens") or [] if _is_text(token)],
         "post_processor": None,
         "truncation": None,
         "padding": None,
@@ -201,9 +232,13 @@ def _plain(data: dict[str, Any]) -> dict[str, Any]:
     return {**data, **dropped}
 
 
-def _without_start_prefix(data: dict[str, Any]) -> dict[str, Any]:
+def _without_start_prefix(data: dict[str, Any], prefix_once: bool) -> dict[str, Any]:
     """The same tokenizer for text that does not begin a prompt."""
     data = {**data, "pre_tokenizer": copy.deepcopy(data.get("pre_tokenizer"))}
+    if prefix_once:
+        steps = data["normalizer"]["normalizers"]
+        kept = [step for step in steps if step["type"] != "Prepend"]
+        data["normalizer"] = {**data["normalizer"], "normalizers": kept}
     outer = data["pre_tokenizer"] or {}
     for step in outer.get("pretokenizers") or [outer]:
         if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":

@@ -7,10 +7,13 @@ Everything else, nested values and integers beyond 64 bits included, becomes JSO
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from engine.errors import InputError
+from labeling.display import one_line
 from labeling.types import ArrowType
 
 Kind = Literal["string", "int", "float", "bool", "json"]
@@ -23,6 +26,7 @@ def label_columns(method: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
 
 MAX_COLUMNS = 1000
 
+_TOO_MANY = f"the input has over {MAX_COLUMNS} different columns; nest changing keys in one column"
 _EXACT_IN_FLOAT = 2**53
 _INT64 = 2**63
 
@@ -39,10 +43,18 @@ class ColumnKinds:
             if value is not None:
                 kinds.add(_kind(value))
         if len(self._seen) > MAX_COLUMNS:
-            raise InputError(f"the input has over {MAX_COLUMNS} different columns; nest changing keys in one column")
+            raise InputError(_TOO_MANY)
 
     def resolve(self) -> dict[str, Kind]:
         return {name: _resolve(kinds) for name, kinds in self._seen.items()}
+
+
+def check_names(path: Path, names: Sequence[str]) -> None:
+    """InputError where the columns of a table are too many, or two have one name."""
+    if len(names) > MAX_COLUMNS:
+        raise InputError(f"{path}: {_TOO_MANY}")
+    if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
+        raise InputError(f"{path} has two columns named {one_line(repeated)}; rename one")
 
 
 def output_names(columns: Iterable[str], reserved: Collection[str]) -> dict[str, str]:

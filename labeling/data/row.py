@@ -1,4 +1,4 @@
-"""One line of input: bytes -> JSON object -> `Pair`, or the reason why not.
+"""One row of input: bytes -> JSON object -> `Pair`, or the reason why not.
 
 Reasons read "kind: detail", so that a summary can count them by kind. Every piece of the file that appears in
 one is quoted as ASCII JSON and cut short: a reason is one line whatever the file holds.
@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from labeling.data.lines import MAX_LINE_BYTES
+from labeling.data.lines import TOO_LONG
 from labeling.types import Message, Pair, Rejected, Sample, Several, Single, Verdict
 
 PAIR_FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
 SINGLE_FIELDS = ("id", "prompt", "response")
 SEVERAL_FIELDS = ("id", "prompt", "responses")
 FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Single: SINGLE_FIELDS, Several: SEVERAL_FIELDS}
+OWN_FIELDS = ("id", "prompt", "response_a", "response_b", "response", "responses", "gold")
 ROLES = ("system", "user", "assistant")
 MAX_DEPTH = 100
 
@@ -34,7 +35,7 @@ class BadRow(ValueError):
 def parse(line: bytes | None) -> dict[str, Any]:
     """The JSON object on a line. Raises BadRow; None stands for a line that was too long to read."""
     if line is None:
-        raise BadRow(f"line too long: over {MAX_LINE_BYTES // 1024**2} MB")
+        raise BadRow(TOO_LONG)
     try:
         row = _DECODER.decode(line.decode("utf-8"))
     except UnicodeDecodeError as error:
@@ -49,7 +50,7 @@ def parse(line: bytes | None) -> dict[str, Any]:
     except ValueError as error:  # an integer of more digits than Python agrees to read
         raise BadRow(f"broken JSON: {error}") from None
     if not isinstance(row, dict):
-        raise BadRow(f"not an object: {_name(row)}")
+        raise BadRow(f"not an object: {name_of(row)}")
     if _is_deeper(row, MAX_DEPTH):
         raise BadRow(_TOO_DEEP)
     if _SURROGATE_ESCAPE.search(line):
@@ -89,18 +90,33 @@ def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
         return Rejected(line, str(error), identity, extra, gold)
 
 
+def identity_of(row: Mapping[str, Any], line: int) -> str | None:
+    """The id of a row that is bad for another reason; None where that is bad, too."""
+    try:
+        return _identity(row, line)
+    except BadRow:
+        return None
+
+
+def rivals(columns: Collection[str]) -> frozenset[str]:
+    """Of a table's columns, those that some rows only can fill, because it has responses of several kinds."""
+    kinds = ({"response_a", "response_b"}, {"response"}, {"responses"})
+    present = [kind.intersection(columns) for kind in kinds]
+    return frozenset({"gold"}.union(*present)) if sum(map(bool, present)) > 1 else frozenset()
+
+
 def quoted(value: Any) -> str:
     """A value of the file, safe to print and at most 40 characters long."""
     text = json.dumps(value)
     return text if len(text) <= 40 else text[:37] + "..."
 
 
-def _identity(row: dict[str, Any], line: int) -> str:
+def _identity(row: Mapping[str, Any], line: int) -> str:
     value = row.get("id")
     if value is None:
         return f"line-{line}"
     if isinstance(value, bool) or not isinstance(value, str | int):
-        raise BadRow(f"wrong type: id must be a string or an integer, found {_name(value)}")
+        raise BadRow(f"wrong type: id must be a string or an integer, found {name_of(value)}")
     identity = str(value)
     if not identity.strip():
         raise BadRow("blank text: id")
@@ -117,7 +133,7 @@ def _gold(row: dict[str, Any]) -> Verdict | None:
 def _text(row: dict[str, Any], name: str) -> str:
     value = row[name]
     if not isinstance(value, str):
-        raise BadRow(f"wrong type: {name} must be a string, found {_name(value)}")
+        raise BadRow(f"wrong type: {name} must be a string, found {name_of(value)}")
     if not value.strip():
         raise BadRow(f"blank text: {name}")
     return value
@@ -125,12 +141,12 @@ def _text(row: dict[str, Any], name: str) -> str:
 
 def _responses(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list):
-        raise BadRow(f"wrong type: responses must be a list of strings, found {_name(value)}")
+        raise BadRow(f"wrong type: responses must be a list of strings, found {name_of(value)}")
     if len(value) < 2:
         raise BadRow(f"too few responses: ranking needs two or more, found {len(value)}")
     for number, entry in enumerate(value, start=1):
         if not isinstance(entry, str):
-            raise BadRow(f"wrong type: response {number} must be a string, found {_name(entry)}")
+            raise BadRow(f"wrong type: response {number} must be a string, found {name_of(entry)}")
         if not entry.strip():
             raise BadRow(f"blank text: response {number}")
     return tuple(value)
@@ -143,7 +159,7 @@ def _prompt(value: Any) -> tuple[Message, ...]:
             raise BadRow("blank text: prompt")
         return (Message("user", value),)
     if not isinstance(value, list):
-        raise BadRow(f"wrong type: prompt must be a string or a list of messages, found {_name(value)}")
+        raise BadRow(f"wrong type: prompt must be a string or a list of messages, found {name_of(value)}")
     if not value:
         raise BadRow("bad prompt: the list of messages is empty")
     messages = tuple(_message(entry, number) for number, entry in enumerate(value, start=1))
@@ -155,18 +171,19 @@ def _prompt(value: Any) -> tuple[Message, ...]:
 def _message(entry: Any, number: int) -> Message:
     where = f"prompt message {number}"
     if not isinstance(entry, dict):
-        raise BadRow(f"wrong type: {where} must be an object, found {_name(entry)}")
+        raise BadRow(f"wrong type: {where} must be an object, found {name_of(entry)}")
     role, content = entry.get("role"), entry.get("content")
     if role not in ROLES:
         raise BadRow(f"bad prompt: role of message {number} must be one of {', '.join(ROLES)}, found {quoted(role)}")
     if not isinstance(content, str):
-        raise BadRow(f"wrong type: content of {where} must be a string, found {_name(content)}")
+        raise BadRow(f"wrong type: content of {where} must be a string, found {name_of(content)}")
     if not content.strip():
         raise BadRow(f"blank text: {where}")
     return Message(role, content)
 
 
-def _name(value: Any) -> str:
+def name_of(value: Any) -> str:
+    """ "a string", "null", ...: what JSON calls a value."""
     return _JSON_NAMES.get(type(value), "a number")
 
 

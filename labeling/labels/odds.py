@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 _GRID = 2.0**52
 
@@ -17,3 +18,25 @@ def probability(log_odds: float) -> float:
     odds = math.exp(-abs(log_odds))
     smaller = on_grid(odds / (1.0 + odds))
     return 1.0 - smaller if log_odds > 0 else smaller
+
+
+def mean_probability(log_odds: Sequence[float]) -> float:
+    """Mean of the probabilities of one or more log odds, on the grid."""
+    return on_grid(math.fsum(map(probability, log_odds)) / len(log_odds))
+
+
+def mean_log_odds(log_odds: Sequence[float]) -> float:
+    """Log odds of the mean of the probabilities, in nats; finite where these are, however sure they are.
+
+    Those of one alone are its own, and those of negated ones are negated, exactly.
+    """
+    if len(log_odds) == 1:
+        return log_odds[0]
+    return _log_total(log_odds) - _log_total([-value for value in log_odds])
+
+
+def _log_total(log_odds: Sequence[float]) -> float:
+    """Logarithm of the sum of the probabilities."""
+    logs = [min(value, 0.0) - math.log1p(math.exp(-abs(value))) for value in log_odds]
+    largest = max(logs)
+    return largest + math.log(math.fsum(math.exp(value - largest) for value in logs))

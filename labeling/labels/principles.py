@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from labeling.labels.aggregates import Aggregate
 from labeling.labels.odds import probability
+from labeling.labels.rationales import Rationale, rationale_values
 from labeling.types import ArrowType, Verdict
 
 
@@ -16,7 +17,9 @@ class PrincipleScore:
     """How a principle judges A against B: log-probability for A less that for B, in nats, above 0 where A is better.
 
     s12: with A shown first. s21: with B shown first. label_mass_first, label_mass_second: probability that the model
-    gave to the labels at all, in the same orders.
+    gave to the labels at all, in the same orders. rationales_first, rationales_second: what the judge wrote there.
+    Behind several rationales s12 and s21 are the log odds of the mean of the probabilities, so that they and their
+    mean mean the same as with one.
     """
 
     name: str
@@ -24,6 +27,8 @@ class PrincipleScore:
     s21: float
     label_mass_first: float
     label_mass_second: float
+    rationales_first: tuple[Rationale, ...] = ()
+    rationales_second: tuple[Rationale, ...] = ()
 
     FIELDS: ClassVar[Mapping[str, ArrowType]] = {
         "name": "string",
@@ -57,7 +62,8 @@ class PrincipleScore:
         return probability(self.score)
 
     def values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.FIELDS}
+        rationales = {"_first": self.rationales_first, "_second": self.rationales_second}
+        return {name: getattr(self, name) for name in self.FIELDS} | rationale_values(rationales)
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from labeling.labels.rationales import Rationale, rationale_columns, rationale_values
 from labeling.types import ArrowType, Verdict
 
-_FIELDS: dict[str, ArrowType] = {
+ENDS = ("", "_a", "_b")  # of columns: of a single response, of the first and of the second of a pair
+SCORE_FIELDS: dict[str, ArrowType] = {
     "score": "double",
     "reward": "double",
     "mode": "double",
@@ -24,7 +26,8 @@ class Score:
 
     score: mean of the distribution. reward: the score in [-1, 1], 1 being the preferred end. mode: the most probable
     number; of equally probable ones, that of the first label. entropy: of the distribution, in nats. label_mass:
-    probability that the model gave to the labels at all. distribution: over the labels in their order, sums to 1.
+    probability that the model gave to the labels at all. distribution: over the labels in their order, sums to 1; where
+    the judge explained several times, the mean of what it gave behind each of its `rationales`.
     """
 
     score: float
@@ -33,6 +36,7 @@ class Score:
     entropy: float
     label_mass: float
     distribution: tuple[float, ...]
+    rationales: tuple[Rationale, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,7 +52,7 @@ class DirectLabel:
 
     COLUMNS: ClassVar[Mapping[str, ArrowType]] = {
         "verdict": "string",
-        **{f"{name}{end}": kind for end in ("", "_a", "_b") for name, kind in _FIELDS.items()},
+        **{f"{name}{end}": kind for end in ENDS for name, kind in SCORE_FIELDS.items()},
     }
 
     @property
@@ -64,6 +68,9 @@ class DirectLabel:
     def values(self) -> dict[str, Any]:
         found: dict[str, Any] = dict.fromkeys(self.COLUMNS)
         found["verdict"] = self.verdict
-        for end, score in zip(("",) if len(self.scores) == 1 else ("_a", "_b"), self.scores, strict=True):
-            found |= {f"{name}{end}": getattr(score, name) for name in _FIELDS}
+        if self.scores[0].rationales:
+            found |= dict.fromkeys(rationale_columns(1, ENDS))
+        for end, score in zip(ENDS[:1] if len(self.scores) == 1 else ENDS[1:], self.scores, strict=True):
+            found |= {f"{name}{end}": getattr(score, name) for name in SCORE_FIELDS}
+            found |= rationale_values({end: score.rationales})
         return found

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from labeling.display import count, one_line
-from labeling.labels.scores import DirectLabel, Score
+from labeling.labels.scores import SCORE_FIELDS, DirectLabel
 from labeling.quality.intervals import interval_text
 from labeling.quality.pairs import PairQuality
 from labeling.quality.scores import ScoreQuality
 from labeling.types import ArrowType, Label, PairLabel, Sample
 
 _SETS_SHOWN = 20
-_SCORE_FIELDS = {field.name: DirectLabel.COLUMNS[field.name] for field in fields(Score)}
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class PrincipledLabel:
     names: tuple[str, ...]
     labels: tuple[PairLabel | DirectLabel, ...]
 
-    FIELDS: ClassVar[Mapping[str, ArrowType]] = {"set": "string", **PairLabel.COLUMNS, **_SCORE_FIELDS}
+    FIELDS: ClassVar[Mapping[str, ArrowType]] = {"set": "string", **PairLabel.COLUMNS, **SCORE_FIELDS}
     COLUMNS: ClassVar[Mapping[str, ArrowType]] = {"sets": [dict(FIELDS)]}
 
     @property

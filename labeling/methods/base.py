@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+from labeling.labels.rationales import Rationale
 from labeling.quality.pairs import Quality
 from labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
 
@@ -29,6 +30,9 @@ class Method(Protocol):
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """For people: what came back for each request, from a labelled row's columns; [] where columns do not tell."""
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """What the judge wrote for each request before it answered, from the same; [] where it was not to explain."""
 
     def quality(self) -> Quality:
         """To gather the figures of a new run."""

@@ -8,10 +8,12 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from engine.errors import InputError
-from labeling.labels.scores import DirectLabel
+from labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from labeling.labels.scores import ENDS, DirectLabel
 from labeling.options import JudgeOptions
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
 from labeling.quality.scores import ScoreQuality
+from labeling.reasoning import Reasoning, reasoning_of
 from labeling.templating.scale import Scale, scale_of, scaled
 from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
@@ -21,19 +23,25 @@ class Direct:
     """The judge sees one response and answers with a label that stands for a number.
 
     template: one that shows one response. preamble: which of its preambles. exemplars: how many of its exemplars.
+    reasoning: how the judge explains before it answers; the distributions behind several rationales are averaged.
     """
 
     template: Template
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
+    reasoning: Reasoning | None = None
 
     name: ClassVar[str] = "direct"
     takes: ClassVar[tuple[type[Sample], ...]] = (Single, Pair)
-    columns: ClassVar[Mapping[str, ArrowType]] = DirectLabel.COLUMNS
 
     def __post_init__(self) -> None:
         """InputError, with file and line, for labels that stand for no numbers."""
         _ = self.scale
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]:
+        rationales = rationale_columns(self.reasoning.samples, ENDS) if self.reasoning else {}
+        return {**DirectLabel.COLUMNS, **rationales}
 
     @cached_property
     def scale(self) -> Scale:
@@ -48,7 +56,12 @@ class Direct:
             shown = [("response A", sample.response_a), ("response B", sample.response_b)]
         return tuple(
             self.template.request(
-                sample.prompt, response, preamble=self.preamble, exemplars=self.exemplars, title=title
+                sample.prompt,
+                response,
+                preamble=self.preamble,
+                exemplars=self.exemplars,
+                title=title,
+                reasoning=self.reasoning,
             )
             for title, response in shown
         )
@@ -62,15 +75,22 @@ class Direct:
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
-        ends = ("",) if values["score"] is not None else ("_a", "_b")
-        return [self._answer({name: values[f"{name}{end}"] for name in _ANSWER}) for end in ends]
+        return [self._answer({name: values[f"{name}{end}"] for name in _ANSWER}) for end in _ends(values)]
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """What was written for each request, from the same."""
+        return [recorded_rationales(values, end) for end in _ends(values)] if self.reasoning else []
 
     def quality(self) -> ScoreQuality:
         return ScoreQuality(len(self.scale.values))
 
     def record(self) -> dict[str, Any]:
         """For run.json. values: what the labels stand for, in the order of the distribution."""
-        return {"template": self.template.record(), "values": list(self.scale.values)}
+        return {
+            "template": self.template.record(),
+            "values": list(self.scale.values),
+            "reasoning": self.reasoning and self.reasoning.record(),
+        }
 
     def _answer(self, values: Mapping[str, Any]) -> str:
         figures = f"reward {values['reward']:+.6f}, mode {values['mode']:g}, entropy {values['entropy']:.6f}"
@@ -80,6 +100,10 @@ class Direct:
 _ANSWER = ("score", "reward", "mode", "entropy", "label_mass")
 
 
+def _ends(values: Mapping[str, Any]) -> tuple[str, ...]:
+    return ENDS[:1] if values["score"] is not None else ENDS[1:]
+
+
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Direct:
     """See `labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "direct")
@@ -87,4 +111,5 @@ def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Direct:
         raise InputError(f"template {template.name} compares two responses; method direct scores one")
     if "principle" in template.variables:
         raise InputError(f"template {template.name} shows a principle; method direct has none")
-    return Direct(scaled(template, options.scale, options.exemplars), options.preamble, options.exemplars)
+    template = scaled(template, options.scale, options.exemplars)
+    return Direct(template, options.preamble, options.exemplars, reasoning_of(options))

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
+from labeling.labels.rationales import Rationale
 from labeling.labels.sets import PrincipledLabel, PrincipledQuality
 from labeling.methods.direct import Direct
 from labeling.methods.rlaif import Rlaif
@@ -65,6 +66,10 @@ class Principled:
         """What came back for each request, from the columns of a labelled row."""
         by_set = [self._method(is_pair=one["p_a"] is not None).answers(one) for one in values["sets"]]
         return [answer for order in zip(*by_set, strict=True) for answer in order]
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """The judge is not to explain."""
+        return []
 
     def quality(self) -> PrincipledQuality:
         names = tuple(chosen.name for chosen in self.sets)

@@ -12,6 +12,7 @@ import numpy as np
 from engine.errors import InputError
 from labeling.labels.bradley_terry import RIDGE, strengths
 from labeling.labels.rankings import RankingLabel, RankingQuality
+from labeling.labels.rationales import Rationale
 from labeling.labels.schedule import balanced_pairs
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
@@ -69,6 +70,10 @@ class Ranking:
             for j, p in enumerate(row)
             if p is not None
         ]
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """The judge is not to explain."""
+        return []
 
     def quality(self) -> RankingQuality:
         return RankingQuality()

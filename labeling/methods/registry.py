@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import InputError
 from labeling.methods.base import Method
 from labeling.options import JudgeOptions
+from labeling.reasoning import reasoning_of
 from labeling.types import Message, Pair, Sample, Several, Single
 
 METHODS = ("rlaif", "direct", "salmon", "ranking", "principled")
@@ -22,6 +23,7 @@ _TAKEN_BY = {
     "principles": ("salmon", "principled"),
     "aggregate": ("salmon",),
     "comparisons": ("ranking",),
+    "cot": ("rlaif", "direct", "salmon"),
 }
 
 _PROMPT = (Message("user", "Which?"),)
@@ -41,8 +43,10 @@ def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None
     if options.method not in METHODS:
         raise InputError(f"method {options.method!r} is not known; use one of {', '.join(METHODS)}")
     for option, takers in _TAKEN_BY.items():
-        if getattr(options, option) is not None and options.method not in takers:
+        value = getattr(options, option)
+        if value is not None and value is not False and options.method not in takers:
             raise InputError(f"--{option} is not for method {options.method}; it is for {' and '.join(takers)}")
+    reasoning_of(options)
     method: Method = import_module(f"labeling.methods.{options.method}").opened(options, recorded)
     for kind in method.takes:
         method.requests(_PROBES[kind])

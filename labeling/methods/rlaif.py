@@ -7,27 +7,37 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from engine.errors import InputError
-from labeling.labels.odds import on_grid, probability
+from labeling.labels.odds import mean_probability, on_grid
+from labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
 from labeling.options import JudgeOptions
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
 from labeling.quality.pairs import PairQuality
+from labeling.reasoning import Reasoning, reasoning_of
 from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
+
+ENDS = ("_first", "_second")  # of columns, by the place where A is shown
 
 
 @dataclass(frozen=True)
 class Rlaif:
     """The judge sees the pair in both orders; the two distributions over the labels are averaged, not the logits.
 
-    preamble: which of the template's preambles. exemplars: how many of its exemplars.
+    preamble: which of the template's preambles. exemplars: how many of its exemplars. reasoning: how the judge explains
+    before it answers, each order on its own; the distributions behind several rationales are averaged.
     """
 
     template: Template
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
+    reasoning: Reasoning | None = None
 
     name: ClassVar[str] = "rlaif"
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
-    columns: ClassVar[Mapping[str, ArrowType]] = PairLabel.COLUMNS
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]:
+        rationales = rationale_columns(self.reasoning.samples, ENDS) if self.reasoning else {}
+        return {**PairLabel.COLUMNS, **rationales}
 
     def requests(self, sample: Sample) -> tuple[ScoreRequest, ScoreRequest]:
         """A shown first, then B shown first."""
@@ -35,7 +45,13 @@ class Rlaif:
 
         def shown(first: str, second: str, title: str) -> ScoreRequest:
             return self.template.request(
-                sample.prompt, first, second, preamble=self.preamble, exemplars=self.exemplars, title=title
+                sample.prompt,
+                first,
+                second,
+                preamble=self.preamble,
+                exemplars=self.exemplars,
+                title=title,
+                reasoning=self.reasoning,
             )
 
         a, b = sample.response_a, sample.response_b
@@ -55,26 +71,31 @@ class Rlaif:
             label_mass_first=a_first.label_mass,
             label_mass_second=b_first.label_mass,
             prompt_tokens=a_first.prompt_tokens + b_first.prompt_tokens,
+            rationales_first=a_first.rationales,
+            rationales_second=b_first.rationales,
         )
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
         return [
-            f"A is better with p {values[f'p_a_{side}']:.6f}, label mass {values[f'label_mass_{side}']:.6f}"
-            for side in ("first", "second")
+            f"A is better with p {values[f'p_a{end}']:.6f}, label mass {values[f'label_mass{end}']:.6f}" for end in ENDS
         ]
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """What was written for each request, from the same."""
+        return [recorded_rationales(values, end) for end in ENDS] if self.reasoning else []
 
     def quality(self) -> PairQuality:
         return PairQuality()
 
     def record(self) -> dict[str, Any]:
         """For run.json."""
-        return {"template": self.template.record()}
+        return {"template": self.template.record(), "reasoning": self.reasoning and self.reasoning.record()}
 
     def _first_preferred(self, scores: RequestScores) -> float:
-        """Probability that the response shown first is preferred: a softmax over the two labels."""
-        first, second = scores.finite()
-        return probability(second - first if self.template.invert else first - second)
+        """Probability that the response shown first is preferred: softmax over the two labels, mean of answers."""
+        log_odds = [first - second for first, second in (answer.finite() for answer in scores.answers)]
+        return mean_probability([-value for value in log_odds] if self.template.invert else log_odds)
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
@@ -82,4 +103,4 @@ def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
     template = chosen_template(options.template, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method rlaif compares two")
-    return Rlaif(template, options.preamble, options.exemplars)
+    return Rlaif(template, options.preamble, options.exemplars, reasoning_of(options))

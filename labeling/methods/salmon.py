@@ -8,12 +8,16 @@ from typing import Any, ClassVar
 
 from engine.errors import InputError
 from labeling.labels.aggregates import AGGREGATES
+from labeling.labels.odds import mean_log_odds
 from labeling.labels.principles import PrincipleScore, SalmonLabel
+from labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from labeling.methods.rlaif import ENDS
 from labeling.options import JudgeOptions
 from labeling.principles.principle import Principle
 from labeling.principles.sets import LABELLED, load_principles
 from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
 from labeling.quality.salmon import SalmonQuality
+from labeling.reasoning import Reasoning, reasoning_of
 from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
 
 ORDERS = ("A first", "B first")
@@ -24,8 +28,8 @@ class Salmon:
     """The judge is asked about one principle at a time, by its positive statement.
 
     principles: one or more, with different names and a weight above 0 among them. rule: one of those in
-    `labeling.labels.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars: see
-    `labeling.methods.rlaif.Rlaif`.
+    `labeling.labels.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars,
+    reasoning: see `labeling.methods.rlaif.Rlaif`.
     """
 
     template: Template
@@ -34,10 +38,15 @@ class Salmon:
     principle_set: str = LABELLED
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
+    reasoning: Reasoning | None = None
 
     name: ClassVar[str] = "salmon"
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
-    columns: ClassVar[Mapping[str, ArrowType]] = SalmonLabel.COLUMNS
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]:
+        rationales = rationale_columns(self.reasoning.samples, ENDS) if self.reasoning else {}
+        return {**SalmonLabel.COLUMNS, "principles": [{**PrincipleScore.FIELDS, **rationales}]}
 
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """All principles with A shown first, then all with B shown first."""
@@ -51,6 +60,7 @@ class Salmon:
                 exemplars=self.exemplars,
                 principle=principle.positive,
                 title=f"{principle.name}, {order}",
+                reasoning=self.reasoning,
             )
             for order, responses in zip(ORDERS, ((a, b), (b, a)), strict=True)
             for principle in self.principles
@@ -66,6 +76,8 @@ class Salmon:
                 s21=self._second_over_first(b_first),
                 label_mass_first=a_first.label_mass,
                 label_mass_second=b_first.label_mass,
+                rationales_first=a_first.rationales,
+                rationales_second=b_first.rationales,
             )
             for principle, a_first, b_first in zip(self.principles, scores[:count], scores[count:], strict=True)
         )
@@ -82,10 +94,16 @@ class Salmon:
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
         return [
-            f"score of A {judged[score]:+.6f} nats, label mass {judged[f'label_mass_{side}']:.6f}"
-            for score, side in (("s12", "first"), ("s21", "second"))
+            f"score of A {judged[score]:+.6f} nats, label mass {judged[f'label_mass{end}']:.6f}"
+            for score, end in zip(("s12", "s21"), ENDS, strict=True)
             for judged in values["principles"]
         ]
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """What was written for each request, from the same."""
+        if not self.reasoning:
+            return []
+        return [recorded_rationales(judged, end) for end in ENDS for judged in values["principles"]]
 
     def quality(self) -> SalmonQuality:
         return SalmonQuality(tuple(principle.name for principle in self.principles))
@@ -97,17 +115,18 @@ class Salmon:
             "principle_set": self.principle_set,
             "principles": [principle.record() for principle in self.principles],
             "aggregate": self.rule,
+            "reasoning": self.reasoning and self.reasoning.record(),
         }
 
     def _first_over_second(self, scores: RequestScores) -> float:
         """log P(first label) - log P(second label) for the response shown first being better, in nats."""
-        first, second = scores.finite()
-        return second - first if self.template.invert else first - second
+        labels = [answer.finite() for answer in scores.answers]
+        return mean_log_odds([b - a if self.template.invert else a - b for a, b in labels])
 
     def _second_over_first(self, scores: RequestScores) -> float:
         """The other way round, subtracted and not negated: 0 has no sign then, and an exchange flips every bit."""
-        first, second = scores.finite()
-        return first - second if self.template.invert else second - first
+        labels = [answer.finite() for answer in scores.answers]
+        return mean_log_odds([a - b if self.template.invert else b - a for a, b in labels])
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Salmon:
@@ -122,7 +141,7 @@ def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Salmon:
         raise InputError(f"aggregate {rule!r} is not known; use one of {', '.join(AGGREGATES)}")
     chosen = options.principles or LABELLED
     principles = load_principles(chosen) if recorded is None else _recorded(recorded)
-    return Salmon(template, principles, rule, chosen, options.preamble, options.exemplars)
+    return Salmon(template, principles, rule, chosen, options.preamble, options.exemplars, reasoning_of(options))
 
 
 def _recorded(record: Mapping[str, Any]) -> tuple[Principle, ...]:

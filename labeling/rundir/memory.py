@@ -11,7 +11,8 @@ from engine.errors import OutputError
 from labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
-    from labeling.scorer import Encoded
+    from labeling.encoding import Encoded
+    from labeling.scorer import Written
 
 
 class Memory:
@@ -34,7 +35,9 @@ class Memory:
     def render(self, request: ScoreRequest) -> NoReturn:
         self.encode(request)
 
-    def score_stream(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
+    def score_stream(
+        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+    ) -> Iterator[list[RequestScores]]:
         for _ in windows:
             yield []
 

@@ -9,9 +9,10 @@ from yaml import MappingNode, Node
 from engine.errors import InputError
 from labeling.templating.body import SCALE, VARIABLES, Body
 from labeling.templating.front_matter import FrontMatter
-from labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Template
+from labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Explaining, Template
 
-_KEYS = ("description", "labels", "values", "invert", "system", "preamble", "exemplars", "answer")
+_KEYS = ("description", "labels", "values", "invert", "system", "preamble", "exemplars", "answer", "rationale")
+_RATIONALE_KEYS = ("ask", "start", "ending", "stop")
 _PLACE = re.compile(rf"\{{\{{-?\s*({'|'.join(VARIABLES)})\b")
 
 
@@ -26,6 +27,7 @@ def parse_template(source: str, name: str) -> Template:
     rest = "\n".join(lines[ends[1] + 1 :])
     sample = Body.checked(rest.strip("\n"), name, ends[1] + 2 + _leading_newlines(rest))
     labels = _labels(head, sample)
+    answer = _fixed(head, head.need("answer"), "'answer'")
     return Template(
         name=name,
         source=source,
@@ -36,7 +38,8 @@ def parse_template(source: str, name: str) -> Template:
         system=None if (system := head.get("system")) is None else _fixed(head, system, "'system'"),
         preambles=_preambles(head),
         exemplars=_exemplars(head, labels, sample),
-        answer=_fixed(head, head.need("answer"), "'answer'"),
+        answer=answer,
+        explaining=_explaining(head, answer),
         sample=sample,
         lines=head.lines,
     )
@@ -93,16 +96,38 @@ def _exemplars(head: FrontMatter, labels: tuple[str, ...], sample: Body) -> tupl
         what = f"exemplar {number}"
         entries = head.entries(item, what)
         for key, entry in entries.items():
-            if key not in (*fields, "label"):
-                raise head.error(entry, f"{what} has {key!r}; it must have exactly {', '.join((*fields, 'label'))}")
+            if key not in (*fields, "label", "rationale"):
+                must = f"{', '.join((*fields, 'label'))}, and may have rationale"
+                raise head.error(entry, f"{what} has {key!r}; it must have exactly {must}")
         if missing := [field for field in (*fields, "label") if field not in entries]:
             raise head.error(item, f"{what} lacks {missing[0]!r}")
         texts = {key: head.scalar(entry, f"{key!r} of {what}").rstrip("\n") for key, entry in entries.items()}
-        label = texts.pop("label")
+        label, rationale = texts.pop("label"), texts.pop("rationale", None)
         if label not in labels:
             raise head.error(entries["label"], f"{what}: label {label!r} is not one of {', '.join(map(repr, labels))}")
-        solved.append(Exemplar(texts, label))
+        solved.append(Exemplar(texts, label, rationale))
     return tuple(solved)
+
+
+def _explaining(head: FrontMatter, answer: str) -> Explaining | None:
+    """The answer comes behind a blank line where the file does not say what stands there."""
+    node = head.get("rationale")
+    if node is None:
+        return None
+    entries = head.entries(node, "'rationale'")
+    for key, entry in entries.items():
+        if key not in _RATIONALE_KEYS:
+            raise head.error(entry, f"'rationale' has {key!r}; known: {', '.join(_RATIONALE_KEYS)}")
+    if missing := [key for key in ("ask", "start") if key not in entries]:
+        raise head.error(node, f"'rationale' lacks {missing[0]!r}")
+    texts = {key: _fixed(head, entry, f"{key!r} of 'rationale'") for key, entry in entries.items() if key != "stop"}
+    stop = head.items(entries["stop"], "'stop' of 'rationale'") if "stop" in entries else []
+    return Explaining(
+        ask=texts["ask"].strip(),
+        start=texts["start"],
+        ending=texts.get("ending", f"\n\n{answer}"),
+        stop=tuple(_fixed(head, item, f"stop {number} of 'rationale'") for number, item in enumerate(stop, 1)),
+    )
 
 
 def _fixed(head: FrontMatter, node: Node, what: str) -> str:

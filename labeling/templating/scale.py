@@ -42,7 +42,7 @@ class Scale:
 
     def score(self, scores: RequestScores) -> Score:
         """Raises InputError when a number of the model is not finite."""
-        distribution = _softmax(scores.finite())
+        distribution = _mean([_softmax(answer.finite()) for answer in scores.answers])
         mean = math.fsum(share * value for share, value in zip(distribution, self.values, strict=True))
         mean = min(max(mean, self.low), self.high)
         return Score(
@@ -52,6 +52,7 @@ class Scale:
             entropy=max(0.0, math.fsum(-share * math.log(share) for share in distribution if share > 0)),
             label_mass=scores.label_mass,
             distribution=distribution,
+            rationales=scores.rationales,
         )
 
     def _reward(self, score: float) -> float:
@@ -126,3 +127,7 @@ def _softmax(logprob: Sequence[float]) -> tuple[float, ...]:
     weights = [math.exp(value - largest) for value in logprob]
     total = math.fsum(weights)
     return tuple(weight / total for weight in weights)
+
+
+def _mean(distributions: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    return tuple(math.fsum(shares) / len(distributions) for shares in zip(*distributions, strict=True))

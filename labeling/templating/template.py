@@ -9,8 +9,9 @@ from typing import Any
 
 from engine.errors import InputError
 from labeling.display import count
+from labeling.reasoning import Reasoning
 from labeling.templating.body import PAIR, SCALE, SINGLE, Body
-from labeling.types import Message, ScoreRequest
+from labeling.types import Message, RationaleRequest, ScoreRequest
 
 DEFAULT_PREAMBLE = "detailed"
 # Headings and a closing question are shorter; instructions are longer.
@@ -19,10 +20,28 @@ _SHORT_TEXT = 200
 
 @dataclass(frozen=True)
 class Exemplar:
-    """A solved sample shown before the real one: the sample's variables, and the answer."""
+    """A solved sample shown before the real one: the sample's variables, the answer, and what explains it."""
 
     variables: Mapping[str, str]
     label: str
+    rationale: str | None = None
+
+
+@dataclass(frozen=True)
+class Explaining:
+    """What lets the judge explain before it answers. ask: what it is told behind the sample. start: how what it writes
+    begins. ending: what stands between that and the label. stop: texts that end what it writes.
+    """
+
+    ask: str
+    start: str
+    ending: str
+    stop: tuple[str, ...] = ()
+
+    def solved(self, rationale: str, label: str) -> str:
+        """An exemplar's answer, as a judge would go on behind `start`: words begin with their space."""
+        space = "" if self.start[-1].isspace() else " "
+        return f"{self.start}{space}{rationale}{self.ending}{label}"
 
 
 @dataclass(frozen=True)
@@ -30,7 +49,8 @@ class Template:
     """A parsed template file. name: for messages. source: the whole file. sample: its last part, in Jinja.
 
     labels: two or more; of a template for pairs, the first response's and the second's. values: the number that each
-    label stands for, or None. lines: where in the file each key of its head is.
+    label stands for, or None. explaining: None where it has no texts for that. lines: where in the file each key of its
+    head is.
     """
 
     name: str
@@ -43,6 +63,7 @@ class Template:
     preambles: Mapping[str, str]
     exemplars: tuple[Exemplar, ...]
     answer: str
+    explaining: Explaining | None
     sample: Body
     lines: Mapping[str, int]
 
@@ -95,24 +116,29 @@ class Template:
         exemplars: int,
         principle: str | None = None,
         title: str = "",
+        reasoning: Reasoning | None = None,
     ) -> ScoreRequest:
-        """The request that shows `responses` in this order, behind the first `exemplars` exemplars."""
+        """The request that shows `responses` in this order, behind the first `exemplars` exemplars.
+
+        reasoning: lets the judge explain before it answers. InputError for what the template has no texts for.
+        """
         if preamble not in self.preambles:
             raise self.error("preamble", f"there is no preamble {preamble!r}; it has {', '.join(self.preambles)}")
         if not 0 <= exemplars <= len(self.exemplars):
             raise self.error(
                 "exemplars", f"it has {count(len(self.exemplars), 'exemplar')}, {exemplars} were asked for"
             )
-        solved = (
-            f"{self._shown(exemplar.variables)}\n\n{self.answer}{exemplar.label}"
-            for exemplar in self.exemplars[:exemplars]
-        )
+        explaining = None if reasoning is None else self._explaining()
         names = SINGLE if self.num_responses == 1 else PAIR
         variables = {"prompt": conversation_text(prompt), **dict(zip(names, responses, strict=True))}
         if principle is not None:
             variables["principle"] = principle
-        parts = (self.preambles[preamble], *solved, self._shown(variables))
-        return ScoreRequest("\n\n".join(parts), self.answer, self.labels, self.system, title)
+        solved = (self._solved(number, explaining) for number in range(exemplars))
+        user = "\n\n".join((self.preambles[preamble], *solved, self._shown(variables, explaining)))
+        if reasoning is None or explaining is None:
+            return ScoreRequest(user, self.answer, self.labels, self.system, title)
+        rationale = RationaleRequest(explaining.ending, explaining.stop, reasoning)
+        return ScoreRequest(user, explaining.start, self.labels, self.system, title, rationale)
 
     def warnings(self) -> list[str]:
         """What makes its prompts share less than they could, a line each."""
@@ -140,8 +166,25 @@ class Template:
             longest = max(longest, (line, length), key=lambda found: found[1])
         return longest
 
-    def _shown(self, variables: Mapping[str, str]) -> str:
-        return self.sample.render({**variables, "low": self.labels[0], "high": self.labels[-1]})
+    def _explaining(self) -> Explaining:
+        if self.explaining is None:
+            raise self.error("answer", "there is no 'rationale' for --cot; it needs one with 'ask' and 'start'")
+        return self.explaining
+
+    def _solved(self, number: int, explaining: Explaining | None) -> str:
+        """An exemplar with its answer, which is explained where the judge is to explain."""
+        exemplar = self.exemplars[number]
+        if explaining is None:
+            answer = f"{self.answer}{exemplar.label}"
+        elif exemplar.rationale is None:
+            raise self.error("exemplars", f"exemplar {number + 1} has no 'rationale' to show with --cot; ask for fewer")
+        else:
+            answer = explaining.solved(exemplar.rationale, exemplar.label)
+        return f"{self._shown(exemplar.variables, explaining)}\n\n{answer}"
+
+    def _shown(self, variables: Mapping[str, str], explaining: Explaining | None) -> str:
+        sample = self.sample.render({**variables, "low": self.labels[0], "high": self.labels[-1]})
+        return sample if explaining is None else f"{sample}\n\n{explaining.ask}"
 
 
 def conversation_text(messages: Sequence[Message]) -> str:

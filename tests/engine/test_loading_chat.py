@@ -1,11 +1,14 @@
 """Chat templates: ids equal to transformers' apply_chat_template, and no message that reaches the template."""
 
+import time
 from itertools import product
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from engine.errors import ModelError
+from engine.loading import chat_process
 from engine.loading.chat import ChatTemplate
 from engine.loading.checkpoint import Checkpoint
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, fuzzed_texts, make
@@ -143,6 +146,81 @@ def test_bad_templates_are_one_line(template: str, named: str) -> None:
             ids_of(template, "hi", system)
         assert "\n" not in str(error.value)
         assert "--plain" in str(error.value)
+
+
+ENDLESS = "{% for i in range(99999) %}{% for j in range(99999) %}{% endfor %}{% endfor %}"
+DOUBLING = (
+    "{% set n = namespace(s='ab') %}{% for i in range(60) %}{% set n.s = n.s + n.s %}{% endfor %}{{ n.s | length }}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "named"),
+    [
+        (ENDLESS, "takes more than 1 seconds"),
+        ("{{ 10 ** (10 ** 9) }}", "takes more than 1 seconds"),  # while it is compiled: constants are folded
+        ("{% if 'a' * 10 ** 11 %}{% endif %}", "fails|is broken"),
+        ("{{ messages[0].content * 200000 }}", r"renders \d+,"),
+        ("{{ cycler.__init__.__globals__.os }}", "fails"),
+        ("{{ raise_exception.__globals__['sys'].exit() }}", "fails"),
+        ("{{ (messages | map(attribute='__class__') | list)[0].__mro__ }}", "fails"),
+        ("{% include '/etc/passwd' %}", "fails"),
+        ("{% import 'os' as os %}", "fails"),
+        ("(" * 5000 + "{{" + "(" * 5000, "is broken"),
+        ("{{ " + "[" * 20000 + "]" * 20000 + " }}", "is broken|down"),
+    ],
+)
+def test_hostile_templates_are_cut_off(monkeypatch: pytest.MonkeyPatch, template: str, named: str) -> None:
+    """Catches a template that hangs preftree, takes the machine's memory or reaches Python: seconds, and one line."""
+    monkeypatch.setattr(chat_process, "CPU_SECONDS", 1)
+    start = time.monotonic()
+    with pytest.raises(ModelError, match=named) as error:
+        ids_of(template, "hi")
+    assert time.monotonic() - start < 10
+    assert "\n" not in str(error.value)
+    assert "--plain" in str(error.value)
+
+
+def test_the_memory_of_a_template_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a string that grows until the machine swaps."""
+    monkeypatch.setattr(chat_process, "MEMORY_BYTES", 100 << 20)
+    with pytest.raises(ModelError, match=r"fails \(MemoryError"):
+        ids_of(DOUBLING, "hi")
+
+
+def test_a_template_that_waits_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Catches a process that uses no time of the processor, and so would never be ended."""
+    child = tmp_path / "child.py"
+    child.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(chat_process, "CHILD", child)
+    monkeypatch.setattr(chat_process, "WALL_SECONDS", 0.3)
+    with pytest.raises(ModelError, match=r"takes more than 0\.3 seconds"):
+        ids_of(TEMPLATE, "hi")
+
+
+def test_the_process_sees_nothing_of_the_working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches code of a model directory that is run because preftree was started there."""
+    for name in ("jinja2", "json", "markupsafe", "sitecustomize"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('ran')")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert ids_of(TEMPLATE, "hi")
+
+
+@pytest.mark.parametrize("executable", ["", "/gone/python"])
+def test_no_process_no_chat(monkeypatch: pytest.MonkeyPatch, executable: str) -> None:
+    """Catches a traceback where Python is embedded in another program."""
+    monkeypatch.setattr("sys.executable", executable)
+    with pytest.raises(ModelError, match="no process can be started to render the chat template"):
+        ids_of(TEMPLATE, "hi")
+
+
+@pytest.mark.parametrize("opening", ["<think>", "<thinking>\n", "[THINK]", "<|begin_of_thought|>\n\n"])
+def test_other_openings_of_thoughts_are_refused(opening: str) -> None:
+    """Catches labels scored inside the thoughts of a model that writes them another way."""
+    template = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}" + opening
+    with pytest.raises(ModelError, match="begin with thinking"):
+        ids_of(template, "hi", "sys")
 
 
 def test_closed_thinking_block_is_fine() -> None:

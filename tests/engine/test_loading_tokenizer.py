@@ -200,6 +200,39 @@ def test_start_prefix_only_where_the_library_puts_it(scheme: str) -> None:
         assert tokenizer.encode(tokenizer.split_control(text)) == backend.encode(text).ids, text
 
 
+@pytest.mark.parametrize("scheme", ["first", "always", "never"])
+def test_text_behind_an_added_bos_begins_a_text(scheme: str) -> None:
+    """Catches a plain prompt that lacks the space which its vocabulary puts in front of every text."""
+    from tokenizers import Tokenizer as Backend
+
+    data = metaspace(scheme)
+    tokenizer, backend = make(adds_bos=True, **data), Backend.from_str(json.dumps(tokenizer_data(**data)))
+    for text in ("hi", " hi", "hi hi"):
+        assert tokenizer.encode(tokenizer.plain(text)) == [0, *backend.encode(text).ids]
+        assert tokenizer.encode([*tokenizer.plain(text), 1, "hi"])[-1] == (7 if scheme != "always" else 6)
+
+
+BLANKS = ["\n\n", "\n\n\n", "  ", "\t\t"]
+
+
+@pytest.mark.parametrize("normalized", [True, False])
+def test_whitespace_tokens_are_text(normalized: bool) -> None:
+    """Catches blank lines that a model has a token for (Gemma's) and never sees: ids as the library gives them."""
+    from tokenizers import Tokenizer as Backend
+
+    size = len(tokenizer_data()["model"]["vocab"])
+    blanks = [added(text, size + i, special=False, normalized=normalized) for i, text in enumerate(BLANKS)]
+    tokens = [added(token, i) for i, token in enumerate(CONTROL)] + blanks
+    tokenizer, backend = make(added_tokens=tokens), Backend.from_str(json.dumps(tokenizer_data(added_tokens=tokens)))
+    assert set(tokenizer.control) == set(CONTROL)
+    for text in HARD_TEXTS + fuzzed_texts(200):
+        text = text.replace("'", "\n\n").replace("_", "  ").replace("<", "") + "the  cat sat on\n\n\n the mat"
+        assert tokenizer.encode([text[:9], text[9:]]) == backend.encode(text).ids, repr(text)
+        assert tokenizer.encode([2, text]) == [2, *backend.encode(text).ids], repr(text)
+    special = make(added_tokens=[added("\n\n", size)])
+    assert size not in special.encode("a\n\nb")
+
+
 def test_post_processor_decides_about_bos() -> None:
     """Catches a BOS that is added although the tokenizer adds none, or forgotten although it does."""
     bos = {"SpecialToken": {"id": "<s>", "type_id": 0}}

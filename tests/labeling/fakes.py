@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from engine.errors import InputError
+from labeling.labels.rationales import Rationale
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
 from labeling.quality.pairs import PairQuality
@@ -45,6 +46,9 @@ class FakeMethod:
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         return Rlaif.answers(self, values)  # type: ignore[arg-type]
 
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        return []
+
     def requests(self, pair: Sample) -> tuple[ScoreRequest, ScoreRequest]:
         assert isinstance(pair, Pair)
         texts = (pair.prompt[-1].content, pair.response_a, pair.response_b)
@@ -54,9 +58,10 @@ class FakeMethod:
 
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PairLabel:
         first, second = scores
-        if first.logprob[0] != first.logprob[0]:
+        (asked,), (swapped,) = first.answers, second.answers
+        if asked.logprob[0] != asked.logprob[0]:
             raise InputError("the scores are not finite")
-        p_first, p_second = first.logprob[0], 1.0 - second.logprob[0]
+        p_first, p_second = asked.logprob[0], 1.0 - swapped.logprob[0]
         return PairLabel(
             (p_first + p_second) / 2,
             p_first,
@@ -78,6 +83,9 @@ class FakeUsage:
     prompt_tokens: int = 0
     unique_tokens: int = 0
     seconds: float = 0.0
+    generated_tokens: int = 0
+    rationales: int = 0
+    cut_rationales: int = 0
 
 
 @dataclass(frozen=True)
@@ -116,7 +124,9 @@ class FakeScorer:
         self.usage.seconds += 0.5
         return [self._score_one(bytes(entry.ids)) for entry in encoded]
 
-    def score_stream(self, windows: Iterable[Sequence[FakeEncoded]]) -> Iterator[list[RequestScores]]:
+    def score_stream(
+        self, windows: Iterable[Sequence[FakeEncoded]], progress: Any = None
+    ) -> Iterator[list[RequestScores]]:
         return (self.score(window) if window else [] for window in windows)
 
     @contextmanager
@@ -139,7 +149,7 @@ class FakeScorer:
             raise RuntimeError("the engine broke")
         share = hashlib.sha256(prompt).digest()[0] / 255
         logprob = float("nan") if b"NOT FINITE" in prompt else share
-        return RequestScores((logprob, 1.0 - share), 0.9, len(prompt))
+        return RequestScores.single((logprob, 1.0 - share), 0.9, len(prompt))
 
 
 def open_fake_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None) -> FakeMethod:

@@ -149,6 +149,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "exemplars": 0,
         "rendering": "plain",
         "limit": 1,
+        "mapping": [],
         "device": None,
         "dtype": None,
         "batch_tokens": 9,
@@ -166,6 +167,13 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "comparisons": None,
         "principle_sets": [],
         "subset": None,
+        "cot": False,
+        "max_rationale_tokens": None,
+        "samples": None,
+        "temperature": None,
+        "top_k": None,
+        "top_p": None,
+        "seed": None,
     }
 
 

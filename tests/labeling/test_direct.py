@@ -35,7 +35,7 @@ LABELS = TEXT.split("\n")[2]
 
 
 def scores(*probabilities: float, tokens: int = 10) -> RequestScores:
-    return RequestScores(tuple(np.log(probabilities).tolist()), sum(probabilities), tokens)
+    return RequestScores.single(tuple(np.log(probabilities).tolist()), sum(probabilities), tokens)
 
 
 def direct(**changes: Any) -> Direct:
@@ -59,7 +59,7 @@ def test_a_score_by_hand() -> None:
 def test_the_papers_rescaling() -> None:
     """Catches another scale than (s - 5.5) / 4.5: the ends are -1 and 1, and all equally probable is 0."""
     for value in range(1, 11):
-        certain = RequestScores(tuple(0.0 if number == value else -1000.0 for number in range(1, 11)), 1.0, 10)
+        certain = RequestScores.single(tuple(0.0 if number == value else -1000.0 for number in range(1, 11)), 1.0, 10)
         score = ONE_TO_TEN.score(certain)
         assert (score.score, score.mode, score.entropy) == (value, value, 0.0)
         assert score.reward == pytest.approx((value - 5.5) / 4.5, abs=1e-15)
@@ -71,7 +71,7 @@ def test_the_papers_rescaling() -> None:
 @given(st.lists(st.floats(-2000, 0), min_size=10, max_size=10), st.booleans())
 def test_every_number_keeps_its_range(logprob: list[float], invert: bool) -> None:
     """Catches sums of rounded shares beyond the ends, log(0) of a hopeless label, and an entropy of -0.0."""
-    score = Scale(ONE_TO_TEN.values, invert).score(RequestScores(tuple(logprob), 0.5, 10))
+    score = Scale(ONE_TO_TEN.values, invert).score(RequestScores.single(tuple(logprob), 0.5, 10))
     assert 1.0 <= score.score <= 10.0
     assert -1.0 <= score.reward <= 1.0
     assert math.copysign(1.0, score.entropy) == 1.0
@@ -97,7 +97,7 @@ def test_odd_values(values: tuple[float, ...]) -> None:
     """Catches a range that overflows, values that run downwards, and a middle that is taken for their mean."""
     for place, value in enumerate(values):
         logprob = tuple(0.0 if number == place else -1000.0 for number in range(len(values)))
-        score = Scale(values).score(RequestScores(logprob, 1.0, 1))
+        score = Scale(values).score(RequestScores.single(logprob, 1.0, 1))
         assert score.score == value
         assert score.reward == pytest.approx({min(values): -1.0, max(values): 1.0}.get(value, (0.5 - 2.5) / 5.5))
 
@@ -105,7 +105,7 @@ def test_odd_values(values: tuple[float, ...]) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_no_label(bad: float) -> None:
     """Catches a broken model whose scores are nan, or a respectable mean over the labels that were left."""
-    for broken in (RequestScores((bad, *[-1.0] * 9), 1.0, 10), RequestScores((-1.0,) * 10, bad, 10)):
+    for broken in (RequestScores.single((bad, *[-1.0] * 9), 1.0, 10), RequestScores.single((-1.0,) * 10, bad, 10)):
         with pytest.raises(InputError, match="not finite"):
             direct().aggregate(SINGLE, [broken])
 
@@ -241,7 +241,7 @@ def test_quality_by_hand() -> None:
     assert quality.lines() == []
 
     def certain(value: int, mass: float) -> RequestScores:
-        return RequestScores(tuple(0.0 if n == value else -1000.0 for n in range(1, 11)), mass, 10)
+        return RequestScores.single(tuple(0.0 if n == value else -1000.0 for n in range(1, 11)), mass, 10)
 
     def add(gold: Verdict | None, *values: int) -> None:
         answered = [certain(value, 0.3 if value == 2 else 0.9) for value in values]
@@ -359,7 +359,7 @@ def test_10_of_one_token_and_of_two(ten: Path, request: pytest.FixtureRequest) -
         assert len(item.labels[9]) == tokens
         share = expected(engine, item.ids, item.labels)
         assert ONE_TO_TEN.score(got).distribution == pytest.approx(share, abs=1e-6)
-        assert np.exp(got.logprob).sum() == pytest.approx(got.label_mass, rel=1e-5)
+        assert np.exp(got.answers[0].logprob).sum() == pytest.approx(got.label_mass, rel=1e-5)
 
 
 def test_scale_of_a_hundred_labels_on_digits(ten: Path) -> None:
@@ -368,8 +368,8 @@ def test_scale_of_a_hundred_labels_on_digits(ten: Path) -> None:
     method = direct(scale="1-100")
     encoded = [scorer.encode(one) for one in method.requests(SINGLE)]
     [got] = scorer.score(encoded)
-    assert len(got.logprob) == 100
-    assert np.exp(got.logprob).sum() == pytest.approx(got.label_mass, rel=1e-5)
+    assert len(got.answers[0].logprob) == 100
+    assert np.exp(got.answers[0].logprob).sum() == pytest.approx(got.label_mass, rel=1e-5)
     assert scale_of(method.template).score(got).score > 1
 
 

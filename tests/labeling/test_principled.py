@@ -96,7 +96,7 @@ def test_sets_share_the_response() -> None:
 
 
 def scores(*logprob: float) -> RequestScores:
-    return RequestScores(logprob, 0.5, 10)
+    return RequestScores.single(logprob, 0.5, 10)
 
 
 def test_pairs_are_labelled_as_rlaif_labels_them() -> None:

@@ -38,7 +38,7 @@ FIVE = Several("row", (Message("user", "Which?"),), tuple(f"response {name}" for
 def hashed(request: ScoreRequest) -> RequestScores:
     """Scores that depend on the whole prompt, as a model's do."""
     first, second = (-byte / 40 for byte in hashlib.sha256(request.user.encode()).digest()[:2])
-    return RequestScores((first, second), 0.5 + math.exp(first) / 4, 10)
+    return RequestScores.single((first, second), 0.5 + math.exp(first) / 4, 10)
 
 
 def label_of(method: Ranking, sample: Several) -> RankingLabel:
@@ -150,8 +150,8 @@ def test_a_comparison_is_rlaifs(method: Ranking) -> None:
 def test_gap_and_mass_by_hand() -> None:
     """Catches a gap with the wrong sign, and a mass of one order only."""
     two = replace(FIVE, responses=("x", "y"))
-    likes_first = RequestScores((math.log(0.6), math.log(0.2)), 0.8, 7)
-    undecided = RequestScores((math.log(0.1), math.log(0.1)), 0.2, 5)
+    likes_first = RequestScores.single((math.log(0.6), math.log(0.2)), 0.8, 7)
+    undecided = RequestScores.single((math.log(0.1), math.log(0.1)), 0.2, 5)
     label = RANKING.aggregate(two, [likes_first, undecided])
     assert label.win_matrix == [[None, pytest.approx(0.625)], [pytest.approx(0.375), None]]
     assert label.win_matrix_first == [[None, pytest.approx(0.75)], [pytest.approx(0.5), None]]
@@ -165,7 +165,7 @@ def test_gap_and_mass_by_hand() -> None:
 def test_scores_that_are_not_finite() -> None:
     scores = [hashed(request) for request in RANKING.requests(FIVE)]
     with pytest.raises(InputError, match="not finite"):
-        RANKING.aggregate(FIVE, [*scores[:-1], RequestScores((math.nan, -1.0), 0.5, 10)])
+        RANKING.aggregate(FIVE, [*scores[:-1], RequestScores.single((math.nan, -1.0), 0.5, 10)])
 
 
 # rankings

@@ -20,7 +20,7 @@ LOGPROB = st.floats(-60, 0)
 
 
 def scores(first: float, second: float) -> RequestScores:
-    return RequestScores((first, second), math.exp(first) + math.exp(second), 10)
+    return RequestScores.single((first, second), math.exp(first) + math.exp(second), 10)
 
 
 def test_both_orders_are_asked() -> None:
@@ -68,7 +68,7 @@ def test_identical_responses_tie(a: float, b: float) -> None:
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
 def test_what_is_not_finite_is_no_label(bad: float) -> None:
     with pytest.raises(InputError, match="not finite"):
-        RLAIF.aggregate(PAIR, [scores(-1, -2), RequestScores((bad, -1.0), 1.0, 10)])
+        RLAIF.aggregate(PAIR, [scores(-1, -2), RequestScores.single((bad, -1.0), 1.0, 10)])
 
 
 def test_swap_of_a_pair() -> None:

@@ -43,7 +43,7 @@ def named(*weights: float) -> tuple[Principle, ...]:
 
 
 def scores(first: float, second: float, mass: float = 0.9) -> RequestScores:
-    return RequestScores((first, second), mass, 10)
+    return RequestScores.single((first, second), mass, 10)
 
 
 def judged(*both: tuple[float, float], rule: str = "strongest", weights: Sequence[float] | None = None) -> SalmonLabel:

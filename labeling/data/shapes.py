@@ -1,0 +1,150 @@
+"""The sets of columns that are known, in this project's words and in those of others, and how they become its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from labeling.data.dialogue import is_dialogue, of_conversations, of_dialogues, of_texts
+from labeling.data.row import OWN_FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, BadRow, name_of, quoted
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """name: for people. needs: columns without which it is another one. may: further ones that it reads.
+
+    fields: those of the samples that rows become; None where each row's own columns say. convert: a row's columns ->
+    fields, or BadRow; None where they are fields already. sides: which column is which response, for people.
+    gold: the column that says which side is better. responses: the column that is a list of them.
+    """
+
+    name: str
+    needs: tuple[str, ...]
+    may: tuple[str, ...] = ()
+    fields: tuple[str, ...] | None = None
+    convert: Callable[[Row], dict[str, Any]] | None = None
+    sides: str = ""
+    gold: str | None = None
+    responses: str | None = None
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All that it reads; the others pass through."""
+        return ("id", *self.needs, *self.may)
+
+
+def _preference(row: Row) -> dict[str, Any]:
+    """chosen and rejected: answers to `prompt`, or texts, dialogues or conversations that hold it themselves."""
+    chosen, rejected, prompt = row.get("chosen"), row.get("rejected"), row.get("prompt")
+    for name, side in (("chosen", chosen), ("rejected", rejected)):
+        if not isinstance(side, str | list):
+            raise BadRow(f"wrong type: {name} must be a string or a list of messages, found {name_of(side)}")
+    if type(chosen) is not type(rejected):
+        raise BadRow(f"wrong type: chosen is {name_of(chosen)} and rejected {name_of(rejected)}")
+    if isinstance(chosen, list):
+        assert isinstance(rejected, list)
+        parts = of_conversations(chosen, rejected, prompt)
+    elif "prompt" in row:
+        parts = prompt, chosen, rejected
+    else:
+        assert isinstance(chosen, str)
+        assert isinstance(rejected, str)
+        parts = (of_dialogues if is_dialogue(chosen) else of_texts)(chosen, rejected)
+    return dict(zip(("prompt", "response_a", "response_b", "gold"), (*parts, "a"), strict=True))
+
+
+def _alpaca(row: Row) -> dict[str, Any]:
+    """preference: 1 for output_1 to 2 for output_2, 1.5 or 0 for neither (AlpacaEval 1 and 2)."""
+    value = row.get("preference")
+    gold = None
+    if value is not None:
+        try:
+            number = float("nan" if isinstance(value, bool) else value)
+        except (TypeError, ValueError):
+            number = float("nan")
+        if not (number == 0 or 1 <= number <= 2):
+            raise BadRow(f"bad gold: preference must be a number from 1 to 2, 0 or null, found {quoted(value)}")
+        gold = "tie" if number in (0, 1.5) else "a" if number < 1.5 else "b"
+    texts = {"prompt": "instruction", "response_a": "output_1", "response_b": "output_2"}
+    return {**{field: row.get(column) for field, column in texts.items()}, "gold": gold}
+
+
+def _comparison(row: Row) -> dict[str, Any]:
+    """TL;DR: two summaries of info.post (of info.article where it is news); choice is the index of the better one."""
+    info, summaries, choice = row.get("info"), row.get("summaries"), row.get("choice")
+    if not isinstance(info, dict):
+        raise BadRow(f"wrong type: info must be an object, found {name_of(info)}")
+    if not isinstance(summaries, list) or len(summaries) != 2:
+        raise BadRow("wrong type: summaries must be a list of two")
+    if not all(isinstance(summary, dict) for summary in summaries):
+        raise BadRow("wrong type: each of summaries must be an object with a text")
+    if isinstance(choice, bool) or choice not in (0, 1):
+        raise BadRow(f"bad gold: choice must be 0 or 1, found {quoted(choice)}")
+    text = info.get("post") if info.get("post") is not None else info.get("article")
+    first, second = (summary.get("text") for summary in summaries)
+    return {"prompt": text, "response_a": first, "response_b": second, "gold": "ab"[int(choice)]}
+
+
+def _generations(row: Row) -> dict[str, Any]:
+    return {"prompt": row.get("instruction"), "responses": row.get("generations")}
+
+
+OWN = Shape(
+    "preftree's own columns", ("prompt",), may=tuple(name for name in OWN_FIELDS if name not in ("id", "prompt"))
+)
+PREFERENCE = Shape(
+    "preferences",
+    ("chosen", "rejected"),
+    may=("prompt",),
+    fields=PAIR_FIELDS,
+    convert=_preference,
+    sides="response A is chosen, B is rejected, gold is A",
+    gold="chosen",
+)
+OTHERS = (
+    PREFERENCE,
+    Shape(
+        "AlpacaEval pairs",
+        ("instruction", "output_1", "output_2"),
+        may=("preference",),
+        fields=PAIR_FIELDS,
+        convert=_alpaca,
+        sides="response A is output_1, B is output_2, gold is preference",
+        gold="preference",
+    ),
+    Shape(
+        "TL;DR comparisons",
+        ("info", "summaries", "choice"),
+        fields=PAIR_FIELDS,
+        convert=_comparison,
+        sides="response A is the first of summaries, B the second, gold is choice",
+        gold="choice",
+    ),
+    Shape(
+        "distilabel generations",
+        ("instruction", "generations"),
+        fields=SEVERAL_FIELDS,
+        convert=_generations,
+        sides="responses are generations",
+        responses="generations",
+    ),
+)
+
+
+def preference_name(row: Row) -> str:
+    """Whose preferences these are, judging by one row."""
+    chosen, prompt = row.get("chosen"), row.get("prompt")
+    if isinstance(chosen, list):
+        if "prompt" not in row:
+            return "TRL preferences, conversations with an implicit prompt"
+        if len(chosen) == 1:
+            return "TRL preferences, conversations with an explicit prompt"
+        return (
+            "UltraFeedback-binarized" if isinstance(prompt, str) else "TRL preferences, conversations with their prompt"
+        )
+    if "prompt" in row:
+        return "RewardBench" if "subset" in row else "TRL preferences with an explicit prompt"
+    return "HH-RLHF dialogues" if is_dialogue(chosen) else "TRL preferences with an implicit prompt"

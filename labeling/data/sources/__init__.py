@@ -1,0 +1,1 @@
+"""The files that rows come from, one module a format."""

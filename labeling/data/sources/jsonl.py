@@ -1,0 +1,52 @@
+"""JSON lines: an object on each."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import InputError
+from labeling.data.lines import Line, numbered_lines
+from labeling.data.row import BadRow, parse
+from labeling.data.sources.digest import file_sha256
+from labeling.data.sources.source import NumberedRow
+from labeling.data.sources.stream import text_bytes
+
+
+@dataclass(frozen=True)
+class JsonLines:
+    """See `labeling.data.sources.source.Source`. A row's number is that of its line."""
+
+    path: Path
+    compression: str | None = None
+
+    @property
+    def format(self) -> str:
+        return f"JSONL, {self.compression}" if self.compression else "JSONL"
+
+    def rows(self) -> Generator[NumberedRow]:
+        """A last line that breaks off is the file's fault: what was to follow it is missing, too."""
+        with text_bytes(self.path, self.compression) as file:
+            for line in numbered_lines(file):
+                try:
+                    yield line.number, parse(line.text)
+                except BadRow as error:
+                    if not line.ended:
+                        raise self._torn(line, error) from None
+                    yield line.number, error
+
+    def kinds(self) -> None:
+        return None
+
+    def count(self) -> int:
+        return sum(1 for _ in self.rows())
+
+    def sha256(self) -> str:
+        return file_sha256(self.path)
+
+    def _torn(self, line: Line, error: BadRow) -> InputError:
+        return InputError(
+            f"{self.path}, line {line.number}: the last line breaks off ({error}), so the file may lack more; get it "
+            "whole again, or end that line with a line feed to have it rejected and the others labelled"
+        )

@@ -1,0 +1,25 @@
+"""Parquet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from labeling.data.sources.digest import file_sha256
+from labeling.data.sources.table import BATCH_ROWS, Table
+
+
+def parquet(path: Path) -> Table:
+    return Table(path, "Parquet", partial(_batches, path), partial(file_sha256, path))
+
+
+@contextmanager
+def _batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
+    """Row groups are read piece by piece: one may be as large as the file."""
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True) as file:
+        yield file.schema_arrow, file.iter_batches(BATCH_ROWS)

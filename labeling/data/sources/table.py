@@ -1,0 +1,108 @@
+"""A table of Arrow columns as rows of JSON values, a batch at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from engine.errors import InputError
+from labeling.data.columns import Kind, check_names
+from labeling.data.lines import MAX_LINE_BYTES, TOO_LONG
+from labeling.data.row import BadRow, rivals
+from labeling.data.sources.column import column_kind, column_values
+from labeling.data.sources.source import NumberedRow
+from labeling.display import one_line
+
+# Rows that are Python objects at a time.
+BATCH_ROWS = 1024
+
+OpenBatches = Callable[[], AbstractContextManager[tuple[Any, Iterator[Any]]]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """See `labeling.data.sources.source.Source`. Rows are numbered from 1.
+
+    open_batches: a context with (schema, record batches). digest: sha256 of the bytes on disk.
+    """
+
+    path: Path
+    format: str
+    open_batches: OpenBatches
+    digest: Callable[[], str]
+
+    def rows(self) -> Generator[NumberedRow]:
+        """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
+        number = 0
+        with self._reading() as (schema, batches):
+            left_out = rivals(schema.names)
+            for batch in batches:
+                for start in range(0, batch.num_rows, BATCH_ROWS):
+                    for row in _rows(self.path, batch.slice(start, BATCH_ROWS)):
+                        number += 1
+                        if left_out and isinstance(row, dict):
+                            yield number, {k: v for k, v in row.items() if v is not None or k not in left_out}
+                        else:
+                            yield number, row
+
+    def kinds(self) -> Mapping[str, Kind]:
+        return self._look[0]
+
+    def count(self) -> int:
+        return self._look[1]
+
+    def sha256(self) -> str:
+        return self.digest()
+
+    @cached_property
+    def _look(self) -> tuple[dict[str, Kind], int]:
+        """Kinds and number of rows. Every value is read: damage shows, and whether unsigned integers are large."""
+        rows = 0
+        with self._reading() as (schema, batches):
+            kinds = {field.name: column_kind(self.path, field) for field in schema}
+            unsigned = [field.name for field in schema if str(field.type) == "uint64"]
+            for batch in batches:
+                rows += batch.num_rows
+                kinds |= {name: "json" for name in unsigned if _exceeds_int64(batch.column(name))}
+        return kinds, rows
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Any, Iterator[Any]]]:
+        import pyarrow as pa
+
+        try:
+            with self.open_batches() as (schema, batches):
+                check_names(self.path, schema.names)
+                yield schema, batches
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(f"cannot read {self.path}: {error.strerror}") from error
+            detail = one_line(str(error)).rstrip(".")
+            raise InputError(
+                f"{self.path} is damaged, cut off or no {self.format} ({detail}); get it whole again"
+            ) from error
+
+
+def _rows(path: Path, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+    names = batch.schema.names
+    columns = [column_values(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
+    broken = any(column.has_bad for column in columns)
+    long = batch.nbytes > MAX_LINE_BYTES
+    for index, values in enumerate(zip(*(column.values for column in columns), strict=True)):
+        if long and batch.slice(index, 1).nbytes > MAX_LINE_BYTES:
+            yield BadRow(TOO_LONG)
+        elif broken and (bad := next((value for value in values if isinstance(value, BadRow)), None)):
+            yield bad
+        else:
+            yield dict(zip(names, values, strict=True))
+
+
+def _exceeds_int64(column: Any) -> bool:
+    from pyarrow import compute
+
+    largest = compute.max(column).as_py()
+    return largest is not None and largest >= 2**63

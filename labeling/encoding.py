@@ -1,0 +1,121 @@
+"""From a request to token ids: the prompt, its labels where they will stand, and what comes between the two."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from engine.errors import InputError, ModelError
+from labeling.types import RationaleRequest, ScoreRequest
+
+# Label ids depend on the text right before the label; that many tokens of it decide them.
+_TAIL_TOKENS = 16
+# A template that ends right behind a response has a tail for every row.
+_CACHED_TAILS = 1024
+# In the place of what a judge has written: any token, for a text behind one is encoded alike behind all.
+_WRITTEN = 0
+
+Pieces = list[str | int]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """ids: the prompt's token ids. labels: token ids of each label, as they continue this prompt; or, where the judge
+    is to explain first, as they continue `ending`, the ids that are put behind its `rationale`.
+    """
+
+    ids: list[int]
+    labels: list[list[int]]
+    rationale: RationaleRequest | None = None
+    ending: tuple[int, ...] = ()
+
+
+class Tokenizer(Protocol):
+    """The part of the engine's tokenizer that requests need."""
+
+    def encode(self, pieces: Sequence[str | int]) -> list[int]: ...
+    def decode(self, ids: Iterable[int]) -> str: ...
+    def plain(self, text: str) -> Pieces: ...
+
+
+class RequestEncoder:
+    """Encodes and renders the requests of one model."""
+
+    def __init__(
+        self, tokenizer: Tokenizer, chat: Callable[[str, str | None, str], Pieces] | None, max_context: int
+    ) -> None:
+        """chat: the pieces of a prompt through a chat template, of user text, system text and answer start."""
+        self._tokenizer = tokenizer
+        self._chat = chat
+        self._max_context = max_context
+        self._label_ids: dict[tuple[object, ...], list[list[int]]] = {}
+        self._endings: dict[tuple[object, ...], tuple[list[int], list[list[int]]]] = {}
+
+    def encode(self, request: ScoreRequest) -> Encoded:
+        """InputError when this prompt cannot be asked, ModelError when no prompt can."""
+        pieces = self._pieces(request)
+        ids = self._tokenizer.encode(pieces)
+        rationale = request.rationale
+        if rationale is None:
+            labels = self._resolve(pieces, ids, request.answer_start, request.labels)
+            longest = len(ids) + max(map(len, labels)) - 1
+            if longest > self._max_context:
+                raise InputError(f"the prompt has {longest:,} tokens, the model's context is {self._max_context:,}")
+            return Encoded(ids, labels)
+        ending, labels = self._ending(rationale.ending, request.labels)
+        self._check_room(len(ids), rationale.reasoning.max_tokens, len(ending) + max(map(len, labels)) - 1)
+        return Encoded(ids, labels, rationale, tuple(ending))
+
+    def render(self, request: ScoreRequest) -> str:
+        """The whole prompt as text, control tokens included, for people to read."""
+        return "".join(
+            piece if isinstance(piece, str) else self._tokenizer.decode([piece]) for piece in self._pieces(request)
+        )
+
+    def _pieces(self, request: ScoreRequest) -> Pieces:
+        if self._chat is not None:
+            return self._chat(request.user, request.system, request.answer_start)
+        text = "\n\n".join(part for part in (request.system, request.user, request.answer_start) if part)
+        return self._tokenizer.plain(text)
+
+    def _ending(self, text: str, labels: tuple[str, ...]) -> tuple[list[int], list[list[int]]]:
+        """Token ids of an ending on its own, as it is put behind ids that the model wrote, and of labels behind it."""
+        key = (text, labels)
+        if key not in self._endings:
+            pieces: Pieces = [_WRITTEN, text]
+            ids = self._tokenizer.encode(pieces)
+            self._endings[key] = ids[1:], self._resolve(pieces, ids, text, labels)
+        return self._endings[key]
+
+    def _check_room(self, prompt: int, rationale: int, answer: int) -> None:
+        """InputError unless the longest rationale fits. Arguments in tokens; answer: the ending and a label."""
+        missing = prompt + rationale + answer - self._max_context
+        if missing > 0:
+            parts = f"the prompt has {prompt:,}, the rationale may have {rationale:,} and the answer {answer:,}"
+            raise InputError(
+                f"no room for a rationale: {missing:,} tokens are missing, as {parts}, and the model's context is "
+                f"{self._max_context:,}; --max-rationale-tokens makes it shorter"
+            )
+
+    def _resolve(self, pieces: Pieces, ids: Sequence[int], start: str, labels: tuple[str, ...]) -> list[list[int]]:
+        """Token ids of the labels at the real answer position: what each adds to the ids of `pieces`, which end in
+        the text `start`.
+        """
+        key = (tuple(ids[-_TAIL_TOKENS:]), start, labels)
+        if key not in self._label_ids:
+            resolved = []
+            for label in labels:
+                whole = self._tokenizer.encode([*pieces, label])
+                if whole[: len(ids)] != list(ids) or len(whole) == len(ids):
+                    raise ModelError(
+                        f"label {label!r} merges with the answer start {start!r} in this model's "
+                        "tokenizer; move the space between them from one to the other in the template"
+                    )
+                resolved.append(whole[len(ids) :])
+            if len({tuple(label) for label in resolved}) < len(resolved):
+                raise ModelError(f"labels {labels} are not distinct for this model's tokenizer: {resolved}")
+            if len(self._label_ids) >= _CACHED_TAILS:
+                self._label_ids.clear()
+            self._label_ids[key] = resolved
+        return self._label_ids[key]

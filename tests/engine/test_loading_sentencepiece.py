@@ -1,0 +1,208 @@
+"""tokenizer.model: ids equal to SentencePiece's own, control tokens out of reach, and no file that lies."""
+
+import json
+import random
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import ModelError
+from engine.loading.checkpoint import open_checkpoint
+from engine.loading.sentencepiece import read_sentencepiece
+from engine.loading.tokenizer import Tokenizer
+from engine.loading.tokenizer_files import open_text_parts
+from tests.engine.sentencepiece_files import ALL, NO_PREFIX, V1, V3, library, real, trained
+from tests.engine.tokenizer_families import FRAGMENTS
+
+HARD = ["<0x41>", "abababa", "aaaaaaa", "xyxyxyx", "-----", "[INST]", "<unk>", "   ", "▁▁", "\ufffd", "\U0010ffff"]
+
+
+def texts(count: int, seed: int = 0) -> list[str]:
+    rng = random.Random(seed)
+    words = FRAGMENTS + HARD
+    return [
+        "".join(rng.choices(words, k=rng.randrange(25)))
+        if rng.random() < 0.7
+        else "".join(rng.choices("aäbc th🦜 \n019.,'<|>_漢▁", k=rng.randrange(1, 60)))
+        for _ in range(count)
+    ]
+
+
+def open_model(path: Path, once: bool = True) -> Tokenizer:
+    model = read_sentencepiece(path)
+    return Tokenizer(model.pieces.tokenizer_json(), model.bos, model.eos, True, prefix_once=once)
+
+
+def check_against_library(path: Path, once: bool, seed: int) -> None:
+    """once: only the prompt begins with a space; else every text behind a control token, too."""
+    theirs, bare = library(path), library(path, NO_PREFIX)
+    ours = open_model(path, once)
+    for text in texts(1000, seed):
+        ids = theirs.encode(text)
+        assert ours.encode(text) == ids, repr(text)
+        assert ours.encode(ours.plain(text)) == theirs.encode(text, add_bos=True), repr(text)
+        inside = bare.encode(text) if once else ids
+        assert ours.encode([1, text, 2, text]) == [1, *inside, 2, *inside], repr(text)
+        assert ours.decode(ids) == theirs.decode(ids), repr(text)
+
+
+@pytest.mark.parametrize(("name", "once"), [(V1, True), (V3, False)])
+def test_ids_of_real_models_equal_the_library(name: str, once: bool) -> None:
+    """Catches a pair that is joined too early, a prefix space too many or too few, and bytes in another order."""
+    check_against_library(real(name), once, seed=1)
+
+
+@pytest.mark.soak
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("seed", range(2, 6))
+def test_ids_of_all_real_models_equal_the_library(name: str, seed: int) -> None:
+    """As above, for every model at hand."""
+    check_against_library(real(name), seed % 2 == 0, seed)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"add_dummy_prefix": False},
+        {"remove_extra_whitespaces": True},
+        {"byte_fallback": False},
+        {"split_by_whitespace": False, "split_by_number": False, "max_sentencepiece_length": 30},
+        {"user_defined_symbols": ["\n\n", "▁▁▁▁", "  "]},
+    ],
+)
+def test_ids_of_other_settings_equal_the_library(tmp_path: Path, options: dict[str, Any]) -> None:
+    """Catches a setting of the file that is read and forgotten."""
+    path = trained(tmp_path / "tokenizer.model", **options)
+    theirs, ours = library(path), open_model(path)
+    for text in texts(300):
+        assert ours.encode(text) == theirs.encode(text), repr(text)
+
+
+def test_control_and_user_defined_pieces_never_come_from_text(tmp_path: Path) -> None:
+    """Catches a chat model's <|im_end|> that a response brings along: declared control, or user-defined."""
+    path = trained(tmp_path / "m", control_symbols=["<|user|>"], user_defined_symbols=["<|im_end|>", "<table>"])
+    tokenizer = open_model(path)
+    assert set(tokenizer.control) == {"<unk>", "<s>", "</s>", "<|user|>", "<|im_end|>", "<table>"}
+    for name, index in tokenizer.control.items():
+        for text in (name, f"a{name}b", name * 3):
+            ids = tokenizer.encode([text[:2], text[2:]])
+            assert not set(ids) & set(tokenizer.control.values()), text
+            assert tokenizer.decode(ids) == text
+        assert tokenizer.split_control(f"a{name}b") == ["a", index, "b"]
+
+
+@pytest.fixture
+def directory(model_dir: Path, tmp_path: Path, edit_json: Callable[..., None]) -> Path:
+    """The tiny model with a tokenizer.model in place of its tokenizer.json."""
+    trained(model_dir / "tokenizer.model")
+    (model_dir / "tokenizer.json").unlink()
+    edit_json("tokenizer_config.json", bos_token=..., eos_token=..., chat_template=None)
+    return model_dir
+
+
+def test_directory_with_tokenizer_model(directory: Path, edit_json: Callable[..., None]) -> None:
+    """Catches BOS, prefix and extra tokens of tokenizer_config.json that are not asked for."""
+    theirs = library(directory / "tokenizer.model")
+    parts = open_text_parts(directory)
+    assert [path.name for path in parts.files] == ["tokenizer.model", "tokenizer_config.json"]
+    assert (parts.tokenizer.bos_id, parts.tokenizer.eos_id, parts.tokenizer.adds_bos) == (1, 2, True)
+    size = theirs.vocab_size()
+    assert parts.tokenizer.vocab_size == size
+    edit_json(
+        "tokenizer_config.json",
+        add_bos_token=False,
+        eos_token={"content": "<|im_end|>"},
+        added_tokens_decoder={"1": {"content": "<s>"}, str(size): {"content": "<|im_end|>"}},
+    )
+    (directory / "added_tokens.json").write_text(json.dumps({"<|im_end|>": size, "<|im_start|>": size + 1}))
+    parts = open_text_parts(directory)
+    tokenizer = parts.tokenizer
+    assert [path.name for path in parts.files] == ["tokenizer.model", "added_tokens.json", "tokenizer_config.json"]
+    assert (tokenizer.adds_bos, tokenizer.eos_id, tokenizer.vocab_size) == (False, size, size + 2)
+    assert tokenizer.encode(tokenizer.split_control("<|im_start|>a")) == [size + 1, *tokenizer.encode([1, "a"])[1:]]
+    assert tokenizer.encode(tokenizer.plain("<|im_end|>")) == theirs.encode("<|im_end|>")
+    edit_json("tokenizer_config.json", legacy=True)
+    tokenizer = open_text_parts(directory).tokenizer
+    assert tokenizer.encode([size + 1, "a"]) == [size + 1, *theirs.encode("a")]
+    with pytest.raises(ModelError, match="the tokenizer has ids up to"):
+        open_checkpoint(str(directory))
+
+
+@pytest.mark.parametrize(
+    ("added", "named"),
+    [
+        ({"<s>": 2}, "'<s>' with the id 2 contradicts tokenizer.model"),
+        ({"<x>": 5}, "'<x>' with the id 5 contradicts"),
+        ({"<x>": -1}, "is none"),
+        ({"<x>": 10**12}, "is none"),
+        ({"<x>": "1"}, "is none"),
+        ({"<x>": 5000, "<y>": 5000}, "two added tokens have the same id"),
+    ],
+)
+def test_contradicting_tokens_are_refused(directory: Path, added: dict[str, Any], named: str) -> None:
+    """Catches a control token that would stand for another, and a vocabulary blown up by one id."""
+    (directory / "added_tokens.json").write_text(json.dumps(added))
+    with pytest.raises(ModelError, match=named) as error:
+        open_text_parts(directory)
+    assert str(directory) in str(error.value)
+
+
+def refused(path: Path, named: str) -> None:
+    start = time.monotonic()
+    with pytest.raises(ModelError) as error:
+        open_model(path)
+    assert time.monotonic() - start < 3
+    assert "\n" not in str(error.value)
+    assert str(path) in str(error.value)
+    assert re.search(named, str(error.value)), str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ({"model_type": "unigram", "byte_fallback": False}, "type 'unigram'; preftree reads 'bpe'"),
+        ({"model_type": "char", "byte_fallback": False}, "type 'char'"),
+        ({"normalization_rule_name": "nmt_nfkc"}, "rules 'nmt_nfkc'"),
+        ({"treat_whitespace_as_suffix": True}, "writes spaces otherwise"),
+    ],
+)
+def test_other_kinds_of_models_are_refused(tmp_path: Path, options: dict[str, Any], named: str) -> None:
+    """Catches ids that look right and are not."""
+    refused(trained(tmp_path / "m", hard_vocab_limit=False, **options), named)
+
+
+def piece(text: bytes, kind: int = 1, score: bytes = b"\0\0\0\0") -> bytes:
+    inner = b"\x0a" + bytes([len(text)]) + text + b"\x15" + score + b"\x18" + bytes([kind])
+    return b"\x0a" + bytes([len(inner)]) + inner
+
+
+BPE = b"\x12\x02\x18\x02"
+
+
+@pytest.mark.parametrize(
+    ("content", "named"),
+    [
+        (b"", "holds no pieces"),
+        (b"\x80\x04pickle", "damaged|too early|no SentencePiece"),
+        (b"\xff" * 30, "more than 64 bits|damaged"),
+        (b"\x0a\xff\xff\xff\xff\x0f", "too early"),
+        (piece(b"<unk>", 2) + piece(b"a") + piece(b"a") + BPE, "holds a piece twice"),
+        (piece(b"<unk>", 2) + piece(b"a", score=b"\x00\x00\xc0\x7f") + BPE, "score that is no number"),
+        (piece(b"a") + BPE, "no piece for unknown"),
+        (piece(b"<unk>", 2) + piece(b"<0x00>", 6) + b"\x12\x05\x18\x02\x98\x02\x01", "lacks some of the 256 bytes"),
+        (piece(b"\xff"), "not UTF-8"),
+        (piece(b"a", 9), "a piece that is none"),
+        (piece(b"") + BPE, "a piece that is none"),
+        (piece(b"a"), "type 'unigram'"),
+        (b"\x0a\x02\x08\x01", "damaged"),
+    ],
+)
+def test_crafted_files_are_refused(tmp_path: Path, content: bytes, named: str) -> None:
+    """Catches a traceback, a hang, and a vocabulary that the tokenizer would read otherwise than it is."""
+    (tmp_path / "tokenizer.model").write_bytes(content)
+    refused(tmp_path / "tokenizer.model", named)
