@@ -29,6 +29,8 @@ PARTS = {
     "rotate": "element-wise",
     "store_kv": "element-wise",
     "swiglu": "element-wise",
+    "geglu": "element-wise",
+    "route": "element-wise",
 }
 
 

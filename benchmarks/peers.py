@@ -18,8 +18,10 @@ import torch
 
 from benchmarks.workloads import JudgePrompt, Workload
 from engine.errors import InputError, PreftreeError
-from engine.loading.config import ModelConfig, to_hf
-from engine.loading.weights import TensorSource, expected_tensors
+from engine.loading.config import ModelConfig
+from engine.loading.hf_config import to_hf
+from engine.loading.tensors import expected_tensors
+from engine.loading.weights import TensorSource
 
 PEERS = ("padded", "prefix")
 TOLERANCE_NATS = 1e-3

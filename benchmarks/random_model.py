@@ -11,9 +11,10 @@ from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
 from engine.loading.checkpoint import Checkpoint
-from engine.loading.config import ModelConfig, RopeConfig, to_hf
+from engine.loading.config import ModelConfig, RopeConfig
+from engine.loading.hf_config import to_hf
+from engine.loading.tensors import expected_tensors
 from engine.loading.tokenizer import Tokenizer
-from engine.loading.weights import expected_tensors
 
 # Near what trained models have: activations grow slowly over the layers, logits spread by about one nat.
 WEIGHT_STD = 0.02

@@ -28,16 +28,21 @@ if "OMP_WAIT_POLICY" not in os.environ:
 
 if TYPE_CHECKING:
     from engine.engine import Engine, Planner
+    from engine.generation import Generation, Sampling
     from engine.planning.estimate import JobPlan
+    from engine.running.reasoning import ReasonedScores
     from engine.running.scores import LabelScores
 
 _HOMES = {
     "Engine": "engine.engine",
+    "Generation": "engine.generation",
     "JobPlan": "engine.planning.estimate",
     "LabelScores": "engine.running.scores",
     "Planner": "engine.engine",
+    "ReasonedScores": "engine.running.reasoning",
+    "Sampling": "engine.generation",
 }
-__all__ = ["Engine", "JobPlan", "LabelScores", "Planner"]
+__all__ = ["Engine", "Generation", "JobPlan", "LabelScores", "Planner", "ReasonedScores", "Sampling"]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,14 +8,18 @@ from dataclasses import replace
 import torch
 
 from engine.errors import InputError
+from engine.generation import Generation, Sampling
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
 from engine.planning.batching import schedule
 from engine.planning.estimate import JobPlan, estimate
 from engine.planning.lookups import Labels
 from engine.planning.prefix import PrefixPolicy
 from engine.requests import checked_prompts, continuation_tokens
+from engine.running.decoder import Progress
 from engine.running.memory import is_out_of_memory
 from engine.running.model import Model
+from engine.running.reasoner import Question, Reasoner
+from engine.running.reasoning import ReasonedScores
 from engine.running.runner import Prompts, Runner
 from engine.running.scores import LabelScores
 from engine.running.weights import ResidentWeights
@@ -64,6 +68,7 @@ class Engine:
         device: str | None = None,
         dtype: str | None = None,
         batch_tokens: int | None = None,
+        kv_memory: int | None = None,
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
@@ -78,6 +83,7 @@ class Engine:
             raise InputError(f"the weights do not fit into the memory of device '{target.device}'") from None
         self._model = Model(checkpoint.config, weights, target)
         self._runner = Runner(checkpoint.config, self._model, target)
+        self._kv_memory = kv_memory
 
     @classmethod
     def load(
@@ -87,18 +93,21 @@ class Engine:
         device: str | None = None,
         dtype: str | None = None,
         batch_tokens: int | None = None,
+        kv_memory: int | None = None,
     ) -> Engine:
         """Load a model.
 
         model: "embedded", a directory in Hugging Face's layout, or a .gguf file. device: "cpu", "cuda" or "cuda:1"
         (None: a GPU that can run the model, else the CPU). dtype: "float32", "bfloat16" or "float16" (None: bfloat16
         on a GPU, float32 on a CPU). batch_tokens: unique tokens in one forward pass (None: as many as run well and
-        fit); memory grows with it, results do not depend on it.
+        fit); memory grows with it, results do not depend on it. kv_memory: bytes of K/V that decoding may keep (None:
+        4 GiB of a CPU's memory or a quarter of it, most of what is free on a GPU); nor do they depend on that.
 
         Raises ModelError for a model that is missing, broken or not supported, InputError for an option out of range
         and for a device that is missing, too old or too small.
         """
-        return cls(open_checkpoint(model), device=device, dtype=dtype, batch_tokens=batch_tokens)
+        checkpoint = open_checkpoint(model)
+        return cls(checkpoint, device=device, dtype=dtype, batch_tokens=batch_tokens, kv_memory=kv_memory)
 
     @property
     def device_name(self) -> str | None:
@@ -147,3 +156,57 @@ class Engine:
         """
         for call in self._runner.run(calls, prefix_cache):
             yield LabelScores.of(call)
+
+    def generate(
+        self,
+        prompts: Prompts,
+        max_new_tokens: int = 512,
+        temperature: float = 0.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        n: int = 1,
+        stop: Sequence[str] = (),
+        seed: int = 0,
+    ) -> list[list[Generation]]:
+        """Continuations of prompts: [prompts][n].
+
+        prompts: token ids of each. The other options as in `engine.generation.Sampling`. Any control token ends a
+        continuation. A sequence is the same whatever else is in the call, in any order and at any memory.
+        Raises InputError for options out of range, and naming the prompt that has no room in the model's context or in
+        kv_memory.
+        """
+        sampling = Sampling(
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            top_k=top_k,
+            top_p=top_p,
+            n=n,
+            stop=stop,
+            seed=seed,
+        )
+        (reasoned,) = self._reasoner().run([(prompts, None, None)], sampling, None)
+        return reasoned.generations
+
+    def reason(
+        self, prompts: Prompts, endings: Prompts, labels: Sequence[Labels], sampling: Sampling | None = None
+    ) -> ReasonedScores:
+        """Continue prompts, append an ending to each continuation, and score labels behind it, in one go.
+
+        endings: token ids, at least one, for each prompt. labels: as in `score`. What is appended is all that is run
+        in the second step: K/V of prompt and continuation are there. Numbers, and errors, as in `generate` and `score`.
+        """
+        (reasoned,) = self.reason_stream([(prompts, endings, labels)], sampling or Sampling())
+        return reasoned
+
+    def reason_stream(
+        self, calls: Iterable[Question], sampling: Sampling, progress: Progress | None = None
+    ) -> Iterator[ReasonedScores]:
+        """The results of `reason` for each of `calls`, in order; a call may be without prompts.
+
+        Sequences of later calls take the places of those that are done. progress: called after each step with what it
+        added: generated tokens, and sequences that are done.
+        """
+        return self._reasoner().run(calls, sampling, progress)
+
+    def _reasoner(self) -> Reasoner:
+        return Reasoner(self.checkpoint, self._model, self.target, self._kv_memory)

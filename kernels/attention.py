@@ -6,6 +6,8 @@ A row's bits are a function of its query and of the keys and values on its path,
 - key blocks are counted from depth 0 and taken in depth order, so a key has the same place in every sum;
 - a block that lies wholly behind a row, visited for the sake of deeper rows of its tile, leaves the row's maximum,
   sum and accumulator as they are: probabilities are exact zeros and the correction is exactly one;
+- with a window, blocks before the first row's are left out, and one that lies wholly before a deeper row's window
+  leaves that row as it was: nothing is in its sums yet, and what the block adds are exact zeros;
 - blocks with and without a mask run the same arithmetic. Multiply-adds are written as `fma` and the compiler may form
   no others: it would fuse `score * scale - maximum` in one loop and, where a mask stands between, not in the other.
 """
@@ -17,15 +19,20 @@ import triton
 import triton.language as tl
 
 from kernels.launch import DTYPES, AttentionSettings, assert_aligned, attention_settings, capability_of
+from kernels.tanh import tanh
 from kernels.tiles import PathTiles
 
 LOG2_E = 1.4426950408889634
+# Below every score, and finite: a row that has seen no key yet must not subtract infinities.
+NO_KEY_YET = tl.constexpr(-1e38)
 
 
 @triton.jit
 def _attend_block(  # type: ignore[no-untyped-def]
-    b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, slot_stride, scale, first_key, end, o_depth, o_d,
-    SIZE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, IS_MASKED: tl.constexpr,
+    b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, slot_stride, scale, cap_scale, window,
+    first_key, end, o_depth, o_d,
+    SIZE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr,
+    IS_MASKED: tl.constexpr,
 ):  # fmt: skip
     """Take the keys of depths first_key to first_key + BLOCK_N - 1 into the running maximum, sum and accumulator."""
     o_key = first_key + tl.arange(0, BLOCK_N)
@@ -50,9 +57,15 @@ def _attend_block(  # type: ignore[no-untyped-def]
         b_v = tl.load(p_v, mask=(o_d < SIZE)[None, :], other=0.0)
     # [BLOCK_M, BLOCK_N]
     b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
+    if HAS_CAP:
+        b_s = tanh(b_s * cap_scale)
     if IS_MASKED:
-        b_s = tl.where(o_key[None, :] <= o_depth[:, None], b_s, float("-inf"))
-    # [BLOCK_M]. Finite from the first block on, as every row sees depth 0; so -inf minus -inf does not arise.
+        m_s = o_key[None, :] <= o_depth[:, None]
+        if HAS_WINDOW:
+            m_s = m_s & (o_key[None, :] > o_depth[:, None] - window)
+        b_s = tl.where(m_s, b_s, float("-inf"))
+    # [BLOCK_M]. Without a window finite from the first block on, as every row sees depth 0; so -inf minus -inf does not
+    # arise.
     b_max = tl.maximum(b_m, tl.max(b_s, 1) * scale)
     b_correction = tl.exp2(b_m - b_max)
     # [BLOCK_M, BLOCK_N]
@@ -64,12 +77,16 @@ def _attend_block(  # type: ignore[no-untyped-def]
 
 
 # Sizes of the model: their values make no better code, and code of their own for 1 would be one more thing to prove.
-@triton.jit(do_not_specialize=["group", "kv_heads"])
+@triton.jit(do_not_specialize=["group", "kv_heads", "window"])
 def tree_attention_kernel(  # type: ignore[no-untyped-def]
-    p_queries, p_kv, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, group, kv_heads,
-    SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    p_queries, p_kv, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, cap_scale, group, kv_heads,
+    window, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr,
 ):  # fmt: skip
-    """One tile and one K/V head. Packed row r is head r % group of the tile's token r // group."""
+    """One tile and one K/V head. Packed row r is head r % group of the tile's token r // group.
+
+    Scores times `scale` are exponents of 2; with HAS_CAP, tanh(score * cap_scale) takes a score's place.
+    """
     i_tile = tl.program_id(0)
     i_kv_head = tl.program_id(1)
     first_row = tl.load(p_first_row + i_tile)
@@ -90,30 +107,50 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
     m_q = (o_token < num_rows)[:, None] & (o_d < SIZE)[None, :]
     b_q = tl.load(p_queries + o_q, mask=m_q, other=0.0)
 
-    b_m = tl.full([BLOCK_M], float("-inf"), dtype=tl.float32)
+    b_m = tl.full([BLOCK_M], NO_KEY_YET if HAS_WINDOW else float("-inf"), dtype=tl.float32)
     b_l = tl.zeros([BLOCK_M], dtype=tl.float32)
     b_acc = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
     # Blocks whose every key is visible to the tile's first row, then those that the causal mask or the path's end cuts.
     first_masked = (first_depth + 1) // BLOCK_N * BLOCK_N
-    for first_key in range(0, first_masked, BLOCK_N):
+    first_full = 0
+    if HAS_WINDOW:
+        # Before these come blocks that some row's window cuts: from the first row's window on, to the last row's.
+        first_seen = tl.maximum(first_depth - window + 1, 0) // BLOCK_N * BLOCK_N
+        first_full = tl.minimum(tl.cdiv(tl.maximum(end - window, 0), BLOCK_N) * BLOCK_N, first_masked)
+        for first_key in range(first_seen, first_full, BLOCK_N):
+            b_m, b_l, b_acc = _attend_block(
+                b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
+                first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=True,
+            )  # fmt: skip
+    for first_key in range(first_full, first_masked, BLOCK_N):
         b_m, b_l, b_acc = _attend_block(
-            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, first_key, end, o_depth, o_d,
-            SIZE, BLOCK_N, BLOCK_D, IS_MASKED=False,
+            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
+            first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=False,
         )  # fmt: skip
     for first_key in range(first_masked, end, BLOCK_N):
         b_m, b_l, b_acc = _attend_block(
-            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, first_key, end, o_depth, o_d,
-            SIZE, BLOCK_N, BLOCK_D, IS_MASKED=True,
+            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
+            first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=True,
         )  # fmt: skip
     b_out = b_acc / b_l[:, None]
     tl.store(p_out + o_q, b_out.to(p_out.dtype.element_ty), mask=m_q)
 
 
-def tree_attention(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, out: torch.Tensor) -> None:
+def tree_attention(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    tiles: PathTiles,
+    out: torch.Tensor,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> None:
     """Causal attention of every tile's rows over their path.
 
     queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
     itself; rows that are in no tile stay as they are. All contiguous, in one of bfloat16, float16, float32.
+    scale: of scores, None for one over the root of the size. window: how many last tokens of its path a row sees,
+    itself included. softcap: c of c * tanh(score / c), over scaled scores.
     Raises ValueError for a head size or dtype that `kernels.launch` does not list, and for tiles that are too tall.
     """
     _, heads, size = queries.shape
@@ -121,13 +158,19 @@ def tree_attention(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, ou
         raise ValueError(f"no tree attention for {queries.dtype}; use bfloat16, float16 or float32")
     packed_rows = tiles.max_rows * (heads // kv.shape[2])
     capability = capability_of(queries.device)
-    launch_tree_attention(
-        queries, kv, tiles, out, attention_settings(capability, size, queries.element_size(), packed_rows)
-    )
+    settings = attention_settings(capability, size, queries.element_size(), packed_rows)
+    launch_tree_attention(queries, kv, tiles, out, settings, scale, window, softcap)
 
 
 def launch_tree_attention(
-    queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, out: torch.Tensor, settings: AttentionSettings
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    tiles: PathTiles,
+    out: torch.Tensor,
+    settings: AttentionSettings,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
 ) -> None:
     """`tree_attention` with settings of one's own, for measurements. No tile may be taller than they say."""
     _, heads, size = queries.shape
@@ -143,10 +186,14 @@ def launch_tree_attention(
     assert tiles.slots.dtype == tiles.path.dtype == torch.int32
     if not len(tiles.first_row):
         return
+    scale = size**-0.5 if scale is None else scale
+    # A capped score is a tanh, which the cap stretches again.
+    exponent_scale, cap_scale = (scale, 0.0) if softcap is None else (softcap, scale / softcap)
     with torch.cuda.device_of(queries):
         tree_attention_kernel[(len(tiles.first_row), kv_heads)](
             queries, kv, out, tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots,
-            LOG2_E * size**-0.5, heads // kv_heads, kv_heads,
+            LOG2_E * exponent_scale, cap_scale, heads // kv_heads, kv_heads, window or 0,
             SIZE=size, BLOCK_M=settings.block_m, BLOCK_N=settings.block_n, BLOCK_D=triton.next_power_of_2(size),
+            HAS_WINDOW=window is not None, HAS_CAP=softcap is not None,
             num_warps=settings.num_warps, num_stages=settings.num_stages, enable_fp_fusion=False,
         )  # fmt: skip

@@ -13,16 +13,22 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
-from kernels.tiles import PlanLayout, TileGroup
+from kernels.routing import route as route
+from kernels.tiles import PlanLayout, StepGroup, TileGroup
 
 # Measured on two cores: linear layers reach 95% of their rate at 128 rows, and the block's temporaries stay in cache.
 ROW_BLOCK = 128
 # Rows that only the last layer and the label head see are few; a small block wastes little on padding.
 FINAL_ROW_BLOCK = 32
+# Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.
+STEP_BLOCK = 32
 # Row blocks in a batch by default: memory stays small, and larger batches run no faster.
 BATCH_BLOCKS = 32
 # Query rows of a tile, per head. Short suffixes leave lanes of a tile empty, tall tiles feed the matrix units better.
 TILE_LANES = 16
+# Query heads of a decoded row are filled up to a multiple of this: products of one to three rows gave a row other bits
+# with other tiles beside it.
+STEP_LANES = 8
 # Gathered K and V of one attention call stay in the last-level cache.
 GATHERED_KEYS = 4096
 VOCAB_BLOCK = 8192
@@ -40,7 +46,7 @@ def plan_layout(
     device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
 ) -> PlanLayout:
     """The same for every model."""
-    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True)
+    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True, step_block=STEP_BLOCK)
 
 
 @dataclass(frozen=True)
@@ -48,20 +54,21 @@ class PackedLinear:
     """A weight matrix in the layout that its library reads fastest. Made by `pack_linear`."""
 
     weight: torch.Tensor
+    bias: torch.Tensor | None
     out_features: int
     is_onednn: bool
 
 
-def pack_linear(weight: torch.Tensor) -> PackedLinear:
-    """Prepare `weight` [out, in] for `linear`.
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+    """Prepare `weight` [out, in] and, where there is one, `bias` [out] for `linear`.
 
     oneDNN's packed weights ran 1.3 to 1.5 times as fast as MKL's on plain ones (float32, AVX-512). Where oneDNN or
     its instructions for the dtype are missing, plain ones serve.
     """
     if torch.backends.mkldnn.is_available() and _ONEDNN_RUNS[weight.dtype]():
         packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-        return PackedLinear(packed, weight.shape[0], is_onednn=True)
-    return PackedLinear(weight.contiguous(), weight.shape[0], is_onednn=False)
+        return PackedLinear(packed, bias, weight.shape[0], is_onednn=True)
+    return PackedLinear(weight.contiguous(), bias, weight.shape[0], is_onednn=False)
 
 
 def exact_products() -> AbstractContextManager[None]:
@@ -70,16 +77,22 @@ def exact_products() -> AbstractContextManager[None]:
 
 
 def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
-    """x [rows, in] times the transposed weight: [rows, out]. Bits of a row may depend on the number of rows."""
+    """x [rows, in] times the transposed weight, plus the bias: [rows, out]. Bits of a row may depend on the number of
+    rows."""
     if packed.is_onednn:
-        return torch.ops.mkldnn._linear_pointwise(x, packed.weight, None, "none", [], None)
-    return F.linear(x, packed.weight)
+        return torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, "none", [], None)
+    return F.linear(x, packed.weight, packed.bias)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
-    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in float32 inside (Zhang and Sennrich, 2019)."""
+    """x / sqrt(mean(x^2) + eps) * weight over the last dimension, in float32 inside (Zhang and Sennrich, 2019).
+
+    A weight in float32 multiplies before the result is rounded to x's dtype, any other one after.
+    """
     wide = x.float()
     scale = wide.pow(2).mean(-1, keepdim=True).add_(eps).rsqrt_()
+    if weight.dtype == torch.float32:
+        return (wide * scale).mul_(weight).to(x.dtype)
     return (wide * scale).to(x.dtype).mul_(weight)
 
 
@@ -128,26 +141,54 @@ def store_kv(
     out[:, 1] = values.view(out[:, 1].shape)
 
 
-def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup], out: torch.Tensor) -> None:
+def tree_attention(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    groups: Sequence[TileGroup | StepGroup],
+    out: torch.Tensor,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> None:
     """Causal attention of every tile's rows over their path.
 
     queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
     itself; rows that are in no tile stay as they are, the scratch row receives garbage.
+    scale: of scores, None for one over the root of the size. window: how many last tokens of its path a row sees,
+    itself included. softcap: c of c * tanh(score / c), over scaled scores.
 
     The query heads that share a K/V head are stacked into the rows of one matrix product.
     """
     for group in groups:
-        tiles_at_once = max(1, GATHERED_KEYS // group.keys)
-        mask = _causal_mask(group, queries.shape[1] // kv.shape[2], queries.dtype)
+        if isinstance(group, StepGroup):
+            _attend_steps(queries, kv, group, out, scale, window, softcap)
+            continue
+        begin = _first_key(group.keys, group.lanes, window)
+        keys = group.keys - begin
+        tiles_at_once = max(1, GATHERED_KEYS // keys)
+        mask = _mask(group, begin, window, queries.shape[1] // kv.shape[2], queries.dtype)
         for first in range(0, len(group.rows), tiles_at_once):
             part = slice(first, first + tiles_at_once)
-            _attend_tiles(queries, kv, group.rows[part], group.slots[part], mask, out)
+            _attend_tiles(queries, kv, group.rows[part], group.slots[part, begin:], mask, out, scale, softcap)
 
 
-def _causal_mask(group: TileGroup, heads_per_kv: int, dtype: torch.dtype) -> torch.Tensor:
-    """[heads_per_kv * lanes, keys], -inf where a key lies deeper than the query. Only the last block has such keys."""
+def _first_key(keys: int, span: int, window: int | None) -> int:
+    """Where the keys begin that some row among the last `span` depths sees: at a multiple of `span`."""
+    if window is None:
+        return 0
+    return max(0, keys - span - window + 1) // span * span
+
+
+def _mask(group: TileGroup, begin: int, window: int | None, heads_per_kv: int, dtype: torch.dtype) -> torch.Tensor:
+    """[heads_per_kv * lanes, keys from `begin` on], -inf where a key lies deeper than the query or before its window.
+
+    Only the last block has keys of the first kind."""
     future = torch.full((group.lanes, group.lanes), float("-inf"), dtype=dtype).triu_(1)
-    return F.pad(future, (group.keys - group.lanes, 0)).repeat(heads_per_kv, 1)
+    mask = F.pad(future, (group.keys - begin - group.lanes, 0))
+    if window is not None and window < group.keys:
+        query = torch.arange(group.keys - group.lanes, group.keys).unsqueeze(1)
+        mask.masked_fill_(torch.arange(begin, group.keys) <= query - window, float("-inf"))
+    return mask.repeat(heads_per_kv, 1)
 
 
 def _attend_tiles(
@@ -157,6 +198,8 @@ def _attend_tiles(
     slots: torch.Tensor,
     mask: torch.Tensor,
     out: torch.Tensor,
+    scale: float | None,
+    softcap: float | None,
 ) -> None:
     tiles, lanes = rows.shape
     _, heads, size = queries.shape
@@ -166,10 +209,60 @@ def _attend_tiles(
     query = queries.index_select(0, row_index).view(tiles, lanes, kv_heads, heads // kv_heads, size)
     query = query.permute(0, 2, 3, 1, 4).reshape(tiles, kv_heads, -1, size)
     path = kv.index_select(0, slots.reshape(-1)).view(tiles, -1, 2, kv_heads, size)
-    keys, values = path.permute(2, 0, 3, 1, 4).unbind(0)
-    result = F.scaled_dot_product_attention(query, keys, values, attn_mask=mask)
+    result = _attended(query, path, mask, scale, softcap)
     result = result.view(tiles, kv_heads, -1, lanes, size).permute(0, 3, 1, 2, 4)
     out.index_copy_(0, row_index, result.reshape(-1, heads, size))
+
+
+def _attend_steps(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    group: StepGroup,
+    out: torch.Tensor,
+    scale: float | None,
+    window: int | None,
+    softcap: float | None,
+) -> None:
+    _, heads, size = queries.shape
+    kv_heads = kv.shape[2]
+    heads_per_kv = heads // kv_heads
+    packed = -(-heads_per_kv // STEP_LANES) * STEP_LANES
+    begin = _first_key(group.keys, group.span, window)
+    keys = group.keys - begin
+    key_depth, depth = torch.arange(begin, group.keys), group.depth.unsqueeze(1)
+    unseen = key_depth > depth
+    if window is not None:
+        unseen |= key_depth <= depth - window
+    mask = torch.zeros(len(depth), 1, 1, keys, dtype=queries.dtype).masked_fill_(unseen[:, None, None], float("-inf"))
+    at_once = max(1, GATHERED_KEYS // keys)
+    for first in range(0, len(depth), at_once):
+        slots = group.slots[first : first + at_once, begin:]
+        count = len(slots)
+        rows = slice(group.first_row + first, group.first_row + first + count)
+        query = queries.new_zeros(count, kv_heads, packed, size)
+        query[:, :, :heads_per_kv] = queries[rows].view(count, kv_heads, heads_per_kv, size)
+        path = kv.index_select(0, slots.reshape(-1)).view(count, keys, 2, kv_heads, size)
+        result = _attended(query, path, mask[first : first + at_once], scale, softcap)
+        out[rows] = result[:, :, :heads_per_kv].reshape(count, heads, size)
+
+
+def _attended(
+    query: torch.Tensor, path: torch.Tensor, mask: torch.Tensor, scale: float | None, softcap: float | None
+) -> torch.Tensor:
+    """query: [tiles, kv_heads, rows, size]. path: [tiles, keys, 2, kv_heads, size]. Returns a tensor like query."""
+    keys, values = path.permute(2, 0, 3, 1, 4).unbind(0)
+    if softcap is None:
+        return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
+    return _capped_attention(query, keys, values, mask, query.shape[-1] ** -0.5 if scale is None else scale, softcap)
+
+
+def _capped_attention(
+    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, softcap: float
+) -> torch.Tensor:
+    """What the library's attention has no room for: a function over the scores. float32 up to the probabilities."""
+    scores = query.float() @ keys.float().transpose(2, 3)
+    scores.mul_(scale / softcap).tanh_().mul_(softcap).add_(mask)
+    return torch.softmax(scores, -1).to(values.dtype) @ values
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
@@ -178,19 +271,29 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     return F.silu(gate).mul_(up)
 
 
+def geglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gelu(gate) * up, as `swiglu`; gelu by its tanh formula (Hendrycks and Gimpel, 2016)."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return F.gelu(gate, approximate="tanh").mul_(up)
+
+
 def pack_head(weight: torch.Tensor) -> list[PackedLinear]:
     """The output matrix [vocab, hidden] in vocabulary blocks, float32: label logits are accumulated in float32."""
     return [pack_linear(block.float()) for block in weight.split(VOCAB_BLOCK)]
 
 
 def label_head(
-    hidden: torch.Tensor, head: Sequence[PackedLinear], query_rows: torch.Tensor, query_tokens: torch.Tensor
+    hidden: torch.Tensor,
+    head: Sequence[PackedLinear],
+    query_rows: torch.Tensor,
+    query_tokens: torch.Tensor,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of single tokens, and the normaliser of their rows, in one pass over the vocabulary.
 
     hidden: [rows, hidden], already normed; rows a multiple of FINAL_ROW_BLOCK. head: from `pack_head`.
-    query_rows, query_tokens: [queries] int64. Returns logits [queries] and log-sum-exp over the vocabulary [rows],
-    float32. No [rows, vocabulary] tensor ever exists.
+    query_rows, query_tokens: [queries] int64. softcap: c of c * tanh(logit / c), over all logits. Returns logits
+    [queries] and log-sum-exp over the vocabulary [rows], float32. No [rows, vocabulary] tensor ever exists.
     """
     logits = torch.empty(len(query_rows), dtype=torch.float32)
     log_normaliser = torch.full((len(hidden),), float("-inf"))
@@ -201,8 +304,19 @@ def label_head(
         offset = 0
         for block in head:
             block_logits = linear(rows, block)
+            if softcap is not None:
+                block_logits.div_(softcap).tanh_().mul_(softcap)
             torch.logaddexp(running, block_logits.logsumexp(-1), out=running)
             here = mine[(query_tokens[mine] >= offset) & (query_tokens[mine] < offset + block.out_features)]
             logits[here] = block_logits[query_rows[here] - first, query_tokens[here] - offset]
             offset += block.out_features
     return logits, log_normaliser
+
+
+def token_logits(hidden: torch.Tensor, head: Sequence[PackedLinear]) -> torch.Tensor:
+    """Logits of the whole vocabulary, to choose a token from: [rows, vocab] float32.
+
+    hidden: [rows, hidden], already normed. Bits of a row may depend on the number of rows.
+    """
+    wide = hidden.float()
+    return torch.cat([linear(wide, block) for block in head], dim=-1)

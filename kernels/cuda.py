@@ -8,16 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from kernels.attention import tree_attention
+from kernels.gated import geglu, swiglu
 from kernels.label_head import label_head, pack_head
 from kernels.launch import capability_of, tile_rows
 from kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
 from kernels.rope_store import rotate, store_kv
-from kernels.swiglu import swiglu
+from kernels.routing import route
 from kernels.tiles import PlanLayout
 
 # Every block takes some eleven launches a layer, 10 to 20 us of the host each. A block has to keep the GPU busy for
@@ -26,6 +28,8 @@ ROW_BLOCK = 2048
 NARROW_ROW_BLOCK = 8192
 NARROW_HIDDEN = 2048
 FINAL_ROW_BLOCK = 256
+# Sequences that are decoded together. Up to here a step is bound by reading the weights.
+STEP_BLOCK = 128
 # Row blocks in a batch by default: padding of the last one costs 3%, and a batch gives the host time for the next.
 BATCH_BLOCKS = 16
 # Attention gathers into shared memory, not into a buffer.
@@ -48,17 +52,32 @@ def plan_layout(
     if hidden_size > MAX_HIDDEN:
         raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
     row_block = NARROW_ROW_BLOCK if hidden_size <= NARROW_HIDDEN else ROW_BLOCK
-    return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False)
+    return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False, step_block=STEP_BLOCK)
 
 
-def pack_linear(weight: torch.Tensor) -> torch.Tensor:
-    """cuBLAS reads the weight [out, in] as it is."""
-    return weight.contiguous()
+class PackedLinear(NamedTuple):
+    """weight: [out, in]. bias: [out] or None. Made by `pack_linear`."""
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
 
 
-def linear(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-    """x [rows, in] times the transposed weight: [rows, out]. Bits of a row may depend on the number of rows."""
-    return F.linear(x, packed)
+def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+    """cuBLAS reads the weight [out, in] and the bias [out] as they are."""
+    return PackedLinear(weight.contiguous(), bias)
+
+
+def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
+    """x [rows, in] times the transposed weight, plus the bias: [rows, out]. Bits of a row may depend on the number of
+    rows."""
+    return F.linear(x, packed.weight, packed.bias)
+
+
+def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
+    """Logits of the whole vocabulary, to choose a token from: [rows, vocab] float32. head: from `pack_head`."""
+    if hidden.dtype == torch.float32 or hidden.device.type == "cpu":  # the library has no such product for the latter
+        return F.linear(hidden.float(), head.float())
+    return torch.mm(hidden, head.T, out_dtype=torch.float32)
 
 
 @contextmanager
@@ -81,8 +100,10 @@ __all__ = [
     "FINAL_ROW_BLOCK",
     "GATHERED_KEYS",
     "ROW_BLOCK",
+    "STEP_BLOCK",
     "add_rms_norm",
     "exact_products",
+    "geglu",
     "label_head",
     "linear",
     "pack_head",
@@ -90,7 +111,9 @@ __all__ = [
     "plan_layout",
     "rms_norm",
     "rotate",
+    "route",
     "store_kv",
     "swiglu",
+    "token_logits",
     "tree_attention",
 ]

@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.launch import assert_aligned
+from kernels.tanh import tanh
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -43,7 +44,7 @@ JOIN_WARPS = 1
 
 
 # The number of rows differs from batch to batch; a kernel that knew it were 1 might sum in another order.
-@triton.jit(do_not_specialize=["num_rows", "vocab"])
+@triton.jit(do_not_specialize=["num_rows", "vocab", "softcap"])
 def split_kernel(  # type: ignore[no-untyped-def]
     p_hidden,
     p_weight,
@@ -52,11 +53,13 @@ def split_kernel(  # type: ignore[no-untyped-def]
     num_rows,
     vocab,
     hidden,
+    softcap,
     SPLIT: tl.constexpr,
     BLOCK_ROWS: tl.constexpr,
     BLOCK_VOCAB: tl.constexpr,
     BLOCK_HIDDEN: tl.constexpr,
     EVEN_HIDDEN: tl.constexpr,
+    HAS_CAP: tl.constexpr,
 ):
     """Maximum logit and sum of exp(logit - maximum) of a block of rows over one range of the vocabulary.
 
@@ -87,6 +90,8 @@ def split_kernel(  # type: ignore[no-untyped-def]
                 b_rows = tl.load(p_rows + i_hidden, mask=m_hidden[None, :], other=0.0)
                 b_tokens = tl.load(p_tokens + i_hidden, mask=m_hidden[:, None], other=0.0)
             b_logits = tl.dot(b_rows, b_tokens, b_logits, input_precision="ieee")
+        if HAS_CAP:
+            b_logits = softcap * tanh(b_logits / softcap)
         b_logits = tl.where((o_token < vocab)[None, :], b_logits, float("-inf"))
         # [BLOCK_ROWS]
         b_next = tl.maximum(b_max, tl.max(b_logits, 1))
@@ -117,7 +122,7 @@ def join_kernel(  # type: ignore[no-untyped-def]
     tl.store(p_out + i_row, largest + tl.log(tl.sum(b_sum * tl.exp2((b_max - largest) * LOG2_E), 0)))
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["softcap"])
 def logit_kernel(  # type: ignore[no-untyped-def]
     p_hidden,
     p_weight,
@@ -125,7 +130,9 @@ def logit_kernel(  # type: ignore[no-untyped-def]
     p_query_token,
     p_logit,
     hidden,
+    softcap,
     BLOCK: tl.constexpr,
+    HAS_CAP: tl.constexpr,
 ):
     """Dot product of one hidden row with one row of the output matrix."""
     i_query = tl.program_id(0)
@@ -136,7 +143,10 @@ def logit_kernel(  # type: ignore[no-untyped-def]
     m_hidden = o_hidden < hidden
     b_row = tl.load(p_hidden + i_row * hidden + o_hidden, mask=m_hidden, other=0.0).to(tl.float32)
     b_token = tl.load(p_weight + i_token * hidden + o_hidden, mask=m_hidden, other=0.0).to(tl.float32)
-    tl.store(p_logit + i_query, tl.sum(b_row * b_token, 0))
+    logit = tl.sum(b_row * b_token, 0)
+    if HAS_CAP:
+        logit = softcap * tanh(logit / softcap)
+    tl.store(p_logit + i_query, logit)
 
 
 def pack_head(weight: torch.Tensor) -> torch.Tensor:
@@ -145,12 +155,17 @@ def pack_head(weight: torch.Tensor) -> torch.Tensor:
 
 
 def label_head(
-    hidden: torch.Tensor, head: torch.Tensor, query_rows: torch.Tensor, query_tokens: torch.Tensor
+    hidden: torch.Tensor,
+    head: torch.Tensor,
+    query_rows: torch.Tensor,
+    query_tokens: torch.Tensor,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits of single tokens, and the normaliser of their rows.
 
     hidden: [rows, hidden], already normed. head: from `pack_head`, same dtype. query_rows, query_tokens: [queries]
-    int64, in range (unchecked). Returns logits [queries] and log-sum-exp over the vocabulary [rows], float32.
+    int64, in range (unchecked). softcap: c of c * tanh(logit / c), over all logits. Returns logits [queries] and
+    log-sum-exp over the vocabulary [rows], float32.
     The two come from sums in different orders: a log-probability may exceed 0 by rounding.
     """
     assert hidden.dtype == head.dtype
@@ -163,12 +178,16 @@ def label_head(
     assert query_rows.is_contiguous()
     assert query_tokens.is_contiguous()
     with torch.cuda.device_of(hidden):
-        logits = _label_logits(hidden, head, query_rows, query_tokens)
-        return logits, log_normaliser(hidden, head, SETTINGS[hidden.dtype])
+        logits = _label_logits(hidden, head, query_rows, query_tokens, softcap)
+        return logits, log_normaliser(hidden, head, SETTINGS[hidden.dtype], softcap)
 
 
 def _label_logits(
-    hidden: torch.Tensor, weight: torch.Tensor, query_rows: torch.Tensor, query_tokens: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    query_rows: torch.Tensor,
+    query_tokens: torch.Tensor,
+    softcap: float | None,
 ) -> torch.Tensor:
     size = hidden.shape[1]
     logits = torch.empty(len(query_rows), dtype=torch.float32, device=hidden.device)
@@ -179,15 +198,19 @@ def _label_logits(
         query_tokens,
         logits,
         size,
+        softcap or 0.0,
         BLOCK=triton.next_power_of_2(size),
+        HAS_CAP=softcap is not None,
         num_warps=LOGIT_WARPS,
         enable_fp_fusion=False,
     )
     return logits
 
 
-def log_normaliser(hidden: torch.Tensor, weight: torch.Tensor, chosen: HeadSettings) -> torch.Tensor:
-    """Log-sum-exp over the vocabulary of every row, [rows] float32. hidden, weight: as in `label_head`."""
+def log_normaliser(
+    hidden: torch.Tensor, weight: torch.Tensor, chosen: HeadSettings, softcap: float | None = None
+) -> torch.Tensor:
+    """Log-sum-exp over the vocabulary of every row, [rows] float32. hidden, weight, softcap: as in `label_head`."""
     (rows, size), vocab = hidden.shape, len(weight)
     splits = triton.cdiv(vocab, chosen.split)
     # [rows, splits] each: 4 bytes for every `split` logits.
@@ -200,11 +223,13 @@ def log_normaliser(hidden: torch.Tensor, weight: torch.Tensor, chosen: HeadSetti
         rows,
         vocab,
         size,
+        softcap or 0.0,
         SPLIT=chosen.split,
         BLOCK_ROWS=chosen.block_rows,
         BLOCK_VOCAB=chosen.block_vocab,
         BLOCK_HIDDEN=chosen.block_hidden,
         EVEN_HIDDEN=size % chosen.block_hidden == 0,
+        HAS_CAP=softcap is not None,
         num_warps=chosen.num_warps,
         num_stages=chosen.num_stages,
         enable_fp_fusion=False,

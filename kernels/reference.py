@@ -9,9 +9,9 @@ import torch
 from kernels.tiles import TileGroup
 
 
-def linear(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-    """x [rows, in], weight [out, in]: [rows, out]."""
-    return x @ weight.T
+def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """x [rows, in], weight [out, in], bias [out]: [rows, out]."""
+    return x @ weight.T if bias is None else x @ weight.T + bias
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -59,20 +59,34 @@ def store_kv(
     out[:, 1] = values.view(out[:, 1].shape)
 
 
-def tree_attention(queries: torch.Tensor, kv: torch.Tensor, groups: Sequence[TileGroup], out: torch.Tensor) -> None:
-    """Row by row, head by head: softmax over the keys of the row's own path and nothing else."""
+def tree_attention(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    groups: Sequence[TileGroup],
+    out: torch.Tensor,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> None:
+    """Row by row, head by head: softmax over the keys of the row's own path, or the last `window` of them."""
     scratch = len(queries) - 1
+    scale = queries.shape[2] ** -0.5 if scale is None else scale
     heads_per_kv = queries.shape[1] // kv.shape[2]
     for group in groups:
         for rows, slots in zip(group.rows, group.slots, strict=True):
             for lane, row in enumerate(rows.tolist()):
                 if row == scratch:
                     continue
-                path = slots[: group.keys - group.lanes + lane + 1]
+                path = slots[: group.keys - group.lanes + lane + 1][-(window or len(slots)) :]
                 for head in range(queries.shape[1]):
                     keys, values = kv[path, 0, head // heads_per_kv], kv[path, 1, head // heads_per_kv]
-                    scores = keys @ queries[row, head] / queries.shape[2] ** 0.5
+                    scores = capped(keys @ queries[row, head] * scale, softcap)
                     out[row, head] = torch.softmax(scores, 0) @ values
+
+
+def capped(x: torch.Tensor, softcap: float | None) -> torch.Tensor:
+    """softcap * tanh(x / softcap)."""
+    return x if softcap is None else softcap * torch.tanh(x / softcap)
 
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
@@ -81,9 +95,26 @@ def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     return gate * torch.sigmoid(gate) * up
 
 
+def geglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gelu(gate) * up, gelu(x) = x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    return gate / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (gate + 0.044715 * gate**3))) * up
+
+
+def route(router_logits: torch.Tensor, per_row: int, is_normalised: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities by exponentials, the largest by sorting: weights and experts, both [rows, per_row]."""
+    weights, order = (router_logits.exp() / router_logits.exp().sum(-1, keepdim=True)).sort(-1, descending=True)
+    weights, order = weights[:, :per_row], order[:, :per_row]
+    return weights / weights.sum(-1, keepdim=True) if is_normalised else weights, order
+
+
 def label_head(
-    hidden: torch.Tensor, weight: torch.Tensor, query_rows: torch.Tensor, query_tokens: torch.Tensor
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    query_rows: torch.Tensor,
+    query_tokens: torch.Tensor,
+    softcap: float | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Whole vocabulary rows, then a look-up: logits [queries], log-sum-exp [rows]."""
-    logits = hidden @ weight.T
+    logits = capped(hidden @ weight.T, softcap)
     return logits[query_rows, query_tokens], logits.logsumexp(-1)

@@ -17,13 +17,14 @@ class PlanLayout:
 
     row_block, final_row_block: rows of a linear layer's block, and of one that holds final rows only. tile_rows: query
     rows of a tile, per head. aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they
-    are `PathTiles`, cut wherever a branch begins.
+    are `PathTiles`, cut wherever a branch begins. step_block: rows of a block that holds a new row of each sequence.
     """
 
     row_block: int
     final_row_block: int
     tile_rows: int
     aligned: bool
+    step_block: int = 32
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,28 @@ class TileGroup:
     @property
     def lanes(self) -> int:
         return self.rows.shape[1]
+
+    @property
+    def keys(self) -> int:
+        return self.slots.shape[1]
+
+
+@dataclass(frozen=True)
+class StepGroup:
+    """Single query rows that look at equally many keys: a decode step on the CPU.
+
+    first_row: they are rows first_row, first_row + 1, ... of the queries. slots: [rows, keys] int64, the K/V slot of
+    depth 0, 1, ..., keys - 1; those of depths beyond the row are there, but hidden by a mask. depth: [rows] int64, all
+    among the last `span` of these depths. keys, a multiple of `span`, is a function of depth alone.
+    """
+
+    first_row: int
+    slots: torch.Tensor
+    depth: torch.Tensor
+    span: int
+
+    def moved(self, move: Move) -> StepGroup:
+        return replace(self, slots=move(self.slots), depth=move(self.depth))
 
     @property
     def keys(self) -> int:
@@ -82,4 +105,4 @@ class PathTiles:
         )
 
 
-Tiles = tuple[TileGroup, ...] | PathTiles
+Tiles = tuple[TileGroup | StepGroup, ...] | PathTiles

@@ -276,7 +276,7 @@ def test_kernels_take_what_the_steps_hand_them() -> None:
     command = [sys.executable, "-c", DRY_RUN]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    launched = "join_kernel logit_kernel rms_norm_kernel rope_kernel split_kernel swiglu_kernel tree_attention_kernel"
+    launched = "gated_kernel join_kernel logit_kernel rms_norm_kernel rope_kernel split_kernel tree_attention_kernel"
     assert result.stdout.split() == launched.split()
 
 

@@ -22,7 +22,6 @@ _FULL_SHAPES = {
         rope=RopeConfig(theta=1e6),
         max_context=40960,
         tie_embeddings=True,
-        qk_norm=True,
     ),
     LLAMA: ModelConfig(
         architecture="llama",

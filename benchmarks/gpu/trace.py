@@ -21,7 +21,7 @@ PARTS: dict[str, tuple[str, ...]] = {
     "label head": ("split_kernel", "join_kernel", "logit_kernel", "label_head"),
     "GEMM": ("gemm", "nvjet", "xmma", "cutlass", "splitk", "gemv", "cublas", "linear", "::mm"),
     "element-wise": (
-        *("rms_norm", "rope", "rotate", "store_kv", "swiglu", "elementwise", "index", "gather", "catarray", "reduce"),
+        *("rms_norm", "rope", "rotate", "store_kv", "gated", "elementwise", "index", "gather", "catarray", "reduce"),
         *("fill", "aten::"),
     ),
     "copies": ("memcpy", "memset"),

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from kernels import attention, label_head, launch, norm, rope_store, swiglu
+from kernels import attention, gated, label_head, launch, norm, rope_store
 from kernels.launch import AttentionSettings
 from kernels.tiles import PathTiles
 
@@ -80,7 +80,7 @@ def _rotary_cases(arch: int) -> list[Case]:
 
 
 def _swiglu_cases(arch: int) -> list[Case]:
-    return _of("swiglu", arch, partial(swiglu.swiglu, _meta(ROWS, 2 * 14336)))
+    return _of("swiglu", arch, partial(gated.swiglu, _meta(ROWS, 2 * 14336)))
 
 
 def _head_cases(arch: int) -> list[Case]:

@@ -1,6 +1,62 @@
-"""The families of models that preftree runs, as data: what sets each apart from a plain Llama."""
+"""The families of models that preftree runs, as data: what sets each apart from a plain Llama.
 
-from dataclasses import dataclass
+A relative of one of them is an entry in ARCHITECTURES. Defaults are those of transformers' configuration class.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+QkNorm = Literal["head", "width"]
+
+# Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
+PRE_NORMS = {"attention": "input_layernorm", "mlp": "post_attention_layernorm"}
+POST_NORMS = {"post_attention": "post_attention_layernorm", "post_mlp": "post_feedforward_layernorm"}
+FOUR_NORMS = {
+    "attention": "input_layernorm",
+    "post_attention": "post_attention_layernorm",
+    "mlp": "pre_feedforward_layernorm",
+    "post_mlp": "post_feedforward_layernorm",
+}
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Layers that look at the last tokens only. Without a rule of their own, all of them do.
+
+    default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
+    typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
+    on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
+    """
+
+    default: int | None = None
+    switch: str | None = None
+    typed: bool = False
+    first_layer: int | None = None
+    full_every: int | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Experts:
+    """A mixture of experts in place of the MLP: names of its fields in config.json, of its tensors, and defaults.
+
+    width: the field that gives an expert's intermediate size. always_normalised: the weights of the chosen experts
+    sum to one; else `norm_topk_prob` says so. sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read.
+    router, expert: prefixes of tensors, {} stands for the number. gate, up, down: matrices of an expert.
+    """
+
+    count: str
+    default_count: int
+    default_per_token: int
+    width: str
+    default_width: int | None
+    always_normalised: bool
+    sparse_fields: bool
+    router: str
+    expert: str
+    gate: str
+    up: str
+    down: str
 
 
 @dataclass(frozen=True)
@@ -8,38 +64,105 @@ class Architecture:
     """One family by its Hugging Face names.
 
     class_name, title: the class in transformers, and what people call a model of the family. examples: some models.
-    qk_norm: every query and key head goes through an RMSNorm of its own before it rotates.
-    head_dim, num_kv_heads, max_context: what transformers' configuration class assumes where config.json says nothing;
-    None for hidden_size / heads, and for as many as there are query heads.
-    refused: switches of config.json that must be absent or false, because the engine lacks what they turn on.
+
+    norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
+    wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
+    rotate, one for each "head" or one over all heads, the "width" of the projection.
+    qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
+    ("attention_bias": q, k, v and o) or MLP ("mlp_bias"). fused: one matrix holds q, k and v, one gate and up.
+    activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
+    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read.
+    query_scalar: default of `query_pre_attn_scalar`, in place of the head size under attention's root.
+
+    head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
+    hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
+    layers, where it is one of their own. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and
+    other names for them. original_context: default of `original_max_position_embeddings`. partial_rotary: only some
+    dimensions of a head may rotate.
     """
 
     class_name: str
     title: str
     examples: str
-    qk_norm: bool = False
+    norms: dict[str, str] = field(default_factory=lambda: PRE_NORMS)
+    centred_norms: bool = False
+    wide_norms: bool = False
+    qk_norm: QkNorm | None = None
+    qkv_bias: bool = False
+    bias_fields: tuple[str, ...] = ()
+    fused: bool = False
+    activation: tuple[str, str] = ("hidden_act", "silu")
+    scaled_embedding: bool = False
+    soft_caps: dict[str, float | None] = field(default_factory=dict)
+    query_scalar: int | None = None
+    windows: Windows | None = None
+    experts: Experts | None = None
     head_dim: int | None = None
     num_kv_heads: int | None = None
+    norm_eps: float = 1e-6
     max_context: int = 2048
-    refused: tuple[str, ...] = ()
+    tied: bool = False
+    theta: float = 10000.0
+    local_theta: float | None = None
+    rope_kinds: tuple[str, ...] = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
+    rope_aliases: dict[str, str] = field(default_factory=dict)
+    original_context: int | None = None
+    partial_rotary: bool = False
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Fields of config.json that mean something to this family and nothing to a plain Llama."""
+        found = {*self.bias_fields, *self.soft_caps, self.activation[0]}
+        if self.query_scalar is not None:
+            found.add("query_pre_attn_scalar")
+        if self.partial_rotary:
+            found.add("partial_rotary_factor")
+        if self.local_theta is not None:
+            found.add("rope_local_base_freq")
+        if self.windows is not None:
+            found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
+        if self.experts is not None:
+            found |= {self.experts.count, "num_experts_per_tok", self.experts.width}
+            found |= {"decoder_sparse_step", "mlp_only_layers"} if self.experts.sparse_fields else set()
+            found |= set() if self.experts.always_normalised else {"norm_topk_prob"}
+        return frozenset(found)
 
 
+_QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 ARCHITECTURES = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
         title="Llama",
-        examples="Llama, SmolLM2, TinyLlama and their fine-tunes",
-        refused=("attention_bias", "mlp_bias"),
+        examples="Llama 1 to 3, SmolLM2, TinyLlama and their fine-tunes",
+        bias_fields=("attention_bias", "mlp_bias"),
+    ),
+    "mistral": Architecture(
+        class_name="MistralForCausalLM",
+        title="Mistral",
+        examples="Mistral 7B and Nemo",
+        windows=Windows(default=4096),
+        num_kv_heads=8,
+        max_context=131072,
+    ),
+    "qwen2": Architecture(
+        class_name="Qwen2ForCausalLM",
+        title="Qwen2",
+        examples="Qwen2 and Qwen2.5",
+        qkv_bias=True,
+        windows=_QWEN_WINDOWS,
+        num_kv_heads=32,
+        max_context=32768,
     ),
     "qwen3": Architecture(
         class_name="Qwen3ForCausalLM",
         title="Qwen3",
-        examples="dense Qwen3 models and their fine-tunes",
-        qk_norm=True,
+        examples="dense Qwen3 models",
+        qk_norm="head",
+        bias_fields=("attention_bias",),
+        windows=_QWEN_WINDOWS,
         head_dim=128,
         num_kv_heads=32,
         max_context=32768,
-        refused=("attention_bias", "use_sliding_window"),
     ),
 }
-SUPPORTED = "model_type " + " or ".join(f"{key!r} ({a.class_name}: {a.examples})" for key, a in ARCHITECTURES.items())
+SUPPORTED = "model_type " + ", ".join(f"{key!r} ({a.class_name}: {a.examples})" for key, a in ARCHITECTURES.items())

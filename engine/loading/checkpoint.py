@@ -6,10 +6,11 @@ from pathlib import Path
 
 from engine.errors import ModelError
 from engine.loading.chat import ChatTemplate
-from engine.loading.config import ModelConfig, from_hf
+from engine.loading.config import ModelConfig
 from engine.loading.embedded import embedded_directory
 from engine.loading.files import first_line, naming, read_json
 from engine.loading.gguf import GgufSource
+from engine.loading.hf_config import from_hf
 from engine.loading.tokenizer import Tokenizer
 from engine.loading.tokenizer_files import open_text_parts
 from engine.loading.weights import SafetensorsSource, TensorSource, check_complete

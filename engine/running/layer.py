@@ -7,12 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import torch
 
 from engine.loading.config import ModelConfig
-from engine.running.weights import LayerWeights
+from engine.running.experts import mixture
+from engine.running.rotary import Rotary
+from engine.running.weights import ExpertsWeights, LayerWeights, MlpWeights
 from kernels.tiles import Tiles
 
 
@@ -21,56 +24,100 @@ class Activations:
     """Those of one pass, reused by every layer.
 
     hidden: [rows, hidden], the residual stream. queries: [rows + 1, heads, size], overwritten by the attention output;
-    the last row is the scratch row of tiles. cos, sin: [rows, size / 2].
+    the last row is the scratch row of tiles. rotary: angles of the rows in each of the model's rotary embeddings.
     """
 
     hidden: torch.Tensor
     queries: torch.Tensor
-    cos: torch.Tensor
-    sin: torch.Tensor
+    rotary: tuple[Rotary, ...]
 
 
 class DecoderLayer:
-    """The arithmetic of a layer. Which rows there are, and where their K/V goes, is its caller's business."""
+    """The arithmetic of a layer. Which rows there are, and where their K/V goes, is its caller's business.
 
-    def __init__(self, config: ModelConfig, ops: SimpleNamespace) -> None:
+    Everything that tells one layer from another (window, rotary embedding, norms) is in its LayerWeights.
+    """
+
+    def __init__(self, config: ModelConfig, ops: SimpleNamespace, expert_block: int) -> None:
+        """expert_block: rows that go through an expert at a time."""
         self.config = config
         self.ops = ops
+        self._expert_block = expert_block
+        self._gate = {"silu": ops.swiglu, "gelu_tanh": ops.geglu}[config.activation]
+        self._norms_width = config.family.qk_norm == "width"
 
     def project(
         self, layer: LayerWeights, rows: Activations, kv: torch.Tensor, row_block: int, queries: bool = True
     ) -> None:
         """Rotated keys and values of all rows into `kv` [rows, 2, kv_heads, size]; rotated queries where wanted."""
-        ops, eps = self.ops, self.config.norm_eps
         for block in blocks(rows.hidden, row_block):
-            normed = ops.rms_norm(rows.hidden[block], layer.attention_norm, eps)
-            projected = ops.linear(normed, layer.kv)
-            cos, sin = rows.cos[block], rows.sin[block]
-            ops.store_kv(projected, cos, sin, out=kv[block], norm=layer.k_norm, eps=eps)
+            normed = self._normed(rows.hidden[block], layer.attention_norm)
+            self._write_kv(layer, normed, rows.rotary[layer.rope][block], kv[block])
             if queries:
                 self._write_queries(layer, normed, rows, block)
 
     def project_queries(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """Rotated queries alone, of rows whose keys and values are there already."""
         for block in blocks(rows.hidden, row_block):
-            normed = self.ops.rms_norm(rows.hidden[block], layer.attention_norm, self.config.norm_eps)
-            self._write_queries(layer, normed, rows, block)
+            self._write_queries(layer, self._normed(rows.hidden[block], layer.attention_norm), rows, block)
 
     def attend_and_mlp(
         self, layer: LayerWeights, tiles: Tiles, rows: Activations, kv: torch.Tensor, row_block: int
     ) -> None:
         """The rest of the layer, in place. kv: [slots, 2, kv_heads, size], what the tiles' paths name."""
-        ops, hidden, queries = self.ops, rows.hidden, rows.queries
-        ops.tree_attention(queries, kv, tiles, out=queries)
+        ops, hidden, queries, config = self.ops, rows.hidden, rows.queries, self.config
+        scale, softcap = config.attention_scale, config.attention_softcap
+        ops.tree_attention(queries, kv, tiles, out=queries, scale=scale, window=layer.window, softcap=softcap)
         for block in blocks(hidden, row_block):
-            update = ops.linear(queries[block].flatten(1), layer.o)
-            normed = ops.add_rms_norm(hidden[block], update, layer.mlp_norm, self.config.norm_eps)
-            hidden[block] += ops.linear(ops.swiglu(ops.linear(normed, layer.gate_up)), layer.down)
+            update = self._normed(ops.linear(queries[block].flatten(1), layer.o), layer.post_attention_norm)
+            if layer.mlp is None:
+                hidden[block] += update
+                continue
+            normed = self._added(hidden[block], update, layer.mlp_norm)
+            hidden[block] += self._normed(self._mlp(layer.mlp, normed), layer.post_mlp_norm)
+        if layer.experts is not None:
+            hidden += self._normed(self._mixture(layer, layer.experts, hidden, row_block), layer.post_mlp_norm)
+
+    def _normed(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        return x if weight is None else self.ops.rms_norm(x, weight, self.config.norm_eps)
+
+    def _added(self, hidden: torch.Tensor, update: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
+        """Add `update` to `hidden` in place; the norm of the sum, or the sum where there is no norm."""
+        if weight is None:
+            return hidden.add_(update)
+        return self.ops.add_rms_norm(hidden, update, weight, self.config.norm_eps)
+
+    def _mlp(self, mlp: MlpWeights, x: torch.Tensor) -> torch.Tensor:
+        return self.ops.linear(self._gate(self.ops.linear(x, mlp.gate_up)), mlp.down)
+
+    def _mixture(
+        self, layer: LayerWeights, experts: ExpertsWeights, hidden: torch.Tensor, row_block: int
+    ) -> torch.Tensor:
+        """What the experts make of all rows of the pass: of one block's, few would choose the same expert."""
+        sizes = self.config.experts
+        assert sizes is not None
+        normed, router = torch.empty_like(hidden), hidden.new_empty(len(hidden), sizes.count)
+        for block in blocks(hidden, row_block):
+            normed[block] = self._normed(hidden[block], layer.mlp_norm)
+            router[block] = self.ops.linear(normed[block], experts.router)
+        weights, chosen = self.ops.route(router, sizes.per_token, sizes.normalised)
+        mlps = [partial(self._mlp, mlp) for mlp in experts.mlps]
+        return mixture(normed, weights, chosen, mlps, self._expert_block)
+
+    def _write_kv(self, layer: LayerWeights, normed: torch.Tensor, rotary: Rotary, out: torch.Tensor) -> None:
+        projected, norm, eps = self.ops.linear(normed, layer.kv), layer.k_norm, self.config.norm_eps
+        if self._norms_width:
+            keys = projected[:, : self.config.kv_size]
+            keys.copy_(self.ops.rms_norm(keys.contiguous(), norm, eps))
+            norm = None
+        self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps)
 
     def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, rows: Activations, block: slice) -> None:
-        projected = self.ops.linear(normed, layer.q)
-        cos, sin = rows.cos[block], rows.sin[block]
-        self.ops.rotate(projected, cos, sin, out=rows.queries[block], norm=layer.q_norm, eps=self.config.norm_eps)
+        projected, norm, eps = self.ops.linear(normed, layer.q), layer.q_norm, self.config.norm_eps
+        if self._norms_width:
+            projected, norm = self.ops.rms_norm(projected, norm, eps), None
+        rotary = rows.rotary[layer.rope][block]
+        self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries[block], norm=norm, eps=eps)
 
 
 def blocks(rows: torch.Tensor, size: int) -> Iterator[slice]:

@@ -6,17 +6,27 @@ A layer's K and V are read by that layer alone, so one K/V buffer serves all of 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import torch
 
 from engine.loading.config import ModelConfig
-from engine.loading.rope import rope_frequencies
 from engine.planning.plan import Plan
+from engine.running.kv import Destination, KvStore
 from engine.running.layer import Activations, DecoderLayer
-from engine.running.prefix_cache import PrefixCache
+from engine.running.rotary import RotaryTables
 from engine.running.spans import in_spans, span
 from engine.running.weights import LayerWeights, WeightProvider
 from engine.target import Target
+from kernels.tiles import Tiles
+
+
+class CachedKv(Protocol):
+    """K/V that a batch begins with."""
+
+    def layer(self, index: int, length: int) -> torch.Tensor:
+        """K/V of the first `length` tokens in one layer: [length, 2, kv_heads, size]."""
+        ...
 
 
 class Model:
@@ -35,12 +45,19 @@ class Model:
         self.dtype = target.dtype
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
-        self._layer = DecoderLayer(config, self.ops)
-        self._frequencies = torch.from_numpy(rope_frequencies(config.rope, config.head_dim)).to(self.device)
+        self._layer = DecoderLayer(config, self.ops, expert_block=self.layout.final_row_block)
+        self._rotary = RotaryTables(config, self.device, self.dtype)
+        # Rounded first, as in transformers.
+        self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
 
     @torch.inference_mode()
-    def final_hidden(self, plan: Plan, cache: PrefixCache | None = None) -> torch.Tensor:
-        """Hidden states of the plan's final rows after the last norm: [padded finals, hidden]."""
+    def final_hidden(
+        self, plan: Plan, cache: CachedKv | None = None, destination: Destination | None = None
+    ) -> torch.Tensor:
+        """Hidden states of the plan's final rows after the last norm: [padded finals, hidden].
+
+        cache: K/V of the plan's prefix. destination: where K/V of the plan's rows is to stay.
+        """
         rows, kv = self._start(plan.tokens, plan.depths), self._empty_kv(plan.num_slots)
         row_block, final_block = self.layout.row_block, self.layout.final_row_block
         for index, layer in self._layers():
@@ -48,6 +65,8 @@ class Model:
             if cache is not None:
                 kv[: plan.prefix] = cache.layer(index, plan.prefix)
             self._layer.project(layer, rows, kv[plan.prefix :], row_block, queries=not is_last)
+            if destination is not None:
+                destination.keep(index, kv[plan.prefix : plan.prefix + plan.num_rows])
             if not is_last:
                 self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, row_block)
                 continue
@@ -69,12 +88,40 @@ class Model:
                 self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, self.layout.row_block)
         return kept
 
+    @torch.inference_mode()
+    def step(
+        self, tokens: torch.Tensor, depths: torch.Tensor, slots: torch.Tensor, tiles: Tiles, store: KvStore
+    ) -> torch.Tensor:
+        """Run one row for each of several sequences; logits of what follows it, [rows, vocab] float32.
+
+        tokens, depths, slots: [rows] int64, rows a multiple of the step block; a row's K/V goes to its slot in `store`.
+        tiles: of the rows that count, whose paths lead through `store`.
+        """
+        rows, block = self._start(tokens, depths), self.layout.step_block
+        own = self._empty_kv(len(tokens))
+        for index, layer in self._layers():
+            kv = store.kv[index]
+            self._layer.project(layer, rows, own, block)
+            kv.index_copy_(0, slots, own)
+            self._layer.attend_and_mlp(layer, tiles, rows, kv, block)
+        return self.next_logits(self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps))
+
+    @torch.inference_mode()
+    def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of the whole vocabulary, [rows, vocab] float32. final_hidden: [rows, hidden], rows a multiple of the
+        step block."""
+        blocks = final_hidden.split(self.layout.step_block)
+        logits = torch.cat([self.ops.token_logits(rows, self.weights.head) for rows in blocks])
+        softcap = self.config.final_softcap
+        return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+
     def label_logits(
         self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits of `tokens` [queries] at places `rows` [queries] of `final_hidden`, and every place's log-sum-exp."""
         with torch.inference_mode():
-            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens)
+            softcap = self.config.final_softcap
+            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens, softcap=softcap)
         return logits, normaliser
 
     def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
@@ -84,21 +131,17 @@ class Model:
                 yield index, layer
 
     def _start(self, tokens: torch.Tensor, depths: torch.Tensor) -> Activations:
-        angles = depths.unsqueeze(1) * self._frequencies
-        return Activations(
-            hidden=self.weights.embedding[tokens],
-            queries=self._empty_queries(len(tokens)),
-            cos=angles.cos().to(self.dtype),
-            sin=angles.sin().to(self.dtype),
-        )
+        hidden = self.weights.embedding[tokens]
+        if self._embedding_scale != 1:
+            hidden *= self._embedding_scale
+        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths))
 
     def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
         """Only `chosen` rows go on in the last layer; K and V of all rows stay."""
         return Activations(
             hidden=rows.hidden[chosen],
             queries=self._empty_queries(len(chosen)),
-            cos=rows.cos[chosen],
-            sin=rows.sin[chosen],
+            rotary=tuple(rotary[chosen] for rotary in rows.rotary),
         )
 
     def _empty_queries(self, rows: int) -> torch.Tensor:

@@ -166,7 +166,7 @@ class Runner:
 
     def _tried(self, step: _Step) -> LaunchedBatch | None:
         """None where memory ran out. The handler only decides: the exception keeps the forward pass's tensors alive."""
-        with step.call.timed(), self._device():
+        with step.call.timed(), on_device(self._target):
             try:
                 return step.work.launch(self._model)
             except (RuntimeError, MemoryError) as error:
@@ -200,10 +200,12 @@ class Runner:
         if not call.waiting:
             yield call
 
-    @contextmanager
-    def _device(self) -> Iterator[None]:
-        with ExitStack() as stack:
-            if self._target.device.type == "cuda":
-                stack.enter_context(torch.cuda.device(self._target.device))
-            stack.enter_context(self._target.ops.exact_products())
-            yield
+
+@contextmanager
+def on_device(target: Target) -> Iterator[None]:
+    """Work for `target`: its device is the current one, and its products are exact."""
+    with ExitStack() as stack:
+        if target.device.type == "cuda":
+            stack.enter_context(torch.cuda.device(target.device))
+        stack.enter_context(target.ops.exact_products())
+        yield

@@ -37,7 +37,7 @@ class LabelScores:
         return cls(
             logprob=call.logprob.astype(np.float32),
             logit=call.logit.astype(np.float32),
-            label_mass=_label_mass(call.logprob, call.labels),
+            label_mass=label_mass(call.logprob, call.labels),
             prompt_tokens=sum(len(prompt) for prompt in call.ids),
             rows=call.rows,
             batches=call.num_batches,
@@ -45,7 +45,7 @@ class LabelScores:
         )
 
 
-def _label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
+def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
     """Sum of the labels' probabilities. A label that begins with another one ("1", "10") is part of that one's."""
     mass = np.empty(len(labels), dtype=np.float32)
     for index, options in enumerate(labels):

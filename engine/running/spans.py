@@ -19,12 +19,15 @@ PREFIX = "preftree."
 OPERATIONS = (
     "linear",
     "label_head",
+    "token_logits",
     "tree_attention",
     "rms_norm",
     "add_rms_norm",
     "rotate",
     "store_kv",
     "swiglu",
+    "geglu",
+    "route",
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -10,7 +10,25 @@ from typing import Any, Protocol
 import torch
 
 from engine.loading.config import ModelConfig
+from engine.loading.rope import rotary_order
+from engine.loading.tensors import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
 from engine.loading.weights import TensorSource
+
+
+@dataclass(frozen=True)
+class MlpWeights:
+    """gate_up: [2 * width, hidden], gate first. down: [hidden, width]. Packed as in LayerWeights."""
+
+    gate_up: Any
+    down: Any
+
+
+@dataclass(frozen=True)
+class ExpertsWeights:
+    """A mixture of experts. router: [experts, hidden], packed."""
+
+    router: Any
+    mlps: tuple[MlpWeights, ...]
 
 
 @dataclass(frozen=True)
@@ -18,17 +36,23 @@ class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
-    gate_up: [2 * intermediate, hidden], gate first. down: [hidden, intermediate].
-    q_norm, k_norm: [size], the norms of a query and of a key head, in models that have them.
+    mlp, experts: one of them.
+    *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
+    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     """
 
-    attention_norm: torch.Tensor
     q: Any
     kv: Any
     o: Any
-    mlp_norm: torch.Tensor
-    gate_up: Any
-    down: Any
+    mlp: MlpWeights | None
+    experts: ExpertsWeights | None = None
+    window: int | None = None
+    rope: int = 0
+    attention_norm: torch.Tensor | None = None
+    post_attention_norm: torch.Tensor | None = None
+    mlp_norm: torch.Tensor | None = None
+    post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
 
@@ -57,12 +81,10 @@ class ResidentWeights:
         the weights, and one tensor more.
         """
         reader = _Reader(source, config, device, dtype, ops)
-        self.embedding = reader.embedding()
-        self.final_norm = reader.read("model.norm.weight", config.hidden_size)
+        self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
+        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size)
         self.head = ops.pack_head(
-            self.embedding
-            if config.tie_embeddings
-            else reader.read("lm_head.weight", config.vocab_size, config.hidden_size)
+            self.embedding if config.tie_embeddings else reader.read(HEAD, config.vocab_size, config.hidden_size)
         )
         self._layers = [reader.layer(index) for index in range(config.num_layers)]
 
@@ -70,50 +92,66 @@ class ResidentWeights:
         return iter(self._layers)
 
 
-@dataclass(frozen=True)
 class _Reader:
-    source: TensorSource
-    config: ModelConfig
-    device: torch.device
-    dtype: torch.dtype
-    ops: ModuleType
+    def __init__(
+        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+    ) -> None:
+        self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
+        order = rotary_order(config.rope, config.head_dim)
+        self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
         return self.source.tensor(name, shape, self.device).to(self.dtype)
 
-    def embedding(self) -> torch.Tensor:
-        return self.read("model.embed_tokens.weight", self.config.vocab_size, self.config.hidden_size)
-
-    def fused(self, columns: int, names_and_rows: Sequence[tuple[str, int]]) -> torch.Tensor:
-        """Matrices of `columns`, one below the other. Each is let go of before the next is read."""
-        rows = sum(count for _, count in names_and_rows)
-        fused = torch.empty(rows, columns, dtype=self.dtype, device=self.device)
-        first = 0
-        for name, count in names_and_rows:
-            fused[first : first + count] = self.source.tensor(name, (count, columns), self.device)
-            first += count
-        return fused
+    def norm(self, name: str, size: int) -> torch.Tensor:
+        """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
+        family = self.config.family
+        dtype = torch.float32 if family.wide_norms else self.dtype
+        weight = self.source.tensor(name, (size,), self.device).to(dtype)
+        return weight + 1 if family.centred_norms else weight
 
     def layer(self, index: int) -> LayerWeights:
-        prefix, config = f"model.layers.{index}", self.config
-        hidden, inner = config.hidden_size, config.intermediate_size
-
-        def vector(name: str, size: int) -> torch.Tensor:
-            return self.read(f"{prefix}.{name}.weight", size)
-
-        def linear(*parts: tuple[str, int], columns: int = hidden) -> Any:
-            named = [(f"{prefix}.{name}.weight", rows) for name, rows in parts]
-            matrix = self.fused(columns, named) if len(named) > 1 else self.read(*named[0], columns)
-            return self.ops.pack_linear(matrix)
-
+        tensors, config = layer_tensors(self.config, index), self.config
+        norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
+        experts = None
+        if tensors.router is not None:
+            experts = ExpertsWeights(self._packed(tensors.router), tuple(map(self._mlp, tensors.experts)))
         return LayerWeights(
-            attention_norm=vector("input_layernorm", hidden),
-            q=linear(("self_attn.q_proj", config.q_size)),
-            kv=linear(("self_attn.k_proj", config.kv_size), ("self_attn.v_proj", config.kv_size)),
-            o=linear(("self_attn.o_proj", hidden), columns=config.q_size),
-            mlp_norm=vector("post_attention_layernorm", hidden),
-            gate_up=linear(("mlp.gate_proj", inner), ("mlp.up_proj", inner)),
-            down=linear(("mlp.down_proj", hidden), columns=inner),
-            q_norm=vector("self_attn.q_norm", config.head_dim) if config.qk_norm else None,
-            k_norm=vector("self_attn.k_norm", config.head_dim) if config.qk_norm else None,
+            q=self._packed(tensors.q, rotating=config.num_heads),
+            kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
+            o=self._packed(tensors.o),
+            mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
+            experts=experts,
+            window=config.window_of(index),
+            rope=config.rope_of(index),
+            **norms,
         )
+
+    def _mlp(self, tensors: MlpTensors) -> MlpWeights:
+        return MlpWeights(self._packed(tensors.gate_up), self._packed(tensors.down))
+
+    def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
+        """rotating: leading heads whose dimensions come in the order of `rotary_order`."""
+        weight = self._fused(matrix, "weight", matrix.columns)
+        bias = self._fused(matrix, "bias") if matrix.has_bias else None
+        if self._order is not None and rotating:
+            for tensor in (weight, bias):
+                if tensor is not None:
+                    heads = tensor[: rotating * self.config.head_dim].unflatten(0, (rotating, -1))
+                    heads.copy_(heads[:, self._order])
+        return self.ops.pack_linear(weight, bias)
+
+    def _fused(self, matrix: Matrix, kind: str, *columns: int) -> torch.Tensor:
+        """Weight or bias, parts one below the other. Each is let go of before the next is read."""
+        parts = matrix.parts
+        if len(parts) == 1 and parts[0].rows == parts[0].stored_rows:
+            return self.read(f"{parts[0].name}.{kind}", parts[0].rows, *columns)
+        rows = sum(part.rows for part in parts)
+        fused = torch.empty(rows, *columns, dtype=self.dtype, device=self.device)
+        first = 0
+        for part in parts:
+            stored = self.source.tensor(f"{part.name}.{kind}", (part.stored_rows, *columns), self.device)
+            fused[first : first + part.rows] = stored[part.first : part.first + part.rows]
+            first += part.rows
+            del stored
+        return fused

@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from engine.errors import ModelError
-from engine.loading.config import ModelConfig, from_hf, to_hf
-from engine.loading.rope import RopeConfig, rope_frequencies
-from engine.loading.weights import expected_tensors
+from engine.loading.config import ModelConfig
+from engine.loading.hf_config import from_hf, to_hf
+from engine.loading.rope import RopeConfig, rotary_table
+from engine.loading.tensors import expected_tensors
 from tests.models import CONFIG, QWEN3_CONFIG
 
 LLAMA3 = {
@@ -88,7 +89,7 @@ def test_frequencies_equal_transformers(rope: dict[str, Any]) -> None:
     ours = read(**rope, head_dim=64).rope
     theirs = LlamaRotaryEmbedding(LlamaConfig(**(CONFIG | {"head_dim": 64}), **json.loads(json.dumps(rope))))
     assert theirs.attention_scaling == 1.0
-    frequencies = rope_frequencies(ours, 64)
+    frequencies = rotary_table(ours, 64).frequencies
     assert frequencies.shape == (32,)
     np.testing.assert_allclose(frequencies, theirs.inv_freq.numpy(), rtol=1e-6)
 
@@ -113,16 +114,30 @@ def test_written_config_reads_back(base: dict[str, Any], rope: dict[str, Any]) -
     ("changes", "named"),
     [
         ({"model_type": ["llama"]}, "model_type"),
-        ({"model_type": "mixtral"}, "model_type 'mixtral'.*preftree runs model_type 'llama'"),
+        ({"model_type": "falcon"}, "model_type 'falcon'.*preftree runs model_type 'llama'"),
         ({"model_type": ...}, "model_type None"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures"),
         ({"architectures": 7}, "architectures"),
         ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
-        ({"attention_bias": True}, "attention_bias"),
-        ({"mlp_bias": True}, "mlp_bias"),
+        ({"hidden_activation": "gelu_pytorch_tanh"}, "hidden_activation 'gelu_pytorch_tanh' contradicts hidden_act"),
+        ({"attention_bias": "yes"}, "attention_bias"),
+        ({"sliding_window": 4096}, "sliding_window 4096 is not supported; preftree runs Llama models without"),
+        ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
+        ({"num_local_experts": 8}, "num_local_experts"),
+        ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .* Llama, whose layers are all alike"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
-        ({"rope_scaling": {"type": "dynamic", "factor": 2}}, "rope type 'dynamic'"),
+        ({"rope_scaling": {"type": "dynamic", "factor": 0.5}}, "rope factor"),
+        ({"rope_scaling": {"type": "proportional", "factor": 2}}, "rope type 'proportional'"),
+        ({"rope_scaling": {"type": "linear", "factor": 2, "mrope_section": [2, 2]}}, "'mrope_section'"),
+        ({"rope_scaling": {"type": "yarn", "factor": None, "mscale": "a", "mscale_all_dim": 1}}, "rope mscale"),
+        ({"rope_scaling": {"type": "yarn", "factor": 2, "truncate": 0}}, "rope truncate"),
+        ({"rope_scaling": {"type": "longrope", "short_factor": 1, "long_factor": [1.0]}}, "short_factor is 1"),
+        ({"rope_scaling": {"type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}}, "has 1 numbers, but 4"),
+        (
+            {"rope_scaling": LLAMA3, "original_max_position_embeddings": 32},
+            "original_max_position_embeddings is 32, but 64",
+        ),
         ({"rope_scaling": {"type": ["a"]}}, "rope type"),
         ({"rope_scaling": {"type": "linear"}}, "needs the field factor"),
         ({"rope_scaling": 3}, "rope_scaling"),
@@ -153,14 +168,15 @@ def test_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "named"),
     [
-        ({"use_sliding_window": True}, "use_sliding_window is not supported; preftree runs Qwen3 models without"),
-        ({"attention_bias": True}, "attention_bias is not supported; preftree runs Qwen3 models without"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .*full_attention"),
+        ({"layer_types": ["full_attention"] * 2 + ["chunked_attention"]}, "layer_types .*full_attention"),
+        ({"layer_types": ["full_attention"] * 2 + ["sliding_attention"]}, "but there is no sliding_window"),
+        ({"use_sliding_window": True, "sliding_window": 0}, "sliding_window is 0"),
+        ({"use_sliding_window": True, "sliding_window": 64, "max_window_layers": "all"}, "max_window_layers"),
         ({"layer_types": 7}, "layer_types 7"),
         ({"model_type": "llama"}, r"architectures \['Qwen3ForCausalLM'\]"),
-        ({"model_type": "qwen3_moe"}, "model_type 'qwen3_moe'.*'llama' .* or 'qwen3' "),
+        ({"model_type": "qwen3_next"}, "model_type 'qwen3_next'.*'llama' .*, 'qwen3' "),
         ({"architectures": ["Qwen3ForSequenceClassification"]}, "architectures"),
-        ({"rope_scaling": {"rope_type": "yarn", "factor": 4.0}}, "rope type 'yarn'"),
         ({"head_dim": 2048}, "head_dim"),
         ({"rms_norm_eps": -1}, "rms_norm_eps"),
     ],
@@ -188,8 +204,10 @@ def test_a_changed_config_is_validated_too() -> None:
     """Catches validation that only from_hf does."""
     with pytest.raises(ModelError, match="architecture"):
         replace(read(), architecture="gpt2")
-    with pytest.raises(ModelError, match="qk_norm is True, which no Llama model has"):
-        replace(read(), qk_norm=True)
+    with pytest.raises(ModelError, match="mlp_bias is not supported in a Qwen3 model"):
+        replace(read(QWEN3_CONFIG), mlp_bias=True)
+    with pytest.raises(ModelError, match="there are windows for 1 layers of 2"):
+        replace(read(), windows=(16,))
 
 
 def test_broken_json_names_the_file(model_dir: Path, edit_json: Callable[..., None]) -> None:

@@ -14,11 +14,12 @@ import torch
 
 from engine.errors import ModelError
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
-from engine.loading.config import from_hf
 from engine.loading.embedded import PACKAGE
 from engine.loading.gguf import GgufSource
 from engine.loading.gguf_header import TENSOR_TYPES, read_header
-from engine.loading.weights import check_complete, expected_tensors
+from engine.loading.hf_config import from_hf
+from engine.loading.tensors import expected_tensors
+from engine.loading.weights import check_complete
 from tests.models import BYTE_CHARACTERS, CONFIG, CONTROL
 
 gguf = pytest.importorskip("gguf")

@@ -8,7 +8,7 @@ import pytest
 
 from engine.errors import InputError, ModelError
 from engine.loading.checkpoint import Checkpoint
-from engine.loading.config import from_hf
+from engine.loading.hf_config import from_hf
 from engine.loading.tokenizer import MAX_CHARACTERS, Tokenizer
 from tests.models import CONFIG, CONTROL, tokenizer_data
 

@@ -17,8 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.errors import ModelError
 from engine.loading import weights
-from engine.loading.config import from_hf
-from engine.loading.weights import CPU, SafetensorsSource, check_complete, expected_tensors
+from engine.loading.hf_config import from_hf
+from engine.loading.tensors import expected_tensors
+from engine.loading.weights import CPU, SafetensorsSource, check_complete
 from engine.running.weights import ResidentWeights
 from tests.models import CONFIG, QWEN3_CONFIG
 
@@ -161,7 +162,7 @@ class FakeSource:
         pass
 
 
-OPERATIONS: Any = SimpleNamespace(pack_linear=lambda weight: weight, pack_head=lambda weight: weight)
+OPERATIONS: Any = SimpleNamespace(pack_linear=lambda weight, bias: weight, pack_head=lambda weight: weight)
 
 
 def test_weights_go_to_the_device_one_by_one() -> None:
@@ -171,10 +172,12 @@ def test_weights_go_to_the_device_one_by_one() -> None:
     assert sorted(source.read) == sorted((name, "meta") for name in expected_tensors(QWEN3))
     layer = list(resident.layers())[-1]
     assert layer.kv.shape == (2 * QWEN3.kv_size, QWEN3.hidden_size)
-    assert layer.gate_up.shape == (2 * QWEN3.intermediate_size, QWEN3.hidden_size)
+    assert layer.mlp is not None
+    assert layer.mlp.gate_up.shape == (2 * QWEN3.intermediate_size, QWEN3.hidden_size)
     assert layer.q_norm is not None
     assert layer.q_norm.shape == (QWEN3.head_dim,)
-    for tensor in (resident.embedding, resident.head, resident.final_norm, *vars(layer).values()):
+    held = [resident.embedding, resident.head, resident.final_norm, *vars(layer).values(), *vars(layer.mlp).values()]
+    for tensor in (value for value in held if isinstance(value, torch.Tensor)):
         assert (tensor.device.type, tensor.dtype) == ("meta", torch.bfloat16)
 
 

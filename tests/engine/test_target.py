@@ -12,7 +12,8 @@ import torch
 
 import engine.target
 from engine.errors import InputError, PreftreeWarning
-from engine.loading.config import ModelConfig, from_hf
+from engine.loading.config import ModelConfig
+from engine.loading.hf_config import from_hf
 from engine.target import Target, choose_target
 from kernels import cpu, launch
 from kernels.ops import implementation

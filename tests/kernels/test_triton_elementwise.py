@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kernels import norm, reference, rope_store, swiglu
+from kernels import gated, norm, reference, rope_store
 from tests.kernels.on_device import (
     CUT_OFF,
     DEVICE,
@@ -111,7 +111,7 @@ def test_queries_keys_and_values(rows: int, size: int, heads: int, dtype: torch.
 @pytest.mark.parametrize(("rows", "width"), [(1, 64), (31, 1000), (33, 1536), (127, 96), (129, 1025)])
 def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
     x = amid_nan((3 * torch.randn(rows, 2 * width)).to(dtype))
-    ours = swiglu.swiglu(x)
+    ours = gated.swiglu(x)
     assert ours.dtype == dtype
     assert_as_good_as_plain(ours, reference.swiglu(x), reference.swiglu(x.double()))
 
@@ -119,14 +119,14 @@ def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
 def test_swiglu_of_huge_gates() -> None:
     """exp overflows where the gate is far below zero; the answer is 0 and not NaN."""
     gate_up = torch.tensor([[-1000.0, 1000.0, 2.0, 3.0]], device=DEVICE)
-    assert swiglu.swiglu(gate_up).tolist() == [[0.0, 3000.0]]
+    assert gated.swiglu(gate_up).tolist() == [[0.0, 3000.0]]
 
 
 def test_no_rows() -> None:
     """A batch may leave nothing to do; launching an empty grid must not fail."""
     empty = torch.empty(0, 64, device=DEVICE)
     assert norm.rms_norm(empty, torch.ones(64, device=DEVICE), EPS).shape == (0, 64)
-    assert swiglu.swiglu(empty).shape == (0, 32)
+    assert gated.swiglu(empty).shape == (0, 32)
 
 
 def assert_rows_are_independent(operation: Callable[[torch.Tensor], torch.Tensor], rows: int) -> None:
@@ -160,7 +160,7 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
     for operation in (
         lambda index: norm.rms_norm(x[index], weight, EPS),
         lambda index: norm.add_rms_norm(x[index], update[index], weight, EPS),
-        lambda index: swiglu.swiglu(x[index]),
+        lambda index: gated.swiglu(x[index]),
         rotate,
         store_kv,
     ):
@@ -190,7 +190,7 @@ def test_batches_of_more_elements_than_32_bits_count() -> None:
     wide = torch.empty(rows, 2 * width, dtype=torch.bfloat16, device=DEVICE)
     wide[last] = torch.randn(5, 2 * width).to(DEVICE)
     few = wide[last].clone()
-    assert torch.equal(swiglu.swiglu(wide)[last], swiglu.swiglu(few))
+    assert torch.equal(gated.swiglu(wide)[last], gated.swiglu(few))
 
     cos, sin = (torch.empty(rows, size // 2, dtype=torch.bfloat16, device=DEVICE) for _ in range(2))
     cos[last], sin[last] = angles_of(5, size, torch.bfloat16)

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from kernels import attention, label_head, norm, rope_store, swiglu
+from kernels import attention, gated, label_head, norm, rope_store
 from kernels.tiles import PathTiles
 
 # One row; less than, exactly and more than what 16 divides; a block of the engine; more than 2^31 elements.
@@ -50,7 +50,7 @@ LAUNCHES: dict[str, Callable[[int], object]] = {
     "add_rms_norm": lambda rows: norm.add_rms_norm(meta(rows, HIDDEN), meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "rotate": rotate,
     "store_kv": store_kv,
-    "swiglu": lambda rows: swiglu.swiglu(meta(rows, 2 * HIDDEN)),
+    "swiglu": lambda rows: gated.swiglu(meta(rows, 2 * HIDDEN)),
     "tree_attention": attend,
     "label_head": head,
     # Not what a model does, but what shows that differences are counted.

@@ -1,0 +1,72 @@
+"""The engine's decoding: what callers ask becomes calls of a decoder, and its results come back in order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from collections.abc import Sequence as Several
+
+from engine.errors import InputError
+from engine.generation import Sampling
+from engine.loading.checkpoint import Checkpoint
+from engine.planning.lookups import Labels
+from engine.requests import checked_scripts, checked_starts
+from engine.running.decoder import Decoder, Progress, own_slots
+from engine.running.kv_budget import KvBudget
+from engine.running.model import Model
+from engine.running.reasoning import ReasonedCall, ReasonedScores
+from engine.running.runner import on_device
+from engine.running.stopping import StopRule
+from engine.target import Target
+
+# Prompts, what is appended to the continuations of each, and the labels looked up behind that; None for neither.
+Question = tuple[Several[Several[int]], Several[Several[int]] | None, Several[Labels] | None]
+
+
+class Reasoner:
+    """Continues prompts and scores labels behind the continuations."""
+
+    def __init__(self, checkpoint: Checkpoint, model: Model, target: Target, kv_memory: int | None) -> None:
+        """kv_memory: bytes that K/V may take, see `KvBudget.choose`."""
+        self._checkpoint = checkpoint
+        self._model = model
+        self._target = target
+        self._kv_memory = kv_memory
+        control = checkpoint.tokenizer.control
+        # Some vocabularies hold runs of blanks as added tokens; those are text.
+        self._control_ids = frozenset(index for token, index in control.items() if token.strip())
+
+    def run(
+        self, questions: Iterable[Question], sampling: Sampling, progress: Progress | None
+    ) -> Iterator[ReasonedScores]:
+        """The answers, in order. Raises InputError for what cannot be asked."""
+        config, tokenizer = self._checkpoint.config, self._checkpoint.tokenizer
+        budget = KvBudget.choose(config, self._target, self._kv_memory)
+        store = budget.open_store(config, self._target)
+        stops = StopRule(self._control_ids, sampling.stop, tokenizer.decode)
+        decoder = Decoder(self._model, self._target, store, sampling, stops, budget.prefill_rows)
+        calls = (self._call(question, sampling, budget) for question in questions)
+        running = decoder.run(calls, progress)
+        while True:
+            with on_device(self._target):
+                call = next(running, None)
+            if call is None:
+                return
+            yield call.result(tokenizer.decode)
+
+    def _call(self, question: Question, sampling: Sampling, budget: KvBudget) -> ReasonedCall:
+        config = self._checkpoint.config
+        prompts, endings, labels = question
+        ids = checked_starts(prompts, sampling, config)
+        scripts = None
+        if endings is not None and labels is not None:
+            scripts = checked_scripts(ids, endings, labels, sampling, config)
+        call = ReasonedCall(ids, scripts, labels or [], sampling.n)
+        for index, prompt in enumerate(ids):
+            needed = len(prompt) + own_slots(call, index, sampling)
+            if needed > budget.slots:
+                raise InputError(
+                    f"kv_memory keeps {budget.slots:,} tokens, but prompt {index} needs {needed:,} with what is "
+                    f"generated behind it; set kv_memory to {(needed + 1) * budget.slot_bytes:,} bytes or more, or "
+                    "generate less"
+                )
+        return call

@@ -1,0 +1,135 @@
+"""Every family of models against its own class in transformers, and bit by bit.
+
+A row of CASES is a small random model as transformers itself writes it. Contexts are longer than its sliding window
+and than the length its rotary embedding was made for.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from engine import Engine
+from engine.loading.hf_config import from_hf, to_hf
+from engine.loading.tensors import expected_tensors
+from tests.models import CONTROL, write_tokenizer
+
+VOCABULARY = len(CONTROL) + 258
+SIZES: dict[str, Any] = {
+    "vocab_size": VOCABULARY,
+    "hidden_size": 48,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 256,
+    "bos_token_id": 0,
+    "eos_token_id": 1,
+    "pad_token_id": 1,
+}
+WINDOW = 37
+LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0}
+YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e4}
+
+
+def rope(**parameters: Any) -> dict[str, Any]:
+    return {"rope_parameters": {"rope_theta": 1e4} | parameters}
+
+
+CASES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama"},
+    "llama, biases": {"model_type": "llama", "attention_bias": True, "mlp_bias": True},
+    "llama, gelu": {"model_type": "llama", "hidden_act": "gelu_pytorch_tanh"},
+    "llama, linear": {"model_type": "llama", **rope(rope_type="linear", factor=4.0)},
+    "llama, llama3": {"model_type": "llama", **rope(**LLAMA3, original_max_position_embeddings=64)},
+    "llama, yarn": {"model_type": "llama", **rope(**YARN)},
+    "llama, yarn with mscale": {"model_type": "llama", **rope(**YARN, mscale=0.7, mscale_all_dim=1.3, truncate=False)},
+    "mistral": {"model_type": "mistral", "sliding_window": WINDOW, "head_dim": 16},
+    "mistral without windows": {"model_type": "mistral", "sliding_window": None},
+    "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
+    "qwen2, windows": {
+        "model_type": "qwen2",
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+        "max_window_layers": 1,
+    },
+    "qwen3": {"model_type": "qwen3", "head_dim": 24, "attention_bias": True},
+}
+NORM_WEIGHTS = ("norm.weight", "layernorm.weight")
+
+
+def save(directory: Path, settings: dict[str, Any]) -> Any:
+    """Write a random model of the real class; returns it in float64."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.AutoConfig.for_model(**json.loads(json.dumps(SIZES | settings)))
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            noise = 0.15 * torch.randn(parameter.shape, generator=generator)
+            # Norms far from one, and uneven: a norm that is forgotten or misplaced shows.
+            parameter.copy_(noise * 3 + 1 if name.endswith(NORM_WEIGHTS) else noise)
+    model.save_pretrained(directory)
+    write_tokenizer(directory)
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        directory, dtype=torch.float64, attn_implementation="eager"
+    ).eval()
+
+
+def prompts_of(count: int, longest: int = 200) -> list[list[int]]:
+    """A trie of short and long prompts, branching on both sides of every window and original length."""
+    generator = np.random.default_rng(0)
+    trunk = generator.integers(3, VOCABULARY, longest).tolist()
+    cuts = generator.integers(5, longest - 30, count - 2)
+    branches = [trunk[:cut] + generator.integers(3, VOCABULARY, int(cut) % 29 + 1).tolist() for cut in cuts]
+    return [trunk, trunk[:20], *branches]
+
+
+LABELS = [[33], [34, 35], [34, 36]]
+
+
+def exact_logprobs(model: Any, prompt: list[int]) -> list[float]:
+    """Of LABELS after a prompt, from one pass of transformers over the prompt and 34."""
+    with torch.inference_mode():
+        last, forced = model(torch.tensor([[*prompt, 34]])).logits[0, -2:].log_softmax(-1)
+    return [last[33].item(), (last[34] + forced[35]).item(), (last[34] + forced[36]).item()]
+
+
+@pytest.fixture(params=CASES, scope="module")
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    directory = tmp_path_factory.mktemp("models")
+    return directory, save(directory, CASES[request.param])
+
+
+def test_equals_transformers_and_itself(case: tuple[Path, Any]) -> None:
+    """Log-probabilities to 1e-4; and a prompt alone, in small batches or with a warm prefix cache has the same bits."""
+    directory, model = case
+    prompts = prompts_of(5)
+    labels = [LABELS] * len(prompts)
+    engine = Engine.load(str(directory))
+    scores = engine.score(prompts, labels, prefix_cache=False).logprob
+    expected = np.array([exact_logprobs(model, prompt) for prompt in prompts])
+    assert expected.std(0).min() > 0.1, "the prompts have different answers"
+    np.testing.assert_allclose(scores, expected, atol=1e-4)
+    for index in (0, 4):
+        alone = engine.score(prompts[index : index + 1], [LABELS], prefix_cache=False).logprob
+        assert np.array_equal(alone[0], scores[index]), f"prompt {index} alone"
+    engine.batch_tokens = 150
+    assert np.array_equal(engine.score(prompts[2:], labels[2:]).logprob, scores[2:]), "small batches, a prefix cache"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_config_is_read_and_written_as_transformers_does(name: str) -> None:
+    """Catches a field that `to_hf` forgets, and a tensor that is forgotten, misnamed or counted wrongly."""
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoConfig.for_model(**json.loads(json.dumps(SIZES | CASES[name])))
+    config = from_hf(theirs.to_dict(), "theirs")
+    written = to_hf(config, 0, 1)
+    assert from_hf(written, "again") == config
+    assert from_hf(transformers.AutoConfig.for_model(**written).to_dict(), "theirs again") == config
+    assert config.num_parameters == sum(int(np.prod(shape)) for shape in expected_tensors(config).values())
