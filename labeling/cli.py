@@ -57,6 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_label(commands)
     _add_score(commands)
+    _add_status(commands)
+    _add_merge(commands)
     _add_plan(commands)
     _add_show(commands)
     _add_templates(commands)
@@ -119,6 +121,22 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
     about = "write a trace of the first forward passes to FILE, for ui.perfetto.dev; compressed if it ends in .gz"
     add("--profile", metavar="FILE", help=about)
     parser.set_defaults(when_interrupted="; nothing was written")
+
+
+def _add_status(commands: Any) -> None:
+    parser = _add_command(commands, "status", _status, "how far a run is, and whether a process works on it")
+    parser.add_argument("dir", metavar="DIR", help="the --out of a `preftree label`")
+
+
+def _add_merge(commands: Any) -> None:
+    about = "join the shards of a job into the run that one machine would have made"
+    parser = _add_command(commands, "merge", _merge, about)
+    add = parser.add_argument
+    add("shards", nargs="+", metavar="SHARD", help="the directory of a finished run with --shard; name all of them")
+    add("--out", required=True, metavar="DIR", help="the joined run")
+    add("--input", metavar="FILE", help="where the labelled input is on this machine")
+    add("--overwrite", action="store_true", help="begin in the place of what DIR holds")
+    add("--quiet", action="store_true", help="no progress and no summary")
 
 
 def _add_templates(commands: Any) -> None:
@@ -205,6 +223,26 @@ def _label(args: argparse.Namespace) -> int:
     own = {name: getattr(args, name) for name in names}
     options = LabelOptions(**_judge_settings(args), **own)
     summary = run_label(options)
+    if not args.quiet:
+        print(render_summary(summary), file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
+
+
+def _status(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from labeling.rundir.status import status_lines
+
+    for line in status_lines(Path(args.dir)):
+        print(line)
+    return OK
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from labeling.merge import merge
+    from labeling.report import render_summary
+
+    summary = merge(args.shards, args.out, args.input, args.overwrite, args.quiet)
     if not args.quiet:
         print(render_summary(summary), file=sys.stderr)
     return REJECTED_ROWS if summary.rejections.count else OK

@@ -39,7 +39,7 @@ CREATE TABLE IF NOT EXISTS rows (
 );
 CREATE TABLE IF NOT EXISTS attempts (
     attempt INTEGER PRIMARY KEY, started REAL NOT NULL, committed REAL NOT NULL, rows INTEGER NOT NULL,
-    usage TEXT NOT NULL
+    usage TEXT NOT NULL, checksum INTEGER NOT NULL
 );
 """
 
@@ -117,12 +117,14 @@ class Journal:
         with self._guarded():
             self._begin()
             if self._attempt is None:
-                self._attempt = self._database.execute(_NEW_ATTEMPT, (self._opened, self._opened, 0, "{}")).lastrowid
+                values = _of_attempt(Attempt(self._opened, self._opened, 0, {}))
+                self._attempt = self._database.execute(_NEW_ATTEMPT, values).lastrowid
             rows = ((*values, self._attempt) for values in self._pending)
             self._database.executemany(_WRITE, rows)
             self._committed += len(self._pending)
-            totals = json.dumps({**asdict(usage), "journal_seconds": self.seconds})
-            self._database.execute(_NOTE_ATTEMPT, (time.time(), self._committed, totals, self._attempt))
+            totals = {**asdict(usage), "journal_seconds": self.seconds}
+            values = _of_attempt(Attempt(self._opened, time.time(), self._committed, totals))
+            self._database.execute(_NOTE_ATTEMPT, (*values, self._attempt))
             self._database.execute("COMMIT")
         self._pending = []
         self._last_commit = time.monotonic()
@@ -132,8 +134,7 @@ class Journal:
         with self._guarded():
             self._begin()
             self._database.executemany(_WRITE, map(_values, entries))
-            stored = ((one.started, one.committed, one.rows, json.dumps(one.usage)) for one in attempts)
-            self._database.executemany(_NEW_ATTEMPT, stored)
+            self._database.executemany(_NEW_ATTEMPT, map(_of_attempt, attempts))
             self._database.execute("COMMIT")
 
     def count(self) -> int:
@@ -188,8 +189,8 @@ class Journal:
 
 _READ = "SELECT number, id, reason, answers, checksum FROM rows WHERE number > ? ORDER BY number LIMIT ?"
 _WRITE = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
-_NEW_ATTEMPT = "INSERT INTO attempts VALUES (NULL, ?, ?, ?, ?)"
-_NOTE_ATTEMPT = "UPDATE attempts SET committed = ?, rows = ?, usage = ? WHERE attempt = ?"
+_NEW_ATTEMPT = "INSERT INTO attempts VALUES (NULL, ?, ?, ?, ?, ?)"
+_NOTE_ATTEMPT = "UPDATE attempts SET started = ?, committed = ?, rows = ?, usage = ?, checksum = ? WHERE attempt = ?"
 # Of rows that came out of another journal.
 _NO_ATTEMPT = 0
 
@@ -231,8 +232,32 @@ def counts(database: sqlite3.Connection) -> tuple[int, int]:
 
 
 def attempts(database: sqlite3.Connection) -> list[Attempt]:
-    found = database.execute("SELECT started, committed, rows, usage FROM attempts ORDER BY attempt")
-    return [Attempt(started, committed, rows, json.loads(usage)) for started, committed, rows, usage in found]
+    """In their order, without damaged ones."""
+    found = []
+    for started, committed, rows, usage, checksum in database.execute(_READ_ATTEMPTS):
+        if isinstance(usage, bytes) and checksum == _checksum(rows, usage):
+            found.append(Attempt(started, committed, rows, json.loads(usage)))
+    return found
+
+
+_READ_ATTEMPTS = "SELECT started, committed, rows, usage, checksum FROM attempts ORDER BY attempt"
+
+
+def schema(database: sqlite3.Connection) -> list[tuple[bytes, bytes]]:
+    """Names and definitions of the tables."""
+    return database.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
+
+
+def schema_as_made() -> list[tuple[bytes, bytes]]:
+    with closing(sqlite3.connect(":memory:")) as database:
+        database.text_factory = bytes
+        database.executescript(_SCHEMA)
+        return schema(database)
+
+
+def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:
+    usage = json.dumps(attempt.usage)
+    return attempt.started, attempt.committed, attempt.rows, usage, _checksum(attempt.rows, usage.encode())
 
 
 def _checksum(number: int, *texts: bytes | None) -> int:

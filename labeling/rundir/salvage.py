@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 
-from labeling.rundir.journal import Attempt, Entry, Journal, attempts, connected
+from labeling.rundir.journal import Attempt, Entry, Journal, attempts, connected, schema, schema_as_made
 
 DAMAGED = "journal.damaged.sqlite"
 
@@ -31,7 +31,9 @@ def problem_of(path: Path) -> str | None:
     try:
         with closing(connected(path, read_only=True)) as database:
             [(said,)] = database.execute("PRAGMA quick_check(1)")
-            return None if said == b"ok" else said.decode("utf-8", "replace")
+            if said != b"ok":
+                return str(said, "utf-8", "replace")
+            return None if schema(database) == schema_as_made() else "its tables are not those of a journal"
     except sqlite3.DatabaseError as error:
         if not is_damage(error):
             raise
@@ -39,8 +41,12 @@ def problem_of(path: Path) -> str | None:
 
 
 def is_damage(error: sqlite3.Error) -> bool:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+    return _code(error) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+def _code(error: sqlite3.Error) -> int:
+    """The primary code; 0 where the error is not SQLite's own."""
+    return getattr(error, "sqlite_errorcode", 0) & 0xFF
 
 
 def salvage(path: Path) -> int:
@@ -86,6 +92,8 @@ def _whole_entries(path: Path) -> Iterator[Entry]:
                     number, leap = max(number, entry.number), 1
                 return
         except sqlite3.DatabaseError as error:
+            if _code(error) == sqlite3.SQLITE_ERROR:  # a table or a column has lost its name
+                return
             if not is_damage(error):
                 raise
             number += leap
@@ -99,7 +107,7 @@ def _attempts(path: Path) -> list[Attempt]:
     try:
         with closing(connected(path, read_only=True)) as database:
             return attempts(database)
-    except (sqlite3.DatabaseError, ValueError, TypeError):
+    except sqlite3.DatabaseError:
         return []
 
 
