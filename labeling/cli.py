@@ -106,6 +106,21 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
     add("--aggregate", choices=("strongest", "weighted", "won"), help=about)
     about = "ranking: ordered pairs to judge in a row (default: all)"
     add("--comparisons", type=_positive, metavar="N", help=about)
+    _add_reasoning_options(parser)
+
+
+def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
+    about = "rlaif, direct, salmon: let the judge explain before it answers, and keep what it writes"
+    parser.add_argument("--cot", action="store_true", help=about)
+    add = parser.add_argument_group("with --cot").add_argument
+    add("--max-rationale-tokens", type=_positive, metavar="N", help="tokens to write at most (default 512)")
+    about = "rationales to draw for each prompt; what they lead to is averaged (default 1; needs --temperature)"
+    add("--samples", type=_positive, metavar="N", help=about)
+    about = "above 0 rationales are drawn; at 0, the default, each token is the most probable one"
+    add("--temperature", type=_number, metavar="T", help=about)
+    add("--top-k", type=_positive, metavar="K", help="draw among the K most probable tokens")
+    add("--top-p", type=_number, metavar="P", help="draw among the most probable tokens that make up the share P")
+    add("--seed", type=_natural, metavar="N", help="of what is drawn (default 0)")
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -300,7 +315,8 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     )
     settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
-    settings |= {name: getattr(args, name) for name in of_methods if hasattr(args, name)}
+    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed")
+    settings |= {name: getattr(args, name) for name in (*of_methods, *of_rationales) if hasattr(args, name)}
     if args.method == "principled":
         settings["principle_sets"] = _principle_sets(args)
     device = None if args.device == "auto" else args.device
@@ -370,6 +386,13 @@ def _positive(text: str) -> int:
     if number == 0:
         raise argparse.ArgumentTypeError("must be at least 1")
     return number
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, not {text!r}") from None
 
 
 def _share(text: str) -> float:

@@ -78,6 +78,7 @@ class RunSummary:
             "rationales": self.rationales,
             "cut_rationales": self.cut_rationales,
             "generated_tokens": self.generated_tokens,
+            "generated_tokens_per_second": self.rate(self.generated_tokens),
         }
 
     def rate(self, tokens: int) -> float | None:
@@ -96,12 +97,17 @@ def render_summary(summary: RunSummary) -> str:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
         lines.append(("tokens", f"{tokens}: sharing {summary.sharing:.2f}x"))
     if summary.rationales:
-        written = f"{summary.rationales:,} of {summary.generated_tokens / summary.rationales:,.0f} tokens in the mean"
-        cut = f"{summary.cut_rationales:,} cut off at the most" if summary.cut_rationales else "none cut off"
-        lines.append(("rationales", f"{written}, {summary.generated_tokens:,} in all; {cut}"))
+        mean = summary.generated_tokens / summary.rationales
+        written = f"{summary.rationales:,} of {mean:,.0f} tokens in the mean, {summary.generated_tokens:,} in all"
+        cut = (
+            f"{summary.cut_rationales:,} cut off where they may be no longer" if summary.cut_rationales else "all whole"
+        )
+        lines.append(("rationales", f"{written}; {cut}"))
     prompt_rate, unique_rate = summary.rate(summary.prompt_tokens), summary.rate(summary.unique_tokens)
     if prompt_rate and unique_rate:
         rates = f"{prompt_rate:,.0f} prompt tokens/s, {unique_rate:,.0f} unique tokens/s"
+        if generated_rate := summary.rate(summary.generated_tokens):
+            rates += f", {generated_rate:,.0f} generated tokens/s"
         lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
     lines += [("rejected", f"line {line}: {one_line(reason)}") for line, reason in rejections.first]
     if hidden := rejections.count - len(rejections.first):

@@ -6,19 +6,22 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import ModelError
+from engine.errors import InputError, ModelError
 from labeling.encoding import Encoded, RequestEncoder
 from labeling.labels.disjoint import disjoint
-from labeling.types import Answer, RequestScores, ScoreRequest
+from labeling.labels.rationales import Rationale
+from labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     from engine.engine import Engine, Planner
+    from engine.generation import Generation, Sampling
     from engine.loading.checkpoint import Checkpoint
     from engine.loading.tokenizer import Tokenizer
     from engine.planning.estimate import JobPlan
@@ -34,8 +37,8 @@ _VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
 
 @dataclass
 class Usage:
-    """Running totals. unique_tokens: rows that went through the model. seconds: spent in the engine. generated_tokens,
-    rationales, cut_rationales: what was written, and how often up to the most tokens.
+    """Running totals. unique_tokens: of prompts and labels, that went through the model. seconds: spent in the engine.
+    generated_tokens, rationales, cut_rationales: what was written, and how often up to the most tokens.
     """
 
     prompt_tokens: int = 0
@@ -127,31 +130,68 @@ class Scorer:
     ) -> Iterator[list[RequestScores]]:
         """`score` of each window, in order; a window may be empty.
 
-        Of all requests the judge explains each, in the same way, or none. progress: hears of what is written meanwhile.
+        All requests must ask for a rationale, and alike, or none: InputError. progress: hears of what is written.
         On a GPU windows are taken in another thread, while earlier ones run.
         """
         if self._engine is None:
             raise RuntimeError("this scorer was opened without weights")
+        remaining = iter(windows)
+        for window in remaining:
+            if not window:
+                yield []
+                continue
+            whole, rationale = chain([window], remaining), window[0].rationale
+            yield from self._scored(whole) if rationale is None else self._explained(whole, rationale, progress)
+
+    def _scored(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
+        """Of requests without rationale."""
+        assert self._engine is not None
         taken: deque[Sequence[Encoded]] = deque()
-
-        def calls() -> Iterator[tuple[Sequence[Sequence[int]], Sequence[Sequence[Sequence[int]]]]]:
-            for window in windows:
-                taken.append(window)
-                yield [item.ids for item in window], [item.labels for item in window]
-
-        for scores in self._engine.score_stream(calls(), prefix_cache=self._prefix_cache):
-            self._count(scores)
+        calls = (
+            ([item.ids for item in window], [item.labels for item in window])
+            for window in _going_by(windows, taken, None)
+        )
+        for scores in self._engine.score_stream(calls, prefix_cache=self._prefix_cache):
+            self._count(scores, scores.rows)
             window = taken.popleft()
             answers = _answers(scores, [item.labels for item in window])
             yield [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
 
-    def _count(self, scores: LabelScores) -> None:
+    def _explained(
+        self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: Written | None
+    ) -> Iterator[list[RequestScores]]:
+        """Of requests that all ask for `rationale`."""
+        assert self._engine is not None
+        samples = rationale.reasoning.samples
+        taken: deque[Sequence[Encoded]] = deque()
+        calls = (
+            ([item.ids for item in window], [item.ending for item in window], [item.labels for item in window])
+            for window in _going_by(windows, taken, rationale)
+        )
+        for reasoned in self._engine.reason_stream(calls, _sampling(rationale), progress):
+            self._count(reasoned.scores, reasoned.prefill_rows)
+            window = taken.popleft()
+            written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
+            self._count_written(written)
+            answers = _answers(reasoned.scores, [item.labels for item in window for _ in range(samples)])
+            explained = [replace(answer, rationale=one) for answer, one in zip(answers, written, strict=True)]
+            yield [
+                RequestScores(tuple(explained[samples * place : samples * (place + 1)]), len(item.ids))
+                for place, item in enumerate(window)
+            ]
+
+    def _count(self, scores: LabelScores, unique_tokens: int) -> None:
         self.usage.prompt_tokens += scores.prompt_tokens
-        self.usage.unique_tokens += scores.rows
+        self.usage.unique_tokens += unique_tokens
         self.usage.batches += scores.batches
         self.usage.seconds += scores.seconds
         if self._trace is not None:
             self._trace.step()
+
+    def _count_written(self, rationales: Sequence[Rationale]) -> None:
+        self.usage.generated_tokens += sum(rationale.tokens for rationale in rationales)
+        self.usage.rationales += len(rationales)
+        self.usage.cut_rationales += sum(rationale.cut for rationale in rationales)
 
     @contextmanager
     def traced(self, path: Path) -> Iterator[None]:
@@ -191,6 +231,36 @@ class Scorer:
             "prefix_cache": self._prefix_cache,
             "versions": {"python": platform.python_version(), **_versions()},
         }
+
+
+def _going_by(
+    windows: Iterable[Sequence[Encoded]], taken: deque[Sequence[Encoded]], rationale: RationaleRequest | None
+) -> Iterator[Sequence[Encoded]]:
+    """`windows`, each put into `taken`. InputError where a request asks for another `rationale` than this."""
+    for window in windows:
+        if any(item.rationale != rationale for item in window):
+            raise InputError("all requests of a run must ask for a rationale in the same way, or none of them")
+        taken.append(window)
+        yield window
+
+
+def _sampling(rationale: RationaleRequest) -> Sampling:
+    from engine.generation import Sampling
+
+    asked = rationale.reasoning
+    return Sampling(
+        max_new_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        top_p=asked.top_p,
+        n=asked.samples,
+        stop=rationale.stop,
+        seed=asked.seed,
+    )
+
+
+def _rationale(written: Generation) -> Rationale:
+    return Rationale(written.text, len(written.ids), written.finish == "length")
 
 
 def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:

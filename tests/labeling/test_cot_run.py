@@ -1,0 +1,226 @@
+"""`preftree label --cot` from the command line to columns, record, summary, plan and show, with a fake engine."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import InputError
+from engine.generation import Generation, Sampling
+from labeling import cli, run, show
+from labeling.display import Progress
+from labeling.reasoning import Reasoning
+from tests.labeling import fake_engine
+from tests.labeling.fake_engine import FakeEngine, fake_scorer
+from tests.labeling.fakes import row, write_rows
+from tests.models import SMALL_CONFIG, write_model
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+DRAWN = ("--samples", "3", "--temperature", "0.7", "--top-k", "40", "--top-p", "0.9", "--seed", "5")
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG))
+
+
+@pytest.fixture
+def engine(model: str, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
+    """The command line with a fake engine behind it."""
+    fake = FakeEngine()
+    for module in (run, show):
+        monkeypatch.setattr(
+            module, "open_scorer", lambda options, weights=True: fake_scorer(model, fake if weights else None)
+        )
+    return fake
+
+
+@pytest.fixture
+def label(engine: FakeEngine, tmp_path: Path) -> Callable[..., tuple[list[dict[str, Any]], dict[str, Any]]]:
+    """Labels rows with --cot; the labelled rows and run.json."""
+
+    def labelled(rows: list[dict[str, Any]], *options: str) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+        out = tmp_path / f"out {len(list(tmp_path.iterdir()))}"
+        source = write_rows(tmp_path / "in.jsonl", rows)
+        assert (
+            cli.main(["label", str(source), "--cot", "--max-rationale-tokens", "8", "--out", str(out), *options]) == 0
+        )
+        table = parquet.read_table(out / "labels.parquet").to_pylist()
+        return table, json.loads((out / "run.json").read_text()) | {"directory": str(out)}
+
+    return labelled
+
+
+def test_columns_of_rlaif(label: Any, engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches rationales of one order under the other's name, counts that do not add up, and settings not recorded."""
+    [one, two], record = label([row(id="one"), row(id="two", response_b="other")])
+    assert list(one)[8:14] == [
+        "rationale_first",
+        "rationale_second",
+        "rationale_tokens_first",
+        "rationale_tokens_second",
+        "rationale_cut_first",
+        "rationale_cut_second",
+    ]
+    assert one["rationale_first"] != one["rationale_second"]
+    assert one["rationale_cut_first"] == (one["rationale_tokens_first"] == 8)
+    [[mirror], _] = label([row(id="one", response_a="that", response_b="this")])
+    assert mirror["rationale_first"] == one["rationale_second"]
+    assert mirror["p_a"] == 1 - one["p_a"]
+    tokens = sum(entry[f"rationale_tokens_{order}"] for entry in (one, two) for order in ("first", "second"))
+    cut = sum(entry[f"rationale_cut_{order}"] for entry in (one, two) for order in ("first", "second"))
+    totals = record["totals"]
+    assert (totals["rationales"], totals["generated_tokens"], totals["cut_rationales"]) == (4, tokens, cut)
+    assert record["method"]["reasoning"] == Reasoning(max_tokens=8).record()
+    assert record["settings"]["cot"] is True
+    assert record["settings"]["max_rationale_tokens"] == 8
+    summary = capsys.readouterr().err
+    line = next(line for line in summary.splitlines() if line.startswith("rationales "))
+    assert line.split(maxsplit=1)[1].startswith(f"4 of {tokens / 4:,.0f} tokens in the mean, {tokens} in all; ")
+    assert " generated tokens/s over " in summary
+
+
+def test_several_samples_are_lists(label: Any, engine: FakeEngine) -> None:
+    [one], record = label([row(id="one")], *DRAWN)
+    assert len(set(one["rationale_first"])) == 3
+    assert [len(one[f"rationale_{name}_second"]) for name in ("tokens", "cut")] == [3, 3]
+    assert engine.asked[-1] == Sampling(
+        max_new_tokens=8, n=3, temperature=0.7, top_k=40, top_p=0.9, seed=5, stop=("\n### Prompt",)
+    )
+    assert record["totals"]["rationales"] == 6
+
+
+def test_columns_of_salmon_and_direct(label: Any) -> None:
+    """Catches a principle under another's rationale, and a pair's rationale in the columns of a single response."""
+    [one], record = label([row(id="one")], "--method", "salmon", *DRAWN)
+    texts = [tuple(judged[f"rationale_{order}"]) for judged in one["principles"] for order in ("first", "second")]
+    assert len(set(texts)) == len(texts) == 22
+    assert record["totals"]["rationales"] == 66
+    single = row(id="single", response="only", response_a=None, response_b=None)
+    [alone, pair], _ = label([single, row(id="pair", response_a="only")], "--method", "direct")
+    assert alone["rationale"] == pair["rationale_a"] != pair["rationale_b"]
+    assert alone["rationale_a"] is pair["rationale"] is pair["rationale_cut"] is None
+    assert alone["rationale_tokens"] == pair["rationale_tokens_a"]
+
+
+def test_show(label: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a rationale under the other order's prompt, and one that writes to the terminal as it likes."""
+
+    def hostile(prompt: Any, sample: int, sampling: Sampling) -> Generation:
+        return Generation([1, 2, 3], f"\x1b[2J{len(prompt)} {sum(prompt)} {sample}\nAnswer: 2", "length")
+
+    monkeypatch.setattr(fake_engine, "wrote", hostile)
+    [one], record = label([row(id="one", response_b="that\nthere")], *DRAWN)
+    capsys.readouterr()
+    assert cli.main(["show", record["directory"], "one"]) == 0
+    text = capsys.readouterr().out
+    assert "\x1b" not in text
+    text = text[text.index("---- prompt, A first ----") :]
+    places = []
+    for order, name in (("A first", "first"), ("B first", "second")):
+        places.append(text.index(f"---- prompt, {order} ----"))
+        for number, written in enumerate(one[f"rationale_{name}"], 1):
+            heading = f"---- rationale {number} of 3, {order}: 3 tokens, cut off there ----\n"
+            places.append(text.index(heading + written.replace("\x1b", "\\x1b")))
+        places.append(text.index(f"---- answer, {order}: A is better with p {one[f'p_a_{name}']:.6f}"))
+    assert places == sorted(places)
+
+
+def test_plan(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a plan that does not say what is to be written, which takes longest, and one that writes it."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id="one"), row(id="two", response_b="other")])
+    assert cli.main(["plan", str(source), "--cot", *DRAWN]) == 0
+    text = capsys.readouterr().out
+    assert "rationales     12 of at most 512 tokens: 6,144 tokens to generate at most" in text
+    assert 'label ids      "1" = [' in text
+    assert text.endswith(
+        "explain in a few sentences which response is better and why.</s><|user|>assistant\nExplanation:\n"
+        "\n---- then, behind the rationale ----\n\n\nBetter response: \n"
+    )
+    assert engine.calls == 0
+    assert cli.main(["plan", str(source)]) == 0
+    text = capsys.readouterr().out
+    assert "rationale" not in text
+    assert "Explanation" not in text
+
+
+def test_rows_without_room_are_rejected(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches one long row that ends a run."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id="long", prompt="x" * 2500), row(id="short")])
+    out = tmp_path / "out"
+    assert cli.main(["label", str(source), "--cot", "--max-rationale-tokens", "1000", "--out", str(out)]) == 3
+    [long, short] = parquet.read_table(out / "labels.parquet").to_pylist()
+    assert (long["status"], short["status"]) == ("rejected", "ok")
+    assert long["reason"].startswith("line 1: no room for a rationale: ")
+    assert long["rationale_first"] is None
+    assert "line 1: no room for a rationale: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "said"),
+    [
+        (["--samples", "3"], 1, "--samples is of the rationale that --cot asks for; add --cot"),
+        (
+            ["--cot", "--samples", "3"],
+            1,
+            "--samples 3: at temperature 0 all 3 rationales are the same; add --temperature",
+        ),
+        (["--cot", "--temperature", "nan"], 1, "--temperature must be 0"),
+        (["--cot", "--method", "ranking"], 1, "--cot is not for method ranking"),
+        (["--cot", "--samples", "0"], 2, "argument --samples: must be at least 1"),
+        (["--cot", "--max-rationale-tokens", "-1"], 2, "argument --max-rationale-tokens: must be a whole number"),
+        (["--cot", "--temperature", "hot"], 2, "argument --temperature: must be a number, not 'hot'"),
+        (["--cot", "--top-p", "0.5"], 1, "--top-p: nothing is drawn at temperature 0"),
+    ],
+)
+def test_wrong_options_are_one_line(
+    options: list[str], code: int, said: str, engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches options that are dropped in silence, and mistakes found when the model is loaded."""
+    source = write_rows(tmp_path / "in.jsonl", [row()])
+    command = ["label", str(source), "--out", str(tmp_path / "out"), "--quiet", *options]
+    if code == cli.USAGE:
+        with pytest.raises(SystemExit):
+            cli.main(command)
+    else:
+        assert cli.main(command) == code
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert said in last
+    assert not engine.asked
+
+
+def test_what_the_engine_refuses_is_one_line(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a traceback where memory holds no sequence at all."""
+
+    def refuse(*_: Any) -> Any:
+        raise InputError("kv_memory keeps 5 tokens, but prompt 0 needs 9")
+
+    monkeypatch.setattr(engine, "reason_stream", refuse)
+    source = write_rows(tmp_path / "in.jsonl", [row()])
+    assert cli.main(["label", str(source), "--out", str(tmp_path / "out"), "--quiet", "--cot"]) == 1
+    assert capsys.readouterr().err == "preftree: kv_memory keeps 5 tokens, but prompt 0 needs 9\n"
+    assert not (tmp_path / "out").exists()
+
+
+def test_progress_shows_both_phases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches half an hour of silence while the first rationales are written."""
+    now = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    with Progress(10) as progress:
+        for _ in range(4):
+            now[0] += 10.0
+            progress.written(100, 1)
+        now[0] += 30.0
+        progress.advance()
+    assert capsys.readouterr().err.splitlines() == [
+        "0 of 10 pairs; 3 rationales written, 300 tokens, 10 tokens/s",
+        "1 of 10 pairs, 0.0 pairs/s, about 10 min left; 4 rationales written, 400 tokens, 6 tokens/s",
+    ]
