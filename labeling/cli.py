@@ -63,6 +63,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_show(commands)
     _add_templates(commands)
     _add_instructions(commands)
+    _add_export(commands)
     return parser
 
 
@@ -174,6 +175,24 @@ def _add_instructions(commands: Any) -> None:
     add("--noise", type=_share, default=0.1, metavar="P", help="share of labels that are flipped (default 0.1)")
     add("--no-variance-scaling", action="store_true", help="compare scores as they are, whatever their spread")
     add("--seed", type=_natural, default=0, metavar="N", help="of everything drawn (default 0)")
+
+
+def _add_export(commands: Any) -> None:
+    parser = _add_command(commands, "export", _export, "labels as training data, in the shapes that trainers read")
+    add = parser.add_argument
+    add("run", metavar="RUN", help="a directory that `preftree label` has filled")
+    names = ("trl-reward", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
+    add("--to", required=True, choices=names, help="the format, see labeling/export/formats.py")
+    add("--out", required=True, metavar="FILE", help=".jsonl or .parquet; .json for annotated-pairs")
+    add("--overwrite", action="store_true", help="replace FILE")
+    add("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
+    about = "of a ranking: best-worst (the default), or all that were compared"
+    add("--pairs", choices=("best-worst", "all"), default="best-worst", help=about)
+    about = "default: keep in soft and annotated-pairs; the other formats cannot hold them"
+    add("--ties", choices=("drop", "keep"), help=about)
+    about = "leave out verdicts of a lower probability, from 0.5 to 1"
+    add("--min-confidence", type=_share, metavar="P", help=about)
+    add("--drop-inconsistent", action="store_true", help="leave out pairs on which the two orders disagree")
 
 
 def _add_plan(commands: Any) -> None:
@@ -288,6 +307,15 @@ def _instructions(args: argparse.Namespace) -> int:
         **{name: getattr(args, name) for name in own}, variance_scaling=not args.no_variance_scaling
     )
     for line in write_instructions(options):
+        print(line, file=sys.stderr)
+    return OK
+
+
+def _export(args: argparse.Namespace) -> int:
+    from labeling.export.write import ExportOptions, write_export
+
+    names = ("run", "to", "out", "overwrite", "input", "pairs", "ties", "min_confidence", "drop_inconsistent")
+    for line in write_export(ExportOptions(**{name: getattr(args, name) for name in names})):
         print(line, file=sys.stderr)
     return OK
 

@@ -35,7 +35,7 @@ class Part:
     @classmethod
     def of(cls, path: Path) -> Part:
         """Raises OutputError for anything but a finished shard."""
-        record = finished_run(path)
+        record = finished_run(path, shards=True)
         shard = record["settings"].get("shard")
         if shard is None:
             raise OutputError(f"{path} is no shard but a run of its own, labelled without --shard")

@@ -101,8 +101,9 @@ def label_into(
             writer.publish()
         directory.finish({**record, "totals": summary.totals(), "quality": summary.quality.figures()})
     except KeyboardInterrupt:
-        kept = count(journal.count(), "row")
-        raise Interrupted(f"interrupted; {kept} of {directory.path} are kept, the same command goes on") from None
+        kept = journal.count()
+        went_on = f"{count(kept, 'row')} of {directory.path} are kept, the same command goes on"
+        raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None
     return summary
 
 

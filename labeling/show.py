@@ -136,7 +136,7 @@ def show_lines(
     made again are replaced by a line that says why.
     """
     directory = Path(directory)
-    run = finished_run(directory)
+    run = finished_run(directory, shards=True)
     rows = _find_rows(directory / LABELS, identity)
     if not rows:
         raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")

@@ -83,8 +83,8 @@ def _open_gguf(path: Path) -> Checkpoint:
 
     with naming(path):
         bos, eos = source.bos_token, source.eos_token
-        text, template = source.tokenizer_json, source.chat_template
-        tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=source.adds_bos)
+        template = source.chat_template
+        tokenizer = Tokenizer(source.tokenizer_json, bos, eos, source.adds_bos)
         tokenizer.check_vocab(source.config)
         chat_template = None if template is None else ChatTemplate(template, bos, eos)
     return Checkpoint(path.stem, source.config, tokenizer, chat_template, source, source.files)

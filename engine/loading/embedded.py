@@ -95,8 +95,8 @@ def convert(source: Path, directory: Path) -> None:
 
     gguf = GgufSource(source)
     check_complete(gguf, gguf.config, str(source))
-    text, bos, eos = gguf.tokenizer_json, gguf.bos_token, gguf.eos_token
-    tokenizer = Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=gguf.adds_bos)
+    data, bos, eos = gguf.tokenizer_json, gguf.bos_token, gguf.eos_token
+    tokenizer = Tokenizer(data, bos, eos, gguf.adds_bos)
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": bos,
@@ -105,7 +105,7 @@ def convert(source: Path, directory: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "model_max_length": gguf.config.max_context,
     }
-    (directory / "tokenizer.json").write_text(text, encoding="utf-8")
+    (directory / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
     _write_json(directory / "tokenizer_config.json", settings)
     _write_json(directory / "config.json", to_hf(gguf.config, tokenizer.bos_id, tokenizer.eos_id))
     tensors = {name: gguf.tensor(name, shape) for name, shape in expected_tensors(gguf.config).items()}

@@ -1,6 +1,5 @@
-"""A GGUF file as a model: Llama tensors under Hugging Face names, dequantised to float32."""
+"""A GGUF file as a model: its tensors under Hugging Face names, dequantised to float32."""
 
-import mmap
 import re
 from pathlib import Path
 from typing import Any
@@ -11,9 +10,11 @@ import torch
 from engine.errors import ModelError
 from engine.loading.config import ModelConfig
 from engine.loading.files import naming
-from engine.loading.gguf_header import GgufTensor, read_header
-from engine.loading.gguf_tokenizer import tokenizer_json
-from engine.loading.rope import RopeConfig
+from engine.loading.gguf_config import FACTORS, config_json
+from engine.loading.gguf_header import TENSOR_TYPES, GgufTensor, read_header
+from engine.loading.gguf_tokenizer import adds_bos, tokenizer_json
+from engine.loading.hf_config import from_hf
+from engine.loading.mapped_file import MappedFile
 from engine.loading.weights import CPU, check_finite, check_shape
 
 MODEL_NAMES = {
@@ -31,28 +32,38 @@ LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
 }
-LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.weight")
+LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
+# Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result.
+CHUNK = 1 << 20
 
 
 class GgufSource:
     """TensorSource over one GGUF file, which also brings sizes, tokenizer and chat template.
 
-    ModelError when the file is broken, of another architecture than llama, or in need of what preftree lacks.
+    ModelError when the file is broken, of an architecture that is not read from GGUF, or needs what preftree lacks.
     """
 
     def __init__(self, path: Path) -> None:
         header = read_header(path)
         self.files: tuple[Path, ...] = (path,)
         self._metadata = header.metadata
+        self._file: MappedFile | None = None
+        tensors = dict(header.tensors)
+        factors = tensors.pop(FACTORS, None)
         with naming(path):
-            self.config: ModelConfig = _config(header.metadata, frozenset(header.tensors))
-        self._tensors = {_hf_name(name): tensor for name, tensor in header.tensors.items()}
-        self._map: mmap.mmap | None = None
+            read = None if factors is None else lambda: self._floats(factors)
+            described = config_json(header.metadata, frozenset(tensors), read)
+        self.config: ModelConfig = from_hf(described, str(path))
+        self._tensors = {_hf_name(name): tensor for name, tensor in tensors.items()}
+        if len(self._tensors) < len(tensors):
+            raise ModelError(f"{path}: a tensor is there under two names; use another file")
 
     @property
-    def tokenizer_json(self) -> str:
-        """Text of a Hugging Face tokenizer.json with this file's vocabulary."""
+    def tokenizer_json(self) -> dict[str, Any]:
+        """A Hugging Face tokenizer.json with this file's vocabulary."""
         with naming(self.files[0]):
             return tokenizer_json(self._metadata, self.bos_token if self.adds_bos else None)
 
@@ -71,8 +82,8 @@ class GgufSource:
 
     @property
     def adds_bos(self) -> bool:
-        """Whether a prompt begins with BOS. False where unsaid, as in llama.cpp for these tokenizers."""
-        return self._metadata.get("tokenizer.ggml.add_bos_token") is True
+        """Whether a prompt begins with BOS; where unsaid, as llama.cpp has it for this tokenizer."""
+        return adds_bos(self._metadata)
 
     def _token(self, key: str) -> str | None:
         index, tokens = self._metadata.get(key), self._metadata.get("tokenizer.ggml.tokens")
@@ -92,49 +103,53 @@ class GgufSource:
             raise ModelError(f"{path}: tensor {name} is missing; use another file")
         place = self._tensors[name]
         check_shape(place.shape, name, shape, str(path))
-        values = _dequantise(self._bytes(place), place)
-        if name.endswith("self_attn.q_proj.weight"):
-            values = _rotate_half_rows(values, self.config.num_heads)
-        elif name.endswith("self_attn.k_proj.weight"):
-            values = _rotate_half_rows(values, self.config.num_kv_heads)
+        values = self._floats(place)
+        if self.config.architecture == "llama":  # its converter permutes rows, those of the others do not
+            if name.endswith("self_attn.q_proj.weight"):
+                values = _rotate_half_rows(values, self.config.num_heads)
+            elif name.endswith("self_attn.k_proj.weight"):
+                values = _rotate_half_rows(values, self.config.num_kv_heads)
         return check_finite(torch.from_numpy(np.ascontiguousarray(values)).to(device), name, str(path))
 
-    def _bytes(self, place: GgufTensor) -> np.ndarray:
-        """A copy of the tensor's bytes, so that nothing points into the mapped file."""
-        if self._map is None:
-            with self.files[0].open("rb") as file:
-                self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        if place.end > len(self._map):
-            raise ModelError(f"{self.files[0]}: has become shorter since it was opened; download it again")
-        return np.frombuffer(self._map[place.begin : place.end], dtype=np.uint8)
+    def _floats(self, place: GgufTensor) -> np.ndarray:
+        """float32 of `place.shape`, in memory of its own; dequantised in chunks of whole blocks."""
+        _, block, block_bytes = TENSOR_TYPES[place.type_number]
+        self._file = self._file or MappedFile(self.files[0])
+        raw = np.frombuffer(self._file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
+        values = np.empty((len(raw), block), np.float32)
+        step = CHUNK // block
+        for first in range(0, len(raw), step):
+            values[first : first + step] = dequantise(raw[first : first + step], place.type_number)
+        self._file.release(place.begin, place.end)
+        return values.reshape(place.shape)
 
     def close(self) -> None:
-        if self._map is not None:
-            self._map.close()
-            self._map = None
+        if self._file is not None:
+            self._file.close()
+            self._file = None
 
 
 def _hf_name(name: str) -> str:
     """Hugging Face name of a llama.cpp tensor; unknown ones keep theirs, and fail as unknown later."""
     match = LAYER_TENSOR.fullmatch(name)
     if match and match[2] in LAYER_NAMES:
-        return f"model.layers.{int(match[1])}.{LAYER_NAMES[match[2]]}.weight"
+        return f"model.layers.{int(match[1])}.{LAYER_NAMES[match[2]]}.{match[3]}"
     return MODEL_NAMES.get(name, name)
 
 
-def _dequantise(data: np.ndarray, place: GgufTensor) -> np.ndarray:
-    """float32 of `place.shape` from the tensor's bytes, uint8 [bytes]."""
+def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
+    """float32 [blocks, numbers in a block] from uint8 [blocks, bytes of a block], of one of `TENSOR_TYPES`."""
     try:
         import gguf
     except ImportError:
         raise ModelError("reading GGUF needs the package gguf; install it with: pip install gguf") from None
-    kind = gguf.GGMLQuantizationType(place.type_number)
+    kind = gguf.GGMLQuantizationType(type_number)
     views = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
     if kind in views:
-        return data.view(views[kind]).reshape(place.shape).astype(np.float32)
-    rows = data.reshape(*place.shape[:-1], -1)
+        return data.view(views[kind]).astype(np.float32)
     with np.errstate(all="ignore"):  # a damaged scale gives NaN, which `check_finite` reports by the tensor's name
-        return np.asarray(gguf.quants.dequantize(rows, kind), dtype=np.float32).reshape(place.shape)
+        # As one row: the library goes over the rows of a matrix in many small steps.
+        return np.asarray(gguf.quants.dequantize(data.reshape(1, -1), kind), dtype=np.float32).reshape(len(data), -1)
 
 
 def _rotate_half_rows(weight: np.ndarray, num_heads: int) -> np.ndarray:
@@ -146,59 +161,3 @@ def _rotate_half_rows(weight: np.ndarray, num_heads: int) -> np.ndarray:
     rows, columns = weight.shape
     pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
     return pairs.swapaxes(1, 2).reshape(rows, columns)
-
-
-def _config(metadata: dict[str, Any], names: frozenset[str]) -> ModelConfig:
-    """ModelConfig from a GGUF file's metadata and tensor names; ModelError for what is not a plain Llama."""
-    architecture = metadata.get("general.architecture")
-    if architecture != "llama":
-        raise ModelError(f"architecture {architecture!r:.100} is not supported; preftree reads GGUF of llama only")
-
-    def need(field: str) -> Any:
-        if f"llama.{field}" not in metadata:
-            raise ModelError(f"the metadata llama.{field} is missing; use another file")
-        return metadata[f"llama.{field}"]
-
-    if metadata.get("llama.expert_count"):
-        raise ModelError("mixtures of experts (llama.expert_count) are not supported")
-    hidden, heads = need("embedding_length"), need("attention.head_count")
-    if not (isinstance(hidden, int) and isinstance(heads, int) and 0 < heads <= hidden):
-        raise ModelError("llama.attention.head_count does not fit llama.embedding_length")
-    head_dim = metadata.get("llama.attention.key_length", hidden // heads)
-    for field in ("attention.value_length", "rope.dimension_count"):
-        if metadata.get(f"llama.{field}", head_dim) != head_dim:
-            raise ModelError(f"llama.{field} differs from the head size {head_dim}, which is not supported")
-    tokens = metadata.get("tokenizer.ggml.tokens")
-    return ModelConfig(
-        architecture="llama",
-        vocab_size=metadata.get("llama.vocab_size", len(tokens) if isinstance(tokens, list) else 0),
-        hidden_size=hidden,
-        intermediate_size=need("feed_forward_length"),
-        num_layers=need("block_count"),
-        num_heads=heads,
-        num_kv_heads=metadata.get("llama.attention.head_count_kv", heads),
-        head_dim=head_dim,
-        norm_eps=_decimal(need("attention.layer_norm_rms_epsilon")),
-        rope=_rope(metadata, names),
-        max_context=need("context_length"),
-        tie_embeddings="output.weight" not in names,
-    )
-
-
-def _rope(metadata: dict[str, Any], names: frozenset[str]) -> RopeConfig:
-    """Rotary embedding: plain, or linearly scaled. ModelError for other scalings."""
-    if any(name.startswith("rope_freqs") or ".rope_" in name for name in names):
-        raise ModelError("rope_freqs.weight is not supported; use the model's safetensors instead")
-    theta = _decimal(metadata.get("llama.rope.freq_base", 10000.0))
-    kind = metadata.get("llama.rope.scaling.type", "none")
-    factor = metadata.get("llama.rope.scaling.factor", metadata.get("llama.rope.scale_linear", 1.0))
-    if kind == "none" and factor in (0, 1):
-        return RopeConfig(theta=theta)
-    if kind in ("linear", "none"):
-        return RopeConfig(theta=theta, kind="linear", factor=_decimal(factor))
-    raise ModelError(f"rope scaling {kind!r:.100} is not supported in GGUF; use the model's safetensors instead")
-
-
-def _decimal(value: Any) -> Any:
-    """GGUF stores float32: 1e-05 comes back as 9.999999747378752e-06. The shortest decimal was meant."""
-    return float(str(np.float32(value))) if isinstance(value, float) else value

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from engine.errors import ModelError
 from engine.loading.config import ModelConfig
-from engine.loading.files import first_line, read_json
+from engine.loading.files import read_json
+from engine.loading.mapped_file import MappedFile
 from engine.loading.safetensors_check import Entry, read_entries
 from engine.loading.tensors import EMBEDDING, HEAD, expected_tensors
 
@@ -95,7 +96,7 @@ class SafetensorsSource:
         """Read and check the headers only; ModelError as `read_entries`."""
         self._directory = directory
         self._entries: dict[str, tuple[Path, Entry]] = {}
-        self._open: dict[Path, Any] = {}
+        self._open: dict[Path, MappedFile] = {}
         self.files: tuple[Path, ...]
         index = directory / INDEX
         if (directory / WEIGHTS).exists():
@@ -120,27 +121,24 @@ class SafetensorsSource:
         return frozenset(self._entries)
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
-        """See TensorSource. A copy, because the library's own tensor is a view of the mapped file."""
+        """See TensorSource. A copy: what lies in the mapped file goes when the file does."""
         if name not in self._entries:
             raise ModelError(f"{self._directory}: tensor {name} is missing; download the model again")
         path, entry = self._entries[name]
         if entry.dtype not in DTYPES:
             raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
-        try:
-            mapped = self._handle(path).get_tensor(name)
-        except Exception as error:  # the library raises its own class, OSError, RuntimeError and others
-            raise ModelError(f"{path}: cannot read tensor {name} ({first_line(error)})") from None
-        return check_finite(mapped.to(device, copy=True), name, str(path))
-
-    def _handle(self, path: Path) -> Any:
-        from safetensors import safe_open
-
         if path not in self._open:
-            self._open[path] = safe_open(str(path), framework="pt", device="cpu")
-        return self._open[path]
+            self._open[path] = MappedFile(path)
+        file = self._open[path]
+        mapped = torch.frombuffer(file.view(entry.begin, entry.end), dtype=DTYPES[entry.dtype]).view(shape)
+        tensor = mapped.to(device, copy=True)
+        file.release(entry.begin, entry.end)
+        return check_finite(tensor, name, str(path))
 
     def close(self) -> None:
+        for file in self._open.values():
+            file.close()
         self._open.clear()
 
 

@@ -150,14 +150,15 @@ def _schema(survey: Survey, columns: Mapping[str, ArrowType]) -> Any:
         types["gold"] = "string"
     names = output_names(survey.columns, reserved=list(types))
     types |= {names[name]: _ARROW_TYPES[kind] for name, kind in survey.columns.items()}
-    return pa.schema([(name, _arrow(spec)) for name, spec in types.items()])
+    return pa.schema([(name, arrow_type(spec)) for name, spec in types.items()])
 
 
-def _arrow(spec: ArrowType) -> Any:
+def arrow_type(spec: ArrowType) -> Any:
+    """Arrow's type of a column."""
     import pyarrow as pa
 
     if isinstance(spec, list):
-        return pa.list_(_arrow(spec[0]))
+        return pa.list_(arrow_type(spec[0]))
     if isinstance(spec, dict):
-        return pa.struct([(name, _arrow(inner)) for name, inner in spec.items()])
+        return pa.struct([(name, arrow_type(inner)) for name, inner in spec.items()])
     return pa.type_for_alias(spec)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import InputError, OutputError
+from labeling.data.labelled import label_rows
 from labeling.data.reader import read
 from labeling.data.recorded import finished_run
 from labeling.data.writer import LABELS, RUN
@@ -18,7 +19,6 @@ from labeling.instructions.variance import Variance
 from labeling.principles.principle import Principle, weight_problem
 from labeling.types import Pair
 
-_BATCH_ROWS = 512
 _COLUMNS = ("id", "status", "principles")
 
 
@@ -75,19 +75,7 @@ class SalmonLabels:
 
     def rows(self) -> Iterator[ScoredRow]:
         """In the order of the input. Raises OutputError where they cannot be read."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
-        try:
-            with parquet.ParquetFile(self.path) as file:
-                if missing := [name for name in _COLUMNS if name not in file.schema_arrow.names]:
-                    raise OutputError(f"{self.path} has no column {missing[0]}; label the input again")
-                for batch in file.iter_batches(_BATCH_ROWS, columns=list(_COLUMNS)):
-                    yield from map(self._row, batch.to_pylist())
-        except FileNotFoundError:
-            raise OutputError(f"no such file: {self.path}; label the input again") from None
-        except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"cannot read {self.path}: {error}") from error
+        yield from map(self._row, label_rows(self.path, _COLUMNS))
 
     def _row(self, row: Mapping[str, Any]) -> ScoredRow:
         if row["status"] != "ok":

@@ -27,8 +27,8 @@ _WAYS_OUT = "name another --out, start again beside it with --force-new, or in i
 class RunDirectory:
     """A context, in which this process has the directory to itself. Raises OutputError where it may not.
 
-    previous: the record of the run that is there, None for a new one. What was made for a run that never began is
-    removed on leaving.
+    previous: the record of the run that is there, None for a new one. What was made for a run that never began, or
+    that ended before a row was finished, is removed on leaving.
     """
 
     def __init__(self, path: Path, overwrite: bool = False) -> None:
@@ -82,7 +82,6 @@ class RunDirectory:
                 for name in (RUN, LABELS, DAMAGED, JOURNAL):
                     for end in ("", "-wal", "-shm"):
                         (self.path / f"{name}{end}").unlink(missing_ok=True)
-            self._created = []
             write_record(self.path, record)
             self._journal = self._opened_journal()
         return self._journal
@@ -93,6 +92,8 @@ class RunDirectory:
         with self._guarded():
             write_record(self.path, {**record, "state": COMPLETE})
             self._journal.rest()
+            self._journal = None
+            self._created = []
 
     def _found(self) -> dict[str, Any] | None:
         """The record of the run that is there. Raises OutputError for what nobody asked to replace."""
@@ -123,12 +124,22 @@ class RunDirectory:
 
     def _leave(self) -> None:
         if self._journal is not None:
+            if self._is_empty(self._journal):
+                self._created[:0] = [self.path / name for name in (RUN, JOURNAL)]
+            else:
+                self._created = []
             self._journal.close()
-        if self._lock is not None:
-            self._lock.release()
         with suppress(OSError):  # a directory that holds something by now stays
             for path in self._created:
-                path.unlink() if path.name == LOCK else path.rmdir()
+                path.rmdir() if path.is_dir() else path.unlink()
+        if self._lock is not None:
+            self._lock.release()
+
+    def _is_empty(self, journal: Journal) -> bool:
+        try:
+            return self.previous is None and journal.count() == 0
+        except OutputError:
+            return False
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -21,18 +21,23 @@ _TRIES, _PAUSE = 5, 0.05
 
 
 class RunLock:
-    """Held until `release`. The file stays: removing it would let a third process lock a file that nobody sees."""
+    """Held until `release`."""
 
     def __init__(self, directory: Path) -> None:
         """Raises OutputError where another process holds it, and OSError."""
-        self._handle = os.open(directory / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            self._take(directory)
-            os.ftruncate(self._handle, 0)
-            os.pwrite(self._handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
-        except BaseException:
-            os.close(self._handle)
-            raise
+        path = directory / LOCK
+        while True:
+            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            try:
+                self._take(directory)
+                if _is_at(self._handle, path):
+                    os.ftruncate(self._handle, 0)
+                    os.pwrite(self._handle, f"process {os.getpid()} on {socket.gethostname()}\n".encode(), 0)
+                    return
+            except BaseException:
+                os.close(self._handle)
+                raise
+            os.close(self._handle)  # its holder has removed it with a run that came to nothing
 
     def release(self) -> None:
         os.close(self._handle)
@@ -59,6 +64,13 @@ def holder(directory: Path) -> str | None:
         return None
     finally:
         os.close(handle)
+
+
+def _is_at(handle: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _locked(handle: int, kind: int) -> bool:

@@ -129,7 +129,7 @@ def test_bos_is_added_when_transformers_adds_it(
     ("name", "changes", "named"),
     [
         ("config.json", {"auto_map": {"AutoModel": "x.Y"}}, "auto_map"),
-        ("config.json", {"model_type": "qwen2"}, "model_type 'qwen2'"),
+        ("config.json", {"model_type": "gpt_neox"}, "model_type 'gpt_neox'"),
         ("config.json", {"model_type": "qwen3", "architectures": None}, "layers.0.self_attn.k_norm.weight.* missing"),
         ("config.json", {"vocab_size": 200}, "ids up to 260"),
         ("config.json", {"num_hidden_layers": 3}, "model.layers.2"),

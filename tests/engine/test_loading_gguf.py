@@ -181,26 +181,6 @@ def test_quantised_types_come_close(tmp_path: Path, kind: str) -> None:
         assert np.abs(got.numpy() - tensor).max() <= (0.5 if kind.startswith("Q4") else 0.02), name
 
 
-@pytest.mark.parametrize("kind", ["Q4_K", "Q5_K", "Q6_K"])
-def test_k_quants_are_read(tmp_path: Path, kind: str) -> None:
-    """Catches a K-quant row that is cut at the wrong place: each block has a scale of its own."""
-    number = gguf.GGMLQuantizationType[kind]
-    block, size = gguf.GGML_QUANT_SIZES[number]
-    raw = np.random.default_rng(1).integers(0, 64, (3, 2 * size), dtype=np.uint8)  # small bytes: finite scales
-    writer = gguf.GGUFWriter(tmp_path / "k.gguf", "llama")
-    writer.add_tensor("token_embd.weight", raw, raw_dtype=number)
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
-    from engine.loading.gguf import _dequantise
-
-    place = read_header(tmp_path / "k.gguf").tensors["token_embd.weight"]
-    assert place.shape == (3, 2 * block)
-    data = np.frombuffer((tmp_path / "k.gguf").read_bytes()[place.begin : place.end], dtype=np.uint8)
-    assert np.array_equal(_dequantise(data, place), gguf.quants.dequantize(raw, number))
-
-
 def test_embedded_conversion_equals_dequantised_file(embedded_checkpoint: Checkpoint) -> None:
     """Catches a conversion that loses bits or the row order: against the library and transformers' un-permute."""
     from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
@@ -226,15 +206,15 @@ def test_embedded_conversion_equals_dequantised_file(embedded_checkpoint: Checkp
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"architecture": "qwen2"}, "architecture 'qwen2'"),
+        ({"architecture": "gemma"}, "architecture 'gemma'"),
         ({"block_count": None}, "llama.block_count is missing"),
         ({"block_count": 3}, "model.layers.2.* missing"),
-        ({"block_count": 10**9}, "num_layers"),
+        ({"block_count": 10**9}, "num_layers|num_hidden_layers"),
         ({"attention.head_count": 0}, "head_count"),
         ({"attention.head_count_kv": 3}, "num_kv_heads"),
         ({"rope.dimension_count": 4}, "rope.dimension_count"),
-        ({"expert_count": 8}, "mixtures of experts"),
-        ({"rope.scaling.type": "yarn", "rope.scaling.factor": 4.0}, "rope scaling 'yarn'"),
+        ({"expert_count": 8}, "llama.expert_count is not supported"),
+        ({"rope.scaling.type": "ntk", "rope.scaling.factor": 4.0}, "'ntk'"),
         ({"vocab_size": 7}, "tokenizer has ids up to 260"),
     ],
 )
@@ -243,13 +223,13 @@ def test_unsupported_metadata_is_refused(tmp_path: Path, keys: dict[str, Any], n
     refused(write(tmp_path / "a.gguf", **keys), named)
 
 
-def test_rope_factors_are_refused_and_linear_scaling_is_read(tmp_path: Path) -> None:
-    """Catches Llama 3.1 files, whose frequency factors would be left out, and a scaling that is left out."""
+def test_linear_scaling_is_read_and_other_factors_are_refused(tmp_path: Path) -> None:
+    """Catches a scaling that is left out."""
 
     def add_factors(writer: gguf.GGUFWriter) -> None:
-        writer.add_tensor("rope_freqs.weight", np.ones(4, dtype=np.float32))
+        writer.add_tensor("rope_factors_long.weight", np.ones(4, dtype=np.float32))
 
-    refused(write(tmp_path / "a.gguf", change=add_factors), "rope_freqs.weight is not supported")
+    refused(write(tmp_path / "a.gguf", change=add_factors), "rope factors by tensor are not supported")
     keys = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0, "rope.freq_base": 1e5}
     rope = GgufSource(write(tmp_path / "b.gguf", **keys)).config.rope
     assert (rope.kind, rope.factor, rope.theta) == ("linear", 4.0, 1e5)
@@ -266,7 +246,7 @@ def test_other_tensor_types_and_unknown_tensors_are_named(tmp_path: Path) -> Non
         writer.add_tensor("blk.0.attn_q.bias", np.ones(32, dtype=np.float32))
 
     refused(write(tmp_path / "a.gguf", change=q5_0), "'extra.weight' has type Q5_0; preftree reads F32, ")
-    refused(write(tmp_path / "b.gguf", change=bias), "blk.0.attn_q.bias' is unknown")
+    refused(write(tmp_path / "b.gguf", change=bias), "layers.0.self_attn.q_proj.bias' is unknown")
 
 
 def test_truncated_anywhere_is_refused_quickly(tmp_path: Path) -> None:
@@ -348,7 +328,7 @@ def test_checkpoint_brings_tokenizer(tmp_path: Path) -> None:
     assert tokenizer.decode(tokenizer.encode("the 10 ä\n")) == "the 10 ä\n"
 
 
-@pytest.mark.parametrize(("field", "value"), [("add_tokenizer_model", "llama"), ("add_tokenizer_pre", "llama-bpe")])
+@pytest.mark.parametrize(("field", "value"), [("add_tokenizer_model", "t5"), ("add_tokenizer_pre", "chameleon")])
 def test_other_tokenizers_are_refused(tmp_path: Path, field: str, value: str) -> None:
     """Catches a vocabulary that would be cut by the wrong rules."""
 

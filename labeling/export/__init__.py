@@ -1,0 +1,1 @@
+"""Labels as training data, in the shapes that trainers read."""

@@ -1,0 +1,91 @@
+"""AnnotatedPairs 2.0, as Inverse Constitutional AI and Feedback Forensics read it: one JSON object.
+
+    metadata      version, description, dataset_name, default_annotator
+    annotators    by id: name, description, type; each principle is one, and so is the verdict over all
+    comparisons   id, prompt, response_a, response_b (objects with text), annotations: by annotator id {"pref": "a"} or
+                  "b", or null with no_pref_reason: tie, or inconsistent where a principle's orders disagree
+
+An annotator's id is the first 8 digits of its description's MD5, so that the same principle is the same annotator in
+files of others. There is no time in it: the same labels give the same bytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from labeling.export.comparison import Comparison
+from labeling.types import Message, Verdict
+
+
+class AnnotatedPairs:
+    """The file in pieces: `begin`, an `entry` for each comparison, `end`."""
+
+    def __init__(self, run: Mapping[str, Any]) -> None:
+        """run: its record."""
+        method = run["method"]
+        judge = f"Verdict of preftree's method {method['name']}, model {run['scorer'].get('model')}"
+        self._default = _id(judge)
+        self._annotators = {self._default: {"name": f"preftree {method['name']}", "description": judge, "type": "ai"}}
+        self._ids = {}
+        for name, description in _principles(method):
+            self._ids[name] = _id(description)
+            self._annotators[_id(description)] = {"name": name, "description": description, "type": "principle"}
+        self._first = True
+
+    def begin(self, dataset: str) -> bytes:
+        metadata = {
+            "version": "2.0",
+            "description": "Pairs annotated by preftree",
+            "dataset_name": dataset,
+            "default_annotator": self._default,
+        }
+        return f'{{"metadata": {_json(metadata)},\n"annotators": {_json(self._annotators)},\n"comparisons": ['.encode()
+
+    def entry(self, one: Comparison) -> bytes:
+        annotations = {self._default: _annotation(one.verdict, None)}
+        for name, vote in one.votes.items():
+            annotations[self._ids[name]] = _annotation(vote.verdict, vote.reason)
+        entry = {
+            "id": one.id,
+            "prompt": _text(one.prompt),
+            "response_a": {"text": one.response_a},
+            "response_b": {"text": one.response_b},
+            "annotations": annotations,
+        }
+        before, self._first = ("\n" if self._first else ",\n"), False
+        return (before + _json(entry)).encode()
+
+    def end(self) -> bytes:
+        return b"\n]}\n"
+
+
+def _annotation(verdict: Verdict | None, reason: str | None) -> dict[str, str | None]:
+    if verdict in ("a", "b"):
+        return {"pref": verdict}
+    return {"pref": None, "no_pref_reason": reason or "tie"}
+
+
+def _principles(method: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Name and description of each annotator behind a verdict."""
+    for principle in method.get("principles", ()):
+        yield principle["name"], principle["positive"]
+    if len(sets := method.get("sets", ())) > 1:
+        yield from ((one["name"], " ".join(one["statements"])) for one in sets)
+
+
+def _text(prompt: tuple[Message, ...]) -> str:
+    """The format's prompt is a text: a conversation is written turn by turn."""
+    if len(prompt) == 1 and prompt[0].role == "user":
+        return prompt[0].content
+    return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in prompt)
+
+
+def _id(description: str) -> str:
+    return hashlib.md5(description.encode(), usedforsecurity=False).hexdigest()[:8]
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)

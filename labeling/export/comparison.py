@@ -1,0 +1,163 @@
+"""What a label says of two responses, whichever method made it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from engine.errors import InputError
+from labeling.types import Message, Pair, Sample, Several, Verdict
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two responses to a prompt and the verdict.
+
+    p_a: probability that A is better; None where the method gives none. scores: of A and B, where it scores each.
+    consistent: whether both orders agree on the better one, a tie in one of them counting as agreement; None where
+    that is not known. votes: of each annotator by name, where a verdict is made of several.
+    """
+
+    id: str
+    prompt: tuple[Message, ...]
+    response_a: str
+    response_b: str
+    verdict: Verdict
+    p_a: float | None = None
+    scores: tuple[float, float] | None = None
+    consistent: bool | None = None
+    votes: Mapping[str, Vote] = field(default_factory=dict)
+
+    @property
+    def confidence(self) -> float | None:
+        """Probability of the verdict, from 0.5."""
+        return None if self.p_a is None else max(self.p_a, 1.0 - self.p_a)
+
+    @property
+    def margin(self) -> float:
+        """How much better the better one is: the difference of probabilities, or of scores, which are from -1 to 1."""
+        if self.p_a is not None:
+            return abs(2.0 * self.p_a - 1.0)
+        assert self.scores is not None
+        return abs(self.scores[0] - self.scores[1])
+
+    @property
+    def chosen(self) -> str:
+        return self.response_b if self.verdict == "b" else self.response_a
+
+    @property
+    def rejected(self) -> str:
+        return self.response_a if self.verdict == "b" else self.response_b
+
+
+@dataclass(frozen=True)
+class Vote:
+    """verdict: of one annotator, None where it has none, and then why."""
+
+    verdict: Verdict | None
+    reason: str | None = None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """How to read a method's labels. columns: those of labels.parquet that it needs. comparisons: of a row."""
+
+    columns: tuple[str, ...]
+    comparisons: Callable[[Sample, Row], Iterator[Comparison]]
+
+
+def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
+    """For a run by its record. all_pairs: of a ranking every compared pair, not only best and worst.
+
+    InputError for a method whose labels compare nothing.
+    """
+    name = run["method"].get("name")
+    if all_pairs and name != "ranking":
+        raise InputError(f"--pairs all is for labels of method ranking, and these are of method {name}")
+    readers = {
+        "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
+        "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
+        "direct": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
+        "principled": Reader(("sets",), _by_sets),
+        "ranking": Reader(("best", "worst", "p_best", "win_matrix", "win_matrix_first"), _best_and_worst),
+    }
+    if all_pairs:
+        return Reader(readers["ranking"].columns, _all_pairs)
+    if name not in readers:
+        raise InputError(f"labels of method {name} are not exported; methods are {', '.join(readers)}")
+    return readers[name]
+
+
+def _soft(sample: Sample, row: Row) -> Iterator[Comparison]:
+    if isinstance(sample, Pair):
+        consistent = agree(row["p_a_first"], row["p_a_second"])
+        yield _of_pair(sample, row["verdict"], p_a=row["p_a"], consistent=consistent)
+
+
+def _by_principles(sample: Sample, row: Row) -> Iterator[Comparison]:
+    """Inconsistent is a pair on which no principle's orders agree."""
+    votes = {one["name"]: _vote(one) for one in row["principles"]}
+    if isinstance(sample, Pair):
+        yield _of_pair(sample, row["verdict"], p_a=row["p_a"], consistent=row["consistent"] > 0, votes=votes)
+
+
+def _by_scores(sample: Sample, row: Row) -> Iterator[Comparison]:
+    if isinstance(sample, Pair):
+        yield _of_pair(sample, row["verdict"], scores=(row["reward_a"], row["reward_b"]))
+
+
+def _by_sets(sample: Sample, row: Row) -> Iterator[Comparison]:
+    """One set's label is the pair's; several are votes, and their mean probability decides."""
+    if not isinstance(sample, Pair):
+        return
+    sets = row["sets"]
+    p_a = sum(one["p_a"] for one in sets) / len(sets)
+    votes = {one["set"]: Vote(one["verdict"]) for one in sets}
+    consistent = all(agree(one["p_a_first"], one["p_a_second"]) for one in sets)
+    yield _of_pair(sample, _sign(p_a - 0.5), p_a=p_a, consistent=consistent, votes=votes if len(sets) > 1 else {})
+
+
+def _best_and_worst(sample: Sample, row: Row) -> Iterator[Comparison]:
+    """Nothing of a row in which all tie."""
+    if isinstance(sample, Several) and row["best"] is not None:
+        yield _of_two(sample, row, row["best"], row["worst"], row["p_best"])
+
+
+def _all_pairs(sample: Sample, row: Row) -> Iterator[Comparison]:
+    assert isinstance(sample, Several)
+    for i, wins in enumerate(row["win_matrix"]):
+        for j in range(i + 1, len(wins)):
+            if wins[j] is not None:
+                yield _of_two(sample, row, i, j, wins[j])
+
+
+def _vote(principle: Row) -> Vote:
+    """A principle counts where both orders prefer the same response."""
+    if principle["consistent"]:
+        return Vote(_sign(principle["score"]))
+    opposed = principle["s12"] * principle["s21"] < 0
+    return Vote(None, "inconsistent") if opposed else Vote("tie")
+
+
+def _of_pair(pair: Pair, verdict: Verdict, **said: Any) -> Comparison:
+    return Comparison(pair.id, pair.prompt, pair.response_a, pair.response_b, verdict, **said)
+
+
+def _of_two(sample: Several, row: Row, i: int, j: int, p: float) -> Comparison:
+    """p: P(i better than j)."""
+    first, second = row["win_matrix_first"][i][j], row["win_matrix_first"][j][i]
+    consistent = None if first is None or second is None else agree(first, 1.0 - second)
+    a, b = sample.responses[i], sample.responses[j]
+    return Comparison(f"{sample.id}/{i}-{j}", sample.prompt, a, b, _sign(p - 0.5), p_a=p, consistent=consistent)
+
+
+def agree(p_first: float, p_second: float) -> bool:
+    """Of both orders' probabilities that A is better: whether they are on the same side, or one on neither."""
+    return (p_first - 0.5) * (p_second - 0.5) >= 0
+
+
+def _sign(score: float) -> Verdict:
+    return "a" if score > 0 else "b" if score < 0 else "tie"

@@ -1,0 +1,111 @@
+"""A comparison in the shapes that trainers read. Texts are messages everywhere: no seam of prompt and answer is lost.
+
+trl-reward     id, chosen, rejected, margin: whole conversations (TRL's RewardTrainer, prompts implicit)
+trl-dpo        id, prompt, chosen, rejected: prompts explicit (TRL's DPOTrainer)
+kto            id, prompt, completion, label: two rows a pair, the better response first (TRL's KTOTrainer)
+openrlhf       id, chosen, rejected, margin: whole conversations (OpenRLHF with --apply_chat_template)
+ultrafeedback  id, prompt, prompt_id, chosen, rejected, messages, score_chosen, score_rejected: as the binarized set
+soft           id, prompt, response_a, response_b, p_a, verdict: A and B as labelled; preftree reads it again
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from labeling.export.comparison import Comparison
+from labeling.types import ArrowType, Message
+
+MESSAGES: ArrowType = [{"role": "string", "content": "string"}]
+
+
+@dataclass(frozen=True)
+class Format:
+    """columns: of its rows. rows: of a comparison. ties: whether it can say that neither is better. soft: whether it
+    needs probabilities.
+    """
+
+    columns: dict[str, ArrowType]
+    rows: Callable[[Comparison], Iterator[dict[str, Any]]]
+    ties: bool = False
+    soft: bool = False
+
+
+def messages(prompt: Iterable[Message], answer: str | None = None) -> list[dict[str, str]]:
+    said = [{"role": message.role, "content": message.content} for message in prompt]
+    return said if answer is None else [*said, {"role": "assistant", "content": answer}]
+
+
+def _whole(one: Comparison) -> Iterator[dict[str, Any]]:
+    chosen, rejected = messages(one.prompt, one.chosen), messages(one.prompt, one.rejected)
+    yield {"id": one.id, "chosen": chosen, "rejected": rejected, "margin": one.margin}
+
+
+def _explicit(one: Comparison) -> Iterator[dict[str, Any]]:
+    chosen, rejected = messages((), one.chosen), messages((), one.rejected)
+    yield {"id": one.id, "prompt": messages(one.prompt), "chosen": chosen, "rejected": rejected}
+
+
+def _single(one: Comparison) -> Iterator[dict[str, Any]]:
+    for answer, label in ((one.chosen, True), (one.rejected, False)):
+        yield {"id": one.id, "prompt": messages(one.prompt), "completion": messages((), answer), "label": label}
+
+
+def _ultrafeedback(one: Comparison) -> Iterator[dict[str, Any]]:
+    """Scores are those of a method that scores each response, else probabilities to be the better one."""
+    prompt = one.prompt[-1].content
+    of_a, of_b = one.scores or (one.p_a, 1.0 - one.p_a if one.p_a is not None else None)
+    chosen = messages(one.prompt, one.chosen)
+    yield {
+        "id": one.id,
+        "prompt": prompt,
+        "prompt_id": hashlib.sha256(prompt.encode()).hexdigest(),
+        "chosen": chosen,
+        "rejected": messages(one.prompt, one.rejected),
+        "messages": chosen,
+        "score_chosen": of_b if one.verdict == "b" else of_a,
+        "score_rejected": of_a if one.verdict == "b" else of_b,
+    }
+
+
+def _soft(one: Comparison) -> Iterator[dict[str, Any]]:
+    texts = {"prompt": messages(one.prompt), "response_a": one.response_a, "response_b": one.response_b}
+    yield {"id": one.id, **texts, "p_a": one.p_a, "verdict": one.verdict}
+
+
+_WHOLE: dict[str, ArrowType] = {"id": "string", "chosen": MESSAGES, "rejected": MESSAGES, "margin": "double"}
+
+FORMATS = {
+    "trl-reward": Format(_WHOLE, _whole),
+    "trl-dpo": Format({"id": "string", "prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES}, _explicit),
+    "kto": Format({"id": "string", "prompt": MESSAGES, "completion": MESSAGES, "label": "bool"}, _single),
+    "openrlhf": Format(_WHOLE, _whole),
+    "ultrafeedback": Format(
+        {
+            "id": "string",
+            "prompt": "string",
+            "prompt_id": "string",
+            "chosen": MESSAGES,
+            "rejected": MESSAGES,
+            "messages": MESSAGES,
+            "score_chosen": "double",
+            "score_rejected": "double",
+        },
+        _ultrafeedback,
+    ),
+    "soft": Format(
+        {
+            "id": "string",
+            "prompt": MESSAGES,
+            "response_a": "string",
+            "response_b": "string",
+            "p_a": "double",
+            "verdict": "string",
+        },
+        _soft,
+        ties=True,
+        soft=True,
+    ),
+}

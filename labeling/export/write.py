@@ -1,0 +1,130 @@
+"""A finished run as a file of training data: labels matched with their texts, selected, in the shape asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from engine.errors import InputError, OutputError
+from labeling.data.draft import Draft, sync_directory
+from labeling.data.labelled import label_rows, with_samples
+from labeling.data.reader import read
+from labeling.data.recorded import finished_run, labelled_input
+from labeling.data.writer import LABELS, RUN, check_out_file
+from labeling.display import count, one_line
+from labeling.export.annotated_pairs import AnnotatedPairs
+from labeling.export.comparison import Comparison, Reader, reader_of
+from labeling.export.formats import FORMATS
+from labeling.export.rows import write_rows
+from labeling.export.selection import NO_COMPARISON, NO_LABEL, Selection
+from labeling.report import aligned
+
+ANNOTATED_PAIRS = "annotated-pairs"
+NAMES = (*FORMATS, ANNOTATED_PAIRS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """run: a directory that was filled. to: one of `NAMES`. out: the file to write. input: where the labelled input is,
+    if it was moved. pairs: of a ranking. ties: None keeps them where the format has a word for them. The others: see
+    `Selection`.
+    """
+
+    run: str
+    to: str
+    out: str
+    overwrite: bool = False
+    input: str | None = None
+    pairs: Literal["best-worst", "all"] = "best-worst"
+    ties: Literal["drop", "keep"] | None = None
+    min_confidence: float | None = None
+    drop_inconsistent: bool = False
+
+
+def write_export(options: ExportOptions) -> list[str]:
+    """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
+    directory, out = Path(options.run), Path(options.out)
+    run = finished_run(directory)
+    reader = reader_of(run, options.pairs == "all")
+    selection = _selection(options, run)
+    _check_ending(options.to, out)
+    check_out_file(out, options.overwrite)
+    source = labelled_input(run, options.input)
+    for path in (source, directory / LABELS, directory / RUN):
+        if path.resolve() == out.resolve():
+            raise OutputError(f"{path} is what is exported; name another --out")
+    comparisons = _comparisons(directory / LABELS, source, run, reader, selection)
+    try:
+        draft = Draft(out)
+        try:
+            if options.to == ANNOTATED_PAIRS:
+                _write_annotated(draft.file, run, directory.resolve().name, comparisons)
+            else:
+                write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
+            if not selection.kept:
+                raise InputError(f"{directory} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
+            draft.seal()
+            draft.publish()
+            sync_directory(out.absolute().parent)
+        finally:
+            draft.discard()
+    except OSError as error:
+        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    return _lines(options, selection)
+
+
+def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
+    """InputError for what the method's labels do not tell, or the format cannot say."""
+    has_ties = options.to == ANNOTATED_PAIRS or FORMATS[options.to].ties
+    if options.ties == "keep" and not has_ties:
+        raise InputError(f"--ties keep: {options.to} has a better response in each row; use soft or {ANNOTATED_PAIRS}")
+    if run["method"].get("name") == "direct":
+        if options.to != ANNOTATED_PAIRS and FORMATS[options.to].soft:
+            raise InputError(f"labels of method direct are scores and no probabilities, which {options.to} is made of")
+        if options.min_confidence is not None:
+            raise InputError("labels of method direct have no confidence; leave --min-confidence out")
+        if options.drop_inconsistent:
+            raise InputError("method direct shows no order to disagree with; leave --drop-inconsistent out")
+    keep_ties = has_ties if options.ties is None else options.ties == "keep"
+    return Selection(keep_ties, options.min_confidence, options.drop_inconsistent)
+
+
+def _check_ending(to: str, out: Path) -> None:
+    endings = (".json",) if to == ANNOTATED_PAIRS else (".jsonl", ".parquet")
+    if out.suffix.lower() not in endings:
+        raise InputError(f"{to} is written to {' or '.join(endings)}, which {one_line(out.name)} does not end in")
+
+
+def _comparisons(
+    labels: Path, source: Path, run: Mapping[str, Any], reader: Reader, selection: Selection
+) -> Iterator[Comparison]:
+    settings = run["settings"]
+    items = read(source, settings.get("limit"), settings.get("mapping", ()))
+    for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), items, labels):
+        if sample is None:
+            selection.leave_out(NO_LABEL)
+            continue
+        try:
+            found = list(reader.comparisons(sample, row))
+        except (KeyError, TypeError, IndexError) as error:
+            raise OutputError(f"{labels}: row {one_line(sample.id)} lacks what its method's labels have") from error
+        if not found:
+            selection.leave_out(NO_COMPARISON)
+        yield from filter(selection.takes, found)
+
+
+def _write_annotated(file: BinaryIO, run: Mapping[str, Any], dataset: str, comparisons: Iterator[Comparison]) -> None:
+    pairs = AnnotatedPairs(run)
+    file.write(pairs.begin(dataset))
+    for one in comparisons:
+        file.write(pairs.entry(one))
+    file.write(pairs.end())
+
+
+def _lines(options: ExportOptions, selection: Selection) -> list[str]:
+    lines = [("exported", f"{count(selection.kept, 'pair')} as {options.to}")]
+    lines += [("left out", reason) for reason in selection.lines()]
+    lines.append(("file", one_line(options.out)))
+    return aligned(lines).split("\n")

@@ -1,0 +1,30 @@
+"""A finished run with labels of a test's choice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from labeling.data.reader import read, survey
+from labeling.data.writer import LabelWriter
+from labeling.rundir.manifest import write_record
+from labeling.types import Label
+from tests.labeling.fakes import write_rows
+
+
+def labelled_run(
+    directory: Path, method: str, rows: Sequence[dict[str, Any]], labels: Sequence[Label | None], **record: Any
+) -> Path:
+    """The run's directory, with its input beside it. None is a rejected row. record: what the method says of itself."""
+    source = write_rows(directory.with_name(f"{directory.name}.in.jsonl"), rows)
+    found = survey(source)
+    columns = next(type(label).COLUMNS for label in labels if label is not None)  # type: ignore[attr-defined]
+    directory.mkdir(parents=True, exist_ok=True)
+    with LabelWriter(directory, found, columns) as writer:
+        for item, label in zip(read(source), labels, strict=True):
+            writer.add(item, label)
+        writer.publish()
+    run = {"input": {"path": str(source), "sha256": found.sha256}, "settings": {"limit": None}, "scorer": {}}
+    write_record(directory, {"method": {"name": method, **record}, "state": "complete", **run})
+    return directory
