@@ -14,7 +14,7 @@ from engine.planning.batching import schedule
 from engine.planning.estimate import JobPlan, estimate
 from engine.planning.lookups import Labels
 from engine.planning.prefix import PrefixPolicy
-from engine.requests import checked_prompts, continuation_tokens
+from engine.requests import checked_prompts, continuation_tokens, regimes_of
 from engine.running.decoder import Progress
 from engine.running.memory import is_out_of_memory
 from engine.running.model import Model
@@ -52,7 +52,8 @@ class Planner:
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
         ids = checked_prompts(prompts, labels, self._config)
-        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes)
+        regimes = regimes_of(ids, labels, self._config)
+        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, regimes)
         if self._prefixes and planned.new_prefix is not None:
             self._prefixes.keep(planned.new_prefix)
         return estimate(self._config, self._target.memory, ids, planned)

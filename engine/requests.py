@@ -111,3 +111,10 @@ def check_room(prompt_tokens: int, ending_tokens: int, sampling: Sampling, confi
 def continuation_tokens(labels: Sequence[Labels]) -> list[int]:
     """Rows that the labels of each prompt add: an upper bound, since labels may share their beginnings."""
     return [sum(len(label) - 1 for label in options) for options in labels]
+
+
+def regimes_of(prompts: Sequence[TokenIds], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
+    """What each prompt's rotary embedding is made for: the prompt with its longest label, so that all its labels are
+    scored with the same one. See `RopeConfig.regime`."""
+    longest = (len(ids) + max(map(len, options)) - 1 for ids, options in zip(prompts, labels, strict=True))
+    return [config.regime(length) for length in longest]

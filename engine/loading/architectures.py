@@ -4,7 +4,7 @@ A relative of one of them is an entry in ARCHITECTURES. Defaults are those of tr
 """
 
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 QkNorm = Literal["head", "width"]
 
@@ -36,13 +36,18 @@ class Windows:
     pattern: str | None = None
 
 
+# transformers takes either for the other.
+COUNT_FIELDS = ("num_experts", "num_local_experts")
+
+
 @dataclass(frozen=True)
 class Experts:
     """A mixture of experts in place of the MLP: names of its fields in config.json, of its tensors, and defaults.
 
-    width: the field that gives an expert's intermediate size. always_normalised: the weights of the chosen experts
-    sum to one; else `norm_topk_prob` says so. sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read.
-    router, expert: prefixes of tensors, {} stands for the number. gate, up, down: matrices of an expert.
+    count: the field to write, which may be read from any of COUNT_FIELDS. width: the field that gives an expert's
+    intermediate size. always_normalised: the weights of the chosen experts sum to one; else `norm_topk_prob` says so.
+    sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read. router, expert: prefixes of tensors, {} stands
+    for the number. gate, up, down: matrices of an expert.
     """
 
     count: str
@@ -122,12 +127,24 @@ class Architecture:
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
         if self.experts is not None:
-            found |= {self.experts.count, "num_experts_per_tok", self.experts.width}
+            found |= {*COUNT_FIELDS, "num_experts_per_tok", self.experts.width}
             found |= {"decoder_sparse_step", "mlp_only_layers"} if self.experts.sparse_fields else set()
             found |= set() if self.experts.always_normalised else {"norm_topk_prob"}
         return frozenset(found)
 
 
+_GEMMA: dict[str, Any] = {
+    "norms": FOUR_NORMS,
+    "centred_norms": True,
+    "wide_norms": True,
+    "bias_fields": ("attention_bias",),
+    "activation": ("hidden_activation", "gelu_pytorch_tanh"),
+    "scaled_embedding": True,
+    "query_scalar": 256,
+    "head_dim": 256,
+    "num_kv_heads": 4,
+    "tied": True,
+}
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 ARCHITECTURES = {
     "llama": Architecture(
@@ -151,6 +168,99 @@ ARCHITECTURES = {
         qkv_bias=True,
         windows=_QWEN_WINDOWS,
         num_kv_heads=32,
+        max_context=32768,
+    ),
+    "phi3": Architecture(
+        class_name="Phi3ForCausalLM",
+        title="Phi-3",
+        examples="Phi-3, Phi-3.5 and Phi-4",
+        fused=True,
+        windows=Windows(),
+        norm_eps=1e-5,
+        max_context=4096,
+        rope_kinds=("default", "longrope"),
+        rope_aliases={"su": "longrope", "yarn": "longrope"},
+        original_context=4096,
+        partial_rotary=True,
+    ),
+    "gemma2": Architecture(
+        class_name="Gemma2ForCausalLM",
+        title="Gemma 2",
+        examples="Gemma 2",
+        **_GEMMA,
+        soft_caps={"attn_logit_softcapping": 50.0, "final_logit_softcapping": 30.0},
+        windows=Windows(default=4096, typed=True, full_every=2),
+        max_context=8192,
+    ),
+    "gemma3_text": Architecture(
+        class_name="Gemma3ForCausalLM",
+        title="Gemma 3",
+        examples="text-only Gemma 3",
+        **_GEMMA,
+        qk_norm="head",
+        # `attn_logit_softcapping` is a field that the class has and leaves unused.
+        soft_caps={"final_logit_softcapping": None},
+        windows=Windows(default=4096, typed=True, full_every=6, pattern="sliding_window_pattern"),
+        max_context=131072,
+        theta=1e6,
+        local_theta=10000.0,
+    ),
+    "olmo2": Architecture(
+        class_name="Olmo2ForCausalLM",
+        title="OLMo 2",
+        examples="OLMo 2",
+        norms=POST_NORMS,
+        wide_norms=True,
+        qk_norm="width",
+        bias_fields=("attention_bias",),
+        norm_eps=1e-5,
+    ),
+    "mixtral": Architecture(
+        class_name="MixtralForCausalLM",
+        title="Mixtral",
+        examples="Mixtral",
+        windows=Windows(),
+        experts=Experts(
+            count="num_local_experts",
+            default_count=8,
+            default_per_token=2,
+            width="intermediate_size",
+            default_width=None,
+            always_normalised=True,
+            sparse_fields=False,
+            router="block_sparse_moe.gate",
+            expert="block_sparse_moe.experts.{}.",
+            gate="w1",
+            up="w3",
+            down="w2",
+        ),
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=131072,
+        theta=1e6,
+    ),
+    "qwen3_moe": Architecture(
+        class_name="Qwen3MoeForCausalLM",
+        title="Qwen3-MoE",
+        examples="Qwen3 mixtures of experts",
+        qk_norm="head",
+        bias_fields=("attention_bias",),
+        windows=Windows(default=4096, switch="use_sliding_window"),
+        experts=Experts(
+            count="num_experts",
+            default_count=128,
+            default_per_token=8,
+            width="moe_intermediate_size",
+            default_width=768,
+            always_normalised=False,
+            sparse_fields=True,
+            router="mlp.gate",
+            expert="mlp.experts.{}.",
+            gate="gate_proj",
+            up="up_proj",
+            down="down_proj",
+        ),
+        num_kv_heads=4,
         max_context=32768,
     ),
     "qwen3": Architecture(

@@ -6,7 +6,7 @@ Every field that changes numbers in some model of transformers is read or, where
 from typing import Any
 
 from engine.errors import ModelError
-from engine.loading.architectures import ARCHITECTURES, SUPPORTED, Architecture, Experts, Windows
+from engine.loading.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
 from engine.loading.config import Activation, ExpertsConfig, ModelConfig, check_whole
 from engine.loading.files import naming
 from engine.loading.hf_rope import ropes_from_hf, ropes_to_hf
@@ -236,8 +236,11 @@ def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
         if not isinstance(dense, list):
             raise ModelError(f"mlp_only_layers is {dense!r:.100}, which is not a list")
         layers = frozenset(layer for layer in range(count) if layer not in dense and (layer + 1) % step == 0)
+    counts = [config[field] for field in COUNT_FIELDS if config.get(field) is not None]
+    if len(counts) > 1 and counts[0] != counts[1]:
+        raise ModelError(f"{' and '.join(COUNT_FIELDS)} differ ({counts!r:.100}); keep the right one")
     return ExpertsConfig(
-        count=optional(names.count, names.default_count),
+        count=counts[0] if counts else names.default_count,
         per_token=optional("num_experts_per_tok", names.default_per_token),
         width=optional(names.width, names.default_width),
         normalised=names.always_normalised or optional("norm_topk_prob", False),

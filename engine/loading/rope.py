@@ -81,7 +81,8 @@ class RopeConfig:
 
         In transformers "dynamic" and "longrope" look at the whole sequence, so that the same tokens have other keys in
         a longer prompt. Only sequences of one regime can share keys and values. 0 is everything that fits the original
-        context; beyond it "longrope" has one more regime and "dynamic" one for every length.
+        context; beyond it "longrope" has one more regime and "dynamic" one for every length. Else it is a length that
+        has the regime.
         """
         if self.kind not in ("dynamic", "longrope") or length <= self.original_context:
             return 0
@@ -130,7 +131,7 @@ def _frequencies(rope: RopeConfig, dims: int, regime: int) -> np.ndarray:
     if rope.kind == "linear":
         return inverse / rope.factor
     if rope.kind == "longrope":
-        return inverse / np.array(rope.long_factor if regime else rope.short_factor)
+        return inverse / np.array(rope.long_factor if regime > rope.original_context else rope.short_factor)
     if rope.kind == "yarn":
         kept = _yarn_kept(rope, dims)
         return kept * inverse + (1 - kept) * inverse / rope.factor

@@ -23,15 +23,19 @@ EARLY_ROWS = 2048
 
 @dataclass(frozen=True)
 class Batch:
-    """prompts: indices of those that run together. rows: what they need, an upper bound where labels share tokens."""
+    """prompts: indices of those that run together. rows: what they need, an upper bound where labels share tokens.
+
+    regime: of the prompts, see `RopeConfig.regime`. Only batches of regime 0 use the prefix cache.
+    """
 
     prompts: np.ndarray
     rows: int
+    regime: int = 0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The batches of one call. skipped: leading tokens of every prompt that come from the prefix cache.
+    """The batches of one call. skipped: leading tokens of every prompt of regime 0 that come from the prefix cache.
 
     new_prefix: tokens to put into the prefix cache before the batches run, or None.
     unique_tokens: rows of one trie over all prompts.
@@ -49,12 +53,37 @@ class Schedule:
 
 
 def schedule(
-    prompts: Sequence[TokenIds], continuation_tokens: Sequence[int], budget: int, prefixes: PrefixPolicy | None
+    prompts: Sequence[TokenIds],
+    continuation_tokens: Sequence[int],
+    budget: int,
+    prefixes: PrefixPolicy | None,
+    regimes: Sequence[int] | None = None,
 ) -> Schedule:
     """Cut `prompts` into batches of at most `budget` rows, at least one prompt to a batch.
 
-    continuation_tokens: rows that each prompt's labels add. prefixes: None for no prefix cache.
+    continuation_tokens: rows that each prompt's labels add. prefixes: None for no prefix cache. regimes: of every
+    prompt, None where all are 0. Prompts of different regimes share nothing.
     """
+    if regimes is None or not any(regimes):
+        return _schedule(prompts, continuation_tokens, budget, prefixes)
+    batches: list[Batch] = []
+    skipped, unique_tokens = 0, 0
+    new_prefix: TokenIds | None = None
+    for regime in sorted(set(regimes)):
+        mine = np.flatnonzero(np.array(regimes) == regime)
+        forced = [continuation_tokens[index] for index in mine.tolist()]
+        part = _schedule([prompts[index] for index in mine.tolist()], forced, budget, None if regime else prefixes)
+        batches += [Batch(mine[batch.prompts], batch.rows, regime) for batch in part.batches]
+        unique_tokens += part.unique_tokens
+        if not regime:
+            skipped, new_prefix = part.skipped, part.new_prefix
+    return Schedule(batches, skipped, new_prefix, unique_tokens)
+
+
+def _schedule(
+    prompts: Sequence[TokenIds], continuation_tokens: Sequence[int], budget: int, prefixes: PrefixPolicy | None
+) -> Schedule:
+    """As `schedule`, for prompts of one regime."""
     order = SortedPrompts.of(prompts, continuation_tokens)
     batches = order.cut(budget, skipped=0)
     skipped, new_prefix = 0, None

@@ -63,6 +63,11 @@ class Reasoner:
         call = ReasonedCall(ids, scripts, labels or [], sampling.n)
         for index, prompt in enumerate(ids):
             needed = len(prompt) + own_slots(call, index, sampling)
+            if config.regime(needed):
+                raise InputError(
+                    f"prompt {index} may become {needed:,} tokens long, but beyond {config.rope.original_context:,} "
+                    "this model's rotary embedding changes with the length; generate less, or shorten the prompt"
+                )
             if needed > budget.slots:
                 raise InputError(
                     f"kv_memory keeps {budget.slots:,} tokens, but prompt {index} needs {needed:,} with what is "

@@ -18,7 +18,7 @@ from engine.planning.batching import Batch, recut, schedule
 from engine.planning.lookups import Labels
 from engine.planning.prefix import PrefixPolicy
 from engine.planning.trie import TokenIds
-from engine.requests import checked_prompts, continuation_tokens
+from engine.requests import checked_prompts, continuation_tokens, regimes_of
 from engine.running.ahead import ahead
 from engine.running.memory import is_out_of_memory, make_room
 from engine.running.model import Model
@@ -36,9 +36,9 @@ LAUNCHED_AHEAD = 1
 class Call:
     """What one caller asked, and the answers as they come.
 
-    skipped: leading tokens of every prompt that `prefix` holds. logprob, logit: [prompts, labels] float64, nan where a
-    prompt has fewer labels. rows, batches: that were run. waiting: prompts without scores. seconds: planning, running
-    and waiting for the device, but for what went on behind an earlier call's back.
+    skipped: leading tokens of every prompt of regime 0 that `prefix` holds. logprob, logit: [prompts, labels] float64,
+    nan where a prompt has fewer labels. rows, batches: that were run. waiting: prompts without scores. seconds:
+    planning, running and waiting for the device, but for what went on behind an earlier call's back.
     """
 
     ids: list[TokenIds]
@@ -136,7 +136,8 @@ class Runner:
         ids = checked_prompts(prompts, labels, self._config)
         with self._planning:
             policy = self._prefixes if prefix_cache else None
-            planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy)
+            regimes = regimes_of(ids, labels, self._config)
+            planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy, regimes)
             if planned.new_prefix is not None:
                 self._prefix = PreparedPrefix(planned.new_prefix, self._target)
                 self._prefixes.keep(planned.new_prefix)
@@ -146,7 +147,8 @@ class Runner:
     def _prepared(self, call: Call, batch: Batch) -> PreparedBatch:
         prompts = [call.ids[index] for index in batch.prompts]
         labels = [call.labels[index] for index in batch.prompts]
-        return PreparedBatch.of(prompts, labels, call.prefix, call.skipped, self._target)
+        skipped = 0 if batch.regime else call.skipped
+        return PreparedBatch.of(prompts, labels, call.prefix, skipped, self._target, batch.regime)
 
     def _launch(self, step: _Step | Call) -> Iterator[_Running]:
         """Launch a batch; in smaller ones where memory does not suffice, as often as it takes."""
@@ -185,8 +187,10 @@ class Runner:
     def _smaller(self, step: _Step) -> list[Batch]:
         chosen = step.batch.prompts
         forced = continuation_tokens([step.call.labels[index] for index in chosen])
-        batches = recut([step.call.ids[index] for index in chosen], forced, self.batch_tokens, step.call.skipped)
-        return [Batch(chosen[batch.prompts], batch.rows) for batch in batches]
+        regime = step.batch.regime
+        skipped = 0 if regime else step.call.skipped
+        batches = recut([step.call.ids[index] for index in chosen], forced, self.batch_tokens, skipped)
+        return [Batch(chosen[batch.prompts], batch.rows, regime) for batch in batches]
 
     def _collect(self, running: _Running) -> Iterator[Call]:
         """The call of a batch, if that was the last it waited for."""

@@ -56,14 +56,15 @@ class PreparedBatch:
         prefix: PreparedPrefix | None,
         skipped: int,
         target: Target,
+        regime: int = 0,
     ) -> PreparedBatch:
-        """One trie. `skipped`: leading tokens of every prompt whose K/V the prefix holds."""
+        """One trie of prompts of one `regime`. `skipped`: leading tokens of every prompt whose K/V the prefix holds."""
         look_ups = LookUps.build(prompts, labels)
         trie = TokenTrie.build(look_ups.sequences, skipped)
         # The plan's final rows are the distinct ones in ascending order.
         place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[look_ups.sequence]
         rows, tokens = (_pinned(torch.from_numpy(array), target) for array in (place, look_ups.token))
-        plan = _on_host(build_plan(trie, target.layout), target)
+        plan = _on_host(build_plan(trie, target.layout, regime), target)
         return cls(look_ups, plan, place, rows, tokens, prefix if skipped else None)
 
     def launch(self, model: Model) -> LaunchedBatch:

@@ -7,6 +7,7 @@ and than the length its rotary embedding was made for.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,86 @@ CASES: dict[str, dict[str, Any]] = {
         "sliding_window": WINDOW,
         "max_window_layers": 1,
     },
+    "llama, dynamic": {
+        "model_type": "llama",
+        **rope(rope_type="dynamic", factor=4.0),
+        "max_position_embeddings": 64,
+        "head_dim": 12,
+    },
+    "llama, longrope": {
+        "model_type": "llama",
+        **rope(
+            rope_type="longrope",
+            short_factor=[1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+            long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            original_max_position_embeddings=64,
+        ),
+    },
+    "phi3": {"model_type": "phi3", "sliding_window": WINDOW},
+    "phi3, longrope and partial": {
+        "model_type": "phi3",
+        "hidden_size": 64,
+        "original_max_position_embeddings": 64,
+        **rope(
+            rope_type="longrope",
+            short_factor=[1.0, 1.1, 1.2, 1.3, 1.4, 1.5],
+            long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+            partial_rotary_factor=0.75,
+        ),
+    },
+    "gemma2": {
+        "model_type": "gemma2",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "query_pre_attn_scalar": 24,
+        "attn_logit_softcapping": 2.0,
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma2, untied without caps": {
+        "model_type": "gemma2",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "attn_logit_softcapping": None,
+        "final_logit_softcapping": None,
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+    },
+    "gemma3": {
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "sliding_window_pattern": 2,
+        "query_pre_attn_scalar": 12,
+        "rope_scaling": {"rope_type": "linear", "factor": 8.0},
+    },
+    "gemma3, capped": {
+        "model_type": "gemma3_text",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "final_logit_softcapping": 3.0,
+    },
+    "olmo2": {"model_type": "olmo2", "num_key_value_heads": 4},
+    "olmo2, grouped queries": {"model_type": "olmo2", "rms_norm_eps": 1e-3},
+    "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
+    "qwen3_moe": {
+        "model_type": "qwen3_moe",
+        "num_local_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 24,
+        "mlp_only_layers": [1],
+        "head_dim": 16,
+    },
+    "qwen3_moe, normalised": {
+        "model_type": "qwen3_moe",
+        "num_local_experts": 6,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 2,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+    },
     "qwen3": {"model_type": "qwen3", "head_dim": 24, "attention_bias": True},
 }
 NORM_WEIGHTS = ("norm.weight", "layernorm.weight")
@@ -76,9 +157,8 @@ def save(directory: Path, settings: dict[str, Any]) -> Any:
             parameter.copy_(noise * 3 + 1 if name.endswith(NORM_WEIGHTS) else noise)
     model.save_pretrained(directory)
     write_tokenizer(directory)
-    return transformers.AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float64, attn_implementation="eager"
-    ).eval()
+    plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
+    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64, **plain).eval()
 
 
 def prompts_of(count: int, longest: int = 200) -> list[list[int]]:
@@ -98,6 +178,15 @@ def exact_logprobs(model: Any, prompt: list[int]) -> list[float]:
     with torch.inference_mode():
         last, forced = model(torch.tensor([[*prompt, 34]])).logits[0, -2:].log_softmax(-1)
     return [last[33].item(), (last[34] + forced[35]).item(), (last[34] + forced[36]).item()]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread() -> Iterator[None]:
+    """Tensors are so small that threads would wait for each other most of the time."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=CASES, scope="module")
