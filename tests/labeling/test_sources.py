@@ -18,8 +18,10 @@ from engine.errors import InputError  # noqa: E402
 from labeling.data import lines  # noqa: E402
 from labeling.data.reader import read, sha256_of, survey  # noqa: E402
 from labeling.data.sources import table  # noqa: E402
+from labeling.options import LabelOptions  # noqa: E402
+from labeling.run import run_label  # noqa: E402
 from labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
-from tests.labeling.fakes import row  # noqa: E402
+from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
 from tests.labeling.files import WRITERS, json_lines, write_csv, write_parquet, write_saved  # noqa: E402
 
 TABLES = [name for name in WRITERS if "jsonl" not in name and name != "x.csv"]
@@ -138,6 +140,20 @@ def test_any_rows_are_the_same_in_every_format(tmp_path_factory: pytest.TempPath
                 assert (one.id, one.prompt, one.response_a, one.response_b, one.gold) == (
                     other.id, other.prompt, other.response_a, other.response_b, other.gold
                 )  # fmt: skip
+
+
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "x.jsonl"])
+def test_the_same_labels_from_every_format(tmp_path: Path, name: str) -> None:
+    """Catches a prompt that one format spells differently: the bits of labels would tell."""
+    rows = [row(id=f"row {n}", prompt=f"{n} {TEXT}", gold="ab"[n % 2], note=f"note {n}") for n in range(9)]
+    found = []
+    for source in ("x.jsonl", name):
+        options = LabelOptions(
+            input=str(write(tmp_path, source, rows)), out=str(tmp_path / f"{source}.out"), quiet=True
+        )
+        run_label(options, fake_scorer_factory(), open_fake_method)
+        found.append((out / "labels.parquet").read_bytes())
+    assert found[0] == found[1]
 
 
 # what only tables hold
