@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -255,16 +255,19 @@ def preferences(name: str, rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def loader(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """`datasets` on local files, with a cache of its own."""
-    datasets = pytest.importorskip("datasets")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`datasets` on local files, with a cache of its own and no network."""
     cache = str(tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HF_HOME", cache)
+        environment.setenv("HF_HUB_OFFLINE", "1")
+        datasets = pytest.importorskip("datasets")
 
-    def load(path: Path, **options: Any) -> Any:
-        kind = "parquet" if path.suffix == ".parquet" else "json"
-        return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
+        def load(path: Path, **options: Any) -> Any:
+            kind = "parquet" if path.suffix == ".parquet" else "json"
+            return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
 
-    return load
+        yield load
 
 
 def test_annotated_pairs_load(tmp_path: Path, loader: Any) -> None:
