@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except PreftreeError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail(f"interrupted{getattr(args, 'when_interrupted', '')}")
+    except KeyboardInterrupt as interrupt:
+        _fail(str(interrupt) or f"interrupted{getattr(args, 'when_interrupted', '')}")
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_left(args)
@@ -57,6 +57,8 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_label(commands)
     _add_score(commands)
+    _add_status(commands)
+    _add_merge(commands)
     _add_plan(commands)
     _add_show(commands)
     _add_templates(commands)
@@ -123,12 +125,34 @@ def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="DIR", help="where labels.parquet and run.json go")
-    parser.add_argument("--overwrite", action="store_true", help="replace labels that DIR already holds")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="the run: what is there already and is the same is gone on with")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="begin again in the place of what DIR holds")
+    about = "begin again beside it: in DIR-2, or the first of DIR-3, ... that is not there"
+    again.add_argument("--force-new", action="store_true", help=about)
+    add("--retry-rejects", action="store_true", help="ask again about rows that were rejected")
+    add("--shard", type=_shard, metavar="I/N", help="only this part of the rows; `preftree merge` joins the parts")
+    add("--quiet", action="store_true", help="no progress and no summary")
     about = "write a trace of the first forward passes to FILE, for ui.perfetto.dev; compressed if it ends in .gz"
-    parser.add_argument("--profile", metavar="FILE", help=about)
+    add("--profile", metavar="FILE", help=about)
     parser.set_defaults(when_interrupted="; nothing was written")
+
+
+def _add_status(commands: Any) -> None:
+    parser = _add_command(commands, "status", _status, "how far a run is, and whether a process works on it")
+    parser.add_argument("dir", metavar="DIR", help="the --out of a `preftree label`")
+
+
+def _add_merge(commands: Any) -> None:
+    about = "join the shards of a job into the run that one machine would have made"
+    parser = _add_command(commands, "merge", _merge, about)
+    add = parser.add_argument
+    add("shards", nargs="+", metavar="SHARD", help="the directory of a finished run with --shard; name all of them")
+    add("--out", required=True, metavar="DIR", help="the joined run")
+    add("--input", metavar="FILE", help="where the labelled input is on this machine")
+    add("--overwrite", action="store_true", help="begin in the place of what DIR holds")
+    add("--quiet", action="store_true", help="no progress and no summary")
 
 
 def _add_templates(commands: Any) -> None:
@@ -229,9 +253,30 @@ def _label(args: argparse.Namespace) -> int:
     from labeling.report import render_summary
     from labeling.run import run_label
 
-    own = {name: getattr(args, name) for name in ("out", "overwrite", "quiet", "profile")}
+    names = ("out", "overwrite", "force_new", "retry_rejects", "shard", "quiet", "profile")
+    own = {name: getattr(args, name) for name in names}
     options = LabelOptions(**_judge_settings(args), **own)
     summary = run_label(options)
+    if not args.quiet:
+        print(render_summary(summary), file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
+
+
+def _status(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from labeling.rundir.status import status_lines
+
+    for line in status_lines(Path(args.dir)):
+        print(line)
+    return OK
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from labeling.merge import merge
+    from labeling.report import render_summary
+
+    summary = merge(args.shards, args.out, args.input, args.overwrite, args.quiet)
     if not args.quiet:
         print(render_summary(summary), file=sys.stderr)
     return REJECTED_ROWS if summary.rejections.count else OK
@@ -391,6 +436,17 @@ def _share(text: str) -> float:
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
+    return text
+
+
+def _shard(text: str) -> str:
+    from engine.errors import InputError
+    from labeling.rundir.share import parsed
+
+    try:
+        parsed(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

@@ -47,9 +47,15 @@ class JudgeOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(JudgeOptions):
-    """overwrite: replace labels that are there. profile: file for a profiler's trace."""
+    """out: the directory of the run, which is gone on with if it is there already. overwrite: begin it again in its
+    place. force_new: begin it again beside it. retry_rejects: ask again about rows that were rejected. shard: "i/n", to
+    label that part of the rows. profile: file for a profiler's trace.
+    """
 
     out: str
     overwrite: bool = False
+    force_new: bool = False
+    retry_rejects: bool = False
+    shard: str | None = None
     quiet: bool = False
     profile: str | None = None
