@@ -325,6 +325,14 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "x.jsonl"]
 
 
+def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:
+    """Catches half of the labels taken for all of them."""
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "state": "running"}))
+    with pytest.raises(OutputError, match="is not finished"):
+        export(run, "trl-dpo", "x.jsonl")
+
+
 def test_labels_of_another_input(run: Path, tmp_path: Path) -> None:
     """Catches texts put beside another row's label."""
     source = tmp_path / "run.in.jsonl"
