@@ -148,9 +148,8 @@ def test_the_same_labels_from_every_format(tmp_path: Path, name: str) -> None:
     rows = [row(id=f"row {n}", prompt=f"{n} {TEXT}", gold="ab"[n % 2], note=f"note {n}") for n in range(9)]
     found = []
     for source in ("x.jsonl", name):
-        options = LabelOptions(
-            input=str(write(tmp_path, source, rows)), out=str(tmp_path / f"{source}.out"), quiet=True
-        )
+        path, out = write(tmp_path, source, rows), tmp_path / f"{source}.out"
+        options = LabelOptions(input=str(path), out=str(out), quiet=True)
         run_label(options, fake_scorer_factory(), open_fake_method)
         found.append((out / "labels.parquet").read_bytes())
     assert found[0] == found[1]
@@ -244,7 +243,7 @@ def test_a_last_line_that_breaks_off(tmp_path: Path) -> None:
 def test_flipped_bytes(tmp_path: Path, name: str) -> None:
     """Catches a traceback or a crash of the process by a damaged file: rows, or one line that names the file."""
     whole = write(tmp_path, name, [row(id=n, note="n" * n) for n in range(50)]).read_bytes()
-    for position in range(0, len(whole), max(1, len(whole) // 120)):
+    for position in range(0, len(whole), max(1, len(whole) // 60)):
         damaged = bytearray(whole)
         damaged[position] ^= 0x55
         (tmp_path / name).write_bytes(damaged)
@@ -286,6 +285,14 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str | Non
     with pytest.raises(InputError, match=message) as error:
         survey(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_an_array_is_no_lines(tmp_path: Path) -> None:
+    """Catches the commonest other JSON rejected line by line."""
+    for indent in (None, 1):
+        (tmp_path / "x.json").write_text(json.dumps([row(), row()], indent=indent))
+        with pytest.raises(InputError, match="is one JSON array; put each object on a line of its own"):
+            survey(tmp_path / "x.json")
 
 
 def test_csv_in_windows_clothes(tmp_path: Path) -> None:
