@@ -18,8 +18,10 @@ from engine.errors import InputError  # noqa: E402
 from labeling.data import lines  # noqa: E402
 from labeling.data.reader import read, sha256_of, survey  # noqa: E402
 from labeling.data.sources import table  # noqa: E402
+from labeling.options import LabelOptions  # noqa: E402
+from labeling.run import run_label  # noqa: E402
 from labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
-from tests.labeling.fakes import row  # noqa: E402
+from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
 from tests.labeling.files import WRITERS, json_lines, write_csv, write_parquet, write_saved  # noqa: E402
 
 TABLES = [name for name in WRITERS if "jsonl" not in name and name != "x.csv"]
@@ -140,6 +142,19 @@ def test_any_rows_are_the_same_in_every_format(tmp_path_factory: pytest.TempPath
                 )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "x.jsonl"])
+def test_the_same_labels_from_every_format(tmp_path: Path, name: str) -> None:
+    """Catches a prompt that one format spells differently: the bits of labels would tell."""
+    rows = [row(id=f"row {n}", prompt=f"{n} {TEXT}", gold="ab"[n % 2], note=f"note {n}") for n in range(9)]
+    found = []
+    for source in ("x.jsonl", name):
+        path, out = write(tmp_path, source, rows), tmp_path / f"{source}.out"
+        options = LabelOptions(input=str(path), out=str(out), quiet=True)
+        run_label(options, fake_scorer_factory(), open_fake_method)
+        found.append((out / "labels.parquet").read_bytes())
+    assert found[0] == found[1]
+
+
 # what only tables hold
 
 
@@ -228,7 +243,7 @@ def test_a_last_line_that_breaks_off(tmp_path: Path) -> None:
 def test_flipped_bytes(tmp_path: Path, name: str) -> None:
     """Catches a traceback or a crash of the process by a damaged file: rows, or one line that names the file."""
     whole = write(tmp_path, name, [row(id=n, note="n" * n) for n in range(50)]).read_bytes()
-    for position in range(0, len(whole), max(1, len(whole) // 120)):
+    for position in range(0, len(whole), max(1, len(whole) // 60)):
         damaged = bytearray(whole)
         damaged[position] ^= 0x55
         (tmp_path / name).write_bytes(damaged)
@@ -270,6 +285,14 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str | Non
     with pytest.raises(InputError, match=message) as error:
         survey(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_an_array_is_no_lines(tmp_path: Path) -> None:
+    """Catches the commonest other JSON rejected line by line."""
+    for indent in (None, 1):
+        (tmp_path / "x.json").write_text(json.dumps([row(), row()], indent=indent))
+        with pytest.raises(InputError, match="is one JSON array; put each object on a line of its own"):
+            survey(tmp_path / "x.json")
 
 
 def test_csv_in_windows_clothes(tmp_path: Path) -> None:
