@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_templates(commands)
+    _add_doctor(commands)
     _add_instructions(commands)
     _add_export(commands)
     return parser
@@ -209,6 +210,12 @@ def _add_show(commands: Any) -> None:
     parser.add_argument("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
 
 
+def _add_doctor(commands: Any) -> None:
+    about = "what is installed, and whether a model is fit to label with; fails if anything is wrong"
+    parser = _add_command(commands, "doctor", _doctor, about)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="embedded, a Hugging Face directory, or a .gguf")
+
+
 def _add_command(commands: Any, name: str, command: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", epilog=_EPILOG, allow_abbrev=False
@@ -289,6 +296,15 @@ def _plan(args: argparse.Namespace) -> int:
     for line in plan_lines(JudgeOptions(**_judge_settings(args))):
         print(line)
     return OK
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from labeling.doctor import Doctor
+
+    doctor = Doctor(args.model)
+    for line in doctor.lines():
+        print(line, flush=True)
+    return FAILURE if doctor.failed else OK
 
 
 def _templates(args: argparse.Namespace) -> int:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import InputError, ModelError
+from engine.inspection import Finding as Finding
 from labeling.encoding import Encoded, RequestEncoder
 from labeling.labels.disjoint import disjoint
 from labeling.labels.rationales import Rationale
@@ -269,6 +270,23 @@ def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> 
         Answer(disjoint(logprob[: len(own)].tolist(), own), float(mass))
         for own, logprob, mass in zip(labels, scores.logprob, scores.label_mass, strict=True)
     ]
+
+
+def check_software() -> Iterator[Finding]:
+    """What is installed, a finding each."""
+    from engine.inspection import software
+
+    return software()
+
+
+def check_model(model: str) -> Iterator[Finding]:
+    """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
+    from engine.inspection import model_checks, model_facts
+    from engine.loading.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(model)
+    yield from model_facts(checkpoint)
+    yield from model_checks(checkpoint)
 
 
 def _versions() -> dict[str, str]:
