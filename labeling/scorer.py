@@ -89,10 +89,14 @@ class Scorer:
         dtype: str | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
+        kv_memory: int | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
     ) -> Scorer:
-        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only."""
+        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only.
+
+        device, dtype, batch_tokens, kv_memory: see `engine.engine.Engine.load`.
+        """
         from engine.engine import Engine, Planner
         from engine.loading.checkpoint import open_checkpoint
 
@@ -100,7 +104,7 @@ class Scorer:
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
-        engine = Engine(checkpoint, **asked) if weights else None
+        engine = Engine(checkpoint, **asked, kv_memory=kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
 
