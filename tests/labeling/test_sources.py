@@ -148,9 +148,8 @@ def test_the_same_labels_from_every_format(tmp_path: Path, name: str) -> None:
     rows = [row(id=f"row {n}", prompt=f"{n} {TEXT}", gold="ab"[n % 2], note=f"note {n}") for n in range(9)]
     found = []
     for source in ("x.jsonl", name):
-        options = LabelOptions(
-            input=str(write(tmp_path, source, rows)), out=str(tmp_path / f"{source}.out"), quiet=True
-        )
+        out = tmp_path / f"{source}.out"
+        options = LabelOptions(input=str(write(tmp_path, source, rows)), out=str(out), quiet=True)
         run_label(options, fake_scorer_factory(), open_fake_method)
         found.append((out / "labels.parquet").read_bytes())
     assert found[0] == found[1]
