@@ -62,6 +62,7 @@ def build_parser() -> argparse.ArgumentParser:
     _add_plan(commands)
     _add_show(commands)
     _add_templates(commands)
+    _add_doctor(commands)
     _add_instructions(commands)
     _add_export(commands)
     return parser
@@ -122,6 +123,8 @@ def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=_positive, metavar="K", help="draw among the K most probable tokens")
     add("--top-p", type=_number, metavar="P", help="draw among the most probable tokens that make up the share P")
     add("--seed", type=_natural, metavar="N", help="of what is drawn (default 0)")
+    about = "keys and values to keep while rationales are written (default: what the device has to spare)"
+    add("--kv-memory", type=_positive, metavar="BYTES", help=about)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -209,6 +212,12 @@ def _add_show(commands: Any) -> None:
     parser.add_argument("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
 
 
+def _add_doctor(commands: Any) -> None:
+    about = "what is installed, and whether a model is fit to label with; fails if anything is wrong"
+    parser = _add_command(commands, "doctor", _doctor, about)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="embedded, a Hugging Face directory, or a .gguf")
+
+
 def _add_command(commands: Any, name: str, command: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", epilog=_EPILOG, allow_abbrev=False
@@ -291,6 +300,15 @@ def _plan(args: argparse.Namespace) -> int:
     return OK
 
 
+def _doctor(args: argparse.Namespace) -> int:
+    from labeling.doctor import Doctor
+
+    doctor = Doctor(args.model)
+    for line in doctor.lines():
+        print(line, flush=True)
+    return FAILURE if doctor.failed else OK
+
+
 def _templates(args: argparse.Namespace) -> int:
     from labeling.templating.catalogue import template_lines
 
@@ -343,7 +361,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     )
     settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
-    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed")
+    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed", "kv_memory")
     settings |= {name: getattr(args, name) for name in (*of_methods, *of_rationales) if hasattr(args, name)}
     if args.method == "principled":
         settings["principle_sets"] = _principle_sets(args)

@@ -74,7 +74,7 @@ class LabelWriter:
         extra = item.extra
         row += [stored(extra.get(name), kind) for name, kind in self._survey.columns.items()]
         self._rows.append(row)
-        self._chars += sum([len(value) for value in row if type(value) is str])
+        self._chars += sum(map(_characters, row))
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
             with guarded(self._draft.final.parent):
                 self._flush()
@@ -118,6 +118,15 @@ def guarded(directory: Path) -> Iterator[None]:
             f"cannot write to {directory}: {error.strerror or error}; finished rows are kept: put that right and run "
             "the same command again"
         ) from error
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in it: rationales may lie in lists, and these in the principles of a row."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list | dict):
+        return sum(map(_characters, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 class _Sink:
