@@ -10,8 +10,6 @@ libraries warmed up by one tiny prompt) is taken off.
 from __future__ import annotations
 
 import argparse
-import contextlib
-import ctypes
 import gc
 import json
 import multiprocessing
@@ -30,6 +28,7 @@ from benchmarks.workloads import TEMPLATE
 from engine.engine import Engine
 from engine.errors import InputError, PreftreeError
 from engine.planning.trie import as_token_ids, common_prefix
+from engine.running.memory import give_back_freed
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
 from labeling.scorer import Scorer
@@ -56,7 +55,9 @@ class PeakMemory:
         self.extra_bytes = 0
 
     def __enter__(self) -> PeakMemory:
-        _give_back_freed()
+        # What was freed while the weights were read lies in the allocator's pool and would hide as much new memory.
+        gc.collect()
+        give_back_freed()
         self._before = self._resident()
         self._thread.start()
         return self
@@ -67,6 +68,10 @@ class PeakMemory:
         self._done.set()
         self._thread.join()
         self._read()
+
+    def extra_now(self) -> int:
+        """How far the resident set size is above what it was on entry."""
+        return self._resident() - self._before
 
     def _resident(self) -> int:
         return int(self._process.memory_info().rss)
@@ -174,13 +179,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _row(*cells: object) -> str:
     widths = (6, 6, 13, 12, 11, 22)
     return " ".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
-
-
-def _give_back_freed() -> None:
-    """What was freed while the weights were read lies in the allocator's pool and would hide as much new memory."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):  # the C library is not glibc
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 _WARM_UP = Pair("warm-up", (Message("user", "Which?"),), "this", "that")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from pathlib import Path
 
 import torch
@@ -76,6 +77,9 @@ class RandomSource:
 
     def names(self) -> frozenset[str]:
         return self._names
+
+    def stored_types(self) -> Counter[str]:
+        return Counter()
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = _CPU) -> torch.Tensor:
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")

@@ -32,8 +32,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except PreftreeError as error:
         return _fail(str(error))
-    except KeyboardInterrupt:
-        _fail(f"interrupted{getattr(args, 'when_interrupted', '')}")
+    except KeyboardInterrupt as interrupt:
+        _fail(str(interrupt) or f"interrupted{getattr(args, 'when_interrupted', '')}")
         return INTERRUPTED
     except BrokenPipeError:
         return _reader_left(args)
@@ -57,9 +57,12 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     _add_label(commands)
     _add_score(commands)
+    _add_status(commands)
+    _add_merge(commands)
     _add_plan(commands)
     _add_show(commands)
     _add_templates(commands)
+    _add_doctor(commands)
     _add_instructions(commands)
     _add_export(commands)
     return parser
@@ -120,15 +123,39 @@ def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=_positive, metavar="K", help="draw among the K most probable tokens")
     add("--top-p", type=_number, metavar="P", help="draw among the most probable tokens that make up the share P")
     add("--seed", type=_natural, metavar="N", help="of what is drawn (default 0)")
+    about = "keys and values to keep while rationales are written (default: what the device has to spare)"
+    add("--kv-memory", type=_positive, metavar="BYTES", help=about)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--out", required=True, metavar="DIR", help="where labels.parquet and run.json go")
-    parser.add_argument("--overwrite", action="store_true", help="replace labels that DIR already holds")
-    parser.add_argument("--quiet", action="store_true", help="no progress and no summary")
+    add = parser.add_argument
+    add("--out", required=True, metavar="DIR", help="the run: what is there already and is the same is gone on with")
+    again = parser.add_mutually_exclusive_group()
+    again.add_argument("--overwrite", action="store_true", help="begin again in the place of what DIR holds")
+    about = "begin again beside it: in DIR-2, or the first of DIR-3, ... that is not there"
+    again.add_argument("--force-new", action="store_true", help=about)
+    add("--retry-rejects", action="store_true", help="ask again about rows that were rejected")
+    add("--shard", type=_shard, metavar="I/N", help="only this part of the rows; `preftree merge` joins the parts")
+    add("--quiet", action="store_true", help="no progress and no summary")
     about = "write a trace of the first forward passes to FILE, for ui.perfetto.dev; compressed if it ends in .gz"
-    parser.add_argument("--profile", metavar="FILE", help=about)
+    add("--profile", metavar="FILE", help=about)
     parser.set_defaults(when_interrupted="; nothing was written")
+
+
+def _add_status(commands: Any) -> None:
+    parser = _add_command(commands, "status", _status, "how far a run is, and whether a process works on it")
+    parser.add_argument("dir", metavar="DIR", help="the --out of a `preftree label`")
+
+
+def _add_merge(commands: Any) -> None:
+    about = "join the shards of a job into the run that one machine would have made"
+    parser = _add_command(commands, "merge", _merge, about)
+    add = parser.add_argument
+    add("shards", nargs="+", metavar="SHARD", help="the directory of a finished run with --shard; name all of them")
+    add("--out", required=True, metavar="DIR", help="the joined run")
+    add("--input", metavar="FILE", help="where the labelled input is on this machine")
+    add("--overwrite", action="store_true", help="begin in the place of what DIR holds")
+    add("--quiet", action="store_true", help="no progress and no summary")
 
 
 def _add_templates(commands: Any) -> None:
@@ -185,6 +212,12 @@ def _add_show(commands: Any) -> None:
     parser.add_argument("--input", metavar="FILE", help="where the labelled input is now, if it was moved")
 
 
+def _add_doctor(commands: Any) -> None:
+    about = "what is installed, and whether a model is fit to label with; fails if anything is wrong"
+    parser = _add_command(commands, "doctor", _doctor, about)
+    parser.add_argument("model", nargs="?", metavar="MODEL", help="embedded, a Hugging Face directory, or a .gguf")
+
+
 def _add_command(commands: Any, name: str, command: Any, about: str) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(
         name, help=about, description=about[0].upper() + about[1:] + ".", epilog=_EPILOG, allow_abbrev=False
@@ -229,9 +262,30 @@ def _label(args: argparse.Namespace) -> int:
     from labeling.report import render_summary
     from labeling.run import run_label
 
-    own = {name: getattr(args, name) for name in ("out", "overwrite", "quiet", "profile")}
+    names = ("out", "overwrite", "force_new", "retry_rejects", "shard", "quiet", "profile")
+    own = {name: getattr(args, name) for name in names}
     options = LabelOptions(**_judge_settings(args), **own)
     summary = run_label(options)
+    if not args.quiet:
+        print(render_summary(summary), file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
+
+
+def _status(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from labeling.rundir.status import status_lines
+
+    for line in status_lines(Path(args.dir)):
+        print(line)
+    return OK
+
+
+def _merge(args: argparse.Namespace) -> int:
+    from labeling.merge import merge
+    from labeling.report import render_summary
+
+    summary = merge(args.shards, args.out, args.input, args.overwrite, args.quiet)
     if not args.quiet:
         print(render_summary(summary), file=sys.stderr)
     return REJECTED_ROWS if summary.rejections.count else OK
@@ -244,6 +298,15 @@ def _plan(args: argparse.Namespace) -> int:
     for line in plan_lines(JudgeOptions(**_judge_settings(args))):
         print(line)
     return OK
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from labeling.doctor import Doctor
+
+    doctor = Doctor(args.model)
+    for line in doctor.lines():
+        print(line, flush=True)
+    return FAILURE if doctor.failed else OK
 
 
 def _templates(args: argparse.Namespace) -> int:
@@ -298,7 +361,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     )
     settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
-    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed")
+    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed", "kv_memory")
     settings |= {name: getattr(args, name) for name in (*of_methods, *of_rationales) if hasattr(args, name)}
     if args.method == "principled":
         settings["principle_sets"] = _principle_sets(args)
@@ -391,6 +454,17 @@ def _share(text: str) -> float:
 def _device(text: str) -> str:
     if not re.fullmatch(r"auto|cpu|cuda(:\d{1,3})?", text, re.ASCII):
         raise argparse.ArgumentTypeError(f"must be auto, cpu, cuda or cuda:N, not {text!r}")
+    return text
+
+
+def _shard(text: str) -> str:
+    from engine.errors import InputError
+    from labeling.rundir.share import parsed
+
+    try:
+        parsed(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
     return text
 
 

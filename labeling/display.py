@@ -37,10 +37,11 @@ class Progress:
     Rows are labelled once their rationales are written, if there are any: both phases are shown.
     """
 
-    def __init__(self, total: int, quiet: bool = False, noun: str = "pair") -> None:
+    def __init__(self, total: int, quiet: bool = False, noun: str = "pair", done: int = 0) -> None:
+        """done: before this process began; its rate is of what it does itself."""
         self._unit = f"{noun}s"
         self._total = total
-        self._done = 0
+        self._before = self._done = done
         self._tokens = self._rationales = 0
         self._bar: Any = None
         self._silent = quiet
@@ -50,7 +51,7 @@ class Progress:
 
             # tqdm shows nothing on a terminal that claims to have no rows, as those of containers do.
             columns = shutil.get_terminal_size().columns
-            self._bar = tqdm(total=total, unit=f" {self._unit}", ncols=columns, nrows=24)
+            self._bar = tqdm(total=total, initial=done, unit=f" {self._unit}", ncols=columns, nrows=24)
 
     def __enter__(self) -> Progress:
         return self
@@ -59,11 +60,11 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def advance(self) -> None:
-        """One more row is done."""
-        self._done += 1
+    def advance(self, rows: int = 1) -> None:
+        """So many more are done."""
+        self._done += rows
         if self._bar is not None:
-            self._bar.update(1)
+            self._bar.update(rows)
         elif self._is_time_to_speak():
             self._speak()
 
@@ -85,8 +86,8 @@ class Progress:
     def _speak(self) -> None:
         self._spoke = time.monotonic()
         parts = [f"{self._done:,} of {self._total:,} {self._unit}"]
-        if self._done:
-            rate = self._done / (self._spoke - self._started)
+        if self._done > self._before:
+            rate = (self._done - self._before) / (self._spoke - self._started)
             parts[0] += f", {rate:,.1f} {self._unit}/s, about {(self._total - self._done) / rate / 60:,.0f} min left"
         if self._tokens:
             parts.append(self._explaining())

@@ -62,7 +62,7 @@ def reasoning_of(options: JudgeOptions) -> Reasoning | None:
     own = {field.name: getattr(options, _OPTIONS.get(field.name, field.name)) for field in fields(Reasoning)}
     given = {name: value for name, value in own.items() if value is not None}
     if not options.cot:
-        for name in given:
+        for name in (*given, *(["kv_memory"] if options.kv_memory is not None else [])):
             raise InputError(f"--{_flag(name)} is of the rationale that --cot asks for; add --cot")
         return None
     reasoning = Reasoning(**given)

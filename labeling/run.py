@@ -1,19 +1,18 @@
-"""read -> requests -> score -> aggregate -> write: a file becomes labels."""
+"""read -> requests -> score -> aggregate -> write: a file becomes labels, in a directory that outlives the process."""
 
 from __future__ import annotations
 
-import platform
 import sys
-from collections.abc import Callable
-from contextlib import nullcontext
-from dataclasses import asdict
-from importlib import metadata
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
+from engine.errors import InputError, OutputError
 from labeling.data.reader import Survey, read, sha256_of, survey
-from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_dir, check_out_file
+from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_file
 from labeling.display import Progress, count, one_line
 from labeling.judge import Judge, open_scorer
 from labeling.kinds import check_kinds
@@ -22,8 +21,47 @@ from labeling.methods.registry import open_method
 from labeling.options import LabelOptions
 from labeling.quality.subsets import BySubset, check_subset
 from labeling.report import Rejections, RunSummary
+from labeling.rundir.directory import RunDirectory, free_sibling
+from labeling.rundir.journal import Journal, entries
+from labeling.rundir.manifest import COMPLETE, judge_of, manifest, with_judge
+from labeling.rundir.memory import Memory
+from labeling.rundir.recall import Recall
+from labeling.rundir.share import rows_of
+from labeling.stopping import Stopping
 from labeling.types import Pair, Rejected
-from labeling.windows import label_samples
+from labeling.windows import label_windows
+
+_TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run that can be gone on with. The message says so."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be labelled, how. rows: the numbers of the rows, from 0."""
+
+    options: LabelOptions
+    found: Survey
+    method: Method
+    rows: range
+
+    @classmethod
+    def of(cls, options: LabelOptions, method: Method) -> Job:
+        """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
+        found = survey(options.input, options.mapping)
+        check_kinds(found, method)
+        if options.subset is not None:
+            check_subset(found, method.columns, options.subset)
+        return cls(options, found, method, rows_of(found.rows, options.limit, options.shard))
+
+    @property
+    def noun(self) -> str:
+        return "pair" if self.method.takes == (Pair,) else "row"
+
+    def manifest(self) -> dict[str, Any]:
+        return manifest(self.options, self.found, self.method, self.rows)
 
 
 def run_label(
@@ -31,90 +69,120 @@ def run_label(
     scorer_factory: Callable[..., Judge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> RunSummary:
-    """Labels a file into a directory. Raises PreftreeError; then nothing was written.
+    """Labels a file into a directory, or goes on with what is there. Raises PreftreeError and `Interrupted`.
 
-    Everything that is cheap to find wrong is looked at before the model is loaded.
+    Everything that is cheap to find wrong is looked at before the model is loaded, and nothing is left of a run that
+    did not come so far.
     """
-    source, out_dir = Path(options.input), Path(options.out)
-    check_out_dir(out_dir, options.overwrite)
-    if options.profile is not None:
-        check_out_file(Path(options.profile), options.overwrite)
-    method = (method_factory or open_method)(options)
-    found = survey(source, options.mapping)
-    check_kinds(found, method)
-    if options.subset is not None:
-        check_subset(found, method.columns, options.subset)
-    total = found.rows if options.limit is None else min(found.rows, options.limit)
-    with LabelWriter(out_dir, found, method.columns, options.overwrite) as writer:
+    out = free_sibling(Path(options.out)) if options.force_new else Path(options.out)
+    with RunDirectory(out, options.overwrite) as directory:
+        if options.profile is not None:
+            check_out_file(Path(options.profile), options.overwrite)
+        job = Job.of(options, (method_factory or open_method)(options))
+        directory.check(job.manifest())
         if not options.quiet:
-            print(
-                f"{count(total, 'row')} of {one_line(str(source))}; loading {one_line(options.model)}", file=sys.stderr
-            )
-        scorer = (scorer_factory or open_scorer)(options)
+            print(_announcement(job, out), file=sys.stderr)
+        scorer = _remembered(job, directory) or (scorer_factory or open_scorer)(options)
+        record = with_judge(job.manifest(), scorer.describe())
         with nullcontext() if options.profile is None else scorer.traced(Path(options.profile)):
-            summary = _label_rows(options, total, method, scorer, writer)
-        if sha256_of(source) != found.sha256:
-            raise InputError(f"{source} changed while it was being labelled; label it again")
-        writer.publish(_record(options, found, method, scorer, summary))
+            return label_into(directory, directory.begin(record), job, scorer, record)
+
+
+def label_into(
+    directory: RunDirectory, journal: Journal, job: Job, scorer: Judge, record: dict[str, Any]
+) -> RunSummary:
+    """Every row of the job: those that the journal remembers are made again from it, the others are asked about."""
+    try:
+        with LabelWriter(directory.path, job.found, job.method.columns) as writer:
+            summary = _label_rows(directory, journal, job, scorer, writer)
+            if sha256_of(job.found.path) != job.found.sha256:
+                journal.forget_attempt()
+                raise InputError(f"{job.found.path} changed while it was being labelled; label it again, --overwrite")
+            writer.publish()
+        directory.finish({**record, "totals": summary.totals(), "quality": summary.quality.figures()})
+    except KeyboardInterrupt:
+        kept = journal.count()
+        went_on = f"{count(kept, 'row')} of {directory.path} are kept, the same command goes on"
+        raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None
     return summary
 
 
-def _label_rows(options: LabelOptions, total: int, method: Method, scorer: Judge, writer: LabelWriter) -> RunSummary:
+def _remembered(job: Job, directory: RunDirectory) -> Judge | None:
+    """In the place of a judge, where the run is complete already and nothing need be asked."""
+    before = directory.previous
+    if before is None or before["state"] != COMPLETE or job.options.retry_rejects:
+        return None
+    if before["settings"].get("model") != job.options.model or not directory.remembers(job.rows):
+        return None
+    return Memory(judge_of(before))
+
+
+def _announcement(job: Job, out: Path) -> str:
+    options = job.options
+    rows = count(len(job.rows), "row")
+    part = f" (shard {options.shard})" if options.shard else ""
+    place = f" into {one_line(str(out))}" if options.force_new else ""
+    return f"{rows}{part} of {one_line(options.input)}{place}; loading {one_line(options.model)}"
+
+
+def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Judge, writer: LabelWriter) -> RunSummary:
+    options, method = job.options, job.method
     quality, rejections, ok = method.quality(), Rejections(), 0
     if options.subset is not None:
         quality = BySubset(quality, options.subset)
-    noun = "pair" if method.takes == (Pair,) else "row"
-    with Progress(total, options.quiet, noun) as progress:
-        items = read(options.input, options.limit, options.mapping)
-        for labelled in label_samples(items, method, scorer, progress.written):
-            item, label = labelled.item, labelled.label
-            writer.add(item, label)
-            if isinstance(item, Rejected):
-                rejections.add(item.line, item.reason)
-            elif label is not None:
-                quality.add(item, label)
-                ok += 1
-            progress.advance()
-    usage = scorer.usage
+    recall = Recall(entries(journal.path), options.retry_rejects)
+    rows = islice(read(options.input, job.rows.stop, options.mapping), job.rows.start, None)
+    number = job.rows.start
+    bar = Progress(len(job.rows), options.quiet, job.noun, done=min(journal.count(), len(job.rows)))
+    with bar as progress, Stopping(options.quiet) as stopping, _kept(journal, scorer):
+        for window in label_windows(
+            recall.items(rows, number), method, scorer, progress.written, lambda: stopping.asked
+        ):
+            journal.add(number, window)
+            number += len(window)
+            if journal.is_due():
+                journal.commit(scorer.usage)
+            for labelled in window:
+                item, label = labelled.item, labelled.label
+                writer.add(item, label)
+                if isinstance(item, Rejected):
+                    rejections.add(item.line, item.reason)
+                elif label is not None:
+                    quality.add(item, label)
+                    ok += 1
+            progress.advance(sum(not labelled.recalled for labelled in window))
+    if number < job.rows.stop:
+        if stopping.asked:
+            raise KeyboardInterrupt
+        raise InputError(f"{job.found.path} has fewer rows than when the run began; label it again")
+    if recall.damaged and not options.quiet:
+        print(f"{count(recall.damaged, 'row')} of the journal were damaged and asked again", file=sys.stderr)
+    usage = journal.usage()
     return RunSummary(
-        labels=writer.out_dir / LABELS,
-        run=writer.out_dir / RUN,
+        labels=directory.path / LABELS,
+        run=directory.path / RUN,
         judge=_judge(scorer.describe()),
-        noun=noun,
+        noun=job.noun,
         ok=ok,
         quality=quality,
         rejections=rejections,
-        prompt_tokens=usage.prompt_tokens,
-        unique_tokens=usage.unique_tokens,
-        seconds=usage.seconds,
-        generated_tokens=usage.generated_tokens,
-        rationales=usage.rationales,
-        cut_rationales=usage.cut_rationales,
+        seconds=usage.get("seconds", 0.0),
+        **{name: int(usage.get(name, 0)) for name in _TOTALS},
     )
 
 
-def _record(options: LabelOptions, found: Survey, method: Method, scorer: Judge, summary: RunSummary) -> dict[str, Any]:
-    """run.json: all that it takes to make these labels again, and to see what was asked."""
-    judge = scorer.describe()
-    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
-    return {
-        "versions": own | judge.get("versions", {}),
-        "input": {"path": str(found.path.absolute()), "sha256": found.sha256, "rows": found.rows},
-        "method": {"name": method.name, **method.record()},
-        "scorer": {name: value for name, value in judge.items() if name != "versions"},
-        "settings": asdict(options),
-        "totals": summary.totals(),
-        "quality": summary.quality.figures(),
-    }
+@contextmanager
+def _kept(journal: Journal, scorer: Judge) -> Iterator[None]:
+    """Commits what is finished, however the context is left; what it is left by weighs more than a failure to do so."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OutputError):
+            journal.commit(scorer.usage)
+        raise
+    journal.commit(scorer.usage)
 
 
 def _judge(described: dict[str, Any]) -> str:
     device = described.get("device_name") or described.get("device")
     return ", ".join(str(part) for part in (described["model"], device, described.get("dtype")) if part)
-
-
-def version() -> str:
-    try:
-        return metadata.version("preftree")
-    except metadata.PackageNotFoundError:
-        return "not installed"

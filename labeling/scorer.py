@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from engine.errors import InputError, ModelError
+from engine.inspection import Finding as Finding
 from labeling.encoding import Encoded, RequestEncoder
 from labeling.labels.disjoint import disjoint
 from labeling.labels.rationales import Rationale
@@ -88,10 +89,14 @@ class Scorer:
         dtype: str | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
+        kv_memory: int | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
     ) -> Scorer:
-        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only."""
+        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only.
+
+        device, dtype, batch_tokens, kv_memory: see `engine.engine.Engine.load`.
+        """
         from engine.engine import Engine, Planner
         from engine.loading.checkpoint import open_checkpoint
 
@@ -99,7 +104,7 @@ class Scorer:
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
-        engine = Engine(checkpoint, **asked) if weights else None
+        engine = Engine(checkpoint, **asked, kv_memory=kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
 
@@ -269,6 +274,23 @@ def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> 
         Answer(disjoint(logprob[: len(own)].tolist(), own), float(mass))
         for own, logprob, mass in zip(labels, scores.logprob, scores.label_mass, strict=True)
     ]
+
+
+def check_software() -> Iterator[Finding]:
+    """What is installed, a finding each."""
+    from engine.inspection import software
+
+    return software()
+
+
+def check_model(model: str) -> Iterator[Finding]:
+    """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
+    from engine.inspection import model_checks, model_facts
+    from engine.loading.checkpoint import open_checkpoint
+
+    checkpoint = open_checkpoint(model)
+    yield from model_facts(checkpoint)
+    yield from model_checks(checkpoint)
 
 
 def _versions() -> dict[str, str]:

@@ -10,8 +10,8 @@ from typing import Any
 
 from engine.errors import InputError, OutputError, PreftreeError
 from labeling.data.reader import read, survey
-from labeling.data.recorded import labelled_input, read_run
-from labeling.data.writer import LABELS, RUN
+from labeling.data.recorded import finished_run, labelled_input
+from labeling.data.writer import LABELS
 from labeling.display import count, one_line, visible
 from labeling.judge import Judge, open_scorer
 from labeling.kinds import check_kinds
@@ -136,7 +136,7 @@ def show_lines(
     made again are replaced by a line that says why.
     """
     directory = Path(directory)
-    run = read_run(directory / RUN)
+    run = finished_run(directory, shards=True)
     rows = _find_rows(directory / LABELS, identity)
     if not rows:
         raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")

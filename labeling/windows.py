@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
@@ -33,23 +33,40 @@ class Waiting:
 
 
 @dataclass(frozen=True)
+class Recalled:
+    """A row that was finished before. scores: of a sample's requests, as the model gave them then."""
+
+    item: Sample | Rejected
+    scores: Sequence[RequestScores] = ()
+
+
+@dataclass(frozen=True)
 class Labelled:
-    """A row with its label, or a rejected one with none."""
+    """A row with its label and the scores that it was made of, or a rejected one with neither.
+
+    recalled: whether it was finished before.
+    """
 
     item: Sample | Rejected
     label: Label | None = None
+    scores: Sequence[RequestScores] = ()
+    recalled: bool = False
 
     @property
     def reason(self) -> str | None:
         return self.item.reason if isinstance(self.item, Rejected) else None
 
 
-def windows(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -> Iterator[list[Waiting | Rejected]]:
+Item = Sample | Rejected | Recalled
+Entry = Waiting | Rejected | Recalled
+
+
+def windows(items: Iterable[Item], method: Method, scorer: Judge) -> Iterator[list[Entry]]:
     """Rows in input order, in groups whose prompts are worth scoring together.
 
     A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
     """
-    window: list[Waiting | Rejected] = []
+    window: list[Entry] = []
     tokens = 0
     for item in items:
         entry = _encode(item, method, scorer)
@@ -64,16 +81,23 @@ def windows(items: Iterable[Sample | Rejected], method: Method, scorer: Judge) -
 
 
 def label_windows(
-    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+    items: Iterable[Item],
+    method: Method,
+    scorer: Judge,
+    progress: Written | None = None,
+    stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Labelled]]:
     """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
 
-    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers.
+    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers. Once
+    `stopping` says so no window is begun, and those that were begun are finished.
     """
-    taken: deque[list[Waiting | Rejected]] = deque()
+    taken: deque[list[Entry]] = deque()
 
     def asked() -> Iterator[list[Encoded]]:
         for window in windows(items, method, scorer):
+            if stopping():
+                return
             taken.append(window)
             yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
 
@@ -88,21 +112,21 @@ def label_samples(
     return chain.from_iterable(label_windows(items, method, scorer, progress))
 
 
-def _answered(
-    window: Iterable[Waiting | Rejected], scores: Sequence[RequestScores], method: Method
-) -> Iterator[Labelled]:
+def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: Method) -> Iterator[Labelled]:
     position = 0
     for entry in window:
         if isinstance(entry, Rejected):
             yield Labelled(entry)
-            continue
-        end = position + len(entry.encoded)
-        yield _aggregate(entry.sample, method, scores[position:end])
-        position = end
+        elif isinstance(entry, Recalled):
+            yield _aggregate(entry.item, method, entry.scores, recalled=True)
+        else:
+            end = position + len(entry.encoded)
+            yield _aggregate(entry.sample, method, scores[position:end])
+            position = end
 
 
-def _encode(item: Sample | Rejected, method: Method, scorer: Judge) -> Waiting | Rejected:
-    if isinstance(item, Rejected):
+def _encode(item: Item, method: Method, scorer: Judge) -> Entry:
+    if isinstance(item, Rejected | Recalled):
         return item
     if not isinstance(item, method.takes):
         return rejected(item, f"wrong kind: {needs(method)}")
@@ -112,8 +136,12 @@ def _encode(item: Sample | Rejected, method: Method, scorer: Judge) -> Waiting |
         return rejected(item, one_line(str(error)))
 
 
-def _aggregate(sample: Sample, method: Method, scores: Sequence[RequestScores]) -> Labelled:
+def _aggregate(
+    item: Sample | Rejected, method: Method, scores: Sequence[RequestScores], recalled: bool = False
+) -> Labelled:
+    if isinstance(item, Rejected):
+        return Labelled(item, recalled=recalled)
     try:
-        return Labelled(sample, method.aggregate(sample, scores))
+        return Labelled(item, method.aggregate(item, scores), scores, recalled)
     except InputError as error:
-        return Labelled(rejected(sample, one_line(str(error))))
+        return Labelled(rejected(item, one_line(str(error))), recalled=recalled)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks import labeling, machine, memory
+from benchmarks import labeling, loading, machine, memory
 from benchmarks.flops import model_flops, unique_trie
 from benchmarks.machine import Machine, Roofline
 from benchmarks.peers import DisagreementError, candidates, check_agreement, load_transformers
@@ -190,3 +190,10 @@ def test_peak_memory_sees_an_allocation() -> None:
         time.sleep(0.1)  # the sampling thread may have to wait for a processor
         del block
     assert 60e6 < peak.extra_bytes < 200e6
+
+
+def test_loading_peaks_near_the_weights() -> None:
+    """Catches pages of the file that stay mapped, tensors as stored beside converted ones, and freed memory kept."""
+    loaded = loading.measure(loading.Case("bfloat16", "float32", shards=2), layers=6, hidden_size=768)
+    assert loaded.weights_bytes > 100e6
+    assert loaded.weights_bytes < loaded.peak_bytes < loading.TARGET * loaded.weights_bytes

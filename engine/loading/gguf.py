@@ -1,6 +1,7 @@
 """A GGUF file as a model: its tensors under Hugging Face names, dequantised to float32."""
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,9 @@ class GgufSource:
 
     def names(self) -> frozenset[str]:
         return frozenset(self._tensors)
+
+    def stored_types(self) -> Counter[str]:
+        return Counter(TENSOR_TYPES[place.type_number][0] for place in self._tensors.values())
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
         """See TensorSource; always float32, made on the host. Rows of q and k are put back in Hugging Face's order."""

@@ -48,6 +48,7 @@ class Tokenizer:
             for index, token in self._full.get_added_tokens_decoder().items()
             if token.content not in blank
         }
+        self.kind: str = str((data.get("model") or {}).get("type"))
         self.vocab_size: int = max(self._full.get_vocab(with_added_tokens=True).values(), default=-1) + 1
         self.bos_id = self._token_id("bos_token", bos_token)
         self.eos_id = self._token_id("eos_token", eos_token)

@@ -1,5 +1,6 @@
 """Tensors by their Hugging Face names, from safetensors files. Nothing pickled is ever opened."""
 
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
@@ -29,6 +30,9 @@ class TensorSource(Protocol):
 
     def names(self) -> frozenset[str]:
         """Hugging Face names of all tensors, such as "model.layers.0.self_attn.q_proj.weight"."""
+
+    def stored_types(self) -> Counter[str]:
+        """How many tensors are stored as which type, by the file format's own names."""
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
         """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16).
@@ -119,6 +123,9 @@ class SafetensorsSource:
 
     def names(self) -> frozenset[str]:
         return frozenset(self._entries)
+
+    def stored_types(self) -> Counter[str]:
+        return Counter(entry.dtype for _, entry in self._entries.values())
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
         """See TensorSource. A copy: what lies in the mapped file goes when the file does."""

@@ -13,6 +13,7 @@ from engine.loading.config import ModelConfig
 from engine.loading.rope import rotary_order
 from engine.loading.tensors import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
 from engine.loading.weights import TensorSource
+from engine.running.memory import give_back_freed
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,10 @@ class ResidentWeights:
         self.head = ops.pack_head(
             self.embedding if config.tie_embeddings else reader.read(HEAD, config.vocab_size, config.hidden_size)
         )
-        self._layers = [reader.layer(index) for index in range(config.num_layers)]
+        self._layers = []
+        for index in range(config.num_layers):
+            self._layers.append(reader.layer(index))
+            give_back_freed()
 
     def layers(self) -> Iterator[LayerWeights]:
         return iter(self._layers)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import secrets
 from contextlib import suppress
 from pathlib import Path
+
+_DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
 
 class Draft:
@@ -32,6 +35,13 @@ class Draft:
             self.file.close()
         with suppress(OSError):
             self.path.unlink()
+
+
+def remove_drafts(directory: Path) -> None:
+    """Those that a killed process has left in a directory which nobody else writes to. Raises OSError."""
+    for path in directory.glob(".*.tmp"):
+        if _DRAFT.fullmatch(path.name):
+            path.unlink()
 
 
 def sync_directory(path: Path) -> None:

@@ -27,9 +27,16 @@ def read_run(path: Path) -> dict[str, Any]:
     return run
 
 
-def finished_run(directory: Path) -> dict[str, Any]:
-    """The record of a run whose labels are there. Raises OutputError for any other."""
-    return read_run(directory / RUN)
+def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
+    """The record of a run whose labels are there, those of all rows unless `shards` may be. Raises OutputError."""
+    run = read_run(directory / RUN)
+    if run.get("state") != "complete":
+        raise OutputError(
+            f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"
+        )
+    if not shards and (shard := run["settings"].get("shard")) is not None:
+        raise OutputError(f"{directory} is shard {shard}; join it with the others first: `preftree merge`")
+    return run
 
 
 def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Path:

@@ -1,8 +1,7 @@
-"""Labels into a directory: `labels.parquet` as a stream, then `run.json`; both complete, or neither there."""
+"""Labels into a directory: `labels.parquet`, written as a stream under another name until it is complete."""
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -25,17 +24,6 @@ _GROUP_CHARS = 16 * 1024 * 1024
 _ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "double", "bool": "bool"}
 
 
-def check_out_dir(out_dir: Path, overwrite: bool) -> None:
-    """Raises OutputError where labels cannot go, or must not without `overwrite`."""
-    if os.path.lexists(out_dir) and not out_dir.is_dir():
-        raise OutputError(f"{out_dir} is not a directory; name another --out")
-    for path in (out_dir / LABELS, out_dir / RUN):
-        if path.is_dir():
-            raise OutputError(f"{path} is a directory; name another --out")
-        if os.path.lexists(path) and not overwrite:
-            raise OutputError(f"{path} exists already; name another --out, or replace it with --overwrite")
-
-
 def check_out_file(path: Path, overwrite: bool) -> None:
     """Raises OutputError where a file cannot go, or must not without `overwrite`."""
     if path.is_dir():
@@ -47,33 +35,25 @@ def check_out_file(path: Path, overwrite: bool) -> None:
 
 
 class LabelWriter:
-    """A context: `add` rows, then `publish`. Leaving it without `publish` removes all that was written."""
+    """A context: `add` rows, then `publish`. Left without `publish`, it leaves nothing.
 
-    def __init__(
-        self, out_dir: str | Path, survey: Survey, columns: Mapping[str, ArrowType], overwrite: bool = False
-    ) -> None:
-        """columns: those of the labels' method, see `labeling.types.Label`."""
+    The bytes of the file depend on nothing but the rows, in their order.
+    """
+
+    def __init__(self, out_dir: str | Path, survey: Survey, columns: Mapping[str, ArrowType]) -> None:
+        """out_dir: a directory. columns: those of the labels' method, see `labeling.types.Label`."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        self.out_dir = Path(out_dir)
-        self._overwrite = overwrite
         self._survey = survey
         self._columns = columns
         self._schema = _schema(survey, columns)
         self._rows: list[tuple[Any, ...]] = []
         self._chars = 0
-        self._drafts: list[Draft] = []
-        with self._guarded():
-            check_out_dir(self.out_dir, overwrite)
-            self._created = [path for path in (self.out_dir, *self.out_dir.parents) if not path.exists()]
-            try:
-                self.out_dir.mkdir(parents=True, exist_ok=True)
-                self._sink = _Sink(self._draft(LABELS))
-                self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema)
-            except BaseException:
-                self._discard()
-                raise
+        with guarded(Path(out_dir)):
+            self._draft = Draft(Path(out_dir) / LABELS)
+        self._sink = _Sink(self._draft)
+        self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema)
 
     def __enter__(self) -> LabelWriter:
         return self
@@ -84,7 +64,7 @@ class LabelWriter:
         self._sink.muted = True
         with suppress(Exception):
             self._parquet.close()
-        self._discard()
+        self._draft.discard()
 
     def add(self, item: Sample | Rejected, label: Label | None) -> None:
         """Appends a row. Raises OutputError."""
@@ -92,26 +72,19 @@ class LabelWriter:
         gold = [getattr(item, "gold", None)] if self._survey.has_gold else []
         row = (*self._label_values(item, label), *gold, *extra)
         self._rows.append(row)
-        self._chars += sum(len(value) for value in row if isinstance(value, str))
+        self._chars += sum(map(_characters, row))
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
-            with self._guarded():
+            with guarded(self._draft.final.parent):
                 self._flush()
 
-    def publish(self, run: dict[str, Any]) -> None:
-        """Gives both files their names. An old run.json goes first: labels never have another's record."""
-        with self._guarded():
+    def publish(self) -> None:
+        """Gives the file its name, in the place of an older one. Raises OutputError."""
+        with guarded(self._draft.final.parent):
             self._flush()
             self._parquet.close()
-            record = self._draft(RUN)
-            record.file.write(json.dumps(run, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
-            for draft in self._drafts:
-                draft.seal()
-            check_out_dir(self.out_dir, self._overwrite)
-            (self.out_dir / RUN).unlink(missing_ok=True)
-            for draft in self._drafts:
-                draft.publish()
-            self._created = []
-            sync_directory(self.out_dir)
+            self._draft.seal()
+            self._draft.publish()
+            sync_directory(self._draft.final.parent)
 
     def _flush(self) -> None:
         import pyarrow as pa
@@ -135,24 +108,26 @@ class LabelWriter:
         yield from (values[name] for name in self._columns)
         yield from ("ok", None, label.prompt_tokens)
 
-    def _draft(self, name: str) -> Draft:
-        draft = Draft(self.out_dir / name)
-        self._drafts.append(draft)
-        return draft
 
-    def _discard(self) -> None:
-        for draft in self._drafts:
-            draft.discard()
-        with suppress(OSError):  # a directory that holds something by now stays
-            for path in self._created:
-                path.rmdir()
+@contextmanager
+def guarded(directory: Path) -> Iterator[None]:
+    """What keeps a run's directory from being written becomes an OutputError, and says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {directory}: {error.strerror or error}; finished rows are kept: put that right and run "
+            "the same command again"
+        ) from error
 
-    @contextmanager
-    def _guarded(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise OutputError(f"cannot write to {self.out_dir}: {error.strerror or error}") from error
+
+def _characters(value: Any) -> int:
+    """Of all texts in it: rationales may lie in lists, and these in the principles of a row."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list | dict):
+        return sum(map(_characters, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 class _Sink:

@@ -12,7 +12,7 @@ from typing import Any
 from engine.errors import InputError, OutputError
 from labeling.data.labelled import label_rows
 from labeling.data.reader import read
-from labeling.data.recorded import read_run
+from labeling.data.recorded import finished_run
 from labeling.data.writer import LABELS, RUN
 from labeling.display import one_line
 from labeling.instructions.variance import Variance
@@ -39,7 +39,7 @@ class SalmonLabels:
 
     def __init__(self, directory: Path) -> None:
         self.path, self.run_path = directory / LABELS, directory / RUN
-        self.run = read_run(self.run_path)
+        self.run = finished_run(directory)
         method = self.run["method"]
         name = method.get("name") if isinstance(method, dict) else None
         if name != "salmon":

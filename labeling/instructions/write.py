@@ -34,7 +34,7 @@ from labeling.instructions.drawing import Recipe, decide, draw
 from labeling.instructions.salmon_labels import SalmonLabels
 from labeling.principles.principle import Principle
 from labeling.report import aligned
-from labeling.run import version
+from labeling.rundir.manifest import version
 from labeling.types import Message, Pair
 
 

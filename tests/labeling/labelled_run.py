@@ -8,6 +8,7 @@ from typing import Any
 
 from labeling.data.reader import read, survey
 from labeling.data.writer import LabelWriter
+from labeling.rundir.manifest import write_record
 from labeling.types import Label
 from tests.labeling.fakes import write_rows
 
@@ -19,9 +20,11 @@ def labelled_run(
     source = write_rows(directory.with_name(f"{directory.name}.in.jsonl"), rows)
     found = survey(source)
     columns = next(type(label).COLUMNS for label in labels if label is not None)  # type: ignore[attr-defined]
+    directory.mkdir(parents=True, exist_ok=True)
     with LabelWriter(directory, found, columns) as writer:
         for item, label in zip(read(source), labels, strict=True):
             writer.add(item, label)
-        run = {"input": {"path": str(source), "sha256": found.sha256}, "settings": {"limit": None}, "scorer": {}}
-        writer.publish({"method": {"name": method, **record}, "state": "complete", **run})
+        writer.publish()
+    run = {"input": {"path": str(source), "sha256": found.sha256}, "settings": {"limit": None}, "scorer": {}}
+    write_record(directory, {"method": {"name": method, **record}, "state": "complete", **run})
     return directory

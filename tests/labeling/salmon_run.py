@@ -11,6 +11,7 @@ from labeling.data.reader import read, survey
 from labeling.data.writer import LabelWriter
 from labeling.labels.principles import PrincipleScore, SalmonLabel
 from labeling.principles.principle import Principle
+from labeling.rundir.manifest import write_record
 from tests.labeling.fakes import row, write_rows
 
 PRINCIPLES = tuple(Principle(name, f"Be {name}.", f"Do not be {name}.") for name in ("concise", "ethical", "precise"))
@@ -41,10 +42,13 @@ def salmon_run(
     rows = rows or [row(id=f"row {k}", response_a="" if one is None else f"this {k}") for k, one in enumerate(scores)]
     source = write_rows(directory / "in.jsonl", rows)
     found = survey(source)
-    with LabelWriter(directory / "labels", found, SalmonLabel.COLUMNS) as writer:
+    out = directory / "labels"
+    out.mkdir()
+    with LabelWriter(out, found, SalmonLabel.COLUMNS) as writer:
         for item, one in zip(read(source), scores, strict=False):
             writer.add(item, None if one is None else Judged(one))
         method = {"name": "salmon", "principles": [principle.record() for principle in principles]}
         run = {"input": {"path": str(source), "sha256": found.sha256}, "settings": {"limit": None}, "scorer": {}}
-        writer.publish({"method": method, **run} | record)
-    return directory / "labels"
+        writer.publish()
+    write_record(out, {"state": "complete", "method": method, **run} | record)
+    return out

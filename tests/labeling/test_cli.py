@@ -155,6 +155,9 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "batch_tokens": 9,
         "prefix_cache": False,
         "overwrite": False,
+        "force_new": False,
+        "retry_rejects": False,
+        "shard": None,
         "quiet": False,
         "profile": None,
         "method": "rlaif",
@@ -171,6 +174,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "top_k": None,
         "top_p": None,
         "seed": None,
+        "kv_memory": None,
     }
 
 
@@ -316,24 +320,36 @@ signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background
 
 class Slow(FakeScorer):
     def score(self, encoded):
-        print("scoring", file=sys.stderr, flush=True)
-        time.sleep(60)
+        if self.calls:
+            print("scoring", file=sys.stderr, flush=True)
+            signal.sigtimedwait([signal.SIGUSR1], 60)
+        return super().score(encoded)
 
-run.open_method, run.open_scorer = open_fake_method, lambda options, weights=True: Slow()
+signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
+run.open_method, run.open_scorer = open_fake_method, lambda options, weights=True: Slow(window_tokens=1)
 sys.exit(cli.main(sys.argv[1:]))
 """
 
 
-def test_interrupt(pairs: Path, tmp_path: Path) -> None:
-    """Catches a real Ctrl-C, in the middle of scoring, that leaves a traceback or temporary files."""
-    command = [sys.executable, "-c", SLOW_RUN, "label", str(pairs), "--out", str(tmp_path / "out"), "--quiet"]
+@pytest.mark.parametrize("times", [1, 2])
+def test_interrupt(tmp_path: Path, times: int) -> None:
+    """Catches a real Ctrl-C, in the middle of scoring, that leaves a traceback or temporary files, loses a finished
+    row or begins another one; and a second one that has to wait.
+    """
+    pairs = write_rows(tmp_path / "in.jsonl", [row(id=number) for number in range(5)])
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", SLOW_RUN, "label", str(pairs), "--out", str(out)]
     with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
         assert process.stderr is not None
-        assert process.stderr.readline() == "scoring\n"
+        said = iter(process.stderr.readline, "")
+        assert next(line for line in said if line == "scoring\n")
         process.send_signal(signal.SIGINT)
-        assert process.stderr.read() == "preftree: interrupted; nothing was written\n"
+        assert next(line for line in said if line == "finishing what was begun; Ctrl-C again stops at once\n")
+        process.send_signal(signal.SIGUSR1 if times == 1 else signal.SIGINT)
+        kept = "2 rows" if times == 1 else "1 row"
+        assert list(said) == [f"preftree: interrupted; {kept} of {out} are kept, the same command goes on\n"]
     assert process.returncode == 130
-    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in out.iterdir()) == ["journal.sqlite", "lock", "run.json"]
 
 
 # plan

@@ -22,6 +22,7 @@ from labeling.prompts import Template, load_template, parse_template
 from labeling.scorer import Scorer
 from labeling.templating.scale import Scale, scale_labels, scale_of
 from labeling.types import Message, Pair, RequestScores, Single, Verdict
+from labeling.windows import label_samples
 from tests.labeling.fakes import write_rows
 from tests.models import CONFIG, SMALL_CONFIG, tokenizer_data, write_model
 
@@ -379,12 +380,12 @@ def test_labels_are_bit_exact(ten: Path) -> None:
 
     def label(batch_tokens: int, order: int) -> dict[str, Any]:
         scorer = Scorer.open(str(ten), batch_tokens=batch_tokens)
-        return {row.item.id: row.label for row in run.label_samples(pairs[::order], method, scorer) if row.item.id}
+        return {row.item.id: row.label for row in label_samples(pairs[::order], method, scorer) if row.item.id}
 
     whole = label(100_000, 1)
     assert label(300, -1) == whole
     scorer = Scorer.open(str(ten))
     alone = Single("x", PROMPT, pairs[2].response_b)
-    [row] = run.label_samples([alone], method, scorer)
+    [row] = label_samples([alone], method, scorer)
     assert row.label is not None
     assert row.label.values()["distribution"] == whole["3"].scores[1].distribution

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -255,16 +255,19 @@ def preferences(name: str, rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
 
 
 @pytest.fixture(scope="module")
-def loader(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """`datasets` on local files, with a cache of its own."""
-    datasets = pytest.importorskip("datasets")
+def loader(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """`datasets` on local files, with a cache of its own and no network."""
     cache = str(tmp_path_factory.mktemp("cache"))
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HF_HOME", cache)
+        environment.setenv("HF_HUB_OFFLINE", "1")
+        datasets = pytest.importorskip("datasets")
 
-    def load(path: Path, **options: Any) -> Any:
-        kind = "parquet" if path.suffix == ".parquet" else "json"
-        return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
+        def load(path: Path, **options: Any) -> Any:
+            kind = "parquet" if path.suffix == ".parquet" else "json"
+            return datasets.load_dataset(kind, data_files=str(path), split="train", cache_dir=cache, **options)
 
-    return load
+        yield load
 
 
 def test_annotated_pairs_load(tmp_path: Path, loader: Any) -> None:
@@ -320,6 +323,14 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     assert (tmp_path / "there.jsonl").read_text() == "mine"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "x.jsonl"]
+
+
+def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:
+    """Catches half of the labels taken for all of them."""
+    record = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps({**record, "state": "running"}))
+    with pytest.raises(OutputError, match="is not finished"):
+        export(run, "trl-dpo", "x.jsonl")
 
 
 def test_labels_of_another_input(run: Path, tmp_path: Path) -> None:

@@ -147,13 +147,13 @@ def test_swapped_input_swaps_labels(tmp_path: Path) -> None:
     assert one["p_a_first"] == pytest.approx(1 - two["p_a_second"])
 
 
-def test_an_engine_that_breaks_leaves_nothing(tmp_path: Path) -> None:
-    """Catches labels.parquet with the first windows of a run that failed."""
+def test_an_engine_that_breaks_leaves_no_labels(tmp_path: Path) -> None:
+    """Catches labels.parquet with the first windows of a run that failed, and a temporary file left over."""
     rows = [row(id=1), row(id=2, prompt="BOOM")]
     source = write_rows(tmp_path / "in.jsonl", rows)
     with pytest.raises(RuntimeError, match="the engine broke"):
         run(source, tmp_path / "out", FakeScorer(window_tokens=1))
-    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["journal.sqlite", "lock", "run.json"]
 
 
 def test_cheap_mistakes_are_found_before_the_model_loads(tmp_path: Path) -> None:
@@ -204,7 +204,11 @@ def test_an_input_that_changes_meanwhile(tmp_path: Path) -> None:
 
     with pytest.raises(InputError, match="changed while it was being labelled"):
         run(source, tmp_path / "out", Meddler())
-    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out" / "labels.parquet").exists()
+    write_rows(source, [row(id=1), row(id=2)])
+    scorer = FakeScorer()
+    run(source, tmp_path / "out", scorer)
+    assert sum(scorer.calls) == 4, "answers about the other file's rows were kept"
 
 
 STREAM = """

@@ -18,9 +18,11 @@ from engine.errors import InputError  # noqa: E402
 from labeling.data import lines  # noqa: E402
 from labeling.data.reader import read, sha256_of, survey  # noqa: E402
 from labeling.data.sources import table  # noqa: E402
+from labeling.options import LabelOptions  # noqa: E402
+from labeling.run import run_label  # noqa: E402
 from labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
-from tests.labeling.fakes import row  # noqa: E402
-from tests.labeling.files import WRITERS, json_lines, write_csv, write_parquet, write_saved  # noqa: E402
+from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
+from tests.labeling.files import WRITERS, json_lines, write_csv, write_saved  # noqa: E402
 
 TABLES = [name for name in WRITERS if "jsonl" not in name and name != "x.csv"]
 TEXT = "Zeile eins,\n\"zwei\"\r\n\x00\x1b[31m \U0001f600 'drei'; "
@@ -140,6 +142,19 @@ def test_any_rows_are_the_same_in_every_format(tmp_path_factory: pytest.TempPath
                 )  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [name for name in WRITERS if name != "x.jsonl"])
+def test_the_same_labels_from_every_format(tmp_path: Path, name: str) -> None:
+    """Catches a prompt that one format spells differently: the bits of labels would tell."""
+    rows = [row(id=f"row {n}", prompt=f"{n} {TEXT}", gold="ab"[n % 2], note=f"note {n}") for n in range(9)]
+    found = []
+    for source in ("x.jsonl", name):
+        path, out = write(tmp_path, source, rows), tmp_path / f"{source}.out"
+        options = LabelOptions(input=str(path), out=str(out), quiet=True)
+        run_label(options, fake_scorer_factory(), open_fake_method)
+        found.append((out / "labels.parquet").read_bytes())
+    assert found[0] == found[1]
+
+
 # what only tables hold
 
 
@@ -228,7 +243,7 @@ def test_a_last_line_that_breaks_off(tmp_path: Path) -> None:
 def test_flipped_bytes(tmp_path: Path, name: str) -> None:
     """Catches a traceback or a crash of the process by a damaged file: rows, or one line that names the file."""
     whole = write(tmp_path, name, [row(id=n, note="n" * n) for n in range(50)]).read_bytes()
-    for position in range(0, len(whole), max(1, len(whole) // 120)):
+    for position in range(0, len(whole), max(1, len(whole) // 60)):
         damaged = bytearray(whole)
         damaged[position] ^= 0x55
         (tmp_path / name).write_bytes(damaged)
@@ -254,6 +269,8 @@ BAD_FILES = [
     ("x.parquet", b"hello", "is no Parquet, whatever its name says"),
     ("x.arrow", b"ARROW1\0\0", "damaged, cut off or no Arrow"),
     ("x.jsonl.xz", b"\xfd7zXZ\0", "is compressed with xz"),
+    ("x.parquet.gz", gzip.compress(b"PAR1"), "is Parquet compressed with gzip; unpack it"),
+    ("x.parquet", b"", "is no Parquet, whatever its name says"),
     ("x.zip", b"PK\x03\x04", "is a zip archive"),
 ]  # fmt: skip
 
@@ -270,6 +287,14 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str | Non
     with pytest.raises(InputError, match=message) as error:
         survey(tmp_path / name)
     assert "\n" not in str(error.value)
+
+
+def test_an_array_is_no_lines(tmp_path: Path) -> None:
+    """Catches the commonest other JSON rejected line by line."""
+    for indent in (None, 1):
+        (tmp_path / "x.json").write_text(json.dumps([row(), row()], indent=indent))
+        with pytest.raises(InputError, match="is one JSON array; put each object on a line of its own"):
+            survey(tmp_path / "x.json")
 
 
 def test_csv_in_windows_clothes(tmp_path: Path) -> None:
@@ -344,8 +369,10 @@ def test_a_table_has_unique_names(tmp_path: Path) -> None:
         survey(tmp_path / "x.arrow")
 
 
-def test_parquet_is_read_in_pieces(tmp_path: Path) -> None:
-    """Catches a whole row group turned into Python objects before the first row comes out."""
-    write_parquet(tmp_path / "x.parquet", [row(id=n) for n in range(50)])
-    rows = read(tmp_path / "x.parquet")
-    assert next(rows).line == 1
+def test_long_rows_are_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a batch of a thousand rows however long they are, and rows lost where batches are small."""
+    monkeypatch.setattr(table, "BATCH_BYTES", 1000)
+    assert [table.batch_rows(10, size) for size in (0, 100, 1000, 5000, 10**9)] == [1024, 100, 10, 2, 1]
+    for name in ("x.parquet", "x.feather"):
+        path = write(tmp_path, name, [row(id=n, note="n" * 400) for n in range(20)])
+        assert [item.line for item in read(path)] == list(range(1, 21))

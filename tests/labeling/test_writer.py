@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import gc
-import json
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -29,11 +28,12 @@ def survey_of(tmp_path: Path, rows: list[Any]) -> Survey:
     return survey(write_rows(tmp_path / "in.jsonl", rows))
 
 
-def write(out: Path, found: Survey, overwrite: bool = False) -> pa.Table:
-    with LabelWriter(out, found, PairLabel.COLUMNS, overwrite) as labels:
+def write(out: Path, found: Survey) -> pa.Table:
+    out.mkdir(exist_ok=True)
+    with LabelWriter(out, found, PairLabel.COLUMNS) as labels:
         for item in read(found.path):
             labels.add(item, LABEL if isinstance(item, Pair) else None)
-        labels.publish({"run": 1})
+        labels.publish()
     return parquet.read_table(out / "labels.parquet")
 
 
@@ -62,8 +62,7 @@ def test_schema_and_values(tmp_path: Path) -> None:
     assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None]
     assert bad[:9] == [None, *nothing]
     assert bad[9].startswith("line 3: broken JSON: ")
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"run": 1}
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["labels.parquet", "run.json"]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels.parquet"]
 
 
 def test_passed_through_columns(tmp_path: Path) -> None:
@@ -118,35 +117,10 @@ def test_same_labels_same_bytes(tmp_path: Path) -> None:
     assert one == two
 
 
-@pytest.mark.parametrize("name", ["labels.parquet", "run.json"])
-def test_existing_results_are_refused(tmp_path: Path, name: str) -> None:
-    """Catches labels replaced without being asked, and a foreign file removed when asked."""
-    found = survey_of(tmp_path, [row()])
-    out = tmp_path / "out"
-    out.mkdir()
-    (out / name).write_text("precious")
-    (out / "notes.txt").write_text("mine")
-    with pytest.raises(OutputError, match=f"{name} exists already; .*--overwrite"):
-        LabelWriter(out, found, PairLabel.COLUMNS)
-    assert (out / name).read_text() == "precious"
-    write(out, found, overwrite=True)
-    assert sorted(path.name for path in out.iterdir()) == ["labels.parquet", "notes.txt", "run.json"]
-
-
-def test_labels_that_appear_meanwhile_are_not_replaced(tmp_path: Path) -> None:
-    """Catches two runs into one directory, of which the slower silently wins."""
-    found = survey_of(tmp_path, [row()])
-    with LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS) as slow:
-        write(tmp_path / "out", found)
-        with pytest.raises(OutputError, match="exists already"):
-            slow.publish({})
-    assert json.loads((tmp_path / "out" / "run.json").read_text()) == {"run": 1}
-
-
 def test_a_failed_run_leaves_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    """Catches half a file under the final name, a temporary one left over, and directories made for nothing."""
+    """Catches half a file under the final name, and a temporary one left over."""
     found = survey_of(tmp_path, [row()])
-    labels = LabelWriter(tmp_path / "a" / "b", found, PairLabel.COLUMNS)
+    labels = LabelWriter(tmp_path, found, PairLabel.COLUMNS)
     with suppress(KeyboardInterrupt), labels:
         labels.add(Rejected(1, "x"), None)
         labels._flush()
@@ -158,24 +132,26 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, recwarn: pytest.WarningsRec
 
 
 def test_a_failed_run_keeps_what_it_was_to_replace(tmp_path: Path) -> None:
-    """Catches --overwrite that removes the old labels before the new ones are whole."""
+    """Catches old labels that are gone before the new ones are whole."""
     found = survey_of(tmp_path, [row()])
     before = write(tmp_path / "out", found)
-    with pytest.raises(RuntimeError), LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS, overwrite=True):
+    with pytest.raises(RuntimeError), LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS):
         raise RuntimeError
     assert parquet.read_table(tmp_path / "out" / "labels.parquet") == before
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 1
 
 
 @pytest.mark.parametrize("when", ["write", "fsync"])
 def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Catches a traceback out of pyarrow, and a file that is named before it is on disk."""
     found = survey_of(tmp_path, [row()])
+    out = tmp_path / "out"
+    out.mkdir()
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    with LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS) as labels:
+    with LabelWriter(out, found, PairLabel.COLUMNS) as labels:
         labels.add(Pair("x", (), "a", "b"), LABEL)
         if when == "write":
             full_file = type("Full", (), {"write": full, "tell": lambda _: 0})()
@@ -183,28 +159,7 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -
         else:
             monkeypatch.setattr(os, "fsync", full)
         with pytest.raises(OutputError, match=r"cannot write to .*out: No space left on device"):
-            labels.publish({})
+            labels.publish()
     del labels
     gc.collect()
-    assert not (tmp_path / "out").exists()
-
-
-def test_places_that_cannot_be_written(tmp_path: Path) -> None:
-    """Catches tracebacks for a file in the way, at any level."""
-    found = survey_of(tmp_path, [row()])
-    (tmp_path / "out" / "labels.parquet").mkdir(parents=True)
-    with pytest.raises(OutputError, match="is not a directory"):
-        LabelWriter(tmp_path / "in.jsonl", found, PairLabel.COLUMNS)
-    with pytest.raises(OutputError, match=r"cannot write to .*: Not a directory"):
-        LabelWriter(tmp_path / "in.jsonl" / "deeper" / "out", found, PairLabel.COLUMNS)
-    with pytest.raises(OutputError, match=r"labels\.parquet is a directory"):
-        LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS, overwrite=True)
-
-
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_no_permission(tmp_path: Path) -> None:
-    """Catches a traceback for a directory of somebody else's."""
-    found = survey_of(tmp_path, [row()])
-    (tmp_path / "out").mkdir(mode=0o500)
-    with pytest.raises(OutputError, match=r"cannot write to .*: Permission denied"):
-        LabelWriter(tmp_path / "out", found, PairLabel.COLUMNS)
+    assert list(out.iterdir()) == []

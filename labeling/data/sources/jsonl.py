@@ -28,7 +28,9 @@ class JsonLines:
     def rows(self) -> Generator[NumberedRow]:
         """A last line that breaks off is the file's fault: what was to follow it is missing, too."""
         with text_bytes(self.path, self.compression) as file:
-            for line in numbered_lines(file):
+            for index, line in enumerate(numbered_lines(file)):
+                if index == 0 and line.text is not None and line.text.startswith(b"["):
+                    raise InputError(f"{self.path} is one JSON array; put each object on a line of its own (jq -c .[])")
                 try:
                     yield line.number, parse(line.text)
                 except BadRow as error:

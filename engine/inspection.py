@@ -1,0 +1,120 @@
+"""What is installed, what a model is, and whether its weights are sound: findings for people, one line each."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Literal
+
+from engine.errors import InputError, ModelError, PreftreeError
+
+if TYPE_CHECKING:
+    from engine.loading.checkpoint import Checkpoint
+
+Status = Literal["", "ok", "failed"]
+NEEDED = ("torch", "numpy", "tokenizers", "safetensors", "gguf", "jinja2", "pyarrow")
+# Tokens of the longest prompt, and prompts, that a full batch's memory is told for.
+_PROMPT_TOKENS, _ROWS_PER_PROMPT = 8192, 64
+_GB = 1e9
+
+
+@dataclass(frozen=True)
+class Finding:
+    """status: "" for what is neither right nor wrong."""
+
+    name: str
+    detail: str
+    status: Status = ""
+
+
+def software() -> Iterator[Finding]:
+    """Versions of what preftree stands on, and the devices that it can run on."""
+    yield Finding("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", "ok")
+    for name in NEEDED:
+        try:
+            yield Finding(name, version(name), "ok")
+        except PackageNotFoundError:
+            yield Finding(name, f"is not installed; pip install {name}", "failed")
+    try:
+        yield Finding("triton", version("triton"), "ok")
+    except PackageNotFoundError:
+        yield Finding("triton", "is not installed; only GPUs need it")
+    yield from _devices()
+
+
+def _devices() -> Iterator[Finding]:
+    import torch
+
+    from kernels.ops import implementation
+
+    onednn = "with" if torch.backends.mkldnn.is_available() else "without"
+    yield Finding("device cpu", f"{torch.get_num_threads()} threads, {onednn} oneDNN", "ok")
+    if not torch.cuda.is_available():
+        yield Finding("device cuda", "none that torch sees")
+    for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
+        properties = torch.cuda.get_device_properties(index)
+        about = f"{properties.name}, {properties.total_memory / _GB:.0f} GB, {properties.major}.{properties.minor}"
+        try:
+            implementation(torch.device("cuda", index))
+        except ValueError as error:
+            yield Finding(f"device cuda:{index}", f"{about}: {error}", "failed")
+        else:
+            yield Finding(f"device cuda:{index}", about, "ok")
+
+
+def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
+    from engine.target import choose_target
+
+    config, tokenizer = checkpoint.config, checkpoint.tokenizer
+    types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
+    yield Finding("architecture", f"{config.title}, {config.num_layers} layers of width {config.hidden_size}")
+    yield Finding("parameters", f"{config.num_parameters:,}")
+    yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
+    yield Finding("context", f"{config.max_context:,} tokens")
+    names = [path.name for path in checkpoint.files if path.name.startswith("tokenizer.")] or [checkpoint.files[0].name]
+    about = f"{tokenizer.kind} from {names[0]}, {tokenizer.vocab_size:,} ids, {len(tokenizer.control):,} control tokens"
+    yield Finding("tokenizer", about)
+    try:
+        target = choose_target(config, None, None, None)
+    except InputError as error:
+        yield Finding("memory", str(error), "failed")
+        return
+    rows = target.batch_tokens
+    longest = min(config.max_context, _PROMPT_TOKENS)
+    batch = target.memory.batch_bytes(config, rows, rows // _ROWS_PER_PROMPT, longest)
+    weights = config.num_parameters * target.dtype.itemsize
+    where = f"in {str(target.dtype).removeprefix('torch.')} on {target.device}"
+    yield Finding("memory", f"{weights / _GB:.2f} GB of weights {where}, {batch / _GB:.2f} GB for a full batch")
+
+
+def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
+    """That files and tensors are complete, which opening has found, and that every weight is finite: reads them all."""
+    from engine.loading.tensors import expected_tensors
+
+    expected = expected_tensors(checkpoint.config)
+    yield Finding("tensors", f"all {len(expected):,} are there, of the right shapes, and no others", "ok")
+    try:
+        for name, shape in expected.items():
+            checkpoint.weights.tensor(name, shape)
+    except ModelError as error:
+        yield Finding("weights", str(error), "failed")
+    else:
+        yield Finding("weights", "all finite", "ok")
+    finally:
+        checkpoint.weights.close()
+    if checkpoint.chat_template is None:
+        yield Finding("chat template", "none; prompts are plain text")
+        return
+    try:
+        checkpoint.chat_template.pieces(checkpoint.tokenizer, "user", "system")
+    except PreftreeError as error:
+        yield Finding("chat template", str(error), "failed")
+    else:
+        yield Finding("chat template", "renders", "ok")
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"

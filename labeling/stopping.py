@@ -1,0 +1,34 @@
+"""Ctrl-C while rows are labelled: the first lets what was begun be finished, the second stops at once."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Any
+
+
+class Stopping:
+    """A context in which the first SIGINT only sets `asked`. Outside the main thread it changes nothing."""
+
+    def __init__(self, quiet: bool = False) -> None:
+        self.asked = False
+        self._quiet = quiet
+        self._before: Any = None
+
+    def __enter__(self) -> Stopping:
+        is_main = threading.current_thread() is threading.main_thread()
+        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._before = signal.signal(signal.SIGINT, self._first)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+
+    def _first(self, number: int, frame: FrameType | None) -> None:
+        self.asked = True
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if not self._quiet:
+            print("\nfinishing what was begun; Ctrl-C again stops at once", file=sys.stderr, flush=True)

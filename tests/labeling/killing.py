@@ -1,0 +1,107 @@
+"""Runs that are killed, in a process that forks them: `python -m tests.labeling.killing DIR MOMENTS SEED`.
+
+Prints one JSON object: how often a run was killed and in how many attempts it asked about rows that were committed
+before, or wrote other bytes than an uninterrupted run.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from labeling.options import LabelOptions
+from labeling.run import run_label
+from labeling.rundir import journal
+from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
+
+ROWS = 120
+# So that a run of a third of a second has many transactions.
+journal._SECONDS = 0.005
+
+
+class LoggingScorer(FakeScorer):
+    """Takes two milliseconds a window, and says what it was asked."""
+
+    def __init__(self, log: Path) -> None:
+        super().__init__(window_tokens=200)
+        self._log = log.open("a")
+
+    def score(self, encoded: Any) -> Any:
+        time.sleep(0.002)
+        for entry in encoded:
+            print(bytes(entry.ids).decode(), file=self._log, flush=True)
+        return super().score(encoded)
+
+
+def label(source: Path, out: Path) -> None:
+    import pyarrow as pa
+
+    pa.set_cpu_count(1)
+    options = LabelOptions(input=str(source), out=str(out), quiet=True)
+    run_label(options, lambda *_: LoggingScorer(out.with_suffix(".log")), open_fake_method)  # type: ignore[arg-type]
+
+
+def forked(source: Path, out: Path, seconds: float | None) -> bool:
+    """Whether the run came to its end before it was killed, `seconds` after its start."""
+    child = os.fork()
+    if child == 0:
+        try:
+            label(source, out)
+            os._exit(0)
+        finally:
+            os._exit(1)
+    if seconds is not None:
+        time.sleep(seconds)
+        os.kill(child, signal.SIGKILL)
+    status = os.waitpid(child, 0)[1]
+    assert os.WIFSIGNALED(status) or os.WEXITSTATUS(status) == 0, "the run failed"
+    return os.WIFEXITED(status)
+
+
+def committed(out: Path) -> set[str]:
+    path = out / journal.JOURNAL
+    return {entry.id.decode() for entry in journal.entries(path) if entry.id} if path.exists() else set()
+
+
+def asked(out: Path) -> list[str]:
+    """Ids in the order in which they were asked about; every prompt has one in it."""
+    log = out.with_suffix(".log")
+    return [line.split("#")[1] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def main(directory: Path, moments: int, seed: int) -> dict[str, int]:
+    rows = [row(id=f"id {n}", prompt=f"#id {n}#", response_a=f"this {n}", note="x" * n) for n in range(ROWS)]
+    rows[7]["prompt"] = "TOO LONG"
+    rows[8]["prompt"] = "NOT FINITE #id 8#"
+    source = write_rows(directory / "in.jsonl", rows)
+    started = time.monotonic()
+    assert forked(source, directory / "whole", None)
+    length = time.monotonic() - started
+    whole = (directory / "whole" / "labels.parquet").read_bytes()
+    draw = random.Random(seed)
+    found = {"killed": 0, "asked_again": 0, "other_bytes": 0, "runs": 0}
+    out = directory / "run 0"
+    while found["killed"] < moments:
+        before, known = len(asked(out)), committed(out)
+        done = forked(source, out, draw.uniform(0, 1.1 * length))
+        found["killed"] += not done
+        found["asked_again"] += bool(known & set(asked(out)[before:]))
+        if done:
+            found["runs"] += 1
+            found["other_bytes"] += (out / "labels.parquet").read_bytes() != whole
+            out = directory / f"run {found['runs']}"
+    if out.exists():
+        assert forked(source, out, None)
+        found["runs"] += 1
+        found["other_bytes"] += (out / "labels.parquet").read_bytes() != whole
+    return found
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))))

@@ -1,0 +1,96 @@
+"""`preftree doctor`: what it says of a sound model, and that it fails for each way a model can be unsound."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from labeling.cli import FAILURE, OK, main
+from tests.models import SMALL_CONFIG, TEMPLATE, write_model
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> Path:
+    return write_model(tmp_path / "tiny", SMALL_CONFIG)
+
+
+def set_template(model: Path, template: str | None) -> None:
+    path = model / "tokenizer_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
+
+
+def examine(model: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str, str]]]:
+    """Exit code, and status and detail by name."""
+    code = main(["doctor", str(model)])
+    lines = capsys.readouterr().out.splitlines()
+    return code, {line[8:21].strip(): (line[:6].strip(), line[23:]) for line in lines}
+
+
+def test_a_sound_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a line that is missing, and a check that fails for no reason."""
+    code, found = examine(model, capsys)
+    assert code == OK
+    assert {status for status, _ in found.values()} == {"ok", ""}
+    assert found["torch"] == ("ok", torch.__version__)
+    assert found["architecture"] == ("", "Llama, 3 layers of width 96")
+    assert found["stored as"] == ("", "F32 (30) in 1 file")
+    assert found["context"] == ("", "4,096 tokens")
+    assert found["tokenizer"] == ("", "BPE from tokenizer.json, 261 ids, 3 control tokens")
+    assert "in float32 on cpu" in found["memory"][1]
+    assert found["tensors"][0] == found["weights"][0] == found["chat template"][0] == "ok"
+    assert found["BOS"] == ("ok", "once, id 0")
+    assert found["labels"][1].startswith("'1' is [")
+
+
+def test_without_a_model_it_looks_at_the_software(capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a doctor that needs a model to say what is installed."""
+    assert main(["doctor"]) == OK
+    out = capsys.readouterr().out
+    assert "tokenizers" in out
+    assert "device cpu" in out
+    assert "architecture" not in out
+
+
+def break_weights(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    tensors["model.layers.2.mlp.up_proj.weight"][5, 5] = float("nan")
+    save_file(tensors, str(model / "model.safetensors"))
+
+
+def lose_a_tensor(model: Path) -> None:
+    tensors = load_file(model / "model.safetensors")
+    del tensors["model.norm.weight"]
+    save_file(tensors, str(model / "model.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("harm", "name", "said"),
+    [
+        (break_weights, "weights", "layers.2.mlp.up_proj.weight holds NaN or infinity"),
+        (lose_a_tensor, "model", "tensor 'model.norm.weight' is missing"),
+        (lambda model: (model / "config.json").unlink(), "model", "holds no config.json"),
+        (lambda model: set_template(model, "{% for"), "chat template", "is broken"),
+        (lambda model: set_template(model, "{{ bos_token }}" + TEMPLATE), "BOS", "twice"),
+        (lambda model: set_template(model, TEMPLATE + "<think>\n"), "chat template", "begin with thinking"),
+    ],
+)
+def test_an_unsound_model_fails(
+    model: Path, capsys: pytest.CaptureFixture[str], harm: Callable[[Path], None], name: str, said: str
+) -> None:
+    """Catches a fault that is found and not told, or told with exit code 0."""
+    harm(model)
+    code, found = examine(model, capsys)
+    assert code == FAILURE
+    status, detail = found[name]
+    assert status == "failed"
+    assert said in detail
+
+
+def test_a_model_without_chat_template(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a base model that is called broken."""
+    set_template(model, None)
+    code, found = examine(model, capsys)
+    assert (code, found["chat template"]) == (OK, ("", "none; prompts are plain text"))

@@ -1,0 +1,410 @@
+"""A run outlives whatever ends its process: kills, full disks, flipped bytes, a second process; and says what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from engine.errors import OutputError
+from labeling import cli
+from labeling.data.recorded import finished_run
+from labeling.labels.rationales import Rationale
+from labeling.options import LabelOptions
+from labeling.report import RunSummary
+from labeling.run import run_label
+from labeling.rundir import journal
+from labeling.rundir.answers import packed, unpacked
+from labeling.rundir.journal import JOURNAL
+from labeling.rundir.lock import RunLock, holder
+from labeling.rundir.salvage import DAMAGED
+from labeling.rundir.status import status_lines
+from labeling.types import Answer, RequestScores
+from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
+
+parquet = pytest.importorskip("pyarrow.parquet")
+
+ROOT = Path(__file__).parents[2]
+ROWS = 60
+
+
+class Failing(FakeScorer):
+    """Breaks at a window of one's choice, from 0; one row a window."""
+
+    def __init__(self, at: int, error: BaseException) -> None:
+        super().__init__(window_tokens=1)
+        self._at, self._error = at, error
+
+    def score(self, encoded: Any) -> Any:
+        if len(self.calls) == self._at:
+            raise self._error
+        return super().score(encoded)
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Sixty rows of which three cannot be labelled, each for another reason."""
+    rows: list[Any] = [row(id=f"id {n}", response_a=f"this {n}", gold="ab"[n % 2], note=n) for n in range(ROWS)]
+    rows[5] = {**rows[5], "prompt": "TOO LONG"}
+    rows[6] = {**rows[6], "prompt": "NOT FINITE"}
+    rows[7] = b"bad"
+    return write_rows(tmp_path / "in.jsonl", rows)
+
+
+@pytest.fixture
+def whole(source: Path, tmp_path: Path) -> bytes:
+    """The labels of an uninterrupted run."""
+    run(source, tmp_path / "whole")
+    return labels(tmp_path / "whole")
+
+
+def run(source: Path, out: Path, scorer: FakeScorer | None = None, **changes: Any) -> RunSummary:
+    options = LabelOptions(input=str(source), out=str(out), quiet=True, **changes)
+    return run_label(options, fake_scorer_factory(scorer), open_fake_method)  # type: ignore[arg-type]
+
+
+def stopped(source: Path, out: Path, after: int, **changes: Any) -> Path:
+    """A run that broke in the window of the row `after`, counted without those that never reach the model."""
+    with pytest.raises(ZeroDivisionError):
+        run(source, out, Failing(after, ZeroDivisionError("broken")), **changes)
+    return out
+
+
+def labels(out: Path) -> bytes:
+    return (out / "labels.parquet").read_bytes()
+
+
+def record(out: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((out / "run.json").read_text())
+    return found
+
+
+def kill(tmp_path: Path, moments: int, seed: int) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.labeling.killing", str(tmp_path), str(moments), str(seed)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: dict[str, int] = json.loads(done.stdout)
+    return found
+
+
+def test_killed_at_random_moments(tmp_path: Path) -> None:
+    """Catches other bytes after a kill, wherever it comes, and rows of the journal that are asked about again."""
+    found = kill(tmp_path, 4, seed=random.randrange(10**6))
+    assert found["killed"] == 4
+    assert (found["asked_again"], found["other_bytes"]) == (0, 0)
+
+
+@pytest.mark.soak
+def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    found = kill(tmp_path, 50, seed=0)
+    assert found["killed"] == 50
+    assert (found["asked_again"], found["other_bytes"]) == (0, 0)
+
+
+def test_going_on(source: Path, tmp_path: Path, whole: bytes) -> None:
+    """Catches labels, totals or figures of the second half alone, and a row that is asked about twice."""
+    out = stopped(source, tmp_path / "out", 20)
+    assert record(out)["state"] == "running"
+    scorer = FakeScorer()
+    summary = run(source, out, scorer)
+    assert labels(out) == whole
+    assert sum(scorer.calls) == 2 * (ROWS - 2 - 20), "the rest, without two rows that never reach the model"
+    first, again = record(tmp_path / "whole"), record(out)
+    assert again["state"] == "complete"
+    assert again["quality"] == first["quality"]
+    timed = ("seconds", "prompt_tokens_per_second", "unique_tokens_per_second")
+    assert {k: v for k, v in again["totals"].items() if k not in timed} == {
+        k: v for k, v in first["totals"].items() if k not in timed
+    }
+    assert summary.ok == ROWS - 3
+
+
+def test_a_complete_run_loads_no_model(source: Path, tmp_path: Path, whole: bytes) -> None:
+    """Catches hours that are spent again by a command that is given twice, and labels that are lost for good."""
+    out = tmp_path / "whole"
+
+    def explode(*_: object) -> Any:
+        raise AssertionError("the model was loaded")
+
+    (out / "labels.parquet").unlink()
+    before = record(out)
+    run_label(LabelOptions(input=str(source), out=str(out), quiet=True), explode, open_fake_method)  # type: ignore[arg-type]
+    assert labels(out) == whole
+    assert record(out) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"limit": 5}, "settings.limit was null and is 5 now"),
+        ({"shard": "1/2"}, "settings.shard was null and is 1/2 now"),
+        ({"mapping": ("id=note",)}, "settings.mapping"),
+    ],
+)
+def test_another_run_is_refused_by_name(source: Path, tmp_path: Path, changes: dict[str, Any], said: str) -> None:
+    """Catches labels of two settings in one file, and a refusal that leaves one guessing."""
+    out = stopped(source, tmp_path / "out", 3)
+    with pytest.raises(OutputError, match=said) as error:
+        run(source, out, **changes)
+    for way in ("--out", "--force-new", "--overwrite"):
+        assert way in str(error.value)
+    run(source, out, batch_tokens=7, prefix_cache=False)
+
+
+def test_changed_input_model_or_method_is_refused(source: Path, tmp_path: Path) -> None:
+    """Catches the same for what settings do not name: contents of files, versions of libraries."""
+    out = stopped(source, tmp_path / "out", 3)
+
+    class Other(FakeScorer):
+        def __init__(self, **described: Any) -> None:
+            super().__init__()
+            self._described = described
+
+        def describe(self) -> dict[str, Any]:
+            return super().describe() | self._described
+
+    for described, said in (
+        ({"model_sha256": "2" * 64}, "scorer.model_sha256 was 111111111111... and is 222222222222... now"),
+        ({"versions": {"fake": "2"}}, "versions.fake was 1 and is 2 now"),
+    ):
+        with pytest.raises(OutputError, match=said):
+            run(source, out, Other(**described))
+    options = LabelOptions(input=str(source), out=str(out), quiet=True)
+    changed = FakeMethod(FakeMethod().template.__class__(sha256="f" * 64, source="another"))
+    with pytest.raises(OutputError, match=r"method.template.sha256 was 000000000000... and is ffffffffffff... now"):
+        run_label(options, fake_scorer_factory(), lambda *_: changed)  # type: ignore[arg-type]
+    write_rows(source, [row()])
+    with pytest.raises(OutputError, match=r"input.sha256|input.rows"):
+        run(source, out)
+
+
+def test_beside_and_in_place(source: Path, tmp_path: Path, whole: bytes) -> None:
+    """Catches --force-new that touches what is there, and --overwrite that keeps answers of the run it replaces."""
+    out = stopped(source, tmp_path / "out", 3)
+    before = (out / "run.json").read_bytes()
+    for number in (2, 3):
+        run(source, out, force_new=True)
+        assert labels(tmp_path / f"out-{number}") == whole
+    assert (out / "run.json").read_bytes() == before
+    scorer = FakeScorer()
+    run(source, out, scorer, overwrite=True)
+    assert sum(scorer.calls) == 2 * (ROWS - 2)
+
+
+def test_rejected_rows_are_tried_again_when_asked(source: Path, tmp_path: Path) -> None:
+    """Catches rejections that are forgotten, or that --retry-rejects cannot undo; and rows asked about besides them."""
+
+    class Better(FakeScorer):
+        def encode(self, request: Any) -> Any:
+            return super().encode(type(request)(request.user.replace("TOO LONG", "fits"), "", request.labels))
+
+    out = tmp_path / "out"
+    run(source, out)
+    scorer = Better()
+    assert run(source, out, scorer).rejections.count == 3
+    assert scorer.calls == []
+    summary = run(source, out, scorer, retry_rejects=True)
+    assert summary.rejections.count == 2
+    assert sum(scorer.calls) == 4, "the row that fits now, and the one whose scores are not finite"
+    assert parquet.read_table(out / "labels.parquet")["status"][5].as_py() == "ok"
+
+
+def test_a_row_whose_scores_are_not_finite_leaves_its_neighbours_alone(
+    source: Path, tmp_path: Path, whole: bytes
+) -> None:
+    """Catches a nan that spreads over a window, or that is written as a number."""
+    rows = parquet.read_table(tmp_path / "whole" / "labels.parquet").to_pylist()
+    assert rows[6]["reason"] == "line 7: the scores are not finite"
+    clean = [entry for n, entry in enumerate(source.read_bytes().splitlines()) if n != 6]
+    run(write_rows(tmp_path / "clean.jsonl", clean), tmp_path / "clean")
+    alone = parquet.read_table(tmp_path / "clean" / "labels.parquet").to_pylist()
+    kept = [entry for n, entry in enumerate(rows) if n != 6]
+    assert [(entry["id"], entry["p_a"]) for entry in alone] == [(entry["id"], entry["p_a"]) for entry in kept]
+
+
+def test_answers_survive_to_the_bit() -> None:
+    """Catches a float that loses its last bit in the journal, and a rationale that loses its text."""
+    draw = random.Random(0)
+    floats = [draw.uniform(-30, 0) * 10 ** draw.randrange(-12, 3) for _ in range(300)] + [-0.0, 5e-324, 0.1 + 0.2]
+    scores = [RequestScores.single((one, two), two, 7) for one, two in zip(floats, reversed(floats), strict=True)]
+    written = Rationale('text "with\n\x00\u2028 all', 9, True)
+    scores.append(RequestScores((Answer((-0.5,), 0.25, written), Answer((-1.5,), 0.75, None)), 3))
+    assert repr(unpacked(packed(scores))) == repr(scores)
+
+
+# the lock
+
+
+def test_a_second_process_stays_out(source: Path, tmp_path: Path) -> None:
+    """Catches two runs in one directory, and a lock that outlives its process."""
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (
+        "import sys, pathlib\nfrom labeling.rundir.lock import RunLock\n"
+        "lock = RunLock(pathlib.Path(sys.argv[1]))\nprint('locked', flush=True)\nsys.stdin.read()"
+    )
+    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code, str(out)], **pipes) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "locked\n"
+        assert holder(out) == f"process {other.pid} on {os.uname().nodename}"
+        with pytest.raises(OutputError, match=f"out is in use by process {other.pid} on .*; wait for it, or stop it"):
+            run(source, out)
+        other.kill()
+    assert holder(out) is None
+    run(source, out)
+
+
+def test_a_look_does_not_lock_out(tmp_path: Path) -> None:
+    """Catches `preftree status` that makes a run fail which begins at the same moment."""
+    lock = RunLock(tmp_path)
+    assert holder(tmp_path) is not None
+    lock.release()
+    assert holder(tmp_path) is None
+    RunLock(tmp_path).release()
+
+
+# disks
+
+
+FULL = """
+import resource, sys
+from tests.labeling.test_rundir import *
+
+limit = int(sys.argv[3])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+try:
+    run(Path(sys.argv[1]), Path(sys.argv[2]), FakeScorer(window_tokens=200))
+except OutputError as error:
+    print(error)
+"""
+
+
+def test_a_full_disk(tmp_path: Path) -> None:
+    """Catches a traceback out of SQLite, a journal that cannot be opened afterwards, and finished rows lost."""
+    rows = [row(id=f"id {n}", prompt=f"Which of {n}? " * 9) for n in range(400)]
+    source = write_rows(tmp_path / "in.jsonl", rows)
+    out = tmp_path / "out"
+    command = [sys.executable, "-c", "from tests.labeling.test_rundir import journal\njournal._SECONDS = 0.0" + FULL]
+    done = subprocess.run(
+        [*command, str(source), str(out), "200000"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert "rows that it holds are kept" in done.stdout
+    assert "run the same command again" in done.stdout
+    assert len(done.stdout.splitlines()) == 1
+    kept = sum(1 for _ in journal.entries(out / JOURNAL))
+    assert kept > 10
+    scorer = FakeScorer()
+    run(source, out, scorer)
+    assert sum(scorer.calls) == 2 * (400 - kept)
+
+
+def test_a_read_only_directory(source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a traceback, and a model that is loaded for nothing."""
+    (tmp_path / "out").mkdir()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(OutputError, match=r"cannot write to .*out: Permission denied"):
+        run(source, tmp_path / "out", Failing(0, AssertionError("the model was asked")))
+
+
+# damage
+
+
+def flipped(path: Path, place: int) -> None:
+    with path.open("r+b") as file:
+        file.seek(place)
+        byte = file.read(1)[0]
+        file.seek(place)
+        file.write(bytes([byte ^ 0x10]))
+
+
+def test_a_flipped_byte_in_an_answer(source: Path, tmp_path: Path, whole: bytes) -> None:
+    """Catches a number in the journal that is not the one which was written."""
+    out = tmp_path / "whole"
+    data = (out / JOURNAL).read_bytes()
+    place = data.index(b"[[", data.index(b"id 33")) + 20
+    flipped(out / JOURNAL, place)
+    scorer = FakeScorer()
+    run(source, out, scorer)
+    assert sum(scorer.calls) == 2, "the one row, in both orders"
+    assert labels(out) == whole
+
+
+def test_flipped_bytes_anywhere(source: Path, tmp_path: Path, whole: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches damage that ends in a traceback or in other labels, be it in pages, in the header or in the schema."""
+    out = tmp_path / "whole"
+    good = (out / JOURNAL).read_bytes()
+    draw = random.Random(1)
+    salvaged = 0
+    header, schema = (0, 17, 100, 105), [draw.randrange(3700, 4096) for _ in range(5)]
+    for place in (*header, *schema, *(draw.randrange(4096, len(good)) for _ in range(8))):
+        (out / JOURNAL).write_bytes(good)
+        flipped(out / JOURNAL, place)
+        scorer = FakeScorer()
+        run(source, out, scorer)
+        assert labels(out) == whole, place
+        salvaged += DAMAGED in capsys.readouterr().err
+        if place < 100:
+            assert sum(scorer.calls) == 0, "a header holds no row"
+    assert salvaged >= 3
+
+
+def test_rows_around_a_broken_page_are_kept(tmp_path: Path) -> None:
+    """Catches a whole journal thrown away for one page of it."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id=f"id {n}", response_a=f"this {n}") for n in range(1000)])
+    out = tmp_path / "out"
+    run(source, out)
+    before = labels(out)
+    with (out / JOURNAL).open("r+b") as file:
+        file.seek(5 * 4096)
+        file.write(b"\xff" * 4096)
+    scorer = FakeScorer()
+    run(source, out, scorer)
+    assert labels(out) == before
+    assert 0 < sum(scorer.calls) < 2 * 200
+
+
+# what others read
+
+
+def test_unfinished_runs_are_not_taken_for_finished_ones(
+    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches the labels of an older run that are read under the record of an unfinished one."""
+    out = tmp_path / "out"
+    run(source, out)
+    assert finished_run(out)["totals"]["rows"] == ROWS
+    with pytest.raises(ZeroDivisionError):
+        run(source, out, Failing(1, ZeroDivisionError()), overwrite=True)
+    with pytest.raises(OutputError, match=r"out is not finished; `preftree status` says how far it is"):
+        finished_run(out)
+    assert cli.main(["show", str(out), "id 1"]) == 1
+    assert "is not finished" in capsys.readouterr().err
+
+
+def test_status(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a dead run that is called running, and a look that changes what it looks at."""
+    out = stopped(source, tmp_path / "out", 20)
+    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert cli.main(["status", str(out)]) == 0
+    text = capsys.readouterr().out
+    for part in ("stopped: no process works on it", "of 60 (", "3 of them rejected", "to go on "):
+        assert part in text
+    assert {path.name: path.read_bytes() for path in out.iterdir() if path.name in before} == before
+    lock = RunLock(out)
+    assert f"running: process {os.getpid()} on " in "\n".join(status_lines(out))
+    lock.release()
+    run(source, out)
+    assert "complete: " in "\n".join(status_lines(out))
+    assert cli.main(["status", str(tmp_path)]) == 1
+    assert "no such file" in capsys.readouterr().err
