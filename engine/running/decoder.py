@@ -93,7 +93,7 @@ class Decoder:
                 is_open = call is not None
                 if call is not None:
                     self._calls.append(call)
-                    self._prompts.extend((call, prompt) for prompt in _sorted(call.prompts).order.tolist())
+                    self._prompts.extend((call, prompt) for prompt in _in_order(call.prompts))
             if self._calls and not self._calls[0].is_complete:
                 started = time.perf_counter()
                 self._fill_batch()
@@ -271,6 +271,12 @@ class Decoder:
 def own_slots(call: ReasonedCall, prompt: int, sampling: Sampling) -> int:
     """K/V slots of a sequence beyond its prompt. It holds them from the start, so none ever has to be put off again."""
     return sampling.max_new_tokens + (0 if call.scripts is None else call.scripts[prompt].slots)
+
+
+def _in_order(prompts: Several[TokenIds]) -> list[int]:
+    """Numbers of the prompts in the order in which neighbours share most."""
+    order: list[int] = _sorted(prompts).order.tolist() if prompts else []
+    return order
 
 
 def _sorted(prompts: Several[TokenIds]) -> SortedPrompts:
