@@ -214,14 +214,14 @@ class Scorer:
         from engine.planning.trie import as_token_ids, common_prefix, unique_tokens
 
         prompts = [as_token_ids(item.ids) for item in encoded]
-        forced = sum(len(label) - 1 for item in encoded for label in item.labels)
+        forced = sum(len(label) - 1 for item in encoded for label in item.labels_of_prompt)
         shared = min(common_prefix(as_token_ids(self._last_ids), ids) for ids in prompts)
         self._last_ids = encoded[0].ids
         return unique_tokens(prompts) + forced - shared
 
     def plan(self, encoded: Sequence[Encoded]) -> JobPlan:
-        """What `score` would run for this, after all that was planned before."""
-        return self._planner.plan([item.ids for item in encoded], [item.labels for item in encoded])
+        """What `score` would run for this, after all that was planned before; without rationales and what follows."""
+        return self._planner.plan([item.ids for item in encoded], [item.labels_of_prompt for item in encoded])
 
     def describe(self) -> dict[str, object]:
         """What a run's manifest should say of the model and the software."""

@@ -14,12 +14,13 @@ import pytest
 from engine.errors import InputError
 from engine.generation import Generation
 from labeling.labels.odds import mean_probability
+from labeling.methods.direct import Direct
 from labeling.methods.rlaif import Rlaif
-from labeling.prompts import parse_template
+from labeling.prompts import load_template, parse_template
 from labeling.reasoning import Reasoning
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
-from labeling.windows import label_samples
+from labeling.windows import Waiting, label_samples, windows
 from tests.models import SMALL_CONFIG, write_model
 
 GREEDY = Reasoning(max_tokens=8)
@@ -91,6 +92,18 @@ def test_swapping_the_responses_flips_the_label_exactly(scorer: Scorer, reasonin
         assert swapped[key].p_a == 1 - straight.p_a
         assert swapped[key].p_a_first == 1 - straight.p_a_second
         assert swapped[key].rationales_first == straight.rationales_second
+
+
+def test_planned_and_run_tokens_agree(model: Path) -> None:
+    """Catches labels of two tokens ("10") that are planned behind the prompt and run behind the rationale."""
+    method = Direct(load_template("direct"), "base", reasoning=Reasoning(max_tokens=2))
+    scorer = Scorer.open(str(model), device="cpu", batch_tokens=1000)
+    planner = Scorer.open(str(model), device="cpu", batch_tokens=1000, weights=False)
+    planned = 0
+    for window in windows(make_pairs(2), method, planner):
+        planned += planner.plan([asked for row in window if isinstance(row, Waiting) for asked in row.encoded]).rows
+    assert all(row.label for row in label_samples(make_pairs(2), method, scorer))
+    assert scorer.usage.unique_tokens == planned
 
 
 def test_memory_for_no_sequence_is_one_error(model: Path) -> None:

@@ -48,7 +48,7 @@ class LabelWriter:
         self._survey = survey
         self._columns = columns
         self._schema = _schema(survey, columns)
-        self._rows: list[tuple[Any, ...]] = []
+        self._rows: list[list[Any]] = []
         self._chars = 0
         with guarded(Path(out_dir)):
             self._draft = Draft(Path(out_dir) / LABELS)
@@ -68,9 +68,11 @@ class LabelWriter:
 
     def add(self, item: Sample | Rejected, label: Label | None) -> None:
         """Appends a row. Raises OutputError."""
-        extra = [stored(item.extra.get(name), kind) for name, kind in self._survey.columns.items()]
-        gold = [getattr(item, "gold", None)] if self._survey.has_gold else []
-        row = (*self._label_values(item, label), *gold, *extra)
+        row = self._label_values(item, label)
+        if self._survey.has_gold:
+            row.append(getattr(item, "gold", None))
+        extra = item.extra
+        row += [stored(extra.get(name), kind) for name, kind in self._survey.columns.items()]
         self._rows.append(row)
         self._chars += sum(map(_characters, row))
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
@@ -96,17 +98,14 @@ class LabelWriter:
         self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema), len(self._rows))
         self._rows, self._chars = [], 0
 
-    def _label_values(self, item: Sample | Rejected, label: Label | None) -> Iterator[Any]:
+    def _label_values(self, item: Sample | Rejected, label: Label | None) -> list[Any]:
         """The values of `label_columns`, in their order."""
-        yield item.id
         if isinstance(item, Rejected):
-            yield from ("none" if name == "verdict" else None for name in self._columns)
-            yield from ("rejected", f"line {item.line}: {item.reason}", None)
-            return
+            nothing = ["none" if name == "verdict" else None for name in self._columns]
+            return [item.id, *nothing, "rejected", f"line {item.line}: {item.reason}", None]
         assert label is not None
         values = label.values()
-        yield from (values[name] for name in self._columns)
-        yield from ("ok", None, label.prompt_tokens)
+        return [item.id, *[values[name] for name in self._columns], "ok", None, label.prompt_tokens]
 
 
 @contextmanager

@@ -11,9 +11,17 @@ from labeling.types import Answer, RequestScores
 
 def packed(scores: Sequence[RequestScores]) -> str:
     """Compact JSON. Floats are written with as many digits as tell them apart from all others."""
-    return _ENCODER.encode(
-        [(one.prompt_tokens, [(a.logprob, a.label_mass, _written(a.rationale)) for a in one.answers]) for one in scores]
-    )
+    return f"[{','.join(map(_request, scores))}]"
+
+
+def _request(scores: RequestScores) -> str:
+    """By hand: this runs for every row, and the standard encoder takes three times as long over so few numbers."""
+    return f"[{scores.prompt_tokens},[{','.join(map(_answer, scores.answers))}]]"
+
+
+def _answer(answer: Answer) -> str:
+    written = "null" if answer.rationale is None else json.dumps(_written(answer.rationale))
+    return f"[[{','.join(map(repr, answer.logprob))}],{answer.label_mass!r},{written}]"
 
 
 def unpacked(text: str | bytes) -> list[RequestScores]:
@@ -27,8 +35,5 @@ def unpacked(text: str | bytes) -> list[RequestScores]:
     ]
 
 
-def _written(rationale: Rationale | None) -> tuple[str, int, bool] | None:
-    return None if rationale is None else (rationale.text, rationale.tokens, rationale.cut)
-
-
-_ENCODER = json.JSONEncoder(separators=(",", ":"), check_circular=False)
+def _written(rationale: Rationale) -> tuple[str, int, bool]:
+    return rationale.text, rationale.tokens, rationale.cut

@@ -118,7 +118,7 @@ def test_going_on(source: Path, tmp_path: Path, whole: bytes) -> None:
     first, again = record(tmp_path / "whole"), record(out)
     assert again["state"] == "complete"
     assert again["quality"] == first["quality"]
-    timed = ("seconds", "prompt_tokens_per_second", "unique_tokens_per_second")
+    timed = ("seconds", "journal_seconds", "prompt_tokens_per_second", "unique_tokens_per_second")
     assert {k: v for k, v in again["totals"].items() if k not in timed} == {
         k: v for k, v in first["totals"].items() if k not in timed
     }

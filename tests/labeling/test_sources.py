@@ -203,6 +203,19 @@ def test_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path, name: str) -> None:
     assert [type(one) for one in (first, last)] == [Pair, Pair]
 
 
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([0], pa.timestamp("s", "Mars/Olympus")), pa.array([(1, 2, 3)], pa.month_day_nano_interval())],
+)
+def test_a_column_that_cannot_be_read_is_named(tmp_path: Path, column: Any) -> None:
+    """Catches a whole file called damaged for one column that nobody asked for."""
+    whole = pa.table({name: pa.array([text]) for name, text in row(id="1").items()} | {"odd": column})
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pa.ipc.new_stream(sink, whole.schema) as writer:
+        writer.write_table(whole)
+    with pytest.raises(InputError, match=r"column odd cannot be read .*drop it"):
+        items(tmp_path / "x.arrow")
+
+
 def test_a_row_too_long_for_a_line_is_too_long_in_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "MAX_LINE_BYTES", 500)
     path = write(tmp_path, "x.parquet", [row(id="1"), row(id="2", response_a="x" * 600), row(id="3")])
