@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from itertools import islice
@@ -20,6 +20,7 @@ from labeling.kinds import check_kinds
 from labeling.methods.base import Method
 from labeling.methods.registry import open_method
 from labeling.options import LabelOptions
+from labeling.quality.pairs import Quality
 from labeling.quality.subsets import BySubset, check_subset
 from labeling.report import Rejections, RunSummary
 from labeling.rundir.directory import RunDirectory, free_sibling
@@ -158,12 +159,24 @@ def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Jud
             raise KeyboardInterrupt
         raise InputError(f"{job.found.path} has fewer rows than when the run began; label it again")
     if recall.damaged and not options.quiet:
-        print(f"{count(recall.damaged, 'row')} of the journal were damaged and asked again", file=sys.stderr)
-    usage = journal.usage()
+        print(f"damaged in the journal, and asked again: {count(recall.damaged, 'row')}", file=sys.stderr)
+    return _summary(directory, journal.usage(), job, _judge(scorer.describe()), ok, quality, rejections)
+
+
+def _summary(
+    directory: RunDirectory,
+    usage: Mapping[str, float],
+    job: Job,
+    judge: str,
+    ok: int,
+    quality: Quality,
+    rejections: Rejections,
+) -> RunSummary:
+    """usage: of all attempts together."""
     return RunSummary(
         labels=directory.path / LABELS,
         run=directory.path / RUN,
-        judge=_judge(scorer.describe()),
+        judge=judge,
         noun=job.noun,
         ok=ok,
         quality=quality,

@@ -231,6 +231,7 @@ class Scorer:
             "device": str(self._engine.device) if self._engine else None,
             "device_name": self._engine.device_name if self._engine else None,
             "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
+            "threads": _threads(self._engine),
             "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
             "prefix_cache": self._prefix_cache,
@@ -291,6 +292,13 @@ def check_model(model: str) -> Iterator[Finding]:
     checkpoint = open_checkpoint(model)
     yield from model_facts(checkpoint)
     yield from model_checks(checkpoint)
+
+
+def _threads(engine: Engine | None) -> int | None:
+    """Of a CPU, where the bits of labels depend on them; None elsewhere."""
+    import torch
+
+    return torch.get_num_threads() if engine and engine.device.type == "cpu" else None
 
 
 def _versions() -> dict[str, str]:

@@ -121,12 +121,12 @@ class Journal:
                 self._attempt = self._database.execute(_NEW_ATTEMPT, values).lastrowid
             rows = ((*values, self._attempt) for values in self._pending)
             self._database.executemany(_WRITE, rows)
-            self._committed += len(self._pending)
+            done = self._committed + len(self._pending)
             totals = {**asdict(usage), "journal_seconds": self.seconds}
-            values = _of_attempt(Attempt(self._opened, time.time(), self._committed, totals))
+            values = _of_attempt(Attempt(self._opened, time.time(), done, totals))
             self._database.execute(_NOTE_ATTEMPT, (*values, self._attempt))
             self._database.execute("COMMIT")
-        self._pending = []
+        self._pending, self._committed = [], done
         self._last_commit = time.monotonic()
 
     def take_over(self, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:

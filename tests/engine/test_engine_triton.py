@@ -16,11 +16,21 @@ from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
 # 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
 SIZES = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
+# A window in the first layer, soft caps in both and over the logits, GeGLU, biases.
+GEMMA2_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Gemma2ForCausalLM"],
+    "model_type": "gemma2",
+    "hidden_act": None,
+    "sliding_window": 37,
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+    "attention_bias": True,
+}
 
 
-@pytest.fixture(scope="module", params=[SMALL_CONFIG | SIZES, QWEN3_CONFIG | SIZES], ids=["llama", "qwen3"])
+@pytest.fixture(scope="module", params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG], ids=["llama", "qwen3", "gemma2"])
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "triton", request.param)
+    return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
 
 @pytest.fixture
