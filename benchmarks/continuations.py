@@ -45,7 +45,7 @@ def decode_with_engine(engine: Engine, prompts: Sequence[list[int]], max_tokens:
     (found,) = engine.reason_stream([(prompts, None, None)], sampling, progress)
     seconds = now(engine.device) - started
     ids = [one.ids for (one,) in found.generations]
-    return Decoded(ids, seconds, times[-1] - times[0], sum(counts[1:]))
+    return Decoded(ids, seconds, times[-1] - times[0] if times else 0.0, sum(counts[1:]))
 
 
 def read_bandwidth(device: torch.device) -> float:
@@ -84,13 +84,14 @@ class StepRate:
 
 
 def step_rate(engine: Engine, prompts: Sequence[list[int]], max_tokens: int, bandwidth: float) -> StepRate:
-    """bandwidth: bytes/s."""
+    """bandwidth: bytes/s. Rates are nan where all is said before a second step."""
     found = decode_with_engine(engine, prompts, max_tokens)
     # A token comes from a row that looked at its prompt and, on average, at half of the continuation.
     path = statistics.mean(len(prompt) + len(ids) / 2 for prompt, ids in zip(prompts, found.ids, strict=True))
-    together = found.tokens / max(map(len, found.ids))
+    together = found.tokens / max(1, *map(len, found.ids))
     moved = step_bytes(engine.checkpoint.config, engine.dtype.itemsize, path * together)
-    return StepRate(found.step_tokens / found.step_seconds, path, together, limit=together * bandwidth / moved)
+    rate = found.step_tokens / found.step_seconds if found.step_seconds else float("nan")
+    return StepRate(rate, path, together, limit=together * bandwidth / moved)
 
 
 def now(device: torch.device) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.continuations import step_rate
+from benchmarks.continuations import decode_with_engine, step_rate
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.sizes import LLAMA
@@ -21,7 +21,7 @@ def run(session: Session, shape: str, tokens: int) -> Section:
     prompts = workload("2", most // 2, sizes.shapes[shape].vocab_size, sizes.text_divisor).ids
     header = ["sequences", "tokens on a path", "tokens/s", "tokens/s at the memory's limit", "share"]
     section = Section([Table(f"{shape}, {tokens} tokens each", header)])
-    step_rate(engine, prompts[:2], 2, session.ceilings.copy)  # compiles and captures
+    decode_with_engine(engine, prompts[:2], 2)  # compiles and captures
     for size in BATCHES:
         rate = step_rate(engine, prompts[:size], tokens, session.ceilings.copy)
         share = percent(rate.share_of_limit)

@@ -134,5 +134,5 @@ REHEARSAL = Sizes(
     run_seconds=0.02,
     window=1e-4,
     padded_sizes=(2, 4),
-    decoded=3,
+    decoded=6,
 )
