@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 
 from engine import Engine, ReasonedScores, Sampling
 from engine.errors import InputError
+from engine.loading.checkpoint import open_checkpoint
 from engine.planning.trie import as_token_ids, unique_tokens
 from kernels import cpu
 from tests.engine.greedy import transformers_choices
@@ -39,10 +41,21 @@ def reason(engine: Engine, prompts: Sequence[Sequence[int]], sampling: Sampling)
     return engine.reason(prompts, [ENDING] * len(prompts), [LABELS] * len(prompts), sampling)
 
 
-def kv_memory_of(tokens: int, config: dict[str, int] = SMALL_CONFIG, bytes_each: int = 4) -> int:
-    """Bytes that keep `tokens` tokens."""
-    size = config["hidden_size"] // config["num_attention_heads"]
-    return (tokens + 1) * config["num_hidden_layers"] * 2 * config["num_key_value_heads"] * size * bytes_each
+def kv_memory_of(directory: Path, tokens: int, bytes_each: int = 4) -> int:
+    """Bytes that keep the K/V of `tokens` tokens; one slot more is for rows that fill a block."""
+    config = open_checkpoint(str(directory)).config
+    return (tokens + 1) * config.num_layers * 2 * config.kv_size * bytes_each
+
+
+def loader(directory: Path, **fixed: Any) -> Callable[..., Engine]:
+    """Engines with other budgets: kv_tokens are tokens whose K/V there is room for."""
+
+    def load(kv_tokens: int | None = None, **options: Any) -> Engine:
+        bytes_each = 4 if fixed.get("dtype", "float32") == "float32" else 2
+        kv_memory = None if kv_tokens is None else kv_memory_of(directory, kv_tokens, bytes_each)
+        return Engine.load(str(directory), kv_memory=kv_memory, **fixed, **options)
+
+    return load
 
 
 def test_greedy_text_is_that_of_transformers(directory: Path, engine: Engine) -> None:
@@ -89,7 +102,7 @@ def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], samp
     assert_equal(reason(load(), prompts[::-1], sampling), backwards, "another order")
     needed = max(map(len, prompts)) + sampling.max_new_tokens + len(ENDING) + FORCED_ROWS
     for slots in (needed, 4 * needed):
-        tight = load(kv_memory=kv_memory_of(slots), batch_tokens=100)
+        tight = load(kv_tokens=slots, batch_tokens=100)
         assert_equal(reason(tight, prompts[::-1], sampling), backwards, f"room for {slots} tokens")
     cuts = ((0, 1), (1, 6), (6, len(prompts)))
     calls = [(prompts[a:b], [ENDING] * (b - a), [LABELS] * (b - a)) for a, b in cuts]
@@ -100,14 +113,14 @@ def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], samp
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 def test_the_same_bits_whatever_else_is_there(directory: Path, sampling: Sampling) -> None:
     """A step's bits would change with the batch if a product had few rows, or a sum the length of its neighbour's."""
-    assert_bit_exact(lambda **options: Engine.load(str(directory), **options), prompts_of(9, seed=3), sampling)
+    assert_bit_exact(loader(directory), prompts_of(9, seed=3), sampling)
 
 
 def test_the_promise_would_notice(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Products of three rows, which this project has seen change with what is beside them."""
     monkeypatch.setattr(cpu, "STEP_LANES", 1)
     with pytest.raises(AssertionError):
-        assert_bit_exact(lambda **options: Engine.load(str(directory), **options), prompts_of(9, seed=3), GREEDY)
+        assert_bit_exact(loader(directory), prompts_of(9, seed=3), GREEDY)
 
 
 def test_a_row_is_run_once(engine: Engine) -> None:
@@ -234,7 +247,7 @@ def test_no_room(directory: Path, engine: Engine) -> None:
         InputError, match=r"prompt 1 has 4,084 tokens; with up to 19 behind it that is 7 more than the model's context"
     ):
         engine.reason(prompts, [ENDING] * 2, [[[33], [34]]] * 2, GREEDY)
-    tight = Engine.load(str(directory), kv_memory=kv_memory_of(100))
+    tight = Engine.load(str(directory), kv_memory=kv_memory_of(directory, 100))
     with pytest.raises(InputError, match=r"kv_memory keeps 100 tokens, but prompt 0 needs 116 .* 89,856 bytes or more"):
         tight.generate([[5] * 100], max_new_tokens=16)
     enough = Engine.load(str(directory), kv_memory=89_856)
