@@ -298,7 +298,7 @@ def _threads(engine: Engine | None) -> int | None:
     """Of a CPU, where the bits of labels depend on them; None elsewhere."""
     import torch
 
-    return torch.get_num_threads() if engine and engine.device.type == "cpu" else None
+    return torch.get_num_threads() if engine and str(engine.device) == "cpu" else None
 
 
 def _versions() -> dict[str, str]:
