@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -134,6 +134,29 @@ def test_a_row_is_run_once(engine: Engine) -> None:
         step_rows = found.generated_tokens + sequences * (len(ENDING) + FORCED_ROWS)
         assert found.scores.rows == found.prefill_rows + step_rows
         assert found.scores.prompt_tokens == sum(map(len, prompts))
+
+
+def test_progress_counts_every_token(engine: Engine) -> None:
+    """The first one, which the prompt's own pass gives, included."""
+    told: list[tuple[int, int]] = []
+    prompts = prompts_of(5, seed=4)
+    asked = [(prompts, [ENDING] * 5, [LABELS] * 5)]
+    (found,) = engine.reason_stream(asked, DRAWN, lambda tokens, done: told.append((tokens, done)))
+    assert sum(tokens for tokens, _ in told) == found.generated_tokens
+    assert sum(done for _, done in told) == 5 * DRAWN.n
+
+
+def test_calls_are_taken_as_they_are_needed(engine: Engine) -> None:
+    """A million rows that cannot be asked must not be read before the first answer is given."""
+    taken = []
+
+    def calls() -> Iterator[tuple[list[list[int]], list[list[int]], list[list[list[int]]]]]:
+        for number in range(1000):
+            taken.append(number)
+            yield [], [], []
+
+    next(engine.reason_stream(calls(), GREEDY))
+    assert len(taken) < 3
 
 
 def test_what_calls_begin_with_is_run_once(engine: Engine) -> None:
