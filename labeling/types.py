@@ -183,7 +183,7 @@ class Answer:
 
     def finite(self) -> tuple[float, ...]:
         """`logprob`. InputError where the model computed something that no label can be made of."""
-        if not all(map(math.isfinite, (*self.logprob, self.label_mass))):
+        if not (all(map(math.isfinite, self.logprob)) and math.isfinite(self.label_mass)):
             raise InputError("the model's label log-probabilities are not finite")
         return self.logprob
 
@@ -203,6 +203,8 @@ class RequestScores:
     @property
     def label_mass(self) -> float:
         """Mean over the answers."""
+        if len(self.answers) == 1:
+            return self.answers[0].label_mass
         return math.fsum(answer.label_mass for answer in self.answers) / len(self.answers)
 
     @property

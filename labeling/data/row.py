@@ -21,6 +21,7 @@ SINGLE_FIELDS = ("id", "prompt", "response")
 SEVERAL_FIELDS = ("id", "prompt", "responses")
 FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Single: SINGLE_FIELDS, Several: SEVERAL_FIELDS}
 OWN_FIELDS = ("id", "prompt", "response_a", "response_b", "response", "responses", "gold")
+_NEEDED = {fields: frozenset(fields).difference(("id", "gold")) for fields in FIELDS.values()}
 ROLES = ("system", "user", "assistant")
 MAX_DEPTH = 100
 
@@ -77,7 +78,8 @@ def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
     try:
         gold = _gold(row) if "gold" in own else None
         identity = _identity(row, line)
-        if missing := [name for name in own if name not in ("id", "gold") and name not in row]:
+        if not _NEEDED[own] <= row.keys():
+            missing = [name for name in own if name in _NEEDED[own] and name not in row]
             raise BadRow(f"missing column: {', '.join(missing)}")
         prompt = _prompt(row["prompt"])
         if own is SINGLE_FIELDS:

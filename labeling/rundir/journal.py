@@ -35,7 +35,7 @@ _READ_ROWS = 1000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows (
-    number INTEGER PRIMARY KEY, id TEXT, reason TEXT, answers TEXT, checksum INTEGER NOT NULL, attempt INTEGER NOT NULL
+    number INTEGER PRIMARY KEY, id BLOB, reason BLOB, answers BLOB, checksum INTEGER NOT NULL, attempt INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS attempts (
     attempt INTEGER PRIMARY KEY, started REAL NOT NULL, committed REAL NOT NULL, rows INTEGER NOT NULL,
@@ -46,7 +46,10 @@ CREATE TABLE IF NOT EXISTS attempts (
 
 @dataclass(frozen=True)
 class Entry:
-    """A row of the journal, as it is stored: texts are UTF-8. Either `reason` or `answers` is None."""
+    """A row of the journal, as it is stored. Either `reason` or `answers` is None.
+
+    id, reason: as UTF-8. answers: `packed`.
+    """
 
     number: int
     id: bytes | None
@@ -58,7 +61,7 @@ class Entry:
     def is_whole(self) -> bool:
         try:
             return self.checksum == _checksum(self.number, self.id, self.reason, self.answers)
-        except TypeError:  # a flipped bit has made a number of a text
+        except TypeError:  # a flipped bit has made a number of it
             return False
 
 
@@ -101,9 +104,10 @@ class Journal:
         started = time.perf_counter()
         for place, labelled in enumerate(window, number):
             if not labelled.recalled:
-                reason = labelled.reason
-                texts = (labelled.item.id, reason, packed(labelled.scores) if reason is None else None)
-                self._pending.append((place, *texts, _checksum(place, *map(_encoded, texts))))
+                identity, reason = _encoded(labelled.item.id), _encoded(labelled.reason)
+                answers = packed(labelled.scores) if reason is None else None
+                checksum = _checksum(place, identity, reason, answers)
+                self._pending.append((place, identity, reason, answers, checksum))
         self.seconds += time.perf_counter() - started
 
     def is_due(self) -> bool:
@@ -217,7 +221,7 @@ def holds(path: Path, numbers: range) -> bool:
 
 
 def connected(path: Path, read_only: bool = False) -> sqlite3.Connection:
-    """Texts come as bytes: a damaged one may not be UTF-8. Transactions are begun and ended by hand."""
+    """Texts, too, come as bytes: a damaged one may not be UTF-8. Transactions are begun and ended by hand."""
     mode = "ro" if read_only else "rwc"
     where = f"{path.absolute().as_uri()}?mode={mode}"
     database = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
@@ -260,13 +264,12 @@ def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:
     return attempt.started, attempt.committed, attempt.rows, usage, _checksum(attempt.rows, usage.encode())
 
 
-def _checksum(number: int, *texts: bytes | None) -> int:
-    return crc32(b"\0".join((b"%d" % number, *(text or b"" for text in texts))))
+def _checksum(number: int, *parts: bytes | None) -> int:
+    return crc32(b"\0".join([b"%d" % number, *[part or b"" for part in parts]]))
 
 
 def _values(entry: Entry) -> tuple[Any, ...]:
-    texts = (None if text is None else text.decode() for text in (entry.id, entry.reason, entry.answers))
-    return (entry.number, *texts, entry.checksum, _NO_ATTEMPT)
+    return (entry.number, entry.id, entry.reason, entry.answers, entry.checksum, _NO_ATTEMPT)
 
 
 def _encoded(text: str | None) -> bytes | None:
