@@ -75,7 +75,8 @@ class LabelWriter:
         extra = item.extra
         row += [stored(extra.get(name), kind) for name, kind in self._survey.columns.items()]
         self._rows.append(row)
-        self._chars += sum([_characters(row[place]) for place in self._with_text])
+        texts = [row[place] for place in self._with_text]
+        self._chars += sum([len(text) if isinstance(text, str) else _characters(text) for text in texts])
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
             with guarded(self._draft.final.parent):
                 self._flush()

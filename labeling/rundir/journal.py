@@ -24,6 +24,7 @@ from zlib import crc32
 
 from engine.errors import OutputError
 from labeling.rundir.answers import packed
+from labeling.types import Rejected
 from labeling.windows import Labelled
 
 JOURNAL = "journal.sqlite"
@@ -102,10 +103,11 @@ class Journal:
     def add(self, number: int, window: Iterable[Labelled]) -> None:
         """Finished rows that follow on one another, the first of them being `number`. The next commit keeps them."""
         started = time.perf_counter()
-        for place, labelled in enumerate(window, number):
-            if not labelled.recalled:
-                identity, reason = _encoded(labelled.item.id), _encoded(labelled.reason)
-                answers = packed(labelled.scores) if reason is None else None
+        for place, (item, _, scores, recalled) in enumerate(window, number):
+            if not recalled:
+                identity = None if item.id is None else item.id.encode()
+                reason = item.reason.encode() if isinstance(item, Rejected) else None
+                answers = packed(scores) if reason is None else None
                 checksum = _checksum(place, identity, reason, answers)
                 self._pending.append((place, identity, reason, answers, checksum))
         self.seconds += time.perf_counter() - started
@@ -270,7 +272,3 @@ def _checksum(number: int, *parts: bytes | None) -> int:
 
 def _values(entry: Entry) -> tuple[Any, ...]:
     return (entry.number, entry.id, entry.reason, entry.answers, entry.checksum, _NO_ATTEMPT)
-
-
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
