@@ -19,7 +19,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from engine.errors import OutputError
@@ -45,8 +45,7 @@ CREATE TABLE IF NOT EXISTS attempts (
 """
 
 
-@dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """A row of the journal, as it is stored. Either `reason` or `answers` is None.
 
     id, reason: as UTF-8. answers: `packed`.
@@ -139,7 +138,7 @@ class Journal:
         """Copies whole entries of other journals, and their attempts, in one transaction."""
         with self._guarded():
             self._begin()
-            self._database.executemany(_WRITE, map(_values, entries))
+            self._database.executemany(_WRITE, ((*entry, _NO_ATTEMPT) for entry in entries))
             self._database.executemany(_NEW_ATTEMPT, map(_of_attempt, attempts))
             self._database.execute("COMMIT")
 
@@ -268,7 +267,3 @@ def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:
 
 def _checksum(number: int, *parts: bytes | None) -> int:
     return crc32(b"\0".join([b"%d" % number, *[part or b"" for part in parts]]))
-
-
-def _values(entry: Entry) -> tuple[Any, ...]:
-    return (entry.number, entry.id, entry.reason, entry.answers, entry.checksum, _NO_ATTEMPT)
