@@ -6,7 +6,7 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -179,7 +179,7 @@ class Scorer:
             written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
             self._count_written(written)
             answers = _answers(reasoned.scores, [item.labels for item in window for _ in range(samples)])
-            explained = [replace(answer, rationale=one) for answer, one in zip(answers, written, strict=True)]
+            explained = [answer._replace(rationale=one) for answer, one in zip(answers, written, strict=True)]
             yield [
                 RequestScores(tuple(explained[samples * place : samples * (place + 1)]), len(item.ids))
                 for place, item in enumerate(window)

@@ -48,6 +48,7 @@ class LabelWriter:
         self._survey = survey
         self._columns = columns
         self._schema = _schema(survey, columns)
+        self._with_text = [place for place, field in enumerate(self._schema) if _may_hold_text(field.type)]
         self._rows: list[list[Any]] = []
         self._chars = 0
         with guarded(Path(out_dir)):
@@ -74,7 +75,8 @@ class LabelWriter:
         extra = item.extra
         row += [stored(extra.get(name), kind) for name, kind in self._survey.columns.items()]
         self._rows.append(row)
-        self._chars += sum(map(_characters, row))
+        texts = [row[place] for place in self._with_text]
+        self._chars += sum([len(text) if isinstance(text, str) else _characters(text) for text in texts])
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
             with guarded(self._draft.final.parent):
                 self._flush()
@@ -118,6 +120,12 @@ def guarded(directory: Path) -> Iterator[None]:
             f"cannot write to {directory}: {error.strerror or error}; finished rows are kept: put that right and run "
             "the same command again"
         ) from error
+
+
+def _may_hold_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_nested(kind)
 
 
 def _characters(value: Any) -> int:

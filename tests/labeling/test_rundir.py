@@ -332,7 +332,7 @@ def test_a_flipped_byte_in_an_answer(source: Path, tmp_path: Path, whole: bytes)
     """Catches a number in the journal that is not the one which was written."""
     out = tmp_path / "whole"
     data = (out / JOURNAL).read_bytes()
-    place = data.index(b"[[", data.index(b"id 33")) + 20
+    place = data.index(b"id 33") + 20
     flipped(out / JOURNAL, place)
     scorer = FakeScorer()
     run(source, out, scorer)
