@@ -93,7 +93,7 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     return Layout(shape, mapping, _about(source, shape, columns, head))
 
 
-def no_rows(path: Path) -> InputError:
+def no_rows(path: str | Path) -> InputError:
     return InputError(f"{path} holds no rows; each must have a prompt and its responses")
 
 
