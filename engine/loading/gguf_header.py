@@ -19,7 +19,7 @@ SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "
 STRING, ARRAY = 8, 9
 MAX_DIMENSIONS = 4
 # Bounds of time and memory; the largest known header has 1.3 million items in its arrays, of vocabulary and merges.
-MAX_ITEMS = 1 << 22
+MAX_ITEMS = 1 << 21
 MAX_KEYS, MAX_TENSORS = 1 << 16, 1 << 17
 MAX_STRING_BYTES = 1 << 24
 
