@@ -36,18 +36,30 @@ def unique_trie(prompts: Sequence[JudgePrompt]) -> TokenTrie:
 def model_flops(config: ModelConfig, trie: TokenTrie) -> ModelFlops:
     """FLOPs to score `trie`: each row once through every layer, but in the last layer only K and V of most rows.
 
-    A row at depth d attends to d + 1 keys, with 2 operations for the score and 2 for the value per head dimension.
+    A row at depth d attends to d + 1 keys, or as many as its layer's window holds, with 2 operations for the score and
+    2 for the value per head dimension. Of a mixture, only the chosen experts and the router count.
     The last layer's queries, output projection, MLP and attention are those of final rows only, and so is the head,
     which is counted over the whole vocabulary, since exact log-probabilities need its normaliser.
     """
     finals = np.unique(trie.final_row)
     kv = config.hidden_size * 2 * config.kv_size
-    rest = config.hidden_size * (2 * config.q_size + 3 * config.intermediate_size)
-    body = config.num_layers - 1
-    linear = 2 * (trie.num_rows * (body * (kv + rest) + kv) + len(finals) * rest)
-    keys = body * int((trie.depth + 1).sum()) + int((trie.depth[finals] + 1).sum())
+    linear = keys = 0
+    for layer in range(config.num_layers):
+        rows = finals if layer == config.num_layers - 1 else np.arange(trie.num_rows)
+        rest = config.hidden_size * (2 * config.q_size + _mlp_columns(config, layer))
+        linear += 2 * (trie.num_rows * kv + len(rows) * rest)
+        visible = np.minimum(trie.depth[rows] + 1, config.window_of(layer) or config.max_context)
+        keys += int(visible.sum())
     return ModelFlops(
         linear=linear,
         attention=4 * config.q_size * keys,
         head=2 * config.hidden_size * config.vocab_size * len(finals),
     )
+
+
+def _mlp_columns(config: ModelConfig, layer: int) -> int:
+    """Multiplications of a row in the MLP of a layer, by the hidden size."""
+    experts = config.experts
+    if experts is None or layer not in experts.layers:
+        return 3 * config.intermediate_size
+    return 3 * experts.per_token * experts.width + experts.count

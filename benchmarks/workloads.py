@@ -14,6 +14,7 @@ from labeling.methods.rlaif import Rlaif
 from labeling.methods.salmon import Salmon
 from labeling.principles.sets import LABELLED, load_principles
 from labeling.prompts import load_template
+from labeling.reasoning import Reasoning
 from labeling.scorer import Scorer
 from labeling.types import Pair
 
@@ -74,6 +75,19 @@ def load(name: str, data: Path, num_pairs: int, scorer: Scorer) -> Workload:
         raise InputError(f"{data}: no row can be asked about with this model")
     prompts = tuple(replace(prompt, pair=number) for number, pair in enumerate(pairs) for prompt in pair)
     return Workload(name, prompts, time.perf_counter() - started)
+
+
+def reasoning_prompts(data: Path, pairs: int, max_tokens: int, scorer: Scorer) -> list[list[int]]:
+    """Token ids of both orders of the first `pairs` rows, up to where a rationale begins, as --cot asks for it.
+
+    Raises InputError where there is no row.
+    """
+    method = Rlaif(load_template(TEMPLATE), reasoning=Reasoning(max_tokens=max_tokens))
+    rows = islice((item for item in read(data) if isinstance(item, Pair)), pairs)
+    prompts = [scorer.encode(request).ids for pair in rows for request in method.requests(pair)]
+    if not prompts:
+        raise InputError(f"{data}: no row can be asked about")
+    return prompts
 
 
 def method_of(name: str) -> Rlaif | Salmon:

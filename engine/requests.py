@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from engine.errors import InputError
-from engine.generation import Sampling
 from engine.loading.config import ModelConfig
 from engine.planning.lookups import Labels
 from engine.planning.script import Script
@@ -65,47 +64,19 @@ def _is_usual(label: Sequence[int], config: ModelConfig) -> bool:
     )
 
 
-def checked_starts(prompts: Sequence[Sequence[int]], sampling: Sampling, config: ModelConfig) -> list[TokenIds]:
+def checked_starts(prompts: Sequence[Sequence[int]], config: ModelConfig) -> list[TokenIds]:
     """Prompts to be continued, as arrays."""
-    ids = [_token_ids(f"prompt {index}", prompt, config) for index, prompt in enumerate(prompts)]
-    for index, prompt in enumerate(ids):
-        check_room(len(prompt), 0, sampling, config, f"prompt {index}")
-    return ids
+    return [_token_ids(f"prompt {index}", prompt, config) for index, prompt in enumerate(prompts)]
 
 
-def checked_scripts(
-    prompts: Sequence[TokenIds],
-    endings: Sequence[Sequence[int]],
-    labels: Sequence[Labels],
-    sampling: Sampling,
-    config: ModelConfig,
-) -> list[Script]:
+def checked_scripts(endings: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[Script]:
     """What comes behind the continuations of each prompt."""
-    if not len(prompts) == len(endings) == len(labels):
-        raise InputError(
-            f"there are {len(prompts)} prompts, but endings for {len(endings)} and labels for {len(labels)}"
-        )
     scripts = []
-    for index, (prompt, ending, options) in enumerate(zip(prompts, endings, labels, strict=True)):
+    for index, (ending, options) in enumerate(zip(endings, labels, strict=True)):
         ids = _token_ids(f"the ending of prompt {index}", ending, config)
         _check_labels(index, options, config)
         scripts.append(Script.build(ids, options))
-        check_room(len(prompt), scripts[-1].slots, sampling, config, f"prompt {index}")
     return scripts
-
-
-def check_room(prompt_tokens: int, ending_tokens: int, sampling: Sampling, config: ModelConfig, name: str) -> None:
-    """InputError where a prompt, its longest continuation and what comes behind that exceed the model's context.
-
-    ending_tokens: of the ending and of the longest label, but for that one's last token.
-    """
-    needed = prompt_tokens + sampling.max_new_tokens + ending_tokens
-    if needed > config.max_context:
-        behind = f" and {ending_tokens:,} behind it" if ending_tokens else ""
-        raise InputError(
-            f"{name} has {prompt_tokens:,} tokens; with {sampling.max_new_tokens:,} to be generated{behind} that is "
-            f"{needed - config.max_context:,} more than the model's context of {config.max_context:,}"
-        )
 
 
 def continuation_tokens(labels: Sequence[Labels]) -> list[int]:

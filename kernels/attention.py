@@ -110,23 +110,18 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
     b_m = tl.full([BLOCK_M], NO_KEY_YET if HAS_WINDOW else float("-inf"), dtype=tl.float32)
     b_l = tl.zeros([BLOCK_M], dtype=tl.float32)
     b_acc = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
-    # Blocks whose every key is visible to the tile's first row, then those that the causal mask or the path's end cuts.
-    first_masked = (first_depth + 1) // BLOCK_N * BLOCK_N
-    first_full = 0
     if HAS_WINDOW:
-        # Before these come blocks that some row's window cuts: from the first row's window on, to the last row's.
-        first_seen = tl.maximum(first_depth - window + 1, 0) // BLOCK_N * BLOCK_N
-        first_full = tl.minimum(tl.cdiv(tl.maximum(end - window, 0), BLOCK_N) * BLOCK_N, first_masked)
-        for first_key in range(first_seen, first_full, BLOCK_N):
+        # All blocks from the first row's window on take the mask: code for those that need none spills in low tiles.
+        first_masked = tl.maximum(first_depth - window + 1, 0) // BLOCK_N * BLOCK_N
+    else:
+        # Blocks whose every key is visible to the tile's first row come before those that the causal mask or the path's
+        # end cuts.
+        first_masked = (first_depth + 1) // BLOCK_N * BLOCK_N
+        for first_key in range(0, first_masked, BLOCK_N):
             b_m, b_l, b_acc = _attend_block(
                 b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
-                first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=True,
+                first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=False,
             )  # fmt: skip
-    for first_key in range(first_full, first_masked, BLOCK_N):
-        b_m, b_l, b_acc = _attend_block(
-            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
-            first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=False,
-        )  # fmt: skip
     for first_key in range(first_masked, end, BLOCK_N):
         b_m, b_l, b_acc = _attend_block(
             b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,

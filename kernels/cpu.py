@@ -31,6 +31,8 @@ TILE_LANES = 16
 STEP_LANES = 8
 # Gathered K and V of one attention call stay in the last-level cache.
 GATHERED_KEYS = 4096
+# As above, for single rows: with little to compute on them, they are better read from the second-level cache.
+STEP_GATHERED_KEYS = 1024
 VOCAB_BLOCK = 8192
 
 
@@ -229,13 +231,9 @@ def _attend_steps(
     packed = -(-heads_per_kv // STEP_LANES) * STEP_LANES
     begin = _first_key(group.keys, group.span, window)
     keys = group.keys - begin
-    key_depth, depth = torch.arange(begin, group.keys), group.depth.unsqueeze(1)
-    unseen = key_depth > depth
-    if window is not None:
-        unseen |= key_depth <= depth - window
-    mask = torch.zeros(len(depth), 1, 1, keys, dtype=queries.dtype).masked_fill_(unseen[:, None, None], float("-inf"))
-    at_once = max(1, GATHERED_KEYS // keys)
-    for first in range(0, len(depth), at_once):
+    mask = group.mask(begin, window, queries.dtype)
+    at_once = max(1, STEP_GATHERED_KEYS // keys)
+    for first in range(0, len(group.slots), at_once):
         slots = group.slots[first : first + at_once, begin:]
         count = len(slots)
         rows = slice(group.first_row + first, group.first_row + first + count)

@@ -30,7 +30,7 @@ def gated_kernel(  # type: ignore[no-untyped-def]
     b_gate = tl.load(p_gate, mask=m_width, other=0.0).to(tl.float32)
     b_up = tl.load(p_gate + width, mask=m_width, other=0.0).to(tl.float32)
     if IS_GELU:
-        b_tanh = tanh(ROOT_2_OVER_PI * (b_gate + 0.044715 * b_gate * b_gate * b_gate))
+        b_tanh = tanh((b_gate + 0.044715 * b_gate * b_gate * b_gate) * ROOT_2_OVER_PI)
         b_out = 0.5 * b_gate * (1.0 + b_tanh) * b_up
     else:
         b_out = b_gate * tl.sigmoid(b_gate) * b_up

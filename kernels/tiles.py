@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -68,13 +68,26 @@ class StepGroup:
     slots: torch.Tensor
     depth: torch.Tensor
     span: int
+    _masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
 
     def moved(self, move: Move) -> StepGroup:
-        return replace(self, slots=move(self.slots), depth=move(self.depth))
+        return StepGroup(self.first_row, move(self.slots), move(self.depth), self.span)
 
     @property
     def keys(self) -> int:
         return self.slots.shape[1]
+
+    def mask(self, begin: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """[rows, 1, 1, keys - begin], -inf where a key lies deeper than the row or before its window of last tokens.
+
+        Made once: all layers of a step ask for it.
+        """
+        if (begin, window) not in self._masks:
+            key, row = torch.arange(begin, self.keys), self.depth.unsqueeze(1)
+            unseen = key > row if window is None else (key > row) | (key <= row - window)
+            mask = torch.zeros(len(row), 1, 1, self.keys - begin, dtype=dtype)
+            self._masks[begin, window] = mask.masked_fill_(unseen[:, None, None], float("-inf"))
+        return self._masks[begin, window]
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,8 @@ def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
     add("--top-k", type=_positive, metavar="K", help="draw among the K most probable tokens")
     add("--top-p", type=_number, metavar="P", help="draw among the most probable tokens that make up the share P")
     add("--seed", type=_natural, metavar="N", help="of what is drawn (default 0)")
+    about = "keys and values to keep while rationales are written (default: what the device has to spare)"
+    add("--kv-memory", type=_positive, metavar="BYTES", help=about)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -359,7 +361,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     )
     settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
-    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed")
+    of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed", "kv_memory")
     settings |= {name: getattr(args, name) for name in (*of_methods, *of_rationales) if hasattr(args, name)}
     if args.method == "principled":
         settings["principle_sets"] = _principle_sets(args)

@@ -30,6 +30,11 @@ class Encoded:
     rationale: RationaleRequest | None = None
     ending: tuple[int, ...] = ()
 
+    @property
+    def labels_of_prompt(self) -> list[list[int]]:
+        """`labels` where they add their rows to the prompt's; behind a rationale they are cut to what adds none."""
+        return self.labels if self.rationale is None else [label[:1] for label in self.labels]
+
 
 class Tokenizer(Protocol):
     """The part of the engine's tokenizer that requests need."""

@@ -43,6 +43,7 @@ def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
         dtype=options.dtype,
         batch_tokens=options.batch_tokens,
         prefix_cache=options.prefix_cache,
+        kv_memory=options.kv_memory,
         rendering=options.rendering,
         weights=weights,
     )

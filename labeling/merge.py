@@ -62,10 +62,8 @@ def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: boo
         job = Job.of(options, open_method(options, record["method"]))
         for part in parts:
             mine = rows_of(job.found.rows, options.limit, f"{part.index}/{part.number}")
-            if not part.journal.exists() or not holds(part.journal, mine):
-                raise OutputError(
-                    f"{part.journal} is damaged or missing; `preftree label` on {part.path} puts it right"
-                )
+            if not part.holds(mine):
+                raise OutputError(f"{part.journal} is damaged or missing; its `preftree label` command puts it right")
         if directory.previous is not None:
             raise OutputError(f"{out} exists already; name another --out, or replace it with --overwrite")
         judge = Memory(judge_of(record))

@@ -14,7 +14,8 @@ class JudgeOptions:
     verdicts of principles become one. comparisons: ordered pairs to judge of a row of responses. principle_sets: to
     score under each of them; names of principles, or their texts. subset: an input column, to report agreement with
     gold for each of its values. mapping: "FIELD=COLUMN" texts, see `labeling.data.mapping`. cot: let the judge explain
-    before it answers; the six that follow are of what it writes, see `labeling.reasoning.Reasoning`.
+    before it answers; the six that follow are of what it writes, see `labeling.reasoning.Reasoning`. kv_memory: bytes
+    of keys and values to keep meanwhile.
     """
 
     input: str
@@ -43,6 +44,7 @@ class JudgeOptions:
     dtype: str | None = None
     batch_tokens: int | None = None
     prefix_cache: bool = True
+    kv_memory: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -16,6 +16,7 @@ MAX_SAMPLES = 256
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0
 
 _ONLY_DRAWN = ("top_k", "top_p", "seed")
+_OPTIONS = {"max_tokens": "max_rationale_tokens"}  # the others have their own names
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +63,7 @@ def reasoning_of(options: JudgeOptions) -> Reasoning | None:
     own = {field.name: getattr(options, _OPTIONS.get(field.name, field.name)) for field in fields(Reasoning)}
     given = {name: value for name, value in own.items() if value is not None}
     if not options.cot:
-        for name in given:
+        for name in (*given, *(["kv_memory"] if options.kv_memory is not None else [])):
             raise InputError(f"--{_flag(name)} is of the rationale that --cot asks for; add --cot")
         return None
     reasoning = Reasoning(**given)
@@ -70,9 +71,6 @@ def reasoning_of(options: JudgeOptions) -> Reasoning | None:
         if name in given and reasoning.temperature == 0:
             raise InputError(f"--{_flag(name)}: nothing is drawn at temperature 0; add --temperature, such as 0.7")
     return reasoning
-
-
-_OPTIONS = {"max_tokens": "max_rationale_tokens"}
 
 
 def _flag(name: str) -> str:

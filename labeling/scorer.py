@@ -6,7 +6,7 @@ import platform
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -89,10 +89,14 @@ class Scorer:
         dtype: str | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
+        kv_memory: int | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
     ) -> Scorer:
-        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only."""
+        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only.
+
+        device, dtype, batch_tokens, kv_memory: see `engine.engine.Engine.load`.
+        """
         from engine.engine import Engine, Planner
         from engine.loading.checkpoint import open_checkpoint
 
@@ -100,7 +104,7 @@ class Scorer:
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
-        engine = Engine(checkpoint, **asked) if weights else None
+        engine = Engine(checkpoint, **asked, kv_memory=kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
 
@@ -175,7 +179,7 @@ class Scorer:
             written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
             self._count_written(written)
             answers = _answers(reasoned.scores, [item.labels for item in window for _ in range(samples)])
-            explained = [replace(answer, rationale=one) for answer, one in zip(answers, written, strict=True)]
+            explained = [answer._replace(rationale=one) for answer, one in zip(answers, written, strict=True)]
             yield [
                 RequestScores(tuple(explained[samples * place : samples * (place + 1)]), len(item.ids))
                 for place, item in enumerate(window)
@@ -210,14 +214,14 @@ class Scorer:
         from engine.planning.trie import as_token_ids, common_prefix, unique_tokens
 
         prompts = [as_token_ids(item.ids) for item in encoded]
-        forced = sum(len(label) - 1 for item in encoded for label in item.labels)
+        forced = sum(len(label) - 1 for item in encoded for label in item.labels_of_prompt)
         shared = min(common_prefix(as_token_ids(self._last_ids), ids) for ids in prompts)
         self._last_ids = encoded[0].ids
         return unique_tokens(prompts) + forced - shared
 
     def plan(self, encoded: Sequence[Encoded]) -> JobPlan:
-        """What `score` would run for this, after all that was planned before."""
-        return self._planner.plan([item.ids for item in encoded], [item.labels for item in encoded])
+        """What `score` would run for this, after all that was planned before; without rationales and what follows."""
+        return self._planner.plan([item.ids for item in encoded], [item.labels_of_prompt for item in encoded])
 
     def describe(self) -> dict[str, object]:
         """What a run's manifest should say of the model and the software."""
@@ -227,6 +231,7 @@ class Scorer:
             "device": str(self._engine.device) if self._engine else None,
             "device_name": self._engine.device_name if self._engine else None,
             "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
+            "threads": _threads(self._engine),
             "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
             "prefix_cache": self._prefix_cache,
@@ -287,6 +292,13 @@ def check_model(model: str) -> Iterator[Finding]:
     checkpoint = open_checkpoint(model)
     yield from model_facts(checkpoint)
     yield from model_checks(checkpoint)
+
+
+def _threads(engine: Engine | None) -> int | None:
+    """Of a CPU, where the bits of labels depend on them; None elsewhere."""
+    import torch
+
+    return torch.get_num_threads() if engine and str(engine.device) == "cpu" else None
 
 
 def _versions() -> dict[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from engine.errors import InputError
 from labeling.data.reader import rejected
@@ -24,24 +23,21 @@ if TYPE_CHECKING:
 _WINDOW_ROWS = 1024
 
 
-@dataclass(frozen=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A sample whose prompts are token ids. sample: as read. encoded: one entry a request."""
 
     sample: Sample
     encoded: Sequence[Encoded]
 
 
-@dataclass(frozen=True)
-class Recalled:
+class Recalled(NamedTuple):
     """A row that was finished before. scores: of a sample's requests, as the model gave them then."""
 
     item: Sample | Rejected
     scores: Sequence[RequestScores] = ()
 
 
-@dataclass(frozen=True)
-class Labelled:
+class Labelled(NamedTuple):
     """A row with its label and the scores that it was made of, or a rejected one with neither.
 
     recalled: whether it was finished before.
@@ -115,25 +111,23 @@ def label_samples(
 def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: Method) -> Iterator[Labelled]:
     position = 0
     for entry in window:
-        if isinstance(entry, Rejected):
-            yield Labelled(entry)
-        elif isinstance(entry, Recalled):
-            yield _aggregate(entry.item, method, entry.scores, recalled=True)
-        else:
+        if isinstance(entry, Waiting):
             end = position + len(entry.encoded)
             yield _aggregate(entry.sample, method, scores[position:end])
             position = end
+        elif isinstance(entry, Recalled):
+            yield _aggregate(entry.item, method, entry.scores, recalled=True)
+        else:
+            yield Labelled(entry)
 
 
 def _encode(item: Item, method: Method, scorer: Judge) -> Entry:
-    if isinstance(item, Rejected | Recalled):
-        return item
-    if not isinstance(item, method.takes):
-        return rejected(item, f"wrong kind: {needs(method)}")
-    try:
-        return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
-    except InputError as error:
-        return rejected(item, one_line(str(error)))
+    if isinstance(item, method.takes):
+        try:
+            return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+        except InputError as error:
+            return rejected(item, one_line(str(error)))
+    return item if isinstance(item, Rejected | Recalled) else rejected(item, f"wrong kind: {needs(method)}")
 
 
 def _aggregate(

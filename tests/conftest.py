@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import os
+import platform
 from collections.abc import Callable, Iterator
+
+# Triton's interpreter multiplies with NumPy. OpenBLAS's products for Haswell and Zen give a row other bits in another
+# place of the matrix, these do not; a variable that OpenBLAS reads when NumPy is first imported.
+if platform.machine() == "x86_64":
+    os.environ.setdefault("OPENBLAS_CORETYPE", "Sandybridge")
 
 import pytest
 import torch

@@ -1,27 +1,30 @@
 """Labels behind rationales, on the real engine: a pair's rationales and label are the same bits whatever else is asked.
 
-Random weights write nonsense, which is as good a test of bits; the embedded model writes a few words.
+Random weights write nonsense, which is as good for bits; the embedded model writes a few words.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from engine.generation import Sampling
+from engine.errors import InputError
+from engine.generation import Generation
 from labeling.labels.odds import mean_probability
+from labeling.methods.direct import Direct
 from labeling.methods.rlaif import Rlaif
-from labeling.prompts import parse_template
+from labeling.prompts import load_template, parse_template
 from labeling.reasoning import Reasoning
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
-from labeling.windows import label_samples
+from labeling.windows import Waiting, label_samples, windows
 from tests.models import SMALL_CONFIG, write_model
 
-GREEDY = Reasoning(max_tokens=12)
-DRAWN = Reasoning(max_tokens=12, samples=3, temperature=1.5, top_k=50, seed=3)
+GREEDY = Reasoning(max_tokens=8)
+DRAWN = Reasoning(max_tokens=8, samples=3, temperature=1.5, top_k=50, seed=3)
 SHORT = """---
 description: Which is better.
 labels: ["1", "2"]
@@ -36,7 +39,7 @@ rationale:
 2: {{ response_2 }}
 """
 
-OpenScorer = Callable[..., Scorer]
+SLOT_BYTES = 2 * 3 * 2 * 16 * 4  # keys and values of 3 layers with 2 heads of size 16
 
 
 def make_pairs(count: int) -> list[Pair]:
@@ -61,67 +64,88 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
-@pytest.fixture
-def open_scorer(model: Path) -> OpenScorer:
-    return lambda **options: Scorer.open(str(model), **options)
+@pytest.fixture(scope="module")
+def scorer(model: Path) -> Scorer:
+    return Scorer.open(str(model), device="cpu")
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_labels_and_rationales_are_bit_exact(open_scorer: OpenScorer, reasoning: Reasoning) -> None:
-    pairs = make_pairs(5)
-    everything = label(open_scorer(), pairs, reasoning)
-    assert label(open_scorer(), pairs[1:2], reasoning)["1"] == everything["1"], "alone"
-    assert label(open_scorer(batch_tokens=300), pairs[::-1], reasoning) == everything, "small batches, another order"
+def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Scorer, reasoning: Reasoning) -> None:
+    pairs = make_pairs(4)
+    everything = label(scorer, pairs, reasoning)
+    assert label(scorer, pairs[1:2], reasoning)["1"] == everything["1"], "alone"
+    small = Scorer.open(str(model), device="cpu", batch_tokens=300, kv_memory=600 * SLOT_BYTES)
+    assert label(small, pairs[::-1], reasoning) == everything, "few at a time, in another order"
     for one in everything.values():
         assert len(one.rationales_first) == len(one.rationales_second) == reasoning.samples
-        assert all(rationale.tokens <= 12 for rationale in one.rationales_first)
+        assert all(rationale.tokens <= 8 for rationale in one.rationales_first)
     assert everything["3"].p_a == 0.5, "identical responses tie exactly"
     assert everything["3"].rationales_first == everything["3"].rationales_second
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_swapping_the_responses_flips_the_label_exactly(open_scorer: OpenScorer, reasoning: Reasoning) -> None:
-    pairs = make_pairs(3)
-    labels = label(open_scorer(), pairs, reasoning)
-    swapped = label(open_scorer(), [pair.swap() for pair in pairs], reasoning)
+def test_swapping_the_responses_flips_the_label_exactly(scorer: Scorer, reasoning: Reasoning) -> None:
+    pairs = make_pairs(2)
+    labels = label(scorer, pairs, reasoning)
+    swapped = label(scorer, [pair.swap() for pair in pairs], reasoning)
     for key, straight in labels.items():
         assert swapped[key].p_a == 1 - straight.p_a
         assert swapped[key].p_a_first == 1 - straight.p_a_second
         assert swapped[key].rationales_first == straight.rationales_second
 
 
-def test_another_seed_draws_others(open_scorer: OpenScorer) -> None:
+def test_planned_and_run_tokens_agree(model: Path) -> None:
+    """Catches labels of two tokens ("10") that are planned behind the prompt and run behind the rationale."""
+    method = Direct(load_template("direct"), "base", reasoning=Reasoning(max_tokens=2))
+    scorer = Scorer.open(str(model), device="cpu", batch_tokens=1000)
+    planner = Scorer.open(str(model), device="cpu", batch_tokens=1000, weights=False)
+    planned = 0
+    for window in windows(make_pairs(2), method, planner):
+        planned += planner.plan([asked for row in window if isinstance(row, Waiting) for asked in row.encoded]).rows
+    assert all(row.label for row in label_samples(make_pairs(2), method, scorer))
+    assert scorer.usage.unique_tokens == planned
+
+
+def test_memory_for_no_sequence_is_one_error(model: Path) -> None:
+    scorer = Scorer.open(str(model), device="cpu", kv_memory=20 * SLOT_BYTES)
+    with pytest.raises(InputError, match=r"kv_memory keeps 19 tokens, but prompt 0 needs \d+ .* set kv_memory to"):
+        label(scorer, make_pairs(1), GREEDY)
+
+
+def test_another_seed_draws_others(scorer: Scorer) -> None:
     pairs = make_pairs(1)
-    other = Reasoning(max_tokens=12, samples=3, temperature=1.5, top_k=50, seed=4)
-    one, two = (label(open_scorer(), pairs, reasoning)["0"] for reasoning in (DRAWN, other))
+    other = Reasoning(max_tokens=8, samples=3, temperature=1.5, top_k=50, seed=4)
+    one, two = (label(scorer, pairs, reasoning)["0"] for reasoning in (DRAWN, other))
     assert one.rationales_first != two.rationales_first
     assert one.rationales_first != one.rationales_second
     assert len(set(one.rationales_first)) > 1, "samples of a prompt differ"
 
 
-def test_the_embedded_model_explains(embedded_scorer: OpenScorer) -> None:
-    """By hand: the rationale's ids from the engine, then prompt, rationale and ending as one prompt to score.
-
-    Catches labels looked up at another place than behind the ending, and samples averaged wrongly.
-    """
-    reasoning = Reasoning(max_tokens=16, samples=2, temperature=0.7, top_k=40, seed=1)
+def test_the_embedded_model_explains(embedded_scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches labels looked up elsewhere than behind prompt, rationale and ending, and samples averaged wrongly."""
     scorer = embedded_scorer()
     engine = scorer._engine
     assert engine is not None
-    pairs = make_pairs(2)
-    labels = label(scorer, pairs, reasoning)
-    assert scorer.usage.rationales == 8
-    assert scorer.usage.generated_tokens <= 8 * 16
-    method = Rlaif(parse_template(SHORT, "short"), reasoning=reasoning)
-    request, _ = method.requests(pairs[1])
-    encoded = scorer.encode(request)
-    assert request.rationale is not None
-    sampling = Sampling(max_new_tokens=16, n=2, temperature=0.7, top_k=40, seed=1, stop=request.rationale.stop)
-    written = engine.reason([encoded.ids], [encoded.ending], [encoded.labels], sampling).generations[0]
-    assert [one.text for one in written] == [one.text for one in labels["1"].rationales_first]
+    generations: list[list[Generation]] = []
+    reason_stream = engine.reason_stream
+
+    def remember(*asked: Any) -> Iterator[Any]:
+        for reasoned in reason_stream(*asked):
+            generations.extend(reasoned.generations)
+            yield reasoned
+
+    monkeypatch.setattr(engine, "reason_stream", remember)
+    reasoning = Reasoning(max_tokens=4, samples=2, temperature=0.7, top_k=40, seed=1)
+    [pair] = make_pairs(1)
+    found = label(scorer, [pair], reasoning)["0"]
+    written = generations[0]
+    assert [one.text for one in written] == [rationale.text for rationale in found.rationales_first]
     assert not {token for one in written for token in one.ids} & set(scorer.tokenizer.control.values())
+    assert scorer.usage.rationales == 4
+    assert scorer.usage.generated_tokens == sum(len(one.ids) for of_prompt in generations for one in of_prompt)
+    encoded = scorer.encode(Rlaif(parse_template(SHORT, "short"), reasoning=reasoning).requests(pair)[0])
     whole = [[*encoded.ids, *one.ids, *encoded.ending] for one in written]
     scores = engine.score(whole, [encoded.labels] * 2)
     by_hand = mean_probability([float(first - second) for first, second in scores.logprob])
-    assert labels["1"].p_a_first == pytest.approx(by_hand, abs=1e-3)
-    assert labels["1"].label_mass_first == pytest.approx(float(scores.label_mass.mean()), abs=1e-3)
+    assert found.p_a_first == pytest.approx(by_hand, abs=1e-3)
+    assert found.label_mass_first == pytest.approx(float(scores.label_mass.mean()), abs=1e-3)

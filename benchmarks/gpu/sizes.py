@@ -63,7 +63,7 @@ class Sizes:
     shorter than real ones. batch_budgets: rows of a batch at which labels must have the same bits, throughput_budgets:
     at which rates are compared. bits_pairs: for the comparison of bits. most_pairs: in a workload. run_seconds: that a
     timed run should take. window: of one repetition of a timing, in seconds. padded_sizes: prompts in a padded batch of
-    the peer.
+    the peer. decoded: tokens of a continuation.
     """
 
     shapes: dict[str, ModelConfig]
@@ -81,6 +81,7 @@ class Sizes:
     run_seconds: float
     window: float
     padded_sizes: tuple[int, ...]
+    decoded: int
 
 
 FULL = Sizes(
@@ -99,6 +100,7 @@ FULL = Sizes(
     run_seconds=2.5,
     window=0.02,
     padded_sizes=(16, 32, 64),
+    decoded=128,
 )
 
 
@@ -132,4 +134,5 @@ REHEARSAL = Sizes(
     run_seconds=0.02,
     window=1e-4,
     padded_sizes=(2, 4),
+    decoded=6,
 )

@@ -32,6 +32,7 @@ TARGETS = {
     "matrix": Target("unique-token FLOPs of an 8B model, share of the matrix rate", 0.65),
     "prompts": Target("prompts/s of a 0.6B model", 6600),
     "published": Target("prompts/s of a 0.6B model, more than anybody published for an H100", 2200),
+    "decode": Target("decode steps of an 8B model with 64 sequences, share of the memory's limit", 0.6),
     "padded": Target("times as fast as transformers, padded batches", 6),
     "prefix": Target("times as fast as transformers, prefix cache", 2),
     "agreement": Target("largest difference from transformers, nats", 0.5, at_most=True),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -38,15 +39,24 @@ def cases() -> list[Case]:
 
     Needs a process without TRITON_INTERPRET, as do the functions below.
     """
-    kinds = (_norm_cases, _rotary_cases, _swiglu_cases, _head_cases, _attention_cases)
+    kinds = (_norm_cases, _rotary_cases, _gated_cases, _head_cases, _attention_cases)
     return [case for arch in ARCHITECTURES for kind in kinds for case in kind(arch)]
 
 
-def attention_case(arch: int, size: int, dtype: torch.dtype, settings: AttentionSettings) -> Case:
+def attention_case(
+    arch: int,
+    size: int,
+    dtype: torch.dtype,
+    settings: AttentionSettings,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> Case:
     """Tree attention of 32 heads on 8."""
     queries, kv = _meta(ROWS, 32, size, dtype=dtype), _meta(ROWS, 2, 8, size, dtype=dtype)
-    call = partial(attention.launch_tree_attention, queries, kv, _tiles(), queries, settings)
-    (case,) = _of(f"tree_attention, tiles of {settings.block_m}", arch, call, dtype, size)
+    options: dict[str, Any] = {"window": window, "softcap": softcap}
+    call = partial(attention.launch_tree_attention, queries, kv, _tiles(), queries, settings, **options)
+    extras = "".join(f", {name}" for name, value in options.items() if value is not None)
+    (case,) = _of(f"tree_attention, tiles of {settings.block_m}{extras}", arch, call, dtype, size)
     return case
 
 
@@ -79,8 +89,9 @@ def _rotary_cases(arch: int) -> list[Case]:
     return found
 
 
-def _swiglu_cases(arch: int) -> list[Case]:
-    return _of("swiglu", arch, partial(gated.swiglu, _meta(ROWS, 2 * 14336)))
+def _gated_cases(arch: int) -> list[Case]:
+    x = _meta(ROWS, 2 * 14336)
+    return [*_of("swiglu", arch, partial(gated.swiglu, x)), *_of("geglu", arch, partial(gated.geglu, x))]
 
 
 def _head_cases(arch: int) -> list[Case]:
@@ -91,16 +102,21 @@ def _head_cases(arch: int) -> list[Case]:
         rows, weight = _meta(ROWS, hidden, dtype=dtype), _meta(LLAMA_3_VOCABULARY, hidden, dtype=dtype)
         call = partial(label_head.label_head, rows, weight, queries, queries)
         found += _of(f"label_head of {hidden}", arch, call, dtype)
-    return found
+    capped = partial(label_head.label_head, _meta(ROWS, 2304), _meta(256000, 2304), queries, queries, 30.0)
+    return [*found, *_of("label_head of 2304, capped", arch, capped)]
 
 
 def _attention_cases(arch: int) -> list[Case]:
-    return [
-        attention_case(arch, size, dtype, settings)
-        for size in launch.HEAD_SIZES
-        for dtype in (torch.bfloat16, torch.float32)
-        for settings in launch.tile_shapes(arch, size, dtype.itemsize).all_settings
+    def each(size: int, dtype: torch.dtype, **options: Any) -> list[Case]:
+        heights = launch.tile_shapes(arch, size, dtype.itemsize).all_settings
+        return [attention_case(arch, size, dtype, settings, **options) for settings in heights]
+
+    plain = [
+        case for size in launch.HEAD_SIZES for dtype in (torch.bfloat16, torch.float32) for case in each(size, dtype)
     ]
+    # Mistral's and Gemma 2's: the longest code is that of a window and a cap.
+    windowed, both = each(128, torch.bfloat16, window=4096), each(256, torch.bfloat16, window=4096, softcap=50.0)
+    return [*plain, *windowed, *both]
 
 
 def _of(

@@ -177,7 +177,7 @@ def _windows(config: dict[str, Any], family: Architecture) -> tuple[int | None, 
             f"layer_types {types!r:.100} is not supported; every layer has to be one of {', '.join(known)}"
         )
     window = None
-    if rule is not None and (rule.switch is None or config.get(rule.switch)):
+    if rule is not None and _is_on(config, rule.switch):
         window = config.get("sliding_window", rule.default)
     if window is not None:
         check_whole("sliding_window", window, LIMITS["max_context"])
@@ -194,6 +194,13 @@ def _windows(config: dict[str, Any], family: Architecture) -> tuple[int | None, 
     else:
         slides = _ruled(config, rule, window, count)
     return tuple(window if slide else None for slide in slides) if any(slides) else ()
+
+
+def _is_on(config: dict[str, Any], switch: str | None) -> bool:
+    value = True if switch is None else config.get(switch) or False
+    if not isinstance(value, bool):
+        raise ModelError(f"{switch} is {value!r:.100}, neither true nor false")
+    return value
 
 
 def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int) -> list[bool]:

@@ -5,6 +5,7 @@ from typing import Any
 
 from engine.errors import ModelError
 from engine.loading.architectures import Architecture
+from engine.loading.limits import LIMITS, check_positive
 from engine.loading.rope import RopeConfig
 
 # `finetuned` is a note that some YaRN models carry.
@@ -94,6 +95,7 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     if kind == "dynamic":
         return RopeConfig(**base, kind=kind, factor=scaling["factor"], original_context=max_context)
     original = _original_context(scaling, config, architecture) or max_context
+    check_positive("rope original_max_position_embeddings", original, LIMITS["max_context"])
     if kind == "llama3":
         given = {field: scaling[field] for field in _NEEDED[kind]}
         return RopeConfig(**base, kind=kind, original_context=original, **given)

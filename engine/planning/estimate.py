@@ -47,11 +47,19 @@ class MemoryModel:
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
         padded = -(-rows // self.row_block) * self.row_block
-        activations = config.hidden_size + config.q_size + 2 * config.kv_size + config.head_dim
+        ropes = len(config.ropes)
+        activations = config.hidden_size + config.q_size + 2 * config.kv_size + ropes * config.head_dim
         angles = 8 * config.head_dim  # float64, while sines and cosines are made
+        inner = config.intermediate_size
+        if config.experts is not None:
+            # Their input and output, and every row's choice among them.
+            activations += 2 * config.hidden_size + 4 * config.experts.count
+            inner = max(inner, config.experts.width)
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
-        block = self.row_block * (3 * config.intermediate_size + 2 * config.hidden_size)
+        block = self.row_block * (3 * inner + 2 * config.hidden_size)
         gathered = max(self.gathered_keys, longest) * 3 * 2 * config.kv_size if self.gathered_keys else 0
+        if self.gathered_keys and config.attention_softcap is not None:
+            gathered += max(self.gathered_keys, longest) * 2 * self.lanes * config.num_heads  # scores
         return (
             padded * (activations * self.dtype_bytes + angles)
             + tile_index

@@ -8,6 +8,7 @@ from collections.abc import Sequence as Several
 from engine.errors import InputError
 from engine.generation import Sampling
 from engine.loading.checkpoint import Checkpoint
+from engine.loading.config import ModelConfig
 from engine.planning.lookups import Labels
 from engine.requests import checked_scripts, checked_starts
 from engine.running.decoder import Decoder, Progress, own_slots
@@ -56,22 +57,36 @@ class Reasoner:
     def _call(self, question: Question, sampling: Sampling, budget: KvBudget) -> ReasonedCall:
         config = self._checkpoint.config
         prompts, endings, labels = question
-        ids = checked_starts(prompts, sampling, config)
+        ids = checked_starts(prompts, config)
         scripts = None
         if endings is not None and labels is not None:
-            scripts = checked_scripts(ids, endings, labels, sampling, config)
+            if not len(ids) == len(endings) == len(labels):
+                counts = f"endings for {len(endings)} and labels for {len(labels)}"
+                raise InputError(f"there are {len(ids)} prompts, but {counts}")
+            scripts = checked_scripts(endings, labels, config)
         call = ReasonedCall(ids, scripts, labels or [], sampling.n)
-        for index, prompt in enumerate(ids):
-            needed = len(prompt) + own_slots(call, index, sampling)
-            if config.regime(needed):
-                raise InputError(
-                    f"prompt {index} may become {needed:,} tokens long, but beyond {config.rope.original_context:,} "
-                    "this model's rotary embedding changes with the length; generate less, or shorten the prompt"
-                )
-            if needed > budget.slots:
-                raise InputError(
-                    f"kv_memory keeps {budget.slots:,} tokens, but prompt {index} needs {needed:,} with what is "
-                    f"generated behind it; set kv_memory to {(needed + 1) * budget.slot_bytes:,} bytes or more, or "
-                    "generate less"
-                )
+        for index in range(len(ids)):
+            _check_room(call, index, sampling, config, budget)
         return call
+
+
+def _check_room(call: ReasonedCall, index: int, sampling: Sampling, config: ModelConfig, budget: KvBudget) -> None:
+    """InputError where a prompt, its longest continuation and what comes behind that have no room."""
+    length, own = len(call.prompts[index]), own_slots(call, index, sampling)
+    needed = length + own
+    if needed > config.max_context:
+        raise InputError(
+            f"prompt {index} has {length:,} tokens; with up to {own:,} behind it that is "
+            f"{needed - config.max_context:,} more than the model's context of {config.max_context:,}"
+        )
+    if config.regime(needed):
+        raise InputError(
+            f"prompt {index} may become {needed:,} tokens long, but beyond {config.rope.original_context:,} "
+            "this model's rotary embedding changes with the length; generate less, or shorten the prompt"
+        )
+    if needed > budget.slots:
+        raise InputError(
+            f"kv_memory keeps {budget.slots:,} tokens, but prompt {index} needs {needed:,} with what is "
+            f"generated behind it; set kv_memory to {(needed + 1) * budget.slot_bytes:,} bytes or more, or "
+            "generate less"
+        )

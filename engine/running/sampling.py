@@ -46,5 +46,5 @@ def next_tokens(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling)
         total = cumulative.gather(-1, counts - 1)
     place = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * total, right=True)
     # A product that is rounded up to the total would choose the token behind the last.
-    place = torch.minimum(place, torch.searchsorted(cumulative, total))
+    place = torch.minimum(place, torch.searchsorted(cumulative, total.contiguous()))
     return (place if tokens is None else tokens.gather(-1, place)).squeeze(-1)

@@ -1,4 +1,4 @@
-"""Runs decode steps: eagerly on a CPU, as a CUDA graph on a GPU."""
+"""Runs decode steps: planned one by one on a CPU, as a CUDA graph on a GPU."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Stepper(Protocol):
 
 def open_stepper(model: Model, store: KvStore, sampling: Sampling, longest: int) -> Stepper:
     """longest: depths that a path may have."""
-    if model.device.type == "cuda":
-        return GraphStepper(model, store, sampling, longest)
-    return EagerStepper(model, store, sampling)
+    if model.layout.aligned:
+        return PlannedStepper(model, store, sampling)
+    return PathStepper(model, store, sampling, longest)
 
 
-class EagerStepper:
-    """Plans every step anew on the host."""
+class PlannedStepper:
+    """For the CPU: plans every step anew."""
 
     def __init__(self, model: Model, store: KvStore, sampling: Sampling) -> None:
         self._model = model
@@ -60,8 +60,8 @@ class EagerStepper:
         return Stepped(tokens.numpy()[step.places], logits, step.places)
 
 
-class GraphStepper:
-    """One captured graph over a whole step block, replayed with other numbers in the same tensors.
+class PathStepper:
+    """For the GPU: a whole step block each time, with other numbers in the same tensors, as a captured graph.
 
     A sequence keeps its row as long as it is in the batch, so that its path is sent once. Rows without a sequence run
     along: they write the scratch slot and look at it.
@@ -125,8 +125,9 @@ class GraphStepper:
         self._uniform.copy_(torch.from_numpy(uniform))
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Logits and tokens of a step. Experts choose their rows on the host, which no graph can hold."""
-        if self._model.config.experts is not None:
+        """Logits and tokens of a step."""
+        # Experts choose their rows on the host, which no graph can hold.
+        if self._model.device.type != "cuda" or self._model.config.experts is not None:
             return self._step()
         if self._graph is None:
             self._capture()

@@ -59,7 +59,8 @@ def of_conversations(chosen: Sequence[Any], rejected: Sequence[Any], prompt: Any
         return prompt, *answers
     if isinstance(prompt, list) and _said(prompt) != before[: len(prompt)]:
         raise BadRow("different prompts: chosen does not begin with prompt")
-    if isinstance(prompt, str) and ("user", prompt) not in before:
+    asked = [text.strip() for role, text in before if role == "user" and isinstance(text, str)]
+    if isinstance(prompt, str) and prompt.strip() not in asked:
         raise BadRow("different prompts: prompt is no message of chosen")
     return list(chosen[:-1]), *answers
 

@@ -60,9 +60,8 @@ class Layout:
         """Without checking anything."""
         row = self.mapping.applied(row)
         if self.shape.fields is not None:
-            return Look(
-                self.shape.fields, self.shape.gold in row, row.get(self.shape.responses or ""), self._others(row)
-            )
+            responses = row.get(self.shape.responses or "")
+            return Look(self.shape.fields, self.shape.gold in row, responses, self._others(row))
         own = fields_of(row)
         extra = {name: value for name, value in row.items() if name not in own}
         return Look(own, "gold" in own and "gold" in row, row["responses"] if "responses" in own else None, extra)

@@ -21,6 +21,8 @@ SINGLE_FIELDS = ("id", "prompt", "response")
 SEVERAL_FIELDS = ("id", "prompt", "responses")
 FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Single: SINGLE_FIELDS, Several: SEVERAL_FIELDS}
 OWN_FIELDS = ("id", "prompt", "response_a", "response_b", "response", "responses", "gold")
+_NAMES = {fields: frozenset(fields) for fields in FIELDS.values()}
+_NEEDED = {fields: names - {"id", "gold"} for fields, names in _NAMES.items()}
 ROLES = ("system", "user", "assistant")
 MAX_DEPTH = 100
 
@@ -71,13 +73,15 @@ def fields_of(row: Mapping[str, Any]) -> tuple[str, ...]:
 def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
     """The sample in a row, or the first thing that is wrong with it."""
     own = fields_of(row)
-    extra = MappingProxyType({key: value for key, value in row.items() if key not in own})
+    names = _NAMES[own]
+    extra = MappingProxyType({key: value for key, value in row.items() if key not in names})
     identity = None
     gold = None
     try:
         gold = _gold(row) if "gold" in own else None
         identity = _identity(row, line)
-        if missing := [name for name in own if name not in ("id", "gold") and name not in row]:
+        if not _NEEDED[own] <= row.keys():
+            missing = [name for name in own if name in _NEEDED[own] - row.keys()]
             raise BadRow(f"missing column: {', '.join(missing)}")
         prompt = _prompt(row["prompt"])
         if own is SINGLE_FIELDS:

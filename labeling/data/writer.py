@@ -48,7 +48,8 @@ class LabelWriter:
         self._survey = survey
         self._columns = columns
         self._schema = _schema(survey, columns)
-        self._rows: list[tuple[Any, ...]] = []
+        self._with_text = [place for place, field in enumerate(self._schema) if _may_hold_text(field.type)]
+        self._rows: list[list[Any]] = []
         self._chars = 0
         with guarded(Path(out_dir)):
             self._draft = Draft(Path(out_dir) / LABELS)
@@ -68,11 +69,14 @@ class LabelWriter:
 
     def add(self, item: Sample | Rejected, label: Label | None) -> None:
         """Appends a row. Raises OutputError."""
-        extra = [stored(item.extra.get(name), kind) for name, kind in self._survey.columns.items()]
-        gold = [getattr(item, "gold", None)] if self._survey.has_gold else []
-        row = (*self._label_values(item, label), *gold, *extra)
+        row = self._label_values(item, label)
+        if self._survey.has_gold:
+            row.append(getattr(item, "gold", None))
+        extra = item.extra
+        row += [stored(extra.get(name), kind) for name, kind in self._survey.columns.items()]
         self._rows.append(row)
-        self._chars += sum(len(value) for value in row if isinstance(value, str))
+        texts = [row[place] for place in self._with_text]
+        self._chars += sum([len(text) if isinstance(text, str) else _characters(text) for text in texts])
         if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
             with guarded(self._draft.final.parent):
                 self._flush()
@@ -96,17 +100,14 @@ class LabelWriter:
         self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema), len(self._rows))
         self._rows, self._chars = [], 0
 
-    def _label_values(self, item: Sample | Rejected, label: Label | None) -> Iterator[Any]:
+    def _label_values(self, item: Sample | Rejected, label: Label | None) -> list[Any]:
         """The values of `label_columns`, in their order."""
-        yield item.id
         if isinstance(item, Rejected):
-            yield from ("none" if name == "verdict" else None for name in self._columns)
-            yield from ("rejected", f"line {item.line}: {item.reason}", None)
-            return
+            nothing = ["none" if name == "verdict" else None for name in self._columns]
+            return [item.id, *nothing, "rejected", f"line {item.line}: {item.reason}", None]
         assert label is not None
         values = label.values()
-        yield from (values[name] for name in self._columns)
-        yield from ("ok", None, label.prompt_tokens)
+        return [item.id, *[values[name] for name in self._columns], "ok", None, label.prompt_tokens]
 
 
 @contextmanager
@@ -119,6 +120,21 @@ def guarded(directory: Path) -> Iterator[None]:
             f"cannot write to {directory}: {error.strerror or error}; finished rows are kept: put that right and run "
             "the same command again"
         ) from error
+
+
+def _may_hold_text(kind: Any) -> bool:
+    from pyarrow import types
+
+    return types.is_string(kind) or types.is_nested(kind)
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in it: rationales may lie in lists, and these in the principles of a row."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, list | dict):
+        return sum(map(_characters, value.values() if isinstance(value, dict) else value))
+    return 0
 
 
 class _Sink:

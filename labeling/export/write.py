@@ -53,7 +53,7 @@ def write_export(options: ExportOptions) -> list[str]:
     check_out_file(out, options.overwrite)
     source = labelled_input(run, options.input)
     for path in (source, directory / LABELS, directory / RUN):
-        if path.resolve() == out.resolve():
+        if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
     comparisons = _comparisons(directory / LABELS, source, run, reader, selection)
     try:

@@ -22,6 +22,8 @@ def probability(log_odds: float) -> float:
 
 def mean_probability(log_odds: Sequence[float]) -> float:
     """Mean of the probabilities of one or more log odds, on the grid."""
+    if len(log_odds) == 1:
+        return probability(log_odds[0])
     return on_grid(math.fsum(map(probability, log_odds)) / len(log_odds))
 
 

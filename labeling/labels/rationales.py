@@ -35,8 +35,10 @@ def rationale_values(by_end: Mapping[str, Sequence[Rationale]]) -> dict[str, Any
     """By column. {} where nothing was written."""
     found: dict[str, Any] = {}
     for end, written in by_end.items():
+        if not written:
+            continue
         columns = zip(*((one.text, one.tokens, one.cut) for one in written), strict=True)
-        for name, column in zip(_TYPES, columns, strict=False):
+        for name, column in zip(_TYPES, columns, strict=True):
             found[f"{name}{end}"] = column[0] if len(column) == 1 else list(column)
     return found
 

@@ -94,8 +94,9 @@ class Rlaif:
 
     def _first_preferred(self, scores: RequestScores) -> float:
         """Probability that the response shown first is preferred: softmax over the two labels, mean of answers."""
-        log_odds = [first - second for first, second in (answer.finite() for answer in scores.answers)]
-        return mean_probability([-value for value in log_odds] if self.template.invert else log_odds)
+        preferred, other = (1, 0) if self.template.invert else (0, 1)
+        logprobs = [answer.finite() for answer in scores.answers]
+        return mean_probability([logprob[preferred] - logprob[other] for logprob in logprobs])
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:

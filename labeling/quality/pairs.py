@@ -56,20 +56,20 @@ class PairQuality:
     def add(self, sample: Sample, label: Label) -> None:
         assert isinstance(sample, Pair)
         assert isinstance(label, PairLabel)
-        gold = sample.gold
+        gold, verdict, gap = sample.gold, label.verdict, label.position_gap
         self.pairs += 1
-        tie = label.verdict == "tie"
+        tie = verdict == "tie"
         self.ties += tie
         if gold in ("a", "b"):
             self.gold_pairs += 1
             self.gold_ties += tie
-            self.agreements += 0.5 if tie else float(label.verdict == gold)
+            self.agreements += 0.5 if tie else float(verdict == gold)
             self.calibration.add(label.p_a, gold == "a")
-        self.lengths.add(sample, label.p_a, label.verdict)
+        self.lengths.add(sample, label.p_a, verdict)
         self.kept_first += label.p_a_first > 0.5 > label.p_a_second
         self.kept_second += label.p_a_first < 0.5 < label.p_a_second
-        self._gap += label.position_gap
-        self._absolute_gap += abs(label.position_gap)
+        self._gap += gap
+        self._absolute_gap += abs(gap)
         self._mass += (label.label_mass_first + label.label_mass_second) / 2
         self.low_mass += min(label.label_mass_first, label.label_mass_second) < LOW_MASS
 

@@ -19,11 +19,12 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from zlib import crc32
 
 from engine.errors import OutputError
 from labeling.rundir.answers import packed
+from labeling.types import Rejected
 from labeling.windows import Labelled
 
 JOURNAL = "journal.sqlite"
@@ -35,7 +36,7 @@ _READ_ROWS = 1000
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS rows (
-    number INTEGER PRIMARY KEY, id TEXT, reason TEXT, answers TEXT, checksum INTEGER NOT NULL, attempt INTEGER NOT NULL
+    number INTEGER PRIMARY KEY, id BLOB, reason BLOB, answers BLOB, checksum INTEGER NOT NULL, attempt INTEGER NOT NULL
 );
 CREATE TABLE IF NOT EXISTS attempts (
     attempt INTEGER PRIMARY KEY, started REAL NOT NULL, committed REAL NOT NULL, rows INTEGER NOT NULL,
@@ -44,9 +45,11 @@ CREATE TABLE IF NOT EXISTS attempts (
 """
 
 
-@dataclass(frozen=True)
-class Entry:
-    """A row of the journal, as it is stored: texts are UTF-8. Either `reason` or `answers` is None."""
+class Entry(NamedTuple):
+    """A row of the journal, as it is stored. Either `reason` or `answers` is None.
+
+    id, reason: as UTF-8. answers: `packed`.
+    """
 
     number: int
     id: bytes | None
@@ -58,7 +61,7 @@ class Entry:
     def is_whole(self) -> bool:
         try:
             return self.checksum == _checksum(self.number, self.id, self.reason, self.answers)
-        except TypeError:  # a flipped bit has made a number of a text
+        except TypeError:  # a flipped bit has made a number of it
             return False
 
 
@@ -99,11 +102,13 @@ class Journal:
     def add(self, number: int, window: Iterable[Labelled]) -> None:
         """Finished rows that follow on one another, the first of them being `number`. The next commit keeps them."""
         started = time.perf_counter()
-        for place, labelled in enumerate(window, number):
-            if not labelled.recalled:
-                reason = labelled.reason
-                texts = (labelled.item.id, reason, packed(labelled.scores) if reason is None else None)
-                self._pending.append((place, *texts, _checksum(place, *map(_encoded, texts))))
+        for place, (item, _, scores, recalled) in enumerate(window, number):
+            if not recalled:
+                identity = None if item.id is None else item.id.encode()
+                reason = item.reason.encode() if isinstance(item, Rejected) else None
+                answers = packed(scores) if reason is None else None
+                checksum = _checksum(place, identity, reason, answers)
+                self._pending.append((place, identity, reason, answers, checksum))
         self.seconds += time.perf_counter() - started
 
     def is_due(self) -> bool:
@@ -121,19 +126,19 @@ class Journal:
                 self._attempt = self._database.execute(_NEW_ATTEMPT, values).lastrowid
             rows = ((*values, self._attempt) for values in self._pending)
             self._database.executemany(_WRITE, rows)
-            self._committed += len(self._pending)
+            done = self._committed + len(self._pending)
             totals = {**asdict(usage), "journal_seconds": self.seconds}
-            values = _of_attempt(Attempt(self._opened, time.time(), self._committed, totals))
+            values = _of_attempt(Attempt(self._opened, time.time(), done, totals))
             self._database.execute(_NOTE_ATTEMPT, (*values, self._attempt))
             self._database.execute("COMMIT")
-        self._pending = []
+        self._pending, self._committed = [], done
         self._last_commit = time.monotonic()
 
     def take_over(self, entries: Iterable[Entry], attempts: Iterable[Attempt]) -> None:
         """Copies whole entries of other journals, and their attempts, in one transaction."""
         with self._guarded():
             self._begin()
-            self._database.executemany(_WRITE, map(_values, entries))
+            self._database.executemany(_WRITE, ((*entry, _NO_ATTEMPT) for entry in entries))
             self._database.executemany(_NEW_ATTEMPT, map(_of_attempt, attempts))
             self._database.execute("COMMIT")
 
@@ -217,7 +222,7 @@ def holds(path: Path, numbers: range) -> bool:
 
 
 def connected(path: Path, read_only: bool = False) -> sqlite3.Connection:
-    """Texts come as bytes: a damaged one may not be UTF-8. Transactions are begun and ended by hand."""
+    """Texts, too, come as bytes: a damaged one may not be UTF-8. Transactions are begun and ended by hand."""
     mode = "ro" if read_only else "rwc"
     where = f"{path.absolute().as_uri()}?mode={mode}"
     database = sqlite3.connect(where, uri=True, isolation_level=None, check_same_thread=False)
@@ -260,14 +265,5 @@ def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:
     return attempt.started, attempt.committed, attempt.rows, usage, _checksum(attempt.rows, usage.encode())
 
 
-def _checksum(number: int, *texts: bytes | None) -> int:
-    return crc32(b"\0".join((b"%d" % number, *(text or b"" for text in texts))))
-
-
-def _values(entry: Entry) -> tuple[Any, ...]:
-    texts = (None if text is None else text.decode() for text in (entry.id, entry.reason, entry.answers))
-    return (entry.number, *texts, entry.checksum, _NO_ATTEMPT)
-
-
-def _encoded(text: str | None) -> bytes | None:
-    return None if text is None else text.encode()
+def _checksum(number: int, *parts: bytes | None) -> int:
+    return crc32(b"\0".join([b"%d" % number, *[part or b"" for part in parts]]))

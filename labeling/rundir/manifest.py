@@ -32,7 +32,17 @@ _FREE = {
         f"settings.{name}"
         for name in (
             *("input", "model", "template", "principles", "rendering", "device", "dtype", "batch_tokens"),
-            *("prefix_cache", "subset", "out", "overwrite", "force_new", "retry_rejects", "quiet", "profile"),
+            *(
+                "prefix_cache",
+                "kv_memory",
+                "subset",
+                "out",
+                "overwrite",
+                "force_new",
+                "retry_rejects",
+                "quiet",
+                "profile",
+            ),
         )
     ),
 }

@@ -16,7 +16,8 @@ import pytest
 import torch
 
 from engine import Engine
-from engine.loading.hf_config import from_hf, to_hf
+from engine.loading.architectures import ARCHITECTURES
+from engine.loading.hf_config import NEUTRAL, REQUIRED, from_hf, to_hf
 from engine.loading.tensors import expected_tensors
 from tests.models import CONTROL, write_tokenizer
 
@@ -210,6 +211,37 @@ def test_equals_transformers_and_itself(case: tuple[Path, Any]) -> None:
         assert np.array_equal(alone[0], scores[index]), f"prompt {index} alone"
     engine.batch_tokens = 150
     assert np.array_equal(engine.score(prompts[2:], labels[2:]).logprob, scores[2:]), "small batches, a prefix cache"
+
+
+# Fields of transformers' classes that change nothing in a forward pass without labels, gradients or a vocabulary's ids.
+HARMLESS = {
+    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache", "pretraining_tp"),
+    *("attention_dropout", "embd_pdrop", "resid_pdrop", "output_router_logits", "router_aux_loss_coef"),
+    *("router_jitter_noise", "_sliding_window_pattern"),
+}
+READ_BY_ALL = {
+    *("head_dim", "rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "tie_word_embeddings"),
+    *("hidden_act", "rope_parameters", "layer_types", "max_window_layers", "original_max_position_embeddings"),
+}
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_every_field_of_the_class_is_known(kind: str) -> None:
+    """Catches a field of the configuration class that is neither read, nor refused, nor known to change nothing."""
+    transformers = pytest.importorskip("transformers")
+    fields = set(transformers.AutoConfig.for_model(kind).to_dict()) - set(transformers.PretrainedConfig().to_dict())
+    known = READ_BY_ALL | HARMLESS | set(REQUIRED) | ARCHITECTURES[kind].reads | set(NEUTRAL)
+    assert not fields - known
+
+
+@pytest.mark.parametrize("kind", ARCHITECTURES)
+def test_defaults_are_those_of_the_class(kind: str) -> None:
+    """Catches another default than transformers' for a field that a config.json leaves out."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"vocab_size": 300, "hidden_size": 384, "intermediate_size": 64, "num_hidden_layers": 30}
+    given = {"model_type": kind, "num_attention_heads": 32, **sizes}
+    theirs = transformers.AutoConfig.for_model(**given)
+    assert from_hf(given, "ours") == from_hf(theirs.to_dict(), "theirs")
 
 
 @pytest.mark.parametrize("name", CASES)

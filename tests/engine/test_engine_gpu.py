@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine
+from engine import Engine, Sampling
+from tests.engine.test_decoding import DRAWN, ENDING, GREEDY, loader, reason
+from tests.engine.test_decoding import assert_bit_exact as bits_of_continuations
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, exact_logprobs, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
@@ -132,14 +134,33 @@ def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch
     def variant(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
         return linear(x, packed) if tiles_of_batch[0] % 2 else linear(x * 3, packed) / 3
 
-    def counting(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor) -> None:
+    def counting(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
         tiles_of_batch[0] = len(tiles.first_row)
-        attention(queries, kv, tiles, out)
+        attention(queries, kv, tiles, out, **options)
 
     monkeypatch.setattr(cuda, "linear", variant)
     monkeypatch.setattr(cuda, "tree_attention", counting)
     with pytest.raises(AssertionError):
         assert_bit_exact(lambda **options: Scorer.open(str(model), device="cuda", **options), make_pairs(10))
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
+def test_continuations_are_bit_exact(model: Path, sampling: Sampling) -> None:
+    """Replayed graphs: a sequence's row, its neighbours and what its row held before leave no trace."""
+    bits_of_continuations(loader(model, device="cuda", dtype="bfloat16"), prompts_of(9, seed=3), sampling)
+
+
+def test_labels_behind_continuations_equal_a_fresh_pass(model: Path) -> None:
+    prompts = prompts_of(7, seed=2)
+    engine = on_gpu(model, "float32")
+    reasoned = reason(engine, prompts, GREEDY)
+    whole = [prompt + one.ids + ENDING for prompt, (one,) in zip(prompts, reasoned.generations, strict=True)]
+    fresh = engine.score(whole, [LABELS] * len(whole))
+    np.testing.assert_allclose(reasoned.scores.logprob, fresh.logprob, atol=1e-4)
+    assert (
+        engine.reason([prompts[0]] * 300, [ENDING] * 300, [LABELS] * 300, GREEDY).generations[299]
+        == (reasoned.generations[0])
+    ), "more sequences than places in the batch"
 
 
 def test_nan_never_becomes_a_label(model: Path) -> None:

@@ -2,23 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 import engine.target
-from engine import Engine
+from engine import Engine, Sampling
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
 # 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
 SIZES = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
+# A window in the first layer, soft caps in both and over the logits, GeGLU, biases.
+GEMMA2_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Gemma2ForCausalLM"],
+    "model_type": "gemma2",
+    "hidden_act": None,
+    "sliding_window": 37,
+    "attn_logit_softcapping": 2.0,
+    "final_logit_softcapping": 3.0,
+    "attention_bias": True,
+}
 
 
-@pytest.fixture(scope="module", params=[SMALL_CONFIG | SIZES, QWEN3_CONFIG | SIZES], ids=["llama", "qwen3"])
+@pytest.fixture(scope="module", params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG], ids=["llama", "qwen3", "gemma2"])
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "triton", request.param)
+    return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
 
 @pytest.fixture
@@ -28,6 +40,7 @@ def triton_engine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
 
     monkeypatch.setattr(cuda, "NARROW_ROW_BLOCK", 64)
     monkeypatch.setattr(cuda, "FINAL_ROW_BLOCK", 16)
+    monkeypatch.setattr(cuda, "STEP_BLOCK", 4)
     monkeypatch.setattr(engine.target, "implementation", lambda device: cuda)
     return Engine.load(str(directory))
 
@@ -43,9 +56,29 @@ def test_labels_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engi
     np.testing.assert_allclose(ours.logprob, reference, atol=1e-4)
 
 
-def cpu_scores(directory: Path, prompts: list[list[int]], labels: list[list[list[int]]]) -> np.ndarray:
-    with pytest.MonkeyPatch.context() as patch:
-        from kernels import cpu
+def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
+    """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""
+    prompts = [prompt[:80] for prompt in prompts_of(3, seed=2)]
+    asked = (prompts, [[40, 41]] * len(prompts), [LABELS] * len(prompts), Sampling(max_new_tokens=6))
+    ours = triton_engine.reason(*asked)
+    alone = triton_engine.reason(*(part[:1] for part in asked[:3]), asked[3])
+    assert alone.generations == ours.generations[:1]
+    assert np.array_equal(alone.scores.logprob, ours.scores.logprob[:1])
+    with on_cpu_path():
+        reference = Engine.load(str(directory)).reason(*asked)
+    assert ours.generations == reference.generations
+    np.testing.assert_allclose(ours.scores.logprob, reference.scores.logprob, atol=1e-4)
 
+
+@contextmanager
+def on_cpu_path() -> Iterator[None]:
+    from kernels import cpu
+
+    with pytest.MonkeyPatch.context() as patch:
         patch.setattr(engine.target, "implementation", lambda device: cpu)
+        yield
+
+
+def cpu_scores(directory: Path, prompts: list[list[int]], labels: list[list[list[int]]]) -> np.ndarray:
+    with on_cpu_path():
         return Engine.load(str(directory)).score(prompts, labels).logprob

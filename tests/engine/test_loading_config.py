@@ -172,6 +172,11 @@ def test_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
         ({"layer_types": ["full_attention"] * 2 + ["chunked_attention"]}, "layer_types .*full_attention"),
         ({"layer_types": ["full_attention"] * 2 + ["sliding_attention"]}, "but there is no sliding_window"),
         ({"use_sliding_window": True, "sliding_window": 0}, "sliding_window is 0"),
+        ({"use_sliding_window": "no"}, "use_sliding_window is 'no'"),
+        (
+            {"rope_scaling": {"type": "yarn", "factor": None, "original_max_position_embeddings": "x"}},
+            "rope original_max_position_embeddings is 'x'",
+        ),
         ({"use_sliding_window": True, "sliding_window": 64, "max_window_layers": "all"}, "max_window_layers"),
         ({"layer_types": 7}, "layer_types 7"),
         ({"model_type": "llama"}, r"architectures \['Qwen3ForCausalLM'\]"),

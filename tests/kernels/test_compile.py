@@ -76,7 +76,16 @@ def test_every_head_size_is_in_the_report(report: list[dict[str, Any]], name: st
 
 def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
     names = {kernel["name"].partition(" ")[0].rstrip(",") for kernel in report}
-    assert names == {"rms_norm", "add_rms_norm", "rotate", "store_kv", "tree_attention", "swiglu", "label_head"}
+    assert names == {
+        "rms_norm",
+        "add_rms_norm",
+        "rotate",
+        "store_kv",
+        "tree_attention",
+        "swiglu",
+        "geglu",
+        "label_head",
+    }
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -26,17 +27,18 @@ def assert_as_good_as_plain(
 
 @pytest.mark.parametrize("rows", ROWS)
 def test_linear(rows: int) -> None:
-    x, weight = torch.randn(rows, 96), torch.randn(160, 96)
+    x, weight, bias = torch.randn(rows, 96), torch.randn(160, 96), torch.randn(160)
     assert_as_good_as_plain(cpu.linear(x, cpu.pack_linear(weight)), reference.linear, x, weight)
+    assert_as_good_as_plain(cpu.linear(x, cpu.pack_linear(weight, bias)), reference.linear, x, weight, bias)
 
 
 def test_linear_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A torch build without oneDNN must still multiply."""
+    """A torch build without oneDNN must still multiply, and add a bias."""
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
-    x, weight = torch.randn(33, 96), torch.randn(160, 96)
-    packed = cpu.pack_linear(weight)
+    x, weight, bias = torch.randn(33, 96), torch.randn(160, 96), torch.randn(160)
+    packed = cpu.pack_linear(weight, bias)
     assert not packed.is_onednn
-    assert_as_good_as_plain(cpu.linear(x, packed), reference.linear, x, weight)
+    assert_as_good_as_plain(cpu.linear(x, packed), reference.linear, x, weight, bias)
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -47,6 +49,15 @@ def test_norms(rows: int) -> None:
     normed = cpu.add_rms_norm(residual, update, weight, 1e-5)
     assert torch.equal(residual, x + update), "the residual is updated in place"
     assert_as_good_as_plain(normed, reference.rms_norm, x + update, weight, 1e-5)
+
+
+def test_a_wide_norm_weight_keeps_its_digits() -> None:
+    """Catches 1 + weight rounded to 16 bits, or a product rounded twice, in norms whose weights are float32."""
+    x, weight = torch.randn(33, 96).bfloat16(), 1 + torch.randn(96) / 300
+    exact = reference.rms_norm(x.double(), weight.double(), EPS)
+    normed = cpu.rms_norm(x, weight, EPS)
+    assert normed.dtype == torch.bfloat16
+    assert ((normed.double() - exact).abs() <= exact.abs() * 2**-8).all(), "rounded once"
 
 
 @pytest.mark.parametrize("is_normed", [False, True])
@@ -79,43 +90,86 @@ def test_queries_keys_and_values(rows: int, is_normed: bool) -> None:
 def test_swiglu(rows: int) -> None:
     x = torch.randn(rows, 2 * 80)
     assert_as_good_as_plain(cpu.swiglu(x), reference.swiglu, x)
+    assert_as_good_as_plain(cpu.geglu(x), reference.geglu, x)
 
 
-@pytest.mark.parametrize("heads_per_kv", [1, 3, 4, 8])
-@pytest.mark.parametrize("longest", [1, 15, 16, 17, 130])
-def test_tree_attention(heads_per_kv: int, longest: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks."""
+@pytest.mark.parametrize("is_normalised", [False, True])
+def test_routes(is_normalised: bool) -> None:
+    """Catches other experts than the likeliest, and weights that are not those of the chosen ones."""
+    logits = torch.randn(40, 9)
+    weights, chosen = cpu.route(logits, 3, is_normalised)
+    expected, order = reference.route(logits.double(), 3, is_normalised)
+    assert torch.equal(chosen, order)
+    torch.testing.assert_close(weights.double(), expected, rtol=1e-5, atol=1e-6)
+
+
+OPTIONS = [
+    {"scale": 0.7},
+    {"softcap": 1.5},
+    *({"window": window} for window in (1, 15, 16, 17, 50, 1000)),
+    {"scale": 0.3, "window": 20, "softcap": 2.0},
+]
+
+
+@pytest.mark.parametrize(
+    ("heads_per_kv", "longest", "options"),
+    [
+        *((heads, longest, {}) for heads in (1, 3, 4, 8) for longest in (1, 15, 16, 17, 130)),
+        *((3, 100, options) for options in OPTIONS),
+    ],
+)
+def test_tree_attention(
+    heads_per_kv: int, longest: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks.
+
+    Windows end inside a block of depths, at its bounds, and beyond every path.
+    """
     monkeypatch.setattr(cpu, "GATHERED_KEYS", 64)
     trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, 16, seed=1)
     wide = [torch.full_like(queries, float("nan"), dtype=dtype) for dtype in (torch.float64, torch.float32)]
     for out in wide:
-        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), plan.tiles, out)
+        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), plan.tiles, out, **options)
     exact, plain = (out[: trie.num_rows] for out in wide)
-    cpu.tree_attention(queries, kv, plan.tiles, out=queries)
+    cpu.tree_attention(queries, kv, plan.tiles, out=queries, **options)
     ours = queries[: trie.num_rows]
     assert torch.isfinite(exact).all(), "every row of the trie is in a tile"
     assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
 
 
-def test_tree_attention_over_many_kv_blocks() -> None:
+@pytest.mark.parametrize("options", [{}, {"window": 20}, {"window": 550}, {"softcap": 2.0}], ids=str)
+def test_tree_attention_over_many_kv_blocks(options: dict[str, Any]) -> None:
     """Paths longer than torch's own key block (512)."""
     trie, plan = random_plan(5, count=1, longest=600)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
     exact = torch.empty_like(queries, dtype=torch.float64)
-    reference.tree_attention(queries.double(), kv.double(), plan.tiles, exact)
-    cpu.tree_attention(queries, kv, plan.tiles, out=queries)
+    reference.tree_attention(queries.double(), kv.double(), plan.tiles, exact, **options)
+    cpu.tree_attention(queries, kv, plan.tiles, out=queries, **options)
     torch.testing.assert_close(queries[: trie.num_rows].double(), exact[: trie.num_rows], rtol=1e-5, atol=1e-6)
 
 
+def test_a_window_gathers_its_own_keys_only() -> None:
+    """Catches windows that are but a mask: what lies a block before them is never read (NaN)."""
+    trie, plan = random_plan(5, count=1, longest=200)
+    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
+    group = plan.tiles[-1]
+    # Depths beyond the branch repeat the slot of depth 0.
+    kv[group.slots[:, 1 : group.keys - 20 - 2 * group.lanes].unique()] = float("nan")
+    cpu.tree_attention(queries, kv, (group,), out=queries, window=20)
+    rows = group.rows[group.rows < trie.num_rows]
+    assert torch.isfinite(queries[rows]).all()
+
+
+@pytest.mark.parametrize("softcap", [None, 4.0])
 @pytest.mark.parametrize("rows", [8, 40])
-def test_label_head(rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_label_head(rows: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens in the first, a middle and the last (partial) vocabulary block."""
     monkeypatch.setattr(cpu, "VOCAB_BLOCK", 64)
     monkeypatch.setattr(cpu, "FINAL_ROW_BLOCK", 8)
     hidden, weight = torch.randn(rows, 96), torch.randn(200, 96)
     query_rows = torch.arange(rows).repeat(3)
     query_tokens = torch.cat([torch.zeros(rows), torch.randint(0, 200, (rows,)), torch.full((rows,), 199)]).long()
-    logits, normaliser = cpu.label_head(hidden, cpu.pack_head(weight), query_rows, query_tokens)
-    exact = reference.label_head(hidden.double(), weight.double(), query_rows, query_tokens)
+    logits, normaliser = cpu.label_head(hidden, cpu.pack_head(weight), query_rows, query_tokens, softcap=softcap)
+    exact = reference.label_head(hidden.double(), weight.double(), query_rows, query_tokens, softcap)
     torch.testing.assert_close((logits.double(), normaliser.double()), exact, rtol=1e-5, atol=1e-4)

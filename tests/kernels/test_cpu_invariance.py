@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 
 from engine.planning.plan import build_plan
 from engine.planning.trie import TokenTrie
+from engine.running.experts import mixture
 from kernels import cpu
 from kernels.tiles import TileGroup
 from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences
@@ -34,7 +37,7 @@ def assert_rows_are_independent(operation: Callable[[torch.Tensor], torch.Tensor
 
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 def test_linear(inputs: int, outputs: int) -> None:
-    packed = cpu.pack_linear(torch.randn(outputs, inputs))
+    packed = cpu.pack_linear(torch.randn(outputs, inputs), torch.randn(outputs))
     assert_rows_are_independent(lambda x: cpu.linear(x, packed), torch.randn(4 * cpu.ROW_BLOCK, inputs))
 
 
@@ -55,6 +58,7 @@ def test_element_wise_operations() -> None:
     weight = torch.randn(576)
     assert_rows_are_independent(lambda x: cpu.rms_norm(x, weight, 1e-5), rows)
     assert_rows_are_independent(cpu.swiglu, rows)
+    assert_rows_are_independent(cpu.geglu, rows)
 
 
 @pytest.mark.parametrize("has_norm", [False, True])
@@ -80,7 +84,15 @@ def test_rotation_and_head_norms(has_norm: bool) -> None:
     assert_rows_are_independent(store_kv, rows)
 
 
-def attention_of(sequences: list, rows_of: dict[bytes, torch.Tensor], kv_of: dict[bytes, torch.Tensor]) -> dict:  # type: ignore[type-arg]
+OPTIONS: list[dict[str, Any]] = [{}, {"window": 37}, {"window": 37, "softcap": 2.0}]
+
+
+def attention_of(
+    sequences: list,  # type: ignore[type-arg]
+    rows_of: dict[bytes, torch.Tensor],
+    kv_of: dict[bytes, torch.Tensor],
+    options: dict[str, Any],
+) -> dict[bytes, torch.Tensor]:
     """Attention output by token path: queries and K/V of a row are functions of its path."""
     trie = TokenTrie.build(sequences)
     plan = build_plan(trie, LAYOUT)
@@ -93,18 +105,19 @@ def attention_of(sequences: list, rows_of: dict[bytes, torch.Tensor], kv_of: dic
     for row, key in enumerate(keys):
         queries[row] = rows_of.setdefault(key, torch.randn(6, 64))
         kv[row] = kv_of.setdefault(key, torch.randn(2, 2, 64))
-    cpu.tree_attention(queries, kv, plan.tiles, out=queries)
+    cpu.tree_attention(queries, kv, plan.tiles, out=queries, **options)
     return {key: queries[row].clone() for row, key in enumerate(keys)}
 
 
-def test_tree_attention_does_not_see_siblings() -> None:
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_tree_attention_does_not_see_siblings(options: dict[str, Any]) -> None:
     """The same path in other tries: alone, among siblings that cut its branch elsewhere, in another order."""
     rows_of: dict[bytes, torch.Tensor] = {}
     kv_of: dict[bytes, torch.Tensor] = {}
     sequences = random_sequences(11, count=12, longest=150)
-    everything = attention_of(sequences, rows_of, kv_of)
+    everything = attention_of(sequences, rows_of, kv_of, options)
     for part in ([sequences[0]], [sequences[4]], sequences[3:7], sequences[::-1]):
-        for key, value in attention_of(part, rows_of, kv_of).items():
+        for key, value in attention_of(part, rows_of, kv_of, options).items():
             assert torch.equal(value, everything[key])
 
 
@@ -136,3 +149,18 @@ def test_label_head() -> None:
     alone = cpu.label_head(hidden[:first], head, rows[:1], tokens[:1])
     assert torch.equal(alone[0], logits[:1])
     assert torch.equal(alone[1], normaliser[:first])
+
+
+def test_experts_do_not_see_who_else_chose_them() -> None:
+    """Few rows, many rows and other neighbours: an expert's blocks have the same number of rows, and a row adds up its
+    experts in the same order."""
+    experts = [cpu.pack_linear(torch.randn(96, 96)) for _ in range(5)]
+    x, router = torch.randn(200, 96), torch.randn(200, 5)
+
+    def mixed(rows: torch.Tensor) -> torch.Tensor:
+        weights, chosen = cpu.route(router[rows], 2, True)
+        return mixture(x[rows], weights, chosen, [partial(cpu.linear, packed=one) for one in experts], block=32)
+
+    everything = mixed(torch.arange(200))
+    for rows in (torch.randperm(200), torch.tensor([77]), torch.arange(50, 90)):
+        assert torch.equal(mixed(rows), everything[rows])

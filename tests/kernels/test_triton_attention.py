@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -65,31 +66,49 @@ def poisoned(rows: int, heads: int, kv_heads: int, size: int, dtype: torch.dtype
     return queries.to(DEVICE, dtype), kv.to(DEVICE, dtype)
 
 
-def attend(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles) -> torch.Tensor:
+def attend(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, **options: Any) -> torch.Tensor:
     out = torch.full_like(queries, float("nan"))
-    attention.tree_attention(queries, kv, tiles, out)
+    attention.tree_attention(queries, kv, tiles, out, **options)
     return out
 
 
-def visible_slots(trie: TokenTrie) -> torch.Tensor:
-    """[rows, rows], whether a row's path leads through another's slot."""
+def visible_slots(trie: TokenTrie, window: int | None) -> torch.Tensor:
+    """[rows, rows], whether a row's path leads through another's slot, within the window."""
     visible = np.zeros((trie.num_rows, trie.num_rows), dtype=bool)
     for start, length, first_depth, path in zip(trie.start, trie.length, trie.first_depth, trie.paths(), strict=True):
         for i in range(length):
-            visible[start + i, path[: first_depth + i + 1]] = True
+            visible[start + i, path[: first_depth + i + 1][-(window or len(path)) :]] = True
     return torch.from_numpy(visible).to(DEVICE)
 
 
-def by_oracle(queries: torch.Tensor, kv: torch.Tensor, trie: TokenTrie, dtype: torch.dtype) -> torch.Tensor:
+def by_oracle(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    trie: TokenTrie,
+    dtype: torch.dtype,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> torch.Tensor:
     """What `kernels.reference` computes row by row, all rows at once in `dtype`: [rows, heads, size]."""
     rows, (heads, size) = trie.num_rows, queries.shape[1:]
     query = queries[:rows].to(dtype).transpose(0, 1)
     keys, values = kv[:rows].to(dtype).repeat_interleave(heads // kv.shape[2], dim=2).permute(1, 2, 0, 3)
-    scores = (query @ keys.transpose(1, 2) / size**0.5).masked_fill(~visible_slots(trie), float("-inf"))
+    scores = reference.capped(query @ keys.transpose(1, 2) * (size**-0.5 if scale is None else scale), softcap)
+    scores = scores.masked_fill(~visible_slots(trie, window), float("-inf"))
     return (torch.softmax(scores, -1) @ values).transpose(0, 1)
 
 
-def test_the_oracle_is_the_reference() -> None:
+OPTIONS: list[dict[str, Any]] = [
+    {"scale": 0.3},
+    {"softcap": 1.5},
+    *({"window": window} for window in (1, 17, 64, 100, 1000)),
+    {"scale": 0.3, "window": 50, "softcap": 2.0},
+]
+
+
+@pytest.mark.parametrize("options", [{}, OPTIONS[-1]], ids=str)
+def test_the_oracle_is_the_reference(options: dict[str, Any]) -> None:
     trie = TokenTrie.build(random_sequences(4, 5, 60))
     rows = trie.num_rows
     queries, kv = poisoned(rows, 6, 2, 64, torch.float32)
@@ -97,22 +116,28 @@ def test_the_oracle_is_the_reference() -> None:
     padded = torch.zeros(len(plan.tokens) + 1, 6, 64, dtype=torch.float64)
     padded[:rows] = queries[:rows]
     expected = torch.empty_like(padded)
-    reference.tree_attention(padded, kv.cpu().double(), plan.tiles, expected)
-    torch.testing.assert_close(by_oracle(queries, kv, trie, torch.float64).cpu(), expected[:rows])
+    reference.tree_attention(padded, kv.cpu().double(), plan.tiles, expected, **options)
+    torch.testing.assert_close(by_oracle(queries, kv, trie, torch.float64, **options).cpu(), expected[:rows])
 
 
 def check_against_oracle(
-    sequences: Sequence[np.ndarray], heads: int, kv_heads: int, size: int, dtype: torch.dtype, tile: int | None = None
+    sequences: Sequence[np.ndarray],
+    heads: int,
+    kv_heads: int,
+    size: int,
+    dtype: torch.dtype,
+    tile: int | None = None,
+    **options: Any,
 ) -> None:
     """Error against float64 at most twice plain PyTorch's in the same dtype, in place as the model calls it."""
     trie = TokenTrie.build(sequences)
     rows = trie.num_rows
     queries, kv = poisoned(rows, heads, kv_heads, size, dtype)
     tiles = cut(trie, tile or tallest(size, dtype, heads // kv_heads))
-    exact, plain = (by_oracle(queries, kv, trie, t) for t in (torch.float64, dtype))
-    separate = attend(queries, kv, tiles)
+    exact, plain = (by_oracle(queries, kv, trie, t, **options) for t in (torch.float64, dtype))
+    separate = attend(queries, kv, tiles, **options)
     assert separate[rows:].isnan().all(), "rows in no tile stay as they are"
-    attention.tree_attention(queries, kv, tiles, out=queries)
+    attention.tree_attention(queries, kv, tiles, out=queries, **options)
     assert torch.equal(queries[:rows], separate[:rows])
     # No unwritten slot is read, every row is written.
     assert_as_good_as_plain(queries[:rows], plain, exact)
@@ -135,6 +160,25 @@ def test_rows_below_a_prefix(rows: int, above: int, group: int, dtype: torch.dty
 def test_tries(longest: int, group: int, dtype: torch.dtype) -> None:
     """Branches that begin and end anywhere, two K/V heads, tiles that are not full."""
     check_against_oracle(random_sequences(longest + group, 4, longest), 2 * group, 2, 64, dtype)
+
+
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_windows_and_caps(options: dict[str, Any], dtype: torch.dtype) -> None:
+    """Windows that begin in a key block, at its bounds and before every path; rows of a tile that begin in several."""
+    check_against_oracle(random_sequences(3, 3, 150), 2, 1, 64, dtype, **options)
+
+
+def test_a_window_leaves_blocks_before_it_out() -> None:
+    """Catches windows that are but a mask: what lies a key block before them is never read (NaN)."""
+    trie = TokenTrie.build([np.arange(300)])
+    queries, kv = poisoned(300, 1, 1, 64, torch.float32)
+    tiles = cut(trie, 7)
+    tile = select(tiles, torch.tensor([len(tiles.first_row) - 1], device=DEVICE))
+    first, rows = int(tile.first_row[0]), int(tile.num_rows[0])
+    kv[: first - 50 - 128] = float("nan")
+    out = attend(queries, kv, tile, window=50)
+    assert torch.isfinite(out[first : first + rows]).all()
 
 
 def test_a_long_path() -> None:
@@ -177,14 +221,15 @@ class TrieRun:
     queries: torch.Tensor
     kv: torch.Tensor
     full: int
+    options: dict[str, Any]
 
     @classmethod
-    def draw(cls, longest: int, size: int, dtype: torch.dtype) -> TrieRun:
+    def draw(cls, longest: int, size: int, dtype: torch.dtype, **options: Any) -> TrieRun:
         trie = TokenTrie.build(random_sequences(9, 4, longest))
-        return cls(trie, *poisoned(trie.num_rows, 3, 1, size, dtype), tallest(size, dtype, group=3))
+        return cls(trie, *poisoned(trie.num_rows, 3, 1, size, dtype), tallest(size, dtype, group=3), options)
 
     def __call__(self, tiles: PathTiles) -> torch.Tensor:
-        return attend(self.queries, self.kv, tiles)[: self.trie.num_rows]
+        return attend(self.queries, self.kv, tiles, **self.options)[: self.trie.num_rows]
 
 
 @pytest.fixture(params=PRODUCT_DTYPES, ids=str)
@@ -222,13 +267,22 @@ def test_bits_of_one_row_tiles(run: TrieRun) -> None:
     assert_one_row_tiles_have_the_same_bits(run)
 
 
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
+def test_bits_of_windows_and_caps(dtype: torch.dtype) -> None:
+    """Tiles cut elsewhere begin with other blocks, and hold rows whose window begins later."""
+    run = TrieRun.draw(140, 64, dtype, window=37, softcap=2.0)
+    assert_bits_survive_other_cuts(run)
+    assert_one_row_tiles_have_the_same_bits(run)
+
+
 @needs_gpu
 @pytest.mark.gpu
+@pytest.mark.parametrize("options", [{}, {"window": 130}, {"window": 130, "softcap": 2.0}], ids=str)
 @pytest.mark.parametrize("size", launch.HEAD_SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_bits_on_a_gpu(size: int, dtype: torch.dtype) -> None:
+def test_bits_on_a_gpu(size: int, dtype: torch.dtype, options: dict[str, Any]) -> None:
     """What the interpreter cannot show: instructions that differ between tile heights or loops, and races."""
-    run = TrieRun.draw(700, size, dtype)
+    run = TrieRun.draw(700, size, dtype, **options)
     assert_bits_survive_other_cuts(run)
     assert_one_row_tiles_have_the_same_bits(run)
     tiles = cut(run.trie, run.full)

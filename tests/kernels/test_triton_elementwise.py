@@ -116,6 +116,21 @@ def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
     assert_as_good_as_plain(ours, reference.swiglu(x), reference.swiglu(x.double()))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(31, 1000), (33, 1536), (129, 1025)])
+def test_geglu(rows: int, width: int, dtype: torch.dtype) -> None:
+    x = amid_nan((3 * torch.randn(rows, 2 * width)).to(dtype))
+    ours = gated.geglu(x)
+    assert ours.dtype == dtype
+    assert_as_good_as_plain(ours, reference.geglu(x), reference.geglu(x.double()))
+
+
+def test_geglu_far_from_zero() -> None:
+    """Where exp overflows, tanh is one."""
+    gate_up = torch.tensor([[-1000.0, 1000.0, 2.0, 3.0]], device=DEVICE)
+    assert gated.geglu(gate_up).tolist() == [[0.0, 3000.0]]
+
+
 def test_swiglu_of_huge_gates() -> None:
     """exp overflows where the gate is far below zero; the answer is 0 and not NaN."""
     gate_up = torch.tensor([[-1000.0, 1000.0, 2.0, 3.0]], device=DEVICE)

@@ -38,10 +38,25 @@ def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> tuple[torch.
 )
 def test_against_the_oracle(rows: int, vocab: int, size: int, dtype: torch.dtype) -> None:
     """Vocabularies of one token, of less than a block, of whole blocks, of a range and one token more."""
-    hidden, weight, query_rows, tokens = inputs(rows, vocab, size, dtype)
-    ours = label_head(hidden, pack_head(weight), query_rows, tokens)
-    plain = reference.label_head(hidden, weight, query_rows, tokens)
-    exact = reference.label_head(hidden.double(), weight.double(), query_rows, tokens)
+    check_against_oracle(*inputs(rows, vocab, size, dtype))
+
+
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
+def test_soft_caps(dtype: torch.dtype) -> None:
+    """Catches a cap on the logits but not on the normaliser, or the other way round."""
+    check_against_oracle(*inputs(33, 600, 96, dtype), softcap=2.0)
+
+
+def check_against_oracle(
+    hidden: torch.Tensor,
+    weight: torch.Tensor,
+    query_rows: torch.Tensor,
+    tokens: torch.Tensor,
+    softcap: float | None = None,
+) -> None:
+    ours = label_head(hidden, pack_head(weight), query_rows, tokens, softcap=softcap)
+    plain = reference.label_head(hidden, weight, query_rows, tokens, softcap)
+    exact = reference.label_head(hidden.double(), weight.double(), query_rows, tokens, softcap)
     for mine, usual, true in zip(ours, plain, exact, strict=True):
         assert mine.dtype == torch.float32
         assert_as_good_as_plain(mine, usual, true)

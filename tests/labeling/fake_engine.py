@@ -70,8 +70,8 @@ def _scores(prompts: Sequence[Ids], rows: list[list[float]]) -> LabelScores:
     return LabelScores(logprob, logprob, np.exp(logprob).sum(1), tokens, tokens + 5 * len(rows), 2, 0.5)
 
 
-def fake_scorer(model: str, engine: FakeEngine | None) -> Scorer:
+def fake_scorer(model: str, engine: FakeEngine | None, batch_tokens: int | None = None) -> Scorer:
     """A scorer with the tokenizer of `model`."""
     checkpoint = open_checkpoint(model)
-    planner = Planner(checkpoint)
+    planner = Planner(checkpoint, batch_tokens=batch_tokens)
     return Scorer(checkpoint, planner, engine, rendering="auto", prefix_cache=True)  # type: ignore[arg-type]

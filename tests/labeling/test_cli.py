@@ -174,6 +174,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "top_k": None,
         "top_p": None,
         "seed": None,
+        "kv_memory": None,
     }
 
 

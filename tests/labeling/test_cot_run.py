@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,9 @@ def engine(model: str, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     fake = FakeEngine()
     for module in (run, show):
         monkeypatch.setattr(
-            module, "open_scorer", lambda options, weights=True: fake_scorer(model, fake if weights else None)
+            module,
+            "open_scorer",
+            lambda options, weights=True: fake_scorer(model, fake if weights else None, options.batch_tokens),
         )
     return fake
 
@@ -208,6 +211,33 @@ def test_what_the_engine_refuses_is_one_line(
     assert cli.main(["label", str(source), "--out", str(tmp_path / "out"), "--quiet", "--cot"]) == 1
     assert capsys.readouterr().err == "preftree: kv_memory keeps 5 tokens, but prompt 0 needs 9\n"
     assert not (tmp_path / "out").exists()
+
+
+def test_a_broken_run_goes_on_with_the_rationales_it_has(
+    engine: FakeEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches rationales that are lost with the process that wrote them, or written again by the next one."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id=f"{n}", response_b=f"that {n}") for n in range(4)])
+
+    def command(out: str) -> list[str]:
+        return ["label", str(source), "--out", str(tmp_path / out), "--quiet", "--batch-tokens", "1", "--cot", *DRAWN]
+
+    reason_stream = engine.reason_stream
+
+    def breaking(*asked: Any) -> Iterator[Any]:
+        yield from islice(reason_stream(*asked), 2)
+        raise ZeroDivisionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine, "reason_stream", breaking)
+        assert cli.main(command("broken")) == 1
+    engine.calls = 0
+    assert cli.main([*command("broken"), "--kv-memory", "1000000"]) == 0
+    asked_again = engine.calls
+    assert cli.main(command("whole")) == 0
+    assert (asked_again, engine.calls - asked_again) == (2, 4)
+    broken, whole = (parquet.read_table(tmp_path / out / "labels.parquet") for out in ("broken", "whole"))
+    assert broken == whole
 
 
 def test_progress_shows_both_phases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -74,7 +74,7 @@ def test_some_comparisons(number: int) -> None:
     assert len(requests) == len(asked) == number
     assert asked == {(b, a) for a, b in asked}
     assert requests == method.requests(FIVE)
-    chosen = {tuple(request.title for request in method.requests(replace(FIVE, id=str(k)))) for k in range(20)}
+    chosen = {tuple(request.title for request in method.requests(FIVE._replace(id=str(k)))) for k in range(20)}
     assert len(chosen) > 5
     matrix = label_of(method, FIVE).win_matrix
     assert {(i, j) for i in range(5) for j in range(5) if matrix[i][j] is not None} == asked
@@ -109,7 +109,7 @@ def test_comparisons_that_do_not_connect() -> None:
 def test_a_row_that_would_fill_memory() -> None:
     """Catches a million prompts of one row."""
     with pytest.raises(InputError, match="too many responses: 101, at most 100"):
-        RANKING.requests(replace(FIVE, responses=tuple(map(str, range(MAX_RESPONSES + 1)))))
+        RANKING.requests(FIVE._replace(responses=tuple(map(str, range(MAX_RESPONSES + 1)))))
 
 
 @pytest.mark.parametrize("number", [1, 2, 3, 7])
@@ -149,7 +149,7 @@ def test_a_comparison_is_rlaifs(method: Ranking) -> None:
 
 def test_gap_and_mass_by_hand() -> None:
     """Catches a gap with the wrong sign, and a mass of one order only."""
-    two = replace(FIVE, responses=("x", "y"))
+    two = FIVE._replace(responses=("x", "y"))
     likes_first = RequestScores.single((math.log(0.6), math.log(0.2)), 0.8, 7)
     undecided = RequestScores.single((math.log(0.1), math.log(0.1)), 0.2, 5)
     label = RANKING.aggregate(two, [likes_first, undecided])
@@ -183,12 +183,12 @@ def test_ties_go_by_index_and_are_noted() -> None:
 
 def test_equal_responses_are_no_pair() -> None:
     """Catches the same text as best and worst, to be trained on."""
-    label = label_of(RANKING, replace(FIVE, responses=("same", "same", "same")))
+    label = label_of(RANKING, FIVE._replace(responses=("same", "same", "same")))
     assert (label.best, label.worst, label.p_best) == (None, None, None)
     assert label.ranking == [0, 1, 2]
     assert label.tied == [[0, 1, 2]]
     assert {p for line in label.win_matrix for p in line} == {None, 0.5}
-    label = label_of(RANKING, replace(FIVE, responses=("same", "other", "same")))
+    label = label_of(RANKING, FIVE._replace(responses=("same", "other", "same")))
     assert label.tied == [[0, 2]]
 
 
@@ -198,7 +198,7 @@ def test_permuting_responses_permutes_the_result(number: int | None) -> None:
     method = replace(RANKING, comparisons=number)
     label = label_of(method, FIVE)
     for order in random.Random(0).sample(list(itertools.permutations(range(5))), 30):
-        moved = label_of(method, replace(FIVE, responses=tuple(FIVE.responses[index] for index in order)))
+        moved = label_of(method, FIVE._replace(responses=tuple(FIVE.responses[index] for index in order)))
         assert moved.strengths == tuple(label.strengths[index] for index in order)
         assert moved.win_matrix == [[label.win_matrix[i][j] for j in order] for i in order]
         assert moved.win_matrix_first == [[label.win_matrix_first[i][j] for j in order] for i in order]
@@ -242,7 +242,7 @@ def test_quality_by_hand() -> None:
     assert quality.figures()["circular_share"] is None
     beats = {(0, 1): (0.9, 0.8), (1, 2): (0.9, 0.3), (0, 2): (0.2, 0.1)}  # by i shown first, second
     comparisons = tuple((i, j, PairLabel((p + q) / 2, p, q, 0.9, 0.4, 2)) for (i, j), (p, q) in beats.items())
-    several = replace(FIVE, responses=("x", "long", "longer"))
+    several = FIVE._replace(responses=("x", "long", "longer"))
     quality.add(several, RankingLabel(comparisons, (0.1, 0.0, -0.1), 6))
     figures = quality.figures()
     assert (figures["rows"], figures["pairs"], figures["triads"], figures["circular_triads"]) == (1, 3, 1, 1)

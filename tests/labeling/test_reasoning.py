@@ -77,6 +77,7 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
         ({"samples": 3, "temperature": 1.0}, "--samples is of the rationale that --cot asks for; add --cot"),
         ({"max_rationale_tokens": 9}, "--max-rationale-tokens is of the rationale"),
         ({"seed": 0, "method": "ranking"}, "--seed is of the rationale"),
+        ({"kv_memory": 9}, "--kv-memory is of the rationale"),
         ({"cot": True, "top_k": 4}, "--top-k: nothing is drawn at temperature 0; add --temperature"),
         ({"cot": True, "seed": 4}, "--seed: nothing is drawn at temperature 0"),
         ({"cot": True, "template": "principled-pair"}, "principled-pair:33: there is no 'rationale' for --cot"),

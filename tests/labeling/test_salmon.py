@@ -276,7 +276,7 @@ def some_pairs() -> list[Pair]:
         Pair(f"{n}", (Message("user", f"What of {texts[n]}?"),), texts[n], texts[(n + 1) % 4], "ab"[n % 2])  # type: ignore[arg-type]
         for n in range(4)
     ]
-    return [*pairs, replace(pairs[0], id="same", response_b=pairs[0].response_a)]
+    return [*pairs, pairs[0]._replace(id="same", response_b=pairs[0].response_a)]
 
 
 def label(scorer: Scorer, pairs: Sequence[Pair], principles: Sequence[Principle]) -> dict[str, SalmonLabel]:
@@ -365,7 +365,7 @@ def test_quality_by_hand() -> None:
     quality = Salmon(TEMPLATE, named(1, 1, 1)).quality()
     assert quality.lines() == []
     assert quality.figures()["agreement"] is None
-    for pair, judgements in zip((PAIR, PAIR, replace(PAIR, gold=None)), both, strict=True):
+    for pair, judgements in zip((PAIR, PAIR, PAIR._replace(gold=None)), both, strict=True):
         quality.add(pair, judged(*judgements))
     figures = json.loads(json.dumps(quality.figures(), allow_nan=False))
     assert (figures["pairs"], figures["gold_pairs"], figures["agreement"]) == (3, 2, 0.5)

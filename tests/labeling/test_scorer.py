@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.errors import InputError, ModelError
 from engine.loading.checkpoint import Checkpoint
@@ -118,6 +119,7 @@ def test_scores_are_in_order(model: str) -> None:
 
 def test_the_manifest_names_the_model(model: str) -> None:
     described = Scorer.open(model, batch_tokens=77).describe()
+    assert described["threads"] == torch.get_num_threads(), "bits depend on it, so a run may not change it half way"
     assert len(str(described["model_sha256"])) == 64
     assert (described["device"], described["dtype"], described["batch_tokens"]) == ("cpu", "float32", 77)
     assert {"torch", "numpy", "tokenizers", "python"} <= described["versions"].keys()  # type: ignore[attr-defined]

@@ -22,7 +22,7 @@ from labeling.options import LabelOptions  # noqa: E402
 from labeling.run import run_label  # noqa: E402
 from labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
-from tests.labeling.files import WRITERS, json_lines, write_csv, write_parquet, write_saved  # noqa: E402
+from tests.labeling.files import WRITERS, json_lines, write_csv, write_saved  # noqa: E402
 
 TABLES = [name for name in WRITERS if "jsonl" not in name and name != "x.csv"]
 TEXT = "Zeile eins,\n\"zwei\"\r\n\x00\x1b[31m \U0001f600 'drei'; "
@@ -203,6 +203,19 @@ def test_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path, name: str) -> None:
     assert [type(one) for one in (first, last)] == [Pair, Pair]
 
 
+@pytest.mark.parametrize(
+    "column",
+    [pa.array([0], pa.timestamp("s", "Mars/Olympus")), pa.array([(1, 2, 3)], pa.month_day_nano_interval())],
+)
+def test_a_column_that_cannot_be_read_is_named(tmp_path: Path, column: Any) -> None:
+    """Catches a whole file called damaged for one column that nobody asked for."""
+    whole = pa.table({name: pa.array([text]) for name, text in row(id="1").items()} | {"odd": column})
+    with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pa.ipc.new_stream(sink, whole.schema) as writer:
+        writer.write_table(whole)
+    with pytest.raises(InputError, match=r"column odd cannot be read .*drop it"):
+        items(tmp_path / "x.arrow")
+
+
 def test_a_row_too_long_for_a_line_is_too_long_in_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(table, "MAX_LINE_BYTES", 500)
     path = write(tmp_path, "x.parquet", [row(id="1"), row(id="2", response_a="x" * 600), row(id="3")])
@@ -269,6 +282,8 @@ BAD_FILES = [
     ("x.parquet", b"hello", "is no Parquet, whatever its name says"),
     ("x.arrow", b"ARROW1\0\0", "damaged, cut off or no Arrow"),
     ("x.jsonl.xz", b"\xfd7zXZ\0", "is compressed with xz"),
+    ("x.parquet.gz", gzip.compress(b"PAR1"), "is Parquet compressed with gzip; unpack it"),
+    ("x.parquet", b"", "is no Parquet, whatever its name says"),
     ("x.zip", b"PK\x03\x04", "is a zip archive"),
 ]  # fmt: skip
 
@@ -367,8 +382,10 @@ def test_a_table_has_unique_names(tmp_path: Path) -> None:
         survey(tmp_path / "x.arrow")
 
 
-def test_parquet_is_read_in_pieces(tmp_path: Path) -> None:
-    """Catches a whole row group turned into Python objects before the first row comes out."""
-    write_parquet(tmp_path / "x.parquet", [row(id=n) for n in range(50)])
-    rows = read(tmp_path / "x.parquet")
-    assert next(rows).line == 1
+def test_long_rows_are_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a batch of a thousand rows however long they are, and rows lost where batches are small."""
+    monkeypatch.setattr(table, "BATCH_BYTES", 1000)
+    assert [table.batch_rows(10, size) for size in (0, 100, 1000, 5000, 10**9)] == [1024, 100, 10, 2, 1]
+    for name in ("x.parquet", "x.feather"):
+        path = write(tmp_path, name, [row(id=n, note="n" * 400) for n in range(20)])
+        assert [item.line for item in read(path)] == list(range(1, 21))

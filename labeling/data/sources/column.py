@@ -42,13 +42,14 @@ def column_kind(path: Path, field: Any) -> Kind:
 
 def column_values(path: Path, name: str, column: Any) -> Values:
     """Raises InputError where values cannot be Python's, such as nanoseconds inside lists."""
-    plain = _plain(column)
     try:
-        return Values(_python_values(plain))
-    except UnicodeDecodeError:
-        values = [_one_value(plain.slice(index, 1)) for index in range(len(plain))]
-        return Values(values, has_bad=True)
-    except (ValueError, OverflowError) as error:
+        plain = _plain(column)
+        try:
+            return Values(_python_values(plain))
+        except UnicodeDecodeError:
+            values = [_one_value(plain.slice(index, 1)) for index in range(len(plain))]
+            return Values(values, has_bad=True)
+    except (ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors of casting among them
         raise InputError(f"{path}: column {one_line(name)} cannot be read ({one_line(str(error))}); drop it") from error
 
 

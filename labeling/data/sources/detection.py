@@ -30,10 +30,12 @@ def open_source(path: Path) -> Source:
         return arrow(path)
     compression = compression_of(path, head)
     *_, ending = suffixes = [suffix.lower() for suffix in path.suffixes] or [""]
-    if compression is None and ending in _BINARY and head:
+    if compression is None and ending in _BINARY:
         raise InputError(f"{path} is no {_BINARY[ending]}, whatever its name says; get it whole again, or rename it")
     if compression and len(suffixes) > 1 and ending not in _DELIMITERS:
         ending = suffixes[-2]
+    if ending in _BINARY:
+        raise InputError(f"{path} is {_BINARY[ending]} compressed with {compression}; unpack it")
     if ending in _DELIMITERS:
         return Csv(path, _DELIMITERS[ending], compression)
     return JsonLines(path, compression)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labeling.data.sources.digest import file_sha256
-from labeling.data.sources.table import BATCH_ROWS, Table
+from labeling.data.sources.table import Table, batch_rows
 
 
 def parquet(path: Path) -> Table:
@@ -22,4 +22,6 @@ def _batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(path, buffer_size=1 << 20, page_checksum_verification=True) as file:
-        yield file.schema_arrow, file.iter_batches(BATCH_ROWS)
+        groups = [file.metadata.row_group(index) for index in range(file.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        yield file.schema_arrow, file.iter_batches(batch_rows(file.metadata.num_rows, size))

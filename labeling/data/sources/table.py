@@ -17,8 +17,9 @@ from labeling.data.sources.column import column_kind, column_values
 from labeling.data.sources.source import NumberedRow
 from labeling.display import one_line
 
-# Rows that are Python objects at a time.
+# What is Python objects at a time, whichever is less.
 BATCH_ROWS = 1024
+BATCH_BYTES = 32 * 1024 * 1024
 
 OpenBatches = Callable[[], AbstractContextManager[tuple[Any, Iterator[Any]]]]
 
@@ -41,8 +42,9 @@ class Table:
         with self._reading() as (schema, batches):
             left_out = rivals(schema.names)
             for batch in batches:
-                for start in range(0, batch.num_rows, BATCH_ROWS):
-                    for row in _rows(self.path, batch.slice(start, BATCH_ROWS)):
+                step = batch_rows(batch.num_rows, batch.nbytes)
+                for start in range(0, batch.num_rows, step):
+                    for row in _rows(self.path, batch.slice(start, step)):
                         number += 1
                         if left_out and isinstance(row, dict):
                             yield number, {k: v for k, v in row.items() if v is not None or k not in left_out}
@@ -85,6 +87,11 @@ class Table:
             raise InputError(
                 f"{self.path} is damaged, cut off or no {self.format} ({detail}); get it whole again"
             ) from error
+
+
+def batch_rows(rows: int, size: int) -> int:
+    """How many rows to take at a time, where so many have `size` bytes together."""
+    return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
 
 
 def _rows(path: Path, batch: Any) -> Iterator[dict[str, Any] | BadRow]:

@@ -1,0 +1,44 @@
+"""The embedded model's rationales and the labels behind them, against transformers."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine import Engine, Sampling
+from engine.loading.embedded import embedded_directory
+from labeling.data.reader import read
+from labeling.methods.rlaif import Rlaif
+from labeling.prompts import load_template
+from labeling.reasoning import Reasoning
+from labeling.scorer import Scorer
+from labeling.types import Pair
+from tests.engine.greedy import load, transformers_choices
+
+PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
+MAX_ERROR = 1e-3  # nats
+
+
+@pytest.mark.parametrize(("pairs", "tokens"), [(1, 12), pytest.param(32, 128, marks=pytest.mark.soak)])
+def test_rationales_and_labels_are_those_of_transformers(embedded_engine: Engine, pairs: int, tokens: int) -> None:
+    """Both orders, token for token; and the labels as a pass over the whole text gives them."""
+    scorer = Scorer.open("embedded", weights=False)
+    method = Rlaif(load_template("general"), reasoning=Reasoning(max_tokens=tokens))
+    rows = [row for row in read(PAIRS) if isinstance(row, Pair)][:pairs]
+    encoded = [scorer.encode(request) for row in rows for request in method.requests(row)]
+    endings = [list(one.ending) for one in encoded]
+    found = embedded_engine.reason(
+        [one.ids for one in encoded], endings, [one.labels for one in encoded], Sampling(max_new_tokens=tokens)
+    )
+    directory = embedded_directory()
+    for place, (one, (written,)) in enumerate(zip(encoded, found.generations, strict=True)):
+        assert transformers_choices(directory, one.ids, written.ids)[:-1] == written.ids
+        with torch.inference_mode():
+            whole = torch.tensor([one.ids + written.ids + endings[place]])
+            logits = load(directory)(whole, logits_to_keep=1).logits[0, -1]
+        (first,), (second,) = one.labels
+        expected = logits.double().log_softmax(-1)[[first, second]].numpy()
+        assert np.abs(found.scores.logprob[place] - expected).max() <= MAX_ERROR
