@@ -209,7 +209,7 @@ def _backend(data: dict[str, Any]) -> Backend:
 
 
 def _is_foreign(error: BaseException) -> bool:
-    """Whether an error is not the library's own. Its panics are no Exceptions, and their class has no place to import."""
+    """Whether an error is not the library's own. Its panics are no Exceptions, and their class cannot be imported."""
     return not isinstance(error, Exception) and type(error).__name__ != "PanicException"
 
 
