@@ -62,12 +62,14 @@ class ChatTemplate:
         self._frames: dict[int, _Frame | None] = {}
 
     def prepare(self) -> None:
-        """Run the template now. ModelError when it does not compile, takes too long or takes too much memory."""
+        """Run the template now. ModelError when it does not compile, is cut off, or fails whatever it is given."""
         if self._rendered is None:
             try:
                 self._rendered = render(self.source, [self._conversation(count) for count in (1, 2)])
             except TemplateFailure as failure:
                 raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
+        if all(isinstance(rendered, TemplateFailure) for rendered in self._rendered):
+            raise ModelError(f"the chat template {self._rendered[0]}; {PLAIN_WAY_OUT}")
 
     def pieces(
         self, tokenizer: Tokenizer, user: str, system: str | None = None, answer_start: str = ""

@@ -12,7 +12,7 @@ from engine.errors import ModelError
 
 # The largest tokenizer.json known has some 35 MB; parsed, JSON takes up to ten times its size.
 MAX_TEXT_BYTES = 100_000_000
-MAX_JSON_CONTAINERS = 4_000_000
+MAX_JSON_CONTAINERS = 2_000_000
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,10 @@ from engine.loading.files import first_line
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
 MAX_DIMENSIONS = 4
-MAX_ITEMS = 1 << 24  # of an array; vocabularies and their merges stay far below
+# Bounds of time and memory; the largest known header has 1.3 million items in its arrays, of vocabulary and merges.
+MAX_ITEMS = 1 << 21
+MAX_KEYS, MAX_TENSORS = 1 << 16, 1 << 17
+MAX_STRING_BYTES = 1 << 24
 
 # Type number -> (name, elements in a block, bytes of a block). Other types exist; they are refused by number.
 TENSOR_TYPES = {
@@ -60,6 +63,7 @@ class _Cursor:
 
     def __init__(self, data: mmap.mmap) -> None:
         self.data, self.position, self.size = data, 0, len(data)
+        self.items = MAX_ITEMS
 
     def need(self, count: int, item_bytes: int, what: str) -> None:
         """_Broken unless `count` items of at least `item_bytes` can still follow: bounds every loop below."""
@@ -79,6 +83,8 @@ class _Cursor:
     def string(self, what: str) -> str:
         length = self.number("Q", what)
         self.need(length, 1, what)
+        if length > MAX_STRING_BYTES:
+            raise _Broken(f"{what} has {length} bytes; preftree reads at most {MAX_STRING_BYTES}")
         raw = self.data[self.position : self.position + length]
         self.position += length
         try:
@@ -94,8 +100,9 @@ class _Cursor:
         if kind != ARRAY:
             raise _Broken(f"{what} has the unknown type {kind}")
         item_kind, count = self.number("I", what), self.number("Q", what)
-        if count > MAX_ITEMS:
-            raise _Broken(f"{what} has {count} items; preftree reads at most {MAX_ITEMS}")
+        if count > self.items:
+            raise _Broken(f"{what} has {count} items; preftree reads at most {MAX_ITEMS} in all")
+        self.items -= count
         if item_kind in SCALARS:
             self.need(count, struct.calcsize(f"<{SCALARS[item_kind]}"), what)
             return list(self.scalars(SCALARS[item_kind], count, what))
@@ -107,6 +114,8 @@ class _Cursor:
 
 def _metadata(cursor: _Cursor, count: int) -> dict[str, Any]:
     cursor.need(count, 13, "the metadata")  # key length, value type and one byte of value
+    if count > MAX_KEYS:
+        raise _Broken(f"has {count} metadata keys; preftree reads at most {MAX_KEYS}")
     metadata: dict[str, Any] = {}
     for _ in range(count):
         key = cursor.string("a metadata key")
@@ -137,6 +146,8 @@ def _tensors(cursor: _Cursor, count: int, alignment: Any) -> dict[str, GgufTenso
     if type(alignment) is not int or alignment < 1 or alignment & (alignment - 1):
         raise _Broken(f"general.alignment is {alignment!r:.100}, which is no power of two")
     cursor.need(count, 32, "the list of tensors")
+    if count > MAX_TENSORS:
+        raise _Broken(f"has {count} tensors; preftree reads at most {MAX_TENSORS}")
     places: dict[str, GgufTensor] = {}
     for _ in range(count):
         name = cursor.string("a tensor name")

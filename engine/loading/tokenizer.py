@@ -202,15 +202,27 @@ def _check_text(text: str) -> None:
 def _backend(data: dict[str, Any]) -> Backend:
     try:
         return Backend.from_str(json.dumps(data))
-    except Exception as error:  # the library raises bare Exception
+    except BaseException as error:  # the library raises bare Exception, and panics, which are none
+        if _is_foreign(error):
+            raise
         raise ModelError(f"tokenizer.json: the tokenizers library refuses it ({first_line(error)})") from None
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether an error is not the library's own. Its panics are no Exceptions, and their class cannot be imported."""
+    return not isinstance(error, Exception) and type(error).__name__ != "PanicException"
 
 
 def _encoder(backend: Backend, dropped: int = 0) -> Encode:
     """`backend` as a function of text, which loses `dropped` characters in front."""
 
     def encode(text: str) -> list[int]:
-        ids: list[int] = backend.encode(text[dropped:], add_special_tokens=False).ids
+        try:
+            ids: list[int] = backend.encode(text[dropped:], add_special_tokens=False).ids
+        except BaseException as error:
+            if _is_foreign(error):
+                raise
+            raise ModelError(f"tokenizer.json: the tokenizers library fails with it ({first_line(error)})") from None
         return ids
 
     return encode
