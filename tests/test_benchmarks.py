@@ -150,7 +150,7 @@ def test_the_run_ends_in_one_line_of_json(
     [
         ("--data /nowhere.jsonl", "no such file: /nowhere.jsonl"),
         ("--data DATA --model /nowhere", "/nowhere"),
-        ("--data EMPTY", "no row can be asked about"),
+        ("--data EMPTY", "holds no rows"),
         ("--data DATA --out /nowhere/x.json", "cannot write /nowhere/x.json"),
         ("--data DATA --out EMPTY", "exists already"),
     ],

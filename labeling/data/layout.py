@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -92,7 +93,13 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     return Layout(shape, mapping, _about(source, shape, columns, head))
 
 
+def no_rows(path: str | Path) -> InputError:
+    return InputError(f"{path} holds no rows; each must have a prompt and its responses")
+
+
 def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> Shape:
+    if not columns:
+        raise no_rows(source.path)
     present = set(columns)
     fitting = [shape for shape in OTHERS if present.issuperset(shape.needs)]
     if "prompt" in present and present.intersection(_RESPONSES):

@@ -14,9 +14,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
 from labeling.data.columns import ColumnKinds, Kind
-from labeling.data.layout import Layout, recognise
+from labeling.data.layout import Layout, no_rows, recognise
 from labeling.data.mapping import column_mapping
 from labeling.data.row import SEVERAL_FIELDS, BadRow, quoted, rivals
 from labeling.data.sources.detection import open_source
@@ -58,7 +57,7 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
                 break  # the table's other rows tell nothing more
     count = tally.rows if kinds is None else source.count()
     if count == 0:
-        raise InputError(f"{path} holds no rows; each must have a prompt and its responses")
+        raise no_rows(path)
     return Survey(
         path=Path(path),
         rows=count,
