@@ -92,7 +92,7 @@ class ChatTemplate:
         pieces = tokenizer.split_control(frame.texts[0])
         for slot, content, text in zip(frame.slots, contents, frame.texts[1:], strict=True):
             pieces += [slot.clean(content), *tokenizer.split_control(text)]
-        return [*pieces, answer_start]
+        return tokenizer.swallowed([*pieces, answer_start])
 
     def _frame(self, num_messages: int) -> _Frame | None:
         """The frame of a user message (1) or of system and user (2); None: it has no such place."""

@@ -73,6 +73,11 @@ class Tokenizer:
         added = [token for token in data.get("added_tokens") or [] if token["content"] in self.control]
         self._split = _control_pattern([*added, *ordinary])
         self._split_texts: dict[str, list[str | int]] = {}
+        # Tokens that swallow the whitespace before them, and after them.
+        self._lstrip, self._rstrip = (
+            frozenset(self.control[token["content"]] for token in added if token.get(side))
+            for side in ("lstrip", "rstrip")
+        )
 
     @classmethod
     def from_json(
@@ -181,6 +186,20 @@ class Tokenizer:
             pieces.append(self.control[next(group for group in match.groups() if group is not None)])
             position = match.end()
         return [*pieces, text[position:]] if position < len(text) else pieces
+
+    def swallowed(self, pieces: Sequence[str | int]) -> list[str | int]:
+        """`pieces` without the whitespace that control tokens beside it take away, however the text was cut."""
+        kept = list(pieces)
+        for stripping, step, strip in ((self._rstrip, 1, str.lstrip), (self._lstrip, -1, str.rstrip)):
+            is_swallowing = False
+            for place in range(len(kept))[::step]:
+                piece = kept[place]
+                if isinstance(piece, str):
+                    kept[place] = text = strip(piece) if is_swallowing else piece
+                    is_swallowing = is_swallowing and not text
+                else:
+                    is_swallowing = piece in stripping
+        return kept
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; control tokens show as their content."""
