@@ -138,12 +138,12 @@ class Decoder:
         """Run the next prompts, as many as fit. False where none does before others leave."""
         call = self._prompts[0][0]
         ready = [prompt for _, prompt in takewhile(lambda entry: entry[0] is call, self._prompts)]
-        skipped = self._cached(_sorted([call.prompts[prompt] for prompt in ready]))
+        order = _sorted([call.prompts[prompt] for prompt in ready])
+        skipped = self._cached(order)
         # With the first prompt alone where room for the longest of all endings would leave none for it.
-        for candidates in (ready, ready[:1]):
+        for candidates, among in ((ready, order), (ready[:1], _sorted([call.prompts[ready[0]]]))):
             room = self._store.num_free - max(own_slots(call, prompt, self._sampling) for prompt in candidates)
-            order = _sorted([call.prompts[prompt] for prompt in candidates])
-            batch = order.cut(max(1, min(self._prefill_budget, room)), skipped)[0]
+            batch = among.cut(max(1, min(self._prefill_budget, room)), skipped)[0]
             if batch.rows <= room:
                 self._run_prompts(call, [candidates[place] for place in batch.prompts.tolist()], skipped)
                 return True

@@ -35,8 +35,8 @@ class ReasonedCall:
     """One call on its way.
 
     prompts: token ids. scripts: what comes behind the continuations of each prompt, or None. samples: continuations of
-    each. waiting: prompts that have not been run yet, in the order in which they should be. prefill_rows, step_rows,
-    passes: run for it so far; a decode step counts for every call that has a row in it.
+    each. prefill_rows, step_rows: run for it so far. passes, seconds: spent while it was the oldest call that was not
+    complete, on whatever; and on its own prompts.
     """
 
     def __init__(

@@ -20,43 +20,17 @@ from engine.loading.gguf_header import TENSOR_TYPES, read_header
 from engine.loading.hf_config import from_hf
 from engine.loading.tensors import expected_tensors
 from engine.loading.weights import check_complete
+from tests.engine.gguf_files import gguf_name, permute
 from tests.models import BYTE_CHARACTERS, CONFIG, CONTROL
 
 gguf = pytest.importorskip("gguf")
 
 MODEL = from_hf(CONFIG, "test")
-GGUF_NAMES = {
-    "model.embed_tokens": "token_embd",
-    "model.norm": "output_norm",
-    "lm_head": "output",
-    "input_layernorm": "attn_norm",
-    "self_attn.q_proj": "attn_q",
-    "self_attn.k_proj": "attn_k",
-    "self_attn.v_proj": "attn_v",
-    "self_attn.o_proj": "attn_output",
-    "post_attention_layernorm": "ffn_norm",
-    "mlp.gate_proj": "ffn_gate",
-    "mlp.up_proj": "ffn_up",
-    "mlp.down_proj": "ffn_down",
-}
-
-
-def permute(weight: np.ndarray, heads: int) -> np.ndarray:
-    """As `LlamaModel.permute` in llama.cpp's convert_hf_to_gguf.py."""
-    return (
-        weight.reshape(heads, 2, weight.shape[0] // heads // 2, *weight.shape[1:]).swapaxes(1, 2).reshape(weight.shape)
-    )
 
 
 def random_tensors() -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
     return {name: random.standard_normal(shape, dtype=np.float32) for name, shape in expected_tensors(MODEL).items()}
-
-
-def gguf_name(name: str) -> str:
-    for ours, theirs in GGUF_NAMES.items():
-        name = name.replace(ours, theirs)
-    return name.replace("model.layers.", "blk.")
 
 
 def write(path: Path, kind: str = "F32", change: Callable[[gguf.GGUFWriter], None] | None = None, **keys: Any) -> Path:
