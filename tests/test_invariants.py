@@ -127,9 +127,9 @@ def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest
 
     attention = cpu.tree_attention
 
-    def counting(queries, kv, groups, out):  # type: ignore[no-untyped-def]
+    def counting(queries, kv, groups, out, **options):  # type: ignore[no-untyped-def]
         variant.tiles = sum(len(group.rows) for group in groups)  # type: ignore[attr-defined]
-        attention(queries, kv, groups, out)
+        attention(queries, kv, groups, out, **options)
 
     variant.tiles = 1  # type: ignore[attr-defined]
     monkeypatch.setattr(cpu, "linear", variant)
