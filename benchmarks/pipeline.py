@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -49,12 +50,12 @@ _ENCODED = Encoded([1, 2], [[3], [4]])
 
 
 class StubbedJudge:
-    """Answers at once, and never twice the same."""
+    """Answers at once, out of a stock."""
 
     def __init__(self) -> None:
         self.usage = Usage()
         self.window_tokens = 2048
-        self._asked = 0
+        self._answers = cycle([_answer(number) for number in range(9_973)])  # no row has the answers of the one before
 
     def encode(self, request: ScoreRequest) -> Encoded:
         return _ENCODED
@@ -66,14 +67,8 @@ class StubbedJudge:
         self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
     ) -> Iterator[list[RequestScores]]:
         for window in windows:
-            self._asked += len(window)
             self.usage.prompt_tokens += 2 * len(window)
-            yield [self._answer(self._asked + place) for place in range(len(window))]
-
-    @staticmethod
-    def _answer(number: int) -> RequestScores:
-        logprob = -1.0 / (1 + number % 99_991)
-        return RequestScores.single((logprob, -1.0 - logprob), 0.987654321, 2)
+            yield list(islice(self._answers, len(window)))
 
     @contextmanager
     def traced(self, path: Path) -> Iterator[None]:
@@ -87,6 +82,11 @@ class StubbedJudge:
 
     def describe(self) -> dict[str, Any]:
         return {"model": "stub", "model_sha256": "0", "rendering": "plain"}
+
+
+def _answer(number: int) -> RequestScores:
+    logprob = -1.0 / (1 + number)
+    return RequestScores.single((logprob, -1.0 - logprob), 0.987654321, 2)
 
 
 def write_rows(path: Path, rows: int) -> None:

@@ -134,7 +134,7 @@ def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Jud
     if options.subset is not None:
         quality = BySubset(quality, options.subset)
     recall = Recall(entries(journal.path), options.retry_rejects)
-    rows = islice(read(options.input, job.rows.stop, options.mapping), job.rows.start, None)
+    rows = islice(read(options.input, job.rows.stop, options.mapping, job.found.repeated), job.rows.start, None)
     number = job.rows.start
     bar = Progress(len(job.rows), options.quiet, job.noun, done=min(journal.count(), len(job.rows)))
     with _few_collections(), bar as progress, Stopping(options.quiet) as stopping, _kept(journal, scorer):
@@ -145,9 +145,8 @@ def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Jud
             number += len(window)
             if journal.is_due():
                 journal.commit(scorer.usage)
-            for labelled in window:
-                item, label = labelled.item, labelled.label
-                writer.add(item, label)
+            writer.add([(labelled.item, labelled.label) for labelled in window])
+            for item, label, *_ in window:
                 if isinstance(item, Rejected):
                     rejections.add(item.line, item.reason)
                 elif label is not None:

@@ -38,7 +38,7 @@ def plan_lines(
     scorer = (scorer_factory or open_scorer)(options, weights=False)
     total = JobTotals(found.about)
     first: Waiting | None = None
-    for window in windows(read(found.path, options.limit, options.mapping), method, scorer):
+    for window in windows(read(found.path, options.limit, options.mapping, found.repeated), method, scorer):
         waiting = [entry for entry in window if isinstance(entry, Waiting)]
         total.rows += len(window)
         total.rejected += len(window) - len(waiting)

@@ -125,8 +125,7 @@ class PairLabel:
     }
 
     def values(self) -> dict[str, Any]:
-        rationales = {"_first": self.rationales_first, "_second": self.rationales_second}
-        found = {
+        found: dict[str, Any] = {
             "p_a": self.p_a,
             "verdict": self.verdict,
             "p_a_first": self.p_a_first,
@@ -135,7 +134,9 @@ class PairLabel:
             "label_mass_first": self.label_mass_first,
             "label_mass_second": self.label_mass_second,
         }
-        return found | rationale_values(rationales)
+        if self.rationales_first or self.rationales_second:
+            found |= rationale_values({"_first": self.rationales_first, "_second": self.rationales_second})
+        return found
 
     @property
     def verdict(self) -> Verdict:
@@ -190,7 +191,7 @@ class Answer(NamedTuple):
 
     def finite(self) -> tuple[float, ...]:
         """`logprob`. InputError where the model computed something that no label can be made of."""
-        if not (all(map(math.isfinite, self.logprob)) and math.isfinite(self.label_mass)):
+        if not math.isfinite(sum(self.logprob, self.label_mass)):
             raise InputError("the model's label log-probabilities are not finite")
         return self.logprob
 

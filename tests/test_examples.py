@@ -1,4 +1,4 @@
-"""The embedded model's numbers on every example pair, against transformers: each prompt alone, whole logits row."""
+"""Numbers of the embedded model against transformers, each prompt alone and whole logits rows; all in `make soak`."""
 
 from __future__ import annotations
 
@@ -34,13 +34,16 @@ def example_pairs() -> list[Pair]:
     return pairs
 
 
-def encode(scorer: Scorer) -> list[Encoded]:
+def encode(scorer: Scorer, pairs: list[Pair]) -> list[Encoded]:
     method = Rlaif(load_template("general"), preamble="base")
-    return [scorer.encode(request) for pair in example_pairs() for request in method.requests(pair)]
+    return [scorer.encode(request) for pair in pairs for request in method.requests(pair)]
 
 
-def test_every_example_equals_transformers(embedded_scorer: Callable[..., Scorer], transformers_model: Any) -> None:
-    encoded = encode(embedded_scorer())
+@pytest.mark.parametrize("every", [5, pytest.param(1, marks=pytest.mark.soak)])
+def test_examples_equal_transformers(
+    embedded_scorer: Callable[..., Scorer], transformers_model: Any, every: int
+) -> None:
+    encoded = encode(embedded_scorer(), example_pairs()[::every])
     expected = np.empty((len(encoded), 2))
     for index, item in enumerate(encoded):
         with torch.inference_mode():

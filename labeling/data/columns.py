@@ -72,13 +72,13 @@ def output_names(columns: Iterable[str], reserved: Collection[str]) -> dict[str,
     return renamed
 
 
-def stored(value: Any, kind: Kind) -> Any:
-    """A value as its column holds it."""
-    if value is None:
-        return None
+def stored(values: list[Any], kind: Kind) -> list[Any]:
+    """Values as their column holds them."""
     if kind == "json":
-        return json.dumps(value, ensure_ascii=False)
-    return float(value) if kind == "float" else value
+        return [None if value is None else json.dumps(value, ensure_ascii=False) for value in values]
+    if kind == "float":
+        return [None if value is None else float(value) for value in values]
+    return values
 
 
 def _kind(value: Any) -> str:

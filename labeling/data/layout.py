@@ -57,6 +57,15 @@ class Layout:
             return Rejected(line, str(error), identity_of(row, line), MappingProxyType(extra))
         return to_item({"id": row.get("id"), **fields, **extra}, line)
 
+    def identity(self, row: dict[str, Any], line: int) -> str | None:
+        """The id of a row of the source, which may lack all but the `id_columns`; None for a bad one."""
+        return identity_of(self.mapping.applied(row), line)
+
+    def id_columns(self, columns: Collection[str]) -> list[str]:
+        """Of the columns of a source, those that its rows' ids come from."""
+        path = self.mapping.columns.get("id", "id")
+        return [name for name in dict.fromkeys((path, path.split(".")[0])) if name in columns]
+
     def look(self, row: dict[str, Any]) -> Look:
         """Without checking anything."""
         row = self.mapping.applied(row)

@@ -1,22 +1,22 @@
 """Samples from a file or a saved dataset, in streaming passes: `survey` learns the columns, `read` yields the rows.
 
-Memory does not grow with the file, but for a 16-byte digest of every id (about 100 bytes a row, in a set):
-without it a duplicate far down could not be told.
+Memory does not grow with the file, but for the ids that several rows have.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from labeling.data.columns import ColumnKinds, Kind
 from labeling.data.layout import Layout, no_rows, recognise
 from labeling.data.mapping import column_mapping
+from labeling.data.repeats import FirstUses, Hashes
 from labeling.data.row import SEVERAL_FIELDS, BadRow, quoted, rivals
 from labeling.data.sources.detection import open_source
 from labeling.types import Rejected, Sample
@@ -27,7 +27,8 @@ class Survey:
     """What one look at the whole input tells. rows: those that are not blank. columns: the extra ones.
 
     first_lines: for each kind of sample that a row looks like, by its columns, the first line with one. lone_line: the
-    first line whose list of responses has one entry. about: format and recognised columns, for people.
+    first line whose list of responses has one entry. repeated: see `labeling.data.repeats`. about: format and
+    recognised columns, for people.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Survey:
     has_gold: bool
     first_lines: dict[tuple[str, ...], int]
     lone_line: int | None
+    repeated: frozenset[int] = frozenset()
     about: str = ""
 
 
@@ -49,43 +51,48 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
     layout = recognise(source, column_mapping(mapping))
     kinds = source.kinds()
     uniform = kinds is not None and not rivals(kinds)
-    tally = _Tally(layout)
-    with closing(source.rows()) as rows:
-        for number, row in rows:
-            tally.add(number, row)
-            if uniform and SEVERAL_FIELDS not in tally.first_lines and tally.first_lines:
-                break  # the table's other rows tell nothing more
-    count = tally.rows if kinds is None else source.count()
-    if count == 0:
+    with _Tally(layout) as tally:
+        with closing(source.rows()) as rows:
+            for number, row in rows:
+                tally.add(number, row)
+                if uniform and SEVERAL_FIELDS not in tally.first_lines and tally.first_lines:
+                    break  # the table's other rows tell nothing more but their ids
+        if uniform and kinds:
+            with closing(source.rows(layout.id_columns(kinds))) as rows:
+                for number, row in islice(rows, tally.rows, None):
+                    tally.add_identity(number, row)
+        repeated = tally.hashes.repeated()
+    if tally.rows == 0:
         raise no_rows(path)
     return Survey(
         path=Path(path),
-        rows=count,
+        rows=tally.rows,
         sha256=source.sha256(),
         columns=layout.kinds(kinds) if uniform and kinds else tally.kinds.resolve(),
         has_gold=tally.has_gold,
         first_lines=tally.first_lines,
         lone_line=tally.lone_line,
+        repeated=repeated,
         about=f"{source.format}, {layout.about}",
     )
 
 
-def read(path: str | Path, limit: int | None = None, mapping: Sequence[str] = ()) -> Iterator[Sample | Rejected]:
+def read(
+    path: str | Path, limit: int | None = None, mapping: Sequence[str] = (), repeated: frozenset[int] = frozenset()
+) -> Iterator[Sample | Rejected]:
     """Yields the first `limit` rows in file order, a bad one as Rejected with its line and reason.
 
-    An id belongs to the first good row that has it; later ones are rejected. mapping: see `survey`.
+    mapping: see `survey`. repeated: that of the survey; of the ids that it names each belongs to the first good row
+    that has it, and later rows are rejected. Without it, ids are not compared.
     """
     source = open_source(Path(path))
     layout = recognise(source, column_mapping(mapping))
-    seen: set[bytes] = set()
+    uses = FirstUses(repeated)
     with closing(source.rows()) as rows:
         for number, row in islice(rows, limit):
             item = Rejected(number, str(row)) if isinstance(row, BadRow) else layout.item(row, number)
-            if not isinstance(item, Rejected):
-                digest = hashlib.blake2b(item.id.encode("utf-8"), digest_size=16).digest()
-                if digest in seen:
-                    item = _duplicate(item)
-                seen.add(digest)
+            if repeated and not isinstance(item, Rejected) and not uses.add(item.id):
+                item = _duplicate(item)
             yield item
 
 
@@ -100,18 +107,27 @@ def sha256_of(path: Path) -> str:
 
 
 class _Tally:
-    """What rows tell, one by one. See `Survey`."""
+    """What rows tell, one by one; a context. See `Survey`."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
+        self.hashes = Hashes()
         self.kinds = ColumnKinds()
         self.rows = 0
         self.has_gold = False
         self.first_lines: dict[tuple[str, ...], int] = {}
         self.lone_line: int | None = None
 
+    def __enter__(self) -> _Tally:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.hashes.close()
+
     def add(self, number: int, row: dict[str, Any] | BadRow) -> None:
-        self.rows += 1
+        self.add_identity(number, row)
         if isinstance(row, BadRow):
             return
         look = self._layout.look(row)
@@ -120,6 +136,12 @@ class _Tally:
         if self.lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
             self.lone_line = number
         self.kinds.add(look.extra)
+
+    def add_identity(self, number: int, row: dict[str, Any] | BadRow) -> None:
+        """Of a row that has no other columns, maybe."""
+        self.rows += 1
+        if not isinstance(row, BadRow) and (identity := self._layout.identity(row, number)) is not None:
+            self.hashes.add(identity)
 
 
 def _duplicate(sample: Sample) -> Rejected:

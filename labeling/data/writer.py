@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -19,7 +20,7 @@ LABELS, RUN = "labels.parquet", "run.json"
 
 # A row group ends at whichever comes first; the second bounds memory when rows carry long texts.
 _GROUP_ROWS = 4096
-_GROUP_CHARS = 16 * 1024 * 1024
+_GROUP_BYTES = 16 * 1024 * 1024
 
 _ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "double", "bool": "bool"}
 
@@ -48,9 +49,9 @@ class LabelWriter:
         self._survey = survey
         self._columns = columns
         self._schema = _schema(survey, columns)
-        self._with_text = [place for place, field in enumerate(self._schema) if _may_hold_text(field.type)]
-        self._rows: list[list[Any]] = []
-        self._chars = 0
+        self._nothing = {name: "none" if name == "verdict" else None for name in columns}
+        self._batches: list[Any] = []
+        self._rows = self._text = 0
         with guarded(Path(out_dir)):
             self._draft = Draft(Path(out_dir) / LABELS)
         self._sink = _Sink(self._draft)
@@ -67,19 +68,18 @@ class LabelWriter:
             self._parquet.close()
         self._draft.discard()
 
-    def add(self, item: Sample | Rejected, label: Label | None) -> None:
-        """Appends a row. Raises OutputError."""
-        row = self._label_values(item, label)
-        if self._survey.has_gold:
-            row.append(getattr(item, "gold", None))
-        extra = item.extra
-        row += [stored(extra.get(name), kind) for name, kind in self._survey.columns.items()]
-        self._rows.append(row)
-        texts = [row[place] for place in self._with_text]
-        self._chars += sum([len(text) if isinstance(text, str) else _characters(text) for text in texts])
-        if len(self._rows) >= _GROUP_ROWS or self._chars >= _GROUP_CHARS:
-            with guarded(self._draft.final.parent):
-                self._flush()
+    def add(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> None:
+        """Appends rows with their labels, None for a rejected one. Raises OutputError."""
+        batch = self._batch(rows)
+        while batch.num_rows:
+            taken = batch.slice(0, self._room(batch))
+            self._batches.append(taken)
+            self._rows += taken.num_rows
+            self._text += _text_bytes(taken)
+            batch = batch.slice(taken.num_rows)
+            if self._rows == _GROUP_ROWS or self._text >= _GROUP_BYTES:
+                with guarded(self._draft.final.parent):
+                    self._flush()
 
     def publish(self) -> None:
         """Gives the file its name, in the place of an older one. Raises OutputError."""
@@ -91,23 +91,41 @@ class LabelWriter:
             sync_directory(self._draft.final.parent)
 
     def _flush(self) -> None:
+        """Batches are joined: pages must not end where windows happened to."""
         import pyarrow as pa
 
-        if not self._rows:
-            return
-        columns = zip(*self._rows, strict=True)
-        arrays = [pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)]
-        self._parquet.write_table(pa.Table.from_arrays(arrays, schema=self._schema), len(self._rows))
-        self._rows, self._chars = [], 0
+        if self._batches:
+            group = pa.Table.from_batches(self._batches).combine_chunks()
+            self._parquet.write_table(group, group.num_rows)
+            self._batches, self._rows, self._text = [], 0, 0
 
-    def _label_values(self, item: Sample | Rejected, label: Label | None) -> list[Any]:
-        """The values of `label_columns`, in their order."""
-        if isinstance(item, Rejected):
-            nothing = ["none" if name == "verdict" else None for name in self._columns]
-            return [item.id, *nothing, "rejected", f"line {item.line}: {item.reason}", None]
-        assert label is not None
-        values = label.values()
-        return [item.id, *[values[name] for name in self._columns], "ok", None, label.prompt_tokens]
+    def _room(self, batch: Any) -> int:
+        """Rows up to the one that fills the group; all of them where none does."""
+        rows = min(batch.num_rows, _GROUP_ROWS - self._rows)
+        room = _GROUP_BYTES - self._text
+        if _text_bytes(batch.slice(0, rows)) < room:
+            return rows
+        return 1 + bisect_left(range(rows), room, key=lambda row: _text_bytes(batch.slice(0, row + 1)))
+
+    def _batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
+        """A column at a time, while the rows are still in the processor's caches."""
+        import pyarrow as pa
+
+        items = [item for item, _ in rows]
+        labels = [self._nothing if label is None else label.values() for _, label in rows]
+        columns: list[list[Any]] = [
+            [item.id for item in items],
+            *([values[name] for values in labels] for name in self._columns),
+            ["rejected" if label is None else "ok" for _, label in rows],
+            [f"line {item.line}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
+            [None if label is None else label.prompt_tokens for _, label in rows],
+        ]
+        if self._survey.has_gold:
+            columns.append([getattr(item, "gold", None) for item in items])
+        for name, kind in self._survey.columns.items():
+            columns.append(stored([item.extra.get(name) for item in items], kind))
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        return pa.record_batch(arrays, schema=self._schema)
 
 
 @contextmanager
@@ -122,19 +140,17 @@ def guarded(directory: Path) -> Iterator[None]:
         ) from error
 
 
-def _may_hold_text(kind: Any) -> bool:
-    from pyarrow import types
-
-    return types.is_string(kind) or types.is_nested(kind)
-
-
-def _characters(value: Any) -> int:
+def _text_bytes(array: Any) -> int:
     """Of all texts in it: rationales may lie in lists, and these in the principles of a row."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, list | dict):
-        return sum(map(_characters, value.values() if isinstance(value, dict) else value))
-    return 0
+    from pyarrow import RecordBatch, compute, types
+
+    if isinstance(array, RecordBatch):
+        return sum(map(_text_bytes, array.columns))
+    if types.is_string(array.type):
+        return compute.sum(compute.binary_length(array)).as_py() or 0
+    if types.is_list(array.type):
+        return _text_bytes(array.flatten())
+    return sum(map(_text_bytes, array.flatten())) if types.is_struct(array.type) else 0
 
 
 class _Sink:

@@ -60,7 +60,7 @@ class Entry(NamedTuple):
     @property
     def is_whole(self) -> bool:
         try:
-            return self.checksum == _checksum(self.number, self.id, self.reason, self.answers)
+            return self.checksum == _checksum(*self[:4])
         except TypeError:  # a flipped bit has made a number of it
             return False
 
@@ -265,5 +265,5 @@ def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:
     return attempt.started, attempt.committed, attempt.rows, usage, _checksum(attempt.rows, usage.encode())
 
 
-def _checksum(number: int, *parts: bytes | None) -> int:
-    return crc32(b"\0".join([b"%d" % number, *[part or b"" for part in parts]]))
+def _checksum(number: int, identity: bytes | None, reason: bytes | None = None, answers: bytes | None = None) -> int:
+    return crc32(b"%d\0%b\0%b\0%b" % (number, identity or b"", reason or b"", answers or b""))

@@ -22,8 +22,7 @@ def labelled_run(
     columns = next(type(label).COLUMNS for label in labels if label is not None)  # type: ignore[attr-defined]
     directory.mkdir(parents=True, exist_ok=True)
     with LabelWriter(directory, found, columns) as writer:
-        for item, label in zip(read(source), labels, strict=True):
-            writer.add(item, label)
+        writer.add(list(zip(read(source), labels, strict=True)))
         writer.publish()
     run = {"input": {"path": str(source), "sha256": found.sha256}, "settings": {"limit": None}, "scorer": {}}
     write_record(directory, {"method": {"name": method, **record}, "state": "complete", **run})

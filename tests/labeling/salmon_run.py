@@ -45,8 +45,8 @@ def salmon_run(
     out = directory / "labels"
     out.mkdir()
     with LabelWriter(out, found, SalmonLabel.COLUMNS) as writer:
-        for item, one in zip(read(source), scores, strict=False):
-            writer.add(item, None if one is None else Judged(one))
+        judged = [None if one is None else Judged(one) for one in scores]
+        writer.add(list(zip(read(source), judged, strict=False)))
         method = {"name": "salmon", "principles": [principle.record() for principle in principles]}
         run = {"input": {"path": str(source), "sha256": found.sha256}, "settings": {"limit": None}, "scorer": {}}
         writer.publish()

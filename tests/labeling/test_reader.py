@@ -146,7 +146,8 @@ def test_byte_order_mark_carriage_returns_and_missing_last_newline(tmp_path: Pat
 def test_duplicate_ids(tmp_path: Path) -> None:
     """Catches a duplicate that hides behind another type, and a rejected row that takes an id from a good one."""
     rows = [row(id="1", response_a=""), row(id="1"), row(id=1), row(id="2")]
-    items = list(read(write_rows(tmp_path / "in.jsonl", rows)))
+    path = write_rows(tmp_path / "in.jsonl", rows)
+    items = list(read(path, repeated=survey(path).repeated))
     assert [type(item) for item in items] == [Rejected, Pair, Rejected, Pair]
     assert items[2] == Rejected(3, 'duplicate id: "1" was used by an earlier row', "1")
 

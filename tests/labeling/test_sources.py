@@ -35,7 +35,7 @@ def write(directory: Path, name: str, rows: list[dict[str, Any]]) -> Path:
 
 
 def items(path: Path, *mapping: str) -> list[Any]:
-    return list(read(path, mapping=mapping))
+    return list(read(path, mapping=mapping, repeated=survey(path, mapping).repeated))
 
 
 # the same rows

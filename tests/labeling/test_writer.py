@@ -6,6 +6,7 @@ import errno
 import gc
 import os
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,7 @@ def survey_of(tmp_path: Path, rows: list[Any]) -> Survey:
 def write(out: Path, found: Survey) -> pa.Table:
     out.mkdir(exist_ok=True)
     with LabelWriter(out, found, PairLabel.COLUMNS) as labels:
-        for item in read(found.path):
-            labels.add(item, LABEL if isinstance(item, Pair) else None)
+        labels.add([(item, LABEL if isinstance(item, Pair) else None) for item in read(found.path)])
         labels.publish()
     return parquet.read_table(out / "labels.parquet")
 
@@ -102,10 +102,43 @@ def test_row_groups_do_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.M
     whole = write(tmp_path / "whole", found)
     monkeypatch.setattr(writer, "_GROUP_ROWS", 10)
     assert write(tmp_path / "rows", found) == whole
-    monkeypatch.setattr(writer, "_GROUP_CHARS", 350)
+    monkeypatch.setattr(writer, "_GROUP_BYTES", 350)
     assert write(tmp_path / "chars", found) == whole
     assert parquet.ParquetFile(tmp_path / "rows" / "labels.parquet").num_row_groups == 3
     assert parquet.ParquetFile(tmp_path / "chars" / "labels.parquet").num_row_groups > 5
+
+
+@pytest.mark.parametrize("limit", ["_GROUP_ROWS", "_GROUP_BYTES"])
+def test_bytes_do_not_depend_on_how_rows_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
+    """Catches a row group or a page that ends where a window did, among them texts that lie in lists and objects."""
+    monkeypatch.setattr(writer, limit, {"_GROUP_ROWS": 7, "_GROUP_BYTES": 100}[limit])
+    columns = {"verdict": "string", "words": ["string"], "parts": [{"name": "string", "size": "int64"}]}
+    found = survey_of(tmp_path, [row(id=i, note="é" * (i % 5) if i % 3 else None) for i in range(40)])
+    rows = [(item, Worded(item.line)) for item in read(found.path)]
+    written = []
+    for step in (1, 2, 11, 40):
+        out = tmp_path / f"by {step}"
+        out.mkdir()
+        with LabelWriter(out, found, columns) as labels:
+            for start in range(0, len(rows), step):
+                labels.add(rows[start : start + step])
+            labels.publish()
+        written.append((out / "labels.parquet").read_bytes())
+    assert parquet.ParquetFile(out / "labels.parquet").num_row_groups >= 5
+    assert len(set(written)) == 1
+
+
+@dataclass(frozen=True)
+class Worded:
+    """A label with texts in lists and objects, some of them null or empty."""
+
+    number: int
+    prompt_tokens: int = 3
+
+    def values(self) -> dict[str, Any]:
+        words = [None, [], ["x" * self.number, None, "é"]][self.number % 3]
+        parts = [{"name": "n" * (self.number % 7), "size": 1}] * (self.number % 2)
+        return {"verdict": "tie", "words": words, "parts": parts or None}
 
 
 def test_same_labels_same_bytes(tmp_path: Path) -> None:
@@ -122,7 +155,7 @@ def test_a_failed_run_leaves_nothing(tmp_path: Path, recwarn: pytest.WarningsRec
     found = survey_of(tmp_path, [row()])
     labels = LabelWriter(tmp_path, found, PairLabel.COLUMNS)
     with suppress(KeyboardInterrupt), labels:
-        labels.add(Rejected(1, "x"), None)
+        labels.add([(Rejected(1, "x"), None)])
         labels._flush()
         raise KeyboardInterrupt
     del labels
@@ -152,7 +185,7 @@ def test_disk_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str) -
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     with LabelWriter(out, found, PairLabel.COLUMNS) as labels:
-        labels.add(Pair("x", (), "a", "b"), LABEL)
+        labels.add([(Pair("x", (), "a", "b"), LABEL)])
         if when == "write":
             full_file = type("Full", (), {"write": full, "tell": lambda _: 0})()
             monkeypatch.setattr(labels._sink, "_file", full_file)

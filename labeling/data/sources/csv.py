@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -34,7 +34,7 @@ class Csv:
         name = "TSV" if self.delimiter == "\t" else "CSV"
         return f"{name}, {self.compression}" if self.compression else name
 
-    def rows(self) -> Generator[NumberedRow]:
+    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
         # The module's limit of a field is one for the whole process; raising it takes nothing from anybody.
         csv.field_size_limit(max(csv.field_size_limit(), lines.MAX_LINE_BYTES))
         number = 0
@@ -52,9 +52,6 @@ class Csv:
 
     def kinds(self) -> None:
         return None
-
-    def count(self) -> int:
-        return sum(1 for _ in self.rows())
 
     def sha256(self) -> str:
         return file_sha256(self.path)

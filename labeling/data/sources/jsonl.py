@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,7 +25,7 @@ class JsonLines:
     def format(self) -> str:
         return f"JSONL, {self.compression}" if self.compression else "JSONL"
 
-    def rows(self) -> Generator[NumberedRow]:
+    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
         """A last line that breaks off is the file's fault: what was to follow it is missing, too."""
         with text_bytes(self.path, self.compression) as file:
             for index, line in enumerate(numbered_lines(file)):
@@ -40,9 +40,6 @@ class JsonLines:
 
     def kinds(self) -> None:
         return None
-
-    def count(self) -> int:
-        return sum(1 for _ in self.rows())
 
     def sha256(self) -> str:
         return file_sha256(self.path)

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator, Iterator, Mapping
+from collections.abc import Callable, Collection, Generator, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +35,12 @@ class Table:
     open_batches: OpenBatches
     digest: Callable[[], str]
 
-    def rows(self) -> Generator[NumberedRow]:
+    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
         """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
         number = 0
         with self._reading() as (schema, batches):
             left_out = rivals(schema.names)
-            for batch in batches:
+            for batch in batches if columns is None else (batch.select(list(columns)) for batch in batches):
                 step = batch_rows(batch.num_rows, batch.nbytes)
                 for start in range(0, batch.num_rows, step):
                     for row in _rows(self.path, batch.slice(start, step)):
@@ -52,25 +51,16 @@ class Table:
                             yield number, row
 
     def kinds(self) -> Mapping[str, Kind]:
-        return self._look[0]
-
-    def count(self) -> int:
-        return self._look[1]
-
-    def sha256(self) -> str:
-        return self.digest()
-
-    @cached_property
-    def _look(self) -> tuple[dict[str, Kind], int]:
-        """Kinds and number of rows. Every value is read: damage shows, and whether unsigned integers are large."""
-        rows = 0
+        """Values tell whether unsigned integers are large."""
         with self._reading() as (schema, batches):
             kinds = {field.name: column_kind(self.path, field) for field in schema}
             unsigned = [field.name for field in schema if str(field.type) == "uint64"]
             for batch in batches:
-                rows += batch.num_rows
                 kinds |= {name: "json" for name in unsigned if _exceeds_int64(batch.column(name))}
-        return kinds, rows
+        return kinds
+
+    def sha256(self) -> str:
+        return self.digest()
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Any, Iterator[Any]]]:
@@ -96,6 +86,8 @@ def batch_rows(rows: int, size: int) -> int:
 
 def _rows(path: Path, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
     names = batch.schema.names
+    if not names:
+        yield from ({} for _ in range(batch.num_rows))
     columns = [column_values(path, name, column) for name, column in zip(names, batch.columns, strict=True)]
     broken = any(column.has_bad for column in columns)
     long = batch.nbytes > MAX_LINE_BYTES
