@@ -10,13 +10,18 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+from engine.planning.plan import Plan
+from engine.running.model import Model
 from kernels import cpu
 from labeling.methods.rlaif import Rlaif
+from labeling.options import LabelOptions
 from labeling.prompts import load_template
+from labeling.run import run_label
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair, PairLabel
 from labeling.windows import label_samples
@@ -104,18 +109,47 @@ def test_identical_responses_tie_exactly(open_scorer: OpenScorer) -> None:
     assert label(open_scorer(), make_pairs(6))["5"].p_a == 0.5
 
 
-def test_two_processes_write_the_same_bytes(model: Path, tmp_path: Path) -> None:
-    """Catches whatever depends on hash seeds, addresses or time."""
-    rows = tmp_path / "pairs.jsonl"
-    with rows.open("w") as file:
+@pytest.fixture
+def rows(tmp_path: Path) -> Path:
+    path = tmp_path / "pairs.jsonl"
+    with path.open("w") as file:
         for pair in make_pairs(8):
             row = {"id": pair.id, "prompt": pair.prompt[0].content, "note": [1, {"a": None}]}
             file.write(json.dumps(row | {"response_a": pair.response_a, "response_b": pair.response_b}) + "\n")
+    return path
+
+
+def test_two_processes_write_the_same_bytes(model: Path, rows: Path, tmp_path: Path) -> None:
+    """Catches whatever depends on hash seeds, addresses or time."""
     for name in ("one", "two"):
         command = ["label", str(rows), "--model", str(model), "--out", str(tmp_path / name), "--quiet"]
         subprocess.run([sys.executable, "-m", "labeling.cli", *command], check=True)
     one, two = ((tmp_path / name / "labels.parquet").read_bytes() for name in ("one", "two"))
     assert one == two
+
+
+def test_a_run_that_runs_out_of_memory_writes_the_same_bytes(
+    model: Path, rows: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches rows that are rejected, lost or scored otherwise where a batch had to be halved in mid-run."""
+    refused = []
+    runs = Model.final_hidden
+
+    def final_hidden(model: Model, plan: Plan, *others: Any) -> torch.Tensor:
+        if plan.num_rows > 1200:
+            refused.append(plan.num_rows)
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return runs(model, plan, *others)
+
+    def labels(name: str) -> bytes:
+        summary = run_label(LabelOptions(input=str(rows), out=str(tmp_path / name), model=str(model), quiet=True))
+        assert summary.ok == 8
+        return summary.labels.read_bytes()
+
+    expected = labels("roomy")
+    monkeypatch.setattr(Model, "final_hidden", final_hidden)
+    assert labels("tight") == expected
+    assert refused
 
 
 def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -35,6 +35,8 @@ def harmed(whole: bytes, count: int, seed: int, head: int) -> Iterator[bytes]:
         for _ in range(rng.choice((1, 1, 2, 8))):
             at = rng.randrange(max(1, min(head, len(raw) - 8)))
             kind = rng.randrange(6)
+            if not raw:
+                break
             if kind == 0:
                 raw[at] ^= 1 << rng.randrange(8)
             elif kind == 1:
