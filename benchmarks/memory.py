@@ -31,6 +31,7 @@ from engine.planning.trie import as_token_ids, common_prefix
 from engine.running.memory import give_back_freed
 from labeling.methods.rlaif import Rlaif
 from labeling.prompts import load_template
+from labeling.reasoning import Reasoning
 from labeling.scorer import Scorer
 from labeling.types import Message, Pair
 from labeling.windows import label_samples
@@ -86,16 +87,27 @@ class PeakMemory:
 
 @dataclass(frozen=True)
 class Case:
-    """layers: of the model. pairs: in the input. batch_tokens: rows a forward pass may take."""
+    """layers: of the model. pairs: in the input. batch_tokens: rows a forward pass may take.
+
+    rationale_tokens, kv_memory: written before each label, and bytes for the K/V of that; 0 for labels alone.
+    """
 
     layers: int
     pairs: int
     batch_tokens: int
+    rationale_tokens: int = 0
+    kv_memory: int = 0
+
+    @property
+    def method(self) -> Rlaif:
+        reasoning = Reasoning(max_tokens=self.rationale_tokens) if self.rationale_tokens else None
+        return Rlaif(load_template(TEMPLATE), reasoning=reasoning)
 
 
 @dataclass(frozen=True)
 class Peak:
-    """measured_bytes: highest resident set size above the weights. planned_bytes: what `Engine.plan` says.
+    """measured_bytes: highest resident set size above the weights. planned_bytes: what `Engine.plan` says, and
+    `kv_memory`.
 
     cache_bytes: the part of both that is the prefix cache, K/V of every layer for what all prompts begin with.
     """
@@ -112,6 +124,9 @@ CASES = (
     Case(layers=4, pairs=240, batch_tokens=4096),
     Case(layers=4, pairs=24, batch_tokens=8192),
     Case(layers=4, pairs=24, batch_tokens=16_384),
+    Case(layers=4, pairs=100, batch_tokens=4096, rationale_tokens=16, kv_memory=64_000_000),
+    Case(layers=4, pairs=1000, batch_tokens=4096, rationale_tokens=16, kv_memory=64_000_000),
+    Case(layers=4, pairs=100, batch_tokens=4096, rationale_tokens=16, kv_memory=256_000_000),
 )
 
 
@@ -132,15 +147,15 @@ def scoring_peak(
     return memory.extra_bytes
 
 
-def streaming_peak(model: str, num_pairs: int, batch_tokens: int) -> int:
+def streaming_peak(model: str, case: Case) -> int:
     """Bytes above the weights while pairs stream through the labelling loop. To be called in a process of its own."""
-    scorer = Scorer.open(model, batch_tokens=batch_tokens)
-    method = Rlaif(load_template(TEMPLATE))
+    scorer = Scorer.open(model, batch_tokens=case.batch_tokens, kv_memory=case.kv_memory or None)
+    method = case.method
     # The first forward pass makes what is made once: kernels, thread pools. A batch of one short pair holds little.
     scorer.score([scorer.encode(request) for request in method.requests(_WARM_UP)])
     with PeakMemory() as memory:
-        for _ in label_samples(_pairs(num_pairs), method, scorer):
-            pass
+        for labelled in label_samples(_pairs(case.pairs), method, scorer):
+            assert labelled.label is not None, labelled.reason
     return memory.extra_bytes
 
 
@@ -149,26 +164,42 @@ def measure(case: Case, directory: Path) -> Peak:
     config = small_config(case.layers, HIDDEN_SIZE)
     write_random_model(directory, config)
     scorer = Scorer.open(str(directory), batch_tokens=case.batch_tokens, weights=False)
-    method = Rlaif(load_template(TEMPLATE))
-    encoded = [scorer.encode(request) for pair in _pairs(case.pairs) for request in method.requests(pair)]
-    measured = in_own_process(streaming_peak, str(directory), case.pairs, case.batch_tokens)
+    encoded = [scorer.encode(request) for pair in _pairs(case.pairs) for request in case.method.requests(pair)]
+    measured = in_own_process(streaming_peak, str(directory), case)
     plan = scorer.plan(encoded)
     ids = [item.ids for item in encoded]
     shared = common_prefix(as_token_ids(min(ids)), as_token_ids(max(ids))) if plan.batches > 1 else 0
-    return Peak(case, measured, plan.peak_bytes, shared * config.num_layers * 2 * config.kv_size * FLOAT32_BYTES)
+    return Peak(
+        case,
+        measured,
+        plan.peak_bytes + case.kv_memory,
+        shared * config.num_layers * 2 * config.kv_size * FLOAT32_BYTES,
+    )
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__).parse_args(argv)
-    print(_row("layers", "pairs", "batch tokens", "measured MB", "planned MB", "of it prefix cache MB"))
+    print(
+        _row(
+            "layers",
+            "pairs",
+            "batch tokens",
+            "rationale tokens",
+            "K/V MB",
+            "measured MB",
+            "planned MB",
+            "of it prefix cache MB",
+        )
+    )
     peaks = []
     try:
         for case in CASES:
             with tempfile.TemporaryDirectory() as scratch:
                 peak = measure(case, Path(scratch))
             peaks.append(peak)
-            sizes = (f"{size / 1e6:.1f}" for size in (peak.measured_bytes, peak.planned_bytes, peak.cache_bytes))
-            print(_row(case.layers, case.pairs, f"{case.batch_tokens:,}", *sizes), flush=True)
+            measured = (case.kv_memory, peak.measured_bytes, peak.planned_bytes, peak.cache_bytes)
+            sizes = (f"{size / 1e6:.1f}" for size in measured)
+            print(_row(case.layers, case.pairs, f"{case.batch_tokens:,}", case.rationale_tokens, *sizes), flush=True)
     except PreftreeError as error:
         print(f"benchmarks.memory: {error}", file=sys.stderr)
         return 1
@@ -177,7 +208,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _row(*cells: object) -> str:
-    widths = (6, 6, 13, 12, 11, 22)
+    widths = (6, 6, 13, 16, 7, 12, 11, 22)
     return " ".join(f"{cell!s:>{width}}" for cell, width in zip(cells, widths, strict=True))
 
 

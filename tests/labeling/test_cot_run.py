@@ -14,6 +14,7 @@ import pytest
 from engine.errors import InputError
 from engine.generation import Generation, Sampling
 from labeling import cli, run, show
+from labeling.commands.arguments import USAGE
 from labeling.display import Progress
 from labeling.reasoning import Reasoning
 from tests.labeling import fake_engine
@@ -188,7 +189,7 @@ def test_wrong_options_are_one_line(
     """Catches options that are dropped in silence, and mistakes found when the model is loaded."""
     source = write_rows(tmp_path / "in.jsonl", [row()])
     command = ["label", str(source), "--out", str(tmp_path / "out"), "--quiet", *options]
-    if code == cli.USAGE:
+    if code == USAGE:
         with pytest.raises(SystemExit):
             cli.main(command)
     else:

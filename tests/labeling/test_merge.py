@@ -14,6 +14,7 @@ import pytest
 
 from engine.errors import InputError, OutputError
 from labeling import cli, merge
+from labeling.commands.arguments import REJECTED_ROWS
 from labeling.rundir.share import parsed, rows_of
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run
@@ -54,7 +55,7 @@ def test_shards_become_one_run(source: Path, tmp_path: Path, number: int) -> Non
     """Catches rows lost or repeated where shards meet, and an id that each shard takes for the first of its kind."""
     run(source, tmp_path / "whole")
     parts = shards_of(source, tmp_path, number)
-    assert cli.main(["merge", *reversed(parts), "--out", str(tmp_path / "merged"), "--quiet"]) == cli.REJECTED_ROWS
+    assert cli.main(["merge", *reversed(parts), "--out", str(tmp_path / "merged"), "--quiet"]) == REJECTED_ROWS
     assert labels(tmp_path / "merged") == labels(tmp_path / "whole")
     one, other = record(tmp_path / "whole"), record(tmp_path / "merged")
     assert other["quality"] == one["quality"]
@@ -70,7 +71,7 @@ def test_limits_are_of_the_whole(source: Path, tmp_path: Path) -> None:
     """Catches --limit taken for that of each shard."""
     run(source, tmp_path / "whole", limit=11)
     parts = shards_of(source, tmp_path, 3, limit=11)
-    assert cli.main(["merge", *parts, "--out", str(tmp_path / "merged"), "--quiet"]) == cli.REJECTED_ROWS
+    assert cli.main(["merge", *parts, "--out", str(tmp_path / "merged"), "--quiet"]) == REJECTED_ROWS
     assert labels(tmp_path / "merged") == labels(tmp_path / "whole")
 
 
