@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -31,8 +31,6 @@ TILE_LANES = 16
 STEP_LANES = 8
 # Gathered K and V of one attention call stay in the last-level cache.
 GATHERED_KEYS = 4096
-# As above, for single rows: with little to compute on them, they are better read from the second-level cache.
-STEP_GATHERED_KEYS = 1024
 VOCAB_BLOCK = 8192
 
 
@@ -161,17 +159,35 @@ def tree_attention(
 
     The query heads that share a K/V head are stacked into the rows of one matrix product.
     """
+    steps = [group for group in groups if isinstance(group, StepGroup)]
+    if steps:
+        _attend_steps(queries, kv, steps, out, scale, window, softcap)
+    gathered = _Gathered(kv)
     for group in groups:
         if isinstance(group, StepGroup):
-            _attend_steps(queries, kv, group, out, scale, window, softcap)
             continue
         begin = _first_key(group.keys, group.lanes, window)
-        keys = group.keys - begin
-        tiles_at_once = max(1, GATHERED_KEYS // keys)
+        tiles_at_once = max(1, GATHERED_KEYS // (group.keys - begin))
         mask = _mask(group, begin, window, queries.shape[1] // kv.shape[2], queries.dtype)
         for first in range(0, len(group.rows), tiles_at_once):
             part = slice(first, first + tiles_at_once)
-            _attend_tiles(queries, kv, group.rows[part], group.slots[part, begin:], mask, out, scale, softcap)
+            path = gathered.paths(group.slots[part, begin:])
+            _attend_tiles(queries, path, group.rows[part], mask, out, scale, softcap)
+
+
+class _Gathered:
+    """K/V gathered into the same memory again and again: fresh memory has to be mapped in first, which takes longer."""
+
+    def __init__(self, kv: torch.Tensor) -> None:
+        self._kv = kv
+        self._memory = kv[:0]
+
+    def paths(self, slots: torch.Tensor) -> torch.Tensor:
+        """K/V at slots [tiles, keys]: [tiles, keys, 2, kv_heads, size], good until the next call."""
+        if slots.numel() > len(self._memory):
+            self._memory = self._kv.new_empty(max(slots.numel(), GATHERED_KEYS), *self._kv.shape[1:])
+        found = torch.index_select(self._kv, 0, slots.reshape(-1), out=self._memory[: slots.numel()])
+        return found.view(*slots.shape, *self._kv.shape[1:])
 
 
 def _first_key(keys: int, span: int, window: int | None) -> int:
@@ -195,9 +211,8 @@ def _mask(group: TileGroup, begin: int, window: int | None, heads_per_kv: int, d
 
 def _attend_tiles(
     queries: torch.Tensor,
-    kv: torch.Tensor,
+    path: torch.Tensor,
     rows: torch.Tensor,
-    slots: torch.Tensor,
     mask: torch.Tensor,
     out: torch.Tensor,
     scale: float | None,
@@ -205,12 +220,11 @@ def _attend_tiles(
 ) -> None:
     tiles, lanes = rows.shape
     _, heads, size = queries.shape
-    kv_heads = kv.shape[2]
+    kv_heads = path.shape[3]
     row_index = rows.reshape(-1)
     # [tiles, lanes, kv_heads, group, size] -> [tiles, kv_heads, group * lanes, size]
     query = queries.index_select(0, row_index).view(tiles, lanes, kv_heads, heads // kv_heads, size)
     query = query.permute(0, 2, 3, 1, 4).reshape(tiles, kv_heads, -1, size)
-    path = kv.index_select(0, slots.reshape(-1)).view(tiles, -1, 2, kv_heads, size)
     result = _attended(query, path, mask, scale, softcap)
     result = result.view(tiles, kv_heads, -1, lanes, size).permute(0, 3, 1, 2, 4)
     out.index_copy_(0, row_index, result.reshape(-1, heads, size))
@@ -219,7 +233,7 @@ def _attend_tiles(
 def _attend_steps(
     queries: torch.Tensor,
     kv: torch.Tensor,
-    group: StepGroup,
+    groups: Sequence[StepGroup],
     out: torch.Tensor,
     scale: float | None,
     window: int | None,
@@ -228,20 +242,17 @@ def _attend_steps(
     _, heads, size = queries.shape
     kv_heads = kv.shape[2]
     heads_per_kv = heads // kv_heads
-    packed = -(-heads_per_kv // STEP_LANES) * STEP_LANES
-    begin = _first_key(group.keys, group.span, window)
-    keys = group.keys - begin
-    mask = group.mask(begin, window, queries.dtype)
-    at_once = max(1, STEP_GATHERED_KEYS // keys)
-    for first in range(0, len(group.slots), at_once):
-        slots = group.slots[first : first + at_once, begin:]
-        count = len(slots)
-        rows = slice(group.first_row + first, group.first_row + first + count)
-        query = queries.new_zeros(count, kv_heads, packed, size)
-        query[:, :, :heads_per_kv] = queries[rows].view(count, kv_heads, heads_per_kv, size)
-        path = kv.index_select(0, slots.reshape(-1)).view(count, keys, 2, kv_heads, size)
-        result = _attended(query, path, mask[first : first + at_once], scale, softcap)
-        out[rows] = result[:, :, :heads_per_kv].reshape(count, heads, size)
+    lanes = -(-heads_per_kv // STEP_LANES) * STEP_LANES
+    rows = groups[-1].first_row + len(groups[-1].depth)
+    query = queries.new_zeros(rows, kv_heads, lanes, size)
+    query[:, :, :heads_per_kv] = queries[:rows].view(rows, kv_heads, heads_per_kv, size)
+    result = torch.empty_like(query)
+    gathered = _Gathered(kv)
+    for group in groups:
+        begin = _first_key(group.keys, group.span, window)
+        for part, slots, mask in group.parts(begin, window, queries.dtype, GATHERED_KEYS):
+            result[part] = _attended(query[part], gathered.paths(slots), mask, scale, softcap)
+    out[:rows] = result[:, :, :heads_per_kv].reshape(rows, heads, size)
 
 
 def _attended(
@@ -276,8 +287,19 @@ def geglu(gate_up: torch.Tensor) -> torch.Tensor:
 
 
 def pack_head(weight: torch.Tensor) -> list[PackedLinear]:
-    """The output matrix [vocab, hidden] in vocabulary blocks, float32: label logits are accumulated in float32."""
-    return [pack_linear(block.float()) for block in weight.split(VOCAB_BLOCK)]
+    """The output matrix [vocab, hidden] in vocabulary blocks.
+
+    Label logits are accumulated in float32. A matrix of 16 bits stays as it is, and its blocks become float32 one by
+    one whenever they are multiplied with: a copy in float32 would take twice its memory.
+    """
+    blocks = weight.split(VOCAB_BLOCK)
+    if weight.dtype == torch.float32:
+        return [pack_linear(block) for block in blocks]
+    return [PackedLinear(block, None, len(block), is_onednn=False) for block in blocks]
+
+
+def _wide(block: PackedLinear) -> PackedLinear:
+    return block if block.weight.dtype == torch.float32 else replace(block, weight=block.weight.float())
 
 
 def label_head(
@@ -295,19 +317,19 @@ def label_head(
     """
     logits = torch.empty(len(query_rows), dtype=torch.float32)
     log_normaliser = torch.full((len(hidden),), float("-inf"))
-    for first in range(0, len(hidden), FINAL_ROW_BLOCK):
-        rows = hidden[first : first + FINAL_ROW_BLOCK].float()
-        mine = ((query_rows >= first) & (query_rows < first + FINAL_ROW_BLOCK)).nonzero().squeeze(1)
-        running = log_normaliser[first : first + FINAL_ROW_BLOCK]
-        offset = 0
-        for block in head:
-            block_logits = linear(rows, block)
+    rows = hidden.float()
+    offset = 0
+    for block in map(_wide, head):
+        mine = ((query_tokens >= offset) & (query_tokens < offset + block.out_features)).nonzero().squeeze(1)
+        for first in range(0, len(rows), FINAL_ROW_BLOCK):
+            part = slice(first, first + FINAL_ROW_BLOCK)
+            block_logits = linear(rows[part], block)
             if softcap is not None:
                 block_logits.div_(softcap).tanh_().mul_(softcap)
-            torch.logaddexp(running, block_logits.logsumexp(-1), out=running)
-            here = mine[(query_tokens[mine] >= offset) & (query_tokens[mine] < offset + block.out_features)]
+            torch.logaddexp(log_normaliser[part], block_logits.logsumexp(-1), out=log_normaliser[part])
+            here = mine[(query_rows[mine] >= first) & (query_rows[mine] < part.stop)]
             logits[here] = block_logits[query_rows[here] - first, query_tokens[here] - offset]
-            offset += block.out_features
+        offset += block.out_features
     return logits, log_normaliser
 
 
@@ -317,4 +339,4 @@ def token_logits(hidden: torch.Tensor, head: Sequence[PackedLinear]) -> torch.Te
     hidden: [rows, hidden], already normed. Bits of a row may depend on the number of rows.
     """
     wide = hidden.float()
-    return torch.cat([linear(wide, block) for block in head], dim=-1)
+    return torch.cat([linear(wide, block) for block in map(_wide, head)], dim=-1)

@@ -55,6 +55,10 @@ class TileGroup:
         return self.slots.shape[1]
 
 
+# Rows of the queries; slots: [rows, keys]; mask: [rows, 1, 1, keys].
+StepPart = tuple[slice, torch.Tensor, torch.Tensor]
+
+
 @dataclass(frozen=True)
 class StepGroup:
     """Single query rows that look at equally many keys: a decode step on the CPU.
@@ -68,7 +72,7 @@ class StepGroup:
     slots: torch.Tensor
     depth: torch.Tensor
     span: int
-    _masks: dict[tuple[int, int | None], torch.Tensor] = field(default_factory=dict, compare=False, repr=False)
+    _parts: dict[tuple[int, int | None], list[StepPart]] = field(default_factory=dict, compare=False, repr=False)
 
     def moved(self, move: Move) -> StepGroup:
         return StepGroup(self.first_row, move(self.slots), move(self.depth), self.span)
@@ -77,17 +81,29 @@ class StepGroup:
     def keys(self) -> int:
         return self.slots.shape[1]
 
-    def mask(self, begin: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
-        """[rows, 1, 1, keys - begin], -inf where a key lies deeper than the row or before its window of last tokens.
+    def parts(self, begin: int, window: int | None, dtype: torch.dtype, most_keys: int) -> list[StepPart]:
+        """Rows that look at no more than `most_keys` keys together, from depth `begin` on; one at least.
 
-        Made once: all layers of a step ask for it.
+        Made once: all layers of a step ask for them. window: how many last tokens a row sees.
         """
-        if (begin, window) not in self._masks:
-            key, row = torch.arange(begin, self.keys), self.depth.unsqueeze(1)
-            unseen = key > row if window is None else (key > row) | (key <= row - window)
-            mask = torch.zeros(len(row), 1, 1, self.keys - begin, dtype=dtype)
-            self._masks[begin, window] = mask.masked_fill_(unseen[:, None, None], float("-inf"))
-        return self._masks[begin, window]
+        if (begin, window) not in self._parts:
+            mask, at_once = self._mask(begin, window, dtype), max(1, most_keys // (self.keys - begin))
+            self._parts[begin, window] = [
+                (
+                    slice(self.first_row + first, self.first_row + min(first + at_once, len(self.slots))),
+                    self.slots[first : first + at_once, begin:].contiguous(),
+                    mask[first : first + at_once],
+                )
+                for first in range(0, len(self.slots), at_once)
+            ]
+        return self._parts[begin, window]
+
+    def _mask(self, begin: int, window: int | None, dtype: torch.dtype) -> torch.Tensor:
+        """[rows, 1, 1, keys - begin], -inf where a key lies deeper than the row or before its window."""
+        key, row = torch.arange(begin, self.keys), self.depth.unsqueeze(1)
+        unseen = key > row if window is None else (key > row) | (key <= row - window)
+        mask = torch.zeros(len(row), 1, 1, self.keys - begin, dtype=dtype)
+        return mask.masked_fill_(unseen[:, None, None], float("-inf"))
 
 
 @dataclass(frozen=True)

@@ -162,12 +162,12 @@ def test_a_window_gathers_its_own_keys_only() -> None:
 
 
 @pytest.mark.parametrize("softcap", [None, 4.0])
-@pytest.mark.parametrize("rows", [8, 40])
-def test_label_head(rows: int, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("rows", "dtype"), [(8, torch.float32), (40, torch.float32), (40, torch.bfloat16)])
+def test_label_head(rows: int, dtype: torch.dtype, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens in the first, a middle and the last (partial) vocabulary block."""
     monkeypatch.setattr(cpu, "VOCAB_BLOCK", 64)
     monkeypatch.setattr(cpu, "FINAL_ROW_BLOCK", 8)
-    hidden, weight = torch.randn(rows, 96), torch.randn(200, 96)
+    hidden, weight = torch.randn(rows, 96).to(dtype), torch.randn(200, 96).to(dtype)
     query_rows = torch.arange(rows).repeat(3)
     query_tokens = torch.cat([torch.zeros(rows), torch.randint(0, 200, (rows,)), torch.full((rows,), 199)]).long()
     logits, normaliser = cpu.label_head(hidden, cpu.pack_head(weight), query_rows, query_tokens, softcap=softcap)

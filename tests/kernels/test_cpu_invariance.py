@@ -134,9 +134,10 @@ def test_tree_attention_does_not_see_the_order_of_tiles() -> None:
     assert torch.equal(outputs[0][: trie.num_rows], outputs[1][: trie.num_rows])
 
 
-def test_label_head() -> None:
-    head = cpu.pack_head(torch.randn(20000, 128))
-    hidden = torch.randn(4 * cpu.FINAL_ROW_BLOCK, 128)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_label_head(dtype: torch.dtype) -> None:
+    head = cpu.pack_head(torch.randn(20000, 128).to(dtype))
+    hidden = torch.randn(4 * cpu.FINAL_ROW_BLOCK, 128).to(dtype)
     order = torch.randperm(len(hidden))
     rows, tokens = torch.arange(len(hidden)), torch.randint(0, 20000, (len(hidden),))
     logits, normaliser = cpu.label_head(hidden, head, rows, tokens)

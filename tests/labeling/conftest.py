@@ -1,0 +1,25 @@
+"""The command line with a fake model behind it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from labeling import run, show
+from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
+
+
+@pytest.fixture
+def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
+    """What all commands get for a model from now on."""
+    fake = FakeScorer()
+    for module in (run, show):
+        monkeypatch.setattr(module, "open_scorer", lambda options, weights=True: fake)
+        monkeypatch.setattr(module, "open_method", open_fake_method)
+    return fake
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    return write_rows(tmp_path / "in.jsonl", [row(id="one", gold="a", source="web"), row(id="two")])
