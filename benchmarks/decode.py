@@ -29,9 +29,8 @@ from engine.loading.checkpoint import open_checkpoint
 from engine.running.memory import is_out_of_memory
 from labeling.scorer import Scorer
 
-# Batches of the peer to choose from, and how many of the tokens it is tuned on.
+# Batches of the peer to choose from.
 PEER_BATCHES = (8, 16, 32)
-TUNING_SHARE = 8
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,7 +86,7 @@ def _compare(args: argparse.Namespace, engine: Engine, prompts: Sequence[list[in
     """Engine and transformers in turns, prompts and all; medians over the rounds."""
     model = load_transformers(hugging_face_directory(args.model)).to(engine.device, engine.dtype)
     stop_ids = [engine.checkpoint.tokenizer.eos_id or 0]
-    peer = _tuned(model, stop_ids, prompts, max(2, args.tokens // TUNING_SHARE))
+    peer = _tuned(model, stop_ids, prompts, args.tokens)
     runs: dict[str, list[Decoded]] = {"engine": [], "transformers": []}
     contestants: dict[str, Callable[[], Decoded]] = {
         "engine": lambda: decode_with_engine(engine, prompts, args.tokens),
@@ -113,7 +112,7 @@ def _compare(args: argparse.Namespace, engine: Engine, prompts: Sequence[list[in
 
 
 def _tuned(model: Any, stop_ids: Sequence[int], prompts: Sequence[list[int]], max_tokens: int) -> TransformersGenerate:
-    """The batch size that is fastest on all prompts with a share of the tokens."""
+    """The batch size that is fastest: with fewer tokens it would be another one."""
     candidates = [TransformersGenerate(model, size, stop_ids) for size in PEER_BATCHES if size <= len(prompts)]
     candidates = candidates or [TransformersGenerate(model, len(prompts), stop_ids)]
     if len(candidates) == 1:
