@@ -82,7 +82,7 @@ def open_scorer(model: Path) -> OpenScorer:
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
-    assert_bit_exact(lambda **options: Scorer.open(str(model), dtype=dtype, **options), make_pairs(10))
+    assert_bit_exact(lambda **options: Scorer.open(str(model), dtype=dtype, **options), make_pairs(8))
 
 
 def test_labels_of_the_embedded_model_are_bit_exact(embedded_scorer: OpenScorer) -> None:
@@ -169,4 +169,4 @@ def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest
     monkeypatch.setattr(cpu, "linear", variant)
     monkeypatch.setattr(cpu, "tree_attention", counting)
     with pytest.raises(AssertionError):
-        assert_bit_exact(open_scorer, make_pairs(10))
+        assert_bit_exact(open_scorer, make_pairs(8))
