@@ -243,16 +243,15 @@ def _attend_steps(
     kv_heads = kv.shape[2]
     heads_per_kv = heads // kv_heads
     lanes = -(-heads_per_kv // STEP_LANES) * STEP_LANES
-    rows = groups[-1].first_row + len(groups[-1].depth)
+    rows = max(group.first_row + len(group.depth) for group in groups)
     query = queries.new_zeros(rows, kv_heads, lanes, size)
     query[:, :, :heads_per_kv] = queries[:rows].view(rows, kv_heads, heads_per_kv, size)
-    result = torch.empty_like(query)
     gathered = _Gathered(kv)
     for group in groups:
         begin = _first_key(group.keys, group.span, window)
         for part, slots, mask in group.parts(begin, window, queries.dtype, GATHERED_KEYS):
-            result[part] = _attended(query[part], gathered.paths(slots), mask, scale, softcap)
-    out[:rows] = result[:, :, :heads_per_kv].reshape(rows, heads, size)
+            result = _attended(query[part], gathered.paths(slots), mask, scale, softcap)
+            out[part] = result[:, :, :heads_per_kv].reshape(-1, heads, size)
 
 
 def _attended(

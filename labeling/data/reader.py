@@ -138,7 +138,7 @@ class _Tally:
         self.kinds.add(look.extra)
 
     def add_identity(self, number: int, row: dict[str, Any] | BadRow) -> None:
-        """Of a row that has no other columns, maybe."""
+        """Counts a row, which may lack all but the columns of its id."""
         self.rows += 1
         if not isinstance(row, BadRow) and (identity := self._layout.identity(row, number)) is not None:
             self.hashes.add(identity)

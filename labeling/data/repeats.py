@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Collection
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
+
+from engine.errors import OutputError
 
 _IN_MEMORY = 1 << 20  # bytes
 _AT_A_TIME = 1 << 18  # hashes
@@ -16,7 +18,10 @@ _PENDING = 4096
 
 
 class Hashes:
-    """`add` the ids of all rows, then ask which of their hashes are `repeated`. To be closed."""
+    """`add` the ids of all rows, then ask which of their hashes are `repeated`. To be closed.
+
+    Raises OutputError where a temporary file cannot be written.
+    """
 
     def __init__(self) -> None:
         self._file = SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115
@@ -38,7 +43,13 @@ class Hashes:
         return frozenset().union(*(self._repeated(rest, parts) for rest in range(parts)))
 
     def _flush(self) -> None:
-        self._file.write(array("q", self._pending).tobytes())
+        try:
+            self._file.write(array("q", self._pending).tobytes())
+        except OSError as error:
+            raise OutputError(
+                f"cannot write a temporary file in {gettempdir()}: {error.strerror or error}; make room there, or name "
+                "another place with TMPDIR"
+            ) from error
         self._number += len(self._pending)
         self._pending = []
 

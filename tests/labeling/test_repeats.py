@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import random
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from engine.errors import OutputError
 from labeling.data import repeats
 from labeling.data.reader import read, survey
 from labeling.data.repeats import FirstUses, Hashes
@@ -36,6 +40,18 @@ def test_nothing_to_compare() -> None:
     hashes = Hashes()
     assert hashes.repeated() == frozenset()
     hashes.close()
+
+
+def test_no_room_for_a_temporary_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(repeats, "_PENDING", 1)
+    hashes = Hashes()
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(hashes, "_file", SimpleNamespace(write=full))
+    with pytest.raises(OutputError, match=r"cannot write a temporary file in .*: No space left on device; make room"):
+        hashes.add("one")
 
 
 def test_a_shared_hash_is_no_repetition() -> None:
