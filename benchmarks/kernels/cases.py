@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -34,12 +34,13 @@ class Case:
     variant: Variant
 
 
-def cases() -> list[Case]:
+def cases(head_sizes: Sequence[int] = launch.HEAD_SIZES) -> list[Case]:
     """Every kernel and architecture; bfloat16, and float32 where other settings serve it.
 
-    Needs a process without TRITON_INTERPRET, as do the functions below.
+    head_sizes: of attention and rotary embedding. Needs a process without TRITON_INTERPRET, as do the functions below.
     """
-    kinds = (_norm_cases, _rotary_cases, _gated_cases, _head_cases, _attention_cases)
+    rotary, attending = (partial(kind, head_sizes=head_sizes) for kind in (_rotary_cases, _attention_cases))
+    kinds: tuple[Callable[[int], list[Case]], ...] = (_norm_cases, rotary, _gated_cases, _head_cases, attending)
     return [case for arch in ARCHITECTURES for kind in kinds for case in kind(arch)]
 
 
@@ -75,9 +76,9 @@ def _norm_cases(arch: int) -> list[Case]:
     return found
 
 
-def _rotary_cases(arch: int) -> list[Case]:
+def _rotary_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
     found = []
-    for size in launch.HEAD_SIZES:
+    for size in head_sizes:
         angles = _meta(ROWS, size // 2)
         for suffix, weight in (("", None), (", normed", _meta(size))):
             out = _meta(ROWS, 32, size)
@@ -106,14 +107,12 @@ def _head_cases(arch: int) -> list[Case]:
     return [*found, *_of("label_head of 2304, capped", arch, capped)]
 
 
-def _attention_cases(arch: int) -> list[Case]:
+def _attention_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
     def each(size: int, dtype: torch.dtype, **options: Any) -> list[Case]:
         heights = launch.tile_shapes(arch, size, dtype.itemsize).all_settings
         return [attention_case(arch, size, dtype, settings, **options) for settings in heights]
 
-    plain = [
-        case for size in launch.HEAD_SIZES for dtype in (torch.bfloat16, torch.float32) for case in each(size, dtype)
-    ]
+    plain = [case for size in head_sizes for dtype in (torch.bfloat16, torch.float32) for case in each(size, dtype)]
     # Mistral's and Gemma 2's: the longest code is that of a window and a cap.
     windowed, both = each(128, torch.bfloat16, window=4096), each(256, torch.bfloat16, window=4096, softcap=50.0)
     return [*plain, *windowed, *both]

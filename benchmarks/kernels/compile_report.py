@@ -1,6 +1,6 @@
 """Compile every kernel for GPUs that are not here, and read from the machine code whether it came out well.
 
-    python -m benchmarks.kernels.compile_report [--json FILE] [--jobs N]
+    python -m benchmarks.kernels.compile_report [--json FILE] [--jobs N] [--head-sizes N ...]
 
 Exit code 1 if a kernel spills registers, needs more shared memory than the architecture has, or lacks warp-group
 matrix instructions where it must have them.
@@ -17,8 +17,10 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 
 import triton
@@ -26,6 +28,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from benchmarks.kernels.cases import Case, cases
+from kernels.launch import HEAD_SIZES
 
 # What one block may have (CUDA programming guide, technical specifications per compute capability).
 SHARED_LIMIT = {80: 163 * 1024, 90: 227 * 1024}
@@ -121,15 +124,15 @@ def _opcodes(assembly: str) -> Counter[str]:
     return Counter(lines)
 
 
-def _compile_numbered(number: int) -> Compiled:
+def _compile_numbered(head_sizes: Sequence[int], number: int) -> Compiled:
     """Compiled functions cannot be sent to another process, their place in the list can."""
-    return compile_case(cases()[number])
+    return compile_case(cases(head_sizes)[number])
 
 
-def compile_all(jobs: int) -> list[Compiled]:
-    numbers = range(len(cases()))
+def compile_all(jobs: int, head_sizes: Sequence[int]) -> list[Compiled]:
+    numbers = range(len(cases(head_sizes)))
     with ProcessPoolExecutor(jobs, mp_context=multiprocessing.get_context("fork")) as pool:
-        return list(pool.map(_compile_numbered, numbers))
+        return list(pool.map(partial(_compile_numbered, head_sizes), numbers))
 
 
 def table(kernels: list[Compiled]) -> str:
@@ -145,11 +148,18 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--json", type=Path, metavar="FILE", help="write one object a kernel to FILE")
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), metavar="N", help="processes that compile")
+    about = "of attention and rotary embedding (default: all)"
+    parser.add_argument(
+        "--head-sizes", type=int, nargs="+", choices=HEAD_SIZES, default=HEAD_SIZES, metavar="N", help=about
+    )
     arguments = parser.parse_args()
     if triton.knobs.runtime.interpret:
         print("compile_report: TRITON_INTERPRET is set, so nothing would be compiled; unset it", file=sys.stderr)
         return 2
-    kernels = sorted(compile_all(arguments.jobs), key=lambda one: (one.name, one.dtype, one.arch, one.head_size or 0))
+    kernels = sorted(
+        compile_all(arguments.jobs, arguments.head_sizes),
+        key=lambda one: (one.name, one.dtype, one.arch, one.head_size or 0),
+    )
     print(table(kernels))
     if arguments.json:
         arguments.json.write_text(
