@@ -7,10 +7,10 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from labeling.commands import about, judging, runs
-from labeling.commands.arguments import EPILOG, FAILURE, INTERRUPTED, OK
+from labeling.commands.arguments import EPILOG, FAILURE, INTERRUPTED, OK, USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def build_parser() -> argparse.ArgumentParser:
     """The whole command line; no option may be shortened, so that new ones break nobody's script."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="preftree",
         description="AI preference labels for pairs of responses, offline.",
         epilog=EPILOG,
@@ -100,6 +100,13 @@ def _be_lenient_about_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
+
+
+class _Parser(argparse.ArgumentParser):
+    """Wrong usage is one line, too. The parsers of the commands are of the same class."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
 
 
 class _Version(argparse.Action):
