@@ -1,10 +1,14 @@
-"""What the commands share: exit codes, and the types of their arguments."""
+"""What the commands share: exit codes, summaries, and the types of their arguments."""
 
 from __future__ import annotations
 
 import argparse
 import re
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from labeling.report import RunSummary
 
 OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -20,6 +24,15 @@ def add_command(commands: Any, name: str, command: Any, about: str) -> argparse.
     )
     parser.set_defaults(command=command)
     return parser
+
+
+def reported(summary: RunSummary, quiet: bool) -> int:
+    """Prints what a finished run amounts to, unless `quiet`; the exit code."""
+    from labeling.report import render_summary
+
+    if not quiet:
+        print(render_summary(summary), file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
 
 
 def positive(text: str) -> int:

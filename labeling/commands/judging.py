@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from labeling.commands.arguments import OK, REJECTED_ROWS, add_command, device, natural, number, positive, shard
+from labeling.commands.arguments import OK, add_command, device, natural, number, positive, reported, shard
 
 _INPUT_HELP = (
     "JSONL or CSV (plain, gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or "
@@ -52,16 +51,12 @@ def add_plan(commands: Any) -> None:
 
 def _label(args: argparse.Namespace) -> int:
     from labeling.options import LabelOptions
-    from labeling.report import render_summary
     from labeling.run import run_label
 
     names = ("out", "overwrite", "force_new", "retry_rejects", "shard", "quiet", "profile")
     own = {name: getattr(args, name) for name in names}
     options = LabelOptions(**_judge_settings(args), **own)
-    summary = run_label(options)
-    if not args.quiet:
-        print(render_summary(summary), file=sys.stderr)
-    return REJECTED_ROWS if summary.rejections.count else OK
+    return reported(run_label(options), args.quiet)
 
 
 def _plan(args: argparse.Namespace) -> int:

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from labeling.commands.arguments import OK, REJECTED_ROWS, add_command, natural, positive, share
+from labeling.commands.arguments import OK, add_command, natural, positive, reported, share
 
 
 def add_status(commands: Any) -> None:
@@ -37,12 +37,8 @@ def add_merge(commands: Any) -> None:
 
 def _merge(args: argparse.Namespace) -> int:
     from labeling.merge import merge
-    from labeling.report import render_summary
 
-    summary = merge(args.shards, args.out, args.input, args.overwrite, args.quiet)
-    if not args.quiet:
-        print(render_summary(summary), file=sys.stderr)
-    return REJECTED_ROWS if summary.rejections.count else OK
+    return reported(merge(args.shards, args.out, args.input, args.overwrite, args.quiet), args.quiet)
 
 
 def add_show(commands: Any) -> None:

@@ -10,7 +10,6 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from labeling.data.columns import ColumnKinds, Kind
@@ -51,7 +50,8 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
     layout = recognise(source, column_mapping(mapping))
     kinds = source.kinds()
     uniform = kinds is not None and not rivals(kinds)
-    with _Tally(layout) as tally:
+    with closing(Hashes()) as hashes:
+        tally = _Tally(layout, hashes)
         with closing(source.rows()) as rows:
             for number, row in rows:
                 tally.add(number, row)
@@ -61,7 +61,7 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
             with closing(source.rows(layout.id_columns(kinds))) as rows:
                 for number, row in islice(rows, tally.rows, None):
                     tally.add_identity(number, row)
-        repeated = tally.hashes.repeated()
+        repeated = hashes.repeated()
     if tally.rows == 0:
         raise no_rows(path)
     return Survey(
@@ -107,24 +107,17 @@ def sha256_of(path: Path) -> str:
 
 
 class _Tally:
-    """What rows tell, one by one; a context. See `Survey`."""
+    """What rows tell, one by one. See `Survey`."""
 
-    def __init__(self, layout: Layout) -> None:
+    def __init__(self, layout: Layout, hashes: Hashes) -> None:
+        """hashes: where ids go."""
         self._layout = layout
-        self.hashes = Hashes()
+        self._hashes = hashes
         self.kinds = ColumnKinds()
         self.rows = 0
         self.has_gold = False
         self.first_lines: dict[tuple[str, ...], int] = {}
         self.lone_line: int | None = None
-
-    def __enter__(self) -> _Tally:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.hashes.close()
 
     def add(self, number: int, row: dict[str, Any] | BadRow) -> None:
         self.add_identity(number, row)
@@ -141,7 +134,7 @@ class _Tally:
         """Counts a row, which may lack all but the columns of its id."""
         self.rows += 1
         if not isinstance(row, BadRow) and (identity := self._layout.identity(row, number)) is not None:
-            self.hashes.add(identity)
+            self._hashes.add(identity)
 
 
 def _duplicate(sample: Sample) -> Rejected:

@@ -75,7 +75,7 @@ class FirstUses:
 
     def add(self, identity: str) -> bool:
         """Whether it is new."""
-        if not self._repeated or hash(identity) not in self._repeated:
+        if hash(identity) not in self._repeated:
             return True
         is_new = identity not in self._used
         self._used.add(identity)
