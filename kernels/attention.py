@@ -27,55 +27,6 @@ LOG2_E = 1.4426950408889634
 NO_KEY_YET = tl.constexpr(-1e38)
 
 
-@triton.jit
-def _attend_block(  # type: ignore[no-untyped-def]
-    b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, slot_stride, scale, cap_scale, window,
-    first_key, end, o_depth, o_d,
-    SIZE: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr, HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr,
-    IS_MASKED: tl.constexpr,
-):  # fmt: skip
-    """Take the keys of depths first_key to first_key + BLOCK_N - 1 into the running maximum, sum and accumulator."""
-    o_key = first_key + tl.arange(0, BLOCK_N)
-    # [BLOCK_N]
-    if IS_MASKED:
-        m_key = o_key < end
-        b_slot = tl.load(p_slot + o_key, mask=m_key, other=0).to(tl.int64)
-    else:
-        b_slot = tl.load(p_slot + o_key).to(tl.int64)
-    # [BLOCK_N, BLOCK_D]
-    p_k = p_kv + b_slot[:, None] * slot_stride + o_d[None, :]
-    p_v = p_k + value_offset
-    if IS_MASKED:
-        m_k = m_key[:, None] & (o_d < SIZE)[None, :]
-        b_k = tl.load(p_k, mask=m_k, other=0.0)
-        b_v = tl.load(p_v, mask=m_k, other=0.0)
-    elif SIZE == BLOCK_D:
-        b_k = tl.load(p_k)
-        b_v = tl.load(p_v)
-    else:
-        b_k = tl.load(p_k, mask=(o_d < SIZE)[None, :], other=0.0)
-        b_v = tl.load(p_v, mask=(o_d < SIZE)[None, :], other=0.0)
-    # [BLOCK_M, BLOCK_N]
-    b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
-    if HAS_CAP:
-        b_s = tanh(b_s * cap_scale)
-    if IS_MASKED:
-        m_s = o_key[None, :] <= o_depth[:, None]
-        if HAS_WINDOW:
-            m_s = m_s & (o_key[None, :] > o_depth[:, None] - window)
-        b_s = tl.where(m_s, b_s, float("-inf"))
-    # [BLOCK_M]. Without a window finite from the first block on, as every row sees depth 0; so -inf minus -inf does not
-    # arise.
-    b_max = tl.maximum(b_m, tl.max(b_s, 1) * scale)
-    b_correction = tl.exp2(b_m - b_max)
-    # [BLOCK_M, BLOCK_N]
-    b_p = tl.exp2(tl.fma(b_s, scale, -b_max[:, None]))
-    b_l = tl.fma(b_l, b_correction, tl.sum(b_p, 1))
-    # [BLOCK_M, BLOCK_D]
-    b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_correction[:, None], input_precision="ieee")
-    return b_max, b_l, b_acc
-
-
 # Sizes of the model: their values make no better code, and code of their own for 1 would be one more thing to prove.
 @triton.jit(do_not_specialize=["group", "kv_heads", "window"])
 def tree_attention_kernel(  # type: ignore[no-untyped-def]
@@ -110,23 +61,50 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
     b_m = tl.full([BLOCK_M], NO_KEY_YET if HAS_WINDOW else float("-inf"), dtype=tl.float32)
     b_l = tl.zeros([BLOCK_M], dtype=tl.float32)
     b_acc = tl.zeros([BLOCK_M, BLOCK_D], dtype=tl.float32)
+    # Blocks whose every key is visible to the tile's first row come before those that the causal mask or the path's end
+    # cuts.
+    first_masked = (first_depth + 1) // BLOCK_N * BLOCK_N
     if HAS_WINDOW:
-        # All blocks from the first row's window on take the mask: code for those that need none spills in low tiles.
-        first_masked = tl.maximum(first_depth - window + 1, 0) // BLOCK_N * BLOCK_N
+        first_block = tl.maximum(first_depth - window + 1, 0) // BLOCK_N * BLOCK_N
+        # Up to here the windows of the tile's rows begin.
+        first_whole = end - window
     else:
-        # Blocks whose every key is visible to the tile's first row come before those that the causal mask or the path's
-        # end cuts.
-        first_masked = (first_depth + 1) // BLOCK_N * BLOCK_N
-        for first_key in range(0, first_masked, BLOCK_N):
-            b_m, b_l, b_acc = _attend_block(
-                b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
-                first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=False,
-            )  # fmt: skip
-    for first_key in range(first_masked, end, BLOCK_N):
-        b_m, b_l, b_acc = _attend_block(
-            b_q, b_m, b_l, b_acc, p_slot, p_kv, value_offset, 2 * value_offset, scale, cap_scale, window,
-            first_key, end, o_depth, o_d, SIZE, BLOCK_N, BLOCK_D, HAS_WINDOW, HAS_CAP, IS_MASKED=True,
-        )  # fmt: skip
+        first_block = 0
+    # One loop, and slots loaded one iteration early: with a loop of its own for masked blocks, or with loads that wait
+    # for loads, Triton 3.6 serialises the tensor cores' instructions and prefetches nothing.
+    o_n = tl.arange(0, BLOCK_N)
+    b_slot = tl.load(p_slot + tl.minimum(first_block + o_n, end - 1))
+    for first_key in range(first_block, end, BLOCK_N):
+        o_key = first_key + o_n
+        # [BLOCK_N, BLOCK_D]. Beyond the path's end the last row is read again, and masked.
+        p_k = p_kv + b_slot.to(tl.int64)[:, None] * (2 * value_offset) + o_d[None, :]
+        if SIZE == BLOCK_D:
+            b_k = tl.load(p_k)
+            b_v = tl.load(p_k + value_offset)
+        else:
+            b_k = tl.load(p_k, mask=(o_d < SIZE)[None, :], other=0.0)
+            b_v = tl.load(p_k + value_offset, mask=(o_d < SIZE)[None, :], other=0.0)
+        b_slot = tl.load(p_slot + tl.minimum(o_key + BLOCK_N, end - 1))
+        # [BLOCK_M, BLOCK_N]
+        b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
+        if HAS_CAP:
+            b_s = tanh(b_s * cap_scale)
+        if HAS_WINDOW:
+            if (first_key >= first_masked) | (first_key < first_whole):
+                m_s = (o_key[None, :] <= o_depth[:, None]) & (o_key[None, :] > o_depth[:, None] - window)
+                b_s = tl.where(m_s, b_s, float("-inf"))
+        elif first_key >= first_masked:
+            b_s = tl.where(o_key[None, :] <= o_depth[:, None], b_s, float("-inf"))
+        # [BLOCK_M]. Without a window finite from the first block on, as every row sees depth 0; so -inf minus -inf does
+        # not arise.
+        b_max = tl.maximum(b_m, tl.max(b_s, 1) * scale)
+        b_correction = tl.exp2(b_m - b_max)
+        # [BLOCK_M, BLOCK_N]
+        b_p = tl.exp2(tl.fma(b_s, scale, -b_max[:, None]))
+        b_l = tl.fma(b_l, b_correction, tl.sum(b_p, 1))
+        # [BLOCK_M, BLOCK_D]
+        b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_correction[:, None], input_precision="ieee")
+        b_m = b_max
     b_out = b_acc / b_l[:, None]
     tl.store(p_out + o_q, b_out.to(p_out.dtype.element_ty), mask=m_q)
 
