@@ -38,6 +38,8 @@ _WORKLOAD, _ROWS = "22 prompts", 16384
 
 def run(session: Session, shape: str, path: int) -> Section:
     """Duration, throughputs and stalls of the kernel. Raises NotHereError where ncu is missing or may not count."""
+    if session.device.is_rehearsal:
+        raise NotHereError("Nsight Compute needs a GPU")
     program = shutil.which("ncu")
     if program is None:
         raise NotHereError("ncu (Nsight Compute) is not on the PATH")

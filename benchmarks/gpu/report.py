@@ -114,14 +114,14 @@ class Report:
         whose = f"earlier call on {self.facts.get('device', 'an unknown device')}, {self.facts.get('commit', '')}"
         for step in self.steps:
             step.note = f"{step.note}; {whose}" if step.note else whose
-        return Report(self.directory, self.is_rehearsal, facts, earlier=self._all_steps)
+        return Report(self.directory, self.is_rehearsal, facts, earlier=self.all_steps)
 
     def step(self, title: str) -> StepRecord | None:
         return next((step for step in self.steps if step.title == title), None)
 
     def data(self, title: str) -> dict[str, Any]:
         """What step `title` found, in this call or in an earlier one; empty where it did not run."""
-        return next((step.section.data for step in self._all_steps if step.title == title), {})
+        return next((step.section.data for step in self.all_steps if step.title == title), {})
 
     def save(self) -> None:
         """Rewrite both files; a reader, or whoever comes after a crash, sees the old ones or the new ones."""
@@ -165,10 +165,10 @@ class Report:
     def markdown(self) -> str:
         """All of it: targets first, then every step's findings."""
         table = Table("", [*VERDICT_HEADER, "clocks, minimum/median"])
-        for step in self._all_steps:
+        for step in self.all_steps:
             for item in step.section.measured:
                 table.add(*verdict_row(item), clocks_text(step.clocks))
-        parts = [part for step in self._all_steps for part in _section_parts(step)]
+        parts = [part for step in self.all_steps for part in _section_parts(step)]
         return "\n\n".join([self.summary(), *parts, "## All measurements of targets", table.markdown()]) + "\n"
 
     def summary(self) -> str:
@@ -176,16 +176,16 @@ class Report:
         title = f"# GPU evidence: {self.facts.get('device', 'device unknown')}"
         facts = "\n".join(f"- {name}: {value}" for name, value in self.facts.items())
         targets = Table("", SUMMARY_HEADER)
-        targets.rows = summary_rows([item for step in self._all_steps for item in step.section.measured])
+        targets.rows = summary_rows([item for step in self.all_steps for item in step.section.measured])
         steps = Table("", ["step", "status", "seconds", "clocks, minimum/median", "note"])
-        for step in self._all_steps:
+        for step in self.all_steps:
             steps.add(step.title, step.status, f"{step.seconds:.1f}", clocks_text(step.clocks), step.note)
         title = f"{title} ({REHEARSAL})" if self.is_rehearsal else title
         parts = [title, self.outcome.text(), facts, "## Targets", targets.markdown(), "## Steps", steps.markdown()]
         return "\n\n".join(parts)
 
     @property
-    def _all_steps(self) -> list[StepRecord]:
+    def all_steps(self) -> list[StepRecord]:
         """Of this call, then what no step of this call has replaced."""
         return [*self.steps, *(step for step in self.earlier if self.step(step.title) is None)]
 

@@ -41,7 +41,7 @@ def run(session: Session) -> Section:
             command = command_for(files, processes(session.device.is_rehearsal))
             file.write(f"$ {' '.join(command)}\n")
             file.flush()
-            ended = _run(command, file.fileno(), limit, written)
+            ended = run_tests(command, file.fileno(), limit, written)
         found = records(written.read_text(encoding="utf-8"))
     text = log.read_bytes()[-MOST_LOG_BYTES:].decode("utf-8", errors="replace")
     log.write_text(text, encoding="utf-8")
@@ -85,7 +85,7 @@ def processes(is_rehearsal: bool) -> int:
 
 def command_for(files: list[str], count: int) -> list[str]:
     """Plugins are loaded by name: those that happen to be installed may write pages of warnings."""
-    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rf", "--tb=short", "--color=no", "--durations=8"]
+    command = [sys.executable, "-m", "pytest", "-m", "gpu", "-rfE", "--tb=short", "--color=no", "--durations=8"]
     command += ["-p", "no:cacheprovider", "-p", outcomes.__name__, "--continue-on-collection-errors"]
     return command + (["-p", "xdist", "-n", str(count)] if count else []) + files
 
@@ -101,7 +101,7 @@ def records(text: str) -> list[dict[str, Any]]:
     return found
 
 
-def _run(command: list[str], output: int, limit: float, written: Path) -> str:
+def run_tests(command: list[str], output: int, limit: float, written: Path) -> str:
     """How it ended. It stays in this process's group, which is killed as a whole."""
     environment = os.environ | {
         "PYTHONUNBUFFERED": "1",

@@ -8,6 +8,7 @@ import sys
 from benchmarks.gpu.report import ROOT, Section
 from benchmarks.gpu.session import NotHereError, Session
 
+TUNER = "benchmarks.kernels.tune"
 LOG_NAME = "tune.txt"
 # Most models have heads of this size.
 HEAD_SIZES = "128"
@@ -19,9 +20,10 @@ _LINES = 60
 
 def run(session: Session) -> Section:
     """Its notes and the table that it prints, in the report and in a file."""
+    if session.device.is_rehearsal:
+        raise NotHereError("the tuner needs a GPU")
     minutes = SHARE * session.seconds_left / 60
-    command = [sys.executable, "-m", "benchmarks.kernels.tune", "--minutes", f"{minutes:.2f}"]
-    command += ["--head-sizes", HEAD_SIZES]
+    command = [sys.executable, "-m", TUNER, "--minutes", f"{minutes:.2f}", "--head-sizes", HEAD_SIZES]
     limit = max(1.0, session.seconds_left - 5)
     log = session.report.directory / LOG_NAME
     with log.open("w", encoding="utf-8") as file:
