@@ -24,7 +24,7 @@ from benchmarks.gpu.device import Device, Gpu, Rehearsal
 from benchmarks.gpu.models import Models
 from benchmarks.gpu.report import ROOT, Report, Section, StepRecord, Table
 from benchmarks.gpu.session import Ceilings, NotHereError, Session, Step
-from benchmarks.gpu.sizes import FULL, REHEARSAL, SMOL
+from benchmarks.gpu.sizes import FULL, REHEARSAL
 from benchmarks.gpu.supervisor import DEVICE_BROKEN, supervise
 from benchmarks.gpu.targets import TARGETS, Measured, below, summary_rows, verdict
 from benchmarks.gpu.texts import OPTIONS, prompts_a_pair, workload
@@ -41,13 +41,13 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Report:
     """A first call, and a second one on all that it leaves out, in this process; gguf is missing where it counts."""
     directory = tmp_path_factory.mktemp("gpu")
     worker = ["--out", str(directory), "--rehearse", "--worker", str(time.time() + 600)]
-    extra = dict.fromkeys(step.group for step in plan.steps(REHEARSAL) if step.is_extra and step.group != "engine")
+    extra = [step.title for step in plan.steps(REHEARSAL) if step.is_extra]
     Report(directory, is_rehearsal=True, facts={"command": "a test"}).save()
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "gguf", None)
         assert main(worker) == 0
         Report.load(directory).next_call({"command": "a second test"}).save()
-        assert main([*worker, *(item for name in (*extra, SMOL) for item in ("--only", name))]) == 0
+        assert main([*worker, *(item for title in extra for item in ("--only", title))]) == 0
     return Report.load(directory)
 
 
