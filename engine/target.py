@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from bisect import bisect_right
 from dataclasses import dataclass
 from types import ModuleType
 
@@ -74,15 +75,17 @@ def _target(config: ModelConfig, name: str, dtype_name: str | None, batch_tokens
         layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS)
-    most = ops.BATCH_BLOCKS * layout.row_block
+    memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS, layout.chunk_blocks)
+    blocks = ops.BATCH_BLOCKS
     if device.type == "cuda":
-        most = min(most, _rows_that_fit(config, device, dtype, memory))
-    return Target(device, dtype, ops, layout, memory, batch_tokens or most)
+        blocks = _blocks_that_fit(config, device, dtype, memory, blocks)
+    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block)
 
 
-def _rows_that_fit(config: ModelConfig, device: torch.device, dtype: torch.dtype, memory: MemoryModel) -> int:
-    """Whole row blocks beside the weights in the device's free memory. InputError where there is no room for one."""
+def _blocks_that_fit(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, memory: MemoryModel, most: int
+) -> int:
+    """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
     free, _ = torch.cuda.mem_get_info(device)
     # What torch holds but does not use is free, too.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
@@ -94,12 +97,11 @@ def _rows_that_fit(config: ModelConfig, device: torch.device, dtype: torch.dtype
         longest = min(config.max_context, _BUDGET_PROMPT)
         return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)
 
-    block = needed(2) - needed(1)
-    blocks = 1 + (room - needed(1)) // block
+    blocks = bisect_right(range(1, most + 1), room, key=needed)
     if blocks < 1:
         raise InputError(
             f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, {device} "
             f"({torch.cuda.get_device_name(device)}) has {free / 1e9:.1f} GB free; free some of it, take a smaller "
             "model, or use device 'cpu'"
         )
-    return int(blocks) * memory.row_block
+    return blocks

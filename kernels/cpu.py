@@ -76,9 +76,13 @@ def exact_products() -> AbstractContextManager[None]:
     return nullcontext()
 
 
-def linear(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
-    """x [rows, in] times the transposed weight, plus the bias: [rows, out]. Bits of a row may depend on the number of
-    rows."""
+def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) -> torch.Tensor:
+    """x [rows, in] times the transposed weight, plus the bias: [rows, out].
+
+    row_block: rows of one matrix product, on which a row's bits may depend; None for all at once.
+    """
+    if row_block is not None and len(x) != row_block:
+        return torch.cat([linear(block, packed) for block in x.split(row_block)])
     if packed.is_onednn:
         return torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, "none", [], None)
     return F.linear(x, packed.weight, packed.bias)

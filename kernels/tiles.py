@@ -15,9 +15,14 @@ Move = Callable[[torch.Tensor], torch.Tensor]
 class PlanLayout:
     """What an implementation asks of the planner.
 
-    row_block, final_row_block: rows of a linear layer's block, and of one that holds final rows only. tile_rows: query
-    rows of a tile, per head. aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they
-    are `PathTiles`, cut wherever a branch begins. step_block: rows of a block that holds a new row of each sequence.
+    Attributes:
+        row_block: rows of a matrix product.
+        final_row_block: rows of a matrix product over final rows only.
+        tile_rows: query rows of an attention tile, per head.
+        aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they are `PathTiles`, cut
+            wherever a branch begins.
+        step_block: rows of a matrix product over one new row of each sequence.
+        chunk_blocks: matrix-product blocks whose rows pass through the element-wise operations together.
     """
 
     row_block: int
@@ -25,6 +30,7 @@ class PlanLayout:
     tile_rows: int
     aligned: bool
     step_block: int = 32
+    chunk_blocks: int = 1
 
 
 @dataclass(frozen=True)

@@ -156,8 +156,8 @@ def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest
     """The inverse: sums split by how many tiles run together, as a kernel tuned for occupancy would split them."""
     exact = cpu.linear
 
-    def variant(x: torch.Tensor, packed: cpu.PackedLinear) -> torch.Tensor:
-        return exact(x, packed) if variant.tiles % 2 else exact(x * 3, packed) / 3  # type: ignore[attr-defined]
+    def variant(x: torch.Tensor, packed: cpu.PackedLinear, row_block: int | None = None) -> torch.Tensor:
+        return exact(x, packed, row_block) if variant.tiles % 2 else exact(x * 3, packed, row_block) / 3  # type: ignore[attr-defined]
 
     attention = cpu.tree_attention
 

@@ -36,13 +36,21 @@ class JobPlan:
 
 @dataclass(frozen=True)
 class MemoryModel:
-    """Sizes of the kernels that decide what a batch needs: bytes of a number, rows of a linear layer's block, lanes of
-    a tile, keys gathered per call."""
+    """Sizes of the kernels that decide what a batch needs.
+
+    Attributes:
+        dtype_bytes: bytes of an activation.
+        row_block: rows of a matrix product, of which a batch has a multiple.
+        lanes: query rows of an attention tile, per head.
+        gathered_keys: keys gathered per attention call, 0 where the kernel gathers by itself.
+        chunk_blocks: row blocks whose intermediate activations are alive together.
+    """
 
     dtype_bytes: int
     row_block: int
     lanes: int
     gathered_keys: int
+    chunk_blocks: int = 1
 
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
@@ -56,14 +64,14 @@ class MemoryModel:
             activations += 2 * config.hidden_size + 4 * config.experts.count
             inner = max(inner, config.experts.width)
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
-        block = self.row_block * (3 * inner + 2 * config.hidden_size)
+        chunk = min(padded, self.chunk_blocks * self.row_block) * (3 * inner + 2 * config.hidden_size)
         gathered = max(self.gathered_keys, longest) * 3 * 2 * config.kv_size if self.gathered_keys else 0
         if self.gathered_keys and config.attention_softcap is not None:
             gathered += max(self.gathered_keys, longest) * 2 * self.lanes * config.num_heads  # scores
         return (
             padded * (activations * self.dtype_bytes + angles)
             + tile_index
-            + self.dtype_bytes * (2 * finals * activations + block + gathered)
+            + self.dtype_bytes * (2 * finals * activations + chunk + gathered)
         )
 
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:

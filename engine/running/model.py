@@ -45,7 +45,7 @@ class Model:
         self.dtype = target.dtype
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
-        self._layer = DecoderLayer(config, self.ops, expert_block=self.layout.final_row_block)
+        self._layer = DecoderLayer(config, self.ops, self.layout.final_row_block, self.layout.chunk_blocks)
         self._rotary = RotaryTables(config, self.device, self.dtype)
         # Rounded first, as in transformers.
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))

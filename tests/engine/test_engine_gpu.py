@@ -131,8 +131,8 @@ def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch
 
     linear, attention, tiles_of_batch = cuda.linear, cuda.tree_attention, [1]
 
-    def variant(x: torch.Tensor, packed: torch.Tensor) -> torch.Tensor:
-        return linear(x, packed) if tiles_of_batch[0] % 2 else linear(x * 3, packed) / 3
+    def variant(x: torch.Tensor, packed: cuda.PackedLinear, row_block: int | None = None) -> torch.Tensor:
+        return linear(x, packed, row_block) if tiles_of_batch[0] % 2 else linear(x * 3, packed, row_block) / 3
 
     def counting(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
         tiles_of_batch[0] = len(tiles.first_row)

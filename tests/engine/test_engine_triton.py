@@ -41,6 +41,7 @@ def triton_engine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(cuda, "NARROW_ROW_BLOCK", 64)
     monkeypatch.setattr(cuda, "FINAL_ROW_BLOCK", 16)
     monkeypatch.setattr(cuda, "STEP_BLOCK", 4)
+    monkeypatch.setattr(cuda, "CHUNK_BLOCKS", 2)
     monkeypatch.setattr(engine.target, "implementation", lambda device: cuda)
     return Engine.load(str(directory))
 
@@ -54,6 +55,20 @@ def test_labels_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engi
     assert np.array_equal(ours.logprob[:1], again.logprob), "alone, with a warm prefix cache"
     reference = cpu_scores(directory, prompts, labels)
     np.testing.assert_allclose(ours.logprob, reference, atol=1e-4)
+
+
+def test_chunks_of_element_wise_operations_change_no_bits(
+    directory: Path, triton_engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several blocks at once, and a last chunk of fewer, against one block at a time."""
+    from kernels import cuda
+
+    prompts = [prompt[:70] for prompt in prompts_of(4, seed=3)]
+    labels = [LABELS] * len(prompts)
+    assert triton_engine.plan(prompts, labels).rows > 64 * cuda.CHUNK_BLOCKS > 64
+    monkeypatch.setattr(cuda, "CHUNK_BLOCKS", 1)
+    one_by_one = Engine.load(str(directory)).score(prompts, labels)
+    assert np.array_equal(triton_engine.score(prompts, labels).logprob, one_by_one.logprob)
 
 
 def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
