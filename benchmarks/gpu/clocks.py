@@ -26,11 +26,13 @@ class ClockSampler:
 
     Attributes:
         source: Where samples come from, or why there are none, in one line.
+        samples: How many there have been.
     """
 
     def __init__(self, read: Read | None, source: str, period: float = PERIOD) -> None:
         self._read, self._period = read, period
         self.source = source
+        self.samples = 0
 
     @contextmanager
     def during(self) -> Iterator[dict[str, list[float]]]:
@@ -54,6 +56,7 @@ class ClockSampler:
         while self._read is not None:
             try:
                 samples.append(self._read())
+                self.samples += 1
             except Exception as error:  # whatever a driver's library raises; the steps go on without clocks
                 self._read, self.source = None, f"{self.source} until it failed: {first_line(error)}"
             if ended.wait(self._period):
@@ -65,7 +68,8 @@ def open_clocks(device: Device) -> ClockSampler:
     if device.is_rehearsal:
         return ClockSampler(None, "unknown: no GPU")
     reasons = []
-    for source, make, period in (("pynvml", _nvml, PERIOD), ("nvidia-smi", _smi, SLOW_PERIOD)):
+    sources = (("pynvml", _nvml, PERIOD), ("nvidia-smi", _smi, SLOW_PERIOD))
+    for source, make, period in sources:
         try:
             read = make(device.uuid)
             read()
