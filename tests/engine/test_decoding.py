@@ -117,8 +117,15 @@ def test_the_same_bits_whatever_else_is_there(directory: Path, sampling: Samplin
 
 
 def test_the_promise_would_notice(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of three rows, which this project has seen change with what is beside them."""
-    monkeypatch.setattr(cpu, "STEP_LANES", 1)
+    """The inverse: attention that is rounded once more where an odd number of tiles is in the pass."""
+    attention = cpu.tree_attention
+
+    def variant(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
+        attention(queries, kv, tiles, out, **options)
+        if sum(len(group.slots) for group in tiles) % 2:
+            out.mul_(3).div_(3)
+
+    monkeypatch.setattr(cpu, "tree_attention", variant)
     with pytest.raises(AssertionError):
         assert_bit_exact(loader(directory), prompts_of(9, seed=3), GREEDY)
 

@@ -11,7 +11,7 @@ import pytest
 
 import engine.target
 from engine import Engine, Sampling
-from tests.engine.test_engine_scores import LABELS, prompts_of
+from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
 # 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
@@ -63,7 +63,7 @@ def test_chunks_of_element_wise_operations_change_no_bits(
     """Several blocks at once, and a last chunk of fewer, against one block at a time."""
     from kernels import cuda
 
-    prompts = [prompt[:70] for prompt in prompts_of(4, seed=3)]
+    prompts = np.random.default_rng(3).integers(0, VOCABULARY, (3, 60)).tolist()
     labels = [LABELS] * len(prompts)
     assert triton_engine.plan(prompts, labels).rows > 64 * cuda.CHUNK_BLOCKS > 64
     monkeypatch.setattr(cuda, "CHUNK_BLOCKS", 1)
