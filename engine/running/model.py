@@ -20,7 +20,6 @@ from engine.running.weights import LayerWeights, WeightProvider
 from engine.target import Target
 from kernels.tiles import Tiles
 
-
 # Elements to which rows of logits are aligned. torch's reductions on a GPU read 16 bytes at once from the first aligned
 # element of a row on: in rows that begin elsewhere, they add in another order.
 LOGIT_ALIGNMENT = 8

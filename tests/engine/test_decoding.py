@@ -130,6 +130,18 @@ def test_the_promise_would_notice(directory: Path, monkeypatch: pytest.MonkeyPat
         assert_bit_exact(loader(directory), prompts_of(9, seed=3), GREEDY)
 
 
+def test_rows_of_logits_are_aligned(engine: Engine) -> None:
+    """A GPU sums a row in an order that depends on where the row begins, and this vocabulary divides by nothing."""
+    model, rows = engine._model, torch.randn(2 * 32, SMALL_CONFIG["hidden_size"])
+    assert VOCABULARY % 4
+    logits = model.next_logits(rows)
+    assert logits.is_contiguous()
+    assert logits.shape == (len(rows), -(-VOCABULARY // 8) * 8)
+    expected = torch.cat([model.ops.token_logits(block, model.weights.head) for block in rows.split(32)])
+    assert torch.equal(logits[:, :VOCABULARY], expected)
+    assert (logits[:, VOCABULARY:] == float("-inf")).all(), "never drawn, and nothing to any sum"
+
+
 def test_a_row_is_run_once(engine: Engine) -> None:
     """Step two runs the ending and nothing else; the samples of a prompt share its rows."""
     prompts = prompts_of(5, seed=4)
