@@ -26,7 +26,7 @@ from benchmarks.gpu.report import ROOT, Report, Section, StepRecord, Table
 from benchmarks.gpu.session import Ceilings, NotHereError, Session, Step
 from benchmarks.gpu.sizes import FULL, REHEARSAL
 from benchmarks.gpu.supervisor import DEVICE_BROKEN, supervise
-from benchmarks.gpu.targets import TARGETS, Measured, summary_rows, verdict
+from benchmarks.gpu.targets import TARGETS, Measured, below, summary_rows, verdict
 from benchmarks.gpu.texts import OPTIONS, prompts_a_pair, workload
 from benchmarks.gpu.worker import work
 from benchmarks.peers import PaddedPeer, build_transformers
@@ -38,25 +38,42 @@ needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a 
 
 @pytest.fixture(scope="module")
 def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Report:
-    """The whole run in this process, as a worker; gguf is missing where it counts."""
+    """A first call, and a second one on all that it leaves out, in this process; gguf is missing where it counts."""
     directory = tmp_path_factory.mktemp("gpu")
+    worker = ["--out", str(directory), "--rehearse", "--worker", str(time.time() + 600)]
+    extra = [step.title for step in plan.steps(REHEARSAL) if step.is_extra]
     Report(directory, is_rehearsal=True, facts={"command": "a test"}).save()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # tiny products wait longer for other threads than they take
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "gguf", None)
-        assert main(["--out", str(directory), "--rehearse", "--worker", str(time.time() + 600)]) == 0
+        assert main(worker) == 0
+        Report.load(directory).next_call({"command": "a second test"}).save()
+        assert main([*worker, *(item for title in extra for item in ("--only", title))]) == 0
+    torch.set_num_threads(threads)
     return Report.load(directory)
 
 
 def test_a_rehearsal_takes_every_step(rehearsed: Report) -> None:
     """Would catch a step that breaks on what another one of its kind survives, a shape or a workload."""
-    assert [step.title for step in rehearsed.steps] == [step.title for step in plan.steps(REHEARSAL)]
-    assert [(step.title, step.note) for step in rehearsed.steps if step.status != "done"] == []
-    assert all(step.section.tables or step.section.lines for step in rehearsed.steps)
-    assert all(table.rows for step in rehearsed.steps for table in step.section.tables)
+    taken = {step.title: step for step in rehearsed.all_steps}
+    assert taken.keys() == {step.title for step in plan.steps(REHEARSAL)}
+    ended = {step.title: step.status for step in taken.values() if step.status != "done"}
+    assert ended == {"Nsight Compute, attention, Llama-3-8B": "skipped", "Launch settings": "skipped"}
+    done = [step for step in taken.values() if step.title not in ended]
+    assert all(step.section.tables or step.section.lines for step in done)
+    assert all(table.rows for step in done for table in step.section.tables)
+
+
+def test_a_first_call_takes_what_is_not_extra(rehearsed: Report) -> None:
+    first = [step.title for step in plan.steps(REHEARSAL) if not step.is_extra]
+    whose = {step.title: "earlier call on CPU" in step.note for step in rehearsed.all_steps}
+    assert [title for title in first if title in rehearsed.planned or whose[title]] == first
+    assert [step.title for step in rehearsed.steps] == rehearsed.planned
 
 
 def test_a_rehearsal_measures_every_target(rehearsed: Report) -> None:
-    found = [item for step in rehearsed.steps for item in step.section.measured]
+    found = [item for step in rehearsed.all_steps for item in step.section.measured]
     measured = {item.target for item in found if item.value is not None}
     assert measured == TARGETS.keys() - {"tests"}  # those skip themselves here
     assert all(item.value == 0 for item in found if item.target == "bits")
@@ -68,7 +85,7 @@ def test_the_report_says_that_it_is_a_rehearsal(rehearsed: Report) -> None:
     assert files == {"gpu.json", "gpu.md", "tests.txt", "trace.json.gz"}
     text = (rehearsed.directory / "gpu.md").read_text(encoding="utf-8")
     assert "REHEARSAL" in text.splitlines()[0]
-    assert all(f"## {step.title}" in text for step in rehearsed.steps)
+    assert all(f"## {step.title}" in text for step in rehearsed.all_steps if step.status == "done")
     with gzip.open(rehearsed.directory / "trace.json.gz", "rt") as file:
         assert json.load(file)["traceEvents"]
 
@@ -112,7 +129,7 @@ def test_the_deadline_skips_what_does_not_fit(tmp_path: Path) -> None:
     steps = [Step("long", 100, say("never")), Step("short", 5, say("still"))]
     assert work(session_of(tmp_path, seconds_left=50), steps) == 0
     long, short = Report.load(tmp_path).steps
-    assert (long.status, short.status) == ("skipped", "done")
+    assert (long.status, short.status) == ("not finished", "done")
     assert long.note in ("takes about 100 s, 49 s were left", "takes about 100 s, 50 s were left")
 
 
@@ -174,7 +191,7 @@ def test_the_time_is_up_whatever_the_worker_does(tmp_path: Path) -> None:
     assert supervised(tmp_path, "time.sleep(60)", seconds=1, always=True) == 1
     assert time.time() - started < 10
     (step,) = Report.load(tmp_path).steps
-    assert (step.status, step.note) == ("lost", "the time was up")
+    assert (step.status, step.note) == ("not finished", "the time was up")
 
 
 def test_a_worker_that_never_starts_is_not_tried_again(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -295,12 +312,14 @@ def test_verdicts() -> None:
     assert verdict(TARGETS["bits"], None) == "not measured"
     found = [
         Measured("attention", "one", 0.7),
-        Measured("attention", "two", 0.3),
+        Measured("attention", "two", 0.3, roofline=0.21),
         Measured("idle", "all", float("nan")),
     ]
     rows = {row[0]: row[1:] for row in summary_rows(found)}
-    assert rows[TARGETS["attention"].text] == ["at least 0.6", "1 of 2", "0.3", "two", "missed by 50%"]
-    assert rows[TARGETS["idle"].text] == ["at most 0.05", "0 of 1", "-", "-", "not measured"]
+    told = ["at least 0.6", "0.3", "two", "missed by 50%", "21.0%", "1 of 2"]
+    assert rows[TARGETS["attention"].text] == told
+    assert rows[TARGETS["idle"].text] == ["at most 0.05", "-", "-", "not measured", "-", "0 of 1"]
+    assert below(found) == [f"{TARGETS['attention'].text}: 0.3, wanted at least 0.6 (two)"]
 
 
 def test_a_report_survives_nan_and_infinity(tmp_path: Path) -> None:
@@ -374,14 +393,57 @@ def test_a_trace_that_is_too_large_is_cut(tmp_path: Path) -> None:
     assert 1000 < size <= 6000
 
 
-def test_outcomes_are_counted_line_by_line() -> None:
-    log = [
-        "tests/a.py::test_one[bf16-64] PASSED [ 10%]",
-        "tests/a.py::test_two FAILED                 [ 20%]",
-        "tests/a.py::test_three SKIPPED (needs a CUDA device) [ 30%]",
-        "FAILED tests/a.py::test_two - assert 1 == 2",
-    ]
-    assert suite.outcomes(log) == {"PASSED": 1, "FAILED": 1, "SKIPPED": 1}
+TESTS = """
+import time
+import pytest
+pytestmark = pytest.mark.gpu
+
+def test_passes(): pass
+
+def test_fails(): assert False, "first line\\nsecond line"
+
+def test_is_skipped(): pytest.skip("not here")
+
+@pytest.fixture
+def broken(): raise ValueError("a broken fixture")
+
+def test_breaks(broken): pass
+
+def test_hangs(): time.sleep({seconds})
+"""
+
+
+def outcomes_of(directory: Path, seconds: float, limit: float) -> Section:
+    """The tests above under the command of the step."""
+    written = directory / "outcomes.jsonl"
+    written.touch()
+    (directory / "test_it.py").write_text(TESTS.format(seconds=seconds), encoding="utf-8")
+    (directory / "test_lost.py").write_text("import no_such_module\n", encoding="utf-8")
+    command = suite.command_for([str(directory / "test_lost.py"), str(directory / "test_it.py")], 0)
+    with (directory / "log.txt").open("w") as log:
+        ended = suite.run_tests(command, log.fileno(), limit, written)
+    return suite.section_of(suite.records(written.read_text(encoding="utf-8")), ended, [])
+
+
+@pytest.mark.parametrize(("seconds", "limit"), [(0, 60), (60, 4)])
+def test_failures_are_named_even_where_the_run_is_cut_off(tmp_path: Path, seconds: float, limit: float) -> None:
+    section = outcomes_of(tmp_path, seconds, limit)
+    assert section.is_cut == (seconds > limit)
+    passed = {"passed": 1 if section.is_cut else 2}
+    assert section.data["outcomes"] == {"failed": 1, "skipped": 1, "error": 2} | passed
+    rows = {row[0].strip("`").rpartition("/")[2]: row[1:] for row in section.tables[0].rows}
+    assert rows["test_it.py::test_fails"] == ["failed", "`AssertionError: first line`"]
+    assert rows["test_it.py::test_breaks"] == ["error", "`ValueError: a broken fixture`"]
+    assert "no_such_module" in rows["test_lost.py"][1]
+    assert section.measured[0].value == 3
+
+
+def test_a_run_of_tests_that_breaks_as_a_whole_is_no_success() -> None:
+    (measured,) = suite.section_of([{"test": "a", "outcome": "passed", "reason": ""}], "exit code 3", []).measured
+    assert measured.value == 1
+    (cut,) = suite.section_of([], "cut off after 3 s", []).measured
+    assert cut.value is None
+    assert suite.records('{"test": "a"}\n{"test": "b", "outc') == [{"test": "a"}]
     assert "tests/kernels/test_triton_attention.py" in suite.marked_files()
 
 

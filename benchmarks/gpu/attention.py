@@ -6,15 +6,19 @@ without sharing, every one computed from its first token on.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from benchmarks.gpu.dense import DenseAttention
+from benchmarks.gpu.device import Call, Device, Timing
+from benchmarks.gpu.packed import FlashAttention3, NoPeerError, PackedAttention, PackedInputs, Varlen
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
+from engine.loading.config import ModelConfig
 from engine.planning.plan import build_plan
 from engine.planning.trie import TokenTrie
 
@@ -43,41 +47,98 @@ def run(session: Session, shape: str, path: int) -> Section:
     dense = DenseAttention(device, config.num_heads, config.num_kv_heads, config.head_dim, session.sizes.window)
     heads = f"{config.num_heads} heads, {config.num_kv_heads} of K/V, size {config.head_dim}"
     header = ["prompts", "rows", "tree us", "TFLOP/s", "dense flash TFLOP/s", "share", "unshared us", "unshared / tree"]
-    table = Table(f"{shape}, paths of {path:,}: {heads}", header)
-    section = Section([table])
+    section = Section([Table(f"{shape}, paths of {path:,}: {heads}", header)])
+    peers = _peers(session, config, section)
+    unshared = Table("The same prompts without sharing, us", ["prompts", "flash, one length", *(p.name for p in peers)])
     for name in WORKLOADS:
         forest = plant(name, path, session.sizes.rows)
-        seconds, spread = _tree_seconds(session, shape, forest)
-        flops = 4 * config.q_size * forest.keys
-        length = dense.length_of(forest.keys)
-        dense_rate = 4 * config.q_size * (length * (length + 1) // 2) / dense.seconds(1, length)
-        unshared = dense.unshared_seconds(forest.prompts, path)
-        share = flops / seconds / dense_rate
-        table.add(
-            f"{name}: {forest.prompts}",
-            f"{forest.trie.num_rows:,}",
-            f"{number(seconds * 1e6)} (spread {percent(spread)})",
-            f"{number(flops / seconds / 1e12)} ({percent(flops / seconds / session.ceilings.matrix)} of matrix rate)",
-            f"{number(dense_rate / 1e12)} (one sequence of {length:,})",
-            percent(share),
-            number(unshared * 1e6),
-            number(unshared / seconds),
-        )
-        section.data[name] = {
-            "prompts": forest.prompts,
-            "rows": forest.trie.num_rows,
-            "flops": flops,
-            "seconds": seconds,
-            "dense_flops_per_second": dense_rate,
-            "share": share,
-            "unshared_seconds": unshared,
-        }
-        section.measured.append(Measured("attention", f"{shape}, {name}, paths of {path:,}", share))
+        timing = device.time([tree_call(device, config, forest)], session.sizes.window)
+        flash = dense.unshared_seconds(forest.prompts, path)
+        packed = [_packed_seconds(session, config, peer, (path,) * forest.prompts) for peer in peers]
+        unshared.add(name, number(flash * 1e6), *(number(seconds * 1e6) for seconds in packed))
+        found = Found(name, forest, timing, _dense_rate(dense, config, forest), min([flash, *packed]))
+        _add(section, session, config, found, f"{shape}, {name}, paths of {path:,}")
         device.release()
+    section.tables.append(unshared)
     section.lines += dense.remarks
     cudnn = dense.cudnn_remark(dense.length_of(plant(WORKLOADS[0], path, session.sizes.rows).keys))
     section.lines.append(cudnn)
     return section
+
+
+@dataclass(frozen=True)
+class Found:
+    """One workload's measurements.
+
+    Attributes:
+        name: Of the workload.
+        forest: Its prompts.
+        timing: Of tree attention.
+        dense_rate: FLOP/s of one plain sequence with as many operations.
+        unshared: Seconds of the fastest dense attention on every prompt from its first token on.
+    """
+
+    name: str
+    forest: Forest
+    timing: Timing
+    dense_rate: float
+    unshared: float
+
+
+def _add(section: Section, session: Session, config: ModelConfig, found: Found, on: str) -> None:
+    forest, seconds, dense_rate = found.forest, found.timing.seconds, found.dense_rate
+    flops = 4 * config.q_size * forest.keys
+    share, roofline = flops / seconds / dense_rate, flops / seconds / session.ceilings.matrix
+    section.tables[0].add(
+        f"{found.name}: {forest.prompts}",
+        f"{forest.trie.num_rows:,}",
+        f"{number(seconds * 1e6)} (spread {percent(found.timing.spread)})",
+        f"{number(flops / seconds / 1e12)} ({percent(roofline)} of matrix rate)",
+        f"{number(dense_rate / 1e12)} (one sequence of {DenseAttention.length_of(forest.keys):,})",
+        percent(share),
+        number(found.unshared * 1e6),
+        number(found.unshared / seconds),
+    )
+    section.data[found.name] = {
+        "prompts": forest.prompts,
+        "rows": forest.trie.num_rows,
+        "flops": flops,
+        "seconds": seconds,
+        "dense_flops_per_second": dense_rate,
+        "share": share,
+        "unshared_seconds": found.unshared,
+    }
+    section.measured.append(Measured("attention", on, share, roofline))
+
+
+def _dense_rate(dense: DenseAttention, config: ModelConfig, forest: Forest) -> float:
+    """FLOP/s of one plain sequence whose rows attend to as many keys in all."""
+    length = dense.length_of(forest.keys)
+    return 4 * config.q_size * (length * (length + 1) // 2) / dense.seconds(1, length)
+
+
+def _peers(session: Session, config: ModelConfig, section: Section) -> list[PackedAttention]:
+    """Those that run here and compute the same; the section says why others do not."""
+    if session.device.is_rehearsal:
+        section.lines.append(f"{Varlen.name} needs a GPU")
+        makers: list[Callable[[], PackedAttention]] = []
+    else:
+        makers = [Varlen]
+    if (library := session.fa3) is not None:
+        makers.append(lambda: FlashAttention3(library))
+    peers = []
+    for make in makers:
+        try:
+            peers.append(make().checked(session.device, config.num_heads, config.num_kv_heads, config.head_dim))
+        except NoPeerError as error:
+            section.lines.append(str(error))
+    return peers
+
+
+def _packed_seconds(session: Session, config: ModelConfig, peer: PackedAttention, lengths: tuple[int, ...]) -> float:
+    sizes = (config.num_heads, config.num_kv_heads, config.head_dim)
+    inputs = PackedInputs.random(session.device, *sizes, lengths)
+    return session.device.time([peer.call(inputs)], session.sizes.window).seconds
 
 
 def plant(name: str, path: int, rows: int) -> Forest:
@@ -105,9 +166,8 @@ def plant(name: str, path: int, rows: int) -> Forest:
     return Forest(len(sequences), TokenTrie.build(sequences))
 
 
-def _tree_seconds(session: Session, shape: str, forest: Forest) -> tuple[float, float]:
-    """Seconds of the kernel, and their spread."""
-    config, device = session.sizes.shapes[shape], session.device
+def tree_call(device: Device, config: ModelConfig, forest: Forest, finals: bool = False) -> Call:
+    """Tree attention from every row of `forest`; with `finals` from the last row of every prompt, too."""
     layout = device.ops.plan_layout(
         device.torch_device, device.dtype, config.hidden_size, config.group_size, config.head_dim
     )
@@ -116,5 +176,10 @@ def _tree_seconds(session: Session, shape: str, forest: Forest) -> tuple[float, 
     queries = device.random(len(plan.tokens) + 1, config.num_heads, config.head_dim)
     kv = device.random(plan.num_slots, 2, config.num_kv_heads, config.head_dim)
     out = torch.empty_like(queries)
-    timing = device.time([lambda: device.ops.tree_attention(queries, kv, plan.tiles, out=out)], session.sizes.window)
-    return timing.seconds, timing.spread
+
+    def call() -> None:
+        device.ops.tree_attention(queries, kv, plan.tiles, out=out)
+        if finals:
+            device.ops.tree_attention(queries, kv, plan.final_tiles, out=out)
+
+    return call

@@ -28,7 +28,8 @@ def run(session: Session, shape: str, tokens: int) -> Section:
         section.tables[0].add(size, number(rate.path), number(rate.tokens_per_second), number(rate.limit), share)
         section.data[str(size)] = {"tokens_per_second": rate.tokens_per_second, "share_of_limit": rate.share_of_limit}
         if shape == LLAMA and size == WANTED_BATCH:
-            section.measured.append(Measured("decode", f"{shape}, {size} sequences", rate.share_of_limit))
+            limit = rate.share_of_limit
+            section.measured.append(Measured("decode", f"{shape}, {size} sequences", limit, limit))
     section.lines.append(
         "The limit counts each sequence's path and the weights, read once a step at the copy bandwidth. Sequences that "
         "end early lower the rate, as their places stay empty."

@@ -52,6 +52,11 @@ class Device:
         return implementation(self.torch_device)
 
     @property
+    def uuid(self) -> str:
+        """By which a driver's tools know the device, empty where it is not known."""
+        return ""
+
+    @property
     def dtype_name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
 
@@ -167,6 +172,11 @@ class Gpu(Device):
             "CUDA": str(torch.version.cuda),
             "driver, clock, power limit": _nvidia_smi("driver_version,clocks.max.sm,power.limit"),
         }
+
+    @property
+    def uuid(self) -> str:
+        found = str(getattr(self._properties, "uuid", ""))
+        return found if found.startswith("GPU-") or not found else f"GPU-{found}"
 
     def synchronize(self) -> None:
         torch.cuda.synchronize()

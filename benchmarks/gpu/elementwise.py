@@ -43,7 +43,7 @@ def run(session: Session, shape: str) -> Section:
         times = (number(timing.seconds * 1e6), number(floor * 1e6))
         table.add(name, number(moved / 1e6), *times, percent(share), percent(timing.spread))
         section.data[name] = {"bytes": moved, "seconds": timing.seconds, "share": share}
-        section.measured.append(Measured("element-wise", f"{shape}, {name}", share))
+        section.measured.append(Measured("element-wise", f"{shape}, {name}", share, share))
         device.release()
     return section
 

@@ -39,6 +39,7 @@ def run(session: Session, shape: str, seconds: float) -> Section:
         table.add(f"{line['length']:,}", line["batch"], flex, number(tree * 1e6) if tree else "-", ratio)
     if len(lines) < len(counts):
         section.lines.append(f"{len(lines)} of {len(counts)} measured: {ended}")
+        section.is_cut = ended.startswith("cut off")
     return section
 
 

@@ -20,7 +20,7 @@ def run(session: Session, shape: str) -> Section:
     )
     seconds = dict.fromkeys(blocks, 0.0)
     section = Section([table])
-    with _exact(device.ops):
+    with exact(device.ops):
         for name, (out, columns) in matrices(config).items():
             packed, x = device.ops.pack_linear(device.random(out, columns)), device.random(rows, columns)
             cells = []
@@ -53,7 +53,7 @@ def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
     }
 
 
-def _exact(ops: ModuleType) -> AbstractContextManager[None]:
+def exact(ops: ModuleType) -> AbstractContextManager[None]:
     """The engine's setting of the library's sums."""
-    exact: AbstractContextManager[None] = ops.exact_products() if hasattr(ops, "exact_products") else nullcontext()
-    return exact
+    setting: AbstractContextManager[None] = ops.exact_products() if hasattr(ops, "exact_products") else nullcontext()
+    return setting

@@ -42,6 +42,7 @@ def run(session: Session, shape: str, name: str) -> Section:
         f"the host planned for {number(clock.seconds)} s, {percent(clock.seconds / wall)} of the time, "
         "on a GPU in a thread beside the device",
     ]
+    lines += [f"{name} is no longer there, its time is not counted" for name in clock.missing]
     data = {"wall": wall, "busy": busy, "idle": idle, "host_planning": clock.seconds, "parts": seconds}
     return Section(
         [table, kernels], lines, data, measured=[Measured("idle", f"{shape}, workload {name}, whole stream", idle)]

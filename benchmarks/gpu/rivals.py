@@ -12,7 +12,6 @@ import numpy as np
 from benchmarks.gpu.report import Section, Table, number
 from benchmarks.gpu.scoring import sized
 from benchmarks.gpu.session import Session
-from benchmarks.gpu.sizes import LLAMA
 from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import prompts_a_pair
 from benchmarks.peers import PEERS, Peer, candidates, differences
@@ -67,7 +66,7 @@ def run(session: Session, shape: str, name: str, peer_name: str) -> Section:
         "largest_difference_nats": furthest,
     }
     measured = [Measured("agreement", f"{on}, {peer_name}", furthest)]
-    if (shape, name) == (LLAMA, "22"):
+    if name == "22":
         measured.append(Measured(peer_name, on, race.ratio))
     session.answers[shape, name, peer_name] = race.logprob
     return Section([table], [REMARKS[peer_name], *_between_peers(session, shape, name)], data, measured)

@@ -56,7 +56,8 @@ _FULL_SHAPES = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """shapes: of the models, by name. copy_bytes: of a buffer that is copied. matrix: rows and columns of a square one.
+    """shapes: of the models, by name. copy_bytes: of a buffer that is copied on the device, upload_bytes: of one
+    that is copied to it. matrices: rows, inputs and outputs of products that may stand for the matrix rate.
 
     rows: of element-wise kernels, linear layers and attention. head_rows: final rows in the label head. row_blocks:
     candidates for a linear layer's block. paths: tokens of a prompt in attention. text_divisor: prompts are that much
@@ -68,7 +69,8 @@ class Sizes:
 
     shapes: dict[str, ModelConfig]
     copy_bytes: int
-    matrix: int
+    upload_bytes: int
+    matrices: tuple[tuple[int, int, int], ...]
     rows: int
     head_rows: tuple[int, ...]
     row_blocks: tuple[int, ...]
@@ -87,7 +89,8 @@ class Sizes:
 FULL = Sizes(
     shapes=_FULL_SHAPES,
     copy_bytes=2 << 30,
-    matrix=8192,
+    upload_bytes=512 << 20,
+    matrices=((8192, 8192, 8192), (16384, 4096, 28672), (8192, 14336, 4096), (16384, 8192, 8192)),
     rows=16384,
     head_rows=(256, 1024, 4096),
     row_blocks=(1024, 2048, 4096, 8192, 16384),
@@ -97,7 +100,7 @@ FULL = Sizes(
     throughput_budgets=(8192, 16384, 32768, 65536),
     bits_pairs=32,
     most_pairs=2048,
-    run_seconds=2.5,
+    run_seconds=1.5,
     window=0.02,
     padded_sizes=(16, 32, 64),
     decoded=128,
@@ -121,7 +124,8 @@ def _tiny(config: ModelConfig) -> ModelConfig:
 REHEARSAL = Sizes(
     shapes={name: _tiny(config) for name, config in _FULL_SHAPES.items()},
     copy_bytes=1 << 16,
-    matrix=64,
+    upload_bytes=1 << 10,
+    matrices=((64, 64, 64), (32, 48, 64)),
     rows=256,
     head_rows=(32,),
     row_blocks=(128, 256),
