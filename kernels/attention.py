@@ -89,9 +89,9 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
         if HAS_CAP:
             b_s = tanh(b_s * cap_scale)
-        # Each mask where a block needs it, as a bound on the distance from key to row. With both masks in one condition,
-        # or with depths compared instead of a distance, some sizes spill registers.
-        if HAS_WINDOW:
+        # Each mask where a block needs it, as a bound on the distance from key to row. With both masks under one
+        # condition, or with depths compared instead of a distance, some sizes spill registers.
+        if HAS_WINDOW:  # noqa: SIM102 (decided when the kernel is compiled)
             if first_key < first_whole:
                 b_s = tl.where(o_depth[:, None] - o_key[None, :] < window, b_s, float("-inf"))
         if first_key >= first_masked:

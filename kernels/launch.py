@@ -24,9 +24,10 @@ class AttentionSettings:
         block_m: packed query rows of a tile.
         block_n: keys of a block.
         num_warps: warps of a program.
-        num_stages: depth of the software pipeline. Shared memory holds num_stages - 1 blocks of K and of V on sm_80 and
-            num_stages on sm_90, where tensor cores still read one; num_stages - 2 of them are being copied while another
-            is multiplied. 3 is the least that prefetches: with 2, every copy is waited for. 1 is no pipeline.
+        num_stages: depth of the software pipeline. num_stages - 2 blocks of K and V are in flight, copied to shared
+            memory while another block is multiplied; so 3 is the least that prefetches. With 2 every copy is waited
+            for, 1 is no pipeline. Shared memory holds num_stages - 1 blocks on sm_80, and num_stages on sm_90, where
+            the tensor cores may still read one.
     """
 
     block_m: int
