@@ -89,7 +89,7 @@ def test_equals_the_cpu(model: Path) -> None:
 def test_bits_of_a_prompt_are_its_own(model: Path, dtype: str) -> None:
     """Alone, in another order, in other batches, over several blocks of rows, with and without a prefix cache."""
     random = np.random.default_rng(3)
-    prompts = prompts_of(12, seed=3) + [random.integers(0, VOCABULARY, 290).tolist() for _ in range(40)]
+    prompts = prompts_of(12, seed=3) + [random.integers(0, VOCABULARY, 290).tolist() for _ in range(60)]
     labels = [LABELS] * len(prompts)
     engine = on_gpu(model, dtype)
     assert engine.plan(prompts, labels).rows > engine._model.layout.row_block
