@@ -47,9 +47,11 @@ def run(session: Session, shape: str, path: int) -> Section:
     command = [program, "--clock-control", "none", "-k", KERNEL, "-c", "1", "--csv", "--page", "raw"]
     command += [item for name in SECTIONS for item in ("--section", name)]
     command += [sys.executable, "-m", "benchmarks.gpu.ncu", shape, str(path)]
-    done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=min(LIMIT_SECONDS, max(1.0, session.seconds_left))
-    )
+    limit = min(LIMIT_SECONDS, max(1.0, session.seconds_left))
+    try:
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=limit)
+    except subprocess.TimeoutExpired:
+        return Section(lines=[f"ncu was not finished after {limit:.0f} s"], is_cut=True)
     lines = [*done.stdout.splitlines(), *done.stderr.splitlines()]
     metrics = parse(lines)
     if not metrics:

@@ -24,6 +24,7 @@ from engine.loading.config import ModelConfig
 # Model and what of it.
 Task = tuple[str, str]
 SHAPES = (QWEN, LLAMA)
+ENGINE_KINDS = ("scoring", "decoding")
 # Memory that a process may need: its CUDA context, kernels, and one layer of an 8B model with both embeddings.
 PROCESS_BYTES = 4 << 30
 # Of the device's memory, for all processes together.
@@ -56,7 +57,7 @@ def tasks(sizes: Sizes) -> list[Task]:
     """Single kernels first; the engine, which launches all of them, finds those compiled."""
     kinds = [*elementwise.cases(sizes.shapes[QWEN], 1, Rehearsal()), "label head", *attention.WORKLOADS]
     single = [(shape, kind) for shape in SHAPES for kind in kinds]
-    return [*single, *((shape, kind) for shape in SHAPES for kind in ("scoring", "decoding"))]
+    return [*single, *((shape, kind) for shape in SHAPES for kind in ENGINE_KINDS)]
 
 
 @torch.no_grad()
@@ -66,7 +67,8 @@ def launch(task: Task, is_rehearsal: bool = False) -> float:
     shape, kind = task
     device: Device = Rehearsal() if is_rehearsal else Gpu()
     sizes = REHEARSAL if is_rehearsal else FULL
-    _call(device, sizes, shape, kind)()
+    make = engine_call if kind in ENGINE_KINDS else kernel_call
+    make(device, sizes, shape, kind)()
     device.synchronize()
     return time.perf_counter() - started
 
@@ -82,10 +84,9 @@ def _in_turn(wanted: list[Task]) -> tuple[dict[Task, float], dict[Task, str]]:
     return results, problems
 
 
-def _call(device: Device, sizes: Sizes, shape: str, kind: str) -> Call:
+def kernel_call(device: Device, sizes: Sizes, shape: str, kind: str) -> Call:
+    """A kernel of the model on inputs of its own."""
     config = sizes.shapes[shape]
-    if kind in ("scoring", "decoding"):
-        return _engine_call(device, sizes, shape, kind)
     if kind == "label head":
         return _head_call(device, config)
     if kind in attention.WORKLOADS:
@@ -104,7 +105,7 @@ def _head_call(device: Device, config: ModelConfig) -> Call:
     return lambda: device.ops.label_head(x, head, places, places)
 
 
-def _engine_call(device: Device, sizes: Sizes, shape: str, kind: str) -> Call:
+def engine_call(device: Device, sizes: Sizes, shape: str, kind: str) -> Call:
     """An engine with the model's widths and two layers."""
     config = replace(sizes.shapes[shape], num_layers=2)
     checkpoint = random_checkpoint(shape, config, device.torch_device, device.dtype)
