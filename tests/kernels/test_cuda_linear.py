@@ -99,6 +99,23 @@ def test_against_the_oracle(outputs: int, inputs: int, dtype: torch.dtype) -> No
     assert error <= 2 * rounding + 1e-5
 
 
+def test_the_fallback_without_split_k() -> None:
+    """As `exact_products` describes it: torch accepts the setting for both of the engine's products."""
+    from kernels import cuda
+
+    matmul, library = torch.backends.cuda.matmul, torch.backends.cuda.preferred_blas_library()
+    x, weight = (draw(256, 1024, dtype=torch.bfloat16, seed=seed) for seed in (9, 10))
+    try:
+        torch.backends.cuda.preferred_blas_library("cublaslt")
+        matmul.allow_bf16_reduced_precision_reduction = (False, False)
+        with cuda.exact_products():
+            assert_rows_are_independent(lambda block: cuda.linear(block, cuda.pack_linear(weight)), x)
+            assert_rows_are_independent(lambda block: cuda.token_logits(block, weight), x)
+    finally:
+        torch.backends.cuda.preferred_blas_library(library)
+        matmul.allow_bf16_reduced_precision_reduction = (False, True)
+
+
 def test_the_check_catches_a_variant_linear() -> None:
     """The inverse: sums that are split where the block's content says must fail the check."""
     weight = draw(64, 512, dtype=torch.float32, seed=7)
