@@ -15,6 +15,8 @@ from engine import Engine, ReasonedScores, Sampling
 from engine.errors import InputError
 from engine.loading.checkpoint import open_checkpoint
 from engine.planning.trie import as_token_ids, unique_tokens
+from engine.running import decoder, stepping
+from engine.running.sampling import next_tokens
 from kernels import cpu
 from tests.engine.greedy import transformers_choices
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
@@ -84,6 +86,19 @@ def test_labels_equal_a_fresh_pass(engine: Engine) -> None:
     np.testing.assert_allclose(reasoned.scores.label_mass, fresh.label_mass, atol=1e-5)
 
 
+def seen_by_next_tokens(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shapes of the logits and the uniform numbers of every call, by whichever caller."""
+    shapes = []
+
+    def seen(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        shapes.append((tuple(logits.shape), tuple(uniform.shape)))
+        return next_tokens(logits, uniform, sampling)
+
+    for caller in (decoder, stepping):
+        monkeypatch.setattr(caller, "next_tokens", seen)
+    return shapes
+
+
 def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], sampling: Sampling) -> None:
     """The promise: the same text and the same numbers, whatever else is there."""
     n = sampling.n
@@ -134,6 +149,18 @@ def test_a_row_is_run_once(engine: Engine) -> None:
         step_rows = found.generated_tokens + sequences * (len(ENDING) + FORCED_ROWS)
         assert found.scores.rows == found.prefill_rows + step_rows
         assert found.scores.prompt_tokens == sum(map(len, prompts))
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 40])
+def test_tokens_are_drawn_a_step_block_at_a_time(directory: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's cumulative sums of 300 rows have other bits than those of 128: a drawn token would depend on company."""
+    shapes = seen_by_next_tokens(monkeypatch)
+    engine = Engine.load(str(directory))
+    reason(engine, prompts_of(count, seed=3), replace(DRAWN, max_new_tokens=2))
+    block = engine.target.layout.step_block
+    assert set(shapes) == {((block, VOCABULARY), (block,))}
+    # Of first tokens, 2 samples a prompt; after that the batch is never wider than a block.
+    assert len(shapes) > -(-count * DRAWN.n // block)
 
 
 def test_progress_counts_every_token(engine: Engine) -> None:

@@ -11,7 +11,8 @@ import pytest
 
 import engine.target
 from engine import Engine, Sampling
-from tests.engine.test_engine_scores import LABELS, prompts_of
+from tests.engine.test_decoding import seen_by_next_tokens
+from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
 # 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
@@ -68,6 +69,14 @@ def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engin
         reference = Engine.load(str(directory)).reason(*asked)
     assert ours.generations == reference.generations
     np.testing.assert_allclose(ours.scores.logprob, reference.scores.logprob, atol=1e-4)
+
+
+def test_tokens_are_drawn_a_step_block_at_a_time(triton_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a graph is captured: 5 first tokens in two blocks of 4, steps in blocks of 4."""
+    shapes = seen_by_next_tokens(monkeypatch)
+    triton_engine.generate([prompt[:9] for prompt in prompts_of(5, seed=2)], max_new_tokens=2, temperature=0.9)
+    assert set(shapes) == {((4, VOCABULARY), (4,))}
+    assert len(shapes) >= 2 + 1
 
 
 @contextmanager
