@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engine.planning.plan import build_plan
+from engine.planning.tiling import MOST_SLOTS, path_tiles
 from engine.planning.trie import TokenTrie
 from kernels.tiles import PathTiles, PlanLayout
 from tests.kernels.shapes import random_sequences
@@ -82,3 +85,11 @@ def test_path_tiles(skipped: int, tile_rows: int) -> None:
                 assert trie.depth[row] == depth + i
                 assert tiles.slots[start : start + depth + i + 1].tolist() == paths[row]
         assert sorted(seen) == rows.tolist()
+
+
+def test_paths_longer_than_32_bits_count() -> None:
+    """Offsets that wrap would send a tile to another tile's path. Two branches, the second far below the first."""
+    trie = TokenTrie.build([np.array([1, 2]), np.array([1, 3])])
+    too_deep = replace(trie, first_depth=np.array([0, MOST_SLOTS - 2]))
+    with pytest.raises(AssertionError, match=r"2 branches list 2,147,483,648 slots .* 2,147,483,647 are the limit"):
+        path_tiles(too_deep, 16)
