@@ -43,6 +43,7 @@ def test_candidates_keep_the_rules(table: int, size: int) -> None:
     found = attention_candidates(table, size)
     assert found[0] == launch.TENSOR_CORES[table][size]
     assert len(found) == len(set(found)) > 10
+    assert {shapes.num_stages for shapes in found} == {2, 3, 4, 5}
     for shapes in found:
         assert [height for height, _ in shapes.heights] == sorted(height for height, _ in shapes.heights)
         assert len(shapes.heights) == 1 or {rows // warps for rows, warps in shapes.heights} == {16}
@@ -55,6 +56,7 @@ def test_candidates_of_the_label_head_fit_every_gpu() -> None:
     assert found[0] == present
     assert len(found) == len(set(found)) > 10
     assert {one.split for one in found} > {512}
+    assert {one.num_stages for one in found} == {2, 3, 4, 5}
     for one in found:
         assert one.split % one.block_vocab == 0
         assert 2 * (one.block_rows + one.block_vocab) * one.block_hidden * one.num_stages <= SMALLEST_SHARED
