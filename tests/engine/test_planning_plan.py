@@ -11,7 +11,7 @@ from engine.planning.plan import build_plan
 from engine.planning.tiling import MOST_SLOTS, path_tiles
 from engine.planning.trie import TokenTrie
 from kernels.tiles import PathTiles, PlanLayout
-from tests.kernels.shapes import random_sequences
+from tests.kernels.shapes import random_sequences, tile_groups
 
 
 def paths_of_rows(trie: TokenTrie) -> dict[int, list[int]]:
@@ -32,7 +32,7 @@ def test_tiles(skipped: int, lanes: int) -> None:
     plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=lanes, aligned=True))
     path_of_row = paths_of_rows(trie)
     seen = []
-    for group in plan.tiles:
+    for group in tile_groups(plan.tiles):
         assert group.lanes == lanes
         assert group.keys % lanes == 0
         for rows, slots in zip(group.rows.tolist(), group.slots.tolist(), strict=True):
@@ -54,7 +54,7 @@ def test_final_tiles_hold_final_rows_only() -> None:
     finals = plan.final_rows[: plan.num_finals]
     assert finals.tolist() == np.unique(trie.final_row).tolist()
     assert len(plan.final_rows) % 8 == 0
-    places = [place for group in plan.final_tiles for rows in group.rows.tolist() for place in rows]
+    places = [place for group in tile_groups(plan.final_tiles) for rows in group.rows.tolist() for place in rows]
     real = [place for place in places if place < plan.num_finals]
     assert sorted(real) == list(range(plan.num_finals))
     assert all(place in (*range(plan.num_finals), len(plan.final_rows)) for place in places)

@@ -7,6 +7,7 @@ the very shapes that models have; the engine's promise stands on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_bits_of_a_row_are_its_own(model: str, dtype: torch.dtype) -> None:
         for rows in (layout.row_block, layout.final_row_block):
             x = draw(rows, inputs, dtype=dtype, seed=4)
             try:
-                assert_rows_are_independent(lambda block, packed=packed: cuda.linear(block, packed), x)
+                assert_rows_are_independent(partial(cuda.linear, packed=packed), x)
             except AssertionError as error:
                 pytest.fail(f"{name} [{outputs}, {inputs}], blocks of {rows} rows: {str(error).partition('assert')[0]}")
 

@@ -10,13 +10,15 @@ import torch
 
 from kernels import cuda
 
+# Its attributes are made at run time.
+BACKENDS: Any = torch.backends
 REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 # (reduced precision, split-K); torch knows no fourth.
 PAIRS = [(True, True), (False, True), (False, False)]
 
 
 def pairs() -> list[tuple[bool, bool]]:
-    matmul: Any = torch.backends.cuda.matmul
+    matmul = torch.backends.cuda.matmul
     return [(getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in REDUCED_SUMS]
 
 
@@ -32,8 +34,8 @@ def as_before() -> Iterator[None]:
     set_pairs(*before)
     torch.backends.cuda.matmul.allow_fp16_accumulation = accumulation
     torch.set_float32_matmul_precision("highest")
-    torch.backends.fp32_precision = "none"
-    for backend in (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul):
+    BACKENDS.fp32_precision = "none"
+    for backend in (BACKENDS.cuda.matmul, BACKENDS.mkldnn.matmul):
         backend.fp32_precision = "none"
 
 
@@ -87,10 +89,10 @@ def test_no_tf32_where_the_older_switch_asks_for_it(precision: str) -> None:
 
 def test_tf32_of_all_backends_is_still_inherited_afterwards() -> None:
     """Catches that it stays on for matrix products alone when it is switched off for everything."""
-    torch.backends.fp32_precision = "tf32"
+    BACKENDS.fp32_precision = "tf32"
     assert torch.backends.cuda.matmul.fp32_precision == "tf32"
     with cuda.exact_products():
         assert torch.backends.cuda.matmul.fp32_precision == "ieee"
     assert torch.backends.cuda.matmul.fp32_precision == "tf32"
-    torch.backends.fp32_precision = "none"
+    BACKENDS.fp32_precision = "none"
     assert torch.backends.cuda.matmul.fp32_precision == "none"

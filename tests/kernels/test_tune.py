@@ -27,9 +27,10 @@ from benchmarks.kernels.candidates import (
     table_text,
 )
 from benchmarks.kernels.tune_benches import AttentionBench, HeadBench, Workload
-from kernels import label_head, launch
+from kernels import attention, label_head, launch
 from kernels.label_head import HeadSettings
 from kernels.launch import AttentionSettings, TileShapes
+from kernels.tiles import PathTiles
 from tests.kernels.on_device import DEVICE
 
 ROOT = Path(__file__).parents[2]
@@ -149,13 +150,12 @@ def test_attention_is_checked(attention_bench: AttentionBench, monkeypatch: pyte
     assert attention_bench.problem(replace(HEIGHTS, heights=((16, 8),))) == "tiles of 16: spills 8 bytes a thread"
     assert attention_bench.problem(replace(HEIGHTS, block_n=64)) == "tiles of 16: was not compiled in time"
 
-    launched = tune_benches.launch_tree_attention
-
-    def variant(*inputs: object) -> None:
+    def variant(
+        queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, out: torch.Tensor, settings: AttentionSettings
+    ) -> None:
         """Low tiles with a key block of their own."""
-        *tensors, settings = inputs
-        assert isinstance(settings, AttentionSettings)
-        launched(*tensors, replace(settings, block_n=16) if settings.block_m == 16 else settings)  # type: ignore[arg-type]
+        changed = replace(settings, block_n=16) if settings.block_m == 16 else settings
+        attention.launch_tree_attention(queries, kv, tiles, out, changed)
 
     monkeypatch.setattr(tune_benches, "launch_tree_attention", variant)
     assert str(attention_bench.problem(HEIGHTS)).endswith("other bits")
