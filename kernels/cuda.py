@@ -39,11 +39,8 @@ BATCH_BLOCKS = 16
 NARROW_BATCH_BLOCKS = 8
 # Attention gathers into shared memory, not into a buffer.
 GATHERED_KEYS = 0
-_LOOSE_PRODUCTS = (
-    "allow_bf16_reduced_precision_reduction",
-    "allow_fp16_reduced_precision_reduction",
-    "allow_fp16_accumulation",
-)
+# torch holds each as a pair with `..._split_k`, and takes a bool for (bool, True).
+_REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 
 
 def plan_layout(
@@ -109,17 +106,32 @@ def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products of 16-bit tensors whose sums are float32 throughout: cuBLAS may otherwise add parts of a sum in
-    16 bits. The switches are the process's; they are as before afterwards."""
+    """Switch off what makes cuBLAS's matrix products less exact: sums in 16 bits, and TF32 for float32 tensors.
+
+    The switches are the process's; afterwards they are as before. Split-K (a sum cut into parts that are added in
+    float32) stays as it is set. Fallback for a GPU on which it costs equal bits: forbid it before loading a model, with
+    `torch.backends.cuda.preferred_blas_library("cublaslt")`, without which torch refuses to, and (False, False) for
+    both `torch.backends.cuda.matmul.allow_*_reduced_precision_reduction`.
+    """
     matmul = torch.backends.cuda.matmul
-    loosened = [name for name in _LOOSE_PRODUCTS if getattr(matmul, name)]
-    for name in loosened:
-        setattr(matmul, name, False)
+    pairs = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in _REDUCED_SUMS}
+    accumulation, has_tf32 = matmul.allow_fp16_accumulation, matmul.fp32_precision == "tf32"
+    for name, (_, split_k) in pairs.items():
+        setattr(matmul, name, (False, split_k))
+    matmul.allow_fp16_accumulation = False
+    # `allow_tf32` is older; it would also set what torch.set_float32_matmul_precision sets, and could not restore it.
+    if has_tf32:
+        matmul.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for name in loosened:
-            setattr(matmul, name, True)
+        for name, pair in pairs.items():
+            setattr(matmul, name, pair)
+        matmul.allow_fp16_accumulation = accumulation
+        if has_tf32:
+            matmul.fp32_precision = "none"  # inherits torch.backends.fp32_precision, as before if that is TF32
+            if matmul.fp32_precision != "tf32":
+                matmul.fp32_precision = "tf32"
 
 
 __all__ = [

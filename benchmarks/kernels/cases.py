@@ -139,7 +139,8 @@ def _of(
     """A case for every kernel that `call` launches, named after it where there are several."""
     with recorded(arch) as variants:
         call()
-    parts = [""] if len(variants) == 1 else [f", {variant.name.removesuffix('_kernel')}" for variant in variants]
+    names = [variant.name.removeprefix("label_head_").removesuffix("_kernel") for variant in variants]
+    parts = [""] if len(variants) == 1 else [f", {part}" for part in names]
     return [
         Case(name + part, arch, NAMES[dtype], head_size, variant) for part, variant in zip(parts, variants, strict=True)
     ]

@@ -66,8 +66,8 @@ def test_a_gpu_is_the_default_in_bfloat16(config: ModelConfig, monkeypatch: pyte
 
 def large(config: ModelConfig) -> ModelConfig:
     """Eight billion parameters or so, 16 GB in bfloat16."""
-    sizes = {"hidden_size": 4096, "intermediate_size": 14336, "num_layers": 32, "vocab_size": 128256}
-    return replace(config, **sizes, num_heads=32, num_kv_heads=8, head_dim=128)
+    wide = replace(config, hidden_size=4096, intermediate_size=14336, num_heads=32, num_kv_heads=8, head_dim=128)
+    return replace(wide, num_layers=32, vocab_size=128256)
 
 
 def test_a_batch_fits_into_what_the_weights_leave_free(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
