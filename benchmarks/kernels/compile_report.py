@@ -47,8 +47,8 @@ COLUMNS = {
 }
 
 
-def main() -> int:
-    arguments = _parser().parse_args()
+def main(argv: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(argv)
     refusal = _use_triton(arguments.triton)
     if refusal:
         print(f"compile_report: {refusal}", file=sys.stderr)
@@ -68,7 +68,7 @@ def main() -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    about = "directory of another Triton, as `pip install --no-deps --target DIR triton==3.6.0` makes it"
+    about = "directory of another Triton; `make test` sets up .venv/triton-3.6.0 (default: the environment's)"
     parser.add_argument("--triton", type=Path, metavar="DIR", help=about)
     about = "of attention and rotary embedding (default: all)"
     parser.add_argument(
@@ -92,7 +92,7 @@ def _use_triton(folder: Path | None) -> str | None:
     """Put Triton of `folder` in place of the environment's, before anything imports it. Returns why it cannot be."""
     if folder is not None:
         if not (folder / "triton" / "__init__.py").is_file():
-            return f"no triton in {folder}; set it up with: pip install --no-deps --target {folder} triton==3.6.0"
+            return f"no triton in {folder}; set it up with: make .venv/triton-3.6.0/.ready"
         assert "triton" not in sys.modules
         sys.path.insert(0, str(folder.resolve()))
     if importlib.util.find_spec("triton") is None:
