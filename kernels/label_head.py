@@ -45,7 +45,7 @@ JOIN_WARPS = 1
 
 # The number of rows differs from batch to batch; a kernel that knew it were 1 might sum in another order.
 @triton.jit(do_not_specialize=["num_rows", "vocab", "softcap"])
-def split_kernel(  # type: ignore[no-untyped-def]
+def label_head_split_kernel(  # type: ignore[no-untyped-def]
     p_hidden,
     p_weight,
     p_max,
@@ -104,7 +104,7 @@ def split_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["splits"])
-def join_kernel(  # type: ignore[no-untyped-def]
+def label_head_join_kernel(  # type: ignore[no-untyped-def]
     p_max,
     p_sum,
     p_out,
@@ -123,7 +123,7 @@ def join_kernel(  # type: ignore[no-untyped-def]
 
 
 @triton.jit(do_not_specialize=["softcap"])
-def logit_kernel(  # type: ignore[no-untyped-def]
+def label_head_logit_kernel(  # type: ignore[no-untyped-def]
     p_hidden,
     p_weight,
     p_query_row,
@@ -191,7 +191,7 @@ def _label_logits(
 ) -> torch.Tensor:
     size = hidden.shape[1]
     logits = torch.empty(len(query_rows), dtype=torch.float32, device=hidden.device)
-    logit_kernel[(len(query_rows),)](
+    label_head_logit_kernel[(len(query_rows),)](
         hidden,
         weight,
         query_rows,
@@ -215,7 +215,7 @@ def log_normaliser(
     splits = triton.cdiv(vocab, chosen.split)
     # [rows, splits] each: 4 bytes for every `split` logits.
     maxima, sums = (torch.empty(rows, splits, dtype=torch.float32, device=hidden.device) for _ in range(2))
-    split_kernel[(triton.cdiv(rows, chosen.block_rows), splits)](
+    label_head_split_kernel[(triton.cdiv(rows, chosen.block_rows), splits)](
         hidden,
         weight,
         maxima,
@@ -235,7 +235,7 @@ def log_normaliser(
         enable_fp_fusion=False,
     )
     out = torch.empty(rows, dtype=torch.float32, device=hidden.device)
-    join_kernel[(rows,)](
+    label_head_join_kernel[(rows,)](
         maxima, sums, out, splits, BLOCK=triton.next_power_of_2(splits), num_warps=JOIN_WARPS, enable_fp_fusion=False
     )
     return out

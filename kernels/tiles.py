@@ -23,6 +23,7 @@ class PlanLayout:
             wherever a branch begins.
         step_block: rows of a matrix product over one new row of each sequence.
         chunk_blocks: matrix-product blocks whose rows pass through the element-wise operations together.
+        batch_blocks: matrix-product blocks of a batch by default.
     """
 
     row_block: int
@@ -31,6 +32,7 @@ class PlanLayout:
     aligned: bool
     step_block: int = 32
     chunk_blocks: int = 1
+    batch_blocks: int = 16
 
 
 @dataclass(frozen=True)

@@ -296,8 +296,9 @@ def test_kernels_take_what_the_steps_hand_them() -> None:
     command = [sys.executable, "-c", DRY_RUN]
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    launched = "gated_kernel join_kernel logit_kernel rms_norm_kernel rope_kernel split_kernel tree_attention_kernel"
-    assert result.stdout.split() == launched.split()
+    head = ["label_head_join_kernel", "label_head_logit_kernel", "label_head_split_kernel"]
+    launched = ["gated_kernel", *head, "rms_norm_kernel", "rope_kernel", "tree_attention_kernel"]
+    assert result.stdout.split() == launched
 
 
 def test_floors_and_shares() -> None:
@@ -343,7 +344,7 @@ def test_time_by_part_from_kernel_names() -> None:
     assert trace.part_of("nvjet_tst_128x256_64x4_1x2_h_bz_coopA_TNT") == "GEMM"
     assert trace.part_of("sm90_xmma_gemm_bf16bf16_bf16f32_f32_tn_n_tilesize128x128x64") == "GEMM"
     assert trace.part_of("void cublasLt::splitKreduce_kernel<32, 16, int, float>") == "GEMM"
-    assert trace.part_of("split_kernel") == trace.part_of("logit_kernel") == "label head"
+    assert trace.part_of("label_head_split_kernel") == trace.part_of("label_head_logit_kernel") == "label head"
     assert trace.part_of("rope_kernel") == trace.part_of("add_rms_norm_kernel") == "element-wise"
     assert trace.part_of("void at::native::vectorized_elementwise_kernel<4, at::native::CUDAFunctor_add>") == (
         "element-wise"

@@ -38,7 +38,7 @@ def make_pairs(count: int) -> list[Pair]:
         length = int(torch.randint(3, longest, (1,), generator=generator))
         return " ".join(WORDS[i] for i in torch.randint(0, len(WORDS), (length,), generator=generator))
 
-    pairs = []
+    pairs: list[Pair] = []
     for number in range(count):
         prompt = pairs[-1].prompt if number % 4 == 3 else (Message("user", text(40)),)
         first = text(60)
@@ -52,7 +52,8 @@ OpenScorer = Callable[..., Scorer]
 
 def label(scorer: Scorer, pairs: Sequence[Pair], template: str = "general") -> Labels:
     method = Rlaif(load_template(template))
-    return {item.item.id: item.label for item in label_samples(pairs, method, scorer) if item.label and item.item.id}
+    labelled = label_samples(pairs, method, scorer)
+    return {item.item.id: item.label for item in labelled if isinstance(item.label, PairLabel) and item.item.id}
 
 
 def assert_bit_exact(open_scorer: OpenScorer, pairs: Sequence[Pair]) -> None:

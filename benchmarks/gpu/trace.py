@@ -18,7 +18,7 @@ from benchmarks.gpu.device import Call, Device
 # bear the names of their functions, cuBLAS's begin with nvjet or hold gemm, torch's are called elementwise and so on.
 PARTS: dict[str, tuple[str, ...]] = {
     "attention": ("attention", "flash", "fmha"),
-    "label head": ("split_kernel", "join_kernel", "logit_kernel", "label_head"),
+    "label head": ("label_head",),
     "GEMM": ("gemm", "nvjet", "xmma", "cutlass", "splitk", "gemv", "cublas", "linear", "::mm"),
     "element-wise": (
         *("rms_norm", "rope", "rotate", "store_kv", "gated", "elementwise", "index", "gather", "catarray", "reduce"),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -33,15 +34,26 @@ class Case:
     head_size: int | None
     variant: Variant
 
+    def __str__(self) -> str:
+        return described(self.name, self.arch, self.dtype, self.head_size)
 
-def cases(head_sizes: Sequence[int] = launch.HEAD_SIZES) -> list[Case]:
+
+def described(name: str, arch: int, dtype: str, head_size: int | None) -> str:
+    """A case in one line: "tree_attention, tiles of 64, window (sm_90, bf16, 128)"."""
+    places = [f"sm_{arch}", dtype, *([str(head_size)] if head_size else [])]
+    return f"{name} ({', '.join(places)})"
+
+
+@cache
+def cases(head_sizes: tuple[int, ...] = launch.HEAD_SIZES) -> tuple[Case, ...]:
     """Every kernel and architecture; bfloat16, and float32 where other settings serve it.
 
-    head_sizes: of attention and rotary embedding. Needs a process without TRITON_INTERPRET, as do the functions below.
+    head_sizes: of attention and rotary embedding. Attention comes with and without a window and a cap.
+    Needs a process without TRITON_INTERPRET, as do the functions below.
     """
     rotary, attending = (partial(kind, head_sizes=head_sizes) for kind in (_rotary_cases, _attention_cases))
     kinds: tuple[Callable[[int], list[Case]], ...] = (_norm_cases, rotary, _gated_cases, _head_cases, attending)
-    return [case for arch in ARCHITECTURES for kind in kinds for case in kind(arch)]
+    return tuple(case for arch in ARCHITECTURES for kind in kinds for case in kind(arch))
 
 
 def attention_case(
@@ -108,14 +120,13 @@ def _head_cases(arch: int) -> list[Case]:
 
 
 def _attention_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
-    def each(size: int, dtype: torch.dtype, **options: Any) -> list[Case]:
+    found = []
+    for size, dtype in product(head_sizes, (torch.bfloat16, torch.float32)):
         heights = launch.tile_shapes(arch, size, dtype.itemsize).all_settings
-        return [attention_case(arch, size, dtype, settings, **options) for settings in heights]
-
-    plain = [case for size in head_sizes for dtype in (torch.bfloat16, torch.float32) for case in each(size, dtype)]
-    # Mistral's and Gemma 2's: the longest code is that of a window and a cap.
-    windowed, both = each(128, torch.bfloat16, window=4096), each(256, torch.bfloat16, window=4096, softcap=50.0)
-    return [*plain, *windowed, *both]
+        # Mistral's window and Gemma 2's cap. Other values make no other code.
+        for settings, window, softcap in product(heights, (None, 4096), (None, 50.0)):
+            found.append(attention_case(arch, size, dtype, settings, window, softcap))
+    return found
 
 
 def _of(
@@ -128,7 +139,8 @@ def _of(
     """A case for every kernel that `call` launches, named after it where there are several."""
     with recorded(arch) as variants:
         call()
-    parts = [""] if len(variants) == 1 else [f", {variant.name.removesuffix('_kernel')}" for variant in variants]
+    names = [variant.name.removeprefix("label_head_").removesuffix("_kernel") for variant in variants]
+    parts = [""] if len(variants) == 1 else [f", {part}" for part in names]
     return [
         Case(name + part, arch, NAMES[dtype], head_size, variant) for part, variant in zip(parts, variants, strict=True)
     ]

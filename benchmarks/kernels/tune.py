@@ -32,7 +32,7 @@ from benchmarks.kernels.candidates import (
     table_text,
 )
 from benchmarks.kernels.cases import Case, attention_case, normaliser_case
-from benchmarks.kernels.compile_report import compile_case
+from benchmarks.kernels.machine_code import compile_case
 from benchmarks.kernels.tune_benches import AttentionBench, HeadBench
 from kernels import launch
 from kernels.label_head import SETTINGS, HeadSettings

@@ -11,6 +11,8 @@ import torch
 from engine.planning.trie import TokenTrie
 from kernels.tiles import PathTiles, TileGroup
 
+MOST_SLOTS = 2**31 - 1
+
 
 def aligned_tiles(trie: TokenTrie, lanes: int, place: np.ndarray, scratch: int) -> tuple[TileGroup, ...]:
     """Tiles cut at absolute depths that are multiples of `lanes`, those of one block of depths stacked.
@@ -79,8 +81,12 @@ def _branches(trie: TokenTrie) -> Iterator[_Branch]:
 
 
 def _path_slots(trie: TokenTrie) -> torch.Tensor:
-    """Every branch's path, one behind the other."""
+    """Every branch's path, one after the other."""
     ends = np.cumsum(trie.first_depth + trie.length)
+    # Kernels read offsets into this list, rows and slots as int32; no row or slot is greater than the list is long.
+    assert ends[-1] <= MOST_SLOTS, (
+        f"{len(ends):,} branches list {ends[-1]:,} slots of K/V, {MOST_SLOTS:,} are the limit; use fewer batch tokens"
+    )
     slots = np.empty(ends[-1], dtype=np.int32)
     for end, path in zip(ends.tolist(), trie.slots(), strict=True):
         slots[end - len(path) : end] = path

@@ -198,10 +198,15 @@ class Decoder:
     ) -> list[int]:
         """The first token of every sequence, from row `rows` [sequences] of `hidden`."""
         padding = -len(rows) % self._block
-        logits = self._model.next_logits(hidden[self._to_device(np.pad(rows, (0, padding)))])
-        drawn = [uniform[0] for _, _, uniform in started]
-        uniform = self._to_device(np.array([*drawn, *[0.0] * padding], dtype=np.float32))
-        tokens: list[int] = next_tokens(logits, uniform, self._sampling).tolist()
+        places = self._to_device(np.pad(rows, (0, padding)))
+        drawn = np.array([uniform[0] for _, _, uniform in started], dtype=np.float32)
+        uniform = self._to_device(np.pad(drawn, (0, padding)))
+        # Always one whole block: how a GPU cuts cumulative sums depends on the number of rows.
+        found = [
+            next_tokens(self._model.next_logits(hidden[block]), draws, self._sampling)
+            for block, draws in zip(places.split(self._block), uniform.split(self._block), strict=True)
+        ]
+        tokens: list[int] = torch.cat(found).tolist()
         return tokens[: len(rows)]
 
     def _cached(self, order: SortedPrompts) -> int:

@@ -20,6 +20,10 @@ from engine.running.weights import LayerWeights, WeightProvider
 from engine.target import Target
 from kernels.tiles import Tiles
 
+# Elements to which rows of logits are aligned. torch's reductions on a GPU read 16 bytes at once from the first aligned
+# element of a row on: in rows that begin elsewhere, they add in another order.
+LOGIT_ALIGNMENT = 8
+
 
 class CachedKv(Protocol):
     """K/V that a batch begins with."""
@@ -108,12 +112,18 @@ class Model:
 
     @torch.inference_mode()
     def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
-        """Logits of the whole vocabulary, [rows, vocab] float32. final_hidden: [rows, hidden], rows a multiple of the
-        step block."""
-        blocks = final_hidden.split(self.layout.step_block)
-        logits = torch.cat([self.ops.token_logits(rows, self.weights.head) for rows in blocks])
-        softcap = self.config.final_softcap
-        return logits if softcap is None else logits.div_(softcap).tanh_().mul_(softcap)
+        """Logits of the whole vocabulary, [rows, aligned vocab] float32, -inf beyond the vocabulary.
+
+        final_hidden: [rows, hidden], rows a multiple of the step block.
+        """
+        vocab, softcap = self.config.vocab_size, self.config.final_softcap
+        aligned = -(-vocab // LOGIT_ALIGNMENT) * LOGIT_ALIGNMENT
+        logits = torch.full((len(final_hidden), aligned), float("-inf"), device=self.device)
+        step_block = self.layout.step_block
+        for rows, out in zip(final_hidden.split(step_block), logits[:, :vocab].split(step_block), strict=True):
+            found = self.ops.token_logits(rows, self.weights.head)
+            out.copy_(found if softcap is None else found.div_(softcap).tanh_().mul_(softcap))
+        return logits
 
     def label_logits(
         self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor

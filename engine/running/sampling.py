@@ -27,7 +27,8 @@ def uniforms(sampling: Sampling, prompt: TokenIds, sample: int) -> np.ndarray:
 def next_tokens(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
     """logits: [rows, vocab] float32. uniform: [rows] float32, ignored where nothing is drawn. Returns [rows] int64.
 
-    Rows are worked on one by one, in an order that does not depend on their neighbours.
+    Rows are worked on one by one, in an order that does not depend on their neighbours; on a GPU it may depend on the
+    number of rows, so callers always give as many as a step block has.
     """
     if sampling.is_greedy:
         return logits.argmax(-1)

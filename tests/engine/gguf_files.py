@@ -3,12 +3,17 @@
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import gguf
 import numpy as np
+import pytest
 import torch
 from safetensors.torch import load_file, save_file
+
+if TYPE_CHECKING:
+    import gguf
+else:
+    gguf = pytest.importorskip("gguf")
 
 NAMES = {
     "model.embed_tokens": "token_embd",
@@ -82,8 +87,10 @@ def write_gguf(
     if "head_dim" in config:
         values |= {"attention.key_length": config["head_dim"], "attention.value_length": config["head_dim"]}
     for key, value in (values | dict(more or {})).items():
-        add = {int: writer.add_uint32, float: writer.add_float32, str: writer.add_string}[type(value)]
-        add(f"{architecture}.{key}", value)
+        adders: dict[type, Callable[[str, Any], None]] = {
+            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string
+        }  # fmt: skip
+        adders[type(value)](f"{architecture}.{key}", value)
     tokenizer(writer, directory)
     for name, tensor in load_file(directory / "model.safetensors").items():
         stored = tensor.numpy()

@@ -14,7 +14,13 @@ import torch
 from engine import Engine, ReasonedScores, Sampling
 from engine.errors import InputError
 from engine.loading.checkpoint import open_checkpoint
+from engine.planning.plan import Plan
 from engine.planning.trie import as_token_ids, unique_tokens
+from engine.running import decoder, stepping
+from engine.running.kv import KvStore
+from engine.running.model import Model
+from engine.running.sampling import next_tokens
+from engine.target import Target
 from kernels import cpu
 from tests.engine.greedy import transformers_choices
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
@@ -47,10 +53,10 @@ def kv_memory_of(directory: Path, tokens: int, bytes_each: int = 4) -> int:
     return (tokens + 1) * config.num_layers * 2 * config.kv_size * bytes_each
 
 
-def loader(directory: Path, **fixed: Any) -> Callable[..., Engine]:
-    """Engines with other budgets: kv_tokens are tokens whose K/V there is room for."""
+def loader(directory: Path, roomy: int | None = None, **fixed: Any) -> Callable[..., Engine]:
+    """Engines with other budgets: kv_tokens are tokens whose K/V there is room for, `roomy` where nobody says."""
 
-    def load(kv_tokens: int | None = None, **options: Any) -> Engine:
+    def load(kv_tokens: int | None = roomy, **options: Any) -> Engine:
         bytes_each = 4 if fixed.get("dtype", "float32") == "float32" else 2
         kv_memory = None if kv_tokens is None else kv_memory_of(directory, kv_tokens, bytes_each)
         return Engine.load(str(directory), kv_memory=kv_memory, **fixed, **options)
@@ -82,6 +88,19 @@ def test_labels_equal_a_fresh_pass(engine: Engine) -> None:
     np.testing.assert_allclose(reasoned.scores.logprob, fresh.logprob, atol=1e-4)
     np.testing.assert_allclose(reasoned.scores.logit, fresh.logit, atol=1e-4, equal_nan=True)
     np.testing.assert_allclose(reasoned.scores.label_mass, fresh.label_mass, atol=1e-5)
+
+
+def seen_by_next_tokens(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shapes of the logits and the uniform numbers of every call, by whichever caller."""
+    shapes = []
+
+    def seen(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling) -> torch.Tensor:
+        shapes.append((tuple(logits.shape), tuple(uniform.shape)))
+        return next_tokens(logits, uniform, sampling)
+
+    for caller in (decoder, stepping):
+        monkeypatch.setattr(caller, "next_tokens", seen)
+    return shapes
 
 
 def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], sampling: Sampling) -> None:
@@ -117,10 +136,29 @@ def test_the_same_bits_whatever_else_is_there(directory: Path, sampling: Samplin
 
 
 def test_the_promise_would_notice(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Products of three rows, which this project has seen change with what is beside them."""
-    monkeypatch.setattr(cpu, "STEP_LANES", 1)
+    """The inverse: attention that is rounded once more where an odd number of tiles is in the pass."""
+    attention = cpu.tree_attention
+
+    def variant(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
+        attention(queries, kv, tiles, out, **options)
+        if sum(len(group.slots) for group in tiles) % 2:
+            out.mul_(3).div_(3)
+
+    monkeypatch.setattr(cpu, "tree_attention", variant)
     with pytest.raises(AssertionError):
         assert_bit_exact(loader(directory), prompts_of(9, seed=3), GREEDY)
+
+
+def test_rows_of_logits_are_aligned(engine: Engine) -> None:
+    """A GPU sums a row in an order that depends on where the row begins, and this vocabulary divides by nothing."""
+    model, rows = engine._model, torch.randn(2 * 32, SMALL_CONFIG["hidden_size"])
+    assert VOCABULARY % 4
+    logits = model.next_logits(rows)
+    assert logits.is_contiguous()
+    assert logits.shape == (len(rows), -(-VOCABULARY // 8) * 8)
+    expected = torch.cat([model.ops.token_logits(block, model.weights.head) for block in rows.split(32)])
+    assert torch.equal(logits[:, :VOCABULARY], expected)
+    assert (logits[:, VOCABULARY:] == float("-inf")).all(), "never drawn, and nothing to any sum"
 
 
 def test_a_row_is_run_once(engine: Engine) -> None:
@@ -134,6 +172,18 @@ def test_a_row_is_run_once(engine: Engine) -> None:
         step_rows = found.generated_tokens + sequences * (len(ENDING) + FORCED_ROWS)
         assert found.scores.rows == found.prefill_rows + step_rows
         assert found.scores.prompt_tokens == sum(map(len, prompts))
+
+
+@pytest.mark.parametrize("count", [1, 16, 17, 40])
+def test_tokens_are_drawn_a_step_block_at_a_time(directory: Path, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU's cumulative sums of 300 rows have other bits than those of 128: a drawn token would depend on company."""
+    shapes = seen_by_next_tokens(monkeypatch)
+    engine = Engine.load(str(directory))
+    reason(engine, prompts_of(count, seed=3), replace(DRAWN, max_new_tokens=2))
+    block = engine.target.layout.step_block
+    assert set(shapes) == {((block, VOCABULARY), (block,))}
+    # Of first tokens, 2 samples a prompt; after that the batch is never wider than a block.
+    assert len(shapes) > -(-count * DRAWN.n // block)
 
 
 def test_progress_counts_every_token(engine: Engine) -> None:
@@ -206,12 +256,12 @@ def test_no_slot_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Non
     """A store that leaks would do for a test and fail in an hour."""
     from engine.running import reasoner
 
-    stores = []
+    stores: list[KvStore] = []
 
-    class Seen(reasoner.Decoder):
-        def __init__(self, model: object, target: object, store: object, *others: object) -> None:
+    class Seen(decoder.Decoder):
+        def __init__(self, model: Model, target: Target, store: KvStore, *others: Any) -> None:
             stores.append(store)
-            super().__init__(model, target, store, *others)  # type: ignore[arg-type]
+            super().__init__(model, target, store, *others)
 
     monkeypatch.setattr(reasoner, "Decoder", Seen)
     prompts = prompts_of(24, seed=9, shared=100)
@@ -256,9 +306,9 @@ def test_a_call_without_prompts(engine: Engine) -> None:
         ({"seed": -1}, "seed is -1"),
     ],
 )
-def test_options_out_of_range(engine: Engine, options: dict[str, object], message: str) -> None:
+def test_options_out_of_range(engine: Engine, options: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message) as raised:
-        engine.generate([[5]], **options)  # type: ignore[arg-type]
+        engine.generate([[5]], **options)
     assert "\n" not in str(raised.value)
 
 
@@ -285,16 +335,14 @@ def test_no_room(directory: Path, engine: Engine) -> None:
 
 def test_memory_runs_out_over_prompts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer prompts a pass from then on, and the same numbers."""
-    from engine.running.model import Model
-
     prompts = prompts_of(9, seed=3)
     expected = reason(Engine.load(str(directory)), prompts, GREEDY)
     whole = Model.final_hidden
 
-    def small(self: Model, plan: object, *others: object) -> torch.Tensor:
-        if plan.num_rows > 350:  # type: ignore[attr-defined]
+    def small(self: Model, plan: Plan, *others: Any) -> torch.Tensor:
+        if plan.num_rows > 350:
             raise torch.OutOfMemoryError("CUDA out of memory.")
-        return whole(self, plan, *others)  # type: ignore[arg-type]
+        return whole(self, plan, *others)
 
     monkeypatch.setattr(Model, "final_hidden", small)
     found = reason(Engine.load(str(directory)), prompts, GREEDY)

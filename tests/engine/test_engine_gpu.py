@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from engine import Engine, Sampling
-from tests.engine.test_decoding import DRAWN, ENDING, GREEDY, loader, reason
+from tests.engine.poisoning import assert_nan_never_becomes_a_label
+from tests.engine.test_decoding import DRAWN, ENDING, GREEDY, kv_memory_of, loader, reason
 from tests.engine.test_decoding import assert_bit_exact as bits_of_continuations
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, exact_logprobs, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
@@ -35,6 +36,8 @@ MODELS: dict[str, dict[str, Any]] = {
     | SIZES
     | {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 128, "tie_word_embeddings": True},
 }
+# Room for all sequences at once. Unasked, decoding takes most of the GPU, and tests beside this one find nothing left.
+KV_TOKENS = 50_000
 # Nats. Four times what came out with exact sums of rounded weights and activations; TF32 would exceed float32's.
 TOLERANCE = {"bfloat16": 0.05, "float16": 0.006, "float32": 1e-4}
 
@@ -89,7 +92,7 @@ def test_equals_the_cpu(model: Path) -> None:
 def test_bits_of_a_prompt_are_its_own(model: Path, dtype: str) -> None:
     """Alone, in another order, in other batches, over several blocks of rows, with and without a prefix cache."""
     random = np.random.default_rng(3)
-    prompts = prompts_of(12, seed=3) + [random.integers(0, VOCABULARY, 290).tolist() for _ in range(40)]
+    prompts = prompts_of(12, seed=3) + [random.integers(0, VOCABULARY, 290).tolist() for _ in range(60)]
     labels = [LABELS] * len(prompts)
     engine = on_gpu(model, dtype)
     assert engine.plan(prompts, labels).rows > engine._model.layout.row_block
@@ -147,12 +150,13 @@ def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])
 def test_continuations_are_bit_exact(model: Path, sampling: Sampling) -> None:
     """Replayed graphs: a sequence's row, its neighbours and what its row held before leave no trace."""
-    bits_of_continuations(loader(model, device="cuda", dtype="bfloat16"), prompts_of(9, seed=3), sampling)
+    load = loader(model, device="cuda", dtype="bfloat16", roomy=KV_TOKENS)
+    bits_of_continuations(load, prompts_of(9, seed=3), sampling)
 
 
 def test_labels_behind_continuations_equal_a_fresh_pass(model: Path) -> None:
     prompts = prompts_of(7, seed=2)
-    engine = on_gpu(model, "float32")
+    engine = on_gpu(model, "float32", kv_memory=kv_memory_of(model, KV_TOKENS))
     reasoned = reason(engine, prompts, GREEDY)
     whole = [prompt + one.ids + ENDING for prompt, (one,) in zip(prompts, reasoned.generations, strict=True)]
     fresh = engine.score(whole, [LABELS] * len(whole))
@@ -164,15 +168,4 @@ def test_labels_behind_continuations_equal_a_fresh_pass(model: Path) -> None:
 
 
 def test_nan_never_becomes_a_label(model: Path) -> None:
-    """A GPU's maximum passes over NaN; sums must not."""
-    engine = on_gpu(model, "bfloat16")
-    prompts, labels = prompts_of(3, seed=4), [[[33], [34]]] * 3
-    layer = next(engine._model.weights.layers())
-    for weights in (layer.attention_norm, layer.kv, layer.gate_up, engine._model.weights.final_norm):
-        kept = weights.clone()
-        weights.flatten()[-1] = float("nan")
-        scores = engine.score(prompts, labels, prefix_cache=False)
-        assert np.isnan(scores.logprob).all()
-        assert np.isnan(scores.label_mass).all()
-        weights.copy_(kept)
-    assert np.isfinite(engine.score(prompts, labels, prefix_cache=False).logprob).all()
+    assert_nan_never_becomes_a_label(on_gpu(model, "bfloat16"), prompts_of(3, seed=4))

@@ -8,11 +8,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import engine.target
 from engine import Engine, Sampling
-from tests.engine.test_engine_scores import LABELS, prompts_of
+from tests.engine.poisoning import assert_nan_never_becomes_a_label
+from tests.engine.test_decoding import seen_by_next_tokens
+from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
+
+# `tests/engine/test_engine_gpu.py` is for machines that have one: there, nothing runs in the interpreter.
+pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cannot read the CPU's memory")
 
 # 64 is the smallest head the launch table knows; 3 query heads share one of keys and values.
 SIZES = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
@@ -63,7 +69,7 @@ def test_chunks_of_element_wise_operations_change_no_bits(
     """Several blocks at once, and a last chunk of fewer, against one block at a time."""
     from kernels import cuda
 
-    prompts = [prompt[:70] for prompt in prompts_of(4, seed=3)]
+    prompts = np.random.default_rng(3).integers(0, VOCABULARY, (3, 60)).tolist()
     labels = [LABELS] * len(prompts)
     assert triton_engine.plan(prompts, labels).rows > 64 * cuda.CHUNK_BLOCKS > 64
     monkeypatch.setattr(cuda, "CHUNK_BLOCKS", 1)
@@ -74,15 +80,30 @@ def test_chunks_of_element_wise_operations_change_no_bits(
 def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
     """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""
     prompts = [prompt[:80] for prompt in prompts_of(3, seed=2)]
-    asked = (prompts, [[40, 41]] * len(prompts), [LABELS] * len(prompts), Sampling(max_new_tokens=4))
-    ours = triton_engine.reason(*asked)
-    alone = triton_engine.reason(*(part[:1] for part in asked[:3]), asked[3])
+    endings, labels, sampling = [[40, 41]] * len(prompts), [LABELS] * len(prompts), Sampling(max_new_tokens=4)
+    ours = triton_engine.reason(prompts, endings, labels, sampling)
+    alone = triton_engine.reason(prompts[:1], endings[:1], labels[:1], sampling)
     assert alone.generations == ours.generations[:1]
     assert np.array_equal(alone.scores.logprob, ours.scores.logprob[:1])
     with on_cpu_path():
-        reference = Engine.load(str(directory)).reason(*asked)
+        reference = Engine.load(str(directory)).reason(prompts, endings, labels, sampling)
     assert ours.generations == reference.generations
     np.testing.assert_allclose(ours.scores.logprob, reference.scores.logprob, atol=1e-4)
+
+
+@pytest.mark.parametrize("directory", [QWEN3_CONFIG], indirect=True, ids=["qwen3"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_nan_never_becomes_a_label(triton_engine: Engine) -> None:
+    assert_nan_never_becomes_a_label(triton_engine, [prompt[:5] for prompt in prompts_of(2, seed=4)])
+
+
+@pytest.mark.parametrize("directory", [SMALL_CONFIG], indirect=True, ids=["llama"])
+def test_tokens_are_drawn_a_step_block_at_a_time(triton_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a graph is captured: 5 first tokens in two blocks of 4, steps in blocks of 4."""
+    shapes = seen_by_next_tokens(monkeypatch)
+    triton_engine.generate([prompt[:9] for prompt in prompts_of(5, seed=2)], max_new_tokens=2, temperature=0.9)
+    assert set(shapes) == {((4, VOCABULARY), (4,))}
+    assert len(shapes) >= 2 + 1
 
 
 @contextmanager

@@ -57,7 +57,7 @@ def test_each_architecture_has_its_own_defaults(base: dict[str, Any], heads: int
     optional = ("head_dim", "num_key_value_heads", "rms_norm_eps", "max_position_embeddings", "tie_word_embeddings")
     fields = base | {"hidden_size": 384, "num_attention_heads": heads, **dict.fromkeys((*optional, "rope_theta"), ...)}
     given = {key: value for key, value in fields.items() if value is not ...}
-    nullable = {"num_key_value_heads": absent} if absent is None else {}
+    nullable: dict[str, Any] = {"num_key_value_heads": absent} if absent is None else {}
     theirs = AutoConfig.for_model(**given, **nullable)
     if heads % theirs.num_key_value_heads:
         with pytest.raises(ModelError, match="no multiple of num_kv_heads"):

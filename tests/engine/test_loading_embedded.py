@@ -74,7 +74,8 @@ def test_failed_or_killed_conversion_leaves_nothing_behind(
 
 def test_two_at_once_both_succeed(small_package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches the slower of two processes failing on, or replacing, the directory of the faster one."""
-    real, inner = module.convert, []
+    real = module.convert
+    inner: list[Path | None] = []
 
     def slow(source: Path, directory: Path) -> None:
         real(source, directory)

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -23,7 +23,10 @@ from engine.loading.weights import check_complete
 from tests.engine.gguf_files import gguf_name, permute
 from tests.models import BYTE_CHARACTERS, CONFIG, CONTROL
 
-gguf = pytest.importorskip("gguf")
+if TYPE_CHECKING:
+    import gguf
+else:
+    gguf = pytest.importorskip("gguf")
 
 MODEL = from_hf(CONFIG, "test")
 
@@ -121,9 +124,12 @@ def test_tensors_equal_the_model_it_was_made_from(tmp_path: Path) -> None:
 def test_tensors_go_to_the_device_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a check for NaN on the host, which has seen the tensor before."""
     checked: list[torch.Tensor] = []
-    monkeypatch.setattr(
-        "engine.loading.gguf.check_finite", lambda tensor, name, origin: checked.append(tensor) or tensor
-    )
+
+    def check(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
+        checked.append(tensor)
+        return tensor
+
+    monkeypatch.setattr("engine.loading.gguf.check_finite", check)
     source = GgufSource(write(tmp_path / "a.gguf"))
     name = "model.layers.0.self_attn.q_proj.weight"
     tensor = source.tensor(name, (32, 32), torch.device("meta"))
@@ -204,7 +210,7 @@ def test_linear_scaling_is_read_and_other_factors_are_refused(tmp_path: Path) ->
         writer.add_tensor("rope_factors_long.weight", np.ones(4, dtype=np.float32))
 
     refused(write(tmp_path / "a.gguf", change=add_factors), "rope factors by tensor are not supported")
-    keys = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0, "rope.freq_base": 1e5}
+    keys: dict[str, Any] = {"rope.scaling.type": "linear", "rope.scaling.factor": 4.0, "rope.freq_base": 1e5}
     rope = GgufSource(write(tmp_path / "b.gguf", **keys)).config.rope
     assert (rope.kind, rope.factor, rope.theta) == ("linear", 4.0, 1e5)
 

@@ -3,9 +3,10 @@
 import math
 import re
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -16,14 +17,19 @@ from engine.errors import ModelError
 from engine.loading import gguf as gguf_module
 from engine.loading.checkpoint import Checkpoint, open_checkpoint
 from engine.loading.embedded import PACKAGE
-from engine.loading.gguf_header import TENSOR_TYPES
+from engine.loading.gguf_header import TENSOR_TYPES, read_header
 from engine.loading.gguf_tokenizer import PRE_TOKENIZERS
 from engine.loading.sentencepiece import read_sentencepiece
-from tests.engine.gguf_files import add_byte_tokenizer, gguf, round_through, write_gguf
+from tests.engine.gguf_files import add_byte_tokenizer, round_through, write_gguf
 from tests.engine.sentencepiece_files import NO_PREFIX, library, trained
 from tests.engine.test_loading_sentencepiece import texts
 from tests.engine.tokenizer_families import LLAMA_3, MAPPED_BYTES, QWEN_2, sequence, split
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
+
+if TYPE_CHECKING:
+    import gguf
+else:
+    gguf = pytest.importorskip("gguf")
 
 QWEN2_CONFIG = SMALL_CONFIG | {
     "architectures": ["Qwen2ForCausalLM"],
@@ -80,7 +86,7 @@ def test_dequantised_in_chunks_as_by_the_library_at_once(
         step()
     source = gguf_module.GgufSource.__new__(gguf_module.GgufSource)
     source.files, source._file = (tmp_path / "k.gguf",), None
-    got = source._floats(gguf_module.read_header(tmp_path / "k.gguf").tensors["x"])
+    got = source._floats(read_header(tmp_path / "k.gguf").tensors["x"])
     assert np.array_equal(got, flat.reshape(3, columns * block))
 
 
@@ -164,7 +170,7 @@ def test_pre_tokenizers_are_those_of_the_models() -> None:
 def test_every_pre_tokenizer_opens(tmp_path: Path, pre: str) -> None:
     """Catches a regex that the library refuses, and a vocabulary that does not give its text back."""
     directory = write_model(tmp_path / "hf")
-    path = write_gguf(tmp_path / "a.gguf", directory, tokenizer=lambda *to: add_byte_tokenizer(*to, pre=pre))
+    path = write_gguf(tmp_path / "a.gguf", directory, tokenizer=partial(add_byte_tokenizer, pre=pre))
     tokenizer = open_checkpoint(str(path)).tokenizer
     for text in ("the 1234 cats' naïve café…\n\n\tx_y  z <s>", "it's 漢字 😀"):
         assert tokenizer.decode(tokenizer.encode(text)) == text

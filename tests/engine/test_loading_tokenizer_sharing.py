@@ -69,7 +69,8 @@ def test_control_strings_behind_shared_text() -> None:
     assert cuts(tokenizer)
     begin = "all of the words before are shared by each of these texts and there are a lot of them "
     for ending in ("a b", "</s> a b", "</s> a c", "a c", "a </s>"):
-        for pieces in ([begin + ending], [0, begin + ending]):
+        cases: list[list[str | int]] = [[begin + ending], [0, begin + ending]]
+        for pieces in cases:
             ids = tokenizer.encode(pieces)
             assert ids == Whole(load(data)).encode(pieces)
             assert vocab["</s>"] not in ids

@@ -4,6 +4,7 @@ import json
 import pickle
 import re
 import weakref
+from collections import Counter
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -65,7 +66,8 @@ def test_names_and_shapes_are_those_of_transformers() -> None:
     """Catches a tensor that is forgotten, misnamed or transposed in `expected_tensors`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    for base, changes in product((CONFIG, QWEN3_CONFIG), ({}, {"tie_word_embeddings": True}, {"head_dim": 16})):
+    variants: list[dict[str, Any]] = [{}, {"tie_word_embeddings": True}, {"head_dim": 16}]
+    for base, changes in product((CONFIG, QWEN3_CONFIG), variants):
         config = base | changes
         with torch.device("meta"):
             theirs = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config)).state_dict()
@@ -126,7 +128,12 @@ class Operations(TorchDispatchMode):
 def test_another_device_gets_the_file_itself(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a copy on the host before the one to the device, and a check for NaN that brings a tensor back."""
     checked: list[torch.Tensor] = []
-    monkeypatch.setattr(weights, "check_finite", lambda tensor, name, origin: checked.append(tensor) or tensor)
+
+    def check(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
+        checked.append(tensor)
+        return tensor
+
+    monkeypatch.setattr(weights, "check_finite", check)
     source = SafetensorsSource(model_dir)
     shape = expected_tensors(MODEL)[EMBEDDING]
     for device in ("meta", "cpu"):
@@ -141,7 +148,9 @@ def test_another_device_gets_the_file_itself(model_dir: Path, monkeypatch: pytes
 class FakeSource:
     """A TensorSource of float16 on any device, of which a reader may hold one tensor at a time."""
 
-    files = ()
+    @property
+    def files(self) -> tuple[Path, ...]:
+        return ()
 
     def __init__(self) -> None:
         self.read: list[tuple[str, str]] = []
@@ -149,6 +158,9 @@ class FakeSource:
 
     def names(self) -> frozenset[str]:
         return frozenset(expected_tensors(QWEN3))
+
+    def stored_types(self) -> Counter[str]:
+        return Counter(F16=len(self.names()))
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
         assert expected_tensors(QWEN3)[name] == shape

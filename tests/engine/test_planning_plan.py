@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from engine.planning.plan import build_plan
+from engine.planning.tiling import MOST_SLOTS, path_tiles
 from engine.planning.trie import TokenTrie
 from kernels.tiles import PathTiles, PlanLayout
-from tests.kernels.shapes import random_sequences
+from tests.kernels.shapes import random_sequences, tile_groups
 
 
 def paths_of_rows(trie: TokenTrie) -> dict[int, list[int]]:
@@ -29,7 +32,7 @@ def test_tiles(skipped: int, lanes: int) -> None:
     plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=lanes, aligned=True))
     path_of_row = paths_of_rows(trie)
     seen = []
-    for group in plan.tiles:
+    for group in tile_groups(plan.tiles):
         assert group.lanes == lanes
         assert group.keys % lanes == 0
         for rows, slots in zip(group.rows.tolist(), group.slots.tolist(), strict=True):
@@ -51,7 +54,7 @@ def test_final_tiles_hold_final_rows_only() -> None:
     finals = plan.final_rows[: plan.num_finals]
     assert finals.tolist() == np.unique(trie.final_row).tolist()
     assert len(plan.final_rows) % 8 == 0
-    places = [place for group in plan.final_tiles for rows in group.rows.tolist() for place in rows]
+    places = [place for group in tile_groups(plan.final_tiles) for rows in group.rows.tolist() for place in rows]
     real = [place for place in places if place < plan.num_finals]
     assert sorted(real) == list(range(plan.num_finals))
     assert all(place in (*range(plan.num_finals), len(plan.final_rows)) for place in places)
@@ -82,3 +85,11 @@ def test_path_tiles(skipped: int, tile_rows: int) -> None:
                 assert trie.depth[row] == depth + i
                 assert tiles.slots[start : start + depth + i + 1].tolist() == paths[row]
         assert sorted(seen) == rows.tolist()
+
+
+def test_paths_longer_than_32_bits_count() -> None:
+    """Offsets that wrap would send a tile to another tile's path. Two branches, the second far below the first."""
+    trie = TokenTrie.build([np.array([1, 2]), np.array([1, 3])])
+    too_deep = replace(trie, first_depth=np.array([0, MOST_SLOTS - 2]))
+    with pytest.raises(AssertionError, match=r"2 branches list 2,147,483,648 slots .* 2,147,483,647 are the limit"):
+        path_tiles(too_deep, 16)

@@ -31,8 +31,14 @@ def test_items_come_in_order_from_another_thread() -> None:
 
 def test_no_more_are_made_than_asked_for() -> None:
     """Catches a queue without bounds: a whole job tokenised into memory."""
-    made = []
-    stream = ahead((made.append(number) or number for number in range(100)), 2)
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(100):
+            made.append(number)
+            yield number
+
+    stream = ahead(items(), 2)
     assert next(stream) == 0
     deadline = time.monotonic() + 5
     while len(made) < 4 and time.monotonic() < deadline:

@@ -37,7 +37,7 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
         rows = launch.tile_rows(capability, head_dim, dtype.itemsize, heads_per_kv)
         return PlanLayout(2048, 128, rows, aligned=False)
 
-    gpu = SimpleNamespace(plan_layout=plan_layout, GATHERED_KEYS=0, BATCH_BLOCKS=16)
+    gpu = SimpleNamespace(plan_layout=plan_layout, GATHERED_KEYS=0)
     monkeypatch.setattr(
         engine.target, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
     )
@@ -66,8 +66,8 @@ def test_a_gpu_is_the_default_in_bfloat16(config: ModelConfig, monkeypatch: pyte
 
 def large(config: ModelConfig) -> ModelConfig:
     """Eight billion parameters or so, 16 GB in bfloat16."""
-    sizes = {"hidden_size": 4096, "intermediate_size": 14336, "num_layers": 32, "vocab_size": 128256}
-    return replace(config, **sizes, num_heads=32, num_kv_heads=8, head_dim=128)
+    wide = replace(config, hidden_size=4096, intermediate_size=14336, num_heads=32, num_kv_heads=8, head_dim=128)
+    return replace(wide, num_layers=32, vocab_size=128256)
 
 
 def test_a_batch_fits_into_what_the_weights_leave_free(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:

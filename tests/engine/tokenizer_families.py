@@ -136,5 +136,6 @@ def chains(seed: int, count: int) -> list[list[str]]:
 def check(tokenizer: Tokenizer, chain: list[str]) -> None:
     whole = Whole(tokenizer)
     for text in chain:
-        for pieces in ([text], [0, text], [0, text, 1, text[::-1]]):
+        cases: list[list[str | int]] = [[text], [0, text], [0, text, 1, text[::-1]]]
+        for pieces in cases:
             assert tokenizer.encode(pieces) == whole.encode(pieces), repr(chain)

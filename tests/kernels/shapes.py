@@ -7,7 +7,7 @@ import torch
 
 from engine.planning.plan import Plan, build_plan
 from engine.planning.trie import TokenTrie
-from kernels.tiles import PlanLayout
+from kernels.tiles import PlanLayout, TileGroup, Tiles
 
 LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, aligned=True)
 
@@ -39,3 +39,11 @@ def poisoned_attention_inputs(
     kv = torch.full((plan.num_slots, 2, kv_heads, size), float("nan"))
     kv[: plan.prefix + rows] = torch.randn(plan.prefix + rows, 2, kv_heads, size, generator=generator)
     return queries, kv
+
+
+def tile_groups(tiles: Tiles) -> tuple[TileGroup, ...]:
+    """Tiles of a plan whose layout is aligned."""
+    assert isinstance(tiles, tuple)
+    groups = tuple(group for group in tiles if isinstance(group, TileGroup))
+    assert len(groups) == len(tiles)
+    return groups

@@ -1,4 +1,7 @@
-"""Every kernel compiles for sm_80 and sm_90 without a GPU: no spills, shared memory that fits, tensor cores in use."""
+"""Every kernel compiles for sm_80 and sm_90 without a GPU, with the oldest and the newest Triton.
+
+No spills, shared memory that fits, tensor cores in use and not serialised, K/V blocks in flight.
+"""
 
 from __future__ import annotations
 
@@ -6,25 +9,47 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from textwrap import dedent
 from typing import Any
 
 import pytest
 
-from benchmarks.kernels.compile_report import SHARED_LIMIT, Compiled, _opcodes
+from benchmarks.kernels import compile_report
+from benchmarks.kernels.machine_code import Compiled, blocks_in_flight, opcodes
+from kernels import launch
 
 ROOT = Path(__file__).parents[2]
 HEAD_SIZES = (64, 80, 96, 128, 256)
+# The Makefile puts it there.
+OLDEST_TRITON = Path(sys.prefix) / "triton-3.6.0"
 SOUND = Compiled(
-    "tree_attention", 90, "bf16", 128, 8, 3, registers=188, spills=0, shared=98560, hgmma=24, hmma=0, copies=38
+    name="tree_attention",
+    arch=90,
+    dtype="bf16",
+    head_size=128,
+    num_warps=8,
+    num_stages=3,
+    registers=181,
+    spills=0,
+    shared=131072,
+    hgmma=12,
+    hmma=0,
+    groups=2,
+    serialised="",
+    copies=24,
+    in_flight=1,
 )
 
 
-def run_compiled(*arguments: str, cache: Path) -> str:
+def run_compiled(*arguments: str, cache: Path, triton: Path | None = None) -> str:
     """What Python prints with these arguments, in a process that does not interpret."""
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    if triton:
+        assert (triton / "triton").is_dir(), f"no triton in {triton}; set it up with: make {triton}/.ready"
+        environment["PYTHONPATH"] = str(triton)
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=ROOT,
@@ -36,52 +61,149 @@ def run_compiled(*arguments: str, cache: Path) -> str:
     return result.stdout
 
 
-@pytest.fixture(scope="module", params=[(80, 256), pytest.param(HEAD_SIZES, marks=pytest.mark.soak)], ids=str)
-def head_sizes(request: pytest.FixtureRequest) -> tuple[int, ...]:
-    """No power of two, and the largest; or all."""
-    sizes: tuple[int, ...] = request.param
-    return sizes
+@dataclass(frozen=True)
+class Selection:
+    """What a report compiles. triton: a directory, None for the environment's."""
+
+    head_sizes: tuple[int, ...]
+    match: str
+    triton: Path | None = None
+
+    @property
+    def arguments(self) -> list[str]:
+        chosen = ["--head-sizes", *map(str, self.head_sizes), "--match", self.match]
+        return [*chosen, "--triton", str(self.triton)] if self.triton else chosen
 
 
-@pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, head_sizes: tuple[int, ...]) -> list[dict[str, Any]]:
-    folder = tmp_path_factory.mktemp("compile")
-    command = ["-m", "benchmarks.kernels.compile_report", "--json", str(folder / "report.json"), "--head-sizes"]
-    run_compiled(*command, *map(str, head_sizes), cache=folder / "cache")
-    found: list[dict[str, Any]] = json.loads((folder / "report.json").read_text())
+# Attention with nothing and with everything, and one of each other kernel.
+QUICK = Selection(
+    (128,),
+    r"tree_attention, tiles of \d+(, window, softcap)? \(sm_\d+, bf16"
+    r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
+    r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
+    r"|rms_norm of 4096|rotate, normed|store_kv, normed|glu ",
+)
+# Triton 3.6 has serialised attention of every head size, and let 256 spill.
+QUICK_OLDEST = Selection(
+    (128, 256),
+    r"tree_attention, tiles of \d+(, window, softcap)? \(sm_90, bf16, 128"
+    r"|tree_attention, tiles of 128, window \(sm_90, bf16, 256",
+    OLDEST_TRITON,
+)
+
+
+def compiled(selection: Selection, folder: Path) -> dict[str, Any]:
+    written = folder / "report.json"
+    command = ["-m", "benchmarks.kernels.compile_report", "--json", str(written), *selection.arguments]
+    run_compiled(*command, cache=folder / "cache")
+    found: dict[str, Any] = json.loads(written.read_text())
     return found
 
 
-def test_every_kernel_compiles_well(report: list[dict[str, Any]]) -> None:
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(QUICK, id="quick"),
+        pytest.param(Selection(HEAD_SIZES, ""), id="all", marks=pytest.mark.soak),
+        pytest.param(Selection(HEAD_SIZES, "", OLDEST_TRITON), id="all with the oldest", marks=pytest.mark.soak),
+    ],
+)
+def selection(request: pytest.FixtureRequest) -> Selection:
+    chosen: Selection = request.param
+    return chosen
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, selection: Selection) -> list[dict[str, Any]]:
+    written = compiled(selection, tmp_path_factory.mktemp("compile"))
+    assert (written["triton"] == "3.6.0") == (selection.triton is not None)
+    kernels: list[dict[str, Any]] = written["kernels"]
+    return kernels
+
+
+def assert_compiled_well(kernel: dict[str, Any]) -> None:
     """The conditions once more, on the numbers themselves, so that a report that checks nothing is noticed."""
+    assert kernel["spills"] == 0, kernel
+    assert kernel["shared"] <= {80: 101376, 90: 232448}[kernel["arch"]], kernel
+    assert 0 < kernel["registers"] <= 255, kernel
+    assert kernel["problems"] == [], kernel
+
+
+def assert_feeds_tensor_cores(kernel: dict[str, Any]) -> None:
+    """Warp-group products on sm_90, warp products on sm_80, and operands that arrive while another block is used."""
+    assert kernel["hgmma" if kernel["arch"] == 90 else "hmma"] > 0, kernel
+    assert kernel["serialised"] == "", kernel
+    assert kernel["groups"] <= kernel["hgmma"] // 2, kernel
+    assert kernel["copies"] > 0, kernel
+    assert kernel["in_flight"] >= 1, kernel
+
+
+def test_every_kernel_compiles_well(report: list[dict[str, Any]]) -> None:
     for kernel in report:
-        assert kernel["spills"] == 0, kernel
-        assert kernel["shared"] <= SHARED_LIMIT[kernel["arch"]], kernel
-        assert 0 < kernel["registers"] <= 255, kernel
-        assert kernel["problems"] == [], kernel
+        assert_compiled_well(kernel)
 
 
 def test_attention_and_label_head_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
-    """Warp-group products on sm_90, warp products on sm_80, and operands that arrive by asynchronous copies."""
     heavy = [one for one in report if one["name"].startswith("tree_attention") or "split" in one["name"]]
     heavy = [one for one in heavy if one["dtype"] == "bf16"]
     assert {one["arch"] for one in heavy} == {80, 90}
     for kernel in heavy:
-        assert kernel["hgmma" if kernel["arch"] == 90 else "hmma"] > 0, kernel
-        assert kernel["copies"] > 0, kernel
+        assert_feeds_tensor_cores(kernel)
 
 
-@pytest.mark.parametrize("name", ["tree_attention", "rotate", "store_kv"])
+def test_the_oldest_triton_compiles_attention_well(tmp_path: Path) -> None:
+    written = compiled(QUICK_OLDEST, tmp_path)
+    assert written["triton"] == "3.6.0"
+    assert len(written["kernels"]) == 5
+    for kernel in written["kernels"]:
+        assert_compiled_well(kernel)
+        assert_feeds_tensor_cores(kernel)
+
+
+def test_two_loops_are_serialised(tmp_path: Path) -> None:
+    """The inverse: the kernel that attention once was, which the oldest Triton compiles to code that waits."""
+    code = """
+        import torch
+        from benchmarks.kernels.cases import attention_case
+        from benchmarks.kernels.machine_code import compile_case
+        from kernels import attention, launch
+        from tests.kernels import two_loop_attention
+        attention.tree_attention_kernel = two_loop_attention.tree_attention_kernel
+        settings = launch.attention_settings(90, 128, 2, packed_rows=128)
+        for problem in compile_case(attention_case(90, 128, torch.bfloat16, settings)).problems:
+            print(problem)
+    """
+    problems = run_compiled("-c", dedent(code), cache=tmp_path, triton=OLDEST_TRITON).splitlines()
+    assert problems == [
+        "has serialised wgmma instructions (C7515)",
+        "waits for all its copies at the head of a loop: nothing is prefetched",
+    ]
+
+
+@pytest.mark.parametrize("name", ["rotate", "store_kv"])
 @pytest.mark.parametrize("arch", [80, 90])
 def test_every_head_size_is_in_the_report(
-    report: list[dict[str, Any]], head_sizes: tuple[int, ...], name: str, arch: int
+    report: list[dict[str, Any]], selection: Selection, name: str, arch: int
 ) -> None:
     mine = [kernel for kernel in report if kernel["name"].startswith(name) and kernel["arch"] == arch]
-    for dtype in {kernel["dtype"] for kernel in mine}:
-        sizes = {kernel["head_size"] for kernel in mine if kernel["dtype"] == dtype}
-        windowed = {128} if (name, dtype) == ("tree_attention", "bf16") else set()
-        assert sizes == {*head_sizes} | windowed
-    assert {kernel["dtype"] for kernel in mine} == ({"bf16", "fp32"} if name == "tree_attention" else {"bf16"})
+    assert {kernel["head_size"] for kernel in mine} == {*selection.head_sizes}
+    assert {kernel["dtype"] for kernel in mine} == {"bf16"}
+
+
+def test_every_launch_of_attention_is_in_the_report(report: list[dict[str, Any]], selection: Selection) -> None:
+    quick = selection is QUICK
+    endings = ("", ", window, softcap") if quick else ("", ", window", ", softcap", ", window, softcap")
+    expected = {
+        (f"tree_attention, tiles of {settings.block_m}{ending}", arch, dtype, size)
+        for arch, (dtype, itemsize) in product((80, 90), (("bf16", 2), ("fp32", 4)))
+        for size in selection.head_sizes
+        for settings in launch.tile_shapes(arch, size, itemsize).all_settings
+        for ending in (endings[:1] if quick and dtype == "fp32" else endings)
+    }
+    found = [tuple(kernel[field] for field in ("name", "arch", "dtype", "head_size")) for kernel in report]
+    found = [kernel for kernel in found if kernel[0].startswith("tree_attention")]
+    assert len(found) == len(expected)
+    assert {*found} == expected
 
 
 def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
@@ -102,10 +224,14 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
     ("broken", "problem"),
     [
         (replace(SOUND, spills=8), "spills 8 bytes"),
-        (replace(SOUND, shared=227 * 1024 + 1), "shared memory"),
-        (replace(SOUND, arch=80, hgmma=0, hmma=128, shared=163 * 1024 + 1), "shared memory"),
-        (replace(SOUND, hgmma=0, hmma=128), "tensor-core"),
-        (replace(SOUND, name="label_head of 4096, split", hgmma=0), "tensor-core"),
+        (replace(SOUND, shared=227 * 1024 + 1), "shared memory of 232448"),
+        (replace(SOUND, arch=80, hgmma=0, groups=0, hmma=128, shared=99 * 1024 + 1), "shared memory of 101376"),
+        (replace(SOUND, hgmma=0, groups=0, hmma=128), "tensor-core"),
+        (replace(SOUND, name="label_head of 4096, split", hgmma=0, groups=0), "tensor-core"),
+        (replace(SOUND, serialised="C7515"), "serialised wgmma instructions (C7515)"),
+        (replace(SOUND, groups=12), "serialised wgmma instructions (12 waits for 12 instructions)"),
+        (replace(SOUND, in_flight=0), "nothing is prefetched"),
+        (replace(SOUND, in_flight=None), "nothing is prefetched"),
     ],
 )
 def test_the_report_notices(broken: Compiled, problem: str) -> None:
@@ -120,7 +246,19 @@ def test_instructions_are_counted() -> None:
         /*0140*/             @!UPT UTMALDG.2D [UR4], [UR6] ;
         /*0150*/                   STL.64 [R1+0x8], R2 ;
     """
-    assert _opcodes(assembly) == {"LDGSTS": 1, "HGMMA": 1, "UTMALDG": 1, "STL": 1}
+    assert opcodes(assembly) == {"LDGSTS": 1, "HGMMA": 1, "UTMALDG": 1, "STL": 1}
+
+
+def test_blocks_in_flight_are_those_of_the_innermost_loop() -> None:
+    """The loop outside drains the pipeline, and so does the code after it."""
+    outer, inner = "  %a = scf.for %i = %x to %y {\n", "    %b = scf.for %j = %x to %y {\n"
+    fill = "    ttg.async_commit_group tokens %t\n    ttg.async_commit_group tokens %t\n"
+    wait = "      %w = ttg.async_wait %t, %u {num = 4 : i32} loc(#loc1)\n"
+    body = wait + "      scf.if %m {\n      }\n" + 2 * "      %t = ttg.async_commit_group tokens %c\n"
+    drain = "    ttg.async_wait {num = 0 : i32}\n"
+    assert blocks_in_flight(outer + fill + inner + body + "    }\n" + drain + "  }\n") == 2
+    assert blocks_in_flight(inner + body.replace("num = 4", "num = 0") + "    }\n" + drain) == 0
+    assert blocks_in_flight(inner + "      scf.yield %b\n    }\n") is None
 
 
 def test_the_report_refuses_the_interpreter() -> None:
@@ -133,6 +271,18 @@ def test_the_report_refuses_the_interpreter() -> None:
     )
     assert result.returncode == 2
     assert "unset it" in result.stderr
+
+
+def test_the_report_refuses_a_directory_without_triton(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert compile_report.main(["--triton", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"compile_report: no triton in {tmp_path}; set it up with: make .venv/triton-3.6.0/.ready"
+
+
+def test_the_report_refuses_a_broken_pattern(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        compile_report.main(["--match", "["])
+    assert "'[' is no regular expression" in capsys.readouterr().err
 
 
 def test_one_variant_serves_batches_of_all_sizes(tmp_path: Path) -> None:

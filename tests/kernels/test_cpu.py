@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from kernels import cpu, reference
-from tests.kernels.shapes import poisoned_attention_inputs, random_plan
+from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_groups
 
 ROWS = (1, 31, 33, 127, 129)
 EPS = 1e-5
@@ -130,9 +130,9 @@ def test_tree_attention(
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, 16, seed=1)
     wide = [torch.full_like(queries, float("nan"), dtype=dtype) for dtype in (torch.float64, torch.float32)]
     for out in wide:
-        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), plan.tiles, out, **options)
+        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), tile_groups(plan.tiles), out, **options)
     exact, plain = (out[: trie.num_rows] for out in wide)
-    cpu.tree_attention(queries, kv, plan.tiles, out=queries, **options)
+    cpu.tree_attention(queries, kv, tile_groups(plan.tiles), out=queries, **options)
     ours = queries[: trie.num_rows]
     assert torch.isfinite(exact).all(), "every row of the trie is in a tile"
     assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
@@ -144,8 +144,8 @@ def test_tree_attention_over_many_kv_blocks(options: dict[str, Any]) -> None:
     trie, plan = random_plan(5, count=1, longest=600)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
     exact = torch.empty_like(queries, dtype=torch.float64)
-    reference.tree_attention(queries.double(), kv.double(), plan.tiles, exact, **options)
-    cpu.tree_attention(queries, kv, plan.tiles, out=queries, **options)
+    reference.tree_attention(queries.double(), kv.double(), tile_groups(plan.tiles), exact, **options)
+    cpu.tree_attention(queries, kv, tile_groups(plan.tiles), out=queries, **options)
     torch.testing.assert_close(queries[: trie.num_rows].double(), exact[: trie.num_rows], rtol=1e-5, atol=1e-6)
 
 
@@ -153,7 +153,7 @@ def test_a_window_gathers_its_own_keys_only() -> None:
     """Catches windows that are but a mask: what lies a block before them is never read (NaN)."""
     trie, plan = random_plan(5, count=1, longest=200)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
-    group = plan.tiles[-1]
+    group = tile_groups(plan.tiles)[-1]
     # Depths beyond the branch repeat the slot of depth 0.
     kv[group.slots[:, 1 : group.keys - 20 - 2 * group.lanes].unique()] = float("nan")
     cpu.tree_attention(queries, kv, (group,), out=queries, window=20)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from engine.planning.trie import TokenTrie
 from engine.running.experts import mixture
 from kernels import cpu
 from kernels.tiles import TileGroup
-from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences
+from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences, tile_groups
 
 SHAPES = [(576, 576), (576, 384), (576, 3072), (1536, 576)]  # in and out of the embedded model's linear layers
 
@@ -88,7 +89,7 @@ OPTIONS: list[dict[str, Any]] = [{}, {"window": 37}, {"window": 37, "softcap": 2
 
 
 def attention_of(
-    sequences: list,  # type: ignore[type-arg]
+    sequences: Sequence[np.ndarray],
     rows_of: dict[bytes, torch.Tensor],
     kv_of: dict[bytes, torch.Tensor],
     options: dict[str, Any],
@@ -105,7 +106,7 @@ def attention_of(
     for row, key in enumerate(keys):
         queries[row] = rows_of.setdefault(key, torch.randn(6, 64))
         kv[row] = kv_of.setdefault(key, torch.randn(2, 2, 64))
-    cpu.tree_attention(queries, kv, plan.tiles, out=queries, **options)
+    cpu.tree_attention(queries, kv, tile_groups(plan.tiles), out=queries, **options)
     return {key: queries[row].clone() for row, key in enumerate(keys)}
 
 
@@ -124,12 +125,12 @@ def test_tree_attention_does_not_see_siblings(options: dict[str, Any]) -> None:
 def test_tree_attention_does_not_see_the_order_of_tiles() -> None:
     trie, plan = random_plan(3, count=12, longest=100)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=3)
-    shuffled = []
-    for group in reversed(plan.tiles):
+    shuffled, groups = [], tile_groups(plan.tiles)
+    for group in reversed(groups):
         order = torch.randperm(len(group.rows))
         shuffled.append(TileGroup(group.rows[order], group.slots[order]))
     outputs = [torch.empty_like(queries) for _ in range(2)]
-    cpu.tree_attention(queries, kv, plan.tiles, out=outputs[0])
+    cpu.tree_attention(queries, kv, groups, out=outputs[0])
     cpu.tree_attention(queries, kv, shuffled, out=outputs[1])
     assert torch.equal(outputs[0][: trie.num_rows], outputs[1][: trie.num_rows])
 

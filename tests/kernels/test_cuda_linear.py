@@ -7,6 +7,7 @@ the very shapes that models have; the engine's promise stands on it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -81,7 +82,7 @@ def test_bits_of_a_row_are_its_own(model: str, dtype: torch.dtype) -> None:
         for rows in (layout.row_block, layout.final_row_block):
             x = draw(rows, inputs, dtype=dtype, seed=4)
             try:
-                assert_rows_are_independent(lambda block, packed=packed: cuda.linear(block, packed), x)
+                assert_rows_are_independent(partial(cuda.linear, packed=packed), x)
             except AssertionError as error:
                 pytest.fail(f"{name} [{outputs}, {inputs}], blocks of {rows} rows: {str(error).partition('assert')[0]}")
 
@@ -97,6 +98,23 @@ def test_against_the_oracle(outputs: int, inputs: int, dtype: torch.dtype) -> No
     error = (cuda.linear(x, cuda.pack_linear(weight)).double() - exact).norm() / exact.norm()
     rounding = (exact.to(dtype).double() - exact).norm() / exact.norm()
     assert error <= 2 * rounding + 1e-5
+
+
+def test_the_fallback_without_split_k() -> None:
+    """As `exact_products` describes it: torch accepts the setting for both of the engine's products."""
+    from kernels import cuda
+
+    matmul, library = torch.backends.cuda.matmul, torch.backends.cuda.preferred_blas_library()
+    x, weight = (draw(256, 1024, dtype=torch.bfloat16, seed=seed) for seed in (9, 10))
+    try:
+        torch.backends.cuda.preferred_blas_library("cublaslt")
+        matmul.allow_bf16_reduced_precision_reduction = (False, False)
+        with cuda.exact_products():
+            assert_rows_are_independent(lambda block: cuda.linear(block, cuda.pack_linear(weight)), x)
+            assert_rows_are_independent(lambda block: cuda.token_logits(block, weight), x)
+    finally:
+        torch.backends.cuda.preferred_blas_library(library)
+        matmul.allow_bf16_reduced_precision_reduction = (False, True)
 
 
 def test_the_check_catches_a_variant_linear() -> None:

@@ -27,7 +27,7 @@ from tests.kernels.on_device import (
     gpu_if_there,
     needs_gpu,
 )
-from tests.kernels.shapes import LAYOUT, random_sequences
+from tests.kernels.shapes import LAYOUT, random_sequences, tile_groups
 
 pytestmark = gpu_if_there
 
@@ -116,7 +116,7 @@ def test_the_oracle_is_the_reference(options: dict[str, Any]) -> None:
     padded = torch.zeros(len(plan.tokens) + 1, 6, 64, dtype=torch.float64)
     padded[:rows] = queries[:rows]
     expected = torch.empty_like(padded)
-    reference.tree_attention(padded, kv.cpu().double(), plan.tiles, expected, **options)
+    reference.tree_attention(padded, kv.cpu().double(), tile_groups(plan.tiles), expected, **options)
     torch.testing.assert_close(by_oracle(queries, kv, trie, torch.float64, **options).cpu(), expected[:rows])
 
 
@@ -348,7 +348,7 @@ def test_another_key_block_has_other_bits(run: TrieRun, monkeypatch: pytest.Monk
     """The inverse: were the key block a function of the tile, the tests above would see it."""
     tiles = cut(run.trie, run.full)
     expected = run(tiles)
-    chosen = attention.attention_settings
+    chosen = launch.attention_settings
 
     def variant(*args: int, **named: int) -> launch.AttentionSettings:
         settings = chosen(*args, **named)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,10 @@ from tests.kernels.on_device import (
 pytestmark = [*gpu_if_there, pytest.mark.usefixtures("poisoned_allocations")]
 
 
-def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> tuple[torch.Tensor, ...]:
+Inputs = tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]
+
+
+def inputs(rows: int, vocab: int, size: int, dtype: torch.dtype) -> Inputs:
     """Hidden rows, output matrix and three queries a row: the first, some, and the last token."""
     hidden = amid_nan(torch.randn(rows, size).to(dtype))
     weight = amid_nan((3 * size**-0.5 * torch.randn(vocab, size)).to(dtype))
@@ -112,11 +116,11 @@ def test_no_logits_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> N
     allocated = []
     empty = torch.empty
 
-    def recording(*shape: int, **options: object) -> torch.Tensor:
-        allocated.append(empty(*shape, **options))  # type: ignore[arg-type]
+    def recording(*shape: int, **options: Any) -> torch.Tensor:
+        allocated.append(empty(shape, **options))
         return allocated[-1]
 
-    monkeypatch.setattr(head_module.torch, "empty", recording)
+    monkeypatch.setattr(torch, "empty", recording)
     label_head(hidden, weight, query_rows, tokens)
     assert allocated
     assert sum(x.numel() for x in allocated) < 64 * 2048 / 64

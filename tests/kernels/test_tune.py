@@ -27,9 +27,10 @@ from benchmarks.kernels.candidates import (
     table_text,
 )
 from benchmarks.kernels.tune_benches import AttentionBench, HeadBench, Workload
-from kernels import label_head, launch
+from kernels import attention, label_head, launch
 from kernels.label_head import HeadSettings
 from kernels.launch import AttentionSettings, TileShapes
+from kernels.tiles import PathTiles
 from tests.kernels.on_device import DEVICE
 
 ROOT = Path(__file__).parents[2]
@@ -43,6 +44,7 @@ def test_candidates_keep_the_rules(table: int, size: int) -> None:
     found = attention_candidates(table, size)
     assert found[0] == launch.TENSOR_CORES[table][size]
     assert len(found) == len(set(found)) > 10
+    assert {shapes.num_stages for shapes in found} == {2, 3, 4, 5}
     for shapes in found:
         assert [height for height, _ in shapes.heights] == sorted(height for height, _ in shapes.heights)
         assert len(shapes.heights) == 1 or {rows // warps for rows, warps in shapes.heights} == {16}
@@ -55,6 +57,7 @@ def test_candidates_of_the_label_head_fit_every_gpu() -> None:
     assert found[0] == present
     assert len(found) == len(set(found)) > 10
     assert {one.split for one in found} > {512}
+    assert {one.num_stages for one in found} == {2, 3, 4, 5}
     for one in found:
         assert one.split % one.block_vocab == 0
         assert 2 * (one.block_rows + one.block_vocab) * one.block_hidden * one.num_stages <= SMALLEST_SHARED
@@ -147,13 +150,12 @@ def test_attention_is_checked(attention_bench: AttentionBench, monkeypatch: pyte
     assert attention_bench.problem(replace(HEIGHTS, heights=((16, 8),))) == "tiles of 16: spills 8 bytes a thread"
     assert attention_bench.problem(replace(HEIGHTS, block_n=64)) == "tiles of 16: was not compiled in time"
 
-    launched = tune_benches.launch_tree_attention
-
-    def variant(*inputs: object) -> None:
+    def variant(
+        queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, out: torch.Tensor, settings: AttentionSettings
+    ) -> None:
         """Low tiles with a key block of their own."""
-        *tensors, settings = inputs
-        assert isinstance(settings, AttentionSettings)
-        launched(*tensors, replace(settings, block_n=16) if settings.block_m == 16 else settings)  # type: ignore[arg-type]
+        changed = replace(settings, block_n=16) if settings.block_m == 16 else settings
+        attention.launch_tree_attention(queries, kv, tiles, out, changed)
 
     monkeypatch.setattr(tune_benches, "launch_tree_attention", variant)
     assert str(attention_bench.problem(HEIGHTS)).endswith("other bits")

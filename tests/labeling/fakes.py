@@ -8,9 +8,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from engine.errors import InputError
+from labeling.judge import Judge
 from labeling.labels.rationales import Rationale
 from labeling.methods.rlaif import Rlaif
 from labeling.options import JudgeOptions
@@ -158,8 +159,9 @@ def open_fake_method(options: JudgeOptions, recorded: Mapping[str, Any] | None =
     )
 
 
-def fake_scorer_factory(scorer: FakeScorer | None = None) -> Callable[..., FakeScorer]:
-    return lambda options, weights=True: scorer or FakeScorer()
+def fake_scorer_factory(scorer: FakeScorer | None = None) -> Callable[..., Judge]:
+    """It gets back what it encoded itself, which is no `Encoded`."""
+    return lambda options, weights=True: cast(Judge, scorer or FakeScorer())
 
 
 def row(**changes: Any) -> dict[str, Any]:

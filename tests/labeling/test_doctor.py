@@ -8,7 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from labeling.cli import FAILURE, OK, main
+from labeling.cli import main
+from labeling.commands.arguments import FAILURE, OK
 from tests.models import SMALL_CONFIG, TEMPLATE, write_model
 
 

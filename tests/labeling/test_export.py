@@ -114,7 +114,7 @@ def test_a_preference_in_every_format(run: Path) -> None:
 
 def test_what_is_left_out_is_counted(run: Path) -> None:
     """Catches a tie that becomes a preference, the same text on both sides, and rows that vanish without a word."""
-    options = {"run": str(run), "out": str(run.parent / "x.jsonl"), "overwrite": True}
+    options: dict[str, Any] = {"run": str(run), "out": str(run.parent / "x.jsonl"), "overwrite": True}
     lines = "\n".join(write_export(ExportOptions(to="trl-dpo", **options)))
     for text in ("3 pairs as trl-dpo", "1 pair: tie", "1 pair: both responses are the same text", "1 pair: no label"):
         assert text in lines
@@ -291,8 +291,8 @@ def test_saved_datasets_are_read(tmp_path: Path, loader: Any) -> None:
              "rejected": [*MESSAGES, {"role": "assistant", "content": f"r {n}"}]} for n in range(5)]  # fmt: skip
     whole = datasets.Dataset.from_list(rows)
     datasets.DatasetDict({"train": whole, "test": whole.select([3, 1])}).save_to_disk(str(tmp_path / "saved"))
-    pairs = list(read(tmp_path / "saved" / "test"))
-    assert [(one.id, one.response_a, one.response_b) for one in pairs if isinstance(one, Pair)] == [
+    pairs = [one for one in read(tmp_path / "saved" / "test") if isinstance(one, Pair)]
+    assert [(one.id, one.response_a, one.response_b) for one in pairs] == [
         ("3", "c 3", "r 3"), ("1", "c 1", "r 1")
     ]  # fmt: skip
     assert pairs[0].prompt == (Message("system", "Be kind."), Message("user", "Which?"))

@@ -32,7 +32,8 @@ SCORES = [tuple(map(float, scores)) for scores in np.random.default_rng(3).norma
 
 def instructions(labels: Path, name: str = "out.jsonl", **changes: Any) -> list[dict[str, Any]]:
     """The rows written, with everything random switched off unless `changes` says otherwise."""
-    settings = {"num_principles": "3", "passes": 1, "negate": 0.0, "noise": 0.0, "variance_scaling": False}
+    settings: dict[str, Any] = {"num_principles": "3", "passes": 1, "negate": 0.0, "noise": 0.0}
+    settings["variance_scaling"] = False
     out = labels.parent / name
     write_instructions(InstructionOptions(labels=str(labels), out=str(out), **settings | changes))
     return [json.loads(line) for line in out.read_bytes().splitlines()]
@@ -169,7 +170,7 @@ def test_from_a_real_run(tmp_path: Path) -> None:
     """Catches columns or a record that method salmon writes in another way than they are read here."""
     source = write_rows(tmp_path / "in.jsonl", [row(id=str(k), response_a=f"this {k}") for k in range(6)] + [b"bad"])
     settings: dict[str, Any] = {"input": str(source), "out": str(tmp_path / "labels"), "quiet": True, "limit": 5}
-    run_label(LabelOptions(**settings, method="salmon"), fake_scorer_factory())  # type: ignore[arg-type]
+    run_label(LabelOptions(**settings, method="salmon"), fake_scorer_factory())
     rows = instructions(tmp_path / "labels", num_principles="11", passes=2)
     assert {one["id"] for one in rows} <= set("01234")
     assert all(len(one["names"]) == 11 for one in rows)

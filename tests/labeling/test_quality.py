@@ -140,7 +140,8 @@ def test_a_forecast_that_is_right_has_little_error() -> None:
 
 def test_calibration_lines() -> None:
     """Catches a table whose columns do not stand below each other, and empty bins in it."""
-    quality = quality_of(*[(label(0.85, 0.85), "a")] * 1200, (label(0.1, 0.2), "a"), (label(0.1, 0.2), "b"))
+    many: list[tuple[PairLabel, Verdict]] = [(label(0.85, 0.85), "a")] * 1200
+    quality = quality_of(*many, (label(0.1, 0.2), "a"), (label(0.1, 0.2), "b"))
     [figures, p, share, pairs] = [text for name, text in quality.lines() if name == "calibration"]
     assert figures == "expected error 0.150, Brier score 0.023 (always 0.5 has 0.250)"
     assert p == "p_a        0.1-0.2  0.8-0.9"
@@ -154,13 +155,14 @@ def test_calibration_lines() -> None:
 def test_length_bias_by_hand() -> None:
     """Catches ties and equal lengths counted as a choice, and a difference with the wrong sign."""
     quality = PairQuality()
-    for a, b, p, gold in (
+    cases: list[tuple[str, str, float, Verdict | None]] = [
         ("long text", "short", 0.9, "a"),  # + 4, chosen: longer
         ("x", "two words", 0.2, "a"),  # + 8, longer, against gold
         ("x", "two", 0.7, None),  # - 2, shorter
         ("same", "size", 0.7, "a"),  # equal
         ("long text", "x", 0.5, "b"),  # a tie
-    ):
+    ]
+    for a, b, p, gold in cases:
         quality.add(pair(gold, a, b), label(p, p))
     bias = quality.lengths
     assert (bias.verdicts, bias.decided, bias.longer) == (4, 3, 2)
@@ -213,7 +215,7 @@ def test_no_lengths_to_choose_between() -> None:
 def test_agreement_by_subset() -> None:
     """Catches values mixed up, rows without gold counted, and figures of the whole that get lost."""
     quality = BySubset(PairQuality(), "kind")
-    for kind, p, gold in (
+    cases: list[tuple[object, float, Verdict | None]] = [
         ("sum\x1bmary", 0.9, "a"),
         ("sum\x1bmary", 0.2, "a"),
         (7, 0.5, "b"),
@@ -221,7 +223,8 @@ def test_agreement_by_subset() -> None:
         (["nested"], 0.1, "a"),
         ("without gold", 0.1, None),
         ("gold ties", 0.1, "tie"),
-    ):
+    ]
+    for kind, p, gold in cases:
         quality.add(pair(gold, kind=kind), label(p, p))
     quality.add(pair("b"), label(0.1, 0.1))
     figures = quality.figures()

@@ -178,7 +178,7 @@ def test_ties_go_by_index_and_are_noted() -> None:
     assert label.tied == [[1, 2]]
     assert (label.best, label.worst) == (1, 3)
     circle = np.array([[np.nan, 0.9, 0.1], [0.1, np.nan, 0.9], [0.9, 0.1, np.nan]])
-    assert label_from(circle.tolist(), strengths(circle)).tied == [[0, 1, 2]]
+    assert label_from(circle.tolist(), strengths(circle).tolist()).tied == [[0, 1, 2]]
 
 
 def test_equal_responses_are_no_pair() -> None:
@@ -269,7 +269,7 @@ def test_run_and_show(tmp_path: Path) -> None:
     options = LabelOptions(
         input=str(source), out=str(tmp_path / "out"), quiet=True, method="ranking", comparisons=8, template="general"
     )
-    summary = run_label(options, fake_scorer_factory())  # type: ignore[arg-type]
+    summary = run_label(options, fake_scorer_factory())
     assert (summary.ok, summary.noun) == (1, "row")
     assert list(summary.rejections.kinds) == ["too few comparisons", "wrong kind"]
     [ranked, *_] = parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()
@@ -279,7 +279,7 @@ def test_run_and_show(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["quality"]["pairs"] == 4
     assert record["method"]["comparisons"] == 8
-    text = "\n".join(show_lines(tmp_path / "out", "r", None, fake_scorer_factory()))  # type: ignore[arg-type]
+    text = "\n".join(show_lines(tmp_path / "out", "r", None, fake_scorer_factory()))
     assert text.count("---- prompt, ") == text.count("---- answer, ") == 8
     for i, j in itertools.permutations(range(4), 2):
         if (p := ranked["win_matrix_first"][i][j]) is not None:

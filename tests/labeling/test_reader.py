@@ -14,16 +14,16 @@ from engine.errors import InputError
 from labeling.data import lines
 from labeling.data.columns import MAX_COLUMNS
 from labeling.data.reader import read, survey
-from labeling.types import Message, Pair, Rejected
+from labeling.types import Message, Pair, Rejected, Sample
 from tests.labeling.fakes import row, write_rows
 
 
-def read_one(tmp_path: Path, entry: dict[str, Any] | bytes) -> Pair | Rejected:
+def read_one(tmp_path: Path, entry: dict[str, Any] | bytes) -> Sample | Rejected:
     [item] = read(write_rows(tmp_path / "in.jsonl", [entry]))
     return item
 
 
-def good(item: Pair | Rejected) -> Pair:
+def good(item: Sample | Rejected) -> Pair:
     assert isinstance(item, Pair), item
     return item
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from labeling.quality.pairs import PairQuality
 from labeling.report import Rejections, RunSummary, reason_kind, render_summary
+from labeling.types import PairLabel, Verdict
 from tests.labeling.test_quality import label, quality_of
 
 
@@ -53,7 +54,8 @@ def test_summary_of_many() -> None:
     rejections = Rejections()
     for line in range(3, 10):
         rejections.add(line, "blank text: \x1b[31mresponse_a")
-    quality = quality_of((label(0.9, 0.2), "a"), (label(0.6, 0.4, (0.4, 0.9)), "b"), *[(label(0.9, 0.8), "a")] * 2000)
+    many: list[tuple[PairLabel, Verdict]] = [(label(0.9, 0.8), "a")] * 2000
+    quality = quality_of((label(0.9, 0.2), "a"), (label(0.6, 0.4, (0.4, 0.9)), "b"), *many)
     text = render_summary(summary_of(quality, rejections))
     for part in (
         "2,002 pairs labelled, 7 rows rejected",

@@ -7,7 +7,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def label(items: list[Pair | Rejected], scorer: FakeScorer | None = None) -> lis
 
 def run(source: Path, out: Path, scorer: FakeScorer | None = None, **changes: Any) -> RunSummary:
     options = LabelOptions(input=str(source), out=str(out), quiet=True, **changes)
-    return run_label(options, fake_scorer_factory(scorer), open_fake_method)  # type: ignore[arg-type]
+    return run_label(options, fake_scorer_factory(scorer), open_fake_method)
 
 
 def test_order_is_kept_and_rejected_rows_stay_in_place() -> None:
@@ -168,7 +168,7 @@ def test_cheap_mistakes_are_found_before_the_model_loads(tmp_path: Path) -> None
     def no_template(*_: object) -> Any:
         raise InputError("template 'x' is neither a file nor one of: general")
 
-    cases = [
+    cases: list[tuple[Path, str, Callable[..., Any], type[Exception], str]] = [
         (tmp_path / "none.jsonl", "out", open_fake_method, InputError, "no such file"),
         (source, "full", open_fake_method, OutputError, "exists already"),
         (source, "in.jsonl", open_fake_method, OutputError, "is not a directory"),
@@ -189,7 +189,7 @@ def test_a_missing_model_leaves_nothing(tmp_path: Path) -> None:
 
     options = LabelOptions(input=str(write_rows(tmp_path / "in.jsonl", [row()])), out=str(tmp_path / "out"))
     with pytest.raises(ModelError):
-        run_label(options, missing, open_fake_method)  # type: ignore[arg-type]
+        run_label(options, missing, open_fake_method)
     assert not (tmp_path / "out").exists()
 
 

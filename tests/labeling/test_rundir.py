@@ -66,7 +66,7 @@ def whole(source: Path, tmp_path: Path) -> bytes:
 
 def run(source: Path, out: Path, scorer: FakeScorer | None = None, **changes: Any) -> RunSummary:
     options = LabelOptions(input=str(source), out=str(out), quiet=True, **changes)
-    return run_label(options, fake_scorer_factory(scorer), open_fake_method)  # type: ignore[arg-type]
+    return run_label(options, fake_scorer_factory(scorer), open_fake_method)
 
 
 def stopped(source: Path, out: Path, after: int, **changes: Any) -> Path:
@@ -134,7 +134,7 @@ def test_a_complete_run_loads_no_model(source: Path, tmp_path: Path, whole: byte
 
     (out / "labels.parquet").unlink()
     before = record(out)
-    run_label(LabelOptions(input=str(source), out=str(out), quiet=True), explode, open_fake_method)  # type: ignore[arg-type]
+    run_label(LabelOptions(input=str(source), out=str(out), quiet=True), explode, open_fake_method)
     assert labels(out) == whole
     assert record(out) == before
 
@@ -178,7 +178,7 @@ def test_changed_input_model_or_method_is_refused(source: Path, tmp_path: Path) 
     options = LabelOptions(input=str(source), out=str(out), quiet=True)
     changed = FakeMethod(FakeMethod().template.__class__(sha256="f" * 64, source="another"))
     with pytest.raises(OutputError, match=r"method.template.sha256 was 000000000000... and is ffffffffffff... now"):
-        run_label(options, fake_scorer_factory(), lambda *_: changed)  # type: ignore[arg-type]
+        run_label(options, fake_scorer_factory(), lambda *_: changed)
     write_rows(source, [row()])
     with pytest.raises(OutputError, match=r"input.sha256|input.rows"):
         run(source, out)

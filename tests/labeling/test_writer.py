@@ -16,7 +16,7 @@ from engine.errors import OutputError
 from labeling.data import writer
 from labeling.data.reader import Survey, read, survey
 from labeling.data.writer import LabelWriter
-from labeling.types import Pair, PairLabel, Rejected
+from labeling.types import ArrowType, Pair, PairLabel, Rejected
 from tests.labeling.fakes import row, write_rows
 
 pa = pytest.importorskip("pyarrow")
@@ -29,7 +29,7 @@ def survey_of(tmp_path: Path, rows: list[Any]) -> Survey:
     return survey(write_rows(tmp_path / "in.jsonl", rows))
 
 
-def write(out: Path, found: Survey) -> pa.Table:
+def write(out: Path, found: Survey) -> Any:  # a pyarrow.Table
     out.mkdir(exist_ok=True)
     with LabelWriter(out, found, PairLabel.COLUMNS) as labels:
         labels.add([(item, LABEL if isinstance(item, Pair) else None) for item in read(found.path)])
@@ -112,7 +112,8 @@ def test_row_groups_do_not_change_the_rows(tmp_path: Path, monkeypatch: pytest.M
 def test_bytes_do_not_depend_on_how_rows_came(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
     """Catches a row group or a page that ends where a window did, among them texts that lie in lists and objects."""
     monkeypatch.setattr(writer, limit, {"_GROUP_ROWS": 7, "_GROUP_BYTES": 100}[limit])
-    columns = {"verdict": "string", "words": ["string"], "parts": [{"name": "string", "size": "int64"}]}
+    parts: ArrowType = [{"name": "string", "size": "int64"}]
+    columns: dict[str, ArrowType] = {"verdict": "string", "words": ["string"], "parts": parts}
     found = survey_of(tmp_path, [row(id=i, note="é" * (i % 5) if i % 3 else None) for i in range(40)])
     rows = [(item, Worded(item.line)) for item in read(found.path)]
     written = []
