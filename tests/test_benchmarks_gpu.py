@@ -275,7 +275,7 @@ class Dry(Device):
     def time(self, calls, window=0.0):
         for call in calls:
             call()
-        return Timing(1e-3, 0.0)
+        return Timing(1e-3, 0.0, 1e-3)
 
 session = Session(Dry(), FULL, Report(Path(), False), None, time.time() + 600, Ceilings(4e12, 8e14))
 with recorded(90) as launched:

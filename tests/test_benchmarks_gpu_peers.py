@@ -195,9 +195,12 @@ def test_unreadable_clocks_are_unknown_in_one_line(tmp_path: Path, monkeypatch: 
 
 NCU_OUTPUT = """==PROF== Connected to process 71
 ==PROF== Profiling "tree_attention_kernel" - 0: 0%....50%....100% - 40 passes
-"ID","Process ID","Kernel Name","gpu__time_duration.sum","sm__throughput.avg.pct_of_peak_sustained_elapsed","x__y.sum"
-"","","","us","%",""
-"0","71","tree_attention_kernel","512.3","61.9","7"
+"ID","Process ID","Kernel Name","gpu__time_duration.sum","sm__throughput.avg.pct_of_peak_sustained_elapsed","x__y.sum",\
+"sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active",\
+"sm__inst_executed_pipe_tensor_op_imma.avg.pct_of_peak_sustained_active",\
+"sm__pipe_tensor_cycles_active.max.pct_of_peak_sustained_active"
+"","","","us","%","","%","%","%"
+"0","71","tree_attention_kernel","512.3","61.9","7","37.9","0","38.8"
 """
 
 
@@ -207,6 +210,7 @@ def test_metrics_of_nsight_compute(session: Session, tmp_path: Path, monkeypatch
     assert section.tables[0].rows == [
         ["gpu__time_duration.sum", "us", "512.3"],
         ["sm__throughput.avg.pct_of_peak_sustained_elapsed", "%", "61.9"],
+        ["sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active", "%", "37.9"],
     ]
     assert section.data["x__y.sum"] == "7"
 

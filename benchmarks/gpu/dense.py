@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from benchmarks.gpu.device import Call, Device
-from benchmarks.gpu.report import first_line, number
+from benchmarks.gpu.report import first_line
 
 # Lengths are rounded to what every kernel takes in whole tiles.
 LENGTH_MULTIPLE = 128
@@ -47,20 +47,20 @@ class DenseAttention:
         ]
         return min(batched, self._device.time(calls, self._window).seconds * prompts)
 
-    def cudnn_remark(self, length: int) -> str:
-        """cuDNN's rate on one sequence beside that of flash attention, or why it has none."""
+    def cudnn_seconds(self, length: int) -> float:
+        """Of one sequence in cuDNN's attention; nan, and a remark, where that does not run."""
         if self._device.is_rehearsal:
-            return "cuDNN's attention needs a GPU"
-        flops = 4 * self._heads * self._size * (length * (length + 1) // 2)
-        flash = flops / self.seconds(1, length)
+            self._remark("cuDNN's attention needs a GPU")
+            return math.nan
         try:
-            rate = flops / self.seconds(1, length, SDPBackend.CUDNN_ATTENTION)
+            return self.seconds(1, length, SDPBackend.CUDNN_ATTENTION)
         except RuntimeError as error:
-            return f"cuDNN's attention does not run ({first_line(error)})"
-        return (
-            f"one sequence of {length:,}: cuDNN's attention {number(rate / 1e12)} TFLOP/s, "
-            f"flash attention {number(flash / 1e12)} TFLOP/s"
-        )
+            self._remark(f"cuDNN's attention does not run ({first_line(error)})")
+            return math.nan
+
+    def _remark(self, text: str) -> None:
+        if text not in self.remarks:
+            self.remarks.append(text)
 
     def _inputs(self, batch: int, length: int) -> tuple[torch.Tensor, ...]:
         """Queries, keys, values [batch, heads, length, size]."""

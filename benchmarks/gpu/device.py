@@ -25,10 +25,17 @@ LONGEST_PAUSE = 0.02
 
 @dataclass(frozen=True)
 class Timing:
-    """seconds: of one call, the median over repetitions. spread: the slowest repetition over the fastest, minus 1."""
+    """Of one call, over several repetitions.
+
+    Attributes:
+        seconds: The median.
+        spread: The slowest repetition over the fastest, minus 1.
+        fastest: Seconds in the fastest repetition.
+    """
 
     seconds: float
     spread: float
+    fastest: float
 
 
 class Device:
@@ -109,7 +116,8 @@ class Device:
         once = self._burst(calls, 1, launching)
         rounds = max(1, min(int(window / max(once, 1e-9)), self.most_calls // len(calls)))
         bursts = [self._burst(calls, rounds, launching * rounds) for _ in range(self.repeats)]
-        return Timing(statistics.median(bursts) / rounds / len(calls), max(bursts) / min(bursts) - 1)
+        seconds = [burst / rounds / len(calls) for burst in bursts]
+        return Timing(statistics.median(seconds), max(seconds) / min(seconds) - 1, min(seconds))
 
     def _burst(self, calls: Sequence[Call], rounds: int, launching: float) -> float:
         """Device seconds of `rounds` times all calls, of which the host needs about `launching` seconds to launch."""

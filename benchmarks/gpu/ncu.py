@@ -10,7 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from benchmarks.gpu.report import ROOT, Section, Table
 from benchmarks.gpu.session import NotHereError, Session
@@ -27,7 +27,7 @@ TOLD = (
     r"sm__throughput\.avg\.pct_of_peak_sustained_elapsed",
     r"(gpu__)?dram__?throughput\.avg\.pct_of_peak_sustained_elapsed",
     r"(l1tex|lts)__throughput\.avg\.pct.*",
-    r".*pipe_tensor.*\.pct_of_peak_sustained_(active|elapsed)",
+    r"sm__(inst_executed_)?pipe_tensor_(op_\w+_)?(op_\w+|cycles_active)\.avg\.pct_of_peak_sustained_active",
     r"sm__warps_active\.avg\.pct_of_peak_sustained_active",
     r"smsp__issue_active\.avg\.pct.*",
     r"launch__(registers_per_thread|shared_mem_per_block_dynamic|grid_size|block_size)",
@@ -73,10 +73,10 @@ def parse(lines: Iterable[str]) -> dict[str, tuple[str, str]]:
     return {name: (unit, value) for name, unit, value in zip(names, units, values, strict=False) if "__" in name}
 
 
-def told(metrics: Iterable[str]) -> list[str]:
-    """Names worth a row, in the order of TOLD."""
+def told(metrics: Mapping[str, tuple[str, str]]) -> list[str]:
+    """Names worth a row, in the order of TOLD: not those of units that did nothing."""
     names = list(metrics)
-    found = (name for pattern in TOLD for name in names if re.fullmatch(pattern, name))
+    found = (name for pattern in TOLD for name in names if re.fullmatch(pattern, name) and metrics[name][1] != "0")
     return list(dict.fromkeys(found))
 
 

@@ -59,8 +59,8 @@ def _is_meant(step: Step, name: str) -> bool:
 
 def _first_call(sizes: Sizes) -> Iterator[Step]:
     path = sizes.paths[len(sizes.paths) // 2]
-    yield Step("Smoke test", 18, smoke.run, "smoke")
-    yield Step("Compile kernels in parallel processes", 22, warm.run, "compile")
+    yield Step("Smoke test", 10, smoke.run, "smoke")
+    yield Step("Compile kernels in parallel processes", 16, warm.run, "compile")
     yield Step(ceilings.TITLE, 5, ceilings.run, "ceilings")
     for name in OPTION_WORKLOADS:
         yield _engine(QWEN, name, 10)
@@ -73,7 +73,7 @@ def _first_call(sizes: Sizes) -> Iterator[Step]:
     yield from _peers(LLAMA, "22", 13)
     yield _parts(QWEN, "options 120+180", 12)
     yield _parts(LLAMA, "22", 12)
-    yield Step(f"Nsight Compute, attention, {LLAMA}", 25, partial(ncu.run, shape=LLAMA, path=path), "ncu")
+    yield Step(f"Nsight Compute, attention, {LLAMA}", 12, partial(ncu.run, shape=LLAMA, path=path), "ncu")
     yield Step(
         "Trace of one batch", 10, partial(parts.save_trace, shape=LLAMA, name="22", most_bytes=TRACE_BYTES), "trace"
     )
@@ -117,7 +117,7 @@ def _parts(shape: str, name: str, seconds: float) -> Step:
 
 
 def _attention(shape: str, path: int) -> Step:
-    return Step(flex.attention_title(shape, path), 6, partial(attention.run, shape=shape, path=path), "attention")
+    return Step(flex.attention_title(shape, path), 7, partial(attention.run, shape=shape, path=path), "attention")
 
 
 def _peers(shape: str, name: str, seconds: float) -> Iterator[Step]:
