@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from benchmarks.gpu import ceilings, plan, report, supervisor
+from benchmarks.gpu import ceilings, plan, report, supervisor, trace
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.clocks import ClockSampler
 from benchmarks.gpu.device import Rehearsal
@@ -211,6 +211,17 @@ def test_a_full_disk_stops_no_step(
     assert not session.report.is_saved
     assert (tmp_path / "gpu.json").read_text(encoding="utf-8") == before
     assert not list(tmp_path.glob("*.tmp"))
+
+
+def test_half_a_trace_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(trace: object, file: Any) -> None:
+        file.write("{")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", full)
+    with pytest.raises(OSError, match="No space left"):
+        trace.write_gzip({"traceEvents": []}, tmp_path / "trace.json.gz", most_bytes=1000)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_worker_that_cannot_write_does_not_count_as_hanging(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -109,8 +109,12 @@ def slowest(found: Sequence[Interval], count: int) -> list[tuple[str, int, float
 def write_gzip(trace: dict[str, Any], path: Path, most_bytes: int) -> int:
     """Write `trace` for Chrome, and return the file's size. One that is too large loses its last events."""
     while True:
-        with gzip.open(path, "wt", encoding="utf-8") as file:
-            json.dump(trace, file)
+        try:
+            with gzip.open(path, "wt", encoding="utf-8") as file:
+                json.dump(trace, file)
+        except OSError:
+            path.unlink(missing_ok=True)  # half a trace fills the disk for the report
+            raise
         size = path.stat().st_size
         if size <= most_bytes:
             return size
