@@ -27,7 +27,7 @@ TOLD = (
     r"sm__throughput\.avg\.pct_of_peak_sustained_elapsed",
     r"(gpu__)?dram__?throughput\.avg\.pct_of_peak_sustained_elapsed",
     r"(l1tex|lts)__throughput\.avg\.pct.*",
-    r"sm__(inst_executed_)?pipe_tensor_(op_\w+_)?(op_\w+|cycles_active)\.avg\.pct_of_peak_sustained_active",
+    r"sm__pipe_tensor_cycles_active\.avg\.pct_of_peak_sustained_active",
     r"sm__warps_active\.avg\.pct_of_peak_sustained_active",
     r"smsp__issue_active\.avg\.pct.*",
     r"launch__(registers_per_thread|shared_mem_per_block_dynamic|grid_size|block_size)",

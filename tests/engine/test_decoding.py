@@ -29,6 +29,8 @@ from tests.models import CONTROL, SMALL_CONFIG, write_model
 ENDING = [40, 41, 42]
 # Behind the ending: the first token of labels 2 and 3, and the second of label 3.
 FORCED_ROWS = 3
+# Of a row, with those that fill it up to a multiple of 8.
+LOGITS = -(-VOCABULARY // 8) * 8
 GREEDY = Sampling(max_new_tokens=16)
 DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_k=40, top_p=0.95, n=2, seed=5)
 
@@ -155,7 +157,7 @@ def test_rows_of_logits_are_aligned(engine: Engine) -> None:
     assert VOCABULARY % 4
     logits = model.next_logits(rows)
     assert logits.is_contiguous()
-    assert logits.shape == (len(rows), -(-VOCABULARY // 8) * 8)
+    assert logits.shape == (len(rows), LOGITS)
     expected = torch.cat([model.ops.token_logits(block, model.weights.head) for block in rows.split(32)])
     assert torch.equal(logits[:, :VOCABULARY], expected)
     assert (logits[:, VOCABULARY:] == float("-inf")).all(), "never drawn, and nothing to any sum"
@@ -181,7 +183,7 @@ def test_tokens_are_drawn_a_step_block_at_a_time(directory: Path, count: int, mo
     engine = Engine.load(str(directory))
     reason(engine, prompts_of(count, seed=3), replace(DRAWN, max_new_tokens=2))
     block = engine.target.layout.step_block
-    assert set(shapes) == {((block, VOCABULARY), (block,))}
+    assert set(shapes) == {((block, LOGITS), (block,))}
     # Of first tokens, 2 samples a prompt; after that the batch is never wider than a block.
     assert len(shapes) > -(-count * DRAWN.n // block)
 

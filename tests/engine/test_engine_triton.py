@@ -13,7 +13,7 @@ import torch
 import engine.target
 from engine import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
-from tests.engine.test_decoding import seen_by_next_tokens
+from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
 
@@ -102,7 +102,7 @@ def test_tokens_are_drawn_a_step_block_at_a_time(triton_engine: Engine, monkeypa
     """As a graph is captured: 5 first tokens in two blocks of 4, steps in blocks of 4."""
     shapes = seen_by_next_tokens(monkeypatch)
     triton_engine.generate([prompt[:9] for prompt in prompts_of(5, seed=2)], max_new_tokens=2, temperature=0.9)
-    assert set(shapes) == {((4, VOCABULARY), (4,))}
+    assert set(shapes) == {((4, LOGITS), (4,))}
     assert len(shapes) >= 2 + 1
 
 
