@@ -63,6 +63,7 @@ def test_labels_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engi
     np.testing.assert_allclose(ours.logprob, reference, atol=1e-4)
 
 
+@pytest.mark.parametrize("directory", [SMALL_CONFIG], indirect=True, ids=["llama"])
 def test_chunks_of_element_wise_operations_change_no_bits(
     directory: Path, triton_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
