@@ -154,7 +154,7 @@ def test_attention_and_label_head_feed_tensor_cores(report: list[dict[str, Any]]
 def test_the_oldest_triton_compiles_attention_well(tmp_path: Path) -> None:
     written = compiled(QUICK_OLDEST, tmp_path)
     assert written["triton"] == "3.6.0"
-    assert len(written["kernels"]) == 5
+    assert len(written["kernels"]) == 3
     for kernel in written["kernels"]:
         assert_compiled_well(kernel)
         assert_feeds_tensor_cores(kernel)
@@ -169,7 +169,7 @@ def test_two_loops_are_serialised(tmp_path: Path) -> None:
         from kernels import attention, launch
         from tests.kernels import two_loop_attention
         attention.tree_attention_kernel = two_loop_attention.tree_attention_kernel
-        settings = launch.attention_settings(90, 128, 2, packed_rows=128)
+        settings = launch.attention_settings(90, 128, 2, packed_rows=64)
         for problem in compile_case(attention_case(90, 128, torch.bfloat16, settings)).problems:
             print(problem)
     """

@@ -10,18 +10,18 @@ from kernels import launch
 
 
 def test_settings() -> None:
-    assert launch.tile_rows(90, 128, dtype_bytes=2, group=3) == 42
-    assert launch.attention_settings(90, 128, 2, packed_rows=126).block_m == 128
+    assert launch.tile_rows(90, 128, dtype_bytes=2, group=3) == 21
+    assert launch.attention_settings(90, 128, 2, packed_rows=63).block_m == 64
     assert launch.attention_settings(89, 128, 2, 126) == launch.attention_settings(80, 128, 2, 126)
     assert launch.attention_settings(120, 128, 2, 126) == launch.attention_settings(80, 128, 2, 126)
-    assert launch.attention_settings(100, 128, 2, 126) == launch.attention_settings(90, 128, 2, 126)
+    assert launch.attention_settings(100, 128, 2, 63) == launch.attention_settings(90, 128, 2, 63)
 
 
 @pytest.mark.parametrize("size", launch.HEAD_SIZES)
 def test_one_height_where_heights_would_sum_differently(size: int) -> None:
     """From sm_100 on, warps share the rows of a tile as its height says."""
-    settings = {launch.attention_settings(100, size, 2, rows) for rows in (1, 64, 128)}
-    assert settings == {launch.attention_settings(90, size, 2, 128)}
+    settings = {launch.attention_settings(100, size, 2, rows) for rows in (1, 32, 64)}
+    assert settings == {launch.attention_settings(90, size, 2, 64)}
 
 
 @pytest.mark.parametrize("capability", [80, 90])
@@ -40,8 +40,8 @@ def test_all_heights_of_a_tile_sum_alike(capability: int, size: int) -> None:
         (lambda: launch.attention_settings(90, 72, 2, 1), "heads of size 72, only 64, 80, 96, 128, 256; use device"),
         (lambda: launch.attention_settings(90, 64, 8, 1), "8-byte floats; use bfloat16, float16 or float32"),
         (lambda: launch.attention_settings(75, 64, 2, 1), "capability 8.0 or newer, this one has 7.5; use device"),
-        (lambda: launch.attention_settings(90, 64, 2, 129), "129 packed rows exceeds the kernel's 128"),
-        (lambda: launch.tile_rows(90, 64, 2, group=129), "up to 128 query heads per K/V head of size 64, this model"),
+        (lambda: launch.attention_settings(90, 64, 2, 129), "129 packed rows exceeds the kernel's 64"),
+        (lambda: launch.tile_rows(90, 64, 2, group=129), "up to 64 query heads per K/V head of size 64, this model"),
     ],
 )
 def test_what_is_not_supported(call: Callable[[], object], words: str) -> None:
