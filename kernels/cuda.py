@@ -22,7 +22,7 @@ from kernels.rope_store import rotate, store_kv
 from kernels.routing import route
 from kernels.tiles import PlanLayout
 
-# Every block takes five matrix products a layer, about 10 us of the host each. A block has to keep the GPU busy for
+# Every block takes five matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
 # longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.7 ms in a 0.6B one at 16,384, where an H200 multiplies 5%
 # faster than at 8,192, too. The last block of a batch is padded, so larger ones would slow down small batches.
 ROW_BLOCK = 2048

@@ -35,6 +35,14 @@ class FakeEngine:
         self.endings: set[tuple[int, ...]] = set()
         self.calls = 0
 
+    def score_stream(
+        self, calls: Iterable[tuple[Sequence[Ids], Any]], prefix_cache: bool = True
+    ) -> Iterator[LabelScores]:
+        for prompts, labels in calls:
+            self.calls += 1
+            written = [Generation([], str(list(map(int, ids))), "stop") for ids in prompts]
+            yield _scores(prompts, [thinks(one, options) for one, options in zip(written, labels, strict=True)])
+
     def reason_stream(
         self, calls: Iterable[tuple[Sequence[Ids], Sequence[Ids], Any]], sampling: Sampling, progress: Any = None
     ) -> Iterator[FakeReasoned]:
