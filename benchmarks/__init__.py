@@ -1,3 +1,5 @@
 """Measurements. Run from the checkout: python -m benchmarks.labeling --data FILE"""
 
-import engine as _engine  # noqa: F401  before torch, for everybody measured alike: it decides how OpenMP threads wait
+from preftree.engine.openmp import wait_briefly
+
+wait_briefly()  # before torch, and for everybody measured alike

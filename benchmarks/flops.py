@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from benchmarks.workloads import JudgePrompt
-from engine.loading.config import ModelConfig
-from engine.planning.trie import TokenTrie
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.trie import TokenTrie
 
 
 @dataclass(frozen=True)

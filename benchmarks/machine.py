@@ -14,8 +14,8 @@ from pathlib import Path
 
 import torch
 
-from engine.loading.config import ModelConfig
-from kernels import cpu
+from preftree.engine.loading.config import ModelConfig
+from preftree.kernels import cpu
 
 MATRIX_SIZE = 2048
 LAYER_ROWS = (cpu.ROW_BLOCK, 256, 512, 1024, 2048)

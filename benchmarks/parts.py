@@ -14,9 +14,9 @@ from unittest import mock
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.workloads import Workload
-from engine.engine import Engine
-from engine.running.model import Model
-from engine.running.spans import PREFIX
+from preftree.engine.engine import Engine
+from preftree.engine.running.model import Model
+from preftree.engine.running.spans import PREFIX
 
 FORWARD = ("final_hidden", "prefix_kv", "label_logits")
 # The kernels' public operations by part. `label_head` is linear: next to nothing in it but the vocabulary product.

@@ -21,14 +21,14 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from labeling.encoding import Encoded
-from labeling.labels.rationales import Rationale
-from labeling.methods.rlaif import Rlaif
-from labeling.options import LabelOptions
-from labeling.prompts import load_template
-from labeling.run import run_label
-from labeling.scorer import Usage, Written
-from labeling.types import RequestScores, Sample, ScoreRequest
+from preftree.labeling.encoding import Encoded
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.prompts import load_template
+from preftree.labeling.run import run_label
+from preftree.labeling.scorer import Usage, Written
+from preftree.labeling.types import RequestScores, Sample, ScoreRequest
 
 _GROUP_ROWS = 50_000
 _KIB = 1024

@@ -8,15 +8,15 @@ from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 
-from engine.errors import InputError
-from labeling.data.reader import read
-from labeling.methods.rlaif import Rlaif
-from labeling.methods.salmon import Salmon
-from labeling.principles.sets import LABELLED, load_principles
-from labeling.prompts import load_template
-from labeling.reasoning import Reasoning
-from labeling.scorer import Scorer
-from labeling.types import Pair
+from preftree.engine.errors import InputError
+from preftree.labeling.data.reader import read
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.methods.salmon import Salmon
+from preftree.labeling.principles.sets import LABELLED, load_principles
+from preftree.labeling.prompts import load_template
+from preftree.labeling.reasoning import Reasoning
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Pair
 
 TEMPLATE = "general"
 # By prompts a pair: pairwise soft labels, and method salmon with its 11 principles.

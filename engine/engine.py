@@ -7,23 +7,23 @@ from dataclasses import replace
 
 import torch
 
-from engine.errors import InputError
-from engine.generation import Generation, Sampling
-from engine.loading.checkpoint import Checkpoint, open_checkpoint
-from engine.planning.batching import schedule
-from engine.planning.estimate import JobPlan, estimate
-from engine.planning.lookups import Labels
-from engine.planning.prefix import PrefixPolicy
-from engine.requests import checked_prompts, continuation_tokens, regimes_of
-from engine.running.decoder import Progress
-from engine.running.memory import is_out_of_memory
-from engine.running.model import Model
-from engine.running.reasoner import Question, Reasoner
-from engine.running.reasoning import ReasonedScores
-from engine.running.runner import Prompts, Runner
-from engine.running.scores import LabelScores
-from engine.running.weights import ResidentWeights
-from engine.target import Target, choose_target
+from preftree.engine.errors import InputError
+from preftree.engine.generation import Generation, Sampling
+from preftree.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from preftree.engine.planning.batching import schedule
+from preftree.engine.planning.estimate import JobPlan, estimate
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.planning.prefix import PrefixPolicy
+from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
+from preftree.engine.running.decoder import Progress
+from preftree.engine.running.memory import is_out_of_memory
+from preftree.engine.running.model import Model
+from preftree.engine.running.reasoner import Question, Reasoner
+from preftree.engine.running.reasoning import ReasonedScores
+from preftree.engine.running.runner import Prompts, Runner
+from preftree.engine.running.scores import LabelScores
+from preftree.engine.running.weights import ResidentWeights
+from preftree.engine.target import Target, choose_target
 
 
 class Planner:

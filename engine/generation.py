@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import InputError
+from preftree.engine.errors import InputError
 
 Finish = Literal["stop", "length"]
 MAX_SAMPLES = 1024

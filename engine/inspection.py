@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
-from engine.errors import InputError, ModelError, PreftreeError
+from preftree.engine.errors import InputError, ModelError, PreftreeError
 
 if TYPE_CHECKING:
-    from engine.loading.checkpoint import Checkpoint
+    from preftree.engine.loading.checkpoint import Checkpoint
 
 Status = Literal["", "ok", "failed"]
 NEEDED = ("torch", "numpy", "tokenizers", "safetensors", "gguf", "jinja2", "pyarrow")
@@ -47,7 +47,7 @@ def software() -> Iterator[Finding]:
 def _devices() -> Iterator[Finding]:
     import torch
 
-    from kernels.ops import implementation
+    from preftree.kernels.ops import implementation
 
     onednn = "with" if torch.backends.mkldnn.is_available() else "without"
     yield Finding("device cpu", f"{torch.get_num_threads()} threads, {onednn} oneDNN", "ok")
@@ -66,7 +66,7 @@ def _devices() -> Iterator[Finding]:
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
-    from engine.target import choose_target
+    from preftree.engine.target import choose_target
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
@@ -92,7 +92,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
     """That files and tensors are complete, which opening has found, and that every weight is finite: reads them all."""
-    from engine.loading.tensors import expected_tensors
+    from preftree.engine.loading.tensors import expected_tensors
 
     expected = expected_tensors(checkpoint.config)
     yield Finding("tensors", f"all {len(expected):,} are there, of the right shapes, and no others", "ok")

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from engine.errors import InputError
-from engine.loading.config import ModelConfig
-from engine.planning.lookups import Labels
-from engine.planning.script import Script
-from engine.planning.trie import TokenIds
+from preftree.engine.errors import InputError
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.planning.script import Script
+from preftree.engine.planning.trie import TokenIds
 
 
 def checked_prompts(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[TokenIds]:

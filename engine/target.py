@@ -9,11 +9,11 @@ from types import ModuleType
 
 import torch
 
-from engine.errors import InputError, PreftreeWarning
-from engine.loading.config import ModelConfig
-from engine.planning.estimate import MemoryModel
-from kernels.ops import implementation
-from kernels.tiles import PlanLayout
+from preftree.engine.errors import InputError, PreftreeWarning
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.estimate import MemoryModel
+from preftree.kernels.ops import implementation
+from preftree.kernels.tiles import PlanLayout
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 # Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.

@@ -18,9 +18,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.launch import DTYPES, AttentionSettings, assert_aligned, attention_settings, capability_of
-from kernels.tanh import tanh
-from kernels.tiles import PathTiles
+from preftree.kernels.launch import DTYPES, AttentionSettings, assert_aligned, attention_settings, capability_of
+from preftree.kernels.tanh import tanh
+from preftree.kernels.tiles import PathTiles
 
 LOG2_E = 1.4426950408889634
 # Below every score, and finite: a row that has seen no key yet must not subtract infinities.

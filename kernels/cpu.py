@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 import torch
 import torch.nn.functional as F
 
-from kernels.routing import route as route
-from kernels.tiles import PlanLayout, StepGroup, TileGroup
+from preftree.kernels.routing import route as route
+from preftree.kernels.tiles import PlanLayout, StepGroup, TileGroup
 
 # Measured on two cores: linear layers reach 95% of their rate at 128 rows, and the block's temporaries stay in cache.
 ROW_BLOCK = 128

@@ -1,6 +1,6 @@
 """The operations on a CUDA device: Triton kernels, and the library's matrix products.
 
-The same names as in `kernels.cpu`. Compiled ahead of time and run in Triton's interpreter by the tests;
+The same names as in `preftree.kernels.cpu`. Compiled ahead of time and run in Triton's interpreter by the tests;
 `python -m benchmarks.gpu` runs everything on a GPU.
 """
 
@@ -13,14 +13,14 @@ from typing import NamedTuple
 import torch
 import torch.nn.functional as F
 
-from kernels.attention import tree_attention
-from kernels.gated import geglu, swiglu
-from kernels.label_head import label_head, pack_head
-from kernels.launch import capability_of, tile_rows
-from kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
-from kernels.rope_store import rotate, store_kv
-from kernels.routing import route
-from kernels.tiles import PlanLayout
+from preftree.kernels.attention import tree_attention
+from preftree.kernels.gated import geglu, swiglu
+from preftree.kernels.label_head import label_head, pack_head
+from preftree.kernels.launch import capability_of, tile_rows
+from preftree.kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
+from preftree.kernels.rope_store import rotate, store_kv
+from preftree.kernels.routing import route
+from preftree.kernels.tiles import PlanLayout
 
 # Every block takes five matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
 # longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.7 ms in a 0.6B one at 16,384, where an H200 multiplies 5%

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.tanh import tanh
+from preftree.kernels.tanh import tanh
 
 # Eight elements a thread: one 16-byte load of gate and one of up in bf16.
 BLOCK = 1024

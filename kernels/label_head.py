@@ -13,8 +13,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.launch import assert_aligned
-from kernels.tanh import tanh
+from preftree.kernels.launch import assert_aligned
+from preftree.kernels.tanh import tanh
 
 LOG2_E = tl.constexpr(1.4426950408889634)
 

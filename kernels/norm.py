@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.launch import assert_aligned
+from preftree.kernels.launch import assert_aligned
 
 # A row is held in the registers of one program; longer rows would spill.
 MAX_HIDDEN = 16384

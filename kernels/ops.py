@@ -15,14 +15,14 @@ def implementation(device: torch.device) -> ModuleType:
     Raises ValueError, one line, for a device that has none, that is not there, or that lacks its software.
     """
     if device.type == "cpu":
-        from kernels import cpu
+        from preftree.kernels import cpu
 
         return cpu
     if device.type != "cuda" or torch.version.hip is not None:
         raise ValueError("preftree has kernels for CPUs and NVIDIA GPUs only; use device 'cpu'")
     _check_cuda(device)
     _check_triton()
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     return cuda
 

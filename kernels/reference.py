@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
-from kernels.tiles import TileGroup
+from preftree.kernels.tiles import TileGroup
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.launch import assert_aligned
+from preftree.kernels.launch import assert_aligned
 
 # Elements of half a head block in a program: 4 warps with one 16-byte load a thread and half, in bf16.
 BLOCK_ELEMENTS = 1024

@@ -9,18 +9,17 @@ import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from labeling.commands import about, judging, runs
-from labeling.commands.arguments import EPILOG, FAILURE, INTERRUPTED, OK, USAGE
+from preftree.engine.errors import PreftreeError, PreftreeWarning
+from preftree.engine.openmp import wait_briefly
+from preftree.labeling.commands import about, judging, runs
+from preftree.labeling.commands.arguments import EPILOG, FAILURE, INTERRUPTED, OK, USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Everything a user can cause ends in one line on stderr."""
     args = build_parser().parse_args(argv)
     _be_lenient_about_encoding()
-    try:
-        from engine.errors import PreftreeError, PreftreeWarning
-    except ImportError as error:  # a foreign package named `kernels`: the message says what to do
-        return _fail(str(error))
+    wait_briefly()
     try:
         with warnings.catch_warnings():
             _show_in_one_line(PreftreeWarning)
@@ -70,7 +69,7 @@ def _fail(message: str) -> int:
 
 
 def _say(message: str) -> None:
-    from labeling.display import one_line
+    from preftree.labeling.display import one_line
 
     print(f"preftree: {one_line(message)}", file=sys.stderr)
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from engine.errors import PreftreeError
-from labeling.display import one_line
-from labeling.options import JudgeOptions
-from labeling.scorer import Finding, Scorer, check_model, check_software
-from labeling.types import Message, Pair
+from preftree.engine.errors import PreftreeError
+from preftree.labeling.display import one_line
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.scorer import Finding, Scorer, check_model, check_software
+from preftree.labeling.types import Message, Pair
 
 _SAMPLE = Pair("doctor", (Message("user", "Which is better?"),), "this", "that")
 
@@ -44,7 +44,7 @@ class Doctor:
 
 def _prompt(scorer: Scorer) -> Iterator[Finding]:
     """How a prompt of the default template begins, and what its labels are."""
-    from labeling.methods.registry import open_method
+    from preftree.labeling.methods.registry import open_method
 
     request = open_method(JudgeOptions(input="")).requests(_SAMPLE)[0]
     encoded = scorer.encode(request)

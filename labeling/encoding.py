@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from engine.errors import InputError, ModelError
-from labeling.types import RationaleRequest, ScoreRequest
+from preftree.engine.errors import InputError, ModelError
+from preftree.labeling.types import RationaleRequest, ScoreRequest
 
 # Label ids depend on the text right before the label; that many tokens of it decide them.
 _TAIL_TOKENS = 16

@@ -1,4 +1,4 @@
-"""Who scores: the part of `labeling.scorer.Scorer` that runs and plans use."""
+"""Who scores: the part of `preftree.labeling.scorer.Scorer` that runs and plans use."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from labeling.options import JudgeOptions
-from labeling.types import RequestScores, ScoreRequest
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
-    from labeling.encoding import Encoded
-    from labeling.scorer import Usage, Written
+    from preftree.labeling.encoding import Encoded
+    from preftree.labeling.scorer import Usage, Written
 
 
 class Judge(Protocol):
-    """See `labeling.scorer.Scorer`."""
+    """See `preftree.labeling.scorer.Scorer`."""
 
     usage: Usage
 
@@ -35,7 +35,7 @@ class Judge(Protocol):
 
 def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
     """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
-    from labeling.scorer import Scorer
+    from preftree.labeling.scorer import Scorer
 
     return Scorer.open(
         options.model,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from engine.errors import InputError
-from labeling.data.reader import Survey
-from labeling.data.row import FIELDS
-from labeling.methods.base import Method
-from labeling.types import Several
+from preftree.engine.errors import InputError
+from preftree.labeling.data.reader import Survey
+from preftree.labeling.data.row import FIELDS
+from preftree.labeling.methods.base import Method
+from preftree.labeling.types import Several
 
 
 def check_kinds(found: Survey, method: Method) -> None:

@@ -10,17 +10,17 @@ from heapq import merge as merged_by_number
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OutputError
-from labeling.data.recorded import finished_run, labelled_input
-from labeling.methods.registry import open_method
-from labeling.options import LabelOptions
-from labeling.report import RunSummary
-from labeling.run import Job, label_into
-from labeling.rundir.directory import RunDirectory
-from labeling.rundir.journal import JOURNAL, Attempt, attempts, connected, entries, holds
-from labeling.rundir.manifest import difference, judge_of, with_judge
-from labeling.rundir.memory import Memory
-from labeling.rundir.share import parsed, rows_of
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.recorded import finished_run, labelled_input
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.report import RunSummary
+from preftree.labeling.run import Job, label_into
+from preftree.labeling.rundir.directory import RunDirectory
+from preftree.labeling.rundir.journal import JOURNAL, Attempt, attempts, connected, entries, holds
+from preftree.labeling.rundir.manifest import difference, judge_of, with_judge
+from preftree.labeling.rundir.memory import Memory
+from preftree.labeling.rundir.share import parsed, rows_of
 
 
 @dataclass(frozen=True)

@@ -36,10 +36,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
-from labeling.display import one_line
-from labeling.templating.file import parse_template
-from labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
+from preftree.engine.errors import InputError
+from preftree.labeling.display import one_line
+from preftree.labeling.templating.file import parse_template
+from preftree.labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
 
 __all__ = [
     "DEFAULT_PREAMBLE",

@@ -9,8 +9,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from engine.errors import InputError
-from labeling.options import JudgeOptions
+from preftree.engine.errors import InputError
+from preftree.labeling.options import JudgeOptions
 
 MAX_SAMPLES = 256
 LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.01, 100.0

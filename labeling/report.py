@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from labeling.display import count, one_line
-from labeling.quality.pairs import Quality
+from preftree.labeling.display import count, one_line
+from preftree.labeling.quality.pairs import Quality
 
 _KINDS_KEPT = 50
 _ROWS_SHOWN = 5

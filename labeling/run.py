@@ -11,27 +11,27 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, OutputError
-from labeling.data.reader import Survey, read, sha256_of, survey
-from labeling.data.writer import LABELS, RUN, LabelWriter, check_out_file
-from labeling.display import Progress, count, one_line
-from labeling.judge import Judge, open_scorer
-from labeling.kinds import check_kinds
-from labeling.methods.base import Method
-from labeling.methods.registry import open_method
-from labeling.options import LabelOptions
-from labeling.quality.pairs import Quality
-from labeling.quality.subsets import BySubset, check_subset
-from labeling.report import Rejections, RunSummary
-from labeling.rundir.directory import RunDirectory, free_sibling
-from labeling.rundir.journal import Journal, entries
-from labeling.rundir.manifest import COMPLETE, judge_of, manifest, with_judge
-from labeling.rundir.memory import Memory
-from labeling.rundir.recall import Recall
-from labeling.rundir.share import rows_of
-from labeling.stopping import Stopping
-from labeling.types import Pair, Rejected
-from labeling.windows import label_windows
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.reader import Survey, read, sha256_of, survey
+from preftree.labeling.data.writer import LABELS, RUN, LabelWriter, check_out_file
+from preftree.labeling.display import Progress, count, one_line
+from preftree.labeling.judge import Judge, open_scorer
+from preftree.labeling.kinds import check_kinds
+from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.quality.pairs import Quality
+from preftree.labeling.quality.subsets import BySubset, check_subset
+from preftree.labeling.report import Rejections, RunSummary
+from preftree.labeling.rundir.directory import RunDirectory, free_sibling
+from preftree.labeling.rundir.journal import Journal, entries
+from preftree.labeling.rundir.manifest import COMPLETE, judge_of, manifest, with_judge
+from preftree.labeling.rundir.memory import Memory
+from preftree.labeling.rundir.recall import Recall
+from preftree.labeling.rundir.share import rows_of
+from preftree.labeling.stopping import Stopping
+from preftree.labeling.types import Pair, Rejected
+from preftree.labeling.windows import label_windows
 
 _COLLECT_AFTER = 100_000
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")

@@ -13,21 +13,21 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from engine.errors import InputError, ModelError
-from engine.inspection import Finding as Finding
-from labeling.encoding import Encoded, RequestEncoder
-from labeling.labels.disjoint import disjoint
-from labeling.labels.rationales import Rationale
-from labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
+from preftree.engine.errors import InputError, ModelError
+from preftree.engine.inspection import Finding as Finding
+from preftree.labeling.encoding import Encoded, RequestEncoder
+from preftree.labeling.labels.disjoint import disjoint
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
-    from engine.engine import Engine, Planner
-    from engine.generation import Generation, Sampling
-    from engine.loading.checkpoint import Checkpoint
-    from engine.loading.tokenizer import Tokenizer
-    from engine.planning.estimate import JobPlan
-    from engine.running.profiling import Trace
-    from engine.running.scores import LabelScores
+    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.generation import Generation, Sampling
+    from preftree.engine.loading.checkpoint import Checkpoint
+    from preftree.engine.loading.tokenizer import Tokenizer
+    from preftree.engine.planning.estimate import JobPlan
+    from preftree.engine.running.profiling import Trace
+    from preftree.engine.running.scores import LabelScores
 
 Rendering = Literal["auto", "chat", "plain"]
 Written = Callable[[int, int], None]
@@ -95,10 +95,10 @@ class Scorer:
     ) -> Scorer:
         """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only.
 
-        device, dtype, batch_tokens, kv_memory: see `engine.engine.Engine.load`.
+        device, dtype, batch_tokens, kv_memory: see `preftree.engine.engine.Engine.load`.
         """
-        from engine.engine import Engine, Planner
-        from engine.loading.checkpoint import open_checkpoint
+        from preftree.engine.engine import Engine, Planner
+        from preftree.engine.loading.checkpoint import open_checkpoint
 
         checkpoint = open_checkpoint(model)
         if rendering != "plain" and checkpoint.chat_template is not None:
@@ -201,7 +201,7 @@ class Scorer:
     @contextmanager
     def traced(self, path: Path) -> Iterator[None]:
         """A profiler's trace of the first windows that are scored while the context lasts, written to `path`."""
-        from engine.running.profiling import Trace
+        from preftree.engine.running.profiling import Trace
 
         with Trace(path) as self._trace:
             try:
@@ -211,7 +211,7 @@ class Scorer:
 
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int:
         """Rows that this group adds beyond what it shares with the group asked about before."""
-        from engine.planning.trie import as_token_ids, common_prefix, unique_tokens
+        from preftree.engine.planning.trie import as_token_ids, common_prefix, unique_tokens
 
         prompts = [as_token_ids(item.ids) for item in encoded]
         forced = sum(len(label) - 1 for item in encoded for label in item.labels_of_prompt)
@@ -251,7 +251,7 @@ def _going_by(
 
 
 def _sampling(rationale: RationaleRequest) -> Sampling:
-    from engine.generation import Sampling
+    from preftree.engine.generation import Sampling
 
     asked = rationale.reasoning
     return Sampling(
@@ -279,15 +279,15 @@ def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> 
 
 def check_software() -> Iterator[Finding]:
     """What is installed, a finding each."""
-    from engine.inspection import software
+    from preftree.engine.inspection import software
 
     return software()
 
 
 def check_model(model: str) -> Iterator[Finding]:
     """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
-    from engine.inspection import model_checks, model_facts
-    from engine.loading.checkpoint import open_checkpoint
+    from preftree.engine.inspection import model_checks, model_facts
+    from preftree.engine.loading.checkpoint import open_checkpoint
 
     checkpoint = open_checkpoint(model)
     yield from model_facts(checkpoint)

@@ -8,20 +8,20 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, OutputError, PreftreeError
-from labeling.data.reader import read, survey
-from labeling.data.recorded import finished_run, labelled_input
-from labeling.data.writer import LABELS
-from labeling.display import count, one_line, visible
-from labeling.judge import Judge, open_scorer
-from labeling.kinds import check_kinds
-from labeling.labels.rationales import Rationale
-from labeling.methods.base import Method
-from labeling.methods.registry import open_method
-from labeling.options import JudgeOptions
-from labeling.report import aligned
-from labeling.types import Rejected, Sample
-from labeling.windows import Waiting, windows
+from preftree.engine.errors import InputError, OutputError, PreftreeError
+from preftree.labeling.data.reader import read, survey
+from preftree.labeling.data.recorded import finished_run, labelled_input
+from preftree.labeling.data.writer import LABELS
+from preftree.labeling.display import count, one_line, visible
+from preftree.labeling.judge import Judge, open_scorer
+from preftree.labeling.kinds import check_kinds
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.report import aligned
+from preftree.labeling.types import Rejected, Sample
+from preftree.labeling.windows import Waiting, windows
 
 _MIB = 1024**2
 
@@ -240,7 +240,7 @@ def _of_first(method: Method, first: Waiting, prompts: int) -> list[tuple[str, s
 
 def _warnings(method: Method) -> list[tuple[str, str]]:
     """What makes prompts share less than they could: in its template, or in those of the methods it is made of."""
-    from labeling.prompts import Template
+    from preftree.labeling.prompts import Template
 
     parts = [getattr(part, "template", part) for part in vars(method).values()]
     templates = [part for part in parts if isinstance(part, Template)]

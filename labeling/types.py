@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
-from engine.errors import InputError
-from labeling.labels.rationales import Rationale, rationale_values
-from labeling.reasoning import Reasoning
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.rationales import Rationale, rationale_values
+from preftree.labeling.reasoning import Reasoning
 
 Verdict = Literal["a", "b", "tie"]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})

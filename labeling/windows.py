@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
-from engine.errors import InputError
-from labeling.data.reader import rejected
-from labeling.display import one_line
-from labeling.judge import Judge
-from labeling.kinds import needs
-from labeling.methods.base import Method
-from labeling.types import Label, Rejected, RequestScores, Sample
+from preftree.engine.errors import InputError
+from preftree.labeling.data.reader import rejected
+from preftree.labeling.display import one_line
+from preftree.labeling.judge import Judge
+from preftree.labeling.kinds import needs
+from preftree.labeling.methods.base import Method
+from preftree.labeling.types import Label, Rejected, RequestScores, Sample
 
 if TYPE_CHECKING:
-    from labeling.encoding import Encoded
-    from labeling.scorer import Written
+    from preftree.labeling.encoding import Encoded
+    from preftree.labeling.scorer import Written
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024

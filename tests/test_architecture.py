@@ -1,4 +1,4 @@
-"""The house has three storeys, and imports run downwards only."""
+"""Three packages in layers: imports run downwards only."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
+import preftree
+
 ROOT = Path(__file__).parent.parent
 STANDARD = {"__future__", "collections", "contextlib", "dataclasses", "os", "shutil", "types", "typing"}
-KERNELS_MAY = {"torch", "triton", "kernels", *STANDARD}
+KERNELS_MAY = {"torch", "triton", "preftree.kernels", *STANDARD}
+BELOW_LABELING = ("preftree.engine", "preftree.kernels", "torch", "triton")
 ENGINE_DOOR = "labeling/scorer.py"
 
 
@@ -34,7 +38,9 @@ def files_of(package: str) -> list[Path]:
 
 
 def top(name: str) -> str:
-    return name.partition(".")[0]
+    """What is imported from: a distribution's package, or one of preftree's own three."""
+    parts = name.split(".")
+    return ".".join(parts[:2]) if parts[0] == "preftree" else parts[0]
 
 
 def test_kernels_import_torch_and_triton_only() -> None:
@@ -45,26 +51,26 @@ def test_kernels_import_torch_and_triton_only() -> None:
 def test_kernels_never_import_the_reference() -> None:
     for path in files_of("kernels"):
         if path.name != "reference.py":
-            assert "kernels.reference" not in set(imports_of(path)), path
+            assert "preftree.kernels.reference" not in set(imports_of(path)), path
 
 
 def test_engine_does_not_know_labeling() -> None:
     for path in files_of("engine"):
-        assert not {"labeling", "benchmarks", "tests"} & {top(name) for name in imports_of(path)}, path
+        assert not {"preftree.labeling", "benchmarks", "tests"} & {top(name) for name in imports_of(path)}, path
 
 
 def test_planning_is_numpy_until_the_plan_is_frozen() -> None:
     for path in files_of("engine/planning"):
         if path.name not in ("plan.py", "steps.py", "tiling.py"):
             names = set(imports_of(path))
-            assert not {"torch", "triton", "kernels"} & {top(name) for name in names}, path
+            assert not {"torch", "triton", "preftree.kernels"} & {top(name) for name in names}, path
 
 
 def test_labeling_reaches_the_engine_through_one_door() -> None:
     for path in files_of("labeling"):
-        names = {name for name in imports_of(path) if top(name) in ("engine", "kernels", "torch", "triton")}
+        names = {name for name in imports_of(path) if top(name) in BELOW_LABELING}
         if str(path.relative_to(ROOT)) != ENGINE_DOOR:
-            assert names <= {"engine.errors"}, path
+            assert names <= {"preftree.engine.errors", "preftree.engine.openmp"}, path
 
 
 def test_no_pickle() -> None:
@@ -79,32 +85,53 @@ def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["engine", "engine.errors", "kernels", "labeling", "labeling.scorer", "labeling.cli"]
+    "module",
+    ["", ".engine", ".engine.errors", ".kernels", ".labeling", ".labeling.scorer", ".labeling.cli"],
 )
 def test_imports_are_light(module: str) -> None:
-    """Neither torch nor triton is imported until it is needed, and CUDA is never touched."""
-    code = f"import sys, {module}; sys.exit(bool({{'torch', 'triton', 'transformers'}} & sys.modules.keys()))"
-    assert run_python(code).returncode == 0
+    """Neither torch nor triton is imported until it is needed, and nothing in the process changes."""
+    code = f"""
+        import os, sys
+        before = dict(os.environ)
+        import preftree{module}
+        sys.exit(bool({{'torch', 'triton', 'transformers'}} & sys.modules.keys()) or os.environ != before)
+    """
+    assert run_python(dedent(code)).returncode == 0
 
 
 def test_labels_need_no_triton() -> None:
     """The CPU path must stay usable where triton is not installed."""
-    code = "import sys; sys.modules['triton'] = None; import engine.engine, labeling.run, kernels.cpu"
-    result = run_python(code)
+    names = ("engine.engine", "labeling.run", "kernels.cpu")
+    result = run_python(f"import sys; sys.modules['triton'] = None; import preftree.{', preftree.'.join(names)}")
     assert result.returncode == 0, result.stderr
 
 
-def test_a_foreign_kernels_package_is_named(tmp_path: Path) -> None:
-    """Another distribution installs a package `kernels`, too; without this check the first use of ours is a puzzle."""
+def test_public_names_are_there() -> None:
+    """Each name of `preftree`, by the module that it is said to be in."""
+    assert sorted(preftree.__all__) == sorted(preftree._HOMES)
+    assert {*preftree.__all__} <= {*dir(preftree)}
+    for name in preftree.__all__:
+        assert getattr(preftree, name).__name__ == name
+    with pytest.raises(AttributeError, match="module 'preftree' has no attribute 'Enigne'"):
+        _ = preftree.Enigne
+
+
+def test_a_foreign_kernels_package_is_left_alone(tmp_path: Path) -> None:
+    """Another distribution has a package `kernels`. Beside it, and with a checkout in front of it on sys.path."""
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").write_text("__version__ = '0.11'\n")
-    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); import engine"
-    result = run_python(code)
-    assert result.returncode == 1
-    last = result.stderr.strip().splitlines()[-1]
-    assert last.startswith("ImportError: preftree needs its own package `kernels`")
-    assert str(tmp_path / "kernels") in last
-    result = run_python(code.replace("import engine", "from labeling.cli import main; sys.exit(main(['plan', 'x']))"))
-    assert result.returncode == 1
-    assert result.stderr.startswith("preftree: preftree needs its own package `kernels`")
-    assert len(result.stderr.splitlines()) == 1
+    for places in ([str(tmp_path)], [str(ROOT), str(tmp_path)]):
+        code = f"""
+            import sys
+            sys.path[:0] = {places!r}
+            from preftree.kernels import tiles
+            import preftree.labeling.cli
+            try:
+                import kernels
+            except ImportError as error:
+                assert 'preftree.kernels' in str(error)
+            else:
+                assert kernels.__version__ == '0.11'
+        """
+        result = run_python(dedent(code), "-P")
+        assert result.returncode == 0, result.stderr

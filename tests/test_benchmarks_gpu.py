@@ -266,7 +266,7 @@ from benchmarks.gpu.report import Report
 from benchmarks.gpu.session import Ceilings, Session
 from benchmarks.gpu.sizes import FULL
 from benchmarks.kernels.dry_launch import recorded
-from kernels import cuda
+from preftree.kernels import cuda
 
 class Dry(Device):
     torch_device, dtype, ops = torch.device("meta"), torch.bfloat16, cuda
@@ -357,11 +357,11 @@ def test_time_by_part_from_kernel_names() -> None:
 
 
 def test_planning_that_has_moved_is_named_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = ("engine.running.runner", "no_such_planner")
-    monkeypatch.setattr(host, "PLANNING", (*host.PLANNING, moved, ("engine.no_such_module", "x")))
+    moved = ("preftree.engine.running.runner", "no_such_planner")
+    monkeypatch.setattr(host, "PLANNING", (*host.PLANNING, moved, ("preftree.engine.no_such_module", "x")))
     with host.host_clock() as clock:
         pass
-    assert clock.missing == ["engine.running.runner.no_such_planner", "engine.no_such_module.x"]
+    assert clock.missing == ["preftree.engine.running.runner.no_such_planner", "preftree.engine.no_such_module.x"]
 
 
 def test_only_the_devices_own_work_counts_as_busy() -> None:

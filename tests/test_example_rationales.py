@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine, Sampling
-from engine.loading.embedded import embedded_directory
-from labeling.data.reader import read
-from labeling.methods.rlaif import Rlaif
-from labeling.prompts import load_template
-from labeling.reasoning import Reasoning
-from labeling.scorer import Scorer
-from labeling.types import Pair
+from preftree import Engine, Sampling
+from preftree.engine.loading.embedded import embedded_directory
+from preftree.labeling.data.reader import read
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.prompts import load_template
+from preftree.labeling.reasoning import Reasoning
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Pair
 from tests.engine.greedy import load, transformers_choices
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"

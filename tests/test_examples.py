@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 import torch
 
-from engine.loading.embedded import embedded_directory
-from labeling.data.reader import read
-from labeling.encoding import Encoded
-from labeling.methods.rlaif import Rlaif
-from labeling.prompts import load_template
-from labeling.scorer import Scorer
-from labeling.types import Pair
+from preftree.engine.loading.embedded import embedded_directory
+from preftree.labeling.data.reader import read
+from preftree.labeling.encoding import Encoded
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.prompts import load_template
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Pair
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
 MAX_ERROR = 1e-3  # nats

@@ -11,16 +11,16 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError
-from engine.generation import Generation
-from labeling.labels.odds import mean_probability
-from labeling.methods.direct import Direct
-from labeling.methods.rlaif import Rlaif
-from labeling.prompts import load_template, parse_template
-from labeling.reasoning import Reasoning
-from labeling.scorer import Scorer
-from labeling.types import Message, Pair, PairLabel
-from labeling.windows import Waiting, label_samples, windows
+from preftree.engine.errors import InputError
+from preftree.engine.generation import Generation
+from preftree.labeling.labels.odds import mean_probability
+from preftree.labeling.methods.direct import Direct
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.prompts import load_template, parse_template
+from preftree.labeling.reasoning import Reasoning
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Message, Pair, PairLabel
+from preftree.labeling.windows import Waiting, label_samples, windows
 from tests.models import SMALL_CONFIG, write_model
 
 GREEDY = Reasoning(max_tokens=8)

@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import torch
 
-from engine.planning.plan import Plan
-from engine.running.model import Model
-from kernels import cpu
-from labeling.methods.rlaif import Rlaif
-from labeling.options import LabelOptions
-from labeling.prompts import load_template
-from labeling.run import run_label
-from labeling.scorer import Scorer
-from labeling.types import Message, Pair, PairLabel
-from labeling.windows import label_samples
+from preftree.engine.planning.plan import Plan
+from preftree.engine.running.model import Model
+from preftree.kernels import cpu
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.prompts import load_template
+from preftree.labeling.run import run_label
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Message, Pair, PairLabel
+from preftree.labeling.windows import label_samples
 from tests.models import SMALL_CONFIG, write_model
 
 WORDS = "a good answer is short and the honest one says what it does not know about rain or bread".split()  # noqa: SIM905
@@ -124,7 +124,7 @@ def test_two_processes_write_the_same_bytes(model: Path, rows: Path, tmp_path: P
     """Catches whatever depends on hash seeds, addresses or time."""
     for name in ("one", "two"):
         command = ["label", str(rows), "--model", str(model), "--out", str(tmp_path / name), "--quiet"]
-        subprocess.run([sys.executable, "-m", "labeling.cli", *command], check=True)
+        subprocess.run([sys.executable, "-m", "preftree.labeling.cli", *command], check=True)
     one, two = ((tmp_path / name / "labels.parquet").read_bytes() for name in ("one", "two"))
     assert one == two
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from labeling.cli import build_parser
+from preftree.labeling.cli import build_parser
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

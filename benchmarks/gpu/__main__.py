@@ -71,7 +71,7 @@ def run_worker(args: argparse.Namespace) -> int:
     from benchmarks.gpu.session import Session
     from benchmarks.gpu.sizes import FULL, REHEARSAL
     from benchmarks.gpu.worker import work
-    from engine.errors import PreftreeError
+    from preftree.engine.errors import PreftreeError
 
     sizes = REHEARSAL if args.rehearse else FULL
     try:

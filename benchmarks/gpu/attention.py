@@ -18,9 +18,9 @@ from benchmarks.gpu.packed import FlashAttention3, NoPeerError, PackedAttention,
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
-from engine.loading.config import ModelConfig
-from engine.planning.plan import build_plan
-from engine.planning.trie import TokenTrie
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.plan import build_plan
+from preftree.engine.planning.trie import TokenTrie
 
 WORKLOADS = ("one branch", "2 prompts", "22 prompts")
 PREAMBLE, CRITERION, ENDING, CRITERIA = 150, 20, 10, 11

@@ -10,8 +10,8 @@ from benchmarks.gpu.report import Section, Table
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import workload
-from engine.engine import Engine
-from engine.running.scores import LabelScores
+from preftree.engine.engine import Engine
+from preftree.engine.running.scores import LabelScores
 
 
 def run(session: Session, shape: str, name: str) -> Section:

@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity
 
-from engine.errors import InputError
-from kernels.ops import implementation
+from preftree.engine.errors import InputError
+from preftree.kernels.ops import implementation
 
 Call = Callable[[], Any]
 # Assumed by the pause that lets the host run ahead; a slower clock pauses longer.

@@ -10,7 +10,7 @@ from benchmarks.gpu.session import NotHereError
 from benchmarks.gpu.sizes import Sizes
 from benchmarks.peers import build_transformers
 from benchmarks.random_model import RandomSource, random_checkpoint
-from engine.engine import Engine
+from preftree.engine.engine import Engine
 
 # Memory that a shape needs, in sizes of its weights: with activations and a tensor that is being packed.
 ENGINE_WEIGHTS = 1.6

@@ -16,7 +16,7 @@ from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import prompts_a_pair
 from benchmarks.peers import PEERS, Peer, candidates, differences
 from benchmarks.workloads import Workload
-from engine.engine import Engine
+from preftree.engine.engine import Engine
 
 # Tokens of a padded batch, padding included: memory stays some GB.
 PADDED_TOKENS = 65_536

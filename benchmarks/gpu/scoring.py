@@ -17,8 +17,8 @@ from benchmarks.gpu.sizes import LLAMA, QWEN
 from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import OPTION_WORKLOADS, prompts_a_pair, workload
 from benchmarks.workloads import Workload
-from engine.engine import Engine
-from engine.planning.trie import as_token_ids, common_prefix, unique_tokens
+from preftree.engine.engine import Engine
+from preftree.engine.planning.trie import as_token_ids, common_prefix, unique_tokens
 
 ROUNDS = 3
 FIRST_PAIRS = 4

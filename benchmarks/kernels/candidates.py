@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from itertools import product
 from typing import Generic, Protocol, TypeVar
 
-from kernels.label_head import HeadSettings
-from kernels.launch import TENSOR_CORES, TileShapes
+from preftree.kernels.label_head import HeadSettings
+from preftree.kernels.launch import TENSOR_CORES, TileShapes
 
 # Tiles and warps that may share an entry: more than one height only where each warp owns 16 whole rows, see
-# `kernels.launch`.
+# `preftree.kernels.launch`.
 HEIGHTS = {
     80: (
         ((16, 1), (128, 8)),

@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from kernels import attention, gated, label_head, launch, norm, rope_store
-from kernels.launch import AttentionSettings
-from kernels.tiles import PathTiles
+from preftree.kernels import attention, gated, label_head, launch, norm, rope_store
+from preftree.kernels.launch import AttentionSettings
+from preftree.kernels.tiles import PathTiles
 
 ARCHITECTURES = (80, 90)
 # SmolLM2-135M, Llama 3 8B, and the longest row there is.

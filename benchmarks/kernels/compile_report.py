@@ -23,7 +23,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kernels.launch import HEAD_SIZES
+from preftree.kernels.launch import HEAD_SIZES
 
 if TYPE_CHECKING:
     from benchmarks.kernels.machine_code import Compiled

@@ -15,7 +15,7 @@ from unittest import mock
 import triton
 from triton.backends.compiler import GPUTarget
 
-from kernels import launch
+from preftree.kernels import launch
 
 
 @dataclass(frozen=True)

@@ -34,9 +34,9 @@ from benchmarks.kernels.candidates import (
 from benchmarks.kernels.cases import Case, attention_case, normaliser_case
 from benchmarks.kernels.machine_code import compile_case
 from benchmarks.kernels.tune_benches import AttentionBench, HeadBench
-from kernels import launch
-from kernels.label_head import SETTINGS, HeadSettings
-from kernels.launch import AttentionSettings, TileShapes
+from preftree.kernels import launch
+from preftree.kernels.label_head import SETTINGS, HeadSettings
+from preftree.kernels.launch import AttentionSettings, TileShapes
 
 DTYPE = torch.bfloat16
 # Of the time for one head size; the rest is for measuring.

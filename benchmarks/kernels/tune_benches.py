@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.planning.plan import build_plan
-from engine.planning.trie import TokenTrie
-from kernels import reference
-from kernels.attention import launch_tree_attention
-from kernels.label_head import HeadSettings, log_normaliser
-from kernels.launch import AttentionSettings, TileShapes
-from kernels.tiles import PathTiles, PlanLayout
+from preftree.engine.planning.plan import build_plan
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels import reference
+from preftree.kernels.attention import launch_tree_attention
+from preftree.kernels.label_head import HeadSettings, log_normaliser
+from preftree.kernels.launch import AttentionSettings, TileShapes
+from preftree.kernels.tiles import PathTiles, PlanLayout
 
 Seconds = Callable[[Callable[[], object]], float]
 # Of the trie's layers, the last has queries for final rows only.

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.chat_process import TemplateFailure, render
-from engine.loading.tokenizer import Tokenizer
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.chat_process import TemplateFailure, render
+from preftree.engine.loading.tokenizer import Tokenizer
 
 MAX_TEMPLATE_CHARACTERS = 1_000_000
 _PADDING = "\t \n \t"  # around a placeholder; a template that trims its messages takes it away

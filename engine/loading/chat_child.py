@@ -1,4 +1,4 @@
-"""The program that renders a chat template, run by `engine.loading.chat_process` and imported by nobody.
+"""The program that renders a chat template, run by `preftree.engine.loading.chat_process` and imported by nobody.
 
 A template is a program of the model's authors: Jinja's sandbox keeps it from Python's internals, but not from running
 for ever or from asking for gigabytes, while it is compiled already (constants are folded). So it gets a process of its

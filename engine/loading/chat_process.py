@@ -9,8 +9,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.files import first_line
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.files import first_line
 
 CHILD = Path(__file__).with_name("chat_child.py")
 CPU_SECONDS = 3

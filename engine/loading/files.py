@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelError
+from preftree.engine.errors import ModelError
 
 # The largest tokenizer.json known has some 35 MB; parsed, JSON takes up to ten times its size.
 MAX_TEXT_BYTES = 100_000_000

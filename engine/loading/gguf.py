@@ -8,15 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.errors import ModelError
-from engine.loading.config import ModelConfig
-from engine.loading.files import naming
-from engine.loading.gguf_config import FACTORS, config_json
-from engine.loading.gguf_header import TENSOR_TYPES, GgufTensor, read_header
-from engine.loading.gguf_tokenizer import adds_bos, tokenizer_json
-from engine.loading.hf_config import from_hf
-from engine.loading.mapped_file import MappedFile
-from engine.loading.weights import CPU, check_finite, check_shape
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.files import naming
+from preftree.engine.loading.gguf_config import FACTORS, config_json
+from preftree.engine.loading.gguf_header import TENSOR_TYPES, GgufTensor, read_header
+from preftree.engine.loading.gguf_tokenizer import adds_bos, tokenizer_json
+from preftree.engine.loading.hf_config import from_hf
+from preftree.engine.loading.mapped_file import MappedFile
+from preftree.engine.loading.weights import CPU, check_finite, check_shape
 
 MODEL_NAMES = {
     "token_embd.weight": "model.embed_tokens.weight",

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.errors import ModelError
+from preftree.engine.errors import ModelError
 
 # llama.cpp's names of the architectures that preftree reads from GGUF; they are Hugging Face's model_types, too.
 ARCHITECTURES = ("llama", "qwen2", "qwen3")

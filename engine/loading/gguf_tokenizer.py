@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.scored_pieces import CONTROL, USER_DEFINED, ScoredPieces
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.scored_pieces import CONTROL, USER_DEFINED, ScoredPieces
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _MAPPED = {**_BYTES, "use_regex": False}

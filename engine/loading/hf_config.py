@@ -5,12 +5,12 @@ Every field that changes numbers in some model of transformers is read or, where
 
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
-from engine.loading.config import Activation, ExpertsConfig, ModelConfig, check_whole
-from engine.loading.files import naming
-from engine.loading.hf_rope import ropes_from_hf, ropes_to_hf
-from engine.loading.limits import LIMITS, check_positive
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
+from preftree.engine.loading.config import Activation, ExpertsConfig, ModelConfig, check_whole
+from preftree.engine.loading.files import naming
+from preftree.engine.loading.hf_rope import ropes_from_hf, ropes_to_hf
+from preftree.engine.loading.limits import LIMITS, check_positive
 
 REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 ACTIVATIONS: dict[str, Activation] = {

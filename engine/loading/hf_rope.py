@@ -3,10 +3,10 @@
 import math
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.architectures import Architecture
-from engine.loading.limits import LIMITS, check_positive
-from engine.loading.rope import RopeConfig
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.architectures import Architecture
+from preftree.engine.loading.limits import LIMITS, check_positive
+from preftree.engine.loading.rope import RopeConfig
 
 # `finetuned` is a note that some YaRN models carry.
 _FIELDS = {

@@ -1,6 +1,6 @@
 """Numbers that a model's configuration may give. Nothing is imported but the errors."""
 
-from engine.errors import ModelError
+from preftree.engine.errors import ModelError
 
 # Far above every published model: a corrupt or hostile config becomes an error instead of an allocation.
 LIMITS = {

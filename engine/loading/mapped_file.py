@@ -4,8 +4,8 @@ import mmap
 import os
 from pathlib import Path
 
-from engine.errors import ModelError
-from engine.loading.files import first_line
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.files import first_line
 
 
 class MappedFile:

@@ -6,8 +6,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from engine.errors import ModelError
-from engine.loading.limits import LIMITS, check_positive
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.limits import LIMITS, check_positive
 
 RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
 

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.files import first_line, parse_json
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.files import first_line, parse_json
 
 MAX_HEADER_BYTES = 16_000_000  # room for some 100,000 tensors; the format itself allows six times as much
 DTYPE_BYTES = {

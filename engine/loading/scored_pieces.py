@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import ModelError
+from preftree.engine.errors import ModelError
 
 # Kinds of pieces, numbered alike in SentencePiece and in GGUF. Only normal ones are joined from others.
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)

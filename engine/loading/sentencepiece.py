@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.files import naming, read_bytes
-from engine.loading.limits import LIMITS
-from engine.loading.scored_pieces import BYTE, CONTROL, ScoredPieces
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.files import naming, read_bytes
+from preftree.engine.loading.limits import LIMITS
+from preftree.engine.loading.scored_pieces import BYTE, CONTROL, ScoredPieces
 
 MAX_BYTES = 16_000_000  # published ones have up to five
 VARINT, FIXED64, MESSAGE, FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) are not in use

@@ -4,7 +4,7 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from engine.loading.cuts import Encode, first_cut
+from preftree.engine.loading.cuts import Encode, first_cut
 
 # Characters between two marks, at which a later text can start: at most so many and a word are encoded again.
 STRIDE = 48

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from engine.loading.config import ModelConfig
+    from preftree.engine.loading.config import ModelConfig
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 Shapes = dict[str, tuple[int, ...]]

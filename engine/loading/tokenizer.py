@@ -9,12 +9,12 @@ from typing import Any
 
 from tokenizers import Tokenizer as Backend
 
-from engine.errors import InputError, ModelError
-from engine.loading.config import ModelConfig
-from engine.loading.cuts import Encode, characters_to_drop, cuts_hold
-from engine.loading.files import first_line, parse_json
-from engine.loading.scored_pieces import is_blank
-from engine.loading.shared_text import SharedText
+from preftree.engine.errors import InputError, ModelError
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.cuts import Encode, characters_to_drop, cuts_hold
+from preftree.engine.loading.files import first_line, parse_json
+from preftree.engine.loading.scored_pieces import is_blank
+from preftree.engine.loading.shared_text import SharedText
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
 MAX_SPLIT_TEXTS = 64  # a chat template has a few, and every prompt asks for them

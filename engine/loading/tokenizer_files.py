@@ -4,12 +4,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from engine.errors import ModelError
-from engine.loading.chat import ChatTemplate
-from engine.loading.files import naming, read_json, read_text
-from engine.loading.limits import LIMITS
-from engine.loading.sentencepiece import read_sentencepiece
-from engine.loading.tokenizer import Tokenizer
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.chat import ChatTemplate
+from preftree.engine.loading.files import naming, read_json, read_text
+from preftree.engine.loading.limits import LIMITS
+from preftree.engine.loading.sentencepiece import read_sentencepiece
+from preftree.engine.loading.tokenizer import Tokenizer
 
 JSON, SENTENCEPIECE, ADDED = "tokenizer.json", "tokenizer.model", "added_tokens.json"
 SETTINGS, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"

@@ -7,12 +7,12 @@ from typing import Protocol
 
 import torch
 
-from engine.errors import ModelError
-from engine.loading.config import ModelConfig
-from engine.loading.files import read_json
-from engine.loading.mapped_file import MappedFile
-from engine.loading.safetensors_check import Entry, read_entries
-from engine.loading.tensors import EMBEDDING, HEAD, expected_tensors
+from preftree.engine.errors import ModelError
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.files import read_json
+from preftree.engine.loading.mapped_file import MappedFile
+from preftree.engine.loading.safetensors_check import Entry, read_entries
+from preftree.engine.loading.tensors import EMBEDDING, HEAD, expected_tensors
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.planning.prefix import PrefixPolicy
-from engine.planning.trie import TokenIds, common_prefix, sort_key
+from preftree.engine.planning.prefix import PrefixPolicy
+from preftree.engine.planning.trie import TokenIds, common_prefix, sort_key
 
 # A batch may end early, at the place of least sharing in the last part of its budget, so that a pair stays together:
 # that share of it, and as many rows at most. Rows that a batch lacks to whole row blocks are padding.

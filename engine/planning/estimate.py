@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from engine.loading.config import ModelConfig
-from engine.planning.batching import Schedule
-from engine.planning.trie import TokenIds
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.batching import Schedule
+from preftree.engine.planning.trie import TokenIds
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.planning.trie import TokenIds
+from preftree.engine.planning.trie import TokenIds
 
 Labels = Sequence[Sequence[int]]  # of one prompt: the token ids of each label
 

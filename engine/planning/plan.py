@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from engine.planning.tiling import aligned_tiles, final_path_tiles, path_tiles
-from engine.planning.trie import TokenTrie
-from kernels.tiles import Move, PathTiles, PlanLayout, Tiles
+from preftree.engine.planning.tiling import aligned_tiles, final_path_tiles, path_tiles
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels.tiles import Move, PathTiles, PlanLayout, Tiles
 
 
 @dataclass(frozen=True)

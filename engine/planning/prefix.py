@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from engine.planning.trie import TokenIds, common_prefix
+from preftree.engine.planning.trie import TokenIds, common_prefix
 
 # Fewer tokens than this are not worth a forward pass of their own, which runs whole row blocks.
 MIN_CACHED_TOKENS = 32

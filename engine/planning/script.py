@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.planning.lookups import Labels, LookUps
-from engine.planning.trie import TokenIds, TokenTrie
+from preftree.engine.planning.lookups import Labels, LookUps
+from preftree.engine.planning.trie import TokenIds, TokenTrie
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from itertools import groupby
 import numpy as np
 import torch
 
-from kernels.tiles import StepGroup
+from preftree.kernels.tiles import StepGroup
 
 # A row looks at a multiple of so many keys, whatever rows are beside it: its bits are a function of its own path.
 STEP_KEYS = 64

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.planning.trie import TokenTrie
-from kernels.tiles import PathTiles, TileGroup
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels.tiles import PathTiles, TileGroup
 
 MOST_SLOTS = 2**31 - 1
 

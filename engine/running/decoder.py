@@ -16,21 +16,21 @@ from itertools import takewhile
 import numpy as np
 import torch
 
-from engine.generation import Sampling
-from engine.planning.batching import SortedPrompts
-from engine.planning.plan import Plan, build_plan
-from engine.planning.prefix import PrefixPolicy
-from engine.planning.trie import TokenIds, TokenTrie
-from engine.running.kv import Destination, KvStore, StoredPath
-from engine.running.memory import is_out_of_memory, make_room
-from engine.running.model import Model
-from engine.running.reasoning import ReasonedCall
-from engine.running.sampling import next_tokens, uniforms
-from engine.running.sequence import Sequence
-from engine.running.spans import span
-from engine.running.stepping import Stepped, open_stepper
-from engine.running.stopping import StopRule
-from engine.target import Target
+from preftree.engine.generation import Sampling
+from preftree.engine.planning.batching import SortedPrompts
+from preftree.engine.planning.plan import Plan, build_plan
+from preftree.engine.planning.prefix import PrefixPolicy
+from preftree.engine.planning.trie import TokenIds, TokenTrie
+from preftree.engine.running.kv import Destination, KvStore, StoredPath
+from preftree.engine.running.memory import is_out_of_memory, make_room
+from preftree.engine.running.model import Model
+from preftree.engine.running.reasoning import ReasonedCall
+from preftree.engine.running.sampling import next_tokens, uniforms
+from preftree.engine.running.sequence import Sequence
+from preftree.engine.running.spans import span
+from preftree.engine.running.stepping import Stepped, open_stepper
+from preftree.engine.running.stopping import StopRule
+from preftree.engine.target import Target
 
 # Called after every step with what it added: generated tokens, sequences that are done.
 Progress = Callable[[int, int], None]

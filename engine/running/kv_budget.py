@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.errors import InputError
-from engine.loading.config import ModelConfig
-from engine.planning.estimate import MemoryModel
-from engine.running.kv import KvStore
-from engine.target import USABLE_MEMORY, Target
+from preftree.engine.errors import InputError
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.estimate import MemoryModel
+from preftree.engine.running.kv import KvStore
+from preftree.engine.target import USABLE_MEMORY, Target
 
 # On a CPU; memory that was never written to is never taken.
 _CPU_BYTES = 4 * 1024**3

@@ -13,11 +13,11 @@ from types import SimpleNamespace
 
 import torch
 
-from engine.loading.config import ModelConfig
-from engine.running.experts import mixture
-from engine.running.rotary import Rotary
-from engine.running.weights import ExpertsWeights, LayerWeights, MlpWeights
-from kernels.tiles import Tiles
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.running.experts import mixture
+from preftree.engine.running.rotary import Rotary
+from preftree.engine.running.weights import ExpertsWeights, LayerWeights, MlpWeights
+from preftree.kernels.tiles import Tiles
 
 
 @dataclass

@@ -10,15 +10,15 @@ from typing import Protocol
 
 import torch
 
-from engine.loading.config import ModelConfig
-from engine.planning.plan import Plan
-from engine.running.kv import Destination, KvStore
-from engine.running.layer import Activations, DecoderLayer
-from engine.running.rotary import RotaryTables
-from engine.running.spans import in_spans, span
-from engine.running.weights import LayerWeights, WeightProvider
-from engine.target import Target
-from kernels.tiles import Tiles
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.plan import Plan
+from preftree.engine.running.kv import Destination, KvStore
+from preftree.engine.running.layer import Activations, DecoderLayer
+from preftree.engine.running.rotary import RotaryTables
+from preftree.engine.running.spans import in_spans, span
+from preftree.engine.running.weights import LayerWeights, WeightProvider
+from preftree.engine.target import Target
+from preftree.kernels.tiles import Tiles
 
 # Elements to which rows of logits are aligned. torch's reductions on a GPU read 16 bytes at once from the first aligned
 # element of a row on: in rows that begin elsewhere, they add in another order.

@@ -9,7 +9,7 @@ from types import TracebackType
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from engine.errors import OutputError
+from preftree.engine.errors import OutputError
 
 # Enough to see batches overlap; a trace grows by some megabytes a forward pass.
 TRACED_CALLS = 8
@@ -19,7 +19,7 @@ class Trace:
     """Records torch's operations and, on a GPU, its kernels until `TRACED_CALLS` calls are done or the context ends.
 
     Then `path` holds a trace in Chrome's format, for ui.perfetto.dev or chrome://tracing; compressed where the name
-    ends in .gz. Ranges are named as in `engine.running.spans`.
+    ends in .gz. Ranges are named as in `preftree.engine.running.spans`.
     """
 
     def __init__(self, path: Path) -> None:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as Several
 
-from engine.errors import InputError
-from engine.generation import Sampling
-from engine.loading.checkpoint import Checkpoint
-from engine.loading.config import ModelConfig
-from engine.planning.lookups import Labels
-from engine.requests import checked_scripts, checked_starts
-from engine.running.decoder import Decoder, Progress, own_slots
-from engine.running.kv_budget import KvBudget
-from engine.running.model import Model
-from engine.running.reasoning import ReasonedCall, ReasonedScores
-from engine.running.runner import on_device
-from engine.running.stopping import StopRule
-from engine.target import Target
+from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
+from preftree.engine.loading.checkpoint import Checkpoint
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.requests import checked_scripts, checked_starts
+from preftree.engine.running.decoder import Decoder, Progress, own_slots
+from preftree.engine.running.kv_budget import KvBudget
+from preftree.engine.running.model import Model
+from preftree.engine.running.reasoning import ReasonedCall, ReasonedScores
+from preftree.engine.running.runner import on_device
+from preftree.engine.running.stopping import StopRule
+from preftree.engine.target import Target
 
 # Prompts, what is appended to the continuations of each, and the labels looked up behind that; None for neither.
 Question = tuple[Several[Several[int]], Several[Several[int]] | None, Several[Labels] | None]

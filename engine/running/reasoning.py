@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.generation import Generation
-from engine.planning.lookups import Labels
-from engine.planning.script import Script
-from engine.planning.trie import TokenIds
-from engine.running.scores import LabelScores, label_mass
-from engine.running.sequence import Sequence
+from preftree.engine.generation import Generation
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.planning.script import Script
+from preftree.engine.planning.trie import TokenIds
+from preftree.engine.running.scores import LabelScores, label_mass
+from preftree.engine.running.sequence import Sequence
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.loading.config import ModelConfig
-from engine.loading.rope import rotary_table
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.rope import rotary_table
 
 
 @dataclass(frozen=True)

@@ -12,19 +12,19 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from engine.errors import InputError
-from engine.loading.config import ModelConfig
-from engine.planning.batching import Batch, recut, schedule
-from engine.planning.lookups import Labels
-from engine.planning.prefix import PrefixPolicy
-from engine.planning.trie import TokenIds
-from engine.requests import checked_prompts, continuation_tokens, regimes_of
-from engine.running.ahead import ahead
-from engine.running.memory import is_out_of_memory, make_room
-from engine.running.model import Model
-from engine.running.scoring import LaunchedBatch, PreparedBatch, PreparedPrefix
-from engine.running.spans import run_span
-from engine.target import Target
+from preftree.engine.errors import InputError
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.planning.batching import Batch, recut, schedule
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.planning.prefix import PrefixPolicy
+from preftree.engine.planning.trie import TokenIds
+from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
+from preftree.engine.running.ahead import ahead
+from preftree.engine.running.memory import is_out_of_memory, make_room
+from preftree.engine.running.model import Model
+from preftree.engine.running.scoring import LaunchedBatch, PreparedBatch, PreparedPrefix
+from preftree.engine.running.spans import run_span
+from preftree.engine.target import Target
 
 Prompts = Sequence[Sequence[int]]
 # Batches that are planned before the device is ready for them, and that are launched before an earlier one is read.

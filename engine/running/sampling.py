@@ -7,8 +7,8 @@ import hashlib
 import numpy as np
 import torch
 
-from engine.generation import Sampling
-from engine.planning.trie import TokenIds
+from preftree.engine.generation import Sampling
+from preftree.engine.planning.trie import TokenIds
 
 _BELOW_ONE = 1.0 - 2.0**-24
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.planning.lookups import Labels
-from engine.running.runner import Call
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.running.runner import Call
 
 
 @dataclass(frozen=True)

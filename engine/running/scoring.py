@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from engine.planning.lookups import Labels, LookUps
-from engine.planning.plan import Plan, build_plan
-from engine.planning.trie import TokenIds, TokenTrie
-from engine.running.model import Model
-from engine.running.prefix_cache import PrefixCache
-from engine.running.spans import span
-from engine.target import Target
+from preftree.engine.planning.lookups import Labels, LookUps
+from preftree.engine.planning.plan import Plan, build_plan
+from preftree.engine.planning.trie import TokenIds, TokenTrie
+from preftree.engine.running.model import Model
+from preftree.engine.running.prefix_cache import PrefixCache
+from preftree.engine.running.spans import span
+from preftree.engine.target import Target
 
 
 class PreparedPrefix:

@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from engine.generation import Finish
-from engine.planning.script import Script
-from engine.planning.steps import StepRow
-from engine.planning.trie import TokenIds
-from engine.running.stopping import StopRule
+from preftree.engine.generation import Finish
+from preftree.engine.planning.script import Script
+from preftree.engine.planning.steps import StepRow
+from preftree.engine.planning.trie import TokenIds
+from preftree.engine.running.stopping import StopRule
 
 
 @dataclass

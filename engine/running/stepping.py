@@ -9,13 +9,13 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from engine.generation import Sampling
-from engine.planning.steps import Step, StepRow
-from engine.running.kv import KvStore
-from engine.running.model import Model
-from engine.running.sampling import next_tokens
-from engine.running.sequence import Sequence
-from kernels.tiles import PathTiles
+from preftree.engine.generation import Sampling
+from preftree.engine.planning.steps import Step, StepRow
+from preftree.engine.running.kv import KvStore
+from preftree.engine.running.model import Model
+from preftree.engine.running.sampling import next_tokens
+from preftree.engine.running.sequence import Sequence
+from preftree.kernels.tiles import PathTiles
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from typing import Any, Protocol
 
 import torch
 
-from engine.loading.config import ModelConfig
-from engine.loading.rope import rotary_order
-from engine.loading.tensors import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
-from engine.loading.weights import TensorSource
-from engine.running.memory import give_back_freed
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.rope import rotary_order
+from preftree.engine.loading.tensors import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.loading.weights import TensorSource
+from preftree.engine.running.memory import give_back_freed
 
 
 @dataclass(frozen=True)

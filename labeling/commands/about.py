@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from labeling.commands.arguments import FAILURE, OK, add_command
+from preftree.labeling.commands.arguments import FAILURE, OK, add_command
 
 
 def add_templates(commands: Any) -> None:
@@ -14,7 +14,7 @@ def add_templates(commands: Any) -> None:
 
 
 def _templates(args: argparse.Namespace) -> int:
-    from labeling.templating.catalogue import template_lines
+    from preftree.labeling.templating.catalogue import template_lines
 
     for line in template_lines(args.name):
         print(line)
@@ -28,7 +28,7 @@ def add_doctor(commands: Any) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from labeling.doctor import Doctor
+    from preftree.labeling.doctor import Doctor
 
     doctor = Doctor(args.model)
     for line in doctor.lines():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from labeling.commands.arguments import OK, add_command, device, natural, number, positive, reported, shard
+from preftree.labeling.commands.arguments import OK, add_command, device, natural, number, positive, reported, shard
 
 _INPUT_HELP = (
     "JSONL or CSV (plain, gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or "
@@ -50,8 +50,8 @@ def add_plan(commands: Any) -> None:
 
 
 def _label(args: argparse.Namespace) -> int:
-    from labeling.options import LabelOptions
-    from labeling.run import run_label
+    from preftree.labeling.options import LabelOptions
+    from preftree.labeling.run import run_label
 
     names = ("out", "overwrite", "force_new", "retry_rejects", "shard", "quiet", "profile")
     own = {name: getattr(args, name) for name in names}
@@ -60,8 +60,8 @@ def _label(args: argparse.Namespace) -> int:
 
 
 def _plan(args: argparse.Namespace) -> int:
-    from labeling.options import JudgeOptions
-    from labeling.show import plan_lines
+    from preftree.labeling.options import JudgeOptions
+    from preftree.labeling.show import plan_lines
 
     for line in plan_lines(JudgeOptions(**_judge_settings(args))):
         print(line)
@@ -162,7 +162,7 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def _principle_sets(args: argparse.Namespace) -> tuple[tuple[str, ...], ...]:
-    from labeling.principles.sets import GUARDS
+    from preftree.labeling.principles.sets import GUARDS
 
     common = (*args.add_principle, *(GUARDS if args.guard else ()))
     return tuple((*chosen, *common) for chosen in args.under or [()])

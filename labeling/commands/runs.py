@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from labeling.commands.arguments import OK, add_command, natural, positive, reported, share
+from preftree.labeling.commands.arguments import OK, add_command, natural, positive, reported, share
 
 
 def add_status(commands: Any) -> None:
@@ -17,7 +17,7 @@ def add_status(commands: Any) -> None:
 def _status(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from labeling.rundir.status import status_lines
+    from preftree.labeling.rundir.status import status_lines
 
     for line in status_lines(Path(args.dir)):
         print(line)
@@ -36,7 +36,7 @@ def add_merge(commands: Any) -> None:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from labeling.merge import merge
+    from preftree.labeling.merge import merge
 
     return reported(merge(args.shards, args.out, args.input, args.overwrite, args.quiet), args.quiet)
 
@@ -49,7 +49,7 @@ def add_show(commands: Any) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from labeling.show import show_lines
+    from preftree.labeling.show import show_lines
 
     for line in show_lines(args.dir, args.id, args.input):
         print(line)
@@ -75,7 +75,7 @@ def add_export(commands: Any) -> None:
 
 
 def _export(args: argparse.Namespace) -> int:
-    from labeling.export.write import ExportOptions, write_export
+    from preftree.labeling.export.write import ExportOptions, write_export
 
     names = ("run", "to", "out", "overwrite", "input", "pairs", "ties", "min_confidence", "drop_inconsistent")
     for line in write_export(ExportOptions(**{name: getattr(args, name) for name in names})):
@@ -101,7 +101,7 @@ def add_instructions(commands: Any) -> None:
 
 
 def _instructions(args: argparse.Namespace) -> int:
-    from labeling.instructions.write import InstructionOptions, write_instructions
+    from preftree.labeling.instructions.write import InstructionOptions, write_instructions
 
     own = ("labels", "out", "overwrite", "input", "num_principles", "passes", "negate", "noise", "seed")
     options = InstructionOptions(

@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import InputError
-from labeling.display import one_line
-from labeling.types import ArrowType
+from preftree.engine.errors import InputError
+from preftree.labeling.display import one_line
+from preftree.labeling.types import ArrowType
 
 Kind = Literal["string", "int", "float", "bool", "json"]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import takewhile
 from typing import Any
 
-from labeling.data.row import BadRow, name_of
+from preftree.labeling.data.row import BadRow, name_of
 
 _TURN = re.compile(r"(?:\A|\n\n)(Human|Assistant):[ ]?")
 _ROLES = {"Human": "user", "Assistant": "assistant"}

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OutputError
-from labeling.display import one_line
-from labeling.types import Rejected, Sample
+from preftree.engine.errors import OutputError
+from preftree.labeling.display import one_line
+from preftree.labeling.types import Rejected, Sample
 
 _BATCH_ROWS = 512
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from engine.errors import InputError
-from labeling.data.columns import Kind
-from labeling.data.mapping import ColumnMapping
-from labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
-from labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
-from labeling.data.sources.source import Source
-from labeling.display import one_line
-from labeling.types import Rejected, Sample
+from preftree.engine.errors import InputError
+from preftree.labeling.data.columns import Kind
+from preftree.labeling.data.mapping import ColumnMapping
+from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
+from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
+from preftree.labeling.data.sources.source import Source
+from preftree.labeling.display import one_line
+from preftree.labeling.types import Rejected, Sample
 
 _ROWS_LOOKED_AT = 100
 _PAIR = {"prompt", "response_a", "response_b"}

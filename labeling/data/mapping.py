@@ -6,9 +6,9 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import InputError
-from labeling.data.shapes import OTHERS, OWN
-from labeling.display import one_line
+from preftree.engine.errors import InputError
+from preftree.labeling.data.shapes import OTHERS, OWN
+from preftree.labeling.display import one_line
 
 FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
 

@@ -12,13 +12,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from labeling.data.columns import ColumnKinds, Kind
-from labeling.data.layout import Layout, no_rows, recognise
-from labeling.data.mapping import column_mapping
-from labeling.data.repeats import FirstUses, Hashes
-from labeling.data.row import SEVERAL_FIELDS, BadRow, quoted, rivals
-from labeling.data.sources.detection import open_source
-from labeling.types import Rejected, Sample
+from preftree.labeling.data.columns import ColumnKinds, Kind
+from preftree.labeling.data.layout import Layout, no_rows, recognise
+from preftree.labeling.data.mapping import column_mapping
+from preftree.labeling.data.repeats import FirstUses, Hashes
+from preftree.labeling.data.row import SEVERAL_FIELDS, BadRow, quoted, rivals
+from preftree.labeling.data.sources.detection import open_source
+from preftree.labeling.types import Rejected, Sample
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Survey:
     """What one look at the whole input tells. rows: those that are not blank. columns: the extra ones.
 
     first_lines: for each kind of sample that a row looks like, by its columns, the first line with one. lone_line: the
-    first line whose list of responses has one entry. repeated: see `labeling.data.repeats`. about: format and
+    first line whose list of responses has one entry. repeated: see `preftree.labeling.data.repeats`. about: format and
     recognised columns, for people.
     """
 
@@ -44,7 +44,7 @@ class Survey:
 def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
     """Counts rows, hashes the file, finds its extra columns; bad rows are no errors. Raises InputError.
 
-    mapping: "FIELD=COLUMN" texts, see `labeling.data.mapping`.
+    mapping: "FIELD=COLUMN" texts, see `preftree.labeling.data.mapping`.
     """
     source = open_source(Path(path))
     layout = recognise(source, column_mapping(mapping))

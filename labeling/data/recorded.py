@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, OutputError
-from labeling.data.reader import sha256_of
-from labeling.data.writer import RUN
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.reader import sha256_of
+from preftree.labeling.data.writer import RUN
 
 
 def read_run(path: Path) -> dict[str, Any]:

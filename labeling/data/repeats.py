@@ -10,7 +10,7 @@ from array import array
 from collections.abc import Collection
 from tempfile import SpooledTemporaryFile, gettempdir
 
-from engine.errors import OutputError
+from preftree.engine.errors import OutputError
 
 _IN_MEMORY = 1 << 20  # bytes
 _AT_A_TIME = 1 << 18  # hashes

@@ -13,8 +13,8 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from labeling.data.lines import TOO_LONG
-from labeling.types import Message, Pair, Rejected, Sample, Several, Single, Verdict
+from preftree.labeling.data.lines import TOO_LONG
+from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single, Verdict
 
 PAIR_FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
 SINGLE_FIELDS = ("id", "prompt", "response")

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.data.dialogue import is_dialogue, of_conversations, of_dialogues, of_texts
-from labeling.data.row import OWN_FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, BadRow, name_of, quoted
+from preftree.labeling.data.dialogue import is_dialogue, of_conversations, of_dialogues, of_texts
+from preftree.labeling.data.row import OWN_FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, BadRow, name_of, quoted
 
 Row = Mapping[str, Any]
 

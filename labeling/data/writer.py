@@ -10,11 +10,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engine.errors import OutputError
-from labeling.data.columns import label_columns, output_names, stored
-from labeling.data.draft import Draft, sync_directory
-from labeling.data.reader import Survey
-from labeling.types import ArrowType, Label, Rejected, Sample
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.columns import label_columns, output_names, stored
+from preftree.labeling.data.draft import Draft, sync_directory
+from preftree.labeling.data.reader import Survey
+from preftree.labeling.types import ArrowType, Label, Rejected, Sample
 
 LABELS, RUN = "labels.parquet", "run.json"
 
@@ -42,7 +42,7 @@ class LabelWriter:
     """
 
     def __init__(self, out_dir: str | Path, survey: Survey, columns: Mapping[str, ArrowType]) -> None:
-        """out_dir: a directory. columns: those of the labels' method, see `labeling.types.Label`."""
+        """out_dir: a directory. columns: those of the labels' method, see `preftree.labeling.types.Label`."""
         import pyarrow as pa
         from pyarrow import parquet
 

@@ -16,8 +16,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from labeling.export.comparison import Comparison
-from labeling.types import Message, Verdict
+from preftree.labeling.export.comparison import Comparison
+from preftree.labeling.types import Message, Verdict
 
 
 class AnnotatedPairs:

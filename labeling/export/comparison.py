@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from engine.errors import InputError
-from labeling.types import Message, Pair, Sample, Several, Verdict
+from preftree.engine.errors import InputError
+from preftree.labeling.types import Message, Pair, Sample, Several, Verdict
 
 Row = Mapping[str, Any]
 

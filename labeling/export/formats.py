@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.export.comparison import Comparison
-from labeling.types import ArrowType, Message
+from preftree.labeling.export.comparison import Comparison
+from preftree.labeling.types import ArrowType, Message
 
 MESSAGES: ArrowType = [{"role": "string", "content": "string"}]
 

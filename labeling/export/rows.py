@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from labeling.data.writer import arrow_type
-from labeling.export.comparison import Comparison
-from labeling.export.formats import Format
+from preftree.labeling.data.writer import arrow_type
+from preftree.labeling.export.comparison import Comparison
+from preftree.labeling.export.formats import Format
 
 # What is in memory at a time: rows hold whole conversations.
 _GROUP_ROWS = 1024

@@ -9,15 +9,15 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, OutputError
-from labeling.data.labelled import label_rows
-from labeling.data.reader import read
-from labeling.data.recorded import finished_run
-from labeling.data.writer import LABELS, RUN
-from labeling.display import one_line
-from labeling.instructions.variance import Variance
-from labeling.principles.principle import Principle, weight_problem
-from labeling.types import Pair
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.labelled import label_rows
+from preftree.labeling.data.reader import read
+from preftree.labeling.data.recorded import finished_run
+from preftree.labeling.data.writer import LABELS, RUN
+from preftree.labeling.display import one_line
+from preftree.labeling.instructions.variance import Variance
+from preftree.labeling.principles.principle import Principle, weight_problem
+from preftree.labeling.types import Pair
 
 _COLUMNS = ("id", "status", "principles")
 

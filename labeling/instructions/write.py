@@ -24,18 +24,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError, OutputError
-from labeling.data.draft import Draft, sync_directory
-from labeling.data.reader import sha256_of
-from labeling.data.recorded import labelled_input
-from labeling.data.writer import RUN, check_out_file
-from labeling.display import count, one_line
-from labeling.instructions.drawing import Recipe, decide, draw
-from labeling.instructions.salmon_labels import SalmonLabels
-from labeling.principles.principle import Principle
-from labeling.report import aligned
-from labeling.rundir.manifest import version
-from labeling.types import Message, Pair
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.draft import Draft, sync_directory
+from preftree.labeling.data.reader import sha256_of
+from preftree.labeling.data.recorded import labelled_input
+from preftree.labeling.data.writer import RUN, check_out_file
+from preftree.labeling.display import count, one_line
+from preftree.labeling.instructions.drawing import Recipe, decide, draw
+from preftree.labeling.instructions.salmon_labels import SalmonLabels
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.report import aligned
+from preftree.labeling.rundir.manifest import version
+from preftree.labeling.types import Message, Pair
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,9 +9,9 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from labeling.labels.odds import on_grid, probability
-from labeling.principles.principle import Principle
-from labeling.types import Verdict
+from preftree.labeling.labels.odds import on_grid, probability
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.types import Verdict
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import InputError
+from preftree.engine.errors import InputError
 
 RIDGE = 1e-4
 _TOLERANCE = 1e-10  # nats

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labeling.labels.aggregates import Aggregate
-from labeling.labels.odds import probability
-from labeling.labels.rationales import Rationale, rationale_values
-from labeling.types import ArrowType, Verdict
+from preftree.labeling.labels.aggregates import Aggregate
+from preftree.labeling.labels.odds import probability
+from preftree.labeling.labels.rationales import Rationale, rationale_values
+from preftree.labeling.types import ArrowType, Verdict
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from labeling.display import count
-from labeling.quality.pairs import PairQuality
-from labeling.types import ArrowType, Label, Pair, PairLabel, Sample, Several
+from preftree.labeling.display import count
+from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.types import ArrowType, Label, Pair, PairLabel, Sample, Several
 
 TIED = 1e-9  # nats; ten times what strengths are exact to
 _OF_PAIRS = (
@@ -33,7 +33,7 @@ class RankingLabel:
     """Comparisons of responses, and what follows from them. Responses are told by their index, from 0.
 
     comparisons: (i, j, label) with i < j, where the label's A is i and its B is j. strengths: see
-    `labeling.labels.bradley_terry`. prompt_tokens: of all prompts.
+    `preftree.labeling.labels.bradley_terry`. prompt_tokens: of all prompts.
     """
 
     comparisons: tuple[tuple[int, int, PairLabel], ...]

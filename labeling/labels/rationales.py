@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from labeling.types import ArrowType
+    from preftree.labeling.types import ArrowType
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labeling.labels.rationales import Rationale, rationale_columns, rationale_values
-from labeling.types import ArrowType, Verdict
+from preftree.labeling.labels.rationales import Rationale, rationale_columns, rationale_values
+from preftree.labeling.types import ArrowType, Verdict
 
 ENDS = ("", "_a", "_b")  # of columns: of a single response, of the first and of the second of a pair
 SCORE_FIELDS: dict[str, ArrowType] = {

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from labeling.display import count, one_line
-from labeling.labels.scores import SCORE_FIELDS, DirectLabel
-from labeling.quality.intervals import interval_text
-from labeling.quality.pairs import PairQuality
-from labeling.quality.scores import ScoreQuality
-from labeling.types import ArrowType, Label, PairLabel, Sample
+from preftree.labeling.display import count, one_line
+from preftree.labeling.labels.scores import SCORE_FIELDS, DirectLabel
+from preftree.labeling.quality.intervals import interval_text
+from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.quality.scores import ScoreQuality
+from preftree.labeling.types import ArrowType, Label, PairLabel, Sample
 
 _SETS_SHOWN = 20
 

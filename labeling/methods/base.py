@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from labeling.labels.rationales import Rationale
-from labeling.quality.pairs import Quality
-from labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.quality.pairs import Quality
+from preftree.labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
 
 
 class Method(Protocol):

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from engine.errors import InputError
-from labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
-from labeling.labels.scores import ENDS, DirectLabel
-from labeling.options import JudgeOptions
-from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from labeling.quality.scores import ScoreQuality
-from labeling.reasoning import Reasoning, reasoning_of
-from labeling.templating.scale import Scale, scale_of, scaled
-from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from preftree.labeling.labels.scores import ENDS, DirectLabel
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
+from preftree.labeling.quality.scores import ScoreQuality
+from preftree.labeling.reasoning import Reasoning, reasoning_of
+from preftree.labeling.templating.scale import Scale, scale_of, scaled
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ def _ends(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Direct:
-    """See `labeling.methods.registry.open_method`."""
+    """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "direct")
     if template.num_responses != 1:
         raise InputError(f"template {template.name} compares two responses; method direct scores one")

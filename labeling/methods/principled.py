@@ -9,16 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.errors import InputError
-from labeling.labels.rationales import Rationale
-from labeling.labels.sets import PrincipledLabel, PrincipledQuality
-from labeling.methods.direct import Direct
-from labeling.methods.rlaif import Rlaif
-from labeling.options import JudgeOptions
-from labeling.principles.sets import PrincipleSet, principle_sets
-from labeling.prompts import Template, chosen_template
-from labeling.templating.scale import scaled
-from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.labels.sets import PrincipledLabel, PrincipledQuality
+from preftree.labeling.methods.direct import Direct
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.principles.sets import PrincipleSet, principle_sets
+from preftree.labeling.prompts import Template, chosen_template
+from preftree.labeling.templating.scale import scaled
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
 
 @dataclass(frozen=True)

@@ -9,15 +9,15 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from engine.errors import InputError
-from labeling.labels.bradley_terry import RIDGE, strengths
-from labeling.labels.rankings import RankingLabel, RankingQuality
-from labeling.labels.rationales import Rationale
-from labeling.labels.schedule import balanced_pairs
-from labeling.methods.rlaif import Rlaif
-from labeling.options import JudgeOptions
-from labeling.prompts import chosen_template
-from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Several
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.bradley_terry import RIDGE, strengths
+from preftree.labeling.labels.rankings import RankingLabel, RankingQuality
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.labels.schedule import balanced_pairs
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.prompts import chosen_template
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Several
 
 MAX_RESPONSES = 100  # 9,900 prompts in a row
 
@@ -105,7 +105,7 @@ def _own_order(sample: Several) -> list[int]:
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Ranking:
-    """See `labeling.methods.registry.open_method`."""
+    """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method ranking compares two")

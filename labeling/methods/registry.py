@@ -9,11 +9,11 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from engine.errors import InputError
-from labeling.methods.base import Method
-from labeling.options import JudgeOptions
-from labeling.reasoning import reasoning_of
-from labeling.types import Message, Pair, Sample, Several, Single
+from preftree.engine.errors import InputError
+from preftree.labeling.methods.base import Method
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.reasoning import reasoning_of
+from preftree.labeling.types import Message, Pair, Sample, Several, Single
 
 METHODS = ("rlaif", "direct", "salmon", "ranking", "principled")
 
@@ -47,7 +47,7 @@ def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None
         if value is not None and value is not False and options.method not in takers:
             raise InputError(f"--{option} is not for method {options.method}; it is for {' and '.join(takers)}")
     reasoning_of(options)
-    method: Method = import_module(f"labeling.methods.{options.method}").opened(options, recorded)
+    method: Method = import_module(f"preftree.labeling.methods.{options.method}").opened(options, recorded)
     for kind in method.takes:
         method.requests(_PROBES[kind])
     return method

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.errors import InputError
-from labeling.labels.odds import mean_probability, on_grid
-from labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
-from labeling.options import JudgeOptions
-from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from labeling.quality.pairs import PairQuality
-from labeling.reasoning import Reasoning, reasoning_of
-from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.odds import mean_probability, on_grid
+from preftree.labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
+from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.reasoning import Reasoning, reasoning_of
+from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 ENDS = ("_first", "_second")  # of columns, by the place where A is shown
 
@@ -100,7 +100,7 @@ class Rlaif:
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
-    """See `labeling.methods.registry.open_method`."""
+    """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method rlaif compares two")

@@ -6,19 +6,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from engine.errors import InputError
-from labeling.labels.aggregates import AGGREGATES
-from labeling.labels.odds import mean_log_odds
-from labeling.labels.principles import PrincipleScore, SalmonLabel
-from labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
-from labeling.methods.rlaif import ENDS
-from labeling.options import JudgeOptions
-from labeling.principles.principle import Principle
-from labeling.principles.sets import LABELLED, load_principles
-from labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from labeling.quality.salmon import SalmonQuality
-from labeling.reasoning import Reasoning, reasoning_of
-from labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.aggregates import AGGREGATES
+from preftree.labeling.labels.odds import mean_log_odds
+from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel
+from preftree.labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from preftree.labeling.methods.rlaif import ENDS
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.principles.sets import LABELLED, load_principles
+from preftree.labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
+from preftree.labeling.quality.salmon import SalmonQuality
+from preftree.labeling.reasoning import Reasoning, reasoning_of
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
 
 ORDERS = ("A first", "B first")
 
@@ -28,8 +28,8 @@ class Salmon:
     """The judge is asked about one principle at a time, by its positive statement.
 
     principles: one or more, with different names and a weight above 0 among them. rule: one of those in
-    `labeling.labels.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars,
-    reasoning: see `labeling.methods.rlaif.Rlaif`.
+    `preftree.labeling.labels.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars,
+    reasoning: see `preftree.labeling.methods.rlaif.Rlaif`.
     """
 
     template: Template
@@ -130,7 +130,7 @@ class Salmon:
 
 
 def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Salmon:
-    """See `labeling.methods.registry.open_method`."""
+    """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "salmon")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method salmon compares two")

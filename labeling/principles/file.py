@@ -8,9 +8,15 @@ import re
 import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
-from engine.errors import InputError
-from labeling.display import one_line
-from labeling.principles.principle import Principle, name_problem, one_spaced, statement_problem, weight_problem
+from preftree.engine.errors import InputError
+from preftree.labeling.display import one_line
+from preftree.labeling.principles.principle import (
+    Principle,
+    name_problem,
+    one_spaced,
+    statement_problem,
+    weight_problem,
+)
 
 _REQUIRED = ("name", "positive", "negative")
 _FIELDS = (*_REQUIRED, "weight", "tags")

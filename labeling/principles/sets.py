@@ -13,10 +13,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import InputError
-from labeling.display import one_line
-from labeling.principles.file import parse_principles
-from labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
+from preftree.engine.errors import InputError
+from preftree.labeling.display import one_line
+from preftree.labeling.principles.file import parse_principles
+from preftree.labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
 
 BUILT_IN, LABELLED = "default", "labelled"
 # Against reward hacking (Sun et al. 2023): added to whatever principles a response is scored under.

@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from labeling.quality.intervals import interval_text, wilson_interval
-from labeling.types import Pair, Verdict
+from preftree.labeling.quality.intervals import interval_text, wilson_interval
+from preftree.labeling.types import Pair, Verdict
 
 
 @dataclass

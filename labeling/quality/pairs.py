@@ -8,12 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from labeling.display import count
-from labeling.quality.calibration import Calibration
-from labeling.quality.intervals import interval_text
-from labeling.quality.intervals import wilson_interval as wilson_interval
-from labeling.quality.lengths import LengthBias
-from labeling.types import Label, Pair, PairLabel, Sample
+from preftree.labeling.display import count
+from preftree.labeling.quality.calibration import Calibration
+from preftree.labeling.quality.intervals import interval_text
+from preftree.labeling.quality.intervals import wilson_interval as wilson_interval
+from preftree.labeling.quality.lengths import LengthBias
+from preftree.labeling.types import Label, Pair, PairLabel, Sample
 
 LOW_MASS = 0.5
 

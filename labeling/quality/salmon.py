@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from labeling.display import count, one_line
-from labeling.labels.principles import PrincipleScore, SalmonLabel
-from labeling.quality.pairs import LOW_MASS, wilson_interval
-from labeling.quality.subsets import Agreement
-from labeling.types import Label, Pair, Sample
+from preftree.labeling.display import count, one_line
+from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel
+from preftree.labeling.quality.pairs import LOW_MASS, wilson_interval
+from preftree.labeling.quality.subsets import Agreement
+from preftree.labeling.types import Label, Pair, Sample
 
 _PRINCIPLES_SHOWN = 20
 

@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from labeling.display import count
-from labeling.labels.scores import DirectLabel, Score
-from labeling.quality.pairs import LOW_MASS
-from labeling.quality.subsets import Agreement
-from labeling.types import Label, Pair, Sample
+from preftree.labeling.display import count
+from preftree.labeling.labels.scores import DirectLabel, Score
+from preftree.labeling.quality.pairs import LOW_MASS
+from preftree.labeling.quality.subsets import Agreement
+from preftree.labeling.types import Label, Pair, Sample
 
 
 @dataclass

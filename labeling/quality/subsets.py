@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import InputError
-from labeling.data.reader import Survey
-from labeling.display import count, one_line
-from labeling.quality.intervals import interval_text, wilson_interval
-from labeling.quality.pairs import Quality
-from labeling.types import ArrowType, Label, Sample
+from preftree.engine.errors import InputError
+from preftree.labeling.data.reader import Survey
+from preftree.labeling.display import count, one_line
+from preftree.labeling.quality.intervals import interval_text, wilson_interval
+from preftree.labeling.quality.pairs import Quality
+from preftree.labeling.types import ArrowType, Label, Sample
 
 MAX_VALUES = 50
 _MAX_CHARS = 60

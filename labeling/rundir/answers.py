@@ -12,8 +12,8 @@ import struct
 from collections.abc import Sequence
 from itertools import islice
 
-from labeling.labels.rationales import Rationale
-from labeling.types import Answer, RequestScores
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.types import Answer, RequestScores
 
 _COUNT = struct.Struct("<I")
 

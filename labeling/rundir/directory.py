@@ -11,15 +11,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from engine.errors import OutputError
-from labeling.data.draft import remove_drafts
-from labeling.data.recorded import read_run
-from labeling.data.writer import LABELS, RUN
-from labeling.display import count
-from labeling.rundir.journal import JOURNAL, Journal, holds
-from labeling.rundir.lock import LOCK, RunLock
-from labeling.rundir.manifest import COMPLETE, difference, write_record
-from labeling.rundir.salvage import DAMAGED, problem_of, salvage
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.draft import remove_drafts
+from preftree.labeling.data.recorded import read_run
+from preftree.labeling.data.writer import LABELS, RUN
+from preftree.labeling.display import count
+from preftree.labeling.rundir.journal import JOURNAL, Journal, holds
+from preftree.labeling.rundir.lock import LOCK, RunLock
+from preftree.labeling.rundir.manifest import COMPLETE, difference, write_record
+from preftree.labeling.rundir.salvage import DAMAGED, problem_of, salvage
 
 _WAYS_OUT = "name another --out, start again beside it with --force-new, or in its place with --overwrite"
 

@@ -22,10 +22,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from zlib import crc32
 
-from engine.errors import OutputError
-from labeling.rundir.answers import packed
-from labeling.types import Rejected
-from labeling.windows import Labelled
+from preftree.engine.errors import OutputError
+from preftree.labeling.rundir.answers import packed
+from preftree.labeling.types import Rejected
+from preftree.labeling.windows import Labelled
 
 JOURNAL = "journal.sqlite"
 
@@ -79,7 +79,7 @@ class Attempt:
 
 
 class Journal:
-    """Open for one process at a time, see `labeling.rundir.lock`. Methods raise OutputError.
+    """Open for one process at a time, see `preftree.labeling.rundir.lock`. Methods raise OutputError.
 
     seconds: spent in here.
     """

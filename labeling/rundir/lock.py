@@ -13,7 +13,7 @@ import socket
 import time
 from pathlib import Path
 
-from engine.errors import OutputError
+from preftree.engine.errors import OutputError
 
 LOCK = "lock"
 # A look at the lock by `holder` holds it for an instant, too.

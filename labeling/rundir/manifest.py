@@ -10,12 +10,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from labeling.data.draft import Draft, sync_directory
-from labeling.data.reader import Survey
-from labeling.data.writer import RUN
-from labeling.display import one_line
-from labeling.methods.base import Method
-from labeling.options import LabelOptions
+from preftree.labeling.data.draft import Draft, sync_directory
+from preftree.labeling.data.reader import Survey
+from preftree.labeling.data.writer import RUN
+from preftree.labeling.display import one_line
+from preftree.labeling.methods.base import Method
+from preftree.labeling.options import LabelOptions
 
 RUNNING, COMPLETE = "running", "complete"
 

@@ -7,19 +7,19 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from engine.errors import OutputError
-from labeling.types import RequestScores, ScoreRequest
+from preftree.engine.errors import OutputError
+from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
-    from labeling.encoding import Encoded
-    from labeling.scorer import Written
+    from preftree.labeling.encoding import Encoded
+    from preftree.labeling.scorer import Written
 
 
 class Memory:
     """Answers nothing. described: what the judge that answered then said of itself."""
 
     def __init__(self, described: Mapping[str, Any]) -> None:
-        from labeling.scorer import Usage
+        from preftree.labeling.scorer import Usage
 
         self.usage = Usage()
         self._described = dict(described)

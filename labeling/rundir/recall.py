@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from labeling.data.reader import rejected
-from labeling.rundir.answers import unpacked
-from labeling.rundir.journal import Entry
-from labeling.types import Rejected, Sample
-from labeling.windows import Item, Recalled
+from preftree.labeling.data.reader import rejected
+from preftree.labeling.rundir.answers import unpacked
+from preftree.labeling.rundir.journal import Entry
+from preftree.labeling.types import Rejected, Sample
+from preftree.labeling.windows import Item, Recalled
 
 
 class Recall:

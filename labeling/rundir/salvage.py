@@ -9,7 +9,7 @@ from contextlib import closing, suppress
 from itertools import chain
 from pathlib import Path
 
-from labeling.rundir.journal import Attempt, Entry, Journal, attempts, connected, schema, schema_as_made
+from preftree.labeling.rundir.journal import Attempt, Entry, Journal, attempts, connected, schema, schema_as_made
 
 DAMAGED = "journal.damaged.sqlite"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from engine.errors import InputError
+from preftree.engine.errors import InputError
 
 
 def rows_of(total: int, limit: int | None, shard: str | None) -> range:

@@ -8,14 +8,14 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from engine.errors import OutputError
-from labeling.data.recorded import read_run
-from labeling.data.writer import LABELS, RUN
-from labeling.display import count, one_line
-from labeling.report import aligned
-from labeling.rundir.journal import JOURNAL, Attempt, attempts, connected, counts
-from labeling.rundir.lock import holder
-from labeling.rundir.manifest import COMPLETE
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.recorded import read_run
+from preftree.labeling.data.writer import LABELS, RUN
+from preftree.labeling.display import count, one_line
+from preftree.labeling.report import aligned
+from preftree.labeling.rundir.journal import JOURNAL, Attempt, attempts, connected, counts
+from preftree.labeling.rundir.lock import holder
+from preftree.labeling.rundir.manifest import COMPLETE
 
 
 def status_lines(directory: Path) -> list[str]:

@@ -17,8 +17,8 @@ import jinja2
 from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from engine.errors import InputError
-from labeling.display import one_line
+from preftree.engine.errors import InputError
+from preftree.labeling.display import one_line
 
 PAIR, SINGLE = ("response_1", "response_2"), ("response",)
 SCALE = ("low", "high")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from labeling.display import one_line, visible
-from labeling.prompts import Template, load_template, template_names
+from preftree.labeling.display import one_line, visible
+from preftree.labeling.prompts import Template, load_template, template_names
 
 _LABELS_SHOWN = 4
 

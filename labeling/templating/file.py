@@ -6,10 +6,10 @@ import re
 
 from yaml import MappingNode, Node
 
-from engine.errors import InputError
-from labeling.templating.body import SCALE, VARIABLES, Body
-from labeling.templating.front_matter import FrontMatter
-from labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Explaining, Template
+from preftree.engine.errors import InputError
+from preftree.labeling.templating.body import SCALE, VARIABLES, Body
+from preftree.labeling.templating.front_matter import FrontMatter
+from preftree.labeling.templating.template import DEFAULT_PREAMBLE, Exemplar, Explaining, Template
 
 _KEYS = ("description", "labels", "values", "invert", "system", "preamble", "exemplars", "answer", "rationale")
 _RATIONALE_KEYS = ("ask", "start", "ending", "stop")

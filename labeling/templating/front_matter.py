@@ -9,8 +9,8 @@ import math
 
 import yaml
 
-from engine.errors import InputError
-from labeling.display import one_line
+from preftree.engine.errors import InputError
+from preftree.labeling.display import one_line
 
 _STANDARD = "tag:yaml.org,2002:"
 _FLAGS = {"true": True, "false": False}

@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from engine.errors import InputError
-from labeling.labels.scores import Score
-from labeling.types import RequestScores
+from preftree.engine.errors import InputError
+from preftree.labeling.labels.scores import Score
+from preftree.labeling.types import RequestScores
 
 if TYPE_CHECKING:
-    from labeling.templating.template import Template
+    from preftree.labeling.templating.template import Template
 
 MAX_LABELS = 100
 

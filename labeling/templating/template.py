@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from engine.errors import InputError
-from labeling.display import count
-from labeling.reasoning import Reasoning
-from labeling.templating.body import PAIR, SCALE, SINGLE, Body
-from labeling.types import Message, RationaleRequest, ScoreRequest
+from preftree.engine.errors import InputError
+from preftree.labeling.display import count
+from preftree.labeling.reasoning import Reasoning
+from preftree.labeling.templating.body import PAIR, SCALE, SINGLE, Body
+from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 
 DEFAULT_PREAMBLE = "detailed"
 # Headings and a closing question are shorter; instructions are longer.

@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from engine import Engine
+from preftree import Engine
 
 if TYPE_CHECKING:
-    from kernels.cuda import PackedLinear
+    from preftree.kernels.cuda import PackedLinear
 
 
 def assert_nan_never_becomes_a_label(engine: Engine, prompts: list[list[int]]) -> None:

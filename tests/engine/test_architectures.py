@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine
-from engine.loading.architectures import ARCHITECTURES
-from engine.loading.hf_config import NEUTRAL, REQUIRED, from_hf, to_hf
-from engine.loading.tensors import expected_tensors
+from preftree import Engine
+from preftree.engine.loading.architectures import ARCHITECTURES
+from preftree.engine.loading.hf_config import NEUTRAL, REQUIRED, from_hf, to_hf
+from preftree.engine.loading.tensors import expected_tensors
 from tests.models import CONTROL, write_tokenizer
 
 VOCABULARY = len(CONTROL) + 258

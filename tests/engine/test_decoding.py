@@ -11,17 +11,17 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine, ReasonedScores, Sampling
-from engine.errors import InputError
-from engine.loading.checkpoint import open_checkpoint
-from engine.planning.plan import Plan
-from engine.planning.trie import as_token_ids, unique_tokens
-from engine.running import decoder, stepping
-from engine.running.kv import KvStore
-from engine.running.model import Model
-from engine.running.sampling import next_tokens
-from engine.target import Target
-from kernels import cpu
+from preftree import Engine, ReasonedScores, Sampling
+from preftree.engine.errors import InputError
+from preftree.engine.loading.checkpoint import open_checkpoint
+from preftree.engine.planning.plan import Plan
+from preftree.engine.planning.trie import as_token_ids, unique_tokens
+from preftree.engine.running import decoder, stepping
+from preftree.engine.running.kv import KvStore
+from preftree.engine.running.model import Model
+from preftree.engine.running.sampling import next_tokens
+from preftree.engine.target import Target
+from preftree.kernels import cpu
 from tests.engine.greedy import transformers_choices
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
 from tests.models import CONTROL, SMALL_CONFIG, write_model
@@ -256,7 +256,7 @@ def test_control_tokens_stop(engine: Engine) -> None:
 
 def test_no_slot_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that leaks would do for a test and fail in an hour."""
-    from engine.running import reasoner
+    from preftree.engine.running import reasoner
 
     stores: list[KvStore] = []
 

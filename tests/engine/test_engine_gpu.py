@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine, Sampling
+from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import DRAWN, ENDING, GREEDY, kv_memory_of, loader, reason
 from tests.engine.test_decoding import assert_bit_exact as bits_of_continuations
@@ -113,7 +113,7 @@ def test_bits_of_a_prompt_are_its_own(model: Path, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
     """The promise, through the whole program: text in, labels out."""
-    from labeling.scorer import Scorer
+    from preftree.labeling.scorer import Scorer
     from tests.test_invariants import assert_bit_exact, label, make_pairs
 
     def open_scorer(**options: Any) -> Scorer:
@@ -128,8 +128,8 @@ def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
 
 def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The inverse: sums rounded as the number of tiles in the batch says."""
-    from kernels import cuda
-    from labeling.scorer import Scorer
+    from preftree.kernels import cuda
+    from preftree.labeling.scorer import Scorer
     from tests.test_invariants import assert_bit_exact, make_pairs
 
     linear, attention, tiles_of_batch = cuda.linear, cuda.tree_attention, [1]

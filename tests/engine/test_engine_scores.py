@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine, Planner
-from engine.errors import InputError
-from engine.loading.checkpoint import open_checkpoint
+from preftree import Engine, Planner
+from preftree.engine.errors import InputError
+from preftree.engine.loading.checkpoint import open_checkpoint
 from tests.models import SMALL_CONFIG, write_model
 
 VOCABULARY = SMALL_CONFIG["vocab_size"]

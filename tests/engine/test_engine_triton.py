@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-import engine.target
-from engine import Engine, Sampling
+import preftree.engine.target as target_module
+from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
@@ -42,13 +42,13 @@ def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
 @pytest.fixture
 def triton_engine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     pytest.importorskip("triton")
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     monkeypatch.setattr(cuda, "NARROW_ROW_BLOCK", 64)
     monkeypatch.setattr(cuda, "FINAL_ROW_BLOCK", 16)
     monkeypatch.setattr(cuda, "STEP_BLOCK", 4)
     monkeypatch.setattr(cuda, "CHUNK_BLOCKS", 2)
-    monkeypatch.setattr(engine.target, "implementation", lambda device: cuda)
+    monkeypatch.setattr(target_module, "implementation", lambda device: cuda)
     return Engine.load(str(directory))
 
 
@@ -68,7 +68,7 @@ def test_chunks_of_element_wise_operations_change_no_bits(
     directory: Path, triton_engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Several blocks at once, and a last chunk of fewer, against one block at a time."""
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     prompts = np.random.default_rng(3).integers(0, VOCABULARY, (3, 60)).tolist()
     labels = [LABELS] * len(prompts)
@@ -109,10 +109,10 @@ def test_tokens_are_drawn_a_step_block_at_a_time(triton_engine: Engine, monkeypa
 
 @contextmanager
 def on_cpu_path() -> Iterator[None]:
-    from kernels import cpu
+    from preftree.kernels import cpu
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine.target, "implementation", lambda device: cpu)
+        patch.setattr(target_module, "implementation", lambda device: cpu)
         yield
 
 

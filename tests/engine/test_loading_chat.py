@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import ModelError
-from engine.loading import chat_process
-from engine.loading.chat import ChatTemplate
-from engine.loading.checkpoint import Checkpoint
+from preftree.engine.errors import ModelError
+from preftree.engine.loading import chat_process
+from preftree.engine.loading.chat import ChatTemplate
+from preftree.engine.loading.checkpoint import Checkpoint
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, fuzzed_texts, make
 from tests.models import TEMPLATE
 

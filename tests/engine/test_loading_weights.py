@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from engine.errors import ModelError
-from engine.loading import weights
-from engine.loading.hf_config import from_hf
-from engine.loading.tensors import expected_tensors
-from engine.loading.weights import CPU, SafetensorsSource, check_complete
-from engine.running.weights import ResidentWeights
+from preftree.engine.errors import ModelError
+from preftree.engine.loading import weights
+from preftree.engine.loading.hf_config import from_hf
+from preftree.engine.loading.tensors import expected_tensors
+from preftree.engine.loading.weights import CPU, SafetensorsSource, check_complete
+from preftree.engine.running.weights import ResidentWeights
 from tests.models import CONFIG, QWEN3_CONFIG
 
 MODEL = from_hf(CONFIG, "test")

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.planning.batching import schedule
-from engine.planning.prefix import MIN_CACHED_TOKENS, PrefixPolicy
-from engine.planning.trie import TokenTrie
+from preftree.engine.planning.batching import schedule
+from preftree.engine.planning.prefix import MIN_CACHED_TOKENS, PrefixPolicy
+from preftree.engine.planning.trie import TokenTrie
 from tests.engine.test_planning_trie import SEQUENCES, as_arrays
 
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engine.planning.plan import build_plan
-from engine.planning.tiling import MOST_SLOTS, path_tiles
-from engine.planning.trie import TokenTrie
-from kernels.tiles import PathTiles, PlanLayout
+from preftree.engine.planning.plan import build_plan
+from preftree.engine.planning.tiling import MOST_SLOTS, path_tiles
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels.tiles import PathTiles, PlanLayout
 from tests.kernels.shapes import random_sequences, tile_groups
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from engine.planning.trie import TokenTrie, common_prefix, sort_key, unique_tokens
+from preftree.engine.planning.trie import TokenTrie, common_prefix, sort_key, unique_tokens
 
 SEQUENCES = st.lists(st.lists(st.integers(0, 2), min_size=1, max_size=12), min_size=1, max_size=25)
 

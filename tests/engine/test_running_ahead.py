@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from engine.running.ahead import ahead
+from preftree.engine.running.ahead import ahead
 
 
 def names() -> list[str]:

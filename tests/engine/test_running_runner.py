@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Engine, LabelScores
-from engine.errors import InputError
-from engine.planning.plan import Plan
-from engine.running.memory import is_out_of_memory
-from engine.running.model import Model
+from preftree import Engine, LabelScores
+from preftree.engine.errors import InputError
+from preftree.engine.planning.plan import Plan
+from preftree.engine.running.memory import is_out_of_memory
+from preftree.engine.running.model import Model
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.models import SMALL_CONFIG, write_model
 
@@ -186,6 +186,6 @@ def test_weights_that_do_not_fit(directory: Path, monkeypatch: pytest.MonkeyPatc
     def no_room(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("engine.engine.ResidentWeights", no_room)
+    monkeypatch.setattr("preftree.engine.engine.ResidentWeights", no_room)
     with pytest.raises(InputError, match="the weights do not fit into the memory of device 'cpu'"):
         Engine.load(str(directory))

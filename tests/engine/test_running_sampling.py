@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine import Sampling
-from engine.planning.trie import as_token_ids
-from engine.running.sampling import next_tokens, uniforms
+from preftree import Sampling
+from preftree.engine.planning.trie import as_token_ids
+from preftree.engine.running.sampling import next_tokens, uniforms
 
 ROWS = 20_000
 

@@ -10,14 +10,14 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-import engine.target
-from engine.errors import InputError, PreftreeWarning
-from engine.loading.config import ModelConfig
-from engine.loading.hf_config import from_hf
-from engine.target import Target, choose_target
-from kernels import cpu, launch
-from kernels.ops import implementation
-from kernels.tiles import PlanLayout
+import preftree.engine.target as target_module
+from preftree.engine.errors import InputError, PreftreeWarning
+from preftree.engine.loading.config import ModelConfig
+from preftree.engine.loading.hf_config import from_hf
+from preftree.engine.target import Target, choose_target
+from preftree.kernels import cpu, launch
+from preftree.kernels.ops import implementation
+from preftree.kernels.tiles import PlanLayout
 from tests.models import SMALL_CONFIG
 
 GB = 10**9
@@ -39,9 +39,9 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
 
     gpu = SimpleNamespace(plan_layout=plan_layout, GATHERED_KEYS=0)
     monkeypatch.setattr(
-        engine.target, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
+        target_module, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
     )
-    monkeypatch.setattr(engine.target, "gpu_is_there", lambda: True)
+    monkeypatch.setattr(target_module, "gpu_is_there", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 3 * GB)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * GB)
@@ -49,7 +49,7 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
 
 
 def test_without_a_gpu(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine.target, "gpu_is_there", lambda: False)
+    monkeypatch.setattr(target_module, "gpu_is_there", lambda: False)
     for name in (None, "auto", "cpu"):
         target = choose_target(config, name, None, None)
         assert (target.device.type, target.dtype, target.ops) == ("cpu", torch.float32, cpu)
@@ -125,7 +125,7 @@ def test_no_warning_where_nothing_is_unusual(config: ModelConfig) -> None:
 
 
 class TestSoftware:
-    """What `kernels.ops` says of a machine that lacks something."""
+    """What `preftree.kernels.ops` says of a machine that lacks something."""
 
     CUDA = torch.device("cuda")
 
@@ -171,7 +171,7 @@ class TestSoftware:
     def test_old_triton(self, version: str, is_good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_cuda(monkeypatch)
         pytest.importorskip("triton")
-        from kernels import cuda
+        from preftree.kernels import cuda
 
         triton = ModuleType("triton")
         triton.__version__ = version  # type: ignore[attr-defined]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from engine.planning.plan import Plan, build_plan
-from engine.planning.trie import TokenTrie
-from kernels.tiles import PlanLayout, TileGroup, Tiles
+from preftree.engine.planning.plan import Plan, build_plan
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels.tiles import PlanLayout, TileGroup, Tiles
 
 LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, aligned=True)
 

@@ -19,7 +19,7 @@ import pytest
 
 from benchmarks.kernels import compile_report
 from benchmarks.kernels.machine_code import Compiled, blocks_in_flight, opcodes
-from kernels import launch
+from preftree.kernels import launch
 
 ROOT = Path(__file__).parents[2]
 HEAD_SIZES = (64, 80, 96, 128, 256)
@@ -166,7 +166,7 @@ def test_two_loops_are_serialised(tmp_path: Path) -> None:
         import torch
         from benchmarks.kernels.cases import attention_case
         from benchmarks.kernels.machine_code import compile_case
-        from kernels import attention, launch
+        from preftree.kernels import attention, launch
         from tests.kernels import two_loop_attention
         attention.tree_attention_kernel = two_loop_attention.tree_attention_kernel
         settings = launch.attention_settings(90, 128, 2, packed_rows=64)
@@ -297,7 +297,7 @@ def test_tuning_skips_what_does_not_compile_or_spills(tmp_path: Path) -> None:
     code = """
         from functools import partial
         from benchmarks.kernels.tune import _attention, problem_of
-        from kernels.launch import AttentionSettings
+        from preftree.kernels.launch import AttentionSettings
         for settings in ((128, 32, 3, 2), (16, 16, 1, 1), (64, 32, 1, 1)):
             print(problem_of(partial(_attention, 80, 64), AttentionSettings(*settings)))
     """

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import cpu, reference
+from preftree.kernels import cpu, reference
 from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_groups
 
 ROWS = (1, 31, 33, 127, 129)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine.planning.plan import build_plan
-from engine.planning.trie import TokenTrie
-from engine.running.experts import mixture
-from kernels import cpu
-from kernels.tiles import TileGroup
+from preftree.engine.planning.plan import build_plan
+from preftree.engine.planning.trie import TokenTrie
+from preftree.engine.running.experts import mixture
+from preftree.kernels import cpu
+from preftree.kernels.tiles import TileGroup
 from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences, tile_groups
 
 SHAPES = [(576, 576), (576, 384), (576, 3072), (1536, 576)]  # in and out of the embedded model's linear layers

@@ -12,7 +12,7 @@ from functools import partial
 import pytest
 import torch
 
-from kernels import reference
+from preftree.kernels import reference
 from tests.kernels.on_device import DEVICE, needs_gpu
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
@@ -41,7 +41,7 @@ def weight_shapes(model: str) -> dict[str, tuple[int, int]]:
 @pytest.fixture(autouse=True)
 def exact_products() -> Iterator[None]:
     """As the engine multiplies."""
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     with cuda.exact_products():
         yield
@@ -73,7 +73,7 @@ def assert_rows_are_independent(linear: Linear, x: torch.Tensor) -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_bits_of_a_row_are_its_own(model: str, dtype: torch.dtype) -> None:
     """Blocks of all rows and of final rows, as the plan has them for this model."""
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     hidden, heads, kv_heads, size, _ = MODELS[model]
     layout = cuda.plan_layout(DEVICE, dtype, hidden, heads // kv_heads, size)
@@ -91,7 +91,7 @@ def test_bits_of_a_row_are_its_own(model: str, dtype: torch.dtype) -> None:
 @pytest.mark.parametrize(("outputs", "inputs"), [(576, 1536), (4096, 14336)])
 def test_against_the_oracle(outputs: int, inputs: int, dtype: torch.dtype) -> None:
     """Sums are kept in float32: the error is that of rounding the result, not of TF32 nor of 16-bit partial sums."""
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     x, weight = draw(256, inputs, dtype=dtype, seed=5), draw(outputs, inputs, dtype=dtype, seed=6)
     exact = reference.linear(x.double(), weight.double())
@@ -102,7 +102,7 @@ def test_against_the_oracle(outputs: int, inputs: int, dtype: torch.dtype) -> No
 
 def test_the_fallback_without_split_k() -> None:
     """As `exact_products` describes it: torch accepts the setting for both of the engine's products."""
-    from kernels import cuda
+    from preftree.kernels import cuda
 
     matmul, library = torch.backends.cuda.matmul, torch.backends.cuda.preferred_blas_library()
     x, weight = (draw(256, 1024, dtype=torch.bfloat16, seed=seed) for seed in (9, 10))

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import cuda
+from preftree.kernels import cuda
 
 # Its attributes are made at run time.
 BACKENDS: Any = torch.backends

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kernels import launch
+from preftree.kernels import launch
 
 
 def test_settings() -> None:

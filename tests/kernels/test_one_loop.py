@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from engine.planning.trie import TokenTrie
-from kernels import attention
-from kernels.launch import AttentionSettings
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels import attention
+from preftree.kernels.launch import AttentionSettings
 from tests.kernels import two_loop_attention
 from tests.kernels.on_device import DEVICE, PRODUCT_DTYPES, gpu_if_there
 from tests.kernels.test_triton_attention import cut, poisoned, select

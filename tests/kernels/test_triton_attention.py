@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from engine.planning.plan import build_plan
-from engine.planning.trie import TokenTrie
-from kernels import attention, launch, reference
-from kernels.tiles import PathTiles
+from preftree.engine.planning.plan import build_plan
+from preftree.engine.planning.trie import TokenTrie
+from preftree.kernels import attention, launch, reference
+from preftree.kernels.tiles import PathTiles
 from tests.kernels.on_device import (
     DEVICE,
     DTYPES,
@@ -90,7 +90,7 @@ def by_oracle(
     window: int | None = None,
     softcap: float | None = None,
 ) -> torch.Tensor:
-    """What `kernels.reference` computes row by row, all rows at once in `dtype`: [rows, heads, size]."""
+    """What `preftree.kernels.reference` computes row by row, all rows at once in `dtype`: [rows, heads, size]."""
     rows, (heads, size) = trie.num_rows, queries.shape[1:]
     query = queries[:rows].to(dtype).transpose(0, 1)
     keys, values = kv[:rows].to(dtype).repeat_interleave(heads // kv.shape[2], dim=2).permute(1, 2, 0, 3)

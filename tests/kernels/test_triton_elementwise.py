@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from kernels import gated, norm, reference, rope_store
+from preftree.kernels import gated, norm, reference, rope_store
 from tests.kernels.on_device import (
     CUT_OFF,
     DEVICE,

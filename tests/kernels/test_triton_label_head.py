@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from kernels import label_head as head_module
-from kernels import reference
-from kernels.label_head import label_head, pack_head
+from preftree.kernels import label_head as head_module
+from preftree.kernels import reference
+from preftree.kernels.label_head import label_head, pack_head
 from tests.kernels.on_device import (
     DEVICE,
     PRODUCT_DTYPES,

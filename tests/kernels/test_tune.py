@@ -27,10 +27,10 @@ from benchmarks.kernels.candidates import (
     table_text,
 )
 from benchmarks.kernels.tune_benches import AttentionBench, HeadBench, Workload
-from kernels import attention, label_head, launch
-from kernels.label_head import HeadSettings
-from kernels.launch import AttentionSettings, TileShapes
-from kernels.tiles import PathTiles
+from preftree.kernels import attention, label_head, launch
+from preftree.kernels.label_head import HeadSettings
+from preftree.kernels.launch import AttentionSettings, TileShapes
+from preftree.kernels.tiles import PathTiles
 from tests.kernels.on_device import DEVICE
 
 ROOT = Path(__file__).parents[2]

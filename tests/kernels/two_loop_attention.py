@@ -8,8 +8,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from kernels.attention import NO_KEY_YET
-from kernels.tanh import tanh
+from preftree.kernels.attention import NO_KEY_YET
+from preftree.kernels.tanh import tanh
 
 
 @triton.jit

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from kernels import attention, gated, label_head, norm, rope_store
-from kernels.tiles import PathTiles
+from preftree.kernels import attention, gated, label_head, norm, rope_store
+from preftree.kernels.tiles import PathTiles
 
 # One row; less than, exactly and more than what 16 divides; a block of the engine; more than 2^31 elements.
 ROWS = (1, 2, 15, 16, 17, 128, 129, 2048, 2**20 + 1)

@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def preftree(*arguments: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "labeling.cli", *map(str, arguments)]
+    command = [sys.executable, "-m", "preftree.labeling.cli", *map(str, arguments)]
     return subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=60, check=False, **options)
 
 

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from engine import Planner
-from engine.generation import Generation, Sampling
-from engine.loading.checkpoint import open_checkpoint
-from engine.running.scores import LabelScores
-from labeling.scorer import Scorer
+from preftree import Planner
+from preftree.engine.generation import Generation, Sampling
+from preftree.engine.loading.checkpoint import open_checkpoint
+from preftree.engine.running.scores import LabelScores
+from preftree.labeling.scorer import Scorer
 
 Ids = Sequence[int]
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, cast
 
-from engine.errors import InputError
-from labeling.judge import Judge
-from labeling.labels.rationales import Rationale
-from labeling.methods.rlaif import Rlaif
-from labeling.options import JudgeOptions
-from labeling.quality.pairs import PairQuality
-from labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
+from preftree.engine.errors import InputError
+from preftree.labeling.judge import Judge
+from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 
 @dataclass(frozen=True)

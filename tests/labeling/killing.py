@@ -15,9 +15,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from labeling.options import LabelOptions
-from labeling.run import run_label
-from labeling.rundir import journal
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.run import run_label
+from preftree.labeling.rundir import journal
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
 ROWS = 120

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from labeling.data.reader import read, survey
-from labeling.data.writer import LabelWriter
-from labeling.rundir.manifest import write_record
-from labeling.types import Label
+from preftree.labeling.data.reader import read, survey
+from preftree.labeling.data.writer import LabelWriter
+from preftree.labeling.rundir.manifest import write_record
+from preftree.labeling.types import Label
 from tests.labeling.fakes import write_rows
 
 

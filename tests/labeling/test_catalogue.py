@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InputError
-from labeling.prompts import load_template, template_names
-from labeling.templating.catalogue import template_lines
+from preftree.engine.errors import InputError
+from preftree.labeling.prompts import load_template, template_names
+from preftree.labeling.templating.catalogue import template_lines
 
 MINE = """---
 description: >
@@ -52,7 +52,7 @@ def test_a_description_cannot_steer_the_terminal(tmp_path: Path, monkeypatch: py
     mine = tmp_path / "mine.txt"
     mine.write_text(MINE.replace("Rate it.", "Rate \u202eit."))
     assert "Rate \\u202eit." in next(template_lines(str(mine)))
-    monkeypatch.setattr("labeling.prompts.TEMPLATE_DIRECTORY", tmp_path)
+    monkeypatch.setattr("preftree.labeling.prompts.TEMPLATE_DIRECTORY", tmp_path)
     _, line = template_lines(None)
     assert line == "mine  one response, a principle  low, high  Two lines."
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError, ModelError, PreftreeWarning
-from labeling import cli, run
-from labeling.display import one_line, visible
+from preftree.engine.errors import InputError, ModelError, PreftreeWarning
+from preftree.labeling import cli, run
+from preftree.labeling.display import one_line, visible
 from tests.labeling.commands import ROOT, one_error, preftree
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
@@ -39,25 +39,14 @@ def test_help_and_version_start_fast(arguments: list[str]) -> None:
 def test_nothing_heavy_is_imported_to_start() -> None:
     """Catches the same on a machine too fast to notice, and in the modules that commands import first."""
     code = (
-        "import sys, labeling.cli, labeling.run, labeling.show, labeling.report, labeling.data.writer\n"
+        "import sys\n"
+        "from preftree.labeling import cli, run, show, report\n"
+        "from preftree.labeling.data import writer\n"
         "heavy = {'torch', 'triton', 'numpy', 'pyarrow', 'tqdm', 'yaml', 'jinja2', 'tokenizers', 'transformers'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.strip() == "[]"
-
-
-def test_a_foreign_package_named_kernels_is_one_line(tmp_path: Path) -> None:
-    """Catches a traceback before main for those who have the other distribution installed."""
-    (tmp_path / "kernels").mkdir()
-    (tmp_path / "kernels" / "__init__.py").write_text("")
-    places = [str(tmp_path), str(ROOT)]
-    code = f"import sys; sys.path[:0] = {places!r}\nfrom labeling.cli import main\nsys.exit(main())"
-    command = [sys.executable, "-c", code, "show", "x", "y"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
-    assert done.returncode == 1
-    [line] = done.stderr.splitlines()
-    assert "another distribution" in line
 
 
 @pytest.mark.parametrize(
@@ -284,7 +273,7 @@ def test_debug_shows_the_traceback(
 
 SLOW_RUN = """
 import signal, sys, time
-from labeling import cli, run
+from preftree.labeling import cli, run
 from tests.labeling.fakes import FakeScorer, open_fake_method
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from labeling import cli, show
+from preftree.labeling import cli, show
 from tests.labeling.commands import ROOT, one_error, preftree
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.models import SMALL_CONFIG, write_model

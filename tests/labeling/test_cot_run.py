@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError
-from engine.generation import Generation, Sampling
-from labeling import cli, run, show
-from labeling.commands.arguments import USAGE
-from labeling.display import Progress
-from labeling.reasoning import Reasoning
+from preftree.engine.errors import InputError
+from preftree.engine.generation import Generation, Sampling
+from preftree.labeling import cli, run, show
+from preftree.labeling.commands.arguments import USAGE
+from preftree.labeling.display import Progress
+from preftree.labeling.reasoning import Reasoning
 from tests.labeling import fake_engine
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import row, write_rows

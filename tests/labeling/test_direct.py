@@ -13,16 +13,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine import Engine
-from engine.errors import InputError
-from labeling import cli, run
-from labeling.methods.direct import Direct, opened
-from labeling.options import JudgeOptions
-from labeling.prompts import Template, load_template, parse_template
-from labeling.scorer import Scorer
-from labeling.templating.scale import Scale, scale_labels, scale_of
-from labeling.types import Message, Pair, RequestScores, Single, Verdict
-from labeling.windows import label_samples
+from preftree import Engine
+from preftree.engine.errors import InputError
+from preftree.labeling import cli, run
+from preftree.labeling.methods.direct import Direct, opened
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.prompts import Template, load_template, parse_template
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.templating.scale import Scale, scale_labels, scale_of
+from preftree.labeling.types import Message, Pair, RequestScores, Single, Verdict
+from preftree.labeling.windows import label_samples
 from tests.labeling.fakes import write_rows
 from tests.models import CONFIG, SMALL_CONFIG, tokenizer_data, write_model
 

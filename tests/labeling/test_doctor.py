@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from labeling.cli import main
-from labeling.commands.arguments import FAILURE, OK
+from preftree.labeling.cli import main
+from preftree.labeling.commands.arguments import FAILURE, OK
 from tests.models import SMALL_CONFIG, TEMPLATE, write_model
 
 

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InputError, ModelError
-from engine.generation import Sampling
-from labeling.encoding import Encoded
-from labeling.prompts import load_template, parse_template, template_names
-from labeling.reasoning import Reasoning
-from labeling.scorer import Scorer
-from labeling.types import Message, RationaleRequest, ScoreRequest
+from preftree.engine.errors import InputError, ModelError
+from preftree.engine.generation import Sampling
+from preftree.labeling.encoding import Encoded
+from preftree.labeling.prompts import load_template, parse_template, template_names
+from preftree.labeling.reasoning import Reasoning
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 from tests.labeling.fake_engine import FakeEngine, fake_scorer, thinks, wrote
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 

@@ -12,16 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from engine.errors import OutputError, PreftreeError
-from labeling import cli
-from labeling.data.draft import Draft
-from labeling.instructions.drawing import decide
-from labeling.instructions.salmon_labels import SalmonLabels
-from labeling.instructions.write import InstructionOptions, write_instructions
-from labeling.options import LabelOptions
-from labeling.principles.principle import Principle
-from labeling.run import run_label
-from labeling.types import Pair
+from preftree.engine.errors import OutputError, PreftreeError
+from preftree.labeling import cli
+from preftree.labeling.data.draft import Draft
+from preftree.labeling.instructions.drawing import decide
+from preftree.labeling.instructions.salmon_labels import SalmonLabels
+from preftree.labeling.instructions.write import InstructionOptions, write_instructions
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.run import run_label
+from preftree.labeling.types import Pair
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.salmon_run import PRINCIPLES, salmon_run
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError, OutputError
-from labeling import cli, merge
-from labeling.commands.arguments import REJECTED_ROWS
-from labeling.rundir.share import parsed, rows_of
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling import cli, merge
+from preftree.labeling.commands.arguments import REJECTED_ROWS
+from preftree.labeling.rundir.share import parsed, rows_of
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError
-from labeling import cli
-from labeling.methods.direct import Direct
-from labeling.methods.principled import Principled
-from labeling.methods.registry import open_method
-from labeling.methods.rlaif import Rlaif
-from labeling.options import JudgeOptions
-from labeling.principles.sets import GUARDS, load_principles, principle_sets
-from labeling.prompts import load_template
-from labeling.scorer import Scorer
-from labeling.types import Message, Pair, RequestScores, Sample, Several, Single
-from labeling.windows import label_samples
+from preftree.engine.errors import InputError
+from preftree.labeling import cli
+from preftree.labeling.methods.direct import Direct
+from preftree.labeling.methods.principled import Principled
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.principles.sets import GUARDS, load_principles, principle_sets
+from preftree.labeling.prompts import load_template
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Message, Pair, RequestScores, Sample, Several, Single
+from preftree.labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InputError
-from labeling.prompts import Template, conversation_text, load_template, parse_template, template_names
-from labeling.templating import body as template_body
-from labeling.types import Message
+from preftree.engine.errors import InputError
+from preftree.labeling.prompts import Template, conversation_text, load_template, parse_template, template_names
+from preftree.labeling.templating import body as template_body
+from preftree.labeling.types import Message
 
 GOOD = """---
 description: Which is better.

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from engine.errors import InputError
-from labeling.data.reader import survey
-from labeling.quality.calibration import Calibration
-from labeling.quality.intervals import wilson_interval
-from labeling.quality.pairs import PairQuality
-from labeling.quality.subsets import MAX_VALUES, BySubset, check_subset
-from labeling.types import Message, Pair, PairLabel, Verdict
+from preftree.engine.errors import InputError
+from preftree.labeling.data.reader import survey
+from preftree.labeling.quality.calibration import Calibration
+from preftree.labeling.quality.intervals import wilson_interval
+from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.quality.subsets import MAX_VALUES, BySubset, check_subset
+from preftree.labeling.types import Message, Pair, PairLabel, Verdict
 from tests.labeling.fakes import FakeMethod, row, write_rows
 
 

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import InputError
-from labeling.data import lines
-from labeling.data.columns import MAX_COLUMNS
-from labeling.data.reader import read, survey
-from labeling.types import Message, Pair, Rejected, Sample
+from preftree.engine.errors import InputError
+from preftree.labeling.data import lines
+from preftree.labeling.data.columns import MAX_COLUMNS
+from preftree.labeling.data.reader import read, survey
+from preftree.labeling.types import Message, Pair, Rejected, Sample
 from tests.labeling.fakes import row, write_rows
 
 

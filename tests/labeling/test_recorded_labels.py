@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from labeling import cli, run, show
+from preftree.labeling import cli, run, show
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.models import SMALL_CONFIG, write_model
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import OutputError
-from labeling.data import repeats
-from labeling.data.reader import read, survey
-from labeling.data.repeats import FirstUses, Hashes
-from labeling.types import Rejected
+from preftree.engine.errors import OutputError
+from preftree.labeling.data import repeats
+from preftree.labeling.data.reader import read, survey
+from preftree.labeling.data.repeats import FirstUses, Hashes
+from preftree.labeling.types import Rejected
 from tests.labeling.fakes import row, write_rows
 
 pa = pytest.importorskip("pyarrow")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from labeling.quality.pairs import PairQuality
-from labeling.report import Rejections, RunSummary, reason_kind, render_summary
-from labeling.types import PairLabel, Verdict
+from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.report import Rejections, RunSummary, reason_kind, render_summary
+from preftree.labeling.types import PairLabel, Verdict
 from tests.labeling.test_quality import label, quality_of
 
 

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import InputError
-from labeling.methods.rlaif import Rlaif
-from labeling.prompts import load_template
-from labeling.types import Message, Pair, RequestScores
+from preftree.engine.errors import InputError
+from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.prompts import load_template
+from preftree.labeling.types import Message, Pair, RequestScores
 
 PAIR = Pair("1", (Message("user", "q"),), "AAA", "BBB", "a")
 RLAIF = Rlaif(load_template("general"))

@@ -13,18 +13,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.errors import InputError, ModelError
-from labeling import cli
-from labeling.labels.principles import PrincipleScore, SalmonLabel
-from labeling.methods.registry import open_method
-from labeling.methods.salmon import Salmon
-from labeling.options import JudgeOptions
-from labeling.principles.principle import Principle
-from labeling.principles.sets import load_principles
-from labeling.prompts import load_template, parse_template
-from labeling.scorer import Scorer
-from labeling.types import Message, Pair, RequestScores
-from labeling.windows import label_samples
+from preftree.engine.errors import InputError, ModelError
+from preftree.labeling import cli
+from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.methods.salmon import Salmon
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.principles.sets import load_principles
+from preftree.labeling.prompts import load_template, parse_template
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import Message, Pair, RequestScores
+from preftree.labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.errors import InputError, ModelError
-from engine.loading.checkpoint import Checkpoint
-from engine.running.profiling import TRACED_CALLS
-from labeling.scorer import Scorer
-from labeling.types import ScoreRequest
+from preftree.engine.errors import InputError, ModelError
+from preftree.engine.loading.checkpoint import Checkpoint
+from preftree.engine.running.profiling import TRACED_CALLS
+from preftree.labeling.scorer import Scorer
+from preftree.labeling.types import ScoreRequest
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 
 OpenScorer = Callable[..., Scorer]

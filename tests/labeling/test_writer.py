@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from engine.errors import OutputError
-from labeling.data import writer
-from labeling.data.reader import Survey, read, survey
-from labeling.data.writer import LabelWriter
-from labeling.types import ArrowType, Pair, PairLabel, Rejected
+from preftree.engine.errors import OutputError
+from preftree.labeling.data import writer
+from preftree.labeling.data.reader import Survey, read, survey
+from preftree.labeling.data.writer import LabelWriter
+from preftree.labeling.types import ArrowType, Pair, PairLabel, Rejected
 from tests.labeling.fakes import row, write_rows
 
 pa = pytest.importorskip("pyarrow")

@@ -9,9 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
-from labeling.data.sources.digest import file_sha256
-from labeling.data.sources.table import Table
+from preftree.engine.errors import InputError
+from preftree.labeling.data.sources.digest import file_sha256
+from preftree.labeling.data.sources.table import Table
 
 FILE_MAGIC, STREAM_MAGIC = b"ARROW1", b"\xff\xff\xff\xff"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"

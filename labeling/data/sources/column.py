@@ -11,10 +11,10 @@ import math
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from engine.errors import InputError
-from labeling.data.columns import Kind
-from labeling.data.row import BadRow
-from labeling.display import one_line
+from preftree.engine.errors import InputError
+from preftree.labeling.data.columns import Kind
+from preftree.labeling.data.row import BadRow
+from preftree.labeling.display import one_line
 
 
 class Values(NamedTuple):

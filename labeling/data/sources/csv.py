@@ -9,13 +9,13 @@ from itertools import count
 from pathlib import Path
 from typing import BinaryIO
 
-from engine.errors import InputError
-from labeling.data import lines
-from labeling.data.columns import check_names
-from labeling.data.row import BadRow
-from labeling.data.sources.digest import file_sha256
-from labeling.data.sources.source import NumberedRow
-from labeling.data.sources.stream import text_bytes
+from preftree.engine.errors import InputError
+from preftree.labeling.data import lines
+from preftree.labeling.data.columns import check_names
+from preftree.labeling.data.row import BadRow
+from preftree.labeling.data.sources.digest import file_sha256
+from preftree.labeling.data.sources.source import NumberedRow
+from preftree.labeling.data.sources.stream import text_bytes
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BYTES_AS_SURROGATES = range(0xDC80, 0xDD00)  # where "surrogateescape" puts bytes that are no UTF-8

@@ -5,14 +5,14 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 
-from engine.errors import InputError
-from labeling.data.sources.arrow import FILE_MAGIC, STREAM_MAGIC, arrow
-from labeling.data.sources.csv import Csv
-from labeling.data.sources.jsonl import JsonLines
-from labeling.data.sources.parquet import parquet
-from labeling.data.sources.saved import saved_dataset
-from labeling.data.sources.source import Source
-from labeling.data.sources.stream import compression_of
+from preftree.engine.errors import InputError
+from preftree.labeling.data.sources.arrow import FILE_MAGIC, STREAM_MAGIC, arrow
+from preftree.labeling.data.sources.csv import Csv
+from preftree.labeling.data.sources.jsonl import JsonLines
+from preftree.labeling.data.sources.parquet import parquet
+from preftree.labeling.data.sources.saved import saved_dataset
+from preftree.labeling.data.sources.source import Source
+from preftree.labeling.data.sources.stream import compression_of
 
 _PARQUET_MAGIC = b"PAR1"
 _DELIMITERS = {".csv": ",", ".tsv": "\t"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from engine.errors import InputError
+from preftree.engine.errors import InputError
 
 
 def file_sha256(path: Path) -> str:

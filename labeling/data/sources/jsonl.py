@@ -6,17 +6,17 @@ from collections.abc import Collection, Generator
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import InputError
-from labeling.data.lines import Line, numbered_lines
-from labeling.data.row import BadRow, parse
-from labeling.data.sources.digest import file_sha256
-from labeling.data.sources.source import NumberedRow
-from labeling.data.sources.stream import text_bytes
+from preftree.engine.errors import InputError
+from preftree.labeling.data.lines import Line, numbered_lines
+from preftree.labeling.data.row import BadRow, parse
+from preftree.labeling.data.sources.digest import file_sha256
+from preftree.labeling.data.sources.source import NumberedRow
+from preftree.labeling.data.sources.stream import text_bytes
 
 
 @dataclass(frozen=True)
 class JsonLines:
-    """See `labeling.data.sources.source.Source`. A row's number is that of its line."""
+    """See `preftree.labeling.data.sources.source.Source`. A row's number is that of its line."""
 
     path: Path
     compression: str | None = None

@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labeling.data.sources.digest import file_sha256
-from labeling.data.sources.table import Table, batch_rows
+from preftree.labeling.data.sources.digest import file_sha256
+from preftree.labeling.data.sources.table import Table, batch_rows
 
 
 def parquet(path: Path) -> Table:

@@ -15,11 +15,11 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
-from labeling.data.sources.arrow import ipc_batches
-from labeling.data.sources.digest import file_sha256
-from labeling.data.sources.table import Table
-from labeling.display import one_line
+from preftree.engine.errors import InputError
+from preftree.labeling.data.sources.arrow import ipc_batches
+from preftree.labeling.data.sources.digest import file_sha256
+from preftree.labeling.data.sources.table import Table
+from preftree.labeling.display import one_line
 
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 

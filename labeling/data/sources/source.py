@@ -6,8 +6,8 @@ from collections.abc import Collection, Generator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from labeling.data.columns import Kind
-from labeling.data.row import BadRow
+from preftree.labeling.data.columns import Kind
+from preftree.labeling.data.row import BadRow
 
 NumberedRow = tuple[int, dict[str, Any] | BadRow]
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import InputError
-from labeling.data.columns import Kind, check_names
-from labeling.data.lines import MAX_LINE_BYTES, TOO_LONG
-from labeling.data.row import BadRow, rivals
-from labeling.data.sources.column import column_kind, column_values
-from labeling.data.sources.source import NumberedRow
-from labeling.display import one_line
+from preftree.engine.errors import InputError
+from preftree.labeling.data.columns import Kind, check_names
+from preftree.labeling.data.lines import MAX_LINE_BYTES, TOO_LONG
+from preftree.labeling.data.row import BadRow, rivals
+from preftree.labeling.data.sources.column import column_kind, column_values
+from preftree.labeling.data.sources.source import NumberedRow
+from preftree.labeling.display import one_line
 
 # What is Python objects at a time, whichever is less.
 BATCH_ROWS = 1024
@@ -25,7 +25,7 @@ OpenBatches = Callable[[], AbstractContextManager[tuple[Any, Iterator[Any]]]]
 
 @dataclass(frozen=True)
 class Table:
-    """See `labeling.data.sources.source.Source`. Rows are numbered from 1.
+    """See `preftree.labeling.data.sources.source.Source`. Rows are numbered from 1.
 
     open_batches: a context with (schema, record batches). digest: sha256 of the bytes on disk.
     """
