@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
-from preftree.engine.loading.embedded import embedded_directory
+from preftree.engine.gguf.embedded import embedded_directory
 
 
 def hugging_face_directory(model: str) -> Path:

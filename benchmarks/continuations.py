@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.engine import Engine
 from preftree.engine.generation import Sampling
-from preftree.engine.loading.config import ModelConfig
 
 _BANDWIDTH_BYTES = 1 << 30
 _BANDWIDTH_TRIES = 5

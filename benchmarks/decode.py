@@ -23,11 +23,11 @@ from benchmarks.generate_peer import TransformersGenerate
 from benchmarks.machine import Machine
 from benchmarks.peers import load_transformers
 from benchmarks.workloads import reasoning_prompts
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.errors import PreftreeError
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.engine.running.memory import is_out_of_memory
-from preftree.labeling.scorer import Scorer
+from preftree.engine.memory import is_out_of_memory
+from preftree.labeling.judge.judge import Scorer
 
 # Batches of the peer to choose from.
 PEER_BATCHES = (8, 16, 32)

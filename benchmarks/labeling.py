@@ -22,9 +22,9 @@ from benchmarks.parts import profile_parts
 from benchmarks.peers import PEERS, candidates, load_transformers
 from benchmarks.rounds import Bench, record
 from benchmarks.workloads import WORKLOADS, Workload, load
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import PreftreeError
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.labeling.scorer import Scorer
+from preftree.labeling.judge.judge import Scorer
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -21,10 +21,10 @@ from safetensors.torch import load_file, save_file
 
 from benchmarks.memory import PeakMemory, in_own_process
 from benchmarks.random_model import small_config, write_random_model
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.errors import PreftreeError
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.engine.loading.embedded import PACKAGE
+from preftree.engine.gguf.embedded import PACKAGE
 
 TARGET = 1.3
 SHARDS = 4

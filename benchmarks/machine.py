@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from preftree.engine.loading.config import ModelConfig
+from preftree.engine.config.model_config import ModelConfig
 from preftree.kernels import cpu
 
 MATRIX_SIZE = 2048

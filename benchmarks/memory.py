@@ -27,14 +27,14 @@ from benchmarks.random_model import small_config, write_random_model
 from benchmarks.workloads import TEMPLATE
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, PreftreeError
+from preftree.engine.memory import give_back_freed
 from preftree.engine.planning.trie import as_token_ids, common_prefix
-from preftree.engine.running.memory import give_back_freed
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.prompts import load_template
+from preftree.labeling.pipeline import label_samples
+from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.reasoning import Reasoning
-from preftree.labeling.scorer import Scorer
 from preftree.labeling.types import Message, Pair
-from preftree.labeling.windows import label_samples
 
 SAMPLE_SECONDS = 0.002
 HIDDEN_SIZE = 256

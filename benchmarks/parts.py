@@ -15,8 +15,8 @@ from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.workloads import Workload
 from preftree.engine.engine import Engine
-from preftree.engine.running.model import Model
-from preftree.engine.running.spans import PREFIX
+from preftree.engine.model.model import Model
+from preftree.engine.profiling import PREFIX
 
 FORWARD = ("final_hidden", "prefix_kv", "label_logits")
 # The kernels' public operations by part. `label_head` is linear: next to nothing in it but the vocabulary product.

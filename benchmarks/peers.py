@@ -17,11 +17,11 @@ import numpy as np
 import torch
 
 from benchmarks.workloads import JudgePrompt, Workload
+from preftree.engine.config.hf_config import to_hf
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError, PreftreeError
-from preftree.engine.loading.config import ModelConfig
-from preftree.engine.loading.hf_config import to_hf
-from preftree.engine.loading.tensors import expected_tensors
-from preftree.engine.loading.weights import TensorSource
+from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.safetensors import TensorSource
 
 PEERS = ("padded", "prefix")
 TOLERANCE_NATS = 1e-3

@@ -21,13 +21,13 @@ from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.encoding import Encoded
-from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.judge.encoding import Encoded
+from preftree.labeling.judge.judge import Usage, Written
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.prompts import load_template
-from preftree.labeling.run import run_label
-from preftree.labeling.scorer import Usage, Written
+from preftree.labeling.prompts.catalogue import load_template
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import RequestScores, Sample, ScoreRequest
 
 _GROUP_ROWS = 50_000

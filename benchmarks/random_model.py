@@ -11,11 +11,11 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
-from preftree.engine.loading.checkpoint import Checkpoint
-from preftree.engine.loading.config import ModelConfig, RopeConfig
-from preftree.engine.loading.hf_config import to_hf
-from preftree.engine.loading.tensors import expected_tensors
-from preftree.engine.loading.tokenizer import Tokenizer
+from preftree.engine.checkpoint import Checkpoint
+from preftree.engine.config.hf_config import to_hf
+from preftree.engine.config.model_config import ModelConfig, RopeConfig
+from preftree.engine.tokenizer.tokenizer import Tokenizer
+from preftree.engine.weights.names import expected_tensors
 
 # Near what trained models have: activations grow slowly over the layers, logits spread by about one nat.
 WEIGHT_STD = 0.02

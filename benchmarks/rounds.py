@@ -15,8 +15,8 @@ from benchmarks.machine import Rates, Roofline
 from benchmarks.parts import forward_clock
 from benchmarks.peers import Peer, check_agreement
 from benchmarks.workloads import Workload
+from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.engine import Engine
-from preftree.engine.loading.checkpoint import Checkpoint
 
 # As many prompts as the larger batch size holds: enough to tell the settings of a peer apart.
 CALIBRATION_PROMPTS = 16

@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.reader import read
+from preftree.labeling.data.dataset import read
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.salmon import Salmon
 from preftree.labeling.principles.sets import LABELLED, load_principles
-from preftree.labeling.prompts import load_template
+from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.reasoning import Reasoning
-from preftree.labeling.scorer import Scorer
 from preftree.labeling.types import Pair
 
 TEMPLATE = "general"

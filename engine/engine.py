@@ -7,23 +7,23 @@ from dataclasses import replace
 
 import torch
 
+from preftree.engine.checkpoint import Checkpoint, open_checkpoint
+from preftree.engine.decoding.call import ReasonedScores
+from preftree.engine.decoding.decoder import Progress
+from preftree.engine.decoding.explain import Question, Reasoner
+from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Generation, Sampling
-from preftree.engine.loading.checkpoint import Checkpoint, open_checkpoint
+from preftree.engine.memory import is_out_of_memory
+from preftree.engine.model.model import Model
 from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
-from preftree.engine.running.decoder import Progress
-from preftree.engine.running.memory import is_out_of_memory
-from preftree.engine.running.model import Model
-from preftree.engine.running.reasoner import Question, Reasoner
-from preftree.engine.running.reasoning import ReasonedScores
-from preftree.engine.running.runner import Prompts, Runner
-from preftree.engine.running.scores import LabelScores
-from preftree.engine.running.weights import ResidentWeights
-from preftree.engine.target import Target, choose_target
+from preftree.engine.results import LabelScores
+from preftree.engine.scoring.runner import Prompts, Runner
+from preftree.engine.weights.layers import ResidentWeights
 
 
 class Planner:

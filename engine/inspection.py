@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from preftree.engine.errors import InputError, ModelError, PreftreeError
 
 if TYPE_CHECKING:
-    from preftree.engine.loading.checkpoint import Checkpoint
+    from preftree.engine.checkpoint import Checkpoint
 
 Status = Literal["", "ok", "failed"]
 NEEDED = ("torch", "numpy", "tokenizers", "safetensors", "gguf", "jinja2", "pyarrow")
@@ -66,7 +66,7 @@ def _devices() -> Iterator[Finding]:
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
-    from preftree.engine.target import choose_target
+    from preftree.engine.device import choose_target
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
@@ -92,7 +92,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
 
 def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
     """That files and tensors are complete, which opening has found, and that every weight is finite: reads them all."""
-    from preftree.engine.loading.tensors import expected_tensors
+    from preftree.engine.weights.names import expected_tensors
 
     expected = expected_tensors(checkpoint.config)
     yield Finding("tensors", f"all {len(expected):,} are there, of the right shapes, and no others", "ok")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
-from preftree.engine.loading.config import ModelConfig
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.script import Script
 from preftree.engine.planning.trie import TokenIds

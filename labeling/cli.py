@@ -69,7 +69,7 @@ def _fail(message: str) -> int:
 
 
 def _say(message: str) -> None:
-    from preftree.labeling.display import one_line
+    from preftree.labeling.terminal import one_line
 
     print(f"preftree: {one_line(message)}", file=sys.stderr)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.reader import Survey
+from preftree.labeling.data.dataset import Survey
 from preftree.labeling.data.row import FIELDS
 from preftree.labeling.methods.base import Method
 from preftree.labeling.types import Several

@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.rationales import Rationale, rationale_values
+from preftree.labeling.rationales import Rationale, rationale_values
 from preftree.labeling.reasoning import Reasoning
 
 Verdict = Literal["a", "b", "tie"]

@@ -11,12 +11,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from preftree.engine.decoding.call import ReasonedScores
     from preftree.engine.engine import Engine, Planner
     from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, PreftreeWarning
     from preftree.engine.generation import Generation, Sampling
     from preftree.engine.planning.estimate import JobPlan
-    from preftree.engine.running.reasoning import ReasonedScores
-    from preftree.engine.running.scores import LabelScores
+    from preftree.engine.results import LabelScores
     from preftree.labeling.types import Message, Pair
 
 _HOMES = {
@@ -24,7 +24,7 @@ _HOMES = {
     "Generation": "preftree.engine.generation",
     "InputError": "preftree.engine.errors",
     "JobPlan": "preftree.engine.planning.estimate",
-    "LabelScores": "preftree.engine.running.scores",
+    "LabelScores": "preftree.engine.results",
     "Message": "preftree.labeling.types",
     "ModelError": "preftree.engine.errors",
     "OutputError": "preftree.engine.errors",
@@ -32,7 +32,7 @@ _HOMES = {
     "Planner": "preftree.engine.engine",
     "PreftreeError": "preftree.engine.errors",
     "PreftreeWarning": "preftree.engine.errors",
-    "ReasonedScores": "preftree.engine.running.reasoning",
+    "ReasonedScores": "preftree.engine.decoding.call",
     "Sampling": "preftree.engine.generation",
 }
 __all__ = [

@@ -19,15 +19,15 @@ if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
 from preftree import Engine, Planner
-from preftree.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from preftree.labeling.scorer import Scorer
+from preftree.engine.checkpoint import Checkpoint, open_checkpoint
+from preftree.labeling.judge.judge import Scorer
 
 
 @pytest.fixture(scope="session", autouse=True)
 def cpu_by_default() -> Iterator[None]:
     """Tests are of the CPU path, with its bits and its tolerances; those of a GPU ask for one by name."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("preftree.engine.target.gpu_is_there", lambda: False)
+        patch.setattr("preftree.engine.device.gpu_is_there", lambda: False)
         yield
 
 

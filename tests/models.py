@@ -7,8 +7,8 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from preftree.engine.loading.hf_config import from_hf
-from preftree.engine.loading.tensors import expected_tensors
+from preftree.engine.config.hf_config import from_hf
+from preftree.engine.weights.names import expected_tensors
 
 BYTES = [*range(33, 127), *range(161, 173), *range(174, 256)]
 BYTE_CHARACTERS = [chr(b) for b in BYTES] + [chr(256 + i) for i in range(256 - len(BYTES))]

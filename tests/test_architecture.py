@@ -17,7 +17,7 @@ ROOT = Path(__file__).parent.parent
 STANDARD = {"__future__", "collections", "contextlib", "dataclasses", "os", "shutil", "types", "typing"}
 KERNELS_MAY = {"torch", "triton", "preftree.kernels", *STANDARD}
 BELOW_LABELING = ("preftree.engine", "preftree.kernels", "torch", "triton")
-ENGINE_DOOR = "labeling/scorer.py"
+ENGINE_DOOR = "labeling/judge/judge.py"
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -101,7 +101,7 @@ def test_imports_are_light(module: str) -> None:
 
 def test_labels_need_no_triton() -> None:
     """The CPU path must stay usable where triton is not installed."""
-    names = ("engine.engine", "labeling.run", "kernels.cpu")
+    names = ("engine.engine", "labeling.runs.run", "kernels.cpu")
     result = run_python(f"import sys; sys.modules['triton'] = None; import preftree.{', preftree.'.join(names)}")
     assert result.returncode == 0, result.stderr
 

@@ -17,11 +17,11 @@ from benchmarks.machine import Machine, Roofline
 from benchmarks.peers import DisagreementError, candidates, check_agreement, load_transformers
 from benchmarks.random_model import small_config, write_random_model
 from benchmarks.workloads import JudgePrompt, Workload, load, method_of
+from preftree.engine.config.model_config import ModelConfig, RopeConfig
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError
-from preftree.engine.loading.config import ModelConfig, RopeConfig
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.salmon import Salmon
-from preftree.labeling.scorer import Scorer
 
 PAIRS = [
     {"prompt": "Name a planet.", "response_a": "Saturn is one.", "response_b": "The Sun."},

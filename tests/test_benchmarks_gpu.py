@@ -357,11 +357,11 @@ def test_time_by_part_from_kernel_names() -> None:
 
 
 def test_planning_that_has_moved_is_named_and_not_timed(monkeypatch: pytest.MonkeyPatch) -> None:
-    moved = ("preftree.engine.running.runner", "no_such_planner")
+    moved = ("preftree.engine.scoring.runner", "no_such_planner")
     monkeypatch.setattr(host, "PLANNING", (*host.PLANNING, moved, ("preftree.engine.no_such_module", "x")))
     with host.host_clock() as clock:
         pass
-    assert clock.missing == ["preftree.engine.running.runner.no_such_planner", "preftree.engine.no_such_module.x"]
+    assert clock.missing == ["preftree.engine.scoring.runner.no_such_planner", "preftree.engine.no_such_module.x"]
 
 
 def test_only_the_devices_own_work_counts_as_busy() -> None:

@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from preftree import Engine, Sampling
-from preftree.engine.loading.embedded import embedded_directory
-from preftree.labeling.data.reader import read
+from preftree.engine.gguf.embedded import embedded_directory
+from preftree.labeling.data.dataset import read
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.prompts import load_template
+from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.reasoning import Reasoning
-from preftree.labeling.scorer import Scorer
 from preftree.labeling.types import Pair
 from tests.engine.greedy import load, transformers_choices
 

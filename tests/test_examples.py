@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
-from preftree.engine.loading.embedded import embedded_directory
-from preftree.labeling.data.reader import read
-from preftree.labeling.encoding import Encoded
+from preftree.engine.gguf.embedded import embedded_directory
+from preftree.labeling.data.dataset import read
+from preftree.labeling.judge.encoding import Encoded
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.prompts import load_template
-from preftree.labeling.scorer import Scorer
+from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Pair
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"

@@ -13,14 +13,14 @@ import pytest
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Generation
-from preftree.labeling.labels.odds import mean_probability
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.direct import Direct
+from preftree.labeling.methods.probability import mean_probability
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.prompts import load_template, parse_template
+from preftree.labeling.pipeline import Waiting, label_samples, windows
+from preftree.labeling.prompts.catalogue import load_template, parse_template
 from preftree.labeling.reasoning import Reasoning
-from preftree.labeling.scorer import Scorer
 from preftree.labeling.types import Message, Pair, PairLabel
-from preftree.labeling.windows import Waiting, label_samples, windows
 from tests.models import SMALL_CONFIG, write_model
 
 GREEDY = Reasoning(max_tokens=8)

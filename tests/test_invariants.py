@@ -15,16 +15,16 @@ from typing import Any
 import pytest
 import torch
 
+from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
-from preftree.engine.running.model import Model
 from preftree.kernels import cpu
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.prompts import load_template
-from preftree.labeling.run import run_label
-from preftree.labeling.scorer import Scorer
+from preftree.labeling.pipeline import label_samples
+from preftree.labeling.prompts.catalogue import load_template
+from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Message, Pair, PairLabel
-from preftree.labeling.windows import label_samples
 from tests.models import SMALL_CONFIG, write_model
 
 WORDS = "a good answer is short and the honest one says what it does not know about rain or bread".split()  # noqa: SIM905

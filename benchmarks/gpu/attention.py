@@ -18,7 +18,7 @@ from benchmarks.gpu.packed import FlashAttention3, NoPeerError, PackedAttention,
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
-from preftree.engine.loading.config import ModelConfig
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import TokenTrie
 

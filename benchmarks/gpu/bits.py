@@ -11,7 +11,7 @@ from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import workload
 from preftree.engine.engine import Engine
-from preftree.engine.running.scores import LabelScores
+from preftree.engine.results import LabelScores
 
 
 def run(session: Session, shape: str, name: str) -> Section:

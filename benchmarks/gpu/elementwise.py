@@ -12,7 +12,7 @@ from benchmarks.gpu.device import Call, Device
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
-from preftree.engine.loading.config import ModelConfig
+from preftree.engine.config.model_config import ModelConfig
 
 # Inputs are taken in turns from several sets that together are so many times the last cache.
 CACHE_MULTIPLE = 4

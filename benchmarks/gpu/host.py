@@ -14,9 +14,9 @@ from unittest import mock
 
 # Module and name of what plans: checking and cutting a call, then a batch's trie, tiles and tensors.
 PLANNING = (
-    ("preftree.engine.running.runner", "checked_prompts"),
-    ("preftree.engine.running.runner", "schedule"),
-    ("preftree.engine.running.runner", "PreparedBatch.of"),
+    ("preftree.engine.scoring.runner", "checked_prompts"),
+    ("preftree.engine.scoring.runner", "schedule"),
+    ("preftree.engine.scoring.runner", "PreparedBatch.of"),
 )
 
 

@@ -8,7 +8,7 @@ from types import ModuleType
 
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
-from preftree.engine.loading.config import ModelConfig
+from preftree.engine.config.model_config import ModelConfig
 
 
 def run(session: Session, shape: str) -> Section:

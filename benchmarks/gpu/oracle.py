@@ -10,8 +10,8 @@ import torch.nn.functional as F
 
 from benchmarks.random_model import RandomSource
 from benchmarks.workloads import JudgePrompt
-from preftree.engine.loading.config import ModelConfig
-from preftree.engine.loading.tensors import expected_tensors
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.weights.names import expected_tensors
 
 
 class Oracle:

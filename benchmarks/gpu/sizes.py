@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from preftree.engine.loading.config import ModelConfig, RopeConfig
+from preftree.engine.config.model_config import ModelConfig, RopeConfig
 
 QWEN, LLAMA, SMOL = "Qwen3-0.6B", "Llama-3-8B", "SmolLM2-135M"
 

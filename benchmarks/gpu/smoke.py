@@ -18,8 +18,8 @@ from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import workload
 from benchmarks.random_model import RandomSource, random_checkpoint
 from benchmarks.workloads import JudgePrompt
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.engine import Engine
-from preftree.engine.loading.config import ModelConfig
 
 SHAPES = (QWEN, LLAMA)
 LAYERS, VOCABULARY, PAIRS, LABELS = 2, 300, 3, 16

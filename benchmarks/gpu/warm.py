@@ -18,8 +18,8 @@ from benchmarks.gpu.session import Session
 from benchmarks.gpu.sizes import FULL, LLAMA, QWEN, REHEARSAL, Sizes
 from benchmarks.gpu.texts import workload
 from benchmarks.random_model import random_checkpoint
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.engine import Engine
-from preftree.engine.loading.config import ModelConfig
 
 # Model and what of it.
 Task = tuple[str, str]

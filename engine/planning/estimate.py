@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from preftree.engine.loading.config import ModelConfig
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
 

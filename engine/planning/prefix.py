@@ -1,4 +1,4 @@
-"""Which leading tokens of a run are worth keeping. NumPy only; their K/V lives in `engine.running.prefix_cache`."""
+"""Which leading tokens of a run are worth keeping. NumPy only; their K/V lives in `engine.model.prefix_cache`."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ def add_templates(commands: Any) -> None:
 
 
 def _templates(args: argparse.Namespace) -> int:
-    from preftree.labeling.templating.catalogue import template_lines
+    from preftree.labeling.prompts.listing import template_lines
 
     for line in template_lines(args.name):
         print(line)
@@ -28,7 +28,7 @@ def add_doctor(commands: Any) -> None:
 
 
 def _doctor(args: argparse.Namespace) -> int:
-    from preftree.labeling.doctor import Doctor
+    from preftree.labeling.judge.doctor import Doctor
 
     doctor = Doctor(args.model)
     for line in doctor.lines():

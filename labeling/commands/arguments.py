@@ -8,7 +8,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preftree.labeling.report import RunSummary
+    from preftree.labeling.report.text import RunSummary
 
 OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -28,7 +28,7 @@ def add_command(commands: Any, name: str, command: Any, about: str) -> argparse.
 
 def reported(summary: RunSummary, quiet: bool) -> int:
     """Prints what a finished run amounts to, unless `quiet`; the exit code."""
-    from preftree.labeling.report import render_summary
+    from preftree.labeling.report.text import render_summary
 
     if not quiet:
         print(render_summary(summary), file=sys.stderr)
@@ -73,7 +73,7 @@ def device(text: str) -> str:
 
 def shard(text: str) -> str:
     from preftree.engine.errors import InputError
-    from preftree.labeling.rundir.share import parsed
+    from preftree.labeling.data.sharding import parsed
 
     try:
         parsed(text)

@@ -51,7 +51,7 @@ def add_plan(commands: Any) -> None:
 
 def _label(args: argparse.Namespace) -> int:
     from preftree.labeling.options import LabelOptions
-    from preftree.labeling.run import run_label
+    from preftree.labeling.runs.run import run_label
 
     names = ("out", "overwrite", "force_new", "retry_rejects", "shard", "quiet", "profile")
     own = {name: getattr(args, name) for name in names}
@@ -61,7 +61,7 @@ def _label(args: argparse.Namespace) -> int:
 
 def _plan(args: argparse.Namespace) -> int:
     from preftree.labeling.options import JudgeOptions
-    from preftree.labeling.show import plan_lines
+    from preftree.labeling.runs.show import plan_lines
 
     for line in plan_lines(JudgeOptions(**_judge_settings(args))):
         print(line)

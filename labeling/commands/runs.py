@@ -17,7 +17,7 @@ def add_status(commands: Any) -> None:
 def _status(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from preftree.labeling.rundir.status import status_lines
+    from preftree.labeling.runs.status import status_lines
 
     for line in status_lines(Path(args.dir)):
         print(line)
@@ -36,7 +36,7 @@ def add_merge(commands: Any) -> None:
 
 
 def _merge(args: argparse.Namespace) -> int:
-    from preftree.labeling.merge import merge
+    from preftree.labeling.runs.shards import merge
 
     return reported(merge(args.shards, args.out, args.input, args.overwrite, args.quiet), args.quiet)
 
@@ -49,7 +49,7 @@ def add_show(commands: Any) -> None:
 
 
 def _show(args: argparse.Namespace) -> int:
-    from preftree.labeling.show import show_lines
+    from preftree.labeling.runs.show import show_lines
 
     for line in show_lines(args.dir, args.id, args.input):
         print(line)
@@ -101,7 +101,7 @@ def add_instructions(commands: Any) -> None:
 
 
 def _instructions(args: argparse.Namespace) -> int:
-    from preftree.labeling.instructions.write import InstructionOptions, write_instructions
+    from preftree.labeling.export.instructions import InstructionOptions, write_instructions
 
     own = ("labels", "out", "overwrite", "input", "num_principles", "passes", "negate", "noise", "seed")
     options = InstructionOptions(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from preftree.engine.errors import InputError
-from preftree.labeling.display import one_line
+from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType
 
 Kind = Literal["string", "int", "float", "bool", "json"]

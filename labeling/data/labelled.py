@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.display import one_line
+from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
 _BATCH_ROWS = 512

@@ -15,8 +15,8 @@ from preftree.labeling.data.columns import Kind
 from preftree.labeling.data.mapping import ColumnMapping
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
-from preftree.labeling.data.sources.source import Source
-from preftree.labeling.display import one_line
+from preftree.labeling.data.source import Source
+from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
 _ROWS_LOOKED_AT = 100

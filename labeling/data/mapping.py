@@ -8,7 +8,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.shapes import OTHERS, OWN
-from preftree.labeling.display import one_line
+from preftree.labeling.terminal import one_line
 
 FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, BinaryIO
 
-from preftree.labeling.data.writer import arrow_type
+from preftree.labeling.data.labels_file import arrow_type
 from preftree.labeling.export.comparison import Comparison
 from preftree.labeling.export.formats import Format
 

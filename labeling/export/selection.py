@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from preftree.labeling.display import count
 from preftree.labeling.export.comparison import Comparison
+from preftree.labeling.terminal import count
 
 NO_LABEL = "no label"
 NO_COMPARISON = "nothing compared: a single response, or a ranking in which all tie"

@@ -8,18 +8,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from preftree.engine.errors import InputError, OutputError
-from preftree.labeling.data.draft import Draft, sync_directory
+from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.dataset import read
 from preftree.labeling.data.labelled import label_rows, with_samples
-from preftree.labeling.data.reader import read
-from preftree.labeling.data.recorded import finished_run, labelled_input
-from preftree.labeling.data.writer import LABELS, RUN, check_out_file
-from preftree.labeling.display import count, one_line
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.comparison import Comparison, Reader, reader_of
 from preftree.labeling.export.formats import FORMATS
 from preftree.labeling.export.rows import write_rows
 from preftree.labeling.export.selection import NO_COMPARISON, NO_LABEL, Selection
-from preftree.labeling.report import aligned
+from preftree.labeling.report.text import aligned
+from preftree.labeling.runs.recorded import finished_run, labelled_input
+from preftree.labeling.terminal import count, one_line
 
 ANNOTATED_PAIRS = "annotated-pairs"
 NAMES = (*FORMATS, ANNOTATED_PAIRS)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from preftree.labeling.labels.rationales import Rationale
-from preftree.labeling.quality.pairs import Quality
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.report.pairs import Quality
 from preftree.labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
 
 

@@ -8,13 +8,13 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.labels.scores import ENDS, DirectLabel
+from preftree.labeling.methods.score_labels import ENDS, DirectLabel
 from preftree.labeling.options import JudgeOptions
-from preftree.labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from preftree.labeling.quality.scores import ScoreQuality
+from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
+from preftree.labeling.prompts.scale import Scale, scale_of, scaled
+from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.reasoning import Reasoning, reasoning_of
-from preftree.labeling.templating.scale import Scale, scale_of, scaled
+from preftree.labeling.report.scores import ScoreQuality
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
 

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import numpy as np
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.bradley_terry import RIDGE, strengths
-from preftree.labeling.labels.rankings import RankingLabel, RankingQuality
-from preftree.labeling.labels.rationales import Rationale
-from preftree.labeling.labels.schedule import balanced_pairs
+from preftree.labeling.methods.bradley_terry import RIDGE, strengths
+from preftree.labeling.methods.ranking_labels import RankingLabel, RankingQuality
 from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.methods.schedule import balanced_pairs
 from preftree.labeling.options import JudgeOptions
-from preftree.labeling.prompts import chosen_template
+from preftree.labeling.prompts.catalogue import chosen_template
+from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Several
 
 MAX_RESPONSES = 100  # 9,900 prompts in a row

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.odds import mean_probability, on_grid
-from preftree.labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from preftree.labeling.methods.probability import mean_probability, on_grid
 from preftree.labeling.options import JudgeOptions
-from preftree.labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
+from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.reasoning import Reasoning, reasoning_of
+from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 ENDS = ("_first", "_second")  # of columns, by the place where A is shown

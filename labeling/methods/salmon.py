@@ -7,17 +7,17 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.aggregates import AGGREGATES
-from preftree.labeling.labels.odds import mean_log_odds
-from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel
-from preftree.labeling.labels.rationales import Rationale, rationale_columns, recorded_rationales
+from preftree.labeling.methods.aggregates import AGGREGATES
+from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
+from preftree.labeling.methods.probability import mean_log_odds
 from preftree.labeling.methods.rlaif import ENDS
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import LABELLED, load_principles
-from preftree.labeling.prompts import DEFAULT_PREAMBLE, Template, chosen_template
-from preftree.labeling.quality.salmon import SalmonQuality
+from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
+from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.reasoning import Reasoning, reasoning_of
+from preftree.labeling.report.salmon import SalmonQuality
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
 
 ORDERS = ("A first", "B first")
@@ -28,7 +28,7 @@ class Salmon:
     """The judge is asked about one principle at a time, by its positive statement.
 
     principles: one or more, with different names and a weight above 0 among them. rule: one of those in
-    `preftree.labeling.labels.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars,
+    `labeling.methods.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars,
     reasoning: see `preftree.labeling.methods.rlaif.Rlaif`.
     """
 

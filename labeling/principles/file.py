@@ -9,7 +9,6 @@ import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from preftree.engine.errors import InputError
-from preftree.labeling.display import one_line
 from preftree.labeling.principles.principle import (
     Principle,
     name_problem,
@@ -17,6 +16,7 @@ from preftree.labeling.principles.principle import (
     statement_problem,
     weight_problem,
 )
+from preftree.labeling.terminal import one_line
 
 _REQUIRED = ("name", "positive", "negative")
 _FIELDS = (*_REQUIRED, "weight", "tags")

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from preftree.labeling.display import visible
+from preftree.labeling.terminal import visible
 
 NEGATED = "not "
 MAX_STATEMENT, MAX_NAME = 2_000, 100

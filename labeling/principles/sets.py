@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from preftree.engine.errors import InputError
-from preftree.labeling.display import one_line
 from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
+from preftree.labeling.terminal import one_line
 
 BUILT_IN, LABELLED = "default", "labelled"
 # Against reward hacking (Sun et al. 2023): added to whatever principles a response is scored under.

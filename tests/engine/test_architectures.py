@@ -16,9 +16,9 @@ import pytest
 import torch
 
 from preftree import Engine
-from preftree.engine.loading.architectures import ARCHITECTURES
-from preftree.engine.loading.hf_config import NEUTRAL, REQUIRED, from_hf, to_hf
-from preftree.engine.loading.tensors import expected_tensors
+from preftree.engine.config.architectures import ARCHITECTURES
+from preftree.engine.config.hf_config import NEUTRAL, REQUIRED, from_hf, to_hf
+from preftree.engine.weights.names import expected_tensors
 from tests.models import CONTROL, write_tokenizer
 
 VOCABULARY = len(CONTROL) + 258

@@ -12,15 +12,16 @@ import pytest
 import torch
 
 from preftree import Engine, ReasonedScores, Sampling
+from preftree.engine.checkpoint import open_checkpoint
+from preftree.engine.decoding import decoder
+from preftree.engine.decoding import stepper as stepping
+from preftree.engine.decoding.sampler import next_tokens
+from preftree.engine.device import Target
 from preftree.engine.errors import InputError
-from preftree.engine.loading.checkpoint import open_checkpoint
+from preftree.engine.model.kv import KvStore
+from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
 from preftree.engine.planning.trie import as_token_ids, unique_tokens
-from preftree.engine.running import decoder, stepping
-from preftree.engine.running.kv import KvStore
-from preftree.engine.running.model import Model
-from preftree.engine.running.sampling import next_tokens
-from preftree.engine.target import Target
 from preftree.kernels import cpu
 from tests.engine.greedy import transformers_choices
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
@@ -256,7 +257,7 @@ def test_control_tokens_stop(engine: Engine) -> None:
 
 def test_no_slot_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that leaks would do for a test and fail in an hour."""
-    from preftree.engine.running import reasoner
+    from preftree.engine.decoding import explain as reasoner
 
     stores: list[KvStore] = []
 

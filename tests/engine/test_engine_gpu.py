@@ -113,7 +113,7 @@ def test_bits_of_a_prompt_are_its_own(model: Path, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
     """The promise, through the whole program: text in, labels out."""
-    from preftree.labeling.scorer import Scorer
+    from preftree.labeling.judge.judge import Scorer
     from tests.test_invariants import assert_bit_exact, label, make_pairs
 
     def open_scorer(**options: Any) -> Scorer:
@@ -129,7 +129,7 @@ def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
 def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The inverse: sums rounded as the number of tiles in the batch says."""
     from preftree.kernels import cuda
-    from preftree.labeling.scorer import Scorer
+    from preftree.labeling.judge.judge import Scorer
     from tests.test_invariants import assert_bit_exact, make_pairs
 
     linear, attention, tiles_of_batch = cuda.linear, cuda.tree_attention, [1]

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from preftree import Engine, Planner
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.labeling.scorer import Scorer
+from preftree.engine.checkpoint import open_checkpoint
+from preftree.labeling.judge.judge import Scorer
 from tests.engine.test_engine_scores import LABELS, exact_logprobs, prompts_of
 from tests.models import QK_NORMS, QWEN3_CONFIG, write_model, write_tokenizer
 from tests.test_invariants import assert_bit_exact, make_pairs

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from preftree import Engine, Planner
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import InputError
-from preftree.engine.loading.checkpoint import open_checkpoint
 from tests.models import SMALL_CONFIG, write_model
 
 VOCABULARY = SMALL_CONFIG["vocab_size"]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-import preftree.engine.target as target_module
+import preftree.engine.device as target_module
 from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.errors import ModelError
-from preftree.engine.loading import chat_process
-from preftree.engine.loading.chat import ChatTemplate
-from preftree.engine.loading.checkpoint import Checkpoint
+from preftree.engine.tokenizer import chat_sandbox as chat_process
+from preftree.engine.tokenizer.chat import ChatTemplate
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, fuzzed_texts, make
 from tests.models import TEMPLATE
 

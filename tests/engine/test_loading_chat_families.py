@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from preftree.engine.loading.chat import ChatTemplate
-from preftree.engine.loading.tokenizer import Tokenizer
+from preftree.engine.tokenizer.chat import ChatTemplate
+from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.engine.chat_families import FAMILIES, Family
 from tests.engine.test_loading_chat import messages
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, added, fuzzed_texts

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import ModelError
-from preftree.engine.loading.checkpoint import open_checkpoint
 from tests.models import TEMPLATE, write_model
 
 
@@ -51,7 +51,7 @@ def test_opening_reads_no_tensor(model_dir: Path, monkeypatch: pytest.MonkeyPatc
 def test_directory_needs_no_gguf_package(model_dir: Path) -> None:
     """Catches an import that makes an optional reader, or transformers, a condition of every run."""
     code = (
-        "import sys; sys.modules['gguf'] = None; from preftree.engine.loading.checkpoint import open_checkpoint; "
+        "import sys; sys.modules['gguf'] = None; from preftree.engine.checkpoint import open_checkpoint; "
         f"open_checkpoint({str(model_dir)!r}); assert 'transformers' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from preftree.engine.config.hf_config import from_hf, to_hf
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.rope import RopeConfig, rotary_table
 from preftree.engine.errors import ModelError
-from preftree.engine.loading.config import ModelConfig
-from preftree.engine.loading.hf_config import from_hf, to_hf
-from preftree.engine.loading.rope import RopeConfig, rotary_table
-from preftree.engine.loading.tensors import expected_tensors
+from preftree.engine.weights.names import expected_tensors
 from tests.models import CONFIG, QWEN3_CONFIG
 
 LLAMA3 = {
@@ -217,7 +217,7 @@ def test_a_changed_config_is_validated_too() -> None:
 
 def test_broken_json_names_the_file(model_dir: Path, edit_json: Callable[..., None]) -> None:
     """Catches a traceback of the json module for a broken, doubled or absurdly nested config."""
-    from preftree.engine.loading.files import read_json
+    from preftree.engine.files import read_json
 
     path = model_dir / "config.json"
     for text in ('{"a": 1, "a": 2}', "{", "[1]", "[" * 100_000, "", "\ud800"):

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from preftree.engine.checkpoint import Checkpoint, open_checkpoint
 from preftree.engine.errors import ModelError
-from preftree.engine.loading import embedded as module
-from preftree.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from preftree.engine.loading.embedded import cache_root, embedded_directory
+from preftree.engine.gguf import embedded as module
+from preftree.engine.gguf.embedded import cache_root, embedded_directory
 from tests.models import write_model
 
 

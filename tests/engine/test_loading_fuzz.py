@@ -12,14 +12,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from preftree.engine.checkpoint import open_checkpoint
+from preftree.engine.config.hf_config import from_hf
+from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.engine.loading.config import ModelConfig
-from preftree.engine.loading.hf_config import from_hf
-from preftree.engine.loading.safetensors_check import read_entries
-from preftree.engine.loading.sentencepiece import read_sentencepiece
-from preftree.engine.loading.tensors import expected_tensors
-from preftree.engine.loading.tokenizer import Tokenizer
+from preftree.engine.tokenizer.sentencepiece import read_sentencepiece
+from preftree.engine.tokenizer.tokenizer import Tokenizer
+from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.safetensors_check import read_entries
 from tests.engine.gguf_files import write_gguf
 from tests.engine.sentencepiece_files import trained
 from tests.models import CONFIG, QWEN3_CONFIG, tokenizer_data, write_model

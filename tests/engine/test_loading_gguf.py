@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from preftree.engine.checkpoint import Checkpoint, open_checkpoint
+from preftree.engine.config.hf_config import from_hf
 from preftree.engine.errors import ModelError
-from preftree.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from preftree.engine.loading.embedded import PACKAGE
-from preftree.engine.loading.gguf import GgufSource
-from preftree.engine.loading.gguf_header import TENSOR_TYPES, read_header
-from preftree.engine.loading.hf_config import from_hf
-from preftree.engine.loading.tensors import expected_tensors
-from preftree.engine.loading.weights import check_complete
+from preftree.engine.gguf.embedded import PACKAGE
+from preftree.engine.gguf.header import TENSOR_TYPES, read_header
+from preftree.engine.gguf.tensors import GgufSource
+from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.safetensors import check_complete
 from tests.engine.gguf_files import gguf_name, permute
 from tests.models import BYTE_CHARACTERS, CONFIG, CONTROL
 
@@ -129,7 +129,7 @@ def test_tensors_go_to_the_device_they_are_asked_for(tmp_path: Path, monkeypatch
         checked.append(tensor)
         return tensor
 
-    monkeypatch.setattr("preftree.engine.loading.gguf.check_finite", check)
+    monkeypatch.setattr("preftree.engine.gguf.tensors.check_finite", check)
     source = GgufSource(write(tmp_path / "a.gguf"))
     name = "model.layers.0.self_attn.q_proj.weight"
     tensor = source.tensor(name, (32, 32), torch.device("meta"))

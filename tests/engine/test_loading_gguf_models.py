@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 import torch
 
+from preftree.engine.checkpoint import Checkpoint, open_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.errors import ModelError
-from preftree.engine.loading import gguf as gguf_module
-from preftree.engine.loading.checkpoint import Checkpoint, open_checkpoint
-from preftree.engine.loading.embedded import PACKAGE
-from preftree.engine.loading.gguf_header import TENSOR_TYPES, read_header
-from preftree.engine.loading.gguf_tokenizer import PRE_TOKENIZERS
-from preftree.engine.loading.sentencepiece import read_sentencepiece
+from preftree.engine.gguf import tensors as gguf_module
+from preftree.engine.gguf.embedded import PACKAGE
+from preftree.engine.gguf.header import TENSOR_TYPES, read_header
+from preftree.engine.gguf.tokenizer import PRE_TOKENIZERS
+from preftree.engine.tokenizer.sentencepiece import read_sentencepiece
 from tests.engine.gguf_files import add_byte_tokenizer, round_through, write_gguf
 from tests.engine.sentencepiece_files import NO_PREFIX, library, trained
 from tests.engine.test_loading_sentencepiece import texts

@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import ModelError
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.engine.loading.sentencepiece import read_sentencepiece
-from preftree.engine.loading.tokenizer import Tokenizer
-from preftree.engine.loading.tokenizer_files import open_text_parts
+from preftree.engine.tokenizer.from_files import open_text_parts
+from preftree.engine.tokenizer.sentencepiece import read_sentencepiece
+from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.engine.sentencepiece_files import ALL, NO_PREFIX, V1, V3, library, real, trained
 from tests.engine.tokenizer_families import FRAGMENTS
 

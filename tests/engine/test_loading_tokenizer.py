@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from preftree.engine.checkpoint import Checkpoint
+from preftree.engine.config.hf_config import from_hf
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.loading.checkpoint import Checkpoint
-from preftree.engine.loading.hf_config import from_hf
-from preftree.engine.loading.tokenizer import MAX_CHARACTERS, Tokenizer
+from preftree.engine.tokenizer.tokenizer import MAX_CHARACTERS, Tokenizer
 from tests.models import CONFIG, CONTROL, tokenizer_data
 
 HARD_TEXTS = [

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer as Backend
 
-from preftree.engine.loading.cuts import characters_to_drop
-from preftree.engine.loading.shared_text import STRIDE
+from preftree.engine.tokenizer.cuts import characters_to_drop
+from preftree.engine.tokenizer.incremental import STRIDE
 from tests.engine.tokenizer_families import (
     BYTES,
     FAMILIES,
@@ -40,7 +40,7 @@ def test_ids_are_those_of_the_whole_text(
     name: str, stride: int, families: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a cut that a normaliser, a regex or a merge reaches across."""
-    monkeypatch.setattr("preftree.engine.loading.shared_text.STRIDE", stride)
+    monkeypatch.setattr("preftree.engine.tokenizer.incremental.STRIDE", stride)
     tokenizer = load(families[name])
     assert cuts(tokenizer)
     library = Backend.from_str(json.dumps(families[name] | {"added_tokens": [], "post_processor": None}))
@@ -56,8 +56,8 @@ def test_a_wrong_cut_is_caught(
 ) -> None:
     """The inverse: with cuts at other places the test above fails, and loading finds out."""
     tokenizer = load(families[name])
-    monkeypatch.setattr("preftree.engine.loading.shared_text.STRIDE", 1)
-    monkeypatch.setattr("preftree.engine.loading.cuts._CUT", re.compile(wrong))
+    monkeypatch.setattr("preftree.engine.tokenizer.incremental.STRIDE", 1)
+    monkeypatch.setattr("preftree.engine.tokenizer.cuts._CUT", re.compile(wrong))
     with pytest.raises(AssertionError):
         check(tokenizer, [text for chain in chains(seed=0, count=60) for text in chain])
     assert not cuts(load(families[name]))

@@ -5,8 +5,8 @@ from threading import Thread
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from preftree.engine.loading.checkpoint import Checkpoint
-from preftree.engine.loading.shared_text import MAX_PLACES, MAX_REMEMBERED_CHARACTERS, STRIDE, SharedText
+from preftree.engine.checkpoint import Checkpoint
+from preftree.engine.tokenizer.incremental import MAX_PLACES, MAX_REMEMBERED_CHARACTERS, STRIDE, SharedText
 from tests.engine.tokenizer_families import Whole, chains, check, corpus, cuts, load, metaspace, trained
 from tests.models import tokenizer_data
 

@@ -16,12 +16,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from preftree.engine.config.hf_config import from_hf
 from preftree.engine.errors import ModelError
-from preftree.engine.loading import weights
-from preftree.engine.loading.hf_config import from_hf
-from preftree.engine.loading.tensors import expected_tensors
-from preftree.engine.loading.weights import CPU, SafetensorsSource, check_complete
-from preftree.engine.running.weights import ResidentWeights
+from preftree.engine.weights import safetensors as weights
+from preftree.engine.weights.layers import ResidentWeights
+from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.safetensors import CPU, SafetensorsSource, check_complete
 from tests.models import CONFIG, QWEN3_CONFIG
 
 MODEL = from_hf(CONFIG, "test")

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from preftree.engine.running.ahead import ahead
+from preftree.engine.scoring.prefetch import ahead
 
 
 def names() -> list[str]:

@@ -9,11 +9,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from preftree.engine.decoding.stopping import StopRule
+from preftree.engine.model.kv import KvStore
 from preftree.engine.planning.lookups import LookUps
 from preftree.engine.planning.script import Script
 from preftree.engine.planning.trie import as_token_ids
-from preftree.engine.running.kv import KvStore
-from preftree.engine.running.stopping import StopRule
 
 
 def store_of(slots: int) -> KvStore:

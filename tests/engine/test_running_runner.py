@@ -12,9 +12,9 @@ import torch
 
 from preftree import Engine, LabelScores
 from preftree.engine.errors import InputError
+from preftree.engine.memory import is_out_of_memory
+from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
-from preftree.engine.running.memory import is_out_of_memory
-from preftree.engine.running.model import Model
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.models import SMALL_CONFIG, write_model
 

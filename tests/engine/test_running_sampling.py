@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from preftree import Sampling
+from preftree.engine.decoding.sampler import next_tokens, uniforms
 from preftree.engine.planning.trie import as_token_ids
-from preftree.engine.running.sampling import next_tokens, uniforms
 
 ROWS = 20_000
 

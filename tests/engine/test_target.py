@@ -10,11 +10,11 @@ from types import ModuleType, SimpleNamespace
 import pytest
 import torch
 
-import preftree.engine.target as target_module
+import preftree.engine.device as target_module
+from preftree.engine.config.hf_config import from_hf
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError, PreftreeWarning
-from preftree.engine.loading.config import ModelConfig
-from preftree.engine.loading.hf_config import from_hf
-from preftree.engine.target import Target, choose_target
 from preftree.kernels import cpu, launch
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout

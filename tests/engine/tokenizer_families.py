@@ -8,8 +8,8 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, trainers
 
-from preftree.engine.loading.shared_text import SharedText
-from preftree.engine.loading.tokenizer import Tokenizer
+from preftree.engine.tokenizer.incremental import SharedText
+from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.models import BYTE_CHARACTERS, tokenizer_data
 
 GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from preftree.engine.model.experts import mixture
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import TokenTrie
-from preftree.engine.running.experts import mixture
 from preftree.kernels import cpu
 from preftree.kernels.tiles import TileGroup
 from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences, tile_groups

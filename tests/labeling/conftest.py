@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preftree.labeling import run, show
+from preftree.labeling.runs import run, show
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
 

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from preftree import Planner
+from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.generation import Generation, Sampling
-from preftree.engine.loading.checkpoint import open_checkpoint
-from preftree.engine.running.scores import LabelScores
-from preftree.labeling.scorer import Scorer
+from preftree.engine.results import LabelScores
+from preftree.labeling.judge.judge import Scorer
 
 Ids = Sequence[int]
 

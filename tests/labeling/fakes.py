@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from preftree.engine.errors import InputError
-from preftree.labeling.judge import Judge
-from preftree.labeling.labels.rationales import Rationale
+from preftree.labeling.judge.protocol import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import JudgeOptions
-from preftree.labeling.quality.pairs import PairQuality
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.run import run_label
-from preftree.labeling.rundir import journal
+from preftree.labeling.runs import journal
+from preftree.labeling.runs.run import run_label
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
 ROWS = 120

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.reader import read, survey
-from preftree.labeling.data.writer import LabelWriter
-from preftree.labeling.rundir.manifest import write_record
+from preftree.labeling.data.dataset import read, survey
+from preftree.labeling.data.labels_file import LabelWriter
+from preftree.labeling.runs.manifest import write_record
 from preftree.labeling.types import Label
 from tests.labeling.fakes import write_rows
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.reader import read, survey
-from preftree.labeling.data.writer import LabelWriter
-from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel
+from preftree.labeling.data.dataset import read, survey
+from preftree.labeling.data.labels_file import LabelWriter
+from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.principles.principle import Principle
-from preftree.labeling.rundir.manifest import write_record
+from preftree.labeling.runs.manifest import write_record
 from tests.labeling.fakes import row, write_rows
 
 PRINCIPLES = tuple(Principle(name, f"Be {name}.", f"Do not be {name}.") for name in ("concise", "ethical", "precise"))

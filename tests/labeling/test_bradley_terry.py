@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from preftree.labeling.labels.bradley_terry import RIDGE, strengths
-from preftree.labeling.labels.schedule import balanced_pairs
+from preftree.labeling.methods.bradley_terry import RIDGE, strengths
+from preftree.labeling.methods.schedule import balanced_pairs
 
 
 def random_wins(draws: np.random.Generator, size: int) -> NDArray[np.float64]:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.prompts import load_template, template_names
-from preftree.labeling.templating.catalogue import template_lines
+from preftree.labeling.prompts.catalogue import load_template, template_names
+from preftree.labeling.prompts.listing import template_lines
 
 MINE = """---
 description: >
@@ -52,7 +52,7 @@ def test_a_description_cannot_steer_the_terminal(tmp_path: Path, monkeypatch: py
     mine = tmp_path / "mine.txt"
     mine.write_text(MINE.replace("Rate it.", "Rate \u202eit."))
     assert "Rate \\u202eit." in next(template_lines(str(mine)))
-    monkeypatch.setattr("preftree.labeling.prompts.TEMPLATE_DIRECTORY", tmp_path)
+    monkeypatch.setattr("preftree.labeling.prompts.catalogue.TEMPLATE_DIRECTORY", tmp_path)
     _, line = template_lines(None)
     assert line == "mine  one response, a principle  low, high  Two lines."
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError, ModelError, PreftreeWarning
-from preftree.labeling import cli, run
-from preftree.labeling.display import one_line, visible
+from preftree.labeling import cli
+from preftree.labeling.runs import run
+from preftree.labeling.terminal import one_line, visible
 from tests.labeling.commands import ROOT, one_error, preftree
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
@@ -40,8 +41,10 @@ def test_nothing_heavy_is_imported_to_start() -> None:
     """Catches the same on a machine too fast to notice, and in the modules that commands import first."""
     code = (
         "import sys\n"
-        "from preftree.labeling import cli, run, show, report\n"
-        "from preftree.labeling.data import writer\n"
+        "from preftree.labeling import cli\n"
+        "from preftree.labeling.report import text\n"
+        "from preftree.labeling.runs import run, show\n"
+        "from preftree.labeling.data import labels_file\n"
         "heavy = {'torch', 'triton', 'numpy', 'pyarrow', 'tqdm', 'yaml', 'jinja2', 'tokenizers', 'transformers'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
@@ -273,7 +276,8 @@ def test_debug_shows_the_traceback(
 
 SLOW_RUN = """
 import signal, sys, time
-from preftree.labeling import cli, run
+from preftree.labeling import cli
+from preftree.labeling.runs import run
 from tests.labeling.fakes import FakeScorer, open_fake_method
 
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs inherit that it is ignored

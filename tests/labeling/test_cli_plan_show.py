@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from preftree.labeling import cli, show
+from preftree.labeling import cli
+from preftree.labeling.runs import show
 from tests.labeling.commands import ROOT, one_error, preftree
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.models import SMALL_CONFIG, write_model
@@ -51,7 +52,10 @@ def test_plan(scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_a_reader_that_leaves_is_no_failure(pairs: Path) -> None:
     """Catches `preftree plan ... | head -1` that ends in BrokenPipeError."""
     code = (
-        "import sys\nfrom labeling import cli, show\nfrom tests.labeling.fakes import FakeScorer, open_fake_method\n"
+        "import sys\n"
+        "from preftree.labeling import cli\n"
+        "from preftree.labeling.runs import show\n"
+        "from tests.labeling.fakes import FakeScorer, open_fake_method\n"
         "show.open_method, show.open_scorer = open_fake_method, lambda options, weights=True: FakeScorer()\n"
         "sys.stdin.read()\n"
         "sys.exit(cli.main(['plan', sys.argv[1]]))"

@@ -13,10 +13,11 @@ import pytest
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Generation, Sampling
-from preftree.labeling import cli, run, show
+from preftree.labeling import cli
 from preftree.labeling.commands.arguments import USAGE
-from preftree.labeling.display import Progress
 from preftree.labeling.reasoning import Reasoning
+from preftree.labeling.runs import run, show
+from preftree.labeling.terminal import Progress
 from tests.labeling import fake_engine
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import row, write_rows

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 
 from preftree import Engine
 from preftree.engine.errors import InputError
-from preftree.labeling import cli, run
+from preftree.labeling import cli
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.direct import Direct, opened
 from preftree.labeling.options import JudgeOptions
-from preftree.labeling.prompts import Template, load_template, parse_template
-from preftree.labeling.scorer import Scorer
-from preftree.labeling.templating.scale import Scale, scale_labels, scale_of
+from preftree.labeling.pipeline import label_samples
+from preftree.labeling.prompts.catalogue import Template, load_template, parse_template
+from preftree.labeling.prompts.scale import Scale, scale_labels, scale_of
+from preftree.labeling.runs import run
 from preftree.labeling.types import Message, Pair, RequestScores, Single, Verdict
-from preftree.labeling.windows import label_samples
 from tests.labeling.fakes import write_rows
 from tests.models import CONFIG, SMALL_CONFIG, tokenizer_data, write_model
 

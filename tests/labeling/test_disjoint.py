@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from preftree.labeling.labels.disjoint import disjoint
+from preftree.labeling.judge.disjoint import disjoint
 
 
 def logs(*probabilities: float) -> list[float]:

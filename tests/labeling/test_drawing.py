@@ -10,8 +10,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preftree.labeling.instructions.drawing import Draw, Recipe, decide, draw, uniforms
-from preftree.labeling.instructions.variance import Variance
+from preftree.labeling.export.drawing import Draw, Recipe, decide, draw, uniforms
+from preftree.labeling.export.variance import Variance
 
 EVEN = Recipe(weights=(1.0,) * 11, number=None, negate=0.5, noise=0.1, seed=0)
 

@@ -9,10 +9,10 @@ import pytest
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.generation import Sampling
-from preftree.labeling.encoding import Encoded
-from preftree.labeling.prompts import load_template, parse_template, template_names
+from preftree.labeling.judge.encoding import Encoded
+from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.prompts.catalogue import load_template, parse_template, template_names
 from preftree.labeling.reasoning import Reasoning
-from preftree.labeling.scorer import Scorer
 from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 from tests.labeling.fake_engine import FakeEngine, fake_scorer, thinks, wrote
 from tests.models import CONFIG, SMALL_CONFIG, write_model

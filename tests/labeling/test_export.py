@@ -16,15 +16,15 @@ pa = pytest.importorskip("pyarrow")
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError  # noqa: E402
 from preftree.labeling import cli  # noqa: E402
-from preftree.labeling.data.reader import read, sha256_of  # noqa: E402
+from preftree.labeling.data.dataset import read, sha256_of  # noqa: E402
 from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
 from preftree.labeling.export.write import ANNOTATED_PAIRS, NAMES, ExportOptions, write_export  # noqa: E402
-from preftree.labeling.labels.aggregates import strongest  # noqa: E402
-from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel  # noqa: E402
-from preftree.labeling.labels.rankings import RankingLabel  # noqa: E402
-from preftree.labeling.labels.scores import DirectLabel, Score  # noqa: E402
-from preftree.labeling.labels.sets import PrincipledLabel  # noqa: E402
+from preftree.labeling.methods.aggregates import strongest  # noqa: E402
+from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel  # noqa: E402
+from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
+from preftree.labeling.methods.score_labels import DirectLabel, Score  # noqa: E402
+from preftree.labeling.methods.set_labels import PrincipledLabel  # noqa: E402
 from preftree.labeling.types import Message, Pair, PairLabel  # noqa: E402
 from tests.labeling.fakes import row, write_rows  # noqa: E402
 from tests.labeling.labelled_run import labelled_run  # noqa: E402

@@ -14,13 +14,13 @@ import pytest
 
 from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling import cli
-from preftree.labeling.data.draft import Draft
-from preftree.labeling.instructions.drawing import decide
-from preftree.labeling.instructions.salmon_labels import SalmonLabels
-from preftree.labeling.instructions.write import InstructionOptions, write_instructions
+from preftree.labeling.data.atomic import Draft
+from preftree.labeling.export.drawing import decide
+from preftree.labeling.export.instructions import InstructionOptions, write_instructions
+from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.principles.principle import Principle
-from preftree.labeling.run import run_label
+from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Pair
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.salmon_run import PRINCIPLES, salmon_run

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.reader import read, survey
+from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.types import Message, Pair, Rejected, Several, Single
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.files import write_csv, write_parquet

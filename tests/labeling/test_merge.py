@@ -13,9 +13,10 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError, OutputError
-from preftree.labeling import cli, merge
+from preftree.labeling import cli
 from preftree.labeling.commands.arguments import REJECTED_ROWS
-from preftree.labeling.rundir.share import parsed, rows_of
+from preftree.labeling.data.sharding import parsed, rows_of
+from preftree.labeling.runs import shards as merge
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run
 

@@ -13,16 +13,16 @@ import pytest
 
 from preftree.engine.errors import InputError
 from preftree.labeling import cli
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import JudgeOptions
+from preftree.labeling.pipeline import label_samples
 from preftree.labeling.principles.sets import GUARDS, load_principles, principle_sets
-from preftree.labeling.prompts import load_template
-from preftree.labeling.scorer import Scorer
+from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Message, Pair, RequestScores, Sample, Several, Single
-from preftree.labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 

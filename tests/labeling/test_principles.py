@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling import run
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import MAX_STATEMENT, Principle
 from preftree.labeling.principles.sets import GUARDS, PRINCIPLE_FILE, load_principles, principle_sets
+from preftree.labeling.runs import run
 from tests.labeling.fakes import row, write_rows
 
 GOOD = """# mine

@@ -8,8 +8,14 @@ from pathlib import Path
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.prompts import Template, conversation_text, load_template, parse_template, template_names
-from preftree.labeling.templating import body as template_body
+from preftree.labeling.prompts import jinja as template_body
+from preftree.labeling.prompts.catalogue import (
+    Template,
+    conversation_text,
+    load_template,
+    parse_template,
+    template_names,
+)
 from preftree.labeling.types import Message
 
 GOOD = """---

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.reader import survey
-from preftree.labeling.quality.calibration import Calibration
-from preftree.labeling.quality.intervals import wilson_interval
-from preftree.labeling.quality.pairs import PairQuality
-from preftree.labeling.quality.subsets import MAX_VALUES, BySubset, check_subset
+from preftree.labeling.data.dataset import survey
+from preftree.labeling.report.calibration import Calibration
+from preftree.labeling.report.intervals import wilson_interval
+from preftree.labeling.report.pairs import PairQuality
+from preftree.labeling.report.subsets import MAX_VALUES, BySubset, check_subset
 from preftree.labeling.types import Message, Pair, PairLabel, Verdict
 from tests.labeling.fakes import FakeMethod, row, write_rows
 

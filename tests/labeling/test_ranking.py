@@ -15,15 +15,15 @@ import numpy as np
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.bradley_terry import strengths
-from preftree.labeling.labels.rankings import RankingLabel, RankingQuality
+from preftree.labeling.methods.bradley_terry import strengths
 from preftree.labeling.methods.ranking import MAX_RESPONSES, Ranking
+from preftree.labeling.methods.ranking_labels import RankingLabel, RankingQuality
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import JudgeOptions, LabelOptions
-from preftree.labeling.prompts import load_template
-from preftree.labeling.run import run_label
-from preftree.labeling.show import show_lines
+from preftree.labeling.prompts.catalogue import load_template
+from preftree.labeling.runs.run import run_label
+from preftree.labeling.runs.show import show_lines
 from preftree.labeling.types import Message, Pair, PairLabel, RequestScores, ScoreRequest, Several
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.test_bradley_terry import random_wins

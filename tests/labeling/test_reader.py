@@ -13,7 +13,7 @@ import pytest
 from preftree.engine.errors import InputError
 from preftree.labeling.data import lines
 from preftree.labeling.data.columns import MAX_COLUMNS
-from preftree.labeling.data.reader import read, survey
+from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.types import Message, Pair, Rejected, Sample
 from tests.labeling.fakes import row, write_rows
 

@@ -10,15 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from preftree.engine.errors import InputError
-from preftree.labeling.labels.odds import mean_log_odds, mean_probability, probability
-from preftree.labeling.labels.rationales import Rationale, rationale_columns, rationale_values, recorded_rationales
 from preftree.labeling.methods.direct import Direct
+from preftree.labeling.methods.probability import mean_log_odds, mean_probability, probability
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.salmon import Salmon
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.principles.principle import Principle
-from preftree.labeling.prompts import load_template
+from preftree.labeling.prompts.catalogue import load_template
+from preftree.labeling.rationales import Rationale, rationale_columns, rationale_values, recorded_rationales
 from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.types import Answer, Message, Pair, RequestScores, Single
 

@@ -13,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from preftree.labeling import cli, run, show
+from preftree.labeling import cli
+from preftree.labeling.runs import run, show
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.models import SMALL_CONFIG, write_model
 

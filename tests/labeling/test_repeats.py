@@ -13,7 +13,7 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data import repeats
-from preftree.labeling.data.reader import read, survey
+from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.data.repeats import FirstUses, Hashes
 from preftree.labeling.types import Rejected
 from tests.labeling.fakes import row, write_rows

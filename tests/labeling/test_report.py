@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preftree.labeling.quality.pairs import PairQuality
-from preftree.labeling.report import Rejections, RunSummary, reason_kind, render_summary
+from preftree.labeling.report.pairs import PairQuality
+from preftree.labeling.report.text import Rejections, RunSummary, reason_kind, render_summary
 from preftree.labeling.types import PairLabel, Verdict
 from tests.labeling.test_quality import label, quality_of
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from preftree.engine.errors import InputError
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.prompts import load_template
+from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Message, Pair, RequestScores
 
 PAIR = Pair("1", (Message("user", "q"),), "AAA", "BBB", "a")

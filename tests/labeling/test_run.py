@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError, ModelError, OutputError
-from preftree.labeling.display import Progress
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import JudgeOptions, LabelOptions
-from preftree.labeling.report import RunSummary
-from preftree.labeling.run import run_label
+from preftree.labeling.pipeline import Labelled, label_samples
+from preftree.labeling.report.text import RunSummary
+from preftree.labeling.runs.run import run_label
+from preftree.labeling.terminal import Progress
 from preftree.labeling.types import Message, Pair, Rejected
-from preftree.labeling.windows import Labelled, label_samples
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -215,7 +215,7 @@ STREAM = """
 import resource, sys
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.run import run_label
+from preftree.labeling.runs.run import run_label
 
 for limit in (20_000, 50_000):  # the first one warms the allocators up
     options = LabelOptions(input=sys.argv[1], out=f"{sys.argv[2]}/{limit}", limit=limit, quiet=True)
@@ -239,7 +239,7 @@ def test_fifty_thousand_rows_stream_in_constant_memory(tmp_path: Path) -> None:
 
 
 BAR = """
-from preftree.labeling.display import Progress
+from preftree.labeling.terminal import Progress
 
 with Progress(3) as bar:
     for _ in range(3):

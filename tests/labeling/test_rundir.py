@@ -14,17 +14,17 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling import cli
-from preftree.labeling.data.recorded import finished_run
-from preftree.labeling.labels.rationales import Rationale
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.report import RunSummary
-from preftree.labeling.run import run_label
-from preftree.labeling.rundir import journal
-from preftree.labeling.rundir.answers import packed, unpacked
-from preftree.labeling.rundir.journal import JOURNAL
-from preftree.labeling.rundir.lock import RunLock, holder
-from preftree.labeling.rundir.salvage import DAMAGED
-from preftree.labeling.rundir.status import status_lines
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.report.text import RunSummary
+from preftree.labeling.runs import journal
+from preftree.labeling.runs.answers import packed, unpacked
+from preftree.labeling.runs.journal import JOURNAL
+from preftree.labeling.runs.lock import RunLock, holder
+from preftree.labeling.runs.recorded import finished_run
+from preftree.labeling.runs.run import run_label
+from preftree.labeling.runs.salvage import DAMAGED
+from preftree.labeling.runs.status import status_lines
 from preftree.labeling.types import Answer, RequestScores
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
@@ -246,7 +246,7 @@ def test_a_second_process_stays_out(source: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     code = (
-        "import sys, pathlib\nfrom preftree.labeling.rundir.lock import RunLock\n"
+        "import sys, pathlib\nfrom preftree.labeling.runs.lock import RunLock\n"
         "lock = RunLock(pathlib.Path(sys.argv[1]))\nprint('locked', flush=True)\nsys.stdin.read()"
     )
     pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT, "text": True}

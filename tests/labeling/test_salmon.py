@@ -15,16 +15,16 @@ from hypothesis import strategies as st
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.labeling import cli
-from preftree.labeling.labels.principles import PrincipleScore, SalmonLabel
+from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.salmon import Salmon
 from preftree.labeling.options import JudgeOptions
+from preftree.labeling.pipeline import label_samples
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import load_principles
-from preftree.labeling.prompts import load_template, parse_template
-from preftree.labeling.scorer import Scorer
+from preftree.labeling.prompts.catalogue import load_template, parse_template
 from preftree.labeling.types import Message, Pair, RequestScores
-from preftree.labeling.windows import label_samples
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 

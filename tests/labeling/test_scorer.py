@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.loading.checkpoint import Checkpoint
-from preftree.engine.running.profiling import TRACED_CALLS
-from preftree.labeling.scorer import Scorer
+from preftree.engine.trace import TRACED_CALLS
+from preftree.labeling.judge.judge import Scorer
 from preftree.labeling.types import ScoreRequest
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 

@@ -15,11 +15,10 @@ from hypothesis import strategies as st
 pa = pytest.importorskip("pyarrow")
 
 from preftree.engine.errors import InputError  # noqa: E402
-from preftree.labeling.data import lines  # noqa: E402
-from preftree.labeling.data.reader import read, sha256_of, survey  # noqa: E402
-from preftree.labeling.data.sources import table  # noqa: E402
+from preftree.labeling.data import lines, table  # noqa: E402
+from preftree.labeling.data.dataset import read, sha256_of, survey  # noqa: E402
 from preftree.labeling.options import LabelOptions  # noqa: E402
-from preftree.labeling.run import run_label  # noqa: E402
+from preftree.labeling.runs.run import run_label  # noqa: E402
 from preftree.labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
 from tests.labeling.files import WRITERS, json_lines, write_csv, write_saved  # noqa: E402

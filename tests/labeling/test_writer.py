@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.data import writer
-from preftree.labeling.data.reader import Survey, read, survey
-from preftree.labeling.data.writer import LabelWriter
+from preftree.labeling.data import labels_file as writer
+from preftree.labeling.data.dataset import Survey, read, survey
+from preftree.labeling.data.labels_file import LabelWriter
 from preftree.labeling.types import ArrowType, Pair, PairLabel, Rejected
 from tests.labeling.fakes import row, write_rows
 

@@ -1,0 +1,90 @@
+"""A model to load, in one object: sizes, tokenizer, chat template, and where its tensors come from."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from preftree.engine.config.hf_config import from_hf
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.errors import ModelError
+from preftree.engine.files import first_line, naming, read_json
+from preftree.engine.gguf.embedded import embedded_directory
+from preftree.engine.gguf.tensors import GgufSource
+from preftree.engine.tokenizer.chat import ChatTemplate
+from preftree.engine.tokenizer.from_files import open_text_parts
+from preftree.engine.tokenizer.tokenizer import Tokenizer
+from preftree.engine.weights.safetensors import SafetensorsSource, TensorSource, check_complete
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model as `open_checkpoint` found it. No tensor has been read yet."""
+
+    name: str
+    config: ModelConfig
+    tokenizer: Tokenizer
+    chat_template: ChatTemplate | None
+    weights: TensorSource
+    files: tuple[Path, ...]
+
+    def fingerprint(self) -> str:
+        """sha256 in hexadecimal over names and contents of all files, some seconds a gigabyte."""
+        total = hashlib.sha256()
+        for path in sorted(self.files, key=lambda path: path.name):
+            try:
+                with path.open("rb") as file:
+                    digest = hashlib.file_digest(file, "sha256").hexdigest()
+            except OSError as error:
+                raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
+            total.update(f"{path.name}\0{digest}\n".encode())
+        return total.hexdigest()
+
+
+def open_checkpoint(spec: str) -> Checkpoint:
+    """Open "embedded", a Hugging Face directory, or a GGUF file.
+
+    Cheap: headers and tokenizer only (the embedded model is unpacked on first use). ModelError when
+    something is missing, broken, unsafe or not supported.
+    """
+    if spec == "embedded":
+        directory = embedded_directory()
+        try:
+            return _open_directory(directory, "embedded")
+        except ModelError as error:
+            raise ModelError(f"{error} (delete the damaged cache {directory}, it is made again)") from None
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return _open_directory(path, path.resolve().name)
+    if not path.exists():
+        raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
+    if path.suffix.lower() != ".gguf":
+        raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
+    return _open_gguf(path)
+
+
+def _open_directory(directory: Path, name: str) -> Checkpoint:
+    if not (directory / "config.json").is_file():
+        ggufs = sorted(path.name for path in directory.glob("*.gguf"))
+        hint = f"; name the file itself: {directory / ggufs[0]}" if ggufs else "; it is no Hugging Face model directory"
+        raise ModelError(f"{directory}: holds no config.json{hint}")
+    config = from_hf(read_json(directory / "config.json"), str(directory / "config.json"))
+    weights = SafetensorsSource(directory)
+    check_complete(weights, config, str(directory))
+    texts = open_text_parts(directory)
+    with naming(directory):
+        texts.tokenizer.check_vocab(config)
+    files = (directory / "config.json", *texts.files, *weights.files)
+    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files)
+
+
+def _open_gguf(path: Path) -> Checkpoint:
+    source = GgufSource(path)
+    check_complete(source, source.config, str(path))
+
+    with naming(path):
+        bos, eos = source.bos_token, source.eos_token
+        template = source.chat_template
+        tokenizer = Tokenizer(source.tokenizer_json, bos, eos, source.adds_bos)
+        tokenizer.check_vocab(source.config)
+        chat_template = None if template is None else ChatTemplate(template, bos, eos)
+    return Checkpoint(path.stem, source.config, tokenizer, chat_template, source, source.files)

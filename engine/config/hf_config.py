@@ -1,0 +1,267 @@
+"""A Hugging Face config.json, read in one function and written in another.
+
+Every field that changes numbers in some model of transformers is read or, where the family lacks it, refused.
+"""
+
+from typing import Any
+
+from preftree.engine.config.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
+from preftree.engine.config.hf_rope import ropes_from_hf, ropes_to_hf
+from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig, check_whole
+from preftree.engine.errors import ModelError
+from preftree.engine.files import naming
+
+REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
+ACTIVATIONS: dict[str, Activation] = {
+    "silu": "silu",
+    "swish": "silu",
+    "gelu_pytorch_tanh": "gelu_tanh",
+}
+# Fields of one family or another that change what a model computes, and the values that change nothing. A family that
+# reads a field says so in `Architecture.reads`; in all others it has to be absent, null or neutral.
+NEUTRAL: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(
+        ("attention_bias", "mlp_bias", "qkv_bias", "use_bias", "use_qkv_bias", "bias", "lm_head_bias"), (False,)
+    ),
+    **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layers"), ()),
+    **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
+    **dict.fromkeys(
+        ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
+    ),
+    **dict.fromkeys(("add_cross_attention", "use_mrope", "attn_temperature_tuning", "attn_output_gate"), (False,)),
+    **dict.fromkeys(("attn_logit_softcapping", "final_logit_softcapping", "query_pre_attn_scalar", "clip_qkv"), ()),
+    **dict.fromkeys(("logit_scale", "logits_scaling", "embedding_multiplier", "residual_multiplier"), (1,)),
+    **dict.fromkeys(("attention_multiplier", "scale_emb", "scale_depth", "dim_model_base", "rope_local_base_freq"), ()),
+    **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"), (0,)),
+    **dict.fromkeys(("num_experts_per_tok", "shared_expert_intermediate_size", "mlp_only_layers"), (0, [])),
+    **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
+    "mup_width_multiplier": (1,),
+    "position_embedding_type": ("rope", "absolute"),
+}
+
+
+def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
+    """Read the dictionary of a config.json; `origin` (a path) opens every error's line."""
+    with naming(origin):
+        family = _family(config)
+        _refuse_unsupported(config, family)
+        for field in REQUIRED:
+            if config.get(field) is None:
+                raise ModelError(f"the field {field} is missing; download the model's own config.json")
+            check_positive(field, config[field], LIMITS["vocab_size"])
+        check_whole("num_layers", config["num_hidden_layers"], LIMITS["num_layers"])
+
+        def optional(field: str, default: Any) -> Any:
+            value = config.get(field)
+            return default if value is None else value
+
+        heads = config["num_attention_heads"]
+        max_context = optional("max_position_embeddings", family.max_context)
+        check_whole("max_context", max_context, LIMITS["max_context"])
+        rope, local_rope = ropes_from_hf(config, family, max_context)
+        # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
+        kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
+        return ModelConfig(
+            architecture=config["model_type"],
+            vocab_size=config["vocab_size"],
+            hidden_size=config["hidden_size"],
+            intermediate_size=config["intermediate_size"],
+            num_layers=config["num_hidden_layers"],
+            num_heads=heads,
+            num_kv_heads=heads if kv_heads is None else kv_heads,
+            head_dim=optional("head_dim", family.head_dim or config["hidden_size"] // heads),
+            norm_eps=optional("rms_norm_eps", family.norm_eps),
+            rope=rope,
+            # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
+            max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
+            tie_embeddings=optional("tie_word_embeddings", family.tied),
+            local_rope=local_rope,
+            windows=_windows(config, family),
+            activation=_activation(config, family),
+            attention_bias=optional("attention_bias", False),
+            mlp_bias=optional("mlp_bias", False),
+            query_scalar=None
+            if family.query_scalar is None
+            else optional("query_pre_attn_scalar", family.query_scalar),
+            attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
+            final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
+            experts=None if family.experts is None else _experts(config, family.experts),
+        )
+
+
+def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
+    """The config.json that `from_hf` and transformers (4 and 5) open as a float32 model of the same architecture."""
+    family = config.family
+    context = config.rope.original_context if config.rope.kind == "dynamic" else config.max_context
+    fields = {
+        "architectures": [family.class_name],
+        "model_type": config.architecture,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
+        "rms_norm_eps": config.norm_eps,
+        **ropes_to_hf(config.rope, config.local_rope),
+        "max_position_embeddings": context,
+        "tie_word_embeddings": config.tie_embeddings,
+        **{field: getattr(config, field) for field in family.bias_fields},
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
+        "torch_dtype": "float32",
+    }
+    if family.query_scalar is not None:
+        fields["query_pre_attn_scalar"] = config.query_scalar
+    caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
+    fields |= {field: caps[field] for field in family.soft_caps}
+    if family.windows is not None:
+        fields |= _windows_to_hf(config, family.windows)
+    if family.experts is not None:
+        fields |= _experts_to_hf(config, family.experts)
+    return fields
+
+
+def _family(config: dict[str, Any]) -> Architecture:
+    """The family of a config.json. ModelError for one that preftree does not run, or for code in place of one."""
+    if config.get("auto_map"):
+        raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
+    kind = config.get("model_type")
+    family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+    if family is None:
+        raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {SUPPORTED}")
+    classes = config.get("architectures") or [family.class_name]
+    if not isinstance(classes, list) or family.class_name not in classes:
+        raise ModelError(f"architectures {classes!r:.100} is not supported; preftree runs {SUPPORTED}")
+    return family
+
+
+def _refuse_unsupported(config: dict[str, Any], family: Architecture) -> None:
+    """ModelError for what would make preftree compute something else than the model's authors meant."""
+    if config.get("quantization_config"):
+        raise ModelError("quantization_config is not supported; use the full-precision model or a GGUF file")
+    for field, neutral in NEUTRAL.items():
+        value = config.get(field)
+        if value is not None and field not in family.reads and value not in neutral:
+            raise ModelError(f"{field} {value!r:.100} is not supported; preftree runs {family.title} models without it")
+
+
+def _activation(config: dict[str, Any], family: Architecture) -> Activation:
+    """ModelError for one that is unknown, and where a field that the family does not read says another one."""
+    field, default = family.activation
+    name = config.get(field) or default
+    kind = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    if kind is None:
+        raise ModelError(f"{field} {name!r:.100} is not supported; preftree knows {', '.join(ACTIVATIONS)}")
+    for other in {"hidden_act", "hidden_activation"} - {field}:
+        if config.get(other) not in (None, name):
+            raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
+    return kind
+
+
+def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:
+    """transformers reads an explicit null as "no cap", whatever it assumes for a missing key."""
+    return config.get(field, family.soft_caps[field]) if field in family.soft_caps else None
+
+
+def _windows(config: dict[str, Any], family: Architecture) -> tuple[int | None, ...]:
+    """The window of every layer; () where there is none. ModelError where layer_types cannot be followed."""
+    rule, count = family.windows, config["num_hidden_layers"]
+    types = config.get("layer_types")
+    known = ("full_attention", "sliding_attention")
+    if types is not None and (not isinstance(types, list) or len(types) != count or any(t not in known for t in types)):
+        raise ModelError(
+            f"layer_types {types!r:.100} is not supported; every layer has to be one of {', '.join(known)}"
+        )
+    window = None
+    if rule is not None and _is_on(config, rule.switch):
+        window = config.get("sliding_window", rule.default)
+    if window is not None:
+        check_whole("sliding_window", window, LIMITS["max_context"])
+    if rule is None or not rule.typed:
+        slides = [window is not None] * count
+        if types is not None and types != [known[here] for here in slides]:
+            raise ModelError(
+                f"layer_types {types!r:.100} is not supported in {family.title}, whose layers are all alike"
+            )
+    elif types is not None:
+        slides = [kind == known[1] for kind in types]
+        if window is None and any(slides):
+            raise ModelError("layer_types has sliding_attention, but there is no sliding_window")
+    else:
+        slides = _ruled(config, rule, window, count)
+    return tuple(window if slide else None for slide in slides) if any(slides) else ()
+
+
+def _is_on(config: dict[str, Any], switch: str | None) -> bool:
+    value = True if switch is None else config.get(switch) or False
+    if not isinstance(value, bool):
+        raise ModelError(f"{switch} is {value!r:.100}, neither true nor false")
+    return value
+
+
+def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int) -> list[bool]:
+    """Which layers have a window by the family's rule."""
+    if rule.full_every is not None:
+        every = config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every
+        check_whole(rule.pattern or "sliding_window_pattern", every, LIMITS["num_layers"])
+        if window is None:
+            raise ModelError("sliding_window is null, but some layers need one")
+        return [(layer + 1) % every != 0 for layer in range(count)]
+    first = config.get("max_window_layers", rule.first_layer)
+    if not isinstance(first, int):
+        raise ModelError(f"max_window_layers is {first!r:.100}, which is not a whole number")
+    return [window is not None and layer >= first for layer in range(count)]
+
+
+def _windows_to_hf(config: ModelConfig, rule: Windows) -> dict[str, Any]:
+    sizes = {window for window in config.windows if window is not None}
+    window = next(iter(sizes), None)
+    fields: dict[str, Any] = {"sliding_window": window}
+    if rule.switch is not None:
+        fields[rule.switch] = window is not None
+    if rule.typed:
+        names = (
+            "sliding_attention" if config.window_of(layer) else "full_attention" for layer in range(config.num_layers)
+        )
+        fields["layer_types"] = list(names)
+    return fields
+
+
+def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
+    def optional(field: str, default: Any) -> Any:
+        value = config.get(field)
+        return default if value is None else value
+
+    count, layers = config["num_hidden_layers"], frozenset(range(config["num_hidden_layers"]))
+    if names.sparse_fields:
+        step, dense = optional("decoder_sparse_step", 1), optional("mlp_only_layers", [])
+        check_whole("decoder_sparse_step", step, LIMITS["num_layers"])
+        if not isinstance(dense, list):
+            raise ModelError(f"mlp_only_layers is {dense!r:.100}, which is not a list")
+        layers = frozenset(layer for layer in range(count) if layer not in dense and (layer + 1) % step == 0)
+    counts = [config[field] for field in COUNT_FIELDS if config.get(field) is not None]
+    if len(counts) > 1 and counts[0] != counts[1]:
+        raise ModelError(f"{' and '.join(COUNT_FIELDS)} differ ({counts!r:.100}); keep the right one")
+    return ExpertsConfig(
+        count=counts[0] if counts else names.default_count,
+        per_token=optional("num_experts_per_tok", names.default_per_token),
+        width=optional(names.width, names.default_width),
+        normalised=names.always_normalised or optional("norm_topk_prob", False),
+        layers=layers,
+    )
+
+
+def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
+    experts = config.experts
+    assert experts is not None
+    fields: dict[str, Any] = {names.count: experts.count, "num_experts_per_tok": experts.per_token}
+    fields[names.width] = experts.width
+    if not names.always_normalised:
+        fields["norm_topk_prob"] = experts.normalised
+    if names.sparse_fields:
+        fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
+    return fields

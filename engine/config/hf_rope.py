@@ -1,0 +1,183 @@
+"""Where config.json has the settings of the rotary position embedding, old style and that of transformers 5."""
+
+import math
+from typing import Any
+
+from preftree.engine.config.architectures import Architecture
+from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.rope import RopeConfig
+from preftree.engine.errors import ModelError
+
+# `finetuned` is a note that some YaRN models carry.
+_FIELDS = {
+    *("rope_type", "type", "rope_theta", "partial_rotary_factor", "factor", "original_max_position_embeddings"),
+    *("low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow", "truncate"),
+    *("mscale", "mscale_all_dim", "short_factor", "long_factor", "finetuned"),
+}
+_NEEDED = {
+    "linear": ("factor",),
+    "dynamic": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "yarn": ("factor",),
+    "longrope": ("short_factor", "long_factor"),
+}
+_LAYER_TYPES = ("full_attention", "sliding_attention")
+
+
+def ropes_from_hf(
+    config: dict[str, Any], architecture: Architecture, max_context: int
+) -> tuple[RopeConfig, RopeConfig | None]:
+    """The rotary embedding, and that of windowed layers where the family has one of their own.
+
+    max_context: `max_position_embeddings`. ModelError for what is missing, unknown or contradicts itself.
+    """
+    scaling = _scaling(config)
+    if architecture.local_theta is None:
+        return _rope(scaling, config, architecture, max_context), None
+    if not set(scaling) & set(_LAYER_TYPES):
+        scaling = {"full_attention": scaling}
+    if set(scaling) - set(_LAYER_TYPES):
+        raise ModelError(f"rope_parameters holds {sorted(set(scaling) - set(_LAYER_TYPES))!r:.100} beside layer types")
+    full, local = (_object(scaling.get(kind) or {}) for kind in _LAYER_TYPES)
+    local_theta = config.get("rope_local_base_freq")
+    local = {"rope_theta": architecture.local_theta if local_theta is None else local_theta} | local
+    return _rope(full, config, architecture, max_context), _rope(local, config, architecture, max_context)
+
+
+def ropes_to_hf(rope: RopeConfig, local: RopeConfig | None) -> dict[str, Any]:
+    """The fields of config.json that `ropes_from_hf` and transformers read as these two."""
+    if local is not None:
+        return {"rope_parameters": dict(zip(_LAYER_TYPES, (_to_hf(rope), _to_hf(local)), strict=True))}
+    fields: dict[str, Any] = {"rope_theta": rope.theta, "rope_scaling": _to_hf(rope)}
+    if rope.partial != 1:
+        fields["partial_rotary_factor"] = rope.partial
+    if rope.kind == "longrope":
+        fields["original_max_position_embeddings"] = rope.original_context
+    if rope.kind == "default":
+        fields["rope_scaling"] = None
+    return fields
+
+
+def _scaling(config: dict[str, Any]) -> dict[str, Any]:
+    old, new = config.get("rope_scaling"), config.get("rope_parameters")
+    if old and new and old != new:
+        raise ModelError("has both rope_scaling and rope_parameters and they differ; keep the right one")
+    return _object(new or old or {})
+
+
+def _object(scaling: Any) -> dict[str, Any]:
+    if not isinstance(scaling, dict):
+        raise ModelError(f"rope_scaling is {scaling!r:.100}, which is not an object")
+    return scaling
+
+
+def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture, max_context: int) -> RopeConfig:
+    unknown = sorted(set(scaling) - _FIELDS)
+    if unknown:
+        raise ModelError(f"rope_scaling has the field {unknown[0]!r:.100}, which preftree does not know")
+    theta = scaling.get("rope_theta", config.get("rope_theta"))
+    base = {
+        "theta": architecture.theta if theta is None else theta,
+        "partial": _partial(scaling, config, architecture),
+    }
+    kind: Any = scaling.get("rope_type", scaling.get("type")) or "default"
+    kind = architecture.rope_aliases.get(kind, kind) if isinstance(kind, str) else kind
+    if kind not in architecture.rope_kinds:
+        known = ", ".join(architecture.rope_kinds)
+        raise ModelError(f"rope type {kind!r:.100} is not supported; preftree knows {known} in {architecture.title}")
+    for field in _NEEDED.get(kind, ()):
+        if field not in scaling:
+            raise ModelError(f"rope type {kind!r} needs the field {field}")
+    if kind == "default":
+        return RopeConfig(**base)
+    if kind == "linear":
+        return RopeConfig(**base, kind=kind, factor=scaling["factor"])
+    if kind == "dynamic":
+        return RopeConfig(**base, kind=kind, factor=scaling["factor"], original_context=max_context)
+    original = _original_context(scaling, config, architecture) or max_context
+    check_positive("rope original_max_position_embeddings", original, LIMITS["max_context"])
+    if kind == "llama3":
+        given = {field: scaling[field] for field in _NEEDED[kind]}
+        return RopeConfig(**base, kind=kind, original_context=original, **given)
+    # Of the two, a factor that is not given is the ratio of the contexts.
+    factor = scaling.get("factor")
+    factor = max_context / original if factor is None else factor
+    base |= {"kind": kind, "factor": factor, "original_context": original}
+    check = RopeConfig(theta=base["theta"], factor=factor, original_context=original)
+    if kind == "longrope":
+        lists: dict[str, Any] = {field: _numbers(field, scaling[field]) for field in _NEEDED[kind]}
+        return RopeConfig(
+            **base, **lists, attention_factor=_given(scaling, "attention_factor", _longrope_attention(check))
+        )
+    return RopeConfig(
+        **base,
+        attention_factor=_given(scaling, "attention_factor", _yarn_attention(check, scaling)),
+        beta_fast=scaling.get("beta_fast") or 32,
+        beta_slow=scaling.get("beta_slow") or 1,
+        truncate=scaling.get("truncate", True),
+    )
+
+
+def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
+    value = scaling.get(field)
+    return default if value is None else value
+
+
+def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture) -> Any:
+    partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    partial = 1.0 if partial is None else partial
+    if partial != 1 and not architecture.partial_rotary:
+        raise ModelError(
+            f"partial_rotary_factor is not supported in {architecture.title}; every dimension has to rotate"
+        )
+    return partial
+
+
+def _original_context(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture) -> Any:
+    """Beside the other settings, or among the model's own; None where it is in neither."""
+    inner, outer = scaling.get("original_max_position_embeddings"), config.get("original_max_position_embeddings")
+    outer = architecture.original_context if outer is None else outer
+    if inner is not None and outer is not None and inner != outer:
+        raise ModelError(
+            f"original_max_position_embeddings is {outer!r:.100}, but {inner!r:.100} in rope_scaling; keep one"
+        )
+    return outer if inner is None else inner
+
+
+def _numbers(field: str, values: Any) -> tuple[Any, ...]:
+    if not isinstance(values, list):
+        raise ModelError(f"rope {field} is {values!r:.100}, which is not a list")
+    return tuple(values)
+
+
+def _longrope_attention(rope: RopeConfig) -> float:
+    if rope.factor <= 1 or rope.original_context == 1:
+        return 1.0
+    return math.sqrt(1 + math.log(rope.factor) / math.log(rope.original_context))
+
+
+def _yarn_attention(rope: RopeConfig, scaling: dict[str, Any]) -> float:
+    def of(weight: Any) -> float:
+        if isinstance(weight, bool) or not isinstance(weight, (int, float)):
+            raise ModelError(f"rope mscale is {weight!r:.100}, which is not a number")
+        return 1.0 if rope.factor <= 1 else 0.1 * weight * math.log(rope.factor) + 1.0
+
+    weight, weight_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
+    return of(weight) / of(weight_all) if weight and weight_all else of(1)
+
+
+def _to_hf(rope: RopeConfig) -> dict[str, Any]:
+    fields: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
+    if rope.kind != "default":
+        fields["factor"] = rope.factor
+    if rope.kind in ("llama3", "yarn", "longrope"):
+        fields["original_max_position_embeddings"] = rope.original_context
+    if rope.kind == "llama3":
+        fields |= {"low_freq_factor": rope.low_freq_factor, "high_freq_factor": rope.high_freq_factor}
+    if rope.kind in ("yarn", "longrope"):
+        fields["attention_factor"] = rope.attention_factor
+    if rope.kind == "yarn":
+        fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
+    if rope.kind == "longrope":
+        fields |= {"short_factor": list(rope.short_factor), "long_factor": list(rope.long_factor)}
+    return fields

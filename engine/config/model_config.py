@@ -1,0 +1,188 @@
+"""What a model is: its sizes and what its family leaves open, validated when made. NumPy only."""
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED, Architecture
+from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.rope import RopeConfig
+from preftree.engine.errors import ModelError
+from preftree.engine.weights.names import expected_tensors
+
+__all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
+
+Activation = Literal["silu", "gelu_tanh"]
+
+
+@dataclass(frozen=True)
+class ExpertsConfig:
+    """A mixture of experts: `per_token` of `count` MLPs of width `width` for each token, in some layers.
+
+    normalised: the weights of the chosen ones sum to one. layers: those that have experts; the others have one MLP.
+    """
+
+    count: int
+    per_token: int
+    width: int
+    normalised: bool
+    layers: frozenset[int]
+
+    def validate(self, num_layers: int) -> None:
+        for field, limit in (("count", 1024), ("per_token", self.count), ("width", LIMITS["intermediate_size"])):
+            check_whole(f"experts' {field}", getattr(self, field), limit)
+        if not isinstance(self.normalised, bool):
+            raise ModelError(f"norm_topk_prob is {self.normalised!r:.100}, neither true nor false")
+        if not self.layers <= set(range(num_layers)):
+            raise ModelError(f"experts are in layers beyond the model's {num_layers}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """A decoder of one of the families in ARCHITECTURES. ModelError naming the field when one is absurd.
+
+    windows: [layers] how many last tokens a layer looks at, itself included, or None for all; () where all do.
+    local_rope: of the windowed layers, in families where they have one of their own.
+    attention_bias, mlp_bias: biases beside those that the family always has. query_scalar: attention scores are
+    divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x / c), over attention
+    scores and logits.
+    """
+
+    architecture: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    norm_eps: float
+    rope: RopeConfig
+    max_context: int
+    tie_embeddings: bool
+    local_rope: RopeConfig | None = None
+    windows: tuple[int | None, ...] = ()
+    activation: Activation = "silu"
+    attention_bias: bool = False
+    mlp_bias: bool = False
+    query_scalar: float | None = None
+    attention_softcap: float | None = None
+    final_softcap: float | None = None
+    experts: ExpertsConfig | None = None
+
+    def __post_init__(self) -> None:
+        self.validate()
+
+    def validate(self) -> None:
+        if self.architecture not in ARCHITECTURES:
+            raise ModelError(f"architecture {self.architecture!r:.100} is unknown; preftree runs {SUPPORTED}")
+        for field, limit in LIMITS.items():
+            check_whole(field, getattr(self, field), limit)
+        if self.head_dim % 2:
+            raise ModelError(f"head_dim is {self.head_dim}; rotary embedding needs an even one")
+        if self.num_heads % self.num_kv_heads:
+            raise ModelError(f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})")
+        check_positive("rms_norm_eps", self.norm_eps, 0.1)
+        for field, value in (
+            ("attn_logit_softcapping", self.attention_softcap),
+            ("final_logit_softcapping", self.final_softcap),
+        ):
+            if value is not None:
+                check_positive(field, value, 1e6)
+        if self.query_scalar is not None:
+            check_positive("query_pre_attn_scalar", self.query_scalar, 1e6)
+        if not isinstance(self.tie_embeddings, bool):
+            raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")
+        for rope in self.ropes:
+            rope.check(self.head_dim)
+        self._validate_windows()
+        self._validate_family()
+
+    def _validate_windows(self) -> None:
+        if self.windows and len(self.windows) != self.num_layers:
+            raise ModelError(f"there are windows for {len(self.windows)} layers of {self.num_layers}")
+        for window in set(self.windows) - {None}:
+            check_whole("sliding_window", window, LIMITS["max_context"])
+
+    def _validate_family(self) -> None:
+        family = self.family
+        for field in ("attention_bias", "mlp_bias"):
+            value = getattr(self, field)
+            if not isinstance(value, bool):
+                raise ModelError(f"{field} is {value!r:.100}, neither true nor false")
+            if value and field not in family.bias_fields:
+                raise ModelError(f"{field} is not supported in a {self.title} model")
+        if self.activation not in ("silu", "gelu_tanh"):
+            raise ModelError(f"activation {self.activation!r:.100} is not supported")
+        if (self.experts is None) != (family.experts is None):
+            raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")
+        if self.experts is not None:
+            self.experts.validate(self.num_layers)
+
+    @property
+    def family(self) -> Architecture:
+        """What all models of this architecture have in common."""
+        return ARCHITECTURES[self.architecture]
+
+    @property
+    def title(self) -> str:
+        """What people call a model of this architecture: "Llama"."""
+        return self.family.title
+
+    @property
+    def group_size(self) -> int:
+        """Query heads that share one key/value head."""
+        return self.num_heads // self.num_kv_heads
+
+    @property
+    def q_size(self) -> int:
+        """Width of the query projection and of the attention output: num_heads * head_dim."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Width of the key projection, and of the value projection: num_kv_heads * head_dim."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def qkv_bias(self) -> bool:
+        return self.family.qkv_bias or self.attention_bias
+
+    @property
+    def attention_scale(self) -> float | None:
+        """What scores are multiplied with; None: one over the root of the head size."""
+        return None if self.query_scalar is None else float(self.query_scalar**-0.5)
+
+    @property
+    def embedding_scale(self) -> float:
+        """What embeddings are multiplied with on their way in."""
+        return math.sqrt(self.hidden_size) if self.family.scaled_embedding else 1.0
+
+    @property
+    def ropes(self) -> tuple[RopeConfig, ...]:
+        """The rotary embeddings that there are; `rope_of` says which is a layer's."""
+        return (self.rope,) if self.local_rope is None else (self.rope, self.local_rope)
+
+    def rope_of(self, layer: int) -> int:
+        """The place in `ropes` of a layer's rotary embedding."""
+        return int(self.local_rope is not None and self.window_of(layer) is not None)
+
+    def regime(self, length: int) -> int:
+        """Only sequences of the same regime may share keys and values, see `RopeConfig.regime`."""
+        return max(rope.regime(length) for rope in self.ropes)
+
+    def window_of(self, layer: int) -> int | None:
+        """How many last tokens a layer looks at, the present one included; None: all of them."""
+        return self.windows[layer] if self.windows else None
+
+    @property
+    def num_parameters(self) -> int:
+        """Stored numbers, a tied embedding counted once."""
+        return sum(math.prod(shape) for shape in expected_tensors(self).values())
+
+
+def check_whole(field: str, value: object, limit: int) -> None:
+    """ModelError unless `value` is a whole number from 1 to `limit`."""
+    check_positive(field, value, limit)
+    if not isinstance(value, int):
+        raise ModelError(f"{field} is {value!r}, which is not a whole number")

@@ -1,0 +1,1 @@
+"""Continuations of prompts, and labels scored after them."""

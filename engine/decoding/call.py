@@ -1,0 +1,89 @@
+"""What one caller of decoding asked, and the answers as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+
+import numpy as np
+
+from preftree.engine.decoding.sequence import Sequence
+from preftree.engine.generation import Generation
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.planning.script import Script
+from preftree.engine.planning.trie import TokenIds
+from preftree.engine.results import LabelScores, label_mass
+
+
+@dataclass(frozen=True)
+class ReasonedScores:
+    """Continuations of prompts, and what the model says of labels behind each of them.
+
+    generations: [prompts][n]. scores: row p * n + s is of sample s of prompt p; without columns where no labels were
+    asked for. generated_tokens: of all continuations. prefill_rows: those of `scores.rows` that were prompts'; the
+    others are continuations and endings, a row a token.
+    """
+
+    generations: list[list[Generation]]
+    scores: LabelScores
+    generated_tokens: int
+    prefill_rows: int
+
+
+class ReasonedCall:
+    """One call on its way.
+
+    prompts: token ids. scripts: what comes behind the continuations of each prompt, or None. samples: continuations of
+    each. prefill_rows, step_rows: run for it so far. passes, seconds: spent while it was the oldest call that was not
+    complete, on whatever; and on its own prompts.
+    """
+
+    def __init__(
+        self, prompts: list[TokenIds], scripts: list[Script] | None, labels: Several[Labels], samples: int
+    ) -> None:
+        self.prompts = prompts
+        self.scripts = scripts
+        self.samples = samples
+        self.prefill_rows = self.step_rows = self.passes = 0
+        self.seconds = 0.0
+        self._labels = labels
+        self._finished: dict[tuple[int, int], Sequence] = {}
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self._finished) == len(self.prompts) * self.samples
+
+    def finish(self, prompt: int, sequence: Sequence) -> None:
+        """`sequence` is done; its K/V is needed no more."""
+        self._finished[prompt, sequence.sample] = sequence
+
+    def result(self, decode: Callable[[Several[int]], str]) -> ReasonedScores:
+        """Once it is complete."""
+        sequences = [self._finished[place] for place in sorted(self._finished)]
+        generations = [Generation(one.ids, decode(one.ids), one.finish or "length") for one in sequences]
+        n = self.samples
+        return ReasonedScores(
+            [generations[first : first + n] for first in range(0, len(generations), n)],
+            self._scores(sequences),
+            sum(len(one.ids) for one in generations),
+            self.prefill_rows,
+        )
+
+    def _scores(self, sequences: Several[Sequence]) -> LabelScores:
+        width = max((len(options) for options in self._labels), default=0)
+        logprob, logit = (np.full((len(sequences), width), np.nan) for _ in range(2))
+        for row, sequence in enumerate(sequences):
+            if sequence.script is not None:
+                found = sequence.script.scores(sequence.logits, sequence.normalisers)
+                logprob[row, : len(found[0])], logit[row, : len(found[1])] = found
+        labels = [options for options in self._labels for _ in range(self.samples)]
+        return LabelScores(
+            logprob=logprob.astype(np.float32),
+            logit=logit.astype(np.float32),
+            label_mass=label_mass(logprob, labels),
+            prompt_tokens=sum(map(len, self.prompts)),
+            rows=self.prefill_rows + self.step_rows,
+            batches=self.passes,
+            seconds=self.seconds,
+        )

@@ -1,0 +1,107 @@
+"""Where a model runs and in which numbers: device, dtype, operations, block sizes, and how large a batch may be."""
+
+from __future__ import annotations
+
+import warnings
+from bisect import bisect_right
+from dataclasses import dataclass
+from types import ModuleType
+
+import torch
+
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.errors import InputError, PreftreeWarning
+from preftree.engine.planning.estimate import MemoryModel
+from preftree.kernels.ops import implementation
+from preftree.kernels.tiles import PlanLayout
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+# Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
+USABLE_MEMORY = 0.85
+# The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
+_BUDGET_PROMPT = 8192
+_BUDGET_ROWS_PER_PROMPT = 8
+
+
+@dataclass(frozen=True)
+class Target:
+    """device, dtype: of weights and activations. ops: the operations, see `kernels.ops`. layout: their block sizes.
+
+    memory: what a batch needs. batch_tokens: rows of a batch where nobody asks for another number.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    ops: ModuleType
+    layout: PlanLayout
+    memory: MemoryModel
+    batch_tokens: int
+
+
+def choose_target(config: ModelConfig, device: str | None, dtype: str | None, batch_tokens: int | None) -> Target:
+    """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
+
+    dtype: None is bfloat16 on a GPU and float32 on a CPU. batch_tokens: None is as many as fit well.
+    Raises InputError, one line, for what is unknown, missing or too small.
+    """
+    if dtype is not None and dtype not in DTYPES:
+        raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
+    if batch_tokens is not None and batch_tokens < 1:
+        raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
+    if device not in (None, "auto"):
+        return _target(config, str(device), dtype, batch_tokens)
+    if gpu_is_there():
+        try:
+            return _target(config, "cuda", dtype, batch_tokens)
+        except UnfitDeviceError as error:
+            warnings.warn(f"{error}; running on the CPU", PreftreeWarning, stacklevel=2)
+    return _target(config, "cpu", dtype, batch_tokens)
+
+
+def gpu_is_there() -> bool:
+    """Whether torch sees a GPU, fit for the model or not."""
+    return torch.cuda.is_available()
+
+
+class UnfitDeviceError(InputError):
+    """A device that is not there, or that has no kernels for this model."""
+
+
+def _target(config: ModelConfig, name: str, dtype_name: str | None, batch_tokens: int | None) -> Target:
+    try:
+        device = torch.device(name)
+        ops = implementation(device)
+        dtype = DTYPES[dtype_name or ("bfloat16" if device.type == "cuda" else "float32")]
+        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
+    except (RuntimeError, ValueError) as error:
+        raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS, layout.chunk_blocks)
+    blocks = layout.batch_blocks
+    if device.type == "cuda":
+        blocks = _blocks_that_fit(config, device, dtype, memory, blocks)
+    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block)
+
+
+def _blocks_that_fit(
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, memory: MemoryModel, most: int
+) -> int:
+    """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
+    free, _ = torch.cuda.mem_get_info(device)
+    # What torch holds but does not use is free, too.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    weights = config.num_parameters * dtype.itemsize
+    room = int(free * USABLE_MEMORY) - weights
+
+    def needed(blocks: int) -> int:
+        rows = blocks * memory.row_block
+        longest = min(config.max_context, _BUDGET_PROMPT)
+        return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)
+
+    blocks = bisect_right(range(1, most + 1), room, key=needed)
+    if blocks < 1:
+        raise InputError(
+            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, {device} "
+            f"({torch.cuda.get_device_name(device)}) has {free / 1e9:.1f} GB free; free some of it, take a smaller "
+            "model, or use device 'cpu'"
+        )
+    return blocks

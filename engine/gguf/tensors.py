@@ -1,0 +1,167 @@
+"""A GGUF file as a model: its tensors under Hugging Face names, dequantised to float32."""
+
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from preftree.engine.config.hf_config import from_hf
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.errors import ModelError
+from preftree.engine.files import naming
+from preftree.engine.gguf.config import FACTORS, config_json
+from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor, read_header
+from preftree.engine.gguf.tokenizer import adds_bos, tokenizer_json
+from preftree.engine.weights.mapped_file import MappedFile
+from preftree.engine.weights.safetensors import CPU, check_finite, check_shape
+
+MODEL_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+LAYER_NAMES = {
+    "attn_norm": "input_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_norm": "post_attention_layernorm",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+}
+LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
+# Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result.
+CHUNK = 1 << 20
+
+
+class GgufSource:
+    """TensorSource over one GGUF file, which also brings sizes, tokenizer and chat template.
+
+    ModelError when the file is broken, of an architecture that is not read from GGUF, or needs what preftree lacks.
+    """
+
+    def __init__(self, path: Path) -> None:
+        header = read_header(path)
+        self.files: tuple[Path, ...] = (path,)
+        self._metadata = header.metadata
+        self._file: MappedFile | None = None
+        tensors = dict(header.tensors)
+        factors = tensors.pop(FACTORS, None)
+        with naming(path):
+            read = None if factors is None else lambda: self._floats(factors)
+            described = config_json(header.metadata, frozenset(tensors), read)
+        self.config: ModelConfig = from_hf(described, str(path))
+        self._tensors = {_hf_name(name): tensor for name, tensor in tensors.items()}
+        if len(self._tensors) < len(tensors):
+            raise ModelError(f"{path}: a tensor is there under two names; use another file")
+
+    @property
+    def tokenizer_json(self) -> dict[str, Any]:
+        """A Hugging Face tokenizer.json with this file's vocabulary."""
+        with naming(self.files[0]):
+            return tokenizer_json(self._metadata, self.bos_token if self.adds_bos else None)
+
+    @property
+    def chat_template(self) -> str | None:
+        template = self._metadata.get("tokenizer.chat_template")
+        return template if isinstance(template, str) else None
+
+    @property
+    def bos_token(self) -> str | None:
+        return self._token("tokenizer.ggml.bos_token_id")
+
+    @property
+    def eos_token(self) -> str | None:
+        return self._token("tokenizer.ggml.eos_token_id")
+
+    @property
+    def adds_bos(self) -> bool:
+        """Whether a prompt begins with BOS; where unsaid, as llama.cpp has it for this tokenizer."""
+        return adds_bos(self._metadata)
+
+    def _token(self, key: str) -> str | None:
+        index, tokens = self._metadata.get(key), self._metadata.get("tokenizer.ggml.tokens")
+        if index is None or not isinstance(tokens, list):
+            return None
+        if type(index) is not int or not 0 <= index < len(tokens):
+            raise ModelError(f"{self.files[0]}: {key} is {index!r:.100}, which is not in the vocabulary")
+        return str(tokens[index])
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._tensors)
+
+    def stored_types(self) -> Counter[str]:
+        return Counter(TENSOR_TYPES[place.type_number][0] for place in self._tensors.values())
+
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+        """See TensorSource; always float32, made on the host. Rows of q and k are put back in Hugging Face's order."""
+        path = self.files[0]
+        if name not in self._tensors:
+            raise ModelError(f"{path}: tensor {name} is missing; use another file")
+        place = self._tensors[name]
+        check_shape(place.shape, name, shape, str(path))
+        values = self._floats(place)
+        if self.config.architecture == "llama":  # its converter permutes rows, those of the others do not
+            if name.endswith("self_attn.q_proj.weight"):
+                values = _rotate_half_rows(values, self.config.num_heads)
+            elif name.endswith("self_attn.k_proj.weight"):
+                values = _rotate_half_rows(values, self.config.num_kv_heads)
+        return check_finite(torch.from_numpy(np.ascontiguousarray(values)).to(device), name, str(path))
+
+    def _floats(self, place: GgufTensor) -> np.ndarray:
+        """float32 of `place.shape`, in memory of its own; dequantised in chunks of whole blocks."""
+        _, block, block_bytes = TENSOR_TYPES[place.type_number]
+        self._file = self._file or MappedFile(self.files[0])
+        raw = np.frombuffer(self._file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
+        values = np.empty((len(raw), block), np.float32)
+        step = CHUNK // block
+        for first in range(0, len(raw), step):
+            values[first : first + step] = dequantise(raw[first : first + step], place.type_number)
+        self._file.release(place.begin, place.end)
+        return values.reshape(place.shape)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _hf_name(name: str) -> str:
+    """Hugging Face name of a llama.cpp tensor; unknown ones keep theirs, and fail as unknown later."""
+    match = LAYER_TENSOR.fullmatch(name)
+    if match and match[2] in LAYER_NAMES:
+        return f"model.layers.{int(match[1])}.{LAYER_NAMES[match[2]]}.{match[3]}"
+    return MODEL_NAMES.get(name, name)
+
+
+def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
+    """float32 [blocks, numbers in a block] from uint8 [blocks, bytes of a block], of one of `TENSOR_TYPES`."""
+    try:
+        import gguf
+    except ImportError:
+        raise ModelError("reading GGUF needs the package gguf; install it with: pip install gguf") from None
+    kind = gguf.GGMLQuantizationType(type_number)
+    views = {gguf.GGMLQuantizationType.F32: np.float32, gguf.GGMLQuantizationType.F16: np.float16}
+    if kind in views:
+        return data.view(views[kind]).astype(np.float32)
+    with np.errstate(all="ignore"):  # a damaged scale gives NaN, which `check_finite` reports by the tensor's name
+        # As one row: the library goes over the rows of a matrix in many small steps.
+        return np.asarray(gguf.quants.dequantize(data.reshape(1, -1), kind), dtype=np.float32).reshape(len(data), -1)
+
+
+def _rotate_half_rows(weight: np.ndarray, num_heads: int) -> np.ndarray:
+    """Undo llama.cpp's row order. weight: [num_heads * head_dim, hidden].
+
+    llama.cpp rotates neighbouring rows (2i, 2i + 1) of a head, Hugging Face rows (i, i + head_dim / 2); its
+    converter interleaved the halves (`LlamaModel.permute` in convert_hf_to_gguf.py).
+    """
+    rows, columns = weight.shape
+    pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
+    return pairs.swapaxes(1, 2).reshape(rows, columns)

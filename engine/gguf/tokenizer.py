@@ -1,0 +1,138 @@
+"""A Hugging Face tokenizer.json from the vocabulary inside a GGUF file."""
+
+from typing import Any
+
+from preftree.engine.errors import ModelError
+from preftree.engine.tokenizer.scored_pieces import CONTROL, USER_DEFINED, ScoredPieces
+
+_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+_MAPPED = {**_BYTES, "use_regex": False}
+_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
+_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
+_WORDS_OF_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
+
+
+def _split(*regexes: str) -> dict[str, Any]:
+    steps = [
+        {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False} for regex in regexes
+    ]
+    return {"type": "Sequence", "pretokenizers": [*steps, _MAPPED]}
+
+
+def _as_llama3(digits: str) -> dict[str, Any]:
+    return _split(
+        rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
+        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+    )
+
+
+_LLAMA3, _QWEN2 = _as_llama3(r"\p{N}{1,3}"), _as_llama3(r"\p{N}")
+_TEKKEN = _split(
+    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# llama.cpp's names of the ways to cut a text into words; the regexes are those of the models' own tokenizer.json.
+PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
+    "gpt-2": _BYTES,
+    "default": _split(r"[\p{P}\$\+<=>\^~\|]+", _WORDS_OF_GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
+    "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTES]},
+    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe"), _LLAMA3),
+    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _QWEN2),
+    "tekken": _TEKKEN,
+}
+# Their tokenizers look whole words up first, and put BOS in front where the file says nothing.
+WHOLE_WORDS = ADDS_BOS = frozenset({"llama-bpe", "llama3", "llama-v3", "tekken"})
+NORMALISED = frozenset({"qwen2", "deepseek-r1-qwen"})
+
+
+def adds_bos(metadata: dict[str, Any]) -> bool:
+    """Whether a prompt begins with BOS; where unsaid, as llama.cpp has it for the kind of tokenizer."""
+    said = metadata.get("tokenizer.ggml.add_bos_token")
+    if said is not None:
+        return said is True
+    return metadata.get("tokenizer.ggml.model") == "llama" or metadata.get("tokenizer.ggml.pre") in ADDS_BOS
+
+
+def tokenizer_json(metadata: dict[str, Any], bos_token: str | None) -> dict[str, Any]:
+    """A tokenizer.json; with `bos_token`, it puts that in front. ModelError for tokenizers that are not read."""
+    model = metadata.get("tokenizer.ggml.model")
+    if model == "llama":
+        return _scored(metadata)
+    if model == "gpt2":
+        return _byte_level(metadata, bos_token)
+    raise ModelError(f"the GGUF tokenizer {model!r:.100} is not supported; preftree reads 'gpt2' and 'llama'")
+
+
+def _scored(metadata: dict[str, Any]) -> dict[str, Any]:
+    """SentencePiece's BPE. As in llama.cpp every text gets a space in front, behind control tokens, too."""
+    tokens, kinds = _tokens_and_types(metadata)
+    scores = metadata.get("tokenizer.ggml.scores")
+    if not isinstance(scores, list) or not all(isinstance(score, float) for score in scores):
+        raise ModelError("tokenizer.ggml.scores is missing or no list of numbers; use another file")
+    prefix = metadata.get("tokenizer.ggml.add_space_prefix") is not False
+    trims = metadata.get("tokenizer.ggml.remove_extra_whitespaces") is True
+    return ScoredPieces(tuple(tokens), tuple(scores), tuple(kinds), prefix, trims).tokenizer_json()
+
+
+def _byte_level(metadata: dict[str, Any], bos_token: str | None) -> dict[str, Any]:
+    pre = metadata.get("tokenizer.ggml.pre")
+    if pre not in PRE_TOKENIZERS:
+        known = ", ".join(PRE_TOKENIZERS)
+        raise ModelError(f"the GGUF pre-tokenizer {pre!r:.100} is not supported; preftree reads {known}")
+    if metadata.get("tokenizer.ggml.add_space_prefix"):
+        raise ModelError("tokenizer.ggml.add_space_prefix is not supported with the tokenizer 'gpt2'")
+    tokens, kinds = _tokens_and_types(metadata)
+    vocab = {token: index for index, token in enumerate(tokens)}
+    merges = [merge.split(" ") for merge in _strings(metadata, "tokenizer.ggml.merges")]
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": _added_tokens(tokens, kinds),
+        "normalizer": {"type": "NFC"} if pre in NORMALISED else None,
+        "pre_tokenizer": PRE_TOKENIZERS[pre],
+        "post_processor": {**_BYTES, "trim_offsets": False}
+        if bos_token is None
+        else _bos_in_front(bos_token, vocab[bos_token]),
+        "decoder": _BYTES,
+        # No unk_token: a byte without a token (rare control characters) is dropped, as in the original.
+        "model": {"type": "BPE", "vocab": vocab, "merges": merges}
+        | ({"ignore_merges": True} if pre in WHOLE_WORDS else {}),
+    }
+
+
+def _strings(metadata: dict[str, Any], key: str) -> list[str]:
+    values = metadata.get(key)
+    if not isinstance(values, list) or not values or not isinstance(values[0], str):
+        raise ModelError(f"the metadata {key} is missing or no list of strings; use another file")
+    return values
+
+
+def _tokens_and_types(metadata: dict[str, Any]) -> tuple[list[str], list[int]]:
+    tokens, kinds = _strings(metadata, "tokenizer.ggml.tokens"), metadata.get("tokenizer.ggml.token_type")
+    if not isinstance(kinds, list) or len(kinds) != len(tokens):
+        raise ModelError("tokenizer.ggml.token_type does not fit tokenizer.ggml.tokens; use another file")
+    if len(set(tokens)) != len(tokens):
+        raise ModelError("tokenizer.ggml.tokens holds a token twice; use another file")
+    return tokens, kinds
+
+
+def _added_tokens(tokens: list[str], kinds: list[int]) -> list[dict[str, Any]]:
+    flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False}
+    return [
+        {"id": index, "content": token, **flags, "special": kind == CONTROL}
+        for index, (token, kind) in enumerate(zip(tokens, kinds, strict=True))
+        if kind in (CONTROL, USER_DEFINED)
+    ]
+
+
+def _bos_in_front(token: str, index: int) -> dict[str, Any]:
+    bos, text = {"SpecialToken": {"id": token, "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}
+    second = {"Sequence": {"id": "B", "type_id": 1}}
+    special = {token: {"id": token, "ids": [index], "tokens": [token]}}
+    return {
+        "type": "TemplateProcessing",
+        "single": [bos, text],
+        "pair": [bos, text, second],
+        "special_tokens": special,
+    }

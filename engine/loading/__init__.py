@@ -1,1 +1,0 @@
-"""Files in, parts out: configuration, weights, tokenizer, chat template."""

@@ -1,0 +1,1 @@
+"""The forward pass: layers, rotary embeddings, keys and values."""

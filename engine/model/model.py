@@ -1,0 +1,166 @@
+"""The forward pass: all unique tokens of a batch through layer 0, then layer 1, and so on.
+
+A layer's K and V are read by that layer alone, so one K/V buffer serves all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+import torch
+
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.device import Target
+from preftree.engine.model.kv import Destination, KvStore
+from preftree.engine.model.layer import Activations, DecoderLayer
+from preftree.engine.model.rotary import RotaryTables
+from preftree.engine.planning.plan import Plan
+from preftree.engine.profiling import in_spans, span
+from preftree.engine.weights.layers import LayerWeights, WeightProvider
+from preftree.kernels.tiles import Tiles
+
+# Elements to which rows of logits are aligned. torch's reductions on a GPU read 16 bytes at once from the first aligned
+# element of a row on: in rows that begin elsewhere, they add in another order.
+LOGIT_ALIGNMENT = 8
+
+
+class CachedKv(Protocol):
+    """K/V that a batch begins with."""
+
+    def layer(self, index: int, length: int) -> torch.Tensor:
+        """K/V of the first `length` tokens in one layer: [length, 2, kv_heads, size]."""
+        ...
+
+
+class Model:
+    """A decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
+
+    def __init__(
+        self,
+        config: ModelConfig,
+        weights: WeightProvider,
+        target: Target,
+    ) -> None:
+        """weights: packed by the target's operations, on its device."""
+        self.config = config
+        self.weights = weights
+        self.device = target.device
+        self.dtype = target.dtype
+        self.layout = target.layout
+        self.ops = in_spans(target.ops, target.device)
+        self._layer = DecoderLayer(config, self.ops, self.layout.final_row_block, self.layout.chunk_blocks)
+        self._rotary = RotaryTables(config, self.device, self.dtype)
+        # Rounded first, as in transformers.
+        self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
+
+    @torch.inference_mode()
+    def final_hidden(
+        self, plan: Plan, cache: CachedKv | None = None, destination: Destination | None = None
+    ) -> torch.Tensor:
+        """Hidden states of the plan's final rows after the last norm: [padded finals, hidden].
+
+        cache: K/V of the plan's prefix. destination: where K/V of the plan's rows is to stay.
+        """
+        rows, kv = self._start(plan.tokens, plan.depths, plan.regime), self._empty_kv(plan.num_slots)
+        row_block, final_block = self.layout.row_block, self.layout.final_row_block
+        for index, layer in self._layers():
+            is_last = index == self.config.num_layers - 1
+            if cache is not None:
+                kv[: plan.prefix] = cache.layer(index, plan.prefix)
+            self._layer.project(layer, rows, kv[plan.prefix :], row_block, queries=not is_last)
+            if destination is not None:
+                destination.keep(index, kv[plan.prefix : plan.prefix + plan.num_rows])
+            if not is_last:
+                self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, row_block)
+                continue
+            rows = self._chosen(rows, plan.final_rows)
+            self._layer.project_queries(layer, rows, final_block)
+            self._layer.attend_and_mlp(layer, plan.final_tiles, rows, kv, final_block)
+        return self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
+
+    @torch.inference_mode()
+    def prefix_kv(self, plan: Plan) -> torch.Tensor:
+        """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
+        rows, kv = self._start(plan.tokens, plan.depths, plan.regime), self._empty_kv(plan.num_slots)
+        kept = self._empty(self.config.num_layers, plan.num_rows, *kv.shape[1:])
+        for index, layer in self._layers():
+            is_last = index == self.config.num_layers - 1
+            self._layer.project(layer, rows, kv, self.layout.row_block, queries=not is_last)
+            kept[index] = kv[: plan.num_rows]
+            if not is_last:
+                self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, self.layout.row_block)
+        return kept
+
+    @torch.inference_mode()
+    def step(
+        self, tokens: torch.Tensor, depths: torch.Tensor, slots: torch.Tensor, tiles: Tiles, store: KvStore
+    ) -> torch.Tensor:
+        """Run one row for each of several sequences; logits of what follows it, [rows, vocab] float32.
+
+        tokens, depths, slots: [rows] int64, rows a multiple of the step block; a row's K/V goes to its slot in `store`.
+        tiles: of the rows that count, whose paths lead through `store`.
+        """
+        rows, block = self._start(tokens, depths), self.layout.step_block
+        own = self._empty_kv(len(tokens))
+        for index, layer in self._layers():
+            kv = store.kv[index]
+            self._layer.project(layer, rows, own, block)
+            kv.index_copy_(0, slots, own)
+            self._layer.attend_and_mlp(layer, tiles, rows, kv, block)
+        return self.next_logits(self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps))
+
+    @torch.inference_mode()
+    def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
+        """Logits of the whole vocabulary, [rows, aligned vocab] float32, -inf beyond the vocabulary.
+
+        final_hidden: [rows, hidden], rows a multiple of the step block.
+        """
+        vocab, softcap = self.config.vocab_size, self.config.final_softcap
+        aligned = -(-vocab // LOGIT_ALIGNMENT) * LOGIT_ALIGNMENT
+        logits = torch.full((len(final_hidden), aligned), float("-inf"), device=self.device)
+        step_block = self.layout.step_block
+        for rows, out in zip(final_hidden.split(step_block), logits[:, :vocab].split(step_block), strict=True):
+            found = self.ops.token_logits(rows, self.weights.head)
+            out.copy_(found if softcap is None else found.div_(softcap).tanh_().mul_(softcap))
+        return logits
+
+    def label_logits(
+        self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits of `tokens` [queries] at places `rows` [queries] of `final_hidden`, and every place's log-sum-exp."""
+        with torch.inference_mode():
+            softcap = self.config.final_softcap
+            logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens, softcap=softcap)
+        return logits, normaliser
+
+    def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
+        """Every layer with its number, in a span of its own that lasts until the next is asked for."""
+        for index, layer in enumerate(self.weights.layers()):
+            with span(f"layer {index}", self.device):
+                yield index, layer
+
+    def _start(self, tokens: torch.Tensor, depths: torch.Tensor, regime: int = 0) -> Activations:
+        hidden = self.weights.embedding[tokens]
+        if self._embedding_scale != 1:
+            hidden *= self._embedding_scale
+        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, regime))
+
+    def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
+        """Only `chosen` rows go on in the last layer; K and V of all rows stay."""
+        return Activations(
+            hidden=rows.hidden[chosen],
+            queries=self._empty_queries(len(chosen)),
+            rotary=tuple(rotary[chosen] for rotary in rows.rotary),
+        )
+
+    def _empty_queries(self, rows: int) -> torch.Tensor:
+        queries = self._empty(rows + 1, self.config.num_heads, self.config.head_dim)
+        queries[-1] = 0  # the scratch row
+        return queries
+
+    def _empty_kv(self, slots: int) -> torch.Tensor:
+        return self._empty(slots, 2, self.config.num_kv_heads, self.config.head_dim)
+
+    def _empty(self, *shape: int) -> torch.Tensor:
+        return torch.empty(*shape, dtype=self.dtype, device=self.device)

@@ -1,0 +1,55 @@
+"""Sines and cosines of the rotary embeddings of a model, as a function of depth."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.rope import rotary_table
+
+
+@dataclass(frozen=True)
+class Rotary:
+    """cos, sin: [rows, size / 2]."""
+
+    cos: torch.Tensor
+    sin: torch.Tensor
+
+    def __getitem__(self, rows: slice | torch.Tensor) -> Rotary:
+        return Rotary(self.cos[rows], self.sin[rows])
+
+
+class RotaryTables:
+    """What turns depths into angles, for each of `ModelConfig.ropes`."""
+
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self._config, self._device, self._dtype = config, device, dtype
+        # Sent there once: a captured graph must not read the host's memory.
+        self._tables: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
+
+    def at(self, depths: torch.Tensor, regime: int = 0) -> tuple[Rotary, ...]:
+        """Angles of rows at `depths` [rows], one for each rotary embedding of the model.
+
+        regime: that of the rows' sequences, see `RopeConfig.regime`.
+        """
+        return tuple(self._rotary(place, depths, regime) for place in range(len(self._config.ropes)))
+
+    def _rotary(self, place: int, depths: torch.Tensor, regime: int) -> Rotary:
+        frequencies, scale = self._table(place, regime)
+        angles = depths.unsqueeze(1) * frequencies
+        cos, sin = angles.cos(), angles.sin()
+        if self._config.ropes[place].attention_factor != 1:
+            cos, sin = cos * scale, sin * scale
+        return Rotary(cos.to(self._dtype), sin.to(self._dtype))
+
+    def _table(self, place: int, regime: int) -> tuple[torch.Tensor, torch.Tensor]:
+        key = (place, regime)
+        if key not in self._tables:
+            table = rotary_table(self._config.ropes[place], self._config.head_dim, regime)
+            frequencies, scale = (
+                torch.from_numpy(array).to(self._device) for array in (table.frequencies, table.scale)
+            )
+            self._tables[key] = frequencies, scale
+        return self._tables[key]

@@ -1,0 +1,59 @@
+"""What comes back from scoring."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from preftree.engine.planning.lookups import Labels
+from preftree.engine.scoring.runner import Call
+
+
+@dataclass(frozen=True)
+class LabelScores:
+    """What the model says of every label of every prompt.
+
+    logprob: [prompts, labels] float32, log-probability in nats of the label after the prompt under the full vocabulary;
+        those of a longer label's tokens are summed. nan where a prompt has fewer labels than another.
+    logit: [prompts, labels] float32, raw logit of single-token labels, nan for longer ones.
+    label_mass: [prompts] float32, probability that the answer begins with any of the labels.
+    prompt_tokens: tokens of all prompts. rows: unique tokens run through the model, a new prefix cache included.
+    batches: forward passes over prompts. seconds: wall time, without what ran behind an earlier call's back.
+    """
+
+    logprob: np.ndarray
+    logit: np.ndarray
+    label_mass: np.ndarray
+    prompt_tokens: int
+    rows: int
+    batches: int
+    seconds: float
+
+    @classmethod
+    def of(cls, call: Call) -> LabelScores:
+        """The scores of a call that is complete."""
+        return cls(
+            logprob=call.logprob.astype(np.float32),
+            logit=call.logit.astype(np.float32),
+            label_mass=label_mass(call.logprob, call.labels),
+            prompt_tokens=sum(len(prompt) for prompt in call.ids),
+            rows=call.rows,
+            batches=call.num_batches,
+            seconds=call.seconds,
+        )
+
+
+def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
+    """Sum of the labels' probabilities. A label that begins with another one ("1", "10") is part of that one's."""
+    mass = np.empty(len(labels), dtype=np.float32)
+    for index, options in enumerate(labels):
+        column_of = {tuple(label): column for column, label in enumerate(options)}
+        outermost = [
+            column
+            for label, column in column_of.items()
+            if not any(label[:length] in column_of for length in range(1, len(label)))
+        ]
+        mass[index] = np.exp(logprob[index, outermost]).sum()
+    return mass

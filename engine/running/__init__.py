@@ -1,1 +1,0 @@
-"""Tensors through the layers: model, K/V, prefix cache, scoring."""

@@ -1,0 +1,1 @@
+"""Prompts in, label scores out: batches planned on the host, run on the device."""

@@ -1,0 +1,291 @@
+"""Text to token ids, such that no text can become a control token: those come from trusted callers only."""
+
+import copy
+import json
+import re
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from typing import Any
+
+from tokenizers import Tokenizer as Backend
+
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.errors import InputError, ModelError
+from preftree.engine.files import first_line, parse_json
+from preftree.engine.tokenizer.cuts import Encode, characters_to_drop, cuts_hold
+from preftree.engine.tokenizer.incremental import SharedText
+from preftree.engine.tokenizer.scored_pieces import is_blank
+
+MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
+MAX_SPLIT_TEXTS = 64  # a chat template has a few, and every prompt asks for them
+
+
+class AddedBos(int):
+    """The BOS that a tokenizer itself puts in front: text behind it still begins a text."""
+
+
+class Tokenizer:
+    """Around the `tokenizers` library. `control` maps every added token (special or not), BOS and EOS to ids.
+
+    Only added tokens of nothing but whitespace that are not special (Gemma's blank lines) are text like any other.
+    """
+
+    def __init__(
+        self,
+        data: dict[str, Any],
+        bos_token: str | None,
+        eos_token: str | None,
+        adds_bos: bool | None,
+        *,
+        prefix_once: bool = False,
+    ) -> None:
+        """See `from_json`, which reads `data` from text. prefix_once: what a normaliser prepends to a text goes in
+        front of the whole prompt only, not of every text between control tokens."""
+        self._full = _backend(data)
+        blank = {token["content"] for token in data.get("added_tokens") or [] if _is_text(token)}
+        self.control: dict[str, int] = {
+            token.content: index
+            for index, token in self._full.get_added_tokens_decoder().items()
+            if token.content not in blank
+        }
+        self.kind: str = str((data.get("model") or {}).get("type"))
+        self.vocab_size: int = max(self._full.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+        self.bos_id = self._token_id("bos_token", bos_token)
+        self.eos_id = self._token_id("eos_token", eos_token)
+        # A vocabulary may hold its BOS or EOS as an ordinary entry; like transformers, make it a control token.
+        ordinary = []
+        for token, index in ((bos_token, self.bos_id), (eos_token, self.eos_id)):
+            if token is not None and index is not None and token not in self.control:
+                ordinary.append({"content": token})
+                self.control[token] = index
+        if adds_bos is None:
+            ids = self._full.encode("", add_special_tokens=True).ids
+            adds_bos = self.bos_id is not None and ids[:1] == [self.bos_id]
+        if adds_bos and self.bos_id is None:
+            raise ModelError("the tokenizer is to add a beginning-of-sequence token, but bos_token is not set")
+        self.adds_bos: bool = adds_bos
+        plain = _plain(data)
+        start, inside = _backend(plain), _without_start_prefix(plain, prefix_once)
+        inside_backend = start if inside == plain else _backend(inside)
+        self._start, self._inside = _encoder(start), _encoder(inside_backend)
+        self._control_ids = frozenset(self.control.values())
+        self._shared = SharedText(self._behind_cut(plain, inside, inside_backend), self._control_ids)
+        added = [token for token in data.get("added_tokens") or [] if token["content"] in self.control]
+        self._split = _control_pattern([*added, *ordinary])
+        self._split_texts: dict[str, list[str | int]] = {}
+        # Tokens that swallow the whitespace before them, and after them.
+        self._lstrip, self._rstrip = (
+            frozenset(self.control[token["content"]] for token in added if token.get(side))
+            for side in ("lstrip", "rstrip")
+        )
+
+    @classmethod
+    def from_json(
+        cls, text: str, *, bos_token: str | None, eos_token: str | None, adds_bos: bool | None = None
+    ) -> "Tokenizer":
+        """From the text of a tokenizer.json. `adds_bos` None means: as its post-processor does.
+
+        ModelError when the text is broken or bos_token or eos_token is not in the vocabulary.
+        """
+        return cls(parse_json(text, "tokenizer.json"), bos_token, eos_token, adds_bos)
+
+    def _token_id(self, field: str, token: str | None) -> int | None:
+        if token is None:
+            return None
+        index = self._full.token_to_id(token)
+        if index is None:
+            raise ModelError(f"{field} {token!r:.100} is not in the tokenizer's vocabulary; the files do not match")
+        return int(index)
+
+    def _behind_cut(self, start: dict[str, Any], inside: dict[str, Any], backend: Backend) -> Encode | None:
+        """Encodes with `backend` the part of a text behind a cut; None if this tokenizer's texts must stay whole.
+
+        start, inside: what texts at the beginning and those behind a control token are encoded with.
+        """
+        dropped = characters_to_drop(inside)
+        if dropped is None or characters_to_drop(start) is None:
+            return None
+        encode = _encoder(backend, dropped)
+        return encode if cuts_hold(self._start, encode) and cuts_hold(self._inside, encode) else None
+
+    def check_vocab(self, config: ModelConfig) -> None:
+        """ModelError when the tokenizer can give an id that the model has no embedding for."""
+        if self.vocab_size > config.vocab_size:
+            raise ModelError(
+                f"the tokenizer has ids up to {self.vocab_size - 1}, but the model only {config.vocab_size} "
+                "embeddings; tokenizer.json and config.json do not belong together"
+            )
+
+    def encode(self, pieces: str | Sequence[str | int]) -> list[int]:
+        """Token ids of text (`str`) and control tokens (`int` ids, put as they are). Never adds BOS or EOS.
+
+        Neighbouring strings are joined before they are encoded, so ids are those of the whole text however it
+        was cut. Text never gives a control id. Text after a control token is encoded as inside a text: a
+        vocabulary that marks the start of a text ("first" in Metaspace) marks the first piece only, which may
+        stand behind an AddedBos.
+        InputError for lone surrogates, more than 4,000,000 characters, and what cannot be encoded safely.
+        """
+        ids: list[int] = []
+        texts: list[str] = []
+        place = 0  # among the texts between control tokens
+        for piece in [pieces] if isinstance(pieces, str) else pieces:
+            if isinstance(piece, str):
+                texts.append(piece)
+                continue
+            ids += self._encode_text("".join(texts), place)
+            ids.append(int(piece))
+            texts, place = [], place if isinstance(piece, AddedBos) else place + 1
+        return ids + self._encode_text("".join(texts), place)
+
+    def plain(self, text: str) -> list[str | int]:
+        """The pieces of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
+        return [AddedBos(self.bos_id), text] if self.adds_bos and self.bos_id is not None else [text]
+
+    def _encode_text(self, text: str, place: int) -> list[int]:
+        if not text:
+            return []
+        _check_text(text)
+        encode = self._inside if place else self._start
+        shared = self._shared.encode(place, text, encode)
+        if shared is not None:
+            return shared
+        # Some vocabularies hold control strings as ordinary entries. Cut inside each, so that none matches.
+        first, *others = self._cut(text)
+        ids = encode(first)
+        for part in others:
+            ids += self._inside(part)
+        if not self._control_ids.isdisjoint(ids):
+            token = next(name for name, index in self.control.items() if index in ids)
+            raise InputError(f"the text turns into the control token {token!r:.100}; remove it from the text")
+        return ids
+
+    def _cut(self, text: str) -> list[str]:
+        """`text` in parts, none of which holds a whole control string of two or more characters."""
+        cuts = set()
+        for name in self.control:
+            if len(name) > 1:
+                overlapping = re.finditer(f"(?={re.escape(name)})", text)
+                cuts |= {match.start() + len(name) // 2 for match in overlapping}
+        return [text[begin:end] for begin, end in pairwise([0, *sorted(cuts), len(text)])]
+
+    def split_control(self, text: str) -> list[str | int]:
+        """Cut TRUSTED text at control strings, longest first, into text and ids. Not for user text."""
+        pieces = self._split_texts.get(text)
+        if pieces is None:
+            pieces = self._split_text(text)
+            if len(self._split_texts) < MAX_SPLIT_TEXTS:
+                self._split_texts[text] = pieces
+        return list(pieces)
+
+    def _split_text(self, text: str) -> list[str | int]:
+        pieces: list[str | int] = []
+        position = 0
+        for match in self._split.finditer(text) if self._split else ():
+            if match.start() > position:
+                pieces.append(text[position : match.start()])
+            pieces.append(self.control[next(group for group in match.groups() if group is not None)])
+            position = match.end()
+        return [*pieces, text[position:]] if position < len(text) else pieces
+
+    def swallowed(self, pieces: Sequence[str | int]) -> list[str | int]:
+        """`pieces` without the whitespace that control tokens beside it take away, however the text was cut."""
+        kept = list(pieces)
+        for stripping, step, strip in ((self._rstrip, 1, str.lstrip), (self._lstrip, -1, str.rstrip)):
+            is_swallowing = False
+            for place in range(len(kept))[::step]:
+                piece = kept[place]
+                if isinstance(piece, str):
+                    kept[place] = text = strip(piece) if is_swallowing else piece
+                    is_swallowing = is_swallowing and not text
+                else:
+                    is_swallowing = piece in stripping
+        return kept
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; control tokens show as their content."""
+        return str(self._full.decode([int(index) for index in ids], skip_special_tokens=False))
+
+
+def _check_text(text: str) -> None:
+    if len(text) > MAX_CHARACTERS:
+        raise InputError(f"the text has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start}), "
+            "which is no Unicode text; remove or replace it"
+        ) from None
+
+
+def _backend(data: dict[str, Any]) -> Backend:
+    try:
+        return Backend.from_str(json.dumps(data))
+    except BaseException as error:  # the library raises bare Exception, and panics, which are none
+        if _is_foreign(error):
+            raise
+        raise ModelError(f"tokenizer.json: the tokenizers library refuses it ({first_line(error)})") from None
+
+
+def _is_foreign(error: BaseException) -> bool:
+    """Whether an error is not the library's own. Its panics are no Exceptions, and their class cannot be imported."""
+    return not isinstance(error, Exception) and type(error).__name__ != "PanicException"
+
+
+def _encoder(backend: Backend, dropped: int = 0) -> Encode:
+    """`backend` as a function of text, which loses `dropped` characters in front."""
+
+    def encode(text: str) -> list[int]:
+        try:
+            ids: list[int] = backend.encode(text[dropped:], add_special_tokens=False).ids
+        except BaseException as error:
+            if _is_foreign(error):
+                raise
+            raise ModelError(f"tokenizer.json: the tokenizers library fails with it ({first_line(error)})") from None
+        return ids
+
+    return encode
+
+
+def _is_text(token: dict[str, Any]) -> bool:
+    """Whether an added token is but a way to write whitespace."""
+    flags = ("special", "single_word", "lstrip", "rstrip")
+    return bool(token["content"]) and is_blank(token["content"]) and not any(token.get(flag) for flag in flags)
+
+
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """The tokenizer without control tokens and without anything that adds or drops tokens."""
+    dropped: dict[str, Any] = {
+        "added_tokens": [token for token in data.get("added_tokens") or [] if _is_text(token)],
+        "post_processor": None,
+        "truncation": None,
+        "padding": None,
+    }
+    return {**data, **dropped}
+
+
+def _without_start_prefix(data: dict[str, Any], prefix_once: bool) -> dict[str, Any]:
+    """The same tokenizer for text that does not begin a prompt."""
+    data = {**data, "pre_tokenizer": copy.deepcopy(data.get("pre_tokenizer"))}
+    if prefix_once:
+        steps = data["normalizer"]["normalizers"]
+        kept = [step for step in steps if step["type"] != "Prepend"]
+        data["normalizer"] = {**data["normalizer"], "normalizers": kept}
+    outer = data["pre_tokenizer"] or {}
+    for step in outer.get("pretokenizers") or [outer]:
+        if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":
+            step["prepend_scheme"] = "never"
+    return data
+
+
+def _control_pattern(added_tokens: list[dict[str, Any]]) -> re.Pattern[str] | None:
+    """One group a control string, longest first, with the whitespace and word rules its entry asks for."""
+    alternatives = []
+    named = [token for token in added_tokens if token["content"]]
+    for token in sorted(named, key=lambda token: len(token["content"]), reverse=True):
+        pattern = f"({re.escape(token['content'])})"
+        if token.get("single_word"):
+            pattern = rf"(?<!\w){pattern}(?!\w)"
+        left, right = (r"\s*" if token.get(side) else "" for side in ("lstrip", "rstrip"))
+        alternatives.append(f"{left}{pattern}{right}")
+    return re.compile("|".join(alternatives)) if alternatives else None

@@ -1,0 +1,1 @@
+"""Tensors of a checkpoint: their names, files, and packed layers."""

@@ -1,0 +1,161 @@
+"""A model's weights in the form that the forward pass multiplies with, one layer at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Protocol
+
+import torch
+
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.rope import rotary_order
+from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.weights.safetensors import TensorSource
+
+
+@dataclass(frozen=True)
+class MlpWeights:
+    """gate_up: [2 * width, hidden], gate first. down: [hidden, width]. Packed as in LayerWeights."""
+
+    gate_up: Any
+    down: Any
+
+
+@dataclass(frozen=True)
+class ExpertsWeights:
+    """A mixture of experts. router: [experts, hidden], packed."""
+
+    router: Any
+    mlps: tuple[MlpWeights, ...]
+
+
+@dataclass(frozen=True)
+class LayerWeights:
+    """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
+
+    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
+    mlp, experts: one of them.
+    *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
+    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
+    """
+
+    q: Any
+    kv: Any
+    o: Any
+    mlp: MlpWeights | None
+    experts: ExpertsWeights | None = None
+    window: int | None = None
+    rope: int = 0
+    attention_norm: torch.Tensor | None = None
+    post_attention_norm: torch.Tensor | None = None
+    mlp_norm: torch.Tensor | None = None
+    post_mlp_norm: torch.Tensor | None = None
+    q_norm: torch.Tensor | None = None
+    k_norm: torch.Tensor | None = None
+
+
+class WeightProvider(Protocol):
+    """Where the forward pass gets its weights. Layers come in order, so that a provider may stream them."""
+
+    embedding: torch.Tensor
+    final_norm: torch.Tensor
+    head: Any
+
+    def layers(self) -> Iterator[LayerWeights]:
+        """The layers from first to last."""
+        ...
+
+
+class ResidentWeights:
+    """All weights in memory, packed once."""
+
+    def __init__(
+        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+    ) -> None:
+        """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
+
+        Tensors go there one by one as they are stored and become `dtype` there, so at its highest the device holds
+        the weights, and one tensor more.
+        """
+        reader = _Reader(source, config, device, dtype, ops)
+        self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
+        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size)
+        self.head = ops.pack_head(
+            self.embedding if config.tie_embeddings else reader.read(HEAD, config.vocab_size, config.hidden_size)
+        )
+        self._layers = []
+        for index in range(config.num_layers):
+            self._layers.append(reader.layer(index))
+            give_back_freed()
+
+    def layers(self) -> Iterator[LayerWeights]:
+        return iter(self._layers)
+
+
+class _Reader:
+    def __init__(
+        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+    ) -> None:
+        self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
+        order = rotary_order(config.rope, config.head_dim)
+        self._order = None if order is None else torch.from_numpy(order).to(device)
+
+    def read(self, name: str, *shape: int) -> torch.Tensor:
+        return self.source.tensor(name, shape, self.device).to(self.dtype)
+
+    def norm(self, name: str, size: int) -> torch.Tensor:
+        """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
+        family = self.config.family
+        dtype = torch.float32 if family.wide_norms else self.dtype
+        weight = self.source.tensor(name, (size,), self.device).to(dtype)
+        return weight + 1 if family.centred_norms else weight
+
+    def layer(self, index: int) -> LayerWeights:
+        tensors, config = layer_tensors(self.config, index), self.config
+        norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
+        experts = None
+        if tensors.router is not None:
+            experts = ExpertsWeights(self._packed(tensors.router), tuple(map(self._mlp, tensors.experts)))
+        return LayerWeights(
+            q=self._packed(tensors.q, rotating=config.num_heads),
+            kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
+            o=self._packed(tensors.o),
+            mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
+            experts=experts,
+            window=config.window_of(index),
+            rope=config.rope_of(index),
+            **norms,
+        )
+
+    def _mlp(self, tensors: MlpTensors) -> MlpWeights:
+        return MlpWeights(self._packed(tensors.gate_up), self._packed(tensors.down))
+
+    def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
+        """rotating: leading heads whose dimensions come in the order of `rotary_order`."""
+        weight = self._fused(matrix, "weight", matrix.columns)
+        bias = self._fused(matrix, "bias") if matrix.has_bias else None
+        if self._order is not None and rotating:
+            for tensor in (weight, bias):
+                if tensor is not None:
+                    heads = tensor[: rotating * self.config.head_dim].unflatten(0, (rotating, -1))
+                    heads.copy_(heads[:, self._order])
+        return self.ops.pack_linear(weight, bias)
+
+    def _fused(self, matrix: Matrix, kind: str, *columns: int) -> torch.Tensor:
+        """Weight or bias, parts one below the other. Each is let go of before the next is read."""
+        parts = matrix.parts
+        if len(parts) == 1 and parts[0].rows == parts[0].stored_rows:
+            return self.read(f"{parts[0].name}.{kind}", parts[0].rows, *columns)
+        rows = sum(part.rows for part in parts)
+        fused = torch.empty(rows, *columns, dtype=self.dtype, device=self.device)
+        first = 0
+        for part in parts:
+            stored = self.source.tensor(f"{part.name}.{kind}", (part.stored_rows, *columns), self.device)
+            fused[first : first + part.rows] = stored[part.first : part.first + part.rows]
+            first += part.rows
+            del stored
+        return fused

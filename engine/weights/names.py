@@ -1,0 +1,136 @@
+"""Every tensor of a model by its Hugging Face name, and how the matrices of the forward pass are made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from preftree.engine.config.model_config import ModelConfig
+
+EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """`rows` rows of a stored matrix that has `of` of them, from `first` on. name: without ".weight"."""
+
+    name: str
+    rows: int
+    first: int = 0
+    of: int = 0
+
+    @property
+    def stored_rows(self) -> int:
+        return self.of or self.rows
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Parts of stored matrices, one below the other. has_bias: every one of them has a vector beside it."""
+
+    parts: tuple[Part, ...]
+    columns: int
+    has_bias: bool = False
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        for part in self.parts:
+            yield f"{part.name}.weight", (part.stored_rows, self.columns)
+            if self.has_bias:
+                yield f"{part.name}.bias", (part.stored_rows,)
+
+
+@dataclass(frozen=True)
+class MlpTensors:
+    """gate_up: gate first, [2 * width, hidden]. down: [hidden, width]."""
+
+    gate_up: Matrix
+    down: Matrix
+
+
+@dataclass(frozen=True)
+class LayerTensors:
+    """One layer. norms: name and size by the role that `Architecture.norms` gives them, and "q" and "k".
+
+    q, kv, o: attention's matrices, kv with keys first. mlp: the MLP, or None where there are a router and experts.
+    """
+
+    norms: dict[str, tuple[str, int]]
+    q: Matrix
+    kv: Matrix
+    o: Matrix
+    mlp: MlpTensors | None
+    router: Matrix | None
+    experts: tuple[MlpTensors, ...]
+
+    def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
+        for name, size in self.norms.values():
+            yield f"{name}.weight", (size,)
+        mlps = self.experts if self.mlp is None else (self.mlp,)
+        matrices = [self.q, self.kv, self.o, *(matrix for mlp in mlps for matrix in (mlp.gate_up, mlp.down))]
+        for matrix in [*matrices, self.router] if self.router else matrices:
+            yield from matrix.tensors()
+
+
+def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
+    """What layer `index` is made of."""
+    prefix, family, hidden = f"model.layers.{index}.", config.family, config.hidden_size
+    norms = {role: (prefix + name, hidden) for role, name in family.norms.items()}
+    if family.qk_norm is not None:
+        is_wide = family.qk_norm == "width"
+        norms["q"] = (f"{prefix}self_attn.q_norm", config.q_size if is_wide else config.head_dim)
+        norms["k"] = (f"{prefix}self_attn.k_norm", config.kv_size if is_wide else config.head_dim)
+
+    def attention(*parts: tuple[str, int]) -> tuple[Part, ...]:
+        if not family.fused:
+            return tuple(Part(f"{prefix}self_attn.{name}", rows) for name, rows in parts)
+        first = 0 if parts[0][0] == "q_proj" else config.q_size
+        rows = sum(count for _, count in parts)
+        return (Part(f"{prefix}self_attn.qkv_proj", rows, first, of=config.q_size + 2 * config.kv_size),)
+
+    has_experts = config.experts is not None and index in config.experts.layers
+    router, experts = _experts(config, prefix) if has_experts else (None, ())
+    return LayerTensors(
+        norms=norms,
+        q=Matrix(attention(("q_proj", config.q_size)), hidden, config.qkv_bias),
+        kv=Matrix(attention(("k_proj", config.kv_size), ("v_proj", config.kv_size)), hidden, config.qkv_bias),
+        o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), config.q_size, config.attention_bias),
+        mlp=None if has_experts else _mlp(config, prefix),
+        router=router,
+        experts=experts,
+    )
+
+
+def _mlp(config: ModelConfig, prefix: str) -> MlpTensors:
+    hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+    parts: tuple[Part, ...] = (Part(f"{prefix}mlp.gate_proj", inner), Part(f"{prefix}mlp.up_proj", inner))
+    if config.family.fused:
+        parts = (Part(f"{prefix}mlp.gate_up_proj", 2 * inner),)
+    return MlpTensors(Matrix(parts, hidden, bias), Matrix((Part(f"{prefix}mlp.down_proj", hidden),), inner, bias))
+
+
+def _experts(config: ModelConfig, prefix: str) -> tuple[Matrix, tuple[MlpTensors, ...]]:
+    names, sizes, hidden = config.family.experts, config.experts, config.hidden_size
+    assert names is not None
+    assert sizes is not None
+
+    def expert(number: int) -> MlpTensors:
+        path = prefix + names.expert.format(number)
+        gate_up = (Part(path + names.gate, sizes.width), Part(path + names.up, sizes.width))
+        return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(path + names.down, hidden),), sizes.width))
+
+    router = Matrix((Part(prefix + names.router, sizes.count),), hidden)
+    return router, tuple(expert(number) for number in range(sizes.count))
+
+
+def expected_tensors(config: ModelConfig) -> Shapes:
+    """Every tensor of the model by its Hugging Face name, with its shape; the head only if untied."""
+    tensors: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}
+    for index in range(config.num_layers):
+        tensors.update(layer_tensors(config, index).tensors())
+    tensors[FINAL_NORM] = (config.hidden_size,)
+    if not config.tie_embeddings:
+        tensors[HEAD] = (config.vocab_size, config.hidden_size)
+    return tensors

@@ -1,0 +1,170 @@
+"""Tensors by their Hugging Face names, from safetensors files. Nothing pickled is ever opened."""
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Protocol
+
+import torch
+
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.errors import ModelError
+from preftree.engine.files import read_json
+from preftree.engine.weights.mapped_file import MappedFile
+from preftree.engine.weights.names import EMBEDDING, HEAD, expected_tensors
+from preftree.engine.weights.safetensors_check import Entry, read_entries
+
+WEIGHTS = "model.safetensors"
+INDEX = "model.safetensors.index.json"
+DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
+CPU = torch.device("cpu")
+
+
+class TensorSource(Protocol):
+    """Where a model's tensors come from."""
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Every file that decides a tensor, for fingerprints."""
+
+    def names(self) -> frozenset[str]:
+        """Hugging Face names of all tensors, such as "model.layers.0.self_attn.q_proj.weight"."""
+
+    def stored_types(self) -> Counter[str]:
+        """How many tensors are stored as which type, by the file format's own names."""
+
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+        """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16).
+
+        Another device than the CPU gets the bytes of the file without a copy on the host in between.
+        ModelError naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.
+        """
+
+    def close(self) -> None:
+        """Let go of the files. No tensor can be read afterwards."""
+
+
+def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> None:
+    """ModelError when a tensor is missing, or when there is one that this model would not use.
+
+    An unused tensor (a bias, an adapter) means that the weights belong to another model.
+    Harmless are old checkpoints' `rotary_emb.inv_freq`, and a tied head if it repeats the embedding (which is
+    compared: the one case in which tensors are read here).
+    """
+    expected, present = expected_tensors(config), source.names()
+    missing = sorted(expected.keys() - present)
+    if missing:
+        raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
+    extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    if config.tie_embeddings and HEAD in extra:
+        shape = expected[EMBEDDING]
+        if not torch.equal(source.tensor(HEAD, shape), source.tensor(EMBEDDING, shape)):
+            raise ModelError(
+                f"{origin}: config.json ties the embeddings, but {HEAD} differs from {EMBEDDING}; "
+                'set "tie_word_embeddings": false in config.json if that is what the model was trained with'
+            )
+        extra.remove(HEAD)
+    if extra:
+        raise ModelError(
+            f"{origin}: {_some(extra)} unknown to a {config.title} model; config.json and weights do not match"
+        )
+
+
+def _some(names: list[str]) -> str:
+    more = f" and {len(names) - 1} more tensors are" if len(names) > 1 else " is"
+    return f"tensor {names[0]!r:.100}{more}"
+
+
+def check_shape(actual: tuple[int, ...], name: str, shape: tuple[int, ...], origin: str) -> None:
+    """ModelError unless the stored shape is the one that the configuration asks for."""
+    if actual != shape:
+        raise ModelError(
+            f"{origin}: tensor {name} has shape {actual}, but the model's configuration asks for {shape}; "
+            "they do not belong together"
+        )
+
+
+def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
+    """`tensor` itself; ModelError when it holds NaN or infinity. Runs where the tensor lies."""
+    low, high = torch.aminmax(tensor)  # carries NaN along, and needs no temporary of the tensor's size
+    if not (torch.isfinite(low) and torch.isfinite(high)):
+        raise ModelError(f"{origin}: tensor {name} holds NaN or infinity; download the model again")
+    return tensor
+
+
+class SafetensorsSource:
+    """`model.safetensors`, or the shards that `model.safetensors.index.json` names, of one directory."""
+
+    def __init__(self, directory: Path) -> None:
+        """Read and check the headers only; ModelError as `read_entries`."""
+        self._directory = directory
+        self._entries: dict[str, tuple[Path, Entry]] = {}
+        self._open: dict[Path, MappedFile] = {}
+        self.files: tuple[Path, ...]
+        index = directory / INDEX
+        if (directory / WEIGHTS).exists():
+            shards, self.files = [directory / WEIGHTS], (directory / WEIGHTS,)
+            weight_map = None
+        elif index.exists():
+            weight_map = _weight_map(index)
+            shards = [directory / name for name in sorted(set(weight_map.values()))]
+            self.files = (index, *shards)
+        else:
+            raise ModelError(_no_weights(directory))
+        for shard in shards:
+            for name, entry in read_entries(shard).items():
+                if name in self._entries:
+                    raise ModelError(f"{shard}: tensor {name!r:.100} is also in {self._entries[name][0].name}")
+                self._entries[name] = (shard, entry)
+        for name, shard_name in (weight_map or {}).items():
+            if name not in self._entries or self._entries[name][0].name != shard_name:
+                raise ModelError(f"{index}: tensor {name!r:.100} is not in {shard_name}; download both again")
+
+    def names(self) -> frozenset[str]:
+        return frozenset(self._entries)
+
+    def stored_types(self) -> Counter[str]:
+        return Counter(entry.dtype for _, entry in self._entries.values())
+
+    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+        """See TensorSource. A copy: what lies in the mapped file goes when the file does."""
+        if name not in self._entries:
+            raise ModelError(f"{self._directory}: tensor {name} is missing; download the model again")
+        path, entry = self._entries[name]
+        if entry.dtype not in DTYPES:
+            raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
+        check_shape(entry.shape, name, shape, str(path))
+        if path not in self._open:
+            self._open[path] = MappedFile(path)
+        file = self._open[path]
+        mapped = torch.frombuffer(file.view(entry.begin, entry.end), dtype=DTYPES[entry.dtype]).view(shape)
+        tensor = mapped.to(device, copy=True)
+        file.release(entry.begin, entry.end)
+        return check_finite(tensor, name, str(path))
+
+    def close(self) -> None:
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
+
+
+def _weight_map(index: Path) -> dict[str, str]:
+    """Tensor name to shard; shards are plain names of safetensors files in the same directory."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise ModelError(f"{index}: weight_map is missing or empty; download the file again")
+    for shard in weight_map.values():
+        plain = isinstance(shard, str) and shard.endswith(".safetensors") and not set(shard) & set("/\\\0:")
+        if not plain or ".." in shard:
+            raise ModelError(f"{index}: weight_map names {shard!r:.100}, no safetensors file in the same directory")
+    return weight_map
+
+
+def _no_weights(directory: Path) -> str:
+    pickled: Iterable[Path] = (path for pattern in PICKLED for path in sorted(directory.glob(pattern)))
+    for path in pickled:
+        return (
+            f"{directory}: holds pickled weights ({path.name}), which preftree never opens; convert them to safetensors"
+        )
+    return f"{directory}: holds neither {WEIGHTS} nor {INDEX}; download the model again with all its files"

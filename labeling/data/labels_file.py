@@ -1,0 +1,196 @@
+"""Labels into a directory: `labels.parquet`, written as a stream under another name until it is complete."""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.columns import label_columns, output_names, stored
+from preftree.labeling.data.dataset import Survey
+from preftree.labeling.types import ArrowType, Label, Rejected, Sample
+
+LABELS, RUN = "labels.parquet", "run.json"
+
+# A row group ends at whichever comes first; the second bounds memory when rows carry long texts.
+_GROUP_ROWS = 4096
+_GROUP_BYTES = 16 * 1024 * 1024
+
+_ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "double", "bool": "bool"}
+
+
+def check_out_file(path: Path, overwrite: bool) -> None:
+    """Raises OutputError where a file cannot go, or must not without `overwrite`."""
+    if path.is_dir():
+        raise OutputError(f"{path} is a directory; name a file")
+    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} exists already; name another file, or replace it with --overwrite")
+    if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: {path.absolute().parent} is no writable directory")
+
+
+class LabelWriter:
+    """A context: `add` rows, then `publish`. Left without `publish`, it leaves nothing.
+
+    The bytes of the file depend on nothing but the rows, in their order.
+    """
+
+    def __init__(self, out_dir: str | Path, survey: Survey, columns: Mapping[str, ArrowType]) -> None:
+        """out_dir: a directory. columns: those of the labels' method, see `preftree.labeling.types.Label`."""
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        self._survey = survey
+        self._columns = columns
+        self._schema = _schema(survey, columns)
+        self._nothing = {name: "none" if name == "verdict" else None for name in columns}
+        self._batches: list[Any] = []
+        self._rows = self._text = 0
+        with guarded(Path(out_dir)):
+            self._draft = Draft(Path(out_dir) / LABELS)
+        self._sink = _Sink(self._draft)
+        self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema)
+
+    def __enter__(self) -> LabelWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._sink.muted = True
+        with suppress(Exception):
+            self._parquet.close()
+        self._draft.discard()
+
+    def add(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> None:
+        """Appends rows with their labels, None for a rejected one. Raises OutputError."""
+        batch = self._batch(rows)
+        while batch.num_rows:
+            taken = batch.slice(0, self._room(batch))
+            self._batches.append(taken)
+            self._rows += taken.num_rows
+            self._text += _text_bytes(taken)
+            batch = batch.slice(taken.num_rows)
+            if self._rows == _GROUP_ROWS or self._text >= _GROUP_BYTES:
+                with guarded(self._draft.final.parent):
+                    self._flush()
+
+    def publish(self) -> None:
+        """Gives the file its name, in the place of an older one. Raises OutputError."""
+        with guarded(self._draft.final.parent):
+            self._flush()
+            self._parquet.close()
+            self._draft.seal()
+            self._draft.publish()
+            sync_directory(self._draft.final.parent)
+
+    def _flush(self) -> None:
+        """Batches are joined: pages must not end where windows happened to."""
+        import pyarrow as pa
+
+        if self._batches:
+            group = pa.Table.from_batches(self._batches).combine_chunks()
+            self._parquet.write_table(group, group.num_rows)
+            self._batches, self._rows, self._text = [], 0, 0
+
+    def _room(self, batch: Any) -> int:
+        """Rows up to the one that fills the group; all of them where none does."""
+        rows = min(batch.num_rows, _GROUP_ROWS - self._rows)
+        room = _GROUP_BYTES - self._text
+        if _text_bytes(batch.slice(0, rows)) < room:
+            return rows
+        return 1 + bisect_left(range(rows), room, key=lambda row: _text_bytes(batch.slice(0, row + 1)))
+
+    def _batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
+        """A column at a time, while the rows are still in the processor's caches."""
+        import pyarrow as pa
+
+        items = [item for item, _ in rows]
+        labels = [self._nothing if label is None else label.values() for _, label in rows]
+        columns: list[list[Any]] = [
+            [item.id for item in items],
+            *([values[name] for values in labels] for name in self._columns),
+            ["rejected" if label is None else "ok" for _, label in rows],
+            [f"line {item.line}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
+            [None if label is None else label.prompt_tokens for _, label in rows],
+        ]
+        if self._survey.has_gold:
+            columns.append([getattr(item, "gold", None) for item in items])
+        for name, kind in self._survey.columns.items():
+            columns.append(stored([item.extra.get(name) for item in items], kind))
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
+        return pa.record_batch(arrays, schema=self._schema)
+
+
+@contextmanager
+def guarded(directory: Path) -> Iterator[None]:
+    """What keeps a run's directory from being written becomes an OutputError, and says how to go on."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to {directory}: {error.strerror or error}; finished rows are kept: put that right and run "
+            "the same command again"
+        ) from error
+
+
+def _text_bytes(array: Any) -> int:
+    """Of all texts in it: rationales may lie in lists, and these in the principles of a row."""
+    from pyarrow import RecordBatch, compute, types
+
+    if isinstance(array, RecordBatch):
+        return sum(map(_text_bytes, array.columns))
+    if types.is_string(array.type):
+        return compute.sum(compute.binary_length(array)).as_py() or 0
+    if types.is_list(array.type):
+        return _text_bytes(array.flatten())
+    return sum(map(_text_bytes, array.flatten())) if types.is_struct(array.type) else 0
+
+
+class _Sink:
+    """What pyarrow writes to. Muted, it swallows: an abandoned ParquetWriter insists on its footer."""
+
+    def __init__(self, draft: Draft) -> None:
+        self._file = draft.file
+        self.muted = False
+        self.closed = False
+
+    def write(self, data: bytes) -> int:
+        return len(data) if self.muted else self._file.write(data)
+
+    def tell(self) -> int:
+        return 0 if self.muted else self._file.tell()
+
+    def flush(self) -> None:
+        """Nothing to do: the draft flushes when it is sealed."""
+
+    def close(self) -> None:
+        """The draft closes the file."""
+
+
+def _schema(survey: Survey, columns: Mapping[str, ArrowType]) -> Any:
+    import pyarrow as pa
+
+    types = label_columns(columns)
+    if survey.has_gold:
+        types["gold"] = "string"
+    names = output_names(survey.columns, reserved=list(types))
+    types |= {names[name]: _ARROW_TYPES[kind] for name, kind in survey.columns.items()}
+    return pa.schema([(name, arrow_type(spec)) for name, spec in types.items()])
+
+
+def arrow_type(spec: ArrowType) -> Any:
+    """Arrow's type of a column."""
+    import pyarrow as pa
+
+    if isinstance(spec, list):
+        return pa.list_(arrow_type(spec[0]))
+    if isinstance(spec, dict):
+        return pa.struct([(name, arrow_type(inner)) for name, inner in spec.items()])
+    return pa.type_for_alias(spec)

@@ -1,1 +1,0 @@
-"""The files that rows come from, one module a format."""

@@ -1,0 +1,230 @@
+"""Preference instructions: training data for a reward model that follows principles (SALMON, Sun et al. 2023).
+
+Each pass over the pairs draws principles for each, negates some, and lets the one with the largest score decide.
+FILE holds nothing but preferences, a JSON object a line, those of one pair behind each other:
+
+    id, pass, seed                   of the pair; from 1; with these, all that was drawn can be drawn again
+    prompt, response_a, response_b   as labelled
+    principles                       statements to show, in the order drawn: the negative one where it is negated
+    names, signs                     of these principles; -1 where it is negated, else 1
+    scores                           of A over B, as compared: divided by the variance, before negation
+    decided_by                       name of the principle that decided
+    chosen, flipped                  "a" or "b"; whether noise has made it the other one
+
+FILE.run.json holds the settings, the labels and the input with their sha256, the principles with their variances, and
+counts.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.dataset import sha256_of
+from preftree.labeling.data.labels_file import RUN, check_out_file
+from preftree.labeling.export.drawing import Recipe, decide, draw
+from preftree.labeling.export.salmon_labels import SalmonLabels
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.report.text import aligned
+from preftree.labeling.runs.manifest import version
+from preftree.labeling.runs.recorded import labelled_input
+from preftree.labeling.terminal import count, one_line
+from preftree.labeling.types import Message, Pair
+
+
+@dataclass(frozen=True, kw_only=True)
+class InstructionOptions:
+    """labels: a directory of method salmon. out: the file to write. input: where the labelled file is, if it was moved.
+
+    num_principles: of each preference, a whole number or "geometric". negate, noise: see
+    `labeling.export.drawing.Recipe`. variance_scaling: divide each score by the variance of its principle.
+    """
+
+    labels: str
+    out: str
+    overwrite: bool = False
+    input: str | None = None
+    num_principles: str = "geometric"
+    passes: int = 4
+    negate: float = 0.5
+    noise: float = 0.1
+    variance_scaling: bool = True
+    seed: int = 0
+
+
+@dataclass
+class Tally:
+    """pairs, rejected: rows with labels and without. ties: preferences dropped because all their scores were 0.
+
+    decided_by: preferences by the name of the principle that decided, every principle in it.
+    """
+
+    decided_by: dict[str, int]
+    pairs: int = 0
+    rejected: int = 0
+    preferences: int = 0
+    flipped: int = 0
+    ties: int = 0
+
+    def add(self, preference: dict[str, Any] | None) -> None:
+        if preference is None:
+            self.ties += 1
+            return
+        self.preferences += 1
+        self.flipped += preference["flipped"]
+        self.decided_by[preference["decided_by"]] += 1
+
+    def dropped(self) -> list[str]:
+        reasons = ((self.ties, "preference", "every principle drawn has score 0"), (self.rejected, "row", "no labels"))
+        return [f"{count(number, noun)}: {reason}" for number, noun, reason in reasons if number]
+
+
+def write_instructions(options: InstructionOptions) -> list[str]:
+    """Writes `out` and its record, both or neither, and returns what to tell a person. Raises PreftreeError.
+
+    Two streaming passes over the labels: variances, then preferences.
+    """
+    labels = SalmonLabels(Path(options.labels))
+    recipe = _recipe(options, labels)
+    out = Path(options.out)
+    record_path = out.with_name(f"{out.name}.{RUN}")
+    for path in (out, record_path):
+        check_out_file(path, options.overwrite)
+    source = labelled_input(labels.run, options.input)
+    for path in (source, labels.path, labels.run_path):
+        if path.resolve() in (out.resolve(), record_path.resolve()):
+            raise OutputError(f"{path} is what instructions are made from; name another --out")
+    variances = labels.variances()
+    tally = Tally(dict.fromkeys(variances, 0))
+    with _both(out, record_path) as (rows, record):
+        for made in _preferences(options, labels, source, recipe, variances, tally):
+            rows.file.write(json.dumps(made, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        if not tally.preferences:
+            raise InputError(f"{options.labels} leaves nothing to write; {'; '.join(tally.dropped()) or 'no rows'}")
+        text = json.dumps(_record(options, labels, source, variances, tally), indent=2, ensure_ascii=False)
+        record.file.write(text.encode() + b"\n")
+    return _lines(options, tally, variances, (out, record_path))
+
+
+def preference(
+    pair: Pair, scores: Sequence[float], principles: Sequence[Principle], recipe: Recipe, turn: int
+) -> dict[str, Any] | None:
+    """A row of the output, or None where every principle drawn has the score 0. scores: of all principles."""
+    drawn = draw(recipe, turn, pair.id)
+    compared = [scores[index] for index in drawn.chosen]
+    decision = decide(compared, drawn.negated)
+    if decision is None:
+        return None
+    decider, side = decision
+    shown = [principles[index] for index in drawn.chosen]
+    return {
+        "id": pair.id,
+        "pass": turn,
+        "seed": recipe.seed,
+        "prompt": _prompt(pair.prompt),
+        "response_a": pair.response_a,
+        "response_b": pair.response_b,
+        "principles": [one.negative if no else one.positive for one, no in zip(shown, drawn.negated, strict=True)],
+        "names": [one.name for one in shown],
+        "signs": [-1 if negated else 1 for negated in drawn.negated],
+        "scores": compared,
+        "decided_by": shown[decider].name,
+        "chosen": side if not drawn.flipped else "b" if side == "a" else "a",
+        "flipped": drawn.flipped,
+    }
+
+
+def _recipe(options: InstructionOptions, labels: SalmonLabels) -> Recipe:
+    text = options.num_principles
+    number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
+    if not number and text != "geometric":
+        raise InputError(f"--num-principles must be geometric or a whole number from 1, not {one_line(text)}")
+    weights = tuple(principle.weight for principle in labels.principles)
+    recipe = Recipe(weights, number or None, options.negate, options.noise, options.seed)
+    if max(number, 1) > recipe.drawable:
+        have = count(recipe.drawable, "principle")
+        raise InputError(f"--num-principles is {text}, and {options.labels} has {have} with a weight above 0")
+    return recipe
+
+
+def _preferences(
+    options: InstructionOptions,
+    labels: SalmonLabels,
+    source: Path,
+    recipe: Recipe,
+    variances: dict[str, float],
+    tally: Tally,
+) -> Iterator[dict[str, Any]]:
+    scales = [(options.variance_scaling and variances[principle.name]) or 1.0 for principle in labels.principles]
+    for pair, row in labels.pairs(source):
+        if pair is None:
+            tally.rejected += 1
+            continue
+        tally.pairs += 1
+        scores = [score / scale for score, scale in zip(row.scores, scales, strict=True)]
+        for turn in range(1, options.passes + 1):
+            made = preference(pair, scores, labels.principles, recipe, turn)
+            tally.add(made)
+            if made is not None:
+                yield made
+
+
+def _prompt(messages: Sequence[Message]) -> str | list[dict[str, str]]:
+    """A single user message is its text, as in an input."""
+    if len(messages) == 1 and messages[0].role == "user":
+        return messages[0].content
+    return [{"role": message.role, "content": message.content} for message in messages]
+
+
+def _record(
+    options: InstructionOptions, labels: SalmonLabels, source: Path, variances: dict[str, float], tally: Tally
+) -> dict[str, Any]:
+    return {
+        "versions": {"preftree": version()},
+        "settings": asdict(options),
+        "labels": {"path": str(labels.path.absolute()), "sha256": sha256_of(labels.path)},
+        "input": {"path": str(source.absolute()), "sha256": labels.run["input"]["sha256"]},
+        "principles": [{**one.record(), "variance": variances[one.name]} for one in labels.principles],
+        "totals": asdict(tally),
+    }
+
+
+def _lines(
+    options: InstructionOptions, tally: Tally, variances: dict[str, float], paths: tuple[Path, Path]
+) -> list[str]:
+    passes = "1 pass" if options.passes == 1 else f"{options.passes:,} passes"
+    text = f"{count(tally.preferences, 'preference')} of {count(tally.pairs, 'pair')} in {passes}"
+    lines = [("instructions", f"{text}, {tally.flipped:,} flipped by noise")]
+    lines += [("dropped", reason) for reason in tally.dropped()]
+    for name, variance in variances.items():
+        if options.variance_scaling and not variance:
+            lines.append(("not scaled", f"{one_line(name)}: its scores are all the same"))
+    lines += [("files", one_line(str(path))) for path in paths]
+    return aligned(lines).split("\n")
+
+
+@contextmanager
+def _both(rows: Path, record: Path) -> Iterator[tuple[Draft, Draft]]:
+    """Two files to fill, which get their names together. An old record goes first: rows never have another's."""
+    drafts: list[Draft] = []
+    try:
+        drafts.append(Draft(rows))
+        drafts.append(Draft(record))
+        yield drafts[0], drafts[1]
+        for draft in drafts:
+            draft.seal()
+        record.unlink(missing_ok=True)
+        for draft in drafts:
+            draft.publish()
+        sync_directory(rows.absolute().parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {rows}: {error.strerror or error}") from error
+    finally:
+        for draft in drafts:
+            draft.discard()

@@ -1,1 +1,0 @@
-"""Training data for a principle-following reward model."""

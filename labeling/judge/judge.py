@@ -1,0 +1,311 @@
+"""The one door to the engine: requests in text become token ids, token ids become scores."""
+
+from __future__ import annotations
+
+import platform
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from preftree.engine.errors import InputError, ModelError
+from preftree.engine.inspection import Finding as Finding
+from preftree.labeling.judge.disjoint import disjoint
+from preftree.labeling.judge.encoding import Encoded, RequestEncoder
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
+
+if TYPE_CHECKING:
+    from preftree.engine.checkpoint import Checkpoint
+    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.generation import Generation, Sampling
+    from preftree.engine.planning.estimate import JobPlan
+    from preftree.engine.results import LabelScores
+    from preftree.engine.tokenizer.tokenizer import Tokenizer
+    from preftree.engine.trace import Trace
+
+Rendering = Literal["auto", "chat", "plain"]
+Written = Callable[[int, int], None]
+"""Hears of tokens and of whole rationales that have been written since it last did."""
+
+_VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
+
+
+@dataclass
+class Usage:
+    """Running totals. unique_tokens: of prompts and labels, that went through the model. seconds: spent in the engine.
+    generated_tokens, rationales, cut_rationales: what was written, and how often up to the most tokens.
+    """
+
+    prompt_tokens: int = 0
+    unique_tokens: int = 0
+    batches: int = 0
+    seconds: float = 0.0
+    generated_tokens: int = 0
+    rationales: int = 0
+    cut_rationales: int = 0
+
+
+class Scorer:
+    """A model behind a door of text. Made by `open`."""
+
+    def __init__(
+        self,
+        checkpoint: Checkpoint,
+        planner: Planner,
+        engine: Engine | None,
+        *,
+        rendering: Rendering,
+        prefix_cache: bool,
+    ) -> None:
+        """engine: None for planning only. rendering: "auto" is "chat" where the model has a chat template."""
+        self._checkpoint = checkpoint
+        self._planner = planner
+        self._engine = engine
+        chat = None if rendering == "plain" else checkpoint.chat_template
+        if rendering == "chat" and chat is None:
+            raise ModelError(f"model {checkpoint.name} has no chat template; use --plain")
+        # Now, not when labels are there to be lost.
+        self._fingerprint = checkpoint.fingerprint() if engine else None
+        self._prefix_cache = prefix_cache
+        self._rendering = "plain" if chat is None else "chat"
+        pieces = None if chat is None else partial(chat.pieces, checkpoint.tokenizer)
+        self._encoder = RequestEncoder(checkpoint.tokenizer, pieces, checkpoint.config.max_context)
+        self._last_ids: Sequence[int] = ()
+        self._trace: Trace | None = None
+        self.usage = Usage()
+
+    @classmethod
+    def open(
+        cls,
+        model: str,
+        *,
+        device: str | None = None,
+        dtype: str | None = None,
+        batch_tokens: int | None = None,
+        prefix_cache: bool = True,
+        kv_memory: int | None = None,
+        rendering: Rendering = "auto",
+        weights: bool = True,
+    ) -> Scorer:
+        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only.
+
+        device, dtype, batch_tokens, kv_memory: see `preftree.engine.engine.Engine.load`.
+        """
+        from preftree.engine.checkpoint import open_checkpoint
+        from preftree.engine.engine import Engine, Planner
+
+        checkpoint = open_checkpoint(model)
+        if rendering != "plain" and checkpoint.chat_template is not None:
+            checkpoint.chat_template.prepare()  # before the weights, which take longer
+        asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
+        engine = Engine(checkpoint, **asked, kv_memory=kv_memory) if weights else None
+        planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
+        return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self._checkpoint.tokenizer
+
+    @property
+    def window_tokens(self) -> int:
+        """Unique tokens worth handing to `score` together: one forward pass."""
+        return self._planner.batch_tokens
+
+    def encode(self, request: ScoreRequest) -> Encoded:
+        """Token ids of a request. InputError when this prompt cannot be asked, ModelError when no prompt can."""
+        return self._encoder.encode(request)
+
+    def render(self, request: ScoreRequest) -> str:
+        """The whole prompt as text, control tokens included, for people to read."""
+        return self._encoder.render(request)
+
+    def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:
+        """Scores of each request, in order; one trie over all of them."""
+        (scores,) = self.score_stream([encoded])
+        return scores
+
+    def score_stream(
+        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+    ) -> Iterator[list[RequestScores]]:
+        """`score` of each window, in order; a window may be empty.
+
+        All requests must ask for a rationale, and alike, or none: InputError. progress: hears of what is written.
+        On a GPU windows are taken in another thread, while earlier ones run.
+        """
+        if self._engine is None:
+            raise RuntimeError("this scorer was opened without weights")
+        remaining = iter(windows)
+        for window in remaining:
+            if not window:
+                yield []
+                continue
+            whole, rationale = chain([window], remaining), window[0].rationale
+            yield from self._scored(whole) if rationale is None else self._explained(whole, rationale, progress)
+
+    def _scored(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
+        """Of requests without rationale."""
+        assert self._engine is not None
+        taken: deque[Sequence[Encoded]] = deque()
+        calls = (
+            ([item.ids for item in window], [item.labels for item in window])
+            for window in _going_by(windows, taken, None)
+        )
+        for scores in self._engine.score_stream(calls, prefix_cache=self._prefix_cache):
+            self._count(scores, scores.rows)
+            window = taken.popleft()
+            answers = _answers(scores, [item.labels for item in window])
+            yield [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
+
+    def _explained(
+        self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: Written | None
+    ) -> Iterator[list[RequestScores]]:
+        """Of requests that all ask for `rationale`."""
+        assert self._engine is not None
+        samples = rationale.reasoning.samples
+        taken: deque[Sequence[Encoded]] = deque()
+        calls = (
+            ([item.ids for item in window], [item.ending for item in window], [item.labels for item in window])
+            for window in _going_by(windows, taken, rationale)
+        )
+        for reasoned in self._engine.reason_stream(calls, _sampling(rationale), progress):
+            self._count(reasoned.scores, reasoned.prefill_rows)
+            window = taken.popleft()
+            written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
+            self._count_written(written)
+            answers = _answers(reasoned.scores, [item.labels for item in window for _ in range(samples)])
+            explained = [answer._replace(rationale=one) for answer, one in zip(answers, written, strict=True)]
+            yield [
+                RequestScores(tuple(explained[samples * place : samples * (place + 1)]), len(item.ids))
+                for place, item in enumerate(window)
+            ]
+
+    def _count(self, scores: LabelScores, unique_tokens: int) -> None:
+        self.usage.prompt_tokens += scores.prompt_tokens
+        self.usage.unique_tokens += unique_tokens
+        self.usage.batches += scores.batches
+        self.usage.seconds += scores.seconds
+        if self._trace is not None:
+            self._trace.step()
+
+    def _count_written(self, rationales: Sequence[Rationale]) -> None:
+        self.usage.generated_tokens += sum(rationale.tokens for rationale in rationales)
+        self.usage.rationales += len(rationales)
+        self.usage.cut_rationales += sum(rationale.cut for rationale in rationales)
+
+    @contextmanager
+    def traced(self, path: Path) -> Iterator[None]:
+        """A profiler's trace of the first windows that are scored while the context lasts, written to `path`."""
+        from preftree.engine.trace import Trace
+
+        with Trace(path) as self._trace:
+            try:
+                yield
+            finally:
+                self._trace = None
+
+    def unique_tokens(self, encoded: Sequence[Encoded]) -> int:
+        """Rows that this group adds beyond what it shares with the group asked about before."""
+        from preftree.engine.planning.trie import as_token_ids, common_prefix, unique_tokens
+
+        prompts = [as_token_ids(item.ids) for item in encoded]
+        forced = sum(len(label) - 1 for item in encoded for label in item.labels_of_prompt)
+        shared = min(common_prefix(as_token_ids(self._last_ids), ids) for ids in prompts)
+        self._last_ids = encoded[0].ids
+        return unique_tokens(prompts) + forced - shared
+
+    def plan(self, encoded: Sequence[Encoded]) -> JobPlan:
+        """What `score` would run for this, after all that was planned before; without rationales and what follows."""
+        return self._planner.plan([item.ids for item in encoded], [item.labels_of_prompt for item in encoded])
+
+    def describe(self) -> dict[str, object]:
+        """What a run's manifest should say of the model and the software."""
+        return {
+            "model": self._checkpoint.name,
+            "model_sha256": self._fingerprint,
+            "device": str(self._engine.device) if self._engine else None,
+            "device_name": self._engine.device_name if self._engine else None,
+            "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
+            "threads": _threads(self._engine),
+            "rendering": self._rendering,
+            "batch_tokens": self.window_tokens,
+            "prefix_cache": self._prefix_cache,
+            "versions": {"python": platform.python_version(), **_versions()},
+        }
+
+
+def _going_by(
+    windows: Iterable[Sequence[Encoded]], taken: deque[Sequence[Encoded]], rationale: RationaleRequest | None
+) -> Iterator[Sequence[Encoded]]:
+    """`windows`, each put into `taken`. InputError where a request asks for another `rationale` than this."""
+    for window in windows:
+        if any(item.rationale != rationale for item in window):
+            raise InputError("all requests of a run must ask for a rationale in the same way, or none of them")
+        taken.append(window)
+        yield window
+
+
+def _sampling(rationale: RationaleRequest) -> Sampling:
+    from preftree.engine.generation import Sampling
+
+    asked = rationale.reasoning
+    return Sampling(
+        max_new_tokens=asked.max_tokens,
+        temperature=asked.temperature,
+        top_k=asked.top_k,
+        top_p=asked.top_p,
+        n=asked.samples,
+        stop=rationale.stop,
+        seed=asked.seed,
+    )
+
+
+def _rationale(written: Generation) -> Rationale:
+    return Rationale(written.text, len(written.ids), written.finish == "length")
+
+
+def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
+    """labels: of each row of `scores`."""
+    return [
+        Answer(disjoint(logprob[: len(own)].tolist(), own), float(mass))
+        for own, logprob, mass in zip(labels, scores.logprob, scores.label_mass, strict=True)
+    ]
+
+
+def check_software() -> Iterator[Finding]:
+    """What is installed, a finding each."""
+    from preftree.engine.inspection import software
+
+    return software()
+
+
+def check_model(model: str) -> Iterator[Finding]:
+    """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
+    from preftree.engine.checkpoint import open_checkpoint
+    from preftree.engine.inspection import model_checks, model_facts
+
+    checkpoint = open_checkpoint(model)
+    yield from model_facts(checkpoint)
+    yield from model_checks(checkpoint)
+
+
+def _threads(engine: Engine | None) -> int | None:
+    """Of a CPU, where the bits of labels depend on them; None elsewhere."""
+    import torch
+
+    return torch.get_num_threads() if engine and str(engine.device) == "cpu" else None
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

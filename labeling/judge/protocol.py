@@ -1,0 +1,49 @@
+"""Who scores: the part of `preftree.labeling.judge.judge.Scorer` that runs and plans use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from preftree.labeling.options import JudgeOptions
+from preftree.labeling.types import RequestScores, ScoreRequest
+
+if TYPE_CHECKING:
+    from preftree.labeling.judge.encoding import Encoded
+    from preftree.labeling.judge.judge import Usage, Written
+
+
+class Judge(Protocol):
+    """See `preftree.labeling.judge.judge.Scorer`."""
+
+    usage: Usage
+
+    @property
+    def window_tokens(self) -> int: ...
+    def encode(self, request: ScoreRequest) -> Encoded: ...
+    def render(self, request: ScoreRequest) -> str: ...
+    def score_stream(
+        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+    ) -> Iterator[Sequence[RequestScores]]: ...
+    def traced(self, path: Path) -> AbstractContextManager[None]: ...
+    def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
+    def plan(self, encoded: Sequence[Encoded]) -> Any: ...
+    def describe(self) -> dict[str, Any]: ...
+
+
+def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
+    """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
+    from preftree.labeling.judge.judge import Scorer
+
+    return Scorer.open(
+        options.model,
+        device=options.device,
+        dtype=options.dtype,
+        batch_tokens=options.batch_tokens,
+        prefix_cache=options.prefix_cache,
+        kv_memory=options.kv_memory,
+        rendering=options.rendering,
+        weights=weights,
+    )

@@ -1,1 +1,0 @@
-"""What methods say of samples, and the arithmetic behind it."""

@@ -1,0 +1,141 @@
+"""requests -> score -> aggregate, a window of rows at a time: what bounds the memory of a run."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import TYPE_CHECKING, NamedTuple
+
+from preftree.engine.errors import InputError
+from preftree.labeling.data.dataset import rejected
+from preftree.labeling.judge.protocol import Judge
+from preftree.labeling.kinds import needs
+from preftree.labeling.methods.base import Method
+from preftree.labeling.terminal import one_line
+from preftree.labeling.types import Label, Rejected, RequestScores, Sample
+
+if TYPE_CHECKING:
+    from preftree.labeling.judge.encoding import Encoded
+    from preftree.labeling.judge.judge import Written
+
+# Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
+_WINDOW_ROWS = 1024
+
+
+class Waiting(NamedTuple):
+    """A sample whose prompts are token ids. sample: as read. encoded: one entry a request."""
+
+    sample: Sample
+    encoded: Sequence[Encoded]
+
+
+class Recalled(NamedTuple):
+    """A row that was finished before. scores: of a sample's requests, as the model gave them then."""
+
+    item: Sample | Rejected
+    scores: Sequence[RequestScores] = ()
+
+
+class Labelled(NamedTuple):
+    """A row with its label and the scores that it was made of, or a rejected one with neither.
+
+    recalled: whether it was finished before.
+    """
+
+    item: Sample | Rejected
+    label: Label | None = None
+    scores: Sequence[RequestScores] = ()
+    recalled: bool = False
+
+    @property
+    def reason(self) -> str | None:
+        return self.item.reason if isinstance(self.item, Rejected) else None
+
+
+Item = Sample | Rejected | Recalled
+Entry = Waiting | Rejected | Recalled
+
+
+def windows(items: Iterable[Item], method: Method, scorer: Judge) -> Iterator[list[Entry]]:
+    """Rows in input order, in groups whose prompts are worth scoring together.
+
+    A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
+    """
+    window: list[Entry] = []
+    tokens = 0
+    for item in items:
+        entry = _encode(item, method, scorer)
+        added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
+        if window and (tokens + added > scorer.window_tokens or len(window) == _WINDOW_ROWS):
+            yield window
+            window, tokens = [], 0
+        window.append(entry)
+        tokens += added
+    if window:
+        yield window
+
+
+def label_windows(
+    items: Iterable[Item],
+    method: Method,
+    scorer: Judge,
+    progress: Written | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> Iterator[list[Labelled]]:
+    """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
+
+    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers. Once
+    `stopping` says so no window is begun, and those that were begun are finished.
+    """
+    taken: deque[list[Entry]] = deque()
+
+    def asked() -> Iterator[list[Encoded]]:
+        for window in windows(items, method, scorer):
+            if stopping():
+                return
+            taken.append(window)
+            yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
+
+    for scores in scorer.score_stream(asked(), progress):
+        yield list(_answered(taken.popleft(), scores, method))
+
+
+def label_samples(
+    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+) -> Iterator[Labelled]:
+    """`label_windows`, row by row."""
+    return chain.from_iterable(label_windows(items, method, scorer, progress))
+
+
+def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: Method) -> Iterator[Labelled]:
+    position = 0
+    for entry in window:
+        if isinstance(entry, Waiting):
+            end = position + len(entry.encoded)
+            yield _aggregate(entry.sample, method, scores[position:end])
+            position = end
+        elif isinstance(entry, Recalled):
+            yield _aggregate(entry.item, method, entry.scores, recalled=True)
+        else:
+            yield Labelled(entry)
+
+
+def _encode(item: Item, method: Method, scorer: Judge) -> Entry:
+    if isinstance(item, method.takes):
+        try:
+            return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+        except InputError as error:
+            return rejected(item, one_line(str(error)))
+    return item if isinstance(item, Rejected | Recalled) else rejected(item, f"wrong kind: {needs(method)}")
+
+
+def _aggregate(
+    item: Sample | Rejected, method: Method, scores: Sequence[RequestScores], recalled: bool = False
+) -> Labelled:
+    if isinstance(item, Rejected):
+        return Labelled(item, recalled=recalled)
+    try:
+        return Labelled(item, method.aggregate(item, scores), scores, recalled)
+    except InputError as error:
+        return Labelled(rejected(item, one_line(str(error))), recalled=recalled)

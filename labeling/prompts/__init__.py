@@ -1,0 +1,1 @@
+"""Prompt templates: files, their parser, and the catalogue of built-in ones."""

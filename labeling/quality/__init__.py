@@ -1,1 +1,0 @@
-"""How good labels are, gathered row by row."""

@@ -1,0 +1,125 @@
+"""What a run amounts to: rows, tokens, rates, rejections; and the summary for a person."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from preftree.labeling.report.pairs import Quality
+from preftree.labeling.terminal import count, one_line
+
+_KINDS_KEPT = 50
+_ROWS_SHOWN = 5
+
+
+@dataclass
+class Rejections:
+    """How many rows got no label, by kind of reason, and the first few word by word."""
+
+    count: int = 0
+    kinds: dict[str, int] = field(default_factory=dict)
+    first: list[tuple[int, str]] = field(default_factory=list)
+
+    def add(self, line: int, reason: str) -> None:
+        self.count += 1
+        kind = reason_kind(reason)
+        if kind not in self.kinds and len(self.kinds) >= _KINDS_KEPT:
+            kind = "other"
+        self.kinds[kind] = self.kinds.get(kind, 0) + 1
+        if len(self.first) < _ROWS_SHOWN:
+            self.first.append((line, reason))
+
+
+def reason_kind(reason: str) -> str:
+    """What reasons of one sort share: the part before the colon, with every number as N."""
+    return re.sub(r"\d[\d,.]*", "N", reason.split(":", 1)[0])
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading.
+
+    judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
+    rationales, cut_rationales: what the judge wrote, and how often up to the most tokens.
+    """
+
+    labels: Path
+    run: Path
+    judge: str
+    noun: str
+    ok: int
+    quality: Quality
+    rejections: Rejections
+    prompt_tokens: int
+    unique_tokens: int
+    seconds: float
+    generated_tokens: int = 0
+    rationales: int = 0
+    cut_rationales: int = 0
+    journal_seconds: float = 0.0
+
+    @property
+    def sharing(self) -> float | None:
+        return self.prompt_tokens / self.unique_tokens if self.unique_tokens else None
+
+    def totals(self) -> dict[str, object]:
+        """For run.json."""
+        return {
+            "rows": self.ok + self.rejections.count,
+            "ok": self.ok,
+            "rejected": self.rejections.count,
+            "rejected_by_reason": self.rejections.kinds,
+            "prompt_tokens": self.prompt_tokens,
+            "unique_tokens": self.unique_tokens,
+            "sharing": self.sharing,
+            "seconds": self.seconds,
+            "journal_seconds": self.journal_seconds,
+            "prompt_tokens_per_second": self.rate(self.prompt_tokens),
+            "unique_tokens_per_second": self.rate(self.unique_tokens),
+            "rationales": self.rationales,
+            "cut_rationales": self.cut_rationales,
+            "generated_tokens": self.generated_tokens,
+            "generated_tokens_per_second": self.rate(self.generated_tokens),
+        }
+
+    def rate(self, tokens: int) -> float | None:
+        return tokens / self.seconds if self.seconds > 0 else None
+
+
+def render_summary(summary: RunSummary) -> str:
+    """Lines for a terminal; figures that have no pairs to stand on are left out."""
+    rejections = summary.rejections
+    labelled = count(summary.ok, summary.noun) + " labelled"
+    if rejections.count:
+        labelled += f", {count(rejections.count, 'row')} rejected"
+    lines = [("judge", one_line(summary.judge)), ("labels", labelled)]
+    lines += summary.quality.lines()
+    if summary.sharing:
+        tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
+        lines.append(("tokens", f"{tokens}: sharing {summary.sharing:.2f}x"))
+    if summary.rationales:
+        mean = summary.generated_tokens / summary.rationales
+        written = f"{summary.rationales:,} of {mean:,.0f} tokens in the mean, {summary.generated_tokens:,} in all"
+        cut = (
+            f"{summary.cut_rationales:,} cut off where they may be no longer" if summary.cut_rationales else "all whole"
+        )
+        lines.append(("rationales", f"{written}; {cut}"))
+    prompt_rate, unique_rate = summary.rate(summary.prompt_tokens), summary.rate(summary.unique_tokens)
+    if prompt_rate and unique_rate:
+        rates = f"{prompt_rate:,.0f} prompt tokens/s, {unique_rate:,.0f} unique tokens/s"
+        if generated_rate := summary.rate(summary.generated_tokens):
+            rates += f", {generated_rate:,.0f} generated tokens/s"
+        lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
+    lines += [("rejected", f"line {line}: {one_line(reason)}") for line, reason in rejections.first]
+    if hidden := rejections.count - len(rejections.first):
+        lines.append(("rejected", f"and {count(hidden, 'more row')}; every reason is in the labels"))
+    lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
+    return aligned(lines)
+
+
+def aligned(lines: list[tuple[str, str]]) -> str:
+    """Names in a column, what they name in the next; a repeated name is written once."""
+    width = max(len(name) for name, _ in lines)
+    names = [name if i == 0 or lines[i - 1][0] != name else "" for i, (name, _) in enumerate(lines)]
+    return "\n".join(f"{name:<{width}}  {text}" for name, (_, text) in zip(names, lines, strict=True))

@@ -1,0 +1,1 @@
+"""A run: its directory, journal, lock, shards and status."""

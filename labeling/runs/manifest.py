@@ -1,0 +1,123 @@
+"""The record of a run, run.json: all that it takes to make its labels again, and to tell whether it is the same run."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.dataset import Survey
+from preftree.labeling.data.labels_file import RUN
+from preftree.labeling.methods.base import Method
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.terminal import one_line
+
+RUNNING, COMPLETE = "running", "complete"
+
+# What labels depend on, and so must not change between two attempts at a run, nor between its shards.
+_COMPARED = ("input", "method", "settings", "scorer", "versions")
+# What they do not depend on, or what another entry says better: a path or a name is not its content.
+_FREE = {
+    "input.path",
+    "scorer.model",
+    "scorer.device",
+    "scorer.batch_tokens",
+    "scorer.prefix_cache",
+    *(
+        f"settings.{name}"
+        for name in (
+            *("input", "model", "template", "principles", "rendering", "device", "dtype", "batch_tokens"),
+            *(
+                "prefix_cache",
+                "kv_memory",
+                "subset",
+                "out",
+                "overwrite",
+                "force_new",
+                "retry_rejects",
+                "quiet",
+                "profile",
+            ),
+        )
+    ),
+}
+_SHARD = "settings.shard"
+
+
+def manifest(options: LabelOptions, found: Survey, method: Method, rows: range) -> dict[str, Any]:
+    """What is known of a run before its model is loaded."""
+    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
+    return {
+        "state": RUNNING,
+        "versions": own,
+        "input": {"path": str(found.path.absolute()), "sha256": found.sha256, "rows": found.rows},
+        "rows": len(rows),
+        "method": {"name": method.name, **method.record()},
+        "settings": asdict(options),
+    }
+
+
+def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str, Any]:
+    """`record` and what the scorer says of itself."""
+    scorer = {name: value for name, value in judge.items() if name != "versions"}
+    return {**record, "versions": {**record["versions"], **judge.get("versions", {})}, "scorer": scorer}
+
+
+def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
+    """What a scorer said of itself then, as it says it."""
+    return {**record["scorer"], "versions": record["versions"]}
+
+
+def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool = False) -> str | None:
+    """The first entry by which two runs are not the same, in words; None where there is none.
+
+    Only what both records have come to know is compared. shards: whether they may be shards of one run.
+    """
+    for section in _COMPARED:
+        if section not in then or section not in now:
+            continue
+        old, new = (dict(_flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
+        names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
+        for name in sorted(names - _FREE - ({_SHARD} if shards else set())):
+            if old.get(name) != new.get(name):
+                return f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"
+    return None
+
+
+def write_record(directory: Path, record: Mapping[str, Any]) -> None:
+    """Puts run.json in its place, whole. Raises OSError."""
+    draft = Draft(directory / RUN)
+    try:
+        draft.file.write(json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
+        draft.seal()
+        draft.publish()
+    finally:
+        draft.discard()
+    sync_directory(directory)
+
+
+def version() -> str:
+    try:
+        return metadata.version("preftree")
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """Dotted names and values that are no objects. A text with its hash beside it is told by the hash."""
+    if not isinstance(value, dict):
+        yield name, value
+        return
+    for key, inner in value.items():
+        if not (key == "source" and "sha256" in value):
+            yield from _flat(inner, f"{name}.{key}")
+
+
+def _brief(value: Any) -> str:
+    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return text if len(text) <= 24 else f"{text[:12]}..."

@@ -1,0 +1,47 @@
+"""A finished run, read again: its record, and the input that it labelled."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.dataset import sha256_of
+from preftree.labeling.data.labels_file import RUN
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """The record in a run.json. Raises OutputError where there is none."""
+    try:
+        run = json.loads(path.read_bytes())
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
+    except OSError as error:
+        raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
+    except (ValueError, RecursionError) as error:
+        raise OutputError(f"{path} is no record of a run: {error}") from error
+    if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
+        raise OutputError(f"{path} is no record of a run by preftree")
+    return run
+
+
+def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
+    """The record of a run whose labels are there, those of all rows unless `shards` may be. Raises OutputError."""
+    run = read_run(directory / RUN)
+    if run.get("state") != "complete":
+        raise OutputError(
+            f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"
+        )
+    if not shards and (shard := run["settings"].get("shard")) is not None:
+        raise OutputError(f"{directory} is shard {shard}; join it with the others first: `preftree merge`")
+    return run
+
+
+def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Path:
+    """The file that was labelled, where it was then or at `moved_to`. InputError unless it is still the same."""
+    path = Path(moved_to or run["input"]["path"])
+    if sha256_of(path) != run["input"]["sha256"]:
+        raise InputError(f"{path} is not the file that was labelled; name that one with --input")
+    return path

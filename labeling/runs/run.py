@@ -1,0 +1,216 @@
+"""read -> requests -> score -> aggregate -> write: a file becomes labels, in a directory that outlives the process."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.data.dataset import Survey, read, sha256_of, survey
+from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, check_out_file
+from preftree.labeling.data.sharding import rows_of
+from preftree.labeling.judge.protocol import Judge, open_scorer
+from preftree.labeling.kinds import check_kinds
+from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.pipeline import label_windows
+from preftree.labeling.report.pairs import Quality
+from preftree.labeling.report.subsets import BySubset, check_subset
+from preftree.labeling.report.text import Rejections, RunSummary
+from preftree.labeling.runs.directory import RunDirectory, free_sibling
+from preftree.labeling.runs.journal import Journal, entries
+from preftree.labeling.runs.manifest import COMPLETE, judge_of, manifest, with_judge
+from preftree.labeling.runs.memory import Memory
+from preftree.labeling.runs.recall import Recall
+from preftree.labeling.runs.stopping import Stopping
+from preftree.labeling.terminal import Progress, count, one_line
+from preftree.labeling.types import Pair, Rejected
+
+_COLLECT_AFTER = 100_000
+_TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
+
+
+class Interrupted(KeyboardInterrupt):
+    """Ctrl-C in a run that can be gone on with. The message says so."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be labelled, how. rows: the numbers of the rows, from 0."""
+
+    options: LabelOptions
+    found: Survey
+    method: Method
+    rows: range
+
+    @classmethod
+    def of(cls, options: LabelOptions, method: Method) -> Job:
+        """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
+        found = survey(options.input, options.mapping)
+        check_kinds(found, method)
+        if options.subset is not None:
+            check_subset(found, method.columns, options.subset)
+        return cls(options, found, method, rows_of(found.rows, options.limit, options.shard))
+
+    @property
+    def noun(self) -> str:
+        return "pair" if self.method.takes == (Pair,) else "row"
+
+    def manifest(self) -> dict[str, Any]:
+        return manifest(self.options, self.found, self.method, self.rows)
+
+
+def run_label(
+    options: LabelOptions,
+    scorer_factory: Callable[..., Judge] | None = None,
+    method_factory: Callable[..., Method] | None = None,
+) -> RunSummary:
+    """Labels a file into a directory, or goes on with what is there. Raises PreftreeError and `Interrupted`.
+
+    Everything that is cheap to find wrong is looked at before the model is loaded, and nothing is left of a run that
+    did not come so far.
+    """
+    out = free_sibling(Path(options.out)) if options.force_new else Path(options.out)
+    with RunDirectory(out, options.overwrite) as directory:
+        if options.profile is not None:
+            check_out_file(Path(options.profile), options.overwrite)
+        job = Job.of(options, (method_factory or open_method)(options))
+        directory.check(job.manifest())
+        if not options.quiet:
+            print(_announcement(job, out), file=sys.stderr)
+        scorer = _remembered(job, directory) or (scorer_factory or open_scorer)(options)
+        record = with_judge(job.manifest(), scorer.describe())
+        with nullcontext() if options.profile is None else scorer.traced(Path(options.profile)):
+            return label_into(directory, directory.begin(record), job, scorer, record)
+
+
+def label_into(
+    directory: RunDirectory, journal: Journal, job: Job, scorer: Judge, record: dict[str, Any]
+) -> RunSummary:
+    """Every row of the job: those that the journal remembers are made again from it, the others are asked about."""
+    try:
+        with LabelWriter(directory.path, job.found, job.method.columns) as writer:
+            summary = _label_rows(directory, journal, job, scorer, writer)
+            if sha256_of(job.found.path) != job.found.sha256:
+                journal.forget_attempt()
+                raise InputError(f"{job.found.path} changed while it was being labelled; label it again, --overwrite")
+            writer.publish()
+        directory.finish({**record, "totals": summary.totals(), "quality": summary.quality.figures()})
+    except KeyboardInterrupt:
+        kept = journal.count()
+        went_on = f"{count(kept, 'row')} of {directory.path} are kept, the same command goes on"
+        raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None
+    return summary
+
+
+def _remembered(job: Job, directory: RunDirectory) -> Judge | None:
+    """In the place of a judge, where the run is complete already and nothing need be asked."""
+    before = directory.previous
+    if before is None or before["state"] != COMPLETE or job.options.retry_rejects:
+        return None
+    if before["settings"].get("model") != job.options.model or not directory.remembers(job.rows):
+        return None
+    return Memory(judge_of(before))
+
+
+def _announcement(job: Job, out: Path) -> str:
+    options = job.options
+    rows = count(len(job.rows), "row")
+    part = f" (shard {options.shard})" if options.shard else ""
+    place = f" into {one_line(str(out))}" if options.force_new else ""
+    return f"{rows}{part} of {one_line(options.input)}{place}; loading {one_line(options.model)}"
+
+
+def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Judge, writer: LabelWriter) -> RunSummary:
+    options, method = job.options, job.method
+    quality, rejections, ok = method.quality(), Rejections(), 0
+    if options.subset is not None:
+        quality = BySubset(quality, options.subset)
+    recall = Recall(entries(journal.path), options.retry_rejects)
+    rows = islice(read(options.input, job.rows.stop, options.mapping, job.found.repeated), job.rows.start, None)
+    number = job.rows.start
+    bar = Progress(len(job.rows), options.quiet, job.noun, done=min(journal.count(), len(job.rows)))
+    with _few_collections(), bar as progress, Stopping(options.quiet) as stopping, _kept(journal, scorer):
+        for window in label_windows(
+            recall.items(rows, number), method, scorer, progress.written, lambda: stopping.asked
+        ):
+            journal.add(number, window)
+            number += len(window)
+            if journal.is_due():
+                journal.commit(scorer.usage)
+            writer.add([(labelled.item, labelled.label) for labelled in window])
+            for item, label, *_ in window:
+                if isinstance(item, Rejected):
+                    rejections.add(item.line, item.reason)
+                elif label is not None:
+                    quality.add(item, label)
+                    ok += 1
+            progress.advance(sum(not labelled.recalled for labelled in window))
+    if number < job.rows.stop:
+        if stopping.asked:
+            raise KeyboardInterrupt
+        raise InputError(f"{job.found.path} has fewer rows than when the run began; label it again")
+    if recall.damaged and not options.quiet:
+        print(f"damaged in the journal, and asked again: {count(recall.damaged, 'row')}", file=sys.stderr)
+    return _summary(directory, journal.usage(), job, _judge(scorer.describe()), ok, quality, rejections)
+
+
+def _summary(
+    directory: RunDirectory,
+    usage: Mapping[str, float],
+    job: Job,
+    judge: str,
+    ok: int,
+    quality: Quality,
+    rejections: Rejections,
+) -> RunSummary:
+    """usage: of all attempts together."""
+    return RunSummary(
+        labels=directory.path / LABELS,
+        run=directory.path / RUN,
+        judge=judge,
+        noun=job.noun,
+        ok=ok,
+        quality=quality,
+        rejections=rejections,
+        seconds=usage.get("seconds", 0.0),
+        journal_seconds=usage.get("journal_seconds", 0.0),
+        **{name: int(usage.get(name, 0)) for name in _TOTALS},
+    )
+
+
+@contextmanager
+def _few_collections() -> Iterator[None]:
+    """Rows come and go in windows and make no cycles: looking for some after every 700 objects takes a quarter of the
+    time that a row takes without its model.
+    """
+    thresholds = gc.get_threshold()
+    gc.set_threshold(_COLLECT_AFTER, *thresholds[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+@contextmanager
+def _kept(journal: Journal, scorer: Judge) -> Iterator[None]:
+    """Commits what is finished, however the context is left; what it is left by weighs more than a failure to do so."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OutputError):
+            journal.commit(scorer.usage)
+        raise
+    journal.commit(scorer.usage)
+
+
+def _judge(described: dict[str, Any]) -> str:
+    device = described.get("device_name") or described.get("device")
+    return ", ".join(str(part) for part in (described["model"], device, described.get("dtype")) if part)

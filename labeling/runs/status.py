@@ -1,0 +1,81 @@
+"""How far a run is, whether somebody works on it or not. Looks, and touches nothing."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.report.text import aligned
+from preftree.labeling.runs.journal import JOURNAL, Attempt, attempts, connected, counts
+from preftree.labeling.runs.lock import holder
+from preftree.labeling.runs.manifest import COMPLETE
+from preftree.labeling.runs.recorded import read_run
+from preftree.labeling.terminal import count, one_line
+
+
+def status_lines(directory: Path) -> list[str]:
+    """For a terminal. Raises OutputError where there is no run."""
+    record = read_run(directory / RUN)
+    if "state" not in record:
+        raise OutputError(f"{directory / RUN} is no record of a run by preftree")
+    total = int(record["rows"])
+    who = holder(directory)
+    (done, rejected), tried = _progress(directory / JOURNAL)
+    lines = [("run", _about(record)), ("state", _state(record, directory, who))]
+    share = f" ({done / total:.1%})" if total else ""
+    lines.append(("rows", f"{done:,} of {total:,}{share}, {rejected:,} of them rejected"))
+    if tried:
+        lines += _pace(tried[-1], total - done, is_alive=who is not None)
+    if who is None and record["state"] != COMPLETE:
+        lines.append(("to go on", "the same `preftree label` command"))
+    return aligned(lines).split("\n")
+
+
+def _progress(path: Path) -> tuple[tuple[int, int], list[Attempt]]:
+    if not path.exists():
+        return (0, 0), []
+    try:
+        with closing(connected(path, read_only=True)) as database:
+            return counts(database), attempts(database)
+    except sqlite3.Error as error:
+        raise OutputError(
+            f"cannot read {path}: {error}; if it is damaged, `preftree label` keeps what can be kept"
+        ) from error
+
+
+def _about(record: dict[str, Any]) -> str:
+    settings, shard = record["settings"], record["settings"].get("shard")
+    part = f", shard {shard}" if shard else ""
+    return one_line(f"{record['input']['path']}, method {record['method']['name']}, {settings['model']}{part}")
+
+
+def _state(record: dict[str, Any], directory: Path, who: str | None) -> str:
+    if who is not None:
+        return f"running: {who}"
+    if record["state"] == COMPLETE:
+        return f"complete: {directory / LABELS}"
+    return "stopped: no process works on it"
+
+
+def _pace(last: Attempt, left: int, is_alive: bool) -> list[tuple[str, str]]:
+    seconds = last.committed - last.started
+    rate = last.rows / seconds if seconds > 0 else 0.0
+    ago = max(time.time() - last.committed, 0.0)
+    lines = [("last rows", f"{_duration(ago)} ago")]
+    if rate:
+        lines.append(("rate", f"{rate:,.1f} rows/s, over {count(last.rows, 'row')} of the last attempt"))
+        if left and is_alive:
+            lines.append(("left", f"about {_duration(left / rate)}"))
+    return lines
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes:,} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"

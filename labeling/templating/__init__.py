@@ -1,1 +1,0 @@
-"""Template files: what they may say, and where they are wrong."""

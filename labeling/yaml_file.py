@@ -1,0 +1,124 @@
+"""The YAML head of a text file, as nodes that know their lines: a mistake is named with its place.
+
+Scalars are read as they are written: `yes`, `010` and `1` are texts where a text is wanted, quoted or not.
+"""
+
+from __future__ import annotations
+
+import math
+
+import yaml
+
+from preftree.engine.errors import InputError
+from preftree.labeling.terminal import one_line
+
+_STANDARD = "tag:yaml.org,2002:"
+_FLAGS = {"true": True, "false": False}
+
+
+class FrontMatter:
+    """A mapping of known keys. name: of the file, for messages. first_line: of `text` in the file, from 1."""
+
+    def __init__(self, text: str, name: str, first_line: int) -> None:
+        """InputError for what is no YAML, no mapping, or says a key twice."""
+        self._text = text
+        self._name = name
+        self._first_line = first_line
+        self._whole = self._composed()
+        self._entries = self.entries(self._whole, "front matter")
+
+    @property
+    def lines(self) -> dict[str, int]:
+        """Line of the file by key."""
+        return {key.value: self._line(key.start_mark.index) for key, _ in self._whole.value}
+
+    def check_keys(self, known: tuple[str, ...]) -> None:
+        """InputError for a key that is none of these."""
+        for key, _ in self._whole.value:
+            if key.value not in known:
+                message = f"unknown front matter key {key.value!r}; known: {', '.join(sorted(known))}"
+                raise self.error(key, message)
+
+    def get(self, key: str) -> yaml.Node | None:
+        """None for a key that is missing, empty or null."""
+        node = self._entries.get(key)
+        return None if node is None or node.tag == f"{_STANDARD}null" else node
+
+    def error(self, node: yaml.Node | None, message: str) -> InputError:
+        """With the line of `node`; that of the head where there is none."""
+        return InputError(f"{self._name}:{self._line(node.start_mark.index if node else 0)}: {message}")
+
+    def need(self, key: str, example: str = "") -> yaml.Node:
+        """InputError, which shows `example`, for a key that is missing, empty or null."""
+        node = self.get(key)
+        if node is None:
+            raise self.error(self._entries.get(key), f"front matter needs {key!r}{example and f', {example}'}")
+        return node
+
+    def flag(self, key: str) -> bool:
+        """True or false; false where the key is missing."""
+        node = self._entries.get(key)
+        if node is None:
+            return False
+        value = _FLAGS.get(node.value.lower()) if isinstance(node, yaml.ScalarNode) else None
+        if value is None:
+            raise self.error(node, f"{key!r} must be true or false")
+        return value
+
+    def scalar(self, node: yaml.Node, what: str) -> str:
+        """A text as it is written, not blank."""
+        if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_STANDARD):
+            raise self.error(node, f"{what} must be a text")
+        if node.tag == f"{_STANDARD}null" or not node.value.strip():
+            raise self.error(node, f"{what} must be a non-empty text (in quotes, if it is meant so)")
+        value: str = node.value
+        return value
+
+    def number(self, node: yaml.Node, what: str) -> float:
+        """A finite number, without quotes."""
+        try:
+            value = float(node.value) if isinstance(node, yaml.ScalarNode) and node.style is None else math.nan
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise self.error(node, f"{what} must be a finite number, without quotes")
+        return value
+
+    def items(self, node: yaml.Node, what: str) -> list[yaml.Node]:
+        """The nodes of a list."""
+        if not isinstance(node, yaml.SequenceNode):
+            raise self.error(node, f"{what} must be a list")
+        return list(node.value)
+
+    def entries(self, node: yaml.Node, what: str) -> dict[str, yaml.Node]:
+        """The nodes of a mapping by key. InputError for a key that is no text, or is there twice."""
+        if not isinstance(node, yaml.MappingNode):
+            raise self.error(node, f"{what} must be `key: value` lines")
+        found: dict[str, yaml.Node] = {}
+        for key, value in node.value:
+            name = self.scalar(key, f"a key of {what}")
+            if name in found:
+                raise self.error(key, f"{what} has {name!r} twice")
+            found[name] = value
+        return found
+
+    def _composed(self) -> yaml.Node:
+        try:
+            node = yaml.compose(self._text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            raise self._broken(mark.index if mark else 0, error.problem or str(error)) from None
+        except yaml.reader.ReaderError as error:
+            raise self._broken(error.position, f"unacceptable character #x{error.character:04x}") from None
+        except RecursionError:
+            raise self._broken(0, "nested too deeply") from None
+        if node is None:
+            raise self.error(None, "front matter is empty")
+        return node
+
+    def _broken(self, index: int, problem: str) -> InputError:
+        return InputError(f"{self._name}:{self._line(index)}: front matter is not YAML: {one_line(problem)}")
+
+    def _line(self, index: int) -> int:
+        # YAML counts rarer characters as line ends, too; editors do not.
+        return self._first_line + self._text.count("\n", 0, index)
