@@ -27,7 +27,7 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.errors import PreftreeError
 from preftree.engine.memory import is_out_of_memory
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 
 # Batches of the peer to choose from.
 PEER_BATCHES = (8, 16, 32)
@@ -46,7 +46,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Everything behind the arguments. Raises PreftreeError."""
     check_out(args.out)
-    scorer = Scorer.open(args.model, weights=False)
+    scorer = Judge.load(args.model, weights=False)
     prompts = reasoning_prompts(args.data, args.pairs, args.tokens, scorer)
     engine = Engine(open_checkpoint(args.model), device=args.device)
     machine, bandwidth = Machine.find(), read_bandwidth(engine.device)

@@ -24,7 +24,7 @@ from benchmarks.rounds import Bench, record
 from benchmarks.workloads import WORKLOADS, Workload, load
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import PreftreeError
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -40,7 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def run(args: argparse.Namespace) -> None:
     """Everything behind the arguments. Raises PreftreeError."""
     check_out(args.out)
-    scorer = Scorer.open(args.model, weights=False)
+    scorer = Judge.load(args.model, weights=False)
     jobs = [load(name, args.data, args.pairs, scorer) for name in args.workloads]
     checkpoint = open_checkpoint(args.model)
     model = load_transformers(hugging_face_directory(args.model)) if args.peers else None

@@ -29,7 +29,7 @@ from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, PreftreeError
 from preftree.engine.memory import give_back_freed
 from preftree.engine.planning.trie import as_token_ids, common_prefix
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.prompts.catalogue import load_template
@@ -149,7 +149,7 @@ def scoring_peak(
 
 def streaming_peak(model: str, case: Case) -> int:
     """Bytes above the weights while pairs stream through the labelling loop. To be called in a process of its own."""
-    scorer = Scorer.open(model, batch_tokens=case.batch_tokens, kv_memory=case.kv_memory or None)
+    scorer = Judge.load(model, batch_tokens=case.batch_tokens, kv_memory=case.kv_memory or None)
     method = case.method
     # The first forward pass makes what is made once: kernels, thread pools. A batch of one short pair holds little.
     scorer.score([scorer.encode(request) for request in method.requests(_WARM_UP)])
@@ -163,7 +163,7 @@ def measure(case: Case, directory: Path) -> Peak:
     """Run `case` on a random model, which is written into the empty `directory`."""
     config = small_config(case.layers, HIDDEN_SIZE)
     write_random_model(directory, config)
-    scorer = Scorer.open(str(directory), batch_tokens=case.batch_tokens, weights=False)
+    scorer = Judge.load(str(directory), batch_tokens=case.batch_tokens, weights=False)
     encoded = [scorer.encode(request) for pair in _pairs(case.pairs) for request in case.method.requests(pair)]
     measured = in_own_process(streaming_peak, str(directory), case)
     plan = scorer.plan(encoded)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import read
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.salmon import Salmon
 from preftree.labeling.principles.sets import LABELLED, load_principles
@@ -62,7 +62,7 @@ class Workload:
         return replace(self, prompts=tuple(prompt for prompt in self.prompts if prompt.pair < num_pairs))
 
 
-def load(name: str, data: Path, num_pairs: int, scorer: Scorer) -> Workload:
+def load(name: str, data: Path, num_pairs: int, scorer: Judge) -> Workload:
     """Workload `name` over the first `num_pairs` good rows of `data` that fit into the model's context.
 
     Raises InputError when the file cannot be read, the workload is unknown, or no row is good.
@@ -77,7 +77,7 @@ def load(name: str, data: Path, num_pairs: int, scorer: Scorer) -> Workload:
     return Workload(name, prompts, time.perf_counter() - started)
 
 
-def reasoning_prompts(data: Path, pairs: int, max_tokens: int, scorer: Scorer) -> list[list[int]]:
+def reasoning_prompts(data: Path, pairs: int, max_tokens: int, scorer: Judge) -> list[list[int]]:
     """Token ids of both orders of the first `pairs` rows, up to where a rationale begins, as --cot asks for it.
 
     Raises InputError where there is no row.
@@ -97,7 +97,7 @@ def method_of(name: str) -> Rlaif | Salmon:
     return Salmon(load_template("salmon"), load_principles(LABELLED))
 
 
-def _encoded_pairs(method: Rlaif | Salmon, data: Path, scorer: Scorer) -> Iterator[Sequence[JudgePrompt]]:
+def _encoded_pairs(method: Rlaif | Salmon, data: Path, scorer: Judge) -> Iterator[Sequence[JudgePrompt]]:
     for item in read(data):
         if not isinstance(item, Pair):
             continue

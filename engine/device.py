@@ -38,12 +38,18 @@ class Target:
     batch_tokens: int
 
 
-def choose_target(config: ModelConfig, device: str | None, dtype: str | None, batch_tokens: int | None) -> Target:
+def choose_target(
+    config: ModelConfig,
+    device: str | torch.device | None,
+    dtype: str | torch.dtype | None,
+    batch_tokens: int | None,
+) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
-    dtype: None is bfloat16 on a GPU and float32 on a CPU. batch_tokens: None is as many as fit well.
-    Raises InputError, one line, for what is unknown, missing or too small.
+    dtype: None is bfloat16 on a GPU and float32 on a CPU. batch_tokens: None is as many as fit well. Devices and dtypes
+    of torch are taken, too. Raises InputError, one line, for what is unknown, missing or too small.
     """
+    dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
     if batch_tokens is not None and batch_tokens < 1:

@@ -14,7 +14,7 @@ from preftree.engine.decoding.explain import Question, Reasoner
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Generation, Sampling
-from preftree.engine.memory import is_out_of_memory
+from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
 from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
@@ -33,8 +33,8 @@ class Planner:
         self,
         checkpoint: Checkpoint,
         *,
-        device: str | None = None,
-        dtype: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
         target: Target | None = None,
@@ -66,8 +66,8 @@ class Engine:
         self,
         checkpoint: Checkpoint,
         *,
-        device: str | None = None,
-        dtype: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
     ) -> None:
@@ -82,8 +82,8 @@ class Engine:
             if not is_out_of_memory(error):
                 raise
             raise InputError(f"the weights do not fit into the memory of device '{target.device}'") from None
-        self._model = Model(checkpoint.config, weights, target)
-        self._runner = Runner(checkpoint.config, self._model, target)
+        model = Model(checkpoint.config, weights, target)
+        self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
 
     @classmethod
@@ -91,24 +91,53 @@ class Engine:
         cls,
         model: str = "embedded",
         *,
-        device: str | None = None,
-        dtype: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
     ) -> Engine:
         """Load a model.
 
-        model: "embedded", a directory in Hugging Face's layout, or a .gguf file. device: "cpu", "cuda" or "cuda:1"
-        (None: a GPU that can run the model, else the CPU). dtype: "float32", "bfloat16" or "float16" (None: bfloat16
-        on a GPU, float32 on a CPU). batch_tokens: unique tokens in one forward pass (None: as many as run well and
-        fit); memory grows with it, results do not depend on it. kv_memory: bytes of K/V that decoding may keep (None:
-        4 GiB of a CPU's memory or a quarter of it, most of what is free on a GPU); nor do they depend on that.
+        Args:
+            model: "embedded", a directory in Hugging Face's layout, or a .gguf file.
+            device: "cpu", "cuda" or "cuda:1", or a torch.device; None for a GPU that can run the model, else the CPU.
+            dtype: "float32", "bfloat16" or "float16", or torch's; None for bfloat16 on a GPU, float32 on a CPU.
+            batch_tokens: unique tokens in one forward pass; None for as many as run well and fit. Memory grows with it,
+                results do not depend on it.
+            kv_memory: bytes of keys and values that decoding may keep; None for 4 GiB of a CPU's memory or a quarter of
+                it, most of what is free on a GPU. Results do not depend on it.
 
-        Raises ModelError for a model that is missing, broken or not supported, InputError for an option out of range
-        and for a device that is missing, too old or too small.
+        Raises:
+            ModelError: the model is missing, broken or not supported.
+            InputError: an option is out of range, or a device is missing, too old or too small.
         """
         checkpoint = open_checkpoint(model)
         return cls(checkpoint, device=device, dtype=dtype, batch_tokens=batch_tokens, kv_memory=kv_memory)
+
+    def close(self) -> None:
+        """Give the memory of weights and caches back. The engine cannot run afterwards."""
+        self._parts = None
+        make_room(self.device)
+
+    def __enter__(self) -> Engine:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def _model(self) -> Model:
+        return self._open[0]
+
+    @property
+    def _runner(self) -> Runner:
+        return self._open[1]
+
+    @property
+    def _open(self) -> tuple[Model, Runner]:
+        if self._parts is None:
+            raise InputError("this engine is closed; load it again")
+        return self._parts
 
     @property
     def device_name(self) -> str | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import rejected
-from preftree.labeling.judge.protocol import Judge
+from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.kinds import needs
 from preftree.labeling.methods.base import Method
 from preftree.labeling.terminal import one_line
@@ -57,7 +57,7 @@ Item = Sample | Rejected | Recalled
 Entry = Waiting | Rejected | Recalled
 
 
-def windows(items: Iterable[Item], method: Method, scorer: Judge) -> Iterator[list[Entry]]:
+def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator[list[Entry]]:
     """Rows in input order, in groups whose prompts are worth scoring together.
 
     A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
@@ -79,7 +79,7 @@ def windows(items: Iterable[Item], method: Method, scorer: Judge) -> Iterator[li
 def label_windows(
     items: Iterable[Item],
     method: Method,
-    scorer: Judge,
+    scorer: AnyJudge,
     progress: Written | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Labelled]]:
@@ -102,7 +102,7 @@ def label_windows(
 
 
 def label_samples(
-    items: Iterable[Sample | Rejected], method: Method, scorer: Judge, progress: Written | None = None
+    items: Iterable[Sample | Rejected], method: Method, scorer: AnyJudge, progress: Written | None = None
 ) -> Iterator[Labelled]:
     """`label_windows`, row by row."""
     return chain.from_iterable(label_windows(items, method, scorer, progress))
@@ -121,7 +121,7 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
             yield Labelled(entry)
 
 
-def _encode(item: Item, method: Method, scorer: Judge) -> Entry:
+def _encode(item: Item, method: Method, scorer: AnyJudge) -> Entry:
     if isinstance(item, method.takes):
         try:
             return Waiting(item, [scorer.encode(request) for request in method.requests(item)])

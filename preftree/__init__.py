@@ -1,8 +1,8 @@
 """Preference labels from a local LLM judge: every unique token of all prompts once, the same bits on every run.
 
     import preftree as pt
-    engine = pt.Engine.load("path/to/model")
-    scores = engine.score(prompts, labels)
+    judge = pt.Judge.load("path/to/model")
+    labels = pt.label([{"prompt": "...", "response_a": "...", "response_b": "..."}], judge)
 
 Importing this package is cheap and changes nothing in the process; what is heavy is imported when a name is first used.
 """
@@ -17,14 +17,18 @@ if TYPE_CHECKING:
     from preftree.engine.generation import Generation, Sampling
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
-    from preftree.labeling.types import Message, Pair
+    from preftree.labeling.api import Labels, label, label_file
+    from preftree.labeling.judge.judge import Judge
+    from preftree.labeling.types import Message, Pair, Several, Single
 
 _HOMES = {
     "Engine": "preftree.engine.engine",
     "Generation": "preftree.engine.generation",
     "InputError": "preftree.engine.errors",
     "JobPlan": "preftree.engine.planning.estimate",
+    "Judge": "preftree.labeling.judge.judge",
     "LabelScores": "preftree.engine.results",
+    "Labels": "preftree.labeling.api",
     "Message": "preftree.labeling.types",
     "ModelError": "preftree.engine.errors",
     "OutputError": "preftree.engine.errors",
@@ -34,13 +38,19 @@ _HOMES = {
     "PreftreeWarning": "preftree.engine.errors",
     "ReasonedScores": "preftree.engine.decoding.call",
     "Sampling": "preftree.engine.generation",
+    "Several": "preftree.labeling.types",
+    "Single": "preftree.labeling.types",
+    "label": "preftree.labeling.api",
+    "label_file": "preftree.labeling.api",
 }
 __all__ = [
     "Engine",
     "Generation",
     "InputError",
     "JobPlan",
+    "Judge",
     "LabelScores",
+    "Labels",
     "Message",
     "ModelError",
     "OutputError",
@@ -50,6 +60,10 @@ __all__ = [
     "PreftreeWarning",
     "ReasonedScores",
     "Sampling",
+    "Several",
+    "Single",
+    "label",
+    "label_file",
 ]
 
 

@@ -20,7 +20,7 @@ if not torch.cuda.is_available():
 
 from preftree import Engine, Planner
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,13 +42,13 @@ def embedded_engine(embedded_checkpoint: Checkpoint) -> Engine:
 
 
 @pytest.fixture
-def embedded_scorer(embedded_engine: Engine) -> Callable[..., Scorer]:
-    """Opens scorers on one engine; `batch_tokens` and `prefix_cache` as in `Scorer.open`."""
+def embedded_scorer(embedded_engine: Engine) -> Callable[..., Judge]:
+    """Opens scorers on one engine; `batch_tokens` and `prefix_cache` as in `Judge.load`."""
 
-    def open_scorer(batch_tokens: int | None = None, prefix_cache: bool = True) -> Scorer:
+    def load_judge(batch_tokens: int | None = None, prefix_cache: bool = True) -> Judge:
         checkpoint = embedded_engine.checkpoint
         planner = Planner(checkpoint, batch_tokens=batch_tokens, prefix_cache=prefix_cache)
         embedded_engine.batch_tokens = planner.batch_tokens
-        return Scorer(checkpoint, planner, embedded_engine, rendering="auto", prefix_cache=prefix_cache)
+        return Judge(checkpoint, planner, embedded_engine, rendering="auto", prefix_cache=prefix_cache)
 
-    return open_scorer
+    return load_judge

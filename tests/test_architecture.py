@@ -14,7 +14,18 @@ import pytest
 import preftree
 
 ROOT = Path(__file__).parent.parent
-STANDARD = {"__future__", "collections", "contextlib", "dataclasses", "os", "shutil", "types", "typing"}
+STANDARD = {
+    "__future__",
+    "collections",
+    "contextlib",
+    "dataclasses",
+    "importlib",
+    "os",
+    "shutil",
+    "sys",
+    "types",
+    "typing",
+}
 KERNELS_MAY = {"torch", "triton", "preftree.kernels", *STANDARD}
 BELOW_LABELING = ("preftree.engine", "preftree.kernels", "torch", "triton")
 ENGINE_DOOR = "labeling/judge/judge.py"
@@ -86,7 +97,7 @@ def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "module",
-    ["", ".engine", ".engine.errors", ".kernels", ".labeling", ".labeling.scorer", ".labeling.cli"],
+    ["", ".engine", ".engine.errors", ".kernels", ".labeling", ".labeling.judge.judge", ".labeling.cli"],
 )
 def test_imports_are_light(module: str) -> None:
     """Neither torch nor triton is imported until it is needed, and nothing in the process changes."""
@@ -116,22 +127,27 @@ def test_public_names_are_there() -> None:
         _ = preftree.Enigne
 
 
-def test_a_foreign_kernels_package_is_left_alone(tmp_path: Path) -> None:
-    """Another distribution has a package `kernels`. Beside it, and with a checkout in front of it on sys.path."""
+@pytest.mark.parametrize("is_behind_a_checkout", [False, True])
+def test_a_foreign_kernels_package_is_left_alone(tmp_path: Path, is_behind_a_checkout: bool) -> None:
+    """Another distribution has a package `kernels`."""
     (tmp_path / "kernels").mkdir()
     (tmp_path / "kernels" / "__init__.py").write_text("__version__ = '0.11'\n")
-    for places in ([str(tmp_path)], [str(ROOT), str(tmp_path)]):
-        code = f"""
-            import sys
-            sys.path[:0] = {places!r}
-            from preftree.kernels import tiles
-            import preftree.labeling.cli
-            try:
-                import kernels
-            except ImportError as error:
-                assert 'preftree.kernels' in str(error)
-            else:
-                assert kernels.__version__ == '0.11'
-        """
-        result = run_python(dedent(code), "-P")
-        assert result.returncode == 0, result.stderr
+    (tmp_path / "kernels" / "layer.py").write_text("")
+    places = [str(ROOT), str(tmp_path)] if is_behind_a_checkout else [str(tmp_path)]
+    code = f"""
+        import sys
+        sys.path[:0] = {places!r}
+        import preftree.kernels.tiles, kernels.layer
+        assert kernels.__version__ == '0.11'
+        assert kernels.layer.__file__.startswith({str(tmp_path)!r})
+        assert preftree.kernels.__file__ != kernels.__file__
+    """
+    result = run_python(dedent(code), "-P")
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_checkout_does_not_pass_for_the_foreign_package() -> None:
+    """transformers asks for the file of a package without version: None is a folder that happens to be there."""
+    code = "import kernels, preftree.kernels.tiles; sys.exit(kernels.__file__ is not None or len(kernels.__path__))"
+    result = run_python(f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", "-P")
+    assert result.returncode == 0, result.stderr

@@ -20,7 +20,7 @@ from benchmarks.workloads import JudgePrompt, Workload, load, method_of
 from preftree.engine.config.model_config import ModelConfig, RopeConfig
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.salmon import Salmon
 
 PAIRS = [
@@ -51,7 +51,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def by_name(data: Path, model: Path) -> dict[str, Workload]:
-    scorer = Scorer.open(str(model), weights=False)
+    scorer = Judge.load(str(model), weights=False)
     return {name: load(name, data, 20, scorer) for name in ("2", "22")}
 
 

@@ -11,7 +11,7 @@ import torch
 from preftree import Engine, Sampling
 from preftree.engine.gguf.embedded import embedded_directory
 from preftree.labeling.data.dataset import read
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.reasoning import Reasoning
@@ -25,7 +25,7 @@ MAX_ERROR = 1e-3  # nats
 @pytest.mark.parametrize(("pairs", "tokens"), [(1, 12), pytest.param(32, 128, marks=pytest.mark.soak)])
 def test_rationales_and_labels_are_those_of_transformers(embedded_engine: Engine, pairs: int, tokens: int) -> None:
     """Both orders, token for token; and the labels as a pass over the whole text gives them."""
-    scorer = Scorer.open("embedded", weights=False)
+    scorer = Judge.load("embedded", weights=False)
     method = Rlaif(load_template("general"), reasoning=Reasoning(max_tokens=tokens))
     rows = [row for row in read(PAIRS) if isinstance(row, Pair)][:pairs]
     encoded = [scorer.encode(request) for row in rows for request in method.requests(row)]

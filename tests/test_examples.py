@@ -13,7 +13,7 @@ import torch
 from preftree.engine.gguf.embedded import embedded_directory
 from preftree.labeling.data.dataset import read
 from preftree.labeling.judge.encoding import Encoded
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Pair
@@ -34,14 +34,14 @@ def example_pairs() -> list[Pair]:
     return pairs
 
 
-def encode(scorer: Scorer, pairs: list[Pair]) -> list[Encoded]:
+def encode(scorer: Judge, pairs: list[Pair]) -> list[Encoded]:
     method = Rlaif(load_template("general"), preamble="base")
     return [scorer.encode(request) for pair in pairs for request in method.requests(pair)]
 
 
 @pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
 def test_examples_equal_transformers(
-    embedded_scorer: Callable[..., Scorer], transformers_model: Any, every: int
+    embedded_scorer: Callable[..., Judge], transformers_model: Any, every: int
 ) -> None:
     encoded = encode(embedded_scorer(), example_pairs()[::every])
     expected = np.empty((len(encoded), 2))

@@ -13,7 +13,7 @@ import pytest
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Generation
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.probability import mean_probability
 from preftree.labeling.methods.rlaif import Rlaif
@@ -52,7 +52,7 @@ def make_pairs(count: int) -> list[Pair]:
     return pairs
 
 
-def label(scorer: Scorer, pairs: Sequence[Pair], reasoning: Reasoning) -> dict[str, PairLabel]:
+def label(scorer: Judge, pairs: Sequence[Pair], reasoning: Reasoning) -> dict[str, PairLabel]:
     method = Rlaif(parse_template(SHORT, "short"), reasoning=reasoning)
     rows = list(label_samples(pairs, method, scorer))
     assert all(row.label for row in rows)
@@ -65,16 +65,16 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def scorer(model: Path) -> Scorer:
-    return Scorer.open(str(model), device="cpu")
+def scorer(model: Path) -> Judge:
+    return Judge.load(str(model), device="cpu")
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Scorer, reasoning: Reasoning) -> None:
+def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Judge, reasoning: Reasoning) -> None:
     pairs = make_pairs(4)
     everything = label(scorer, pairs, reasoning)
     assert label(scorer, pairs[1:2], reasoning)["1"] == everything["1"], "alone"
-    small = Scorer.open(str(model), device="cpu", batch_tokens=300, kv_memory=600 * SLOT_BYTES)
+    small = Judge.load(str(model), device="cpu", batch_tokens=300, kv_memory=600 * SLOT_BYTES)
     assert label(small, pairs[::-1], reasoning) == everything, "few at a time, in another order"
     for one in everything.values():
         assert len(one.rationales_first) == len(one.rationales_second) == reasoning.samples
@@ -84,7 +84,7 @@ def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Scorer, reason
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_swapping_the_responses_flips_the_label_exactly(scorer: Scorer, reasoning: Reasoning) -> None:
+def test_swapping_the_responses_flips_the_label_exactly(scorer: Judge, reasoning: Reasoning) -> None:
     pairs = make_pairs(2)
     labels = label(scorer, pairs, reasoning)
     swapped = label(scorer, [pair.swap() for pair in pairs], reasoning)
@@ -97,8 +97,8 @@ def test_swapping_the_responses_flips_the_label_exactly(scorer: Scorer, reasonin
 def test_planned_and_run_tokens_agree(model: Path) -> None:
     """Catches labels of two tokens ("10") that are planned behind the prompt and run behind the rationale."""
     method = Direct(load_template("direct"), "base", reasoning=Reasoning(max_tokens=2))
-    scorer = Scorer.open(str(model), device="cpu", batch_tokens=1000)
-    planner = Scorer.open(str(model), device="cpu", batch_tokens=1000, weights=False)
+    scorer = Judge.load(str(model), device="cpu", batch_tokens=1000)
+    planner = Judge.load(str(model), device="cpu", batch_tokens=1000, weights=False)
     planned = 0
     for window in windows(make_pairs(2), method, planner):
         planned += planner.plan([asked for row in window if isinstance(row, Waiting) for asked in row.encoded]).rows
@@ -107,12 +107,12 @@ def test_planned_and_run_tokens_agree(model: Path) -> None:
 
 
 def test_memory_for_no_sequence_is_one_error(model: Path) -> None:
-    scorer = Scorer.open(str(model), device="cpu", kv_memory=20 * SLOT_BYTES)
+    scorer = Judge.load(str(model), device="cpu", kv_memory=20 * SLOT_BYTES)
     with pytest.raises(InputError, match=r"kv_memory keeps 19 tokens, but prompt 0 needs \d+ .* set kv_memory to"):
         label(scorer, make_pairs(1), GREEDY)
 
 
-def test_another_seed_draws_others(scorer: Scorer) -> None:
+def test_another_seed_draws_others(scorer: Judge) -> None:
     pairs = make_pairs(1)
     other = Reasoning(max_tokens=8, samples=3, temperature=1.5, top_k=50, seed=4)
     one, two = (label(scorer, pairs, reasoning)["0"] for reasoning in (DRAWN, other))
@@ -121,7 +121,7 @@ def test_another_seed_draws_others(scorer: Scorer) -> None:
     assert len(set(one.rationales_first)) > 1, "samples of a prompt differ"
 
 
-def test_the_embedded_model_explains(embedded_scorer: Callable[..., Scorer], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_embedded_model_explains(embedded_scorer: Callable[..., Judge], monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches labels looked up elsewhere than behind prompt, rationale and ending, and samples averaged wrongly."""
     scorer = embedded_scorer()
     engine = scorer._engine

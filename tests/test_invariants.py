@@ -18,7 +18,7 @@ import torch
 from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
 from preftree.kernels import cpu
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.pipeline import label_samples
@@ -47,26 +47,26 @@ def make_pairs(count: int) -> list[Pair]:
 
 
 Labels = dict[str, PairLabel]
-OpenScorer = Callable[..., Scorer]
+OpenScorer = Callable[..., Judge]
 
 
-def label(scorer: Scorer, pairs: Sequence[Pair], template: str = "general") -> Labels:
+def label(scorer: Judge, pairs: Sequence[Pair], template: str = "general") -> Labels:
     method = Rlaif(load_template(template))
     labelled = label_samples(pairs, method, scorer)
     return {item.item.id: item.label for item in labelled if isinstance(item.label, PairLabel) and item.item.id}
 
 
-def assert_bit_exact(open_scorer: OpenScorer, pairs: Sequence[Pair]) -> None:
-    everything = label(open_scorer(), pairs)
+def assert_bit_exact(load_judge: OpenScorer, pairs: Sequence[Pair]) -> None:
+    everything = label(load_judge(), pairs)
     assert len(everything) == len(pairs)
     for pair in pairs[:3]:
-        assert label(open_scorer(), [pair])[pair.id] == everything[pair.id], "alone"
-    assert label(open_scorer(), pairs[::-1]) == everything, "another order"
-    assert label(open_scorer(), pairs[:4]).items() <= everything.items(), "the first few"
+        assert label(load_judge(), [pair])[pair.id] == everything[pair.id], "alone"
+    assert label(load_judge(), pairs[::-1]) == everything, "another order"
+    assert label(load_judge(), pairs[:4]).items() <= everything.items(), "the first few"
     for batch_tokens in (1, 300, 100_000):
-        assert label(open_scorer(batch_tokens=batch_tokens), pairs) == everything, f"batches of {batch_tokens}"
-    assert label(open_scorer(prefix_cache=False), pairs) == everything, "no prefix cache"
-    warm = open_scorer()
+        assert label(load_judge(batch_tokens=batch_tokens), pairs) == everything, f"batches of {batch_tokens}"
+    assert label(load_judge(prefix_cache=False), pairs) == everything, "no prefix cache"
+    warm = load_judge()
     label(warm, pairs[4:])
     assert label(warm, pairs) == everything, "a warm prefix cache"
 
@@ -77,13 +77,13 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def open_scorer(model: Path) -> OpenScorer:
-    return lambda **options: Scorer.open(str(model), **options)
+def load_judge(model: Path) -> OpenScorer:
+    return lambda **options: Judge.load(str(model), **options)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
-    assert_bit_exact(lambda **options: Scorer.open(str(model), dtype=dtype, **options), make_pairs(8))
+    assert_bit_exact(lambda **options: Judge.load(str(model), dtype=dtype, **options), make_pairs(8))
 
 
 def test_labels_of_the_embedded_model_are_bit_exact(embedded_scorer: OpenScorer) -> None:
@@ -96,18 +96,18 @@ def test_labels_of_the_embedded_model_are_bit_exact(embedded_scorer: OpenScorer)
 
 
 @pytest.mark.parametrize("template", ["general", "harmlessness"])
-def test_swapping_the_responses_flips_the_label_exactly(open_scorer: OpenScorer, template: str) -> None:
+def test_swapping_the_responses_flips_the_label_exactly(load_judge: OpenScorer, template: str) -> None:
     pairs = make_pairs(12)
-    labels = label(open_scorer(), pairs, template)
-    swapped = label(open_scorer(), [pair.swap() for pair in pairs], template)
+    labels = label(load_judge(), pairs, template)
+    swapped = label(load_judge(), [pair.swap() for pair in pairs], template)
     for key, straight in labels.items():
         assert swapped[key].p_a == 1 - straight.p_a
         assert swapped[key].p_a_first == 1 - straight.p_a_second
         assert swapped[key].verdict == {"a": "b", "b": "a", "tie": "tie"}[straight.verdict]
 
 
-def test_identical_responses_tie_exactly(open_scorer: OpenScorer) -> None:
-    assert label(open_scorer(), make_pairs(6))["5"].p_a == 0.5
+def test_identical_responses_tie_exactly(load_judge: OpenScorer) -> None:
+    assert label(load_judge(), make_pairs(6))["5"].p_a == 0.5
 
 
 @pytest.fixture
@@ -153,7 +153,7 @@ def test_a_run_that_runs_out_of_memory_writes_the_same_bytes(
     assert refused
 
 
-def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_variant_engine_is_caught(load_judge: OpenScorer, monkeypatch: pytest.MonkeyPatch) -> None:
     """The inverse: sums split by how many tiles run together, as a kernel tuned for occupancy would split them."""
     exact = cpu.linear
 
@@ -170,4 +170,4 @@ def test_a_variant_engine_is_caught(open_scorer: OpenScorer, monkeypatch: pytest
     monkeypatch.setattr(cpu, "linear", variant)
     monkeypatch.setattr(cpu, "tree_attention", counting)
     with pytest.raises(AssertionError):
-        assert_bit_exact(open_scorer, make_pairs(8))
+        assert_bit_exact(load_judge, make_pairs(8))

@@ -18,6 +18,7 @@ from preftree.labeling.data.layout import Layout, no_rows, recognise
 from preftree.labeling.data.mapping import column_mapping
 from preftree.labeling.data.repeats import FirstUses, Hashes
 from preftree.labeling.data.row import SEVERAL_FIELDS, BadRow, quoted, rivals
+from preftree.labeling.data.source import Source
 from preftree.labeling.types import Rejected, Sample
 
 
@@ -46,7 +47,11 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
 
     mapping: "FIELD=COLUMN" texts, see `preftree.labeling.data.mapping`.
     """
-    source = open_source(Path(path))
+    return survey_source(open_source(Path(path)), mapping)
+
+
+def survey_source(source: Source, mapping: Sequence[str] = ()) -> Survey:
+    """As `survey`, for what is opened already."""
     layout = recognise(source, column_mapping(mapping))
     kinds = source.kinds()
     uniform = kinds is not None and not rivals(kinds)
@@ -63,9 +68,9 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
                     tally.add_identity(number, row)
         repeated = hashes.repeated()
     if tally.rows == 0:
-        raise no_rows(path)
+        raise no_rows(source.path)
     return Survey(
-        path=Path(path),
+        path=source.path,
         rows=tally.rows,
         sha256=source.sha256(),
         columns=layout.kinds(kinds) if uniform and kinds else tally.kinds.resolve(),
@@ -80,12 +85,18 @@ def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
 def read(
     path: str | Path, limit: int | None = None, mapping: Sequence[str] = (), repeated: frozenset[int] = frozenset()
 ) -> Iterator[Sample | Rejected]:
-    """Yields the first `limit` rows in file order, a bad one as Rejected with its line and reason.
+    """The first `limit` rows in file order, a bad one as Rejected with its line and reason.
 
     mapping: see `survey`. repeated: that of the survey; of the ids that it names each belongs to the first good row
     that has it, and later rows are rejected. Without it, ids are not compared.
     """
-    source = open_source(Path(path))
+    return read_source(open_source(Path(path)), limit, mapping, repeated)
+
+
+def read_source(
+    source: Source, limit: int | None = None, mapping: Sequence[str] = (), repeated: frozenset[int] = frozenset()
+) -> Iterator[Sample | Rejected]:
+    """As `read`, for what is opened already."""
     layout = recognise(source, column_mapping(mapping))
     uses = FirstUses(repeated)
     with closing(source.rows()) as rows:

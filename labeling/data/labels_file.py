@@ -35,6 +35,37 @@ def check_out_file(path: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: {path.absolute().parent} is no writable directory")
 
 
+class LabelTable:
+    """Rows and their labels as Arrow record batches, with the columns of labels.parquet."""
+
+    def __init__(self, survey: Survey, columns: Mapping[str, ArrowType]) -> None:
+        """columns: those of the labels' method, see `preftree.labeling.types.Label`."""
+        self._survey = survey
+        self._columns = columns
+        self._nothing = {name: "none" if name == "verdict" else None for name in columns}
+        self.schema = _schema(survey, columns)
+
+    def batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
+        """A column at a time, while the rows are still in the processor's caches. None is a rejected row's label."""
+        import pyarrow as pa
+
+        items = [item for item, _ in rows]
+        labels = [self._nothing if label is None else label.values() for _, label in rows]
+        columns: list[list[Any]] = [
+            [item.id for item in items],
+            *([values[name] for values in labels] for name in self._columns),
+            ["rejected" if label is None else "ok" for _, label in rows],
+            [f"line {item.line}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
+            [None if label is None else label.prompt_tokens for _, label in rows],
+        ]
+        if self._survey.has_gold:
+            columns.append([getattr(item, "gold", None) for item in items])
+        for name, kind in self._survey.columns.items():
+            columns.append(stored([item.extra.get(name) for item in items], kind))
+        arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
+        return pa.record_batch(arrays, schema=self.schema)
+
+
 class LabelWriter:
     """A context: `add` rows, then `publish`. Left without `publish`, it leaves nothing.
 
@@ -46,16 +77,13 @@ class LabelWriter:
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._survey = survey
-        self._columns = columns
-        self._schema = _schema(survey, columns)
-        self._nothing = {name: "none" if name == "verdict" else None for name in columns}
+        self._table = LabelTable(survey, columns)
         self._batches: list[Any] = []
         self._rows = self._text = 0
         with guarded(Path(out_dir)):
             self._draft = Draft(Path(out_dir) / LABELS)
         self._sink = _Sink(self._draft)
-        self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._schema)
+        self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._table.schema)
 
     def __enter__(self) -> LabelWriter:
         return self
@@ -70,7 +98,7 @@ class LabelWriter:
 
     def add(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> None:
         """Appends rows with their labels, None for a rejected one. Raises OutputError."""
-        batch = self._batch(rows)
+        batch = self._table.batch(rows)
         while batch.num_rows:
             taken = batch.slice(0, self._room(batch))
             self._batches.append(taken)
@@ -106,26 +134,6 @@ class LabelWriter:
         if _text_bytes(batch.slice(0, rows)) < room:
             return rows
         return 1 + bisect_left(range(rows), room, key=lambda row: _text_bytes(batch.slice(0, row + 1)))
-
-    def _batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
-        """A column at a time, while the rows are still in the processor's caches."""
-        import pyarrow as pa
-
-        items = [item for item, _ in rows]
-        labels = [self._nothing if label is None else label.values() for _, label in rows]
-        columns: list[list[Any]] = [
-            [item.id for item in items],
-            *([values[name] for values in labels] for name in self._columns),
-            ["rejected" if label is None else "ok" for _, label in rows],
-            [f"line {item.line}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
-            [None if label is None else label.prompt_tokens for _, label in rows],
-        ]
-        if self._survey.has_gold:
-            columns.append([getattr(item, "gold", None) for item in items])
-        for name, kind in self._survey.columns.items():
-            columns.append(stored([item.extra.get(name) for item in items], kind))
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, self._schema, strict=True)]
-        return pa.record_batch(arrays, schema=self._schema)
 
 
 @contextmanager

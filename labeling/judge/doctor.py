@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from preftree.engine.errors import PreftreeError
-from preftree.labeling.judge.judge import Finding, Scorer, check_model, check_software
+from preftree.labeling.judge.judge import Finding, Judge, check_model, check_software
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Message, Pair
@@ -32,7 +32,7 @@ class Doctor:
             return
         try:
             yield from check_model(self._model)
-            scorer = Scorer.open(self._model, weights=False)
+            scorer = Judge.load(self._model, weights=False)
         except PreftreeError as error:
             yield Finding("model", str(error), "failed")
             return
@@ -42,7 +42,7 @@ class Doctor:
             yield Finding("labels", str(error), "failed")
 
 
-def _prompt(scorer: Scorer) -> Iterator[Finding]:
+def _prompt(scorer: Judge) -> Iterator[Finding]:
     """How a prompt of the default template begins, and what its labels are."""
     from preftree.labeling.methods.registry import open_method
 

@@ -21,6 +21,8 @@ from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
+    import torch
+
     from preftree.engine.checkpoint import Checkpoint
     from preftree.engine.engine import Engine, Planner
     from preftree.engine.generation import Generation, Sampling
@@ -51,8 +53,11 @@ class Usage:
     cut_rationales: int = 0
 
 
-class Scorer:
-    """A model behind a door of text. Made by `open`."""
+class Judge:
+    """Scores text requests with a loaded model. Create with `Judge.load`.
+
+    A context manager: leaving it gives the model's memory back, as `close` does.
+    """
 
     def __init__(
         self,
@@ -81,21 +86,33 @@ class Scorer:
         self.usage = Usage()
 
     @classmethod
-    def open(
+    def load(
         cls,
         model: str,
         *,
-        device: str | None = None,
-        dtype: str | None = None,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
         kv_memory: int | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
-    ) -> Scorer:
-        """Open `model` ("embedded", a directory, a .gguf file). weights: False reads none, for planning only.
+    ) -> Judge:
+        """Load a model to judge with.
 
-        device, dtype, batch_tokens, kv_memory: see `preftree.engine.engine.Engine.load`.
+        Args:
+            model: "embedded", a Hugging Face directory, or a .gguf file.
+            device: see `preftree.Engine.load`, as for dtype, batch_tokens (tokens) and kv_memory (bytes).
+            dtype: of weights and activations.
+            batch_tokens: unique tokens of a forward pass.
+            prefix_cache: keep the keys and values of what all prompts begin with.
+            kv_memory: for keys and values while rationales are generated.
+            rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
+            weights: False reads none, for planning only.
+
+        Raises:
+            ModelError: the model cannot be read, or is not supported.
+            InputError: a device, dtype or budget that is not there.
         """
         from preftree.engine.checkpoint import open_checkpoint
         from preftree.engine.engine import Engine, Planner
@@ -107,6 +124,23 @@ class Scorer:
         engine = Engine(checkpoint, **asked, kv_memory=kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
+
+    def close(self) -> None:
+        """Give the model's memory back. The judge cannot score afterwards."""
+        if self._engine is not None:
+            self._engine.close()
+            self._engine = None
+
+    def __enter__(self) -> Judge:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def model(self) -> str:
+        """What the model is called: "embedded", or its path as it was given."""
+        return self._checkpoint.name
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -139,7 +173,7 @@ class Scorer:
         On a GPU windows are taken in another thread, while earlier ones run.
         """
         if self._engine is None:
-            raise RuntimeError("this scorer was opened without weights")
+            raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
         remaining = iter(windows)
         for window in remaining:
             if not window:

@@ -1,4 +1,4 @@
-"""Who scores: the part of `preftree.labeling.judge.judge.Scorer` that runs and plans use."""
+"""The part of a judge that runs and plans use, and the loading of one from options."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from preftree.labeling.judge.judge import Usage, Written
 
 
-class Judge(Protocol):
-    """See `preftree.labeling.judge.judge.Scorer`."""
+class AnyJudge(Protocol):
+    """See `preftree.labeling.judge.judge.Judge`."""
 
     usage: Usage
 
@@ -33,11 +33,11 @@ class Judge(Protocol):
     def describe(self) -> dict[str, Any]: ...
 
 
-def open_scorer(options: JudgeOptions, weights: bool = True) -> Judge:
+def load_judge(options: JudgeOptions, weights: bool = True) -> AnyJudge:
     """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
-    from preftree.labeling.judge.judge import Scorer
+    from preftree.labeling.judge.judge import Judge
 
-    return Scorer.open(
+    return Judge.load(
         options.model,
         device=options.device,
         dtype=options.dtype,

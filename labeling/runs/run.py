@@ -15,7 +15,7 @@ from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Survey, read, sha256_of, survey
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, check_out_file
 from preftree.labeling.data.sharding import rows_of
-from preftree.labeling.judge.protocol import Judge, open_scorer
+from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.kinds import check_kinds
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
@@ -69,7 +69,7 @@ class Job:
 
 def run_label(
     options: LabelOptions,
-    scorer_factory: Callable[..., Judge] | None = None,
+    judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> RunSummary:
     """Labels a file into a directory, or goes on with what is there. Raises PreftreeError and `Interrupted`.
@@ -85,14 +85,14 @@ def run_label(
         directory.check(job.manifest())
         if not options.quiet:
             print(_announcement(job, out), file=sys.stderr)
-        scorer = _remembered(job, directory) or (scorer_factory or open_scorer)(options)
+        scorer = _remembered(job, directory) or (judge_factory or load_judge)(options)
         record = with_judge(job.manifest(), scorer.describe())
         with nullcontext() if options.profile is None else scorer.traced(Path(options.profile)):
             return label_into(directory, directory.begin(record), job, scorer, record)
 
 
 def label_into(
-    directory: RunDirectory, journal: Journal, job: Job, scorer: Judge, record: dict[str, Any]
+    directory: RunDirectory, journal: Journal, job: Job, scorer: AnyJudge, record: dict[str, Any]
 ) -> RunSummary:
     """Every row of the job: those that the journal remembers are made again from it, the others are asked about."""
     try:
@@ -110,7 +110,7 @@ def label_into(
     return summary
 
 
-def _remembered(job: Job, directory: RunDirectory) -> Judge | None:
+def _remembered(job: Job, directory: RunDirectory) -> AnyJudge | None:
     """In the place of a judge, where the run is complete already and nothing need be asked."""
     before = directory.previous
     if before is None or before["state"] != COMPLETE or job.options.retry_rejects:
@@ -128,7 +128,9 @@ def _announcement(job: Job, out: Path) -> str:
     return f"{rows}{part} of {one_line(options.input)}{place}; loading {one_line(options.model)}"
 
 
-def _label_rows(directory: RunDirectory, journal: Journal, job: Job, scorer: Judge, writer: LabelWriter) -> RunSummary:
+def _label_rows(
+    directory: RunDirectory, journal: Journal, job: Job, scorer: AnyJudge, writer: LabelWriter
+) -> RunSummary:
     options, method = job.options, job.method
     quality, rejections, ok = method.quality(), Rejections(), 0
     if options.subset is not None:
@@ -200,7 +202,7 @@ def _few_collections() -> Iterator[None]:
 
 
 @contextmanager
-def _kept(journal: Journal, scorer: Judge) -> Iterator[None]:
+def _kept(journal: Journal, scorer: AnyJudge) -> Iterator[None]:
     """Commits what is finished, however the context is left; what it is left by weighs more than a failure to do so."""
     try:
         yield

@@ -11,7 +11,7 @@ from typing import Any
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.data.labels_file import LABELS
-from preftree.labeling.judge.protocol import Judge, open_scorer
+from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.kinds import check_kinds
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
@@ -28,14 +28,14 @@ _MIB = 1024**2
 
 def plan_lines(
     options: JudgeOptions,
-    scorer_factory: Callable[..., Judge] | None = None,
+    judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> Iterator[str]:
     """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
     method = (method_factory or open_method)(options)
     found = survey(options.input, options.mapping)
     check_kinds(found, method)
-    scorer = (scorer_factory or open_scorer)(options, weights=False)
+    scorer = (judge_factory or load_judge)(options, weights=False)
     total = JobTotals(found.about)
     first: Waiting | None = None
     for window in windows(read(found.path, options.limit, options.mapping, found.repeated), method, scorer):
@@ -127,7 +127,7 @@ def show_lines(
     directory: str | Path,
     identity: str,
     input_path: str | None = None,
-    scorer_factory: Callable[..., Judge] | None = None,
+    judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> Iterator[str]:
     """One row of a finished run: its label, then its prompts, made again from input and recorded template.
@@ -146,7 +146,7 @@ def show_lines(
     if labelled is None:
         return
     try:
-        prompts = _prompts_again(run, labelled, input_path, scorer_factory, method_factory)
+        prompts = _prompts_again(run, labelled, input_path, judge_factory, method_factory)
     except PreftreeError as error:
         yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
         return
@@ -183,7 +183,7 @@ def _prompts_again(
     run: dict[str, Any],
     row: dict[str, Any],
     input_path: str | None,
-    scorer_factory: Callable[..., Judge] | None,
+    judge_factory: Callable[..., AnyJudge] | None,
     method_factory: Callable[..., Method] | None,
 ) -> list[Asked]:
     """What was asked about a row. Raises PreftreeError unless they are the ones that were asked."""
@@ -191,7 +191,7 @@ def _prompts_again(
     options = _options_again(run, path)
     sample = _find_sample(options, row["id"])
     method = (method_factory or open_method)(options, run["method"])
-    scorer = (scorer_factory or open_scorer)(options, weights=False)
+    scorer = (judge_factory or load_judge)(options, weights=False)
     requests = method.requests(sample)
     tokens = sum(len(scorer.encode(request).ids) for request in requests)
     if tokens != row["prompt_tokens"]:

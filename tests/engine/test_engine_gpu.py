@@ -113,15 +113,15 @@ def test_bits_of_a_prompt_are_its_own(model: Path, dtype: str) -> None:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
     """The promise, through the whole program: text in, labels out."""
-    from preftree.labeling.judge.judge import Scorer
+    from preftree.labeling.judge.judge import Judge
     from tests.test_invariants import assert_bit_exact, label, make_pairs
 
-    def open_scorer(**options: Any) -> Scorer:
-        return Scorer.open(str(model), device="cuda", dtype=dtype, **options)
+    def load_judge(**options: Any) -> Judge:
+        return Judge.load(str(model), device="cuda", dtype=dtype, **options)
 
     pairs = make_pairs(10)
-    assert_bit_exact(open_scorer, pairs)
-    straight, swapped = (label(open_scorer(), chosen) for chosen in (pairs, [pair.swap() for pair in pairs]))
+    assert_bit_exact(load_judge, pairs)
+    straight, swapped = (label(load_judge(), chosen) for chosen in (pairs, [pair.swap() for pair in pairs]))
     assert straight["5"].p_a == 0.5, "identical responses"
     assert all(swapped[key].p_a == 1 - straight[key].p_a for key in straight)
 
@@ -129,7 +129,7 @@ def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
 def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The inverse: sums rounded as the number of tiles in the batch says."""
     from preftree.kernels import cuda
-    from preftree.labeling.judge.judge import Scorer
+    from preftree.labeling.judge.judge import Judge
     from tests.test_invariants import assert_bit_exact, make_pairs
 
     linear, attention, tiles_of_batch = cuda.linear, cuda.tree_attention, [1]
@@ -144,7 +144,7 @@ def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(cuda, "linear", variant)
     monkeypatch.setattr(cuda, "tree_attention", counting)
     with pytest.raises(AssertionError):
-        assert_bit_exact(lambda **options: Scorer.open(str(model), device="cuda", **options), make_pairs(10))
+        assert_bit_exact(lambda **options: Judge.load(str(model), device="cuda", **options), make_pairs(10))
 
 
 @pytest.mark.parametrize("sampling", [GREEDY, DRAWN], ids=["greedy", "drawn"])

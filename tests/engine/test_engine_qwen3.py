@@ -10,7 +10,7 @@ import torch
 
 from preftree import Engine, Planner
 from preftree.engine.checkpoint import open_checkpoint
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from tests.engine.test_engine_scores import LABELS, exact_logprobs, prompts_of
 from tests.models import QK_NORMS, QWEN3_CONFIG, write_model, write_tokenizer
 from tests.test_invariants import assert_bit_exact, make_pairs
@@ -54,7 +54,7 @@ def test_equals_transformers(tmp_path: Path, tied: bool) -> None:
 def test_labels_are_bit_exact(tmp_path: Path, dtype: str) -> None:
     """Catches a head norm whose sums depend on the rows beside it."""
     directory = write_model(tmp_path / "qwen3", QWEN3_CONFIG)
-    assert_bit_exact(lambda **options: Scorer.open(str(directory), dtype=dtype, **options), make_pairs(8))
+    assert_bit_exact(lambda **options: Judge.load(str(directory), dtype=dtype, **options), make_pairs(8))
 
 
 def test_a_plan_needs_no_weights(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
     """What all commands get for a model from now on."""
     fake = FakeScorer()
     for module in (run, show):
-        monkeypatch.setattr(module, "open_scorer", lambda options, weights=True: fake)
+        monkeypatch.setattr(module, "load_judge", lambda options, weights=True: fake)
         monkeypatch.setattr(module, "open_method", open_fake_method)
     return fake
 

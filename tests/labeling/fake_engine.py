@@ -13,7 +13,7 @@ from preftree import Planner
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.results import LabelScores
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 
 Ids = Sequence[int]
 
@@ -78,8 +78,8 @@ def _scores(prompts: Sequence[Ids], rows: list[list[float]]) -> LabelScores:
     return LabelScores(logprob, logprob, np.exp(logprob).sum(1), tokens, tokens + 5 * len(rows), 2, 0.5)
 
 
-def fake_scorer(model: str, engine: FakeEngine | None, batch_tokens: int | None = None) -> Scorer:
+def fake_scorer(model: str, engine: FakeEngine | None, batch_tokens: int | None = None) -> Judge:
     """A scorer with the tokenizer of `model`."""
     checkpoint = open_checkpoint(model)
     planner = Planner(checkpoint, batch_tokens=batch_tokens)
-    return Scorer(checkpoint, planner, engine, rendering="auto", prefix_cache=True)  # type: ignore[arg-type]
+    return Judge(checkpoint, planner, engine, rendering="auto", prefix_cache=True)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar, cast
 
 from preftree.engine.errors import InputError
-from preftree.labeling.judge.protocol import Judge
+from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.rationales import Rationale
@@ -159,9 +159,9 @@ def open_fake_method(options: JudgeOptions, recorded: Mapping[str, Any] | None =
     )
 
 
-def fake_scorer_factory(scorer: FakeScorer | None = None) -> Callable[..., Judge]:
+def fake_scorer_factory(scorer: FakeScorer | None = None) -> Callable[..., AnyJudge]:
     """It gets back what it encoded itself, which is no `Encoded`."""
-    return lambda options, weights=True: cast(Judge, scorer or FakeScorer())
+    return lambda options, weights=True: cast(AnyJudge, scorer or FakeScorer())
 
 
 def row(**changes: Any) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def test_whatever_is_raised_is_one_line(
         raise raised
 
     monkeypatch.setattr(run, "open_method", open_fake_method)
-    monkeypatch.setattr(run, "open_scorer", explode)
+    monkeypatch.setattr(run, "load_judge", explode)
     assert cli.main(["label", str(pairs), "--out", str(tmp_path / "out"), "--quiet"]) == code
     assert one_error(capsys).startswith(message)
     assert not (tmp_path / "out").exists()
@@ -290,7 +290,7 @@ class Slow(FakeScorer):
         return super().score(encoded)
 
 signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])
-run.open_method, run.open_scorer = open_fake_method, lambda options, weights=True: Slow(window_tokens=1)
+run.open_method, run.load_judge = open_fake_method, lambda options, weights=True: Slow(window_tokens=1)
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -56,7 +56,7 @@ def test_a_reader_that_leaves_is_no_failure(pairs: Path) -> None:
         "from preftree.labeling import cli\n"
         "from preftree.labeling.runs import show\n"
         "from tests.labeling.fakes import FakeScorer, open_fake_method\n"
-        "show.open_method, show.open_scorer = open_fake_method, lambda options, weights=True: FakeScorer()\n"
+        "show.open_method, show.load_judge = open_fake_method, lambda options, weights=True: FakeScorer()\n"
         "sys.stdin.read()\n"
         "sys.exit(cli.main(['plan', sys.argv[1]]))"
     )
@@ -287,6 +287,6 @@ def test_show_when_the_model_has_changed(
             encoded.ids.append(0)
             return encoded
 
-    monkeypatch.setattr(show, "open_scorer", lambda options, weights=True: Other())
+    monkeypatch.setattr(show, "load_judge", lambda options, weights=True: Other())
     assert cli.main(["show", str(labelled), "one"]) == 0
     assert "the prompts cannot be shown: model embedded makes" in capsys.readouterr().out

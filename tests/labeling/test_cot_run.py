@@ -40,7 +40,7 @@ def engine(model: str, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     for module in (run, show):
         monkeypatch.setattr(
             module,
-            "open_scorer",
+            "load_judge",
             lambda options, weights=True: fake_scorer(model, fake if weights else None, options.batch_tokens),
         )
     return fake

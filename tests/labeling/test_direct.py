@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from preftree import Engine
 from preftree.engine.errors import InputError
 from preftree.labeling import cli
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.direct import Direct, opened
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.pipeline import label_samples
@@ -286,7 +286,7 @@ def expected(engine: Engine, prompt: Sequence[int], labels: Sequence[Sequence[in
     return probability / probability.sum()
 
 
-def check_row(engine: Engine, scorer: Scorer, template: Template, row: dict[str, Any], end: str = "") -> None:
+def check_row(engine: Engine, scorer: Judge, template: Template, row: dict[str, Any], end: str = "") -> None:
     name = "response" + end
     [request] = Direct(template).requests(Single("x", (Message("user", row["prompt"]),), row[name]))
     encoded = scorer.encode(request)
@@ -300,7 +300,7 @@ def check_row(engine: Engine, scorer: Scorer, template: Template, row: dict[str,
 
 
 def test_a_whole_run_on_the_embedded_model(
-    embedded_engine: Engine, embedded_scorer: Callable[..., Scorer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    embedded_engine: Engine, embedded_scorer: Callable[..., Judge], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches P("1") that holds P("10"), responses mixed up on the way, and columns that Arrow takes for others."""
     parquet = pytest.importorskip("pyarrow.parquet")
@@ -311,7 +311,7 @@ def test_a_whole_run_on_the_embedded_model(
         {"id": "r", "prompt": "Name two.", "responses": ["one", "two"]},
     ]
     scorer = embedded_scorer()
-    monkeypatch.setattr(run, "open_scorer", lambda options, weights=True: scorer)
+    monkeypatch.setattr(run, "load_judge", lambda options, weights=True: scorer)
     source = write_rows(tmp_path / "in.jsonl", rows)
     assert cli.main(["label", str(source), "--out", str(tmp_path / "out"), "--method", "direct", "--quiet"]) == 3
     table = parquet.read_table(tmp_path / "out" / "labels.parquet")
@@ -352,7 +352,7 @@ def ten(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 def test_10_of_one_token_and_of_two(ten: Path, request: pytest.FixtureRequest) -> None:
     """Catches a rule that takes P("10") from P("1") where the tokenizer has a token for 10."""
-    scorer = Scorer.open(str(ten))
+    scorer = Judge.load(str(ten))
     engine = Engine.load(str(ten))
     encoded = [scorer.encode(one) for one in direct().requests(PAIR)]
     tokens = 1 if "one token" in request.node.name else 2
@@ -365,7 +365,7 @@ def test_10_of_one_token_and_of_two(ten: Path, request: pytest.FixtureRequest) -
 
 def test_scale_of_a_hundred_labels_on_digits(ten: Path) -> None:
     """Catches "100" of three tokens taken from "1" instead of "10", and labels lost between engine and scale."""
-    scorer = Scorer.open(str(ten))
+    scorer = Judge.load(str(ten))
     method = direct(scale="1-100")
     encoded = [scorer.encode(one) for one in method.requests(SINGLE)]
     [got] = scorer.score(encoded)
@@ -380,12 +380,12 @@ def test_labels_are_bit_exact(ten: Path) -> None:
     method = direct(scale="1-12")
 
     def label(batch_tokens: int, order: int) -> dict[str, Any]:
-        scorer = Scorer.open(str(ten), batch_tokens=batch_tokens)
+        scorer = Judge.load(str(ten), batch_tokens=batch_tokens)
         return {row.item.id: row.label for row in label_samples(pairs[::order], method, scorer) if row.item.id}
 
     whole = label(100_000, 1)
     assert label(300, -1) == whole
-    scorer = Scorer.open(str(ten))
+    scorer = Judge.load(str(ten))
     alone = Single("x", PROMPT, pairs[2].response_b)
     [row] = label_samples([alone], method, scorer)
     assert row.label is not None

@@ -13,7 +13,7 @@ import pytest
 
 from preftree.engine.errors import InputError
 from preftree.labeling import cli
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.registry import open_method
@@ -84,7 +84,7 @@ def test_the_templates_of_the_method() -> None:
 def test_sets_share_the_response() -> None:
     """Catches principles shown first: every set would then read prompt and response again."""
     text = "water stone early green seven paper morning window answer quiet river because bread yellow " * 14
-    scorer = Scorer.open("embedded", weights=False)
+    scorer = Judge.load("embedded", weights=False)
     sets = [[f"The response should be of kind {number}."] for number in range(16)]
     encoded = [scorer.encode(request) for request in method(*sets).requests(Single("s", PROMPT, text))]
     plan = scorer.plan(encoded)
@@ -201,7 +201,7 @@ def some_samples() -> list[Sample]:
 def label(model: Path, samples: Sequence[Sample], chosen: Principled, **options: Any) -> dict[tuple[str, str], Any]:
     """By row and set."""
     found = {}
-    for done in label_samples(samples, chosen, Scorer.open(str(model), **options)):
+    for done in label_samples(samples, chosen, Judge.load(str(model), **options)):
         assert done.label is not None
         assert done.item.id is not None
         for of_set in done.label.values()["sets"]:

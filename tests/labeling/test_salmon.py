@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.labeling import cli
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.salmon import Salmon
@@ -28,7 +28,7 @@ from preftree.labeling.types import Message, Pair, RequestScores
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
-OpenScorer = Callable[..., Scorer]
+OpenScorer = Callable[..., Judge]
 PAIR = Pair("1", (Message("user", "QQQ"),), "AAA", "BBB", "a")
 TEMPLATE = load_template("salmon")
 INVERTED = replace(TEMPLATE, invert=True)
@@ -95,7 +95,7 @@ def test_sixteen_principles_run_over_a_sixth_of_their_tokens() -> None:
     rotated = [" ".join((words.split() * 13)[start : start + 190]) for start in range(12)]
     pairs = [Pair(str(n), (Message("user", rotated[n]),), rotated[n + 4], rotated[n + 8]) for n in range(4)]
     sixteen = (*load_principles("default"), *named(1, 1))
-    scorer = Scorer.open("embedded", weights=False)
+    scorer = Judge.load("embedded", weights=False)
     lengths = [len(scorer.tokenizer.encode(text)) for text in rotated]
     assert 190 <= min(lengths) <= max(lengths) <= 210
 
@@ -279,7 +279,7 @@ def some_pairs() -> list[Pair]:
     return [*pairs, pairs[0]._replace(id="same", response_b=pairs[0].response_a)]
 
 
-def label(scorer: Scorer, pairs: Sequence[Pair], principles: Sequence[Principle]) -> dict[str, SalmonLabel]:
+def label(scorer: Judge, pairs: Sequence[Pair], principles: Sequence[Principle]) -> dict[str, SalmonLabel]:
     method = Salmon(TEMPLATE, tuple(principles))
     return {done.item.id: done.label for done in label_samples(pairs, method, scorer) if done.label}  # type: ignore[misc]
 
@@ -287,7 +287,7 @@ def label(scorer: Scorer, pairs: Sequence[Pair], principles: Sequence[Principle]
 def test_a_score_is_the_same_bits_in_any_company(model: Path) -> None:
     """Catches a score that depends on the principles beside it, on their order, on other pairs or on batches."""
     eleven, pairs = load_principles("labelled"), some_pairs()
-    everything = label(Scorer.open(str(model)), pairs, eleven)
+    everything = label(Judge.load(str(model)), pairs, eleven)
     by_name = {(key, one.name): one for key, made in everything.items() for one in made.principles}
     assert len(by_name) == 5 * 11
 
@@ -296,16 +296,16 @@ def test_a_score_is_the_same_bits_in_any_company(model: Path) -> None:
             for one in made.principles:
                 assert one == by_name[key, one.name]
 
-    compare(label(Scorer.open(str(model)), pairs[1:2], eleven[4:5]))
-    compare(label(Scorer.open(str(model)), pairs[::-1], eleven[::-1]))
-    compare(label(Scorer.open(str(model), batch_tokens=100), pairs[:3], eleven[2:5]))
+    compare(label(Judge.load(str(model)), pairs[1:2], eleven[4:5]))
+    compare(label(Judge.load(str(model)), pairs[::-1], eleven[::-1]))
+    compare(label(Judge.load(str(model), batch_tokens=100), pairs[:3], eleven[2:5]))
     assert len({one.score for made in everything.values() for one in made.principles}) > 20, "scores differ at all"
 
 
 def test_swapped_pairs_get_flipped_scores(model: Path) -> None:
     three, pairs = load_principles("reinforcement"), some_pairs()
-    straight = label(Scorer.open(str(model)), pairs, three)
-    swapped = label(Scorer.open(str(model)), [pair.swap() for pair in pairs], three)
+    straight = label(Judge.load(str(model)), pairs, three)
+    swapped = label(Judge.load(str(model)), [pair.swap() for pair in pairs], three)
     for key in straight:
         assert_flipped(straight[key], swapped[key])
     assert straight["same"].verdict == "tie"
@@ -333,7 +333,7 @@ def test_a_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ):
         assert part in summary
     labels = parquet.read_table(out / "labels.parquet").to_pylist()
-    made = label(Scorer.open(str(model)), some_pairs(), load_principles("reinforcement"))
+    made = label(Judge.load(str(model)), some_pairs(), load_principles("reinforcement"))
     assert [one["principles"] for one in labels[:5]] == [made[one["id"]].values()["principles"] for one in labels[:5]]
     assert (labels[5]["verdict"], labels[5]["principles"], labels[5]["margin"]) == ("none", None, None)
     record = json.loads((out / "run.json").read_text())

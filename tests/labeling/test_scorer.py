@@ -14,11 +14,11 @@ import torch
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.trace import TRACED_CALLS
-from preftree.labeling.judge.judge import Scorer
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.types import ScoreRequest
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 
-OpenScorer = Callable[..., Scorer]
+OpenScorer = Callable[..., Judge]
 
 
 @pytest.fixture(scope="module")
@@ -49,13 +49,13 @@ def test_labels_that_merge_with_the_answer_start_are_refused(embedded_scorer: Op
 
 def test_labels_that_are_the_same_tokens_are_refused(model: str) -> None:
     with pytest.raises(ModelError, match=r"labels .* are not distinct"):
-        Scorer.open(model).encode(request(labels=("1", "1")))
+        Judge.load(model).encode(request(labels=("1", "1")))
 
 
 @pytest.mark.parametrize("rendering", ["chat", "plain"])
 def test_text_cannot_become_a_control_token(embedded_checkpoint: Checkpoint, model: str, rendering: str) -> None:
     for name in ("embedded", model):
-        scorer = Scorer.open(name, rendering=rendering, weights=False)  # type: ignore[arg-type]
+        scorer = Judge.load(name, rendering=rendering, weights=False)  # type: ignore[arg-type]
         control = set(scorer.tokenizer.control.values())
         honest = scorer.encode(request("hello"))
         for token in scorer.tokenizer.control:
@@ -64,42 +64,42 @@ def test_text_cannot_become_a_control_token(embedded_checkpoint: Checkpoint, mod
 
 
 def test_plain_rendering_has_no_control_tokens(embedded_checkpoint: Checkpoint) -> None:
-    scorer = Scorer.open("embedded", rendering="plain", weights=False)
+    scorer = Judge.load("embedded", rendering="plain", weights=False)
     assert scorer.render(request("Which?")) == "Which?\n\nBetter: "
     assert scorer.encode(request("Which?")).ids == embedded_checkpoint.tokenizer.encode("Which?\n\nBetter: ")
 
 
 def test_chat_rendering_shows_the_whole_prompt() -> None:
-    shown = Scorer.open("embedded", weights=False).render(request("Which?"))
+    shown = Judge.load("embedded", weights=False).render(request("Which?"))
     assert shown.startswith("<|im_start|>system\n")
     assert shown.endswith("<|im_start|>user\nWhich?<|im_end|>\n<|im_start|>assistant\nBetter: ")
 
 
 def test_a_prompt_beyond_the_context_is_the_rows_problem(tmp_path: Path) -> None:
-    scorer = Scorer.open(str(write_model(tmp_path / "tiny", CONFIG)), weights=False)
+    scorer = Judge.load(str(write_model(tmp_path / "tiny", CONFIG)), weights=False)
     with pytest.raises(InputError, match=r"the prompt has 6\d\d tokens, the model's context is 512"):
         scorer.encode(request("x" * 600))
 
 
 def test_lone_surrogates_are_the_rows_problem(model: str) -> None:
     with pytest.raises(InputError, match="lone surrogate"):
-        Scorer.open(model, weights=False).encode(request("\ud800"))
+        Judge.load(model, weights=False).encode(request("\ud800"))
 
 
 def test_a_model_without_chat_template(tmp_path: Path) -> None:
     directory = write_model(tmp_path / "plain", CONFIG)
     (directory / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "</s>"}')
-    assert Scorer.open(str(directory), weights=False).describe()["rendering"] == "plain"
+    assert Judge.load(str(directory), weights=False).describe()["rendering"] == "plain"
     with pytest.raises(ModelError, match="has no chat template; use --plain"):
-        Scorer.open(str(directory), rendering="chat", weights=False)
+        Judge.load(str(directory), rendering="chat", weights=False)
 
 
 def test_planned_and_run_tokens_agree(model: str) -> None:
     """`plan` and `label` must print the same unique tokens, window after window."""
     labels = ("1", "2")
     windows = [[request(f"{'shared ' * 10}{number} {i}", labels=labels) for i in range(3)] for number in range(4)]
-    scorer = Scorer.open(model)
-    planner = Scorer.open(model, weights=False)
+    scorer = Judge.load(model)
+    planner = Judge.load(model, weights=False)
     planned = 0
     for window in windows:
         encoded = [scorer.encode(item) for item in window]
@@ -110,7 +110,7 @@ def test_planned_and_run_tokens_agree(model: str) -> None:
 
 
 def test_scores_are_in_order(model: str) -> None:
-    scorer = Scorer.open(model)
+    scorer = Judge.load(model)
     encoded = [scorer.encode(request(f"prompt {i}" * (i + 1))) for i in range(5)]
     together = scorer.score(encoded)
     assert together == [scorer.score([item])[0] for item in encoded]
@@ -118,7 +118,7 @@ def test_scores_are_in_order(model: str) -> None:
 
 
 def test_the_manifest_names_the_model(model: str) -> None:
-    described = Scorer.open(model, batch_tokens=77).describe()
+    described = Judge.load(model, batch_tokens=77).describe()
     assert described["threads"] == torch.get_num_threads(), "bits depend on it, so a run may not change it half way"
     assert len(str(described["model_sha256"])) == 64
     assert (described["device"], described["dtype"], described["batch_tokens"]) == ("cpu", "float32", 77)
@@ -126,7 +126,7 @@ def test_the_manifest_names_the_model(model: str) -> None:
 
 
 def test_windows_stream_in_order_and_may_be_empty(model: str) -> None:
-    scorer = Scorer.open(model)
+    scorer = Judge.load(model)
     encoded = [scorer.encode(request(f"prompt {i}" * (i + 1))) for i in range(5)]
     windows = [encoded[:2], [], encoded[2:4], encoded[4:], []]
     assert list(scorer.score_stream(windows)) == [scorer.score(window) if window else [] for window in windows]
@@ -134,7 +134,7 @@ def test_windows_stream_in_order_and_may_be_empty(model: str) -> None:
 
 def test_a_trace_names_run_batches_layers_and_operations(model: str, tmp_path: Path) -> None:
     """What somebody sees who opens it; and it ends after the first calls, or it would grow with the job."""
-    scorer = Scorer.open(model)
+    scorer = Judge.load(model)
     window = [scorer.encode(request())]
     path = tmp_path / "trace.json.gz"
     with scorer.traced(path):
@@ -151,6 +151,6 @@ def test_a_trace_names_run_batches_layers_and_operations(model: str, tmp_path: P
 
 def test_a_trace_of_a_run_that_breaks_is_written(model: str, tmp_path: Path) -> None:
     path = tmp_path / "trace.json"
-    with pytest.raises(KeyboardInterrupt), Scorer.open(model).traced(path):
+    with pytest.raises(KeyboardInterrupt), Judge.load(model).traced(path):
         raise KeyboardInterrupt
     assert "traceEvents" in json.loads(path.read_text())

@@ -1,0 +1,145 @@
+"""Labels from Python: of rows in memory, or of a file into a run directory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preftree.engine.errors import InputError
+from preftree.labeling.data.columns import ColumnKinds
+from preftree.labeling.data.dataset import Survey, read_source, survey_source
+from preftree.labeling.data.labels_file import LabelTable
+from preftree.labeling.data.objects import PLACE, source_of
+from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.kinds import check_kinds, needs
+from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import JudgeOptions, LabelOptions
+from preftree.labeling.pipeline import Labelled, label_samples
+from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single
+
+if TYPE_CHECKING:
+    from preftree.labeling.judge.judge import Judge
+    from preftree.labeling.report.text import RunSummary
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The labels of some rows, in the order of the rows.
+
+    Attributes:
+        rows: each with `item` (the row as it was read), `label` (None if it was rejected) and `reason`.
+        table: their columns, those of labels.parquet.
+    """
+
+    rows: tuple[Labelled, ...]
+    table: LabelTable
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Labelled]:
+        return iter(self.rows)
+
+    def __getitem__(self, place: int) -> Labelled:
+        return self.rows[place]
+
+    def to_arrow(self) -> Any:
+        """A pyarrow.Table with the columns of labels.parquet."""
+        import pyarrow as pa
+
+        return pa.Table.from_batches([self.table.batch([(row.item, row.label) for row in self.rows])])
+
+    def to_pandas(self) -> Any:
+        """A pandas.DataFrame with the columns of labels.parquet. Needs pandas."""
+        return self.to_arrow().to_pandas()
+
+
+def label(rows: Any, judge: Judge | AnyJudge, method: str | Method = "rlaif", **options: Any) -> Labels:
+    """Label rows that Python holds.
+
+    Args:
+        rows: `preftree.Pair` objects or dictionaries, a pandas DataFrame, a pyarrow.Table or a datasets.Dataset.
+            Columns are recognised as those of a file are.
+        judge: a loaded `preftree.Judge`.
+        method: "rlaif", "salmon", "direct", "ranking" or "principled", or a method object.
+        options: of the method, named as in `preftree.labeling.options.JudgeOptions`: template, principles, scale, cot
+            and so on; `mapping` names columns, as in ("prompt=question",).
+
+    Raises:
+        InputError: no row is of a kind that the method takes, columns are unknown, or an option is.
+    """
+    mapping = tuple(options.pop("mapping", ()))
+    chosen = _method(method, options)
+    if (samples := _samples(rows)) is not None:
+        items: Iterable[Sample | Rejected] = samples
+        survey = _survey_of(samples, chosen)
+    else:
+        source = source_of(rows)
+        survey = survey_source(source, mapping)
+        check_kinds(survey, chosen)
+        items = read_source(source, None, mapping, survey.repeated)
+    labelled = tuple(label_samples(items, chosen, judge))
+    return Labels(labelled, LabelTable(survey, chosen.columns))
+
+
+def label_file(path: str | Path, out: str | Path, judge: Judge | str = "embedded", **options: Any) -> RunSummary:
+    """Label a file into a run directory, as `preftree label` does; an existing run of the same job is resumed.
+
+    Args:
+        path: JSONL, CSV, Parquet, Arrow, or a saved dataset.
+        out: the run directory, which then holds labels.parquet and run.json.
+        judge: a loaded `preftree.Judge`, or the name of a model to load.
+        options: as of `preftree.labeling.options.LabelOptions`: method, template, principles, limit and so on.
+
+    Raises:
+        PreftreeError: whatever keeps the file from being labelled, in one line.
+    """
+    from preftree.labeling.runs.run import run_label
+
+    settings = {"quiet": True, **options}
+    if isinstance(judge, str):
+        return run_label(_options(LabelOptions, settings, input=str(path), out=str(out), model=judge))
+    found = _options(LabelOptions, settings, input=str(path), out=str(out), model=judge.model)
+    return run_label(found, lambda _: judge)
+
+
+def _method(method: str | Method, options: dict[str, Any]) -> Method:
+    if isinstance(method, str):
+        return open_method(_options(JudgeOptions, options, input="", method=method))
+    if options:
+        raise InputError(f"{', '.join(options)}: options belong to a method that is named, not to an object")
+    return method
+
+
+def _options(kind: type[Any], given: Mapping[str, Any], **fixed: Any) -> Any:
+    known = kind.__dataclass_fields__.keys() - fixed.keys()
+    if unknown := [name for name in given if name not in known]:
+        raise InputError(f"there is no option {unknown[0]!r}; use one of {', '.join(sorted(known))}")
+    return kind(**given, **fixed)
+
+
+def _samples(rows: Any) -> list[Sample] | None:
+    """Rows that are samples already, None for anything else."""
+    kinds = (Pair, Single, Several)
+    if isinstance(rows, list | tuple) and rows and all(isinstance(row, kinds) for row in rows):
+        return [_with_messages(row) for row in rows]
+    return None
+
+
+def _with_messages(sample: Sample) -> Sample:
+    """A prompt that is a string is one message of the user's, as in files."""
+    prompt: Any = sample.prompt
+    return sample._replace(prompt=(Message("user", prompt),)) if isinstance(prompt, str) else sample
+
+
+def _survey_of(samples: list[Sample], method: Method) -> Survey:
+    if not any(isinstance(sample, method.takes) for sample in samples):
+        raise InputError(f"no row can be labelled: {needs(method)}")
+    kinds = ColumnKinds()
+    for sample in samples:
+        kinds.add(sample.extra)
+    has_gold = any(getattr(sample, "gold", None) is not None for sample in samples)
+    return Survey(PLACE, len(samples), "", kinds.resolve(), has_gold, first_lines={}, lone_line=None)
