@@ -12,6 +12,7 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.engine import Engine
 from preftree.engine.generation import Sampling
+from preftree.engine.weights.names import num_parameters
 
 _BANDWIDTH_BYTES = 1 << 30
 _BANDWIDTH_TRIES = 5
@@ -62,7 +63,7 @@ def read_bandwidth(device: torch.device) -> float:
 def step_bytes(config: ModelConfig, itemsize: int, path_tokens: float) -> float:
     """What a decode step has to read at least: all weights but an embedding that is no output matrix, and the K/V of
     every sequence. path_tokens: of all of them together."""
-    weights = config.num_parameters
+    weights = num_parameters(config)
     if not config.tie_embeddings:
         weights -= config.vocab_size * config.hidden_size
     return itemsize * (weights + path_tokens * config.num_layers * 2 * config.kv_size)

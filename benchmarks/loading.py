@@ -25,6 +25,7 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.errors import PreftreeError
 from preftree.engine.gguf.embedded import PACKAGE
+from preftree.engine.weights.names import num_parameters
 
 TARGET = 1.3
 SHARDS = 4
@@ -82,7 +83,7 @@ def load(model: str, working: str) -> tuple[int, int, int, float]:
         engine = Engine(checkpoint, device="cpu", dtype=working)
         seconds = time.perf_counter() - start
         kept = memory.extra_now()
-    return checkpoint.config.num_parameters * engine.dtype.itemsize, memory.extra_bytes, kept, seconds
+    return num_parameters(checkpoint.config) * engine.dtype.itemsize, memory.extra_bytes, kept, seconds
 
 
 def write_model(directory: Path, case: Case, layers: int = LAYERS, hidden_size: int = HIDDEN_SIZE) -> Path:

@@ -12,6 +12,7 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError, PreftreeWarning
 from preftree.engine.planning.estimate import MemoryModel
+from preftree.engine.weights.names import num_parameters
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
 
@@ -95,7 +96,7 @@ def _blocks_that_fit(
     free, _ = torch.cuda.mem_get_info(device)
     # What torch holds but does not use is free, too.
     free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    weights = config.num_parameters * dtype.itemsize
+    weights = num_parameters(config) * dtype.itemsize
     room = int(free * USABLE_MEMORY) - weights
 
     def needed(blocks: int) -> int:

@@ -185,7 +185,7 @@ class Engine:
         tokenises as it goes costs no time then. On a CPU they are taken one after the other.
         """
         for call in self._runner.run(calls, prefix_cache):
-            yield LabelScores.of(call)
+            yield call.scores()
 
     def generate(
         self,

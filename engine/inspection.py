@@ -9,6 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
 from preftree.engine.errors import InputError, ModelError, PreftreeError
+from preftree.engine.weights.names import num_parameters
 
 if TYPE_CHECKING:
     from preftree.engine.checkpoint import Checkpoint
@@ -71,7 +72,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
     yield Finding("architecture", f"{config.title}, {config.num_layers} layers of width {config.hidden_size}")
-    yield Finding("parameters", f"{config.num_parameters:,}")
+    yield Finding("parameters", f"{num_parameters(config):,}")
     yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
     yield Finding("context", f"{config.max_context:,} tokens")
     names = [path.name for path in checkpoint.files if path.name.startswith("tokenizer.")] or [checkpoint.files[0].name]
@@ -85,7 +86,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     rows = target.batch_tokens
     longest = min(config.max_context, _PROMPT_TOKENS)
     batch = target.memory.batch_bytes(config, rows, rows // _ROWS_PER_PROMPT, longest)
-    weights = config.num_parameters * target.dtype.itemsize
+    weights = num_parameters(config) * target.dtype.itemsize
     where = f"in {str(target.dtype).removeprefix('torch.')} on {target.device}"
     yield Finding("memory", f"{weights / _GB:.2f} GB of weights {where}, {batch / _GB:.2f} GB for a full batch")
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.scoring.runner import Call
 
 
 @dataclass(frozen=True)
@@ -30,19 +29,6 @@ class LabelScores:
     rows: int
     batches: int
     seconds: float
-
-    @classmethod
-    def of(cls, call: Call) -> LabelScores:
-        """The scores of a call that is complete."""
-        return cls(
-            logprob=call.logprob.astype(np.float32),
-            logit=call.logit.astype(np.float32),
-            label_mass=label_mass(call.logprob, call.labels),
-            prompt_tokens=sum(len(prompt) for prompt in call.ids),
-            rows=call.rows,
-            batches=call.num_batches,
-            seconds=call.seconds,
-        )
 
 
 def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:

@@ -84,6 +84,68 @@ def test_labeling_reaches_the_engine_through_one_door() -> None:
             assert names <= {"preftree.engine.errors", "preftree.engine.openmp"}, path
 
 
+# Packages and modules inside engine/ and labeling/, lowest first; those of one line do not import each other.
+ENGINE_LAYERS = (
+    ("errors", "openmp"),
+    ("files", "memory", "profiling", "trace", "generation"),
+    ("config",),
+    ("weights",),
+    ("tokenizer", "planning"),
+    ("gguf", "requests", "device", "results"),
+    ("checkpoint", "model"),
+    ("scoring", "inspection"),
+    ("decoding",),
+    ("engine",),
+)
+LABELING_LAYERS = (
+    ("terminal", "rationales"),
+    ("options", "yaml_file"),
+    ("reasoning",),
+    ("types",),
+    ("principles", "data"),
+    ("prompts", "report"),
+    ("methods",),
+    ("judge", "kinds"),
+    ("pipeline",),
+    ("runs",),
+    ("export",),
+    ("commands", "api"),
+    ("cli",),
+)
+# Figures are computed by a second stream through every method's labels.
+TO_BE_REMOVED = {"labeling": {("report", "methods")}}
+
+
+@pytest.mark.parametrize(("package", "layers"), [("engine", ENGINE_LAYERS), ("labeling", LABELING_LAYERS)])
+def test_inside_a_package_imports_run_downwards(package: str, layers: tuple[tuple[str, ...], ...]) -> None:
+    rank = {name: place for place, names in enumerate(layers) for name in names}
+    upwards = set()
+    for path in files_of(package):
+        mine = path.relative_to(ROOT / package).parts[0].removesuffix(".py")
+        if mine == "__init__":
+            continue
+        for name in imports_at_run_time(path):
+            if name.startswith(f"preftree.{package}."):
+                theirs = name.split(".")[2]
+                if theirs != mine and rank[theirs] >= rank[mine]:
+                    upwards.add((mine, theirs))
+    assert upwards == TO_BE_REMOVED.get(package, set())
+
+
+def imports_at_run_time(path: Path) -> Iterator[str]:
+    """Dotted names of what is imported, with those of modules that come out of packages; not for types alone."""
+    tree = ast.parse(path.read_text())
+    for_types = {
+        id(inner)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
+        for inner in ast.walk(node)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and id(node) not in for_types and node.module is not None:
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
 def test_no_pickle() -> None:
     for package in ("kernels", "engine", "labeling"):
         for path in files_of(package):

@@ -11,6 +11,7 @@ from benchmarks.gpu.sizes import Sizes
 from benchmarks.peers import build_transformers
 from benchmarks.random_model import RandomSource, random_checkpoint
 from preftree.engine.engine import Engine
+from preftree.engine.weights.names import num_parameters
 
 # Memory that a shape needs, in sizes of its weights: with activations and a tensor that is being packed.
 ENGINE_WEIGHTS = 1.6
@@ -76,7 +77,7 @@ class Models:
         self._device.release()
 
     def _check_room(self, shape: str, factor: float) -> None:
-        needed = factor * self._sizes.shapes[shape].num_parameters * self._device.dtype.itemsize
+        needed = factor * num_parameters(self._sizes.shapes[shape]) * self._device.dtype.itemsize
         if needed > self._device.total_bytes:
             raise NotHereError(
                 f"{shape} needs {needed / 1e9:.0f} GB here, the device has {self._device.total_bytes / 1e9:.0f} GB"

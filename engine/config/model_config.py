@@ -8,7 +8,6 @@ from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED, Archi
 from preftree.engine.config.limits import LIMITS, check_positive
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
-from preftree.engine.weights.names import expected_tensors
 
 __all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 
@@ -174,11 +173,6 @@ class ModelConfig:
     def window_of(self, layer: int) -> int | None:
         """How many last tokens a layer looks at, the present one included; None: all of them."""
         return self.windows[layer] if self.windows else None
-
-    @property
-    def num_parameters(self) -> int:
-        """Stored numbers, a tied embedding counted once."""
-        return sum(math.prod(shape) for shape in expected_tensors(self).values())
 
 
 def check_whole(field: str, value: object, limit: int) -> None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
+from preftree.engine.weights.names import num_parameters
 
 
 @dataclass(frozen=True)
@@ -91,5 +92,5 @@ def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenId
         rows=plan.rows,
         batches=len(plan.batches),
         peak_bytes=peak + memory.cache_bytes(config, plan.skipped),
-        weight_bytes=config.num_parameters * memory.dtype_bytes,
+        weight_bytes=num_parameters(config) * memory.dtype_bytes,
     )

@@ -23,6 +23,7 @@ from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.profiling import run_span
 from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
+from preftree.engine.results import LabelScores, label_mass
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
 from preftree.engine.scoring.prefetch import ahead
 
@@ -57,6 +58,18 @@ class Call:
         shape = (len(self.ids), max((len(options) for options in self.labels), default=0))
         self.logprob, self.logit = np.full(shape, np.nan), np.full(shape, np.nan)
         self.waiting = len(self.ids)
+
+    def scores(self) -> LabelScores:
+        """Those of a call that is complete."""
+        return LabelScores(
+            logprob=self.logprob.astype(np.float32),
+            logit=self.logit.astype(np.float32),
+            label_mass=label_mass(self.logprob, self.labels),
+            prompt_tokens=sum(len(prompt) for prompt in self.ids),
+            rows=self.rows,
+            batches=self.num_batches,
+            seconds=self.seconds,
+        )
 
     @contextmanager
     def timed(self) -> Iterator[None]:

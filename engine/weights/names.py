@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -123,6 +124,11 @@ def _experts(config: ModelConfig, prefix: str) -> tuple[Matrix, tuple[MlpTensors
 
     router = Matrix((Part(prefix + names.router, sizes.count),), hidden)
     return router, tuple(expert(number) for number in range(sizes.count))
+
+
+def num_parameters(config: ModelConfig) -> int:
+    """Stored numbers, a tied embedding counted once."""
+    return sum(math.prod(shape) for shape in expected_tensors(config).values())
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:

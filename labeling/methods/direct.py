@@ -8,10 +8,10 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
+from preftree.labeling.methods.scale import Scale, scale_of, scaled
 from preftree.labeling.methods.score_labels import ENDS, DirectLabel
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
-from preftree.labeling.prompts.scale import Scale, scale_of, scaled
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.reasoning import Reasoning, reasoning_of
 from preftree.labeling.report.scores import ScoreQuality

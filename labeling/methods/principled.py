@@ -12,11 +12,11 @@ from typing import Any, ClassVar
 from preftree.engine.errors import InputError
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.methods.scale import scaled
 from preftree.labeling.methods.set_labels import PrincipledLabel, PrincipledQuality
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.principles.sets import PrincipleSet, principle_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
-from preftree.labeling.prompts.scale import scaled
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 

@@ -15,7 +15,7 @@ from preftree.engine.config.hf_config import from_hf, to_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import RopeConfig, rotary_table
 from preftree.engine.errors import ModelError
-from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.names import expected_tensors, num_parameters
 from tests.models import CONFIG, QWEN3_CONFIG
 
 LLAMA3 = {
@@ -37,7 +37,7 @@ def test_derived_sizes_and_parameter_count() -> None:
     assert (config.group_size, config.q_size, config.kv_size) == (2, 64, 32)
     for base, tied in product((CONFIG, QWEN3_CONFIG), (True, False)):
         config = read(base, head_dim=16, tie_word_embeddings=tied)
-        assert config.num_parameters == sum(int(np.prod(shape)) for shape in expected_tensors(config).values())
+        assert num_parameters(config) == sum(int(np.prod(shape)) for shape in expected_tensors(config).values())
 
 
 def test_defaults_are_those_of_transformers() -> None:

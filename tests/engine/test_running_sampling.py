@@ -83,3 +83,11 @@ def test_what_a_sequence_draws_from_is_its_own() -> None:
     for strange in (uniforms(sampling, other, 0), uniforms(sampling, prompt, 1), uniforms(seeded, prompt, 0)):
         assert len(set(mine.tolist()) & set(strange.tolist())) == 0
     assert ((mine >= 0) & (mine < 1)).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"top_k": 3}, {"top_p": 0.9}, {"top_k": 3, "top_p": 0.9}], ids=str)
+def test_logits_that_are_no_numbers_give_a_token_in_range(options: dict[str, Any]) -> None:
+    """On a GPU an index out of range ends every later call of the process."""
+    logits = torch.full((4, 10), float("nan"))
+    tokens = next_tokens(logits, torch.tensor([0.0, 0.3, 0.6, 0.999]), Sampling(temperature=0.7, **options))
+    assert ((tokens >= 0) & (tokens < 10)).all()

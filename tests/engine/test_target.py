@@ -15,6 +15,7 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError, PreftreeWarning
+from preftree.engine.weights.names import num_parameters
 from preftree.kernels import cpu, launch
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
@@ -78,7 +79,7 @@ def test_a_batch_fits_into_what_the_weights_leave_free(config: ModelConfig, monk
         target: Target = choose_target(config, None, None, None)
         budgets.append(target.batch_tokens)
         batch = target.memory.batch_bytes(config, target.batch_tokens, target.batch_tokens // 8, 8192)
-        assert batch + 2 * config.num_parameters < 0.86 * free * GB
+        assert batch + 2 * num_parameters(config) < 0.86 * free * GB
     assert budgets == sorted(budgets, reverse=True)
     assert budgets[0] == 16 * 2048
     assert 0 < budgets[2] < budgets[1]
