@@ -50,7 +50,7 @@ class JudgeOptions:
 @dataclass(frozen=True, kw_only=True)
 class LabelOptions(JudgeOptions):
     """out: the directory of the run, which is gone on with if it is there already. overwrite: begin it again in its
-    place. force_new: begin it again beside it. retry_rejects: ask again about rows that were rejected. shard: "i/n", to
+    place. force_new: begin it again beside it. retry_rejects: judge rejected rows again. shard: "i/n", to
     label that part of the rows. profile: file for a profiler's trace.
     """
 

@@ -64,12 +64,12 @@ def reasoning_of(options: JudgeOptions) -> Reasoning | None:
     given = {name: value for name, value in own.items() if value is not None}
     if not options.cot:
         for name in (*given, *(["kv_memory"] if options.kv_memory is not None else [])):
-            raise InputError(f"--{_flag(name)} is of the rationale that --cot asks for; add --cot")
+            raise InputError(f"--{_flag(name)} requires --cot")
         return None
     reasoning = Reasoning(**given)
     for name in _ONLY_DRAWN:
         if name in given and reasoning.temperature == 0:
-            raise InputError(f"--{_flag(name)}: nothing is drawn at temperature 0; add --temperature, such as 0.7")
+            raise InputError(f"--{_flag(name)}: sampling is off at temperature 0; add --temperature, such as 0.7")
     return reasoning
 
 

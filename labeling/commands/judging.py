@@ -75,9 +75,9 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
     templates = "one of those that `preftree templates` lists, or a file (default: what suits the method)"
     add("--template", metavar="NAME|FILE", help=templates)
     add("--preamble", default="detailed", metavar="NAME", help="base or detailed (the default)")
-    add("--exemplars", type=natural, default=0, metavar="N", help="solved examples to show (default 0)")
+    add("--exemplars", type=natural, default=0, metavar="N", help="few-shot exemplars to show (default 0)")
     rendering = parser.add_mutually_exclusive_group()
-    for name, about in (("chat", "through the model's chat template"), ("plain", "as plain text")):
+    for name, about in (("chat", "apply the model's chat template"), ("plain", "skip the model's chat template")):
         rendering.add_argument(f"--{name}", dest="rendering", action="store_const", const=name, help=about)
     parser.set_defaults(rendering="auto")
     add("--limit", type=positive, metavar="N", help="the first N rows only")
@@ -89,7 +89,7 @@ def _add_judge_options(parser: argparse.ArgumentParser) -> None:
     add("--dtype", choices=("float32", "bfloat16", "float16"), help=about)
     about = "unique tokens a forward pass may take (default: as many as run well and fit)"
     add("--batch-tokens", type=positive, metavar="N", help=about)
-    add("--no-prefix-cache", action="store_true", help="run again what all prompts share")
+    add("--no-prefix-cache", action="store_true", help="disable the shared-prefix KV cache")
 
 
 def _add_method_options(parser: argparse.ArgumentParser) -> None:
@@ -108,29 +108,34 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_reasoning_options(parser: argparse.ArgumentParser) -> None:
-    about = "rlaif, direct, salmon: let the judge explain before it answers, and keep what it writes"
+    about = "rlaif, direct, salmon: chain of thought: generate a rationale before scoring the label"
     parser.add_argument("--cot", action="store_true", help=about)
     add = parser.add_argument_group("with --cot").add_argument
-    add("--max-rationale-tokens", type=positive, metavar="N", help="tokens to write at most (default 512)")
-    about = "rationales to draw for each prompt; what they lead to is averaged (default 1; needs --temperature)"
+    add("--max-rationale-tokens", type=positive, metavar="N", help="token limit of a rationale (default 512)")
+    about = "rationales to sample for each prompt; label probabilities are averaged (default 1; needs --temperature)"
     add("--samples", type=positive, metavar="N", help=about)
-    about = "above 0 rationales are drawn; at 0, the default, each token is the most probable one"
+    about = "sampling temperature; 0 (the default) is greedy decoding"
     add("--temperature", type=number, metavar="T", help=about)
-    add("--top-k", type=positive, metavar="K", help="draw among the K most probable tokens")
-    add("--top-p", type=number, metavar="P", help="draw among the most probable tokens that make up the share P")
-    add("--seed", type=natural, metavar="N", help="of what is drawn (default 0)")
-    about = "keys and values to keep while rationales are written (default: what the device has to spare)"
+    add("--top-k", type=positive, metavar="K", help="sample from the K most probable tokens")
+    add(
+        "--top-p",
+        type=number,
+        metavar="P",
+        help="nucleus sampling: from the most probable tokens that sum to P",
+    )
+    add("--seed", type=natural, metavar="N", help="sampling seed (default 0)")
+    about = "memory for the KV cache while rationales are generated (default: what the device has to spare)"
     add("--kv-memory", type=positive, metavar="BYTES", help=about)
 
 
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--out", required=True, metavar="DIR", help="the run: what is there already and is the same is gone on with")
+    add("--out", required=True, metavar="DIR", help="output directory; an existing run of the same job is resumed")
     again = parser.add_mutually_exclusive_group()
-    again.add_argument("--overwrite", action="store_true", help="begin again in the place of what DIR holds")
-    about = "begin again beside it: in DIR-2, or the first of DIR-3, ... that is not there"
+    again.add_argument("--overwrite", action="store_true", help="replace what DIR holds")
+    about = "start a new run in DIR-2, DIR-3, ... instead of resuming"
     again.add_argument("--force-new", action="store_true", help=about)
-    add("--retry-rejects", action="store_true", help="ask again about rows that were rejected")
+    add("--retry-rejects", action="store_true", help="judge rejected rows again")
     add("--shard", type=shard, metavar="I/N", help="only this part of the rows; `preftree merge` joins the parts")
     add("--quiet", action="store_true", help="no progress and no summary")
     about = "write a trace of the first forward passes to FILE, for ui.perfetto.dev; compressed if it ends in .gz"

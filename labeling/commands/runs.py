@@ -31,7 +31,7 @@ def add_merge(commands: Any) -> None:
     add("shards", nargs="+", metavar="SHARD", help="the directory of a finished run with --shard; name all of them")
     add("--out", required=True, metavar="DIR", help="the joined run")
     add("--input", metavar="FILE", help="where the labelled input is on this machine")
-    add("--overwrite", action="store_true", help="begin in the place of what DIR holds")
+    add("--overwrite", action="store_true", help="replace what DIR holds")
     add("--quiet", action="store_true", help="no progress and no summary")
 
 
@@ -97,7 +97,7 @@ def add_instructions(commands: Any) -> None:
     add("--negate", type=share, default=0.5, metavar="P", help="probability that a principle is negated (default 0.5)")
     add("--noise", type=share, default=0.1, metavar="P", help="share of labels that are flipped (default 0.1)")
     add("--no-variance-scaling", action="store_true", help="compare scores as they are, whatever their spread")
-    add("--seed", type=natural, default=0, metavar="N", help="of everything drawn (default 0)")
+    add("--seed", type=natural, default=0, metavar="N", help="random seed (default 0)")
 
 
 def _instructions(args: argparse.Namespace) -> int:

@@ -38,7 +38,7 @@ _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "
 
 
 class Interrupted(KeyboardInterrupt):
-    """Ctrl-C in a run that can be gone on with. The message says so."""
+    """Ctrl-C in a run that can be resumed. The message says so."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def run_label(
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> RunSummary:
-    """Labels a file into a directory, or goes on with what is there. Raises PreftreeError and `Interrupted`.
+    """Label a file into a directory, or resume the run that is there. Raises PreftreeError and `Interrupted`.
 
     Everything that is cheap to find wrong is looked at before the model is loaded, and nothing is left of a run that
     did not come so far.
@@ -105,7 +105,7 @@ def label_into(
         directory.finish({**record, "totals": summary.totals(), "quality": summary.quality.figures()})
     except KeyboardInterrupt:
         kept = journal.count()
-        went_on = f"{count(kept, 'row')} of {directory.path} are kept, the same command goes on"
+        went_on = f"{count(kept, 'row')} of {directory.path} are kept; run the same command again to resume"
         raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None
     return summary
 

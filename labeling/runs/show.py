@@ -48,13 +48,13 @@ def plan_lines(
             total.prompts_of_rows.update(len(entry.encoded) for entry in waiting)
     yield aligned(total.lines() + (_of_first(method, first, total.prompts) if first else []) + _warnings(method))
     if first is None:
-        yield "\nno row can be asked about"
+        yield "\nno row of the input can be labelled"
     else:
         request = method.requests(first.sample)[0]
         yield _heading(f"first prompt: {one_line(first.sample.id)}, {one_line(request.title)}")
         yield visible(scorer.render(request))
         if request.rationale is not None:
-            yield _heading("then, behind the rationale")
+            yield _heading("then, after the rationale")
             yield visible(request.rationale.ending)
 
 

@@ -31,4 +31,4 @@ class Stopping:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
         if not self._quiet:
-            print("\nfinishing what was begun; Ctrl-C again stops at once", file=sys.stderr, flush=True)
+            print("\nfinishing the current batch; press Ctrl-C again to stop now", file=sys.stderr, flush=True)

@@ -66,6 +66,8 @@ def forked(source: Path, out: Path, seconds: float | None) -> bool:
 
 def committed(out: Path) -> set[str]:
     path = out / journal.JOURNAL
+    if path.with_name(f"{path.name}-journal").exists():
+        return set()  # killed while the file was made: there are no rows, and only a writer may open it
     return {entry.id.decode() for entry in journal.entries(path) if entry.id} if path.exists() else set()
 
 

@@ -308,10 +308,12 @@ def test_interrupt(tmp_path: Path, times: int) -> None:
         said = iter(process.stderr.readline, "")
         assert next(line for line in said if line == "scoring\n")
         process.send_signal(signal.SIGINT)
-        assert next(line for line in said if line == "finishing what was begun; Ctrl-C again stops at once\n")
+        assert next(line for line in said if line == "finishing the current batch; press Ctrl-C again to stop now\n")
         process.send_signal(signal.SIGUSR1 if times == 1 else signal.SIGINT)
         kept = "2 rows" if times == 1 else "1 row"
-        assert list(said) == [f"preftree: interrupted; {kept} of {out} are kept, the same command goes on\n"]
+        assert list(said) == [
+            f"preftree: interrupted; {kept} of {out} are kept; run the same command again to resume\n"
+        ]
     assert process.returncode == 130
     assert sorted(path.name for path in out.iterdir()) == ["journal.sqlite", "lock", "run.json"]
 

@@ -46,7 +46,7 @@ def test_plan(scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert captured.err == ""
     assert scorer.calls == []
     assert cli.main(["plan", str(tmp_path / "in.jsonl"), "--limit", "1"]) == 0
-    assert "no row can be asked about" in capsys.readouterr().out
+    assert "no row of the input can be labelled" in capsys.readouterr().out
 
 
 def test_a_reader_that_leaves_is_no_failure(pairs: Path) -> None:

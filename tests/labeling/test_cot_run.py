@@ -146,7 +146,7 @@ def test_plan(engine: FakeEngine, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert 'label ids      "1" = [' in text
     assert text.endswith(
         "explain in a few sentences which response is better and why.</s><|user|>assistant\nExplanation:\n"
-        "\n---- then, behind the rationale ----\n\n\nBetter response: \n"
+        "\n---- then, after the rationale ----\n\n\nBetter response: \n"
     )
     assert engine.calls == 0
     assert cli.main(["plan", str(source)]) == 0
@@ -170,7 +170,7 @@ def test_rows_without_room_are_rejected(engine: FakeEngine, tmp_path: Path, caps
 @pytest.mark.parametrize(
     ("options", "code", "said"),
     [
-        (["--samples", "3"], 1, "--samples is of the rationale that --cot asks for; add --cot"),
+        (["--samples", "3"], 1, "--samples requires --cot"),
         (
             ["--cot", "--samples", "3"],
             1,
@@ -181,7 +181,7 @@ def test_rows_without_room_are_rejected(engine: FakeEngine, tmp_path: Path, caps
         (["--cot", "--samples", "0"], 2, "argument --samples: must be at least 1"),
         (["--cot", "--max-rationale-tokens", "-1"], 2, "argument --max-rationale-tokens: must be a whole number"),
         (["--cot", "--temperature", "hot"], 2, "argument --temperature: must be a number, not 'hot'"),
-        (["--cot", "--top-p", "0.5"], 1, "--top-p: nothing is drawn at temperature 0"),
+        (["--cot", "--top-p", "0.5"], 1, "--top-p: sampling is off at temperature 0"),
     ],
 )
 def test_wrong_options_are_one_line(

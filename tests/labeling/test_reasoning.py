@@ -74,12 +74,12 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     [
         ({"cot": True, "method": "ranking"}, "--cot is not for method ranking; it is for rlaif and direct and salmon"),
         ({"cot": True, "method": "principled"}, "--cot is not for method principled"),
-        ({"samples": 3, "temperature": 1.0}, "--samples is of the rationale that --cot asks for; add --cot"),
-        ({"max_rationale_tokens": 9}, "--max-rationale-tokens is of the rationale"),
-        ({"seed": 0, "method": "ranking"}, "--seed is of the rationale"),
-        ({"kv_memory": 9}, "--kv-memory is of the rationale"),
-        ({"cot": True, "top_k": 4}, "--top-k: nothing is drawn at temperature 0; add --temperature"),
-        ({"cot": True, "seed": 4}, "--seed: nothing is drawn at temperature 0"),
+        ({"samples": 3, "temperature": 1.0}, "--samples requires --cot"),
+        ({"max_rationale_tokens": 9}, "--max-rationale-tokens requires --cot"),
+        ({"seed": 0, "method": "ranking"}, "--seed requires --cot"),
+        ({"kv_memory": 9}, "--kv-memory requires --cot"),
+        ({"cot": True, "top_k": 4}, "--top-k: sampling is off at temperature 0; add --temperature"),
+        ({"cot": True, "seed": 4}, "--seed: sampling is off at temperature 0"),
         ({"cot": True, "template": "principled-pair"}, "principled-pair:33: there is no 'rationale' for --cot"),
     ],
 )
