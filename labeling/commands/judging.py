@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from preftree.labeling.commands.arguments import OK, add_command, device, natural, number, positive, reported, shard
+from preftree.labeling.methods.registry import METHODS
 
 _INPUT_HELP = (
     "JSONL or CSV (plain, gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or "
@@ -97,7 +98,8 @@ def _add_method_options(parser: argparse.ArgumentParser) -> None:
     about = (
         "rlaif (pairs, the default), direct (a score for each response), salmon (a score for each principle), ranking"
     )
-    add("--method", choices=("rlaif", "direct", "salmon", "ranking"), default="rlaif", help=about)
+    names = [name for name, entry in METHODS.items() if entry.is_chosen_by_name]
+    add("--method", choices=names, default="rlaif", help=about)
     add("--scale", metavar="LOW-HIGH", help="direct: the labels, in place of the template's, such as 1-5")
     add("--principles", metavar="NAME|FILE", help="salmon: a set of principles, YAML or JSON")
     about = "salmon: strongest (the default: the principle with the largest score decides), weighted, or won"
