@@ -17,7 +17,7 @@ from preftree.labeling.types import Label, Rejected, RequestScores, Sample
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
-    from preftree.labeling.judge.judge import Written
+    from preftree.labeling.judge.judge import ProgressCallback
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
@@ -80,7 +80,7 @@ def label_windows(
     items: Iterable[Item],
     method: Method,
     scorer: AnyJudge,
-    progress: Written | None = None,
+    progress: ProgressCallback | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Labelled]]:
     """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
@@ -102,7 +102,7 @@ def label_windows(
 
 
 def label_samples(
-    items: Iterable[Sample | Rejected], method: Method, scorer: AnyJudge, progress: Written | None = None
+    items: Iterable[Sample | Rejected], method: Method, scorer: AnyJudge, progress: ProgressCallback | None = None
 ) -> Iterator[Labelled]:
     """`label_windows`, row by row."""
     return chain.from_iterable(label_windows(items, method, scorer, progress))

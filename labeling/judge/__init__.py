@@ -1,1 +1,1 @@
-"""The judge: requests in text become token ids, token ids become scores. The one door to the engine."""
+"""The judge: requests in text become token ids, token ids become scores. Only `judge.py` imports the engine."""

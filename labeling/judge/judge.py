@@ -1,4 +1,4 @@
-"""The one door to the engine: requests in text become token ids, token ids become scores."""
+"""A model that scores text requests. The only module of labeling that imports the engine."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from preftree.engine.trace import Trace
 
 Rendering = Literal["auto", "chat", "plain"]
-Written = Callable[[int, int], None]
-"""Hears of tokens and of whole rationales that have been written since it last did."""
+ProgressCallback = Callable[[int, int], None]
+"""Progress callback: receives the tokens and the rationales generated since its last call."""
 
 _VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
 
@@ -165,7 +165,7 @@ class Judge:
         return scores
 
     def score_stream(
-        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+        self, windows: Iterable[Sequence[Encoded]], progress: ProgressCallback | None = None
     ) -> Iterator[list[RequestScores]]:
         """`score` of each window, in order; a window may be empty.
 
@@ -197,7 +197,7 @@ class Judge:
             yield [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
 
     def _explained(
-        self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: Written | None
+        self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: ProgressCallback | None
     ) -> Iterator[list[RequestScores]]:
         """Of requests that all ask for `rationale`."""
         assert self._engine is not None
@@ -244,7 +244,7 @@ class Judge:
                 self._trace = None
 
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int:
-        """Rows that this group adds beyond what it shares with the group asked about before."""
+        """Rows that this group adds beyond what it shares with the group judged before."""
         from preftree.engine.planning.trie import as_token_ids, common_prefix, unique_tokens
 
         prompts = [as_token_ids(item.ids) for item in encoded]

@@ -12,7 +12,7 @@ from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
-    from preftree.labeling.judge.judge import Usage, Written
+    from preftree.labeling.judge.judge import ProgressCallback, Usage
 
 
 class AnyJudge(Protocol):
@@ -25,7 +25,7 @@ class AnyJudge(Protocol):
     def encode(self, request: ScoreRequest) -> Encoded: ...
     def render(self, request: ScoreRequest) -> str: ...
     def score_stream(
-        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+        self, windows: Iterable[Sequence[Encoded]], progress: ProgressCallback | None = None
     ) -> Iterator[Sequence[RequestScores]]: ...
     def traced(self, path: Path) -> AbstractContextManager[None]: ...
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...

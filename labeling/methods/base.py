@@ -1,4 +1,4 @@
-"""What a labelling method is: two pure functions, and what the rest of the house must know of it."""
+"""The interface of a labelling method: two pure functions, and what the pipeline must know of it."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
-    from preftree.labeling.judge.judge import Written
+    from preftree.labeling.judge.judge import ProgressCallback
 
 
 class Memory:
@@ -36,7 +36,7 @@ class Memory:
         self.encode(request)
 
     def score_stream(
-        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+        self, windows: Iterable[Sequence[Encoded]], progress: ProgressCallback | None = None
     ) -> Iterator[list[RequestScores]]:
         for _ in windows:
             yield []

@@ -1,4 +1,4 @@
-"""The door to the engine: text to ids without forgery, labels at the real answer position, totals that add up."""
+"""Text to ids without forgery, labels at the real answer position, totals that add up."""
 
 from __future__ import annotations
 
