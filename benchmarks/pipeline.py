@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.labeling.judge.encoding import Encoded
-from preftree.labeling.judge.judge import Usage, Written
+from preftree.labeling.judge.judge import ProgressCallback, Usage
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template
@@ -64,7 +64,7 @@ class StubbedJudge:
         return ""
 
     def score_stream(
-        self, windows: Iterable[Sequence[Encoded]], progress: Written | None = None
+        self, windows: Iterable[Sequence[Encoded]], progress: ProgressCallback | None = None
     ) -> Iterator[list[RequestScores]]:
         for window in windows:
             self.usage.prompt_tokens += 2 * len(window)

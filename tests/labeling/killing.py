@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import sqlite3
 import sys
 import time
 from pathlib import Path
@@ -65,10 +66,14 @@ def forked(source: Path, out: Path, seconds: float | None) -> bool:
 
 
 def committed(out: Path) -> set[str]:
+    """Ids of the rows in the journal; none where the process was killed while it made the file."""
     path = out / journal.JOURNAL
-    if path.with_name(f"{path.name}-journal").exists():
-        return set()  # killed while the file was made: there are no rows, and only a writer may open it
-    return {entry.id.decode() for entry in journal.entries(path) if entry.id} if path.exists() else set()
+    try:
+        return {entry.id.decode() for entry in journal.entries(path) if entry.id} if path.exists() else set()
+    except sqlite3.OperationalError as error:
+        if any(reason in str(error) for reason in ("readonly database", "no such table")):
+            return set()
+        raise
 
 
 def asked(out: Path) -> list[str]:
