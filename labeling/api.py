@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,10 @@ from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Si
 if TYPE_CHECKING:
     from preftree.labeling.judge.judge import Judge
     from preftree.labeling.report.text import RunSummary
+
+# Options that a loaded judge, or rows in memory, have settled already.
+OF_THE_JUDGE = frozenset({"model", "device", "dtype", "batch_tokens", "prefix_cache", "kv_memory", "rendering"})
+OF_THE_FILE = frozenset({"input", "limit", "mapping", "subset"})
 
 
 @dataclass(frozen=True)
@@ -74,6 +78,8 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | Method = "rlaif", **
     mapping = tuple(options.pop("mapping", ()))
     chosen = _method(method, options)
     if (samples := _samples(rows)) is not None:
+        if mapping:
+            raise InputError(f"mapping names columns, and these rows are {type(samples[0]).__name__} objects")
         items: Iterable[Sample | Rejected] = samples
         survey = _survey_of(samples, chosen)
     else:
@@ -92,7 +98,8 @@ def label_file(path: str | Path, out: str | Path, judge: Judge | str = "embedded
         path: JSONL, CSV, Parquet, Arrow, or a saved dataset.
         out: the run directory, which then holds labels.parquet and run.json.
         judge: a loaded `preftree.Judge`, or the name of a model to load.
-        options: as of `preftree.labeling.options.LabelOptions`: method, template, principles, limit and so on.
+        options: as of `preftree.labeling.options.LabelOptions`: method, template, principles, limit and so on; where a
+            judge is loaded already, without device, dtype and what else it was loaded with.
 
     Raises:
         PreftreeError: whatever keeps the file from being labelled, in one line.
@@ -102,20 +109,21 @@ def label_file(path: str | Path, out: str | Path, judge: Judge | str = "embedded
     settings = {"quiet": True, **options}
     if isinstance(judge, str):
         return run_label(_options(LabelOptions, settings, input=str(path), out=str(out), model=judge))
-    found = _options(LabelOptions, settings, input=str(path), out=str(out), model=judge.model)
+    found = _options(LabelOptions, settings, OF_THE_JUDGE, input=str(path), out=str(out), model=judge.model)
     return run_label(found, lambda _: judge)
 
 
 def _method(method: str | Method, options: dict[str, Any]) -> Method:
     if isinstance(method, str):
-        return open_method(_options(JudgeOptions, options, input="", method=method))
+        return open_method(_options(JudgeOptions, options, OF_THE_JUDGE | OF_THE_FILE, input="", method=method))
     if options:
         raise InputError(f"{', '.join(options)}: options belong to a method that is named, not to an object")
     return method
 
 
-def _options(kind: type[Any], given: Mapping[str, Any], **fixed: Any) -> Any:
-    known = kind.__dataclass_fields__.keys() - fixed.keys()
+def _options(kind: type[Any], given: Mapping[str, Any], settled: Set[str] = frozenset(), **fixed: Any) -> Any:
+    """settled: options that would have no effect here."""
+    known = kind.__dataclass_fields__.keys() - fixed.keys() - settled
     if unknown := [name for name in given if name not in known]:
         raise InputError(f"there is no option {unknown[0]!r}; use one of {', '.join(sorted(known))}")
     return kind(**given, **fixed)

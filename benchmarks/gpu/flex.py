@@ -77,12 +77,12 @@ def _lines(command: Sequence[str], limit: float) -> tuple[list[dict[str, Any]], 
     """What the process printed, and how it ended. Files, not pipes: compilers that outlive it would hold those."""
     environment = os.environ | {"TORCHINDUCTOR_COMPILE_THREADS": "1"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as errors:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=errors, env=environment)
         try:
-            ended = f"exit code {process.wait(timeout=max(1.0, limit))}"
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            done = subprocess.run(
+                command, cwd=ROOT, stdout=out, stderr=errors, env=environment, timeout=max(1.0, limit)
+            )
+            ended = f"exit code {done.returncode}"
+        except subprocess.TimeoutExpired:  # it has been killed
             ended = f"cut off after {limit:.0f} s"
         out.seek(0)
         errors.seek(0)

@@ -108,10 +108,10 @@ def run_tests(command: list[str], output: int, limit: float, written: Path) -> s
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         outcomes.VARIABLE: str(written),
     }
-    process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
-        return f"exit code {process.wait(timeout=limit)}"
-    except subprocess.TimeoutExpired:
-        process.kill()
-        process.wait()
+        done = subprocess.run(
+            command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment, timeout=limit
+        )
+    except subprocess.TimeoutExpired:  # it has been killed
         return f"cut off after {limit:.0f} s"
+    return f"exit code {done.returncode}"

@@ -27,12 +27,10 @@ def run(session: Session) -> Section:
     limit = max(1.0, session.seconds_left - 5)
     log = session.report.directory / LOG_NAME
     with log.open("w", encoding="utf-8") as file:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT)
         try:
-            code = process.wait(timeout=limit)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            done = subprocess.run(command, cwd=ROOT, stdout=file, stderr=subprocess.STDOUT, timeout=limit)
+            code: int | None = done.returncode
+        except subprocess.TimeoutExpired:  # it has been killed
             code = None
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines()
     if code == REFUSED:

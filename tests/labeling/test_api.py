@@ -29,6 +29,8 @@ ROWS = [
     for number in range(1, 5)
 ]
 
+MAPPING = ("prompt=question", "response_a=left", "response_b=right")
+
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> str:
@@ -81,9 +83,6 @@ def test_methods_take_their_options_by_name(judge: pt.Judge) -> None:
     assert p_a(row) > 0
 
 
-MAPPING = ("prompt=question", "response_a=left", "response_b=right")
-
-
 def test_a_bad_row_keeps_its_place(judge: pt.Judge) -> None:
     labels = pt.label([ROWS[0], {"prompt": "Which?"}, "no row", ROWS[1]], judge)
     assert [row.reason for row in labels] == [
@@ -108,7 +107,9 @@ def test_a_bad_row_keeps_its_place(judge: pt.Judge) -> None:
             "line 1: has response_a and response_b, but method ranking needs responses",
         ),
         (ROWS, {"method": "rliaf"}, "method 'rliaf' is not known; use one of rlaif"),
-        (ROWS, {"principle": "x"}, "there is no option 'principle'; use one of aggregate, batch_tokens"),
+        (ROWS, {"principle": "x"}, "there is no option 'principle'; use one of aggregate, comparisons, cot"),
+        (ROWS, {"device": "cuda"}, "there is no option 'device'; use one of aggregate"),
+        ([pt.Pair("1", (), "x", "y")], {"mapping": MAPPING}, "these rows are Pair objects"),
         ([pt.Single("1", (), "x")], {}, "no row can be labelled: method rlaif needs response_a and response_b"),
     ],
     ids=str,
@@ -141,5 +142,7 @@ def test_a_file_may_name_its_model(model: str, tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_text(json.dumps(ROWS[0]) + "\n")
     summary = pt.label_file(tmp_path / "rows.jsonl", tmp_path / "out", model, method="direct")
     assert (summary.ok, summary.labels) == (1, tmp_path / "out" / "labels.parquet")
+    with pt.Judge.load(model) as judge, pytest.raises(pt.InputError, match="there is no option 'device'"):
+        pt.label_file(tmp_path / "rows.jsonl", tmp_path / "other", judge, device="cuda")
     with pytest.raises(pt.InputError, match="there is no option 'metod'"):
         pt.label_file(tmp_path / "rows.jsonl", tmp_path / "other", model, metod="direct")
