@@ -181,8 +181,8 @@ class Engine:
     ) -> Iterator[LabelScores]:
         """The results of `score(prompts, labels)` for each of `calls`, in order; a call may be without prompts.
 
-        On a GPU, calls are taken and planned in a thread of their own while earlier ones run: an iterator that
-        tokenises as it goes costs no time then. On a CPU they are taken one after the other.
+        On a GPU, calls are taken and planned while earlier ones run: tokenising as one goes costs no time
+        where it takes less than running what was tokenised. On a CPU they are taken one after the other.
         """
         for call in self._runner.run(calls, prefix_cache):
             yield call.scores()

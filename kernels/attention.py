@@ -130,9 +130,8 @@ def tree_attention(
     _, heads, size = queries.shape
     if queries.dtype not in DTYPES:
         raise ValueError(f"no tree attention for {queries.dtype}; use bfloat16, float16 or float32")
-    packed_rows = tiles.max_rows * (heads // kv.shape[2])
-    capability = capability_of(queries.device)
-    settings = attention_settings(capability, size, queries.element_size(), packed_rows)
+    capability, group = capability_of(queries.device), heads // kv.shape[2]
+    settings = attention_settings(capability, size, queries.element_size(), tiles.max_rows, group)
     launch_tree_attention(queries, kv, tiles, out, settings, scale, window, softcap)
 
 

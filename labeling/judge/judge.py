@@ -170,7 +170,7 @@ class Judge:
         """`score` of each window, in order; a window may be empty.
 
         All requests must ask for a rationale, and alike, or none: InputError. progress: hears of what is written.
-        On a GPU windows are taken in another thread, while earlier ones run.
+        On a GPU windows are taken while earlier ones run.
         """
         if self._engine is None:
             raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
