@@ -1,53 +1,168 @@
-"""Arrow's own files: IPC, as a file with a footer (Feather V2, too) or as a stream."""
+"""Arrow columns as rows of JSON values, a batch at a time.
+
+What JSON has no word for becomes text: times and decimals as Arrow writes them, bytes as base64. NaN and infinities
+become null, as they do in JSON lines.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
-from pathlib import Path
-from typing import Any
+import base64
+import math
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.digest import file_sha256
-from preftree.labeling.data.table import Table
+from preftree.labeling.data.columns import check_names
+from preftree.labeling.data.row import MAX_LINE_BYTES, TOO_LONG, BadRow, rivals
+from preftree.labeling.data.source import Rows
+from preftree.labeling.terminal import one_line
 
-FILE_MAGIC, STREAM_MAGIC = b"ARROW1", b"\xff\xff\xff\xff"
-_END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+# What is Python objects at a time, whichever is less.
+BATCH_ROWS = 1024
+BATCH_BYTES = 32 * 1024 * 1024
+
+OpenBatches = Callable[[], AbstractContextManager[tuple[Any, Iterator[Any]]]]
 
 
-def arrow(path: Path) -> Table:
-    return Table(path, "Arrow", partial(ipc_batches, path), partial(file_sha256, path))
+@dataclass(frozen=True)
+class Table:
+    """See `preftree.labeling.data.source.Source`.
+
+    open_batches: a context with (schema, record batches). digest: sha256 of the bytes on disk.
+    """
+
+    name: str
+    format: str
+    open_batches: OpenBatches
+    digest: Callable[[], str]
+
+    def rows(self, last: int = 0) -> Rows:
+        """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
+        number = last
+        with self._reading() as (schema, batches):
+            left_out = rivals(schema.names)
+            for batch in batches:
+                step = batch_rows(batch.num_rows, batch.nbytes)
+                for start in range(0, batch.num_rows, step):
+                    for row in _rows(self.name, batch.slice(start, step)):
+                        number += 1
+                        if left_out and isinstance(row, dict):
+                            yield number, {k: v for k, v in row.items() if v is not None or k not in left_out}
+                        else:
+                            yield number, row
+        return number
+
+    def sha256(self) -> str:
+        return self.digest()
+
+    @contextmanager
+    def _reading(self) -> Iterator[tuple[Any, Iterator[Any]]]:
+        import pyarrow as pa
+
+        try:
+            with self.open_batches() as (schema, batches):
+                check_names(self.name, schema.names)
+                yield schema, batches
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(f"cannot read {self.name}: {error.strerror}") from error
+            detail = one_line(str(error)).rstrip(".")
+            raise InputError(
+                f"{self.name} is damaged, cut off or no {self.format} ({detail}); get it whole again"
+            ) from error
 
 
-@contextmanager
-def ipc_batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
-    """Nothing in these files is checked by who reads them, so every batch is: an offset may point anywhere."""
-    import pyarrow as pa
+def batch_rows(rows: int, size: int) -> int:
+    """How many rows to take at a time, where so many have `size` bytes together."""
+    return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
 
-    with pa.memory_map(str(path)) as source:
-        if source.read(len(FILE_MAGIC)) == FILE_MAGIC:
-            reader = pa.ipc.open_file(source)
-            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
+
+def _rows(name: str, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+    names = batch.schema.names
+    if not names:
+        yield from ({} for _ in range(batch.num_rows))
+    columns = [_column_values(name, title, column) for title, column in zip(names, batch.columns, strict=True)]
+    broken = any(column.has_bad for column in columns)
+    long = batch.nbytes > MAX_LINE_BYTES
+    for index, values in enumerate(zip(*(column.values for column in columns), strict=True)):
+        if long and batch.slice(index, 1).nbytes > MAX_LINE_BYTES:
+            yield BadRow(TOO_LONG)
+        elif broken and (bad := next((value for value in values if isinstance(value, BadRow)), None)):
+            yield bad
         else:
-            source.seek(max(0, source.size() - len(_END_OF_STREAM)), os.SEEK_SET)
-            if source.read() != _END_OF_STREAM:
-                raise InputError(f"{path} is cut off: a stream of Arrow ends with a mark; get it whole again")
-            source.seek(0)
-            reader = pa.ipc.open_stream(source)
-            batches = iter(reader)
-        yield reader.schema, map(_checked, batches)
+            yield dict(zip(names, values, strict=True))
 
 
-def _checked(batch: Any) -> Any:
-    """Raises pyarrow's errors for what is malformed. Text that is not UTF-8 is left to its rows."""
-    import pyarrow as pa
+class Values(NamedTuple):
+    """has_bad: whether some are BadRow, for what is no text."""
 
+    values: list[Any]
+    has_bad: bool = False
+
+
+def _column_values(name: str, title: str, column: Any) -> Values:
+    """Raises InputError where values cannot be Python's, such as nanoseconds inside lists."""
     try:
-        batch.validate(full=True)
-    except pa.ArrowInvalid:
-        as_bytes = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary()}
-        for column in batch.columns:
-            column.view(as_bytes.get(column.type, column.type)).validate(full=True)
-    return batch
+        plain = _plain(column)
+        try:
+            return Values(_python_values(plain))
+        except UnicodeDecodeError:
+            values = [_one_value(plain.slice(index, 1)) for index in range(len(plain))]
+            return Values(values, has_bad=True)
+    except (ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors of casting among them
+        raise InputError(
+            f"{name}: column {one_line(title)} cannot be read ({one_line(str(error))}); drop it"
+        ) from error
+
+
+def _plain(column: Any) -> Any:
+    """The column with values of a type that JSON has, where its type is not nested."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        return _plain(column.dictionary_decode())
+    if hasattr(column.type, "storage_type"):
+        return _plain(column.storage)
+    if types.is_floating(column.type):
+        wide = column.cast("double")
+        return compute.if_else(compute.is_finite(wide), wide, None)
+    if types.is_temporal(column.type) or types.is_decimal(column.type):
+        return column.cast("string")
+    return column
+
+
+def _python_values(column: Any) -> list[Any]:
+    values: list[Any] = column.to_pylist()
+    return values if _is_json(column.type) else [json_value(value) for value in values]
+
+
+def _one_value(column: Any) -> Any:
+    try:
+        return _python_values(column)[0]
+    except UnicodeDecodeError as error:
+        return BadRow(f"invalid UTF-8: byte 0x{error.object[error.start]:02x}")
+
+
+def _is_json(kind: Any) -> bool:
+    """Whether Python's values of an Arrow type are JSON values already. A double is: `_plain` has seen to it."""
+    from pyarrow import types
+
+    is_text = types.is_string(kind) or types.is_large_string(kind)
+    return is_text or types.is_integer(kind) or types.is_boolean(kind) or kind == "double"
+
+
+def json_value(value: Any) -> Any:
+    """A Python value out of Arrow as one of JSON."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, dict):
+        return {str(name): json_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(inner) for inner in value]
+    return str(value)
