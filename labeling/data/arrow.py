@@ -11,7 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.columns import check_names
@@ -28,15 +28,11 @@ OpenBatches = Callable[[], AbstractContextManager[tuple[Any, Iterator[Any]]]]
 
 @dataclass(frozen=True)
 class Table:
-    """See `preftree.labeling.data.source.Source`.
-
-    open_batches: a context with (schema, record batches). digest: sha256 of the bytes on disk.
-    """
+    """See `preftree.labeling.data.source.Source`. open_batches: a context with (schema, record batches)."""
 
     name: str
     format: str
     open_batches: OpenBatches
-    digest: Callable[[], str]
 
     def rows(self, last: int = 0) -> Rows:
         """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
@@ -53,9 +49,6 @@ class Table:
                         else:
                             yield number, row
         return number
-
-    def sha256(self) -> str:
-        return self.digest()
 
     @contextmanager
     def _reading(self) -> Iterator[tuple[Any, Iterator[Any]]]:
@@ -83,38 +76,34 @@ def _rows(name: str, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
     names = batch.schema.names
     if not names:
         yield from ({} for _ in range(batch.num_rows))
-    columns = [_column_values(name, title, column) for title, column in zip(names, batch.columns, strict=True)]
-    broken = any(column.has_bad for column in columns)
+    try:
+        columns = [_column_values(name, title, column) for title, column in zip(names, batch.columns, strict=True)]
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            yield BadRow(f"invalid UTF-8: byte 0x{error.object[error.start]:02x}")
+        else:
+            for index in range(batch.num_rows):
+                yield from _rows(name, batch.slice(index, 1))
+        return
     long = batch.nbytes > MAX_LINE_BYTES
-    for index, values in enumerate(zip(*(column.values for column in columns), strict=True)):
+    for index, values in enumerate(zip(*columns, strict=True)):
         if long and batch.slice(index, 1).nbytes > MAX_LINE_BYTES:
             yield BadRow(TOO_LONG)
-        elif broken and (bad := next((value for value in values if isinstance(value, BadRow)), None)):
-            yield bad
         else:
             yield dict(zip(names, values, strict=True))
 
 
-class Values(NamedTuple):
-    """has_bad: whether some are BadRow, for what is no text."""
-
-    values: list[Any]
-    has_bad: bool = False
-
-
-def _column_values(name: str, title: str, column: Any) -> Values:
-    """Raises InputError where values cannot be Python's, such as nanoseconds inside lists."""
+def _column_values(name: str, title: str, column: Any) -> list[Any]:
+    """Raises UnicodeDecodeError, and InputError where values cannot be Python's, such as nanoseconds inside lists."""
     try:
         plain = _plain(column)
-        try:
-            return Values(_python_values(plain))
-        except UnicodeDecodeError:
-            values = [_one_value(plain.slice(index, 1)) for index in range(len(plain))]
-            return Values(values, has_bad=True)
+        values: list[Any] = plain.to_pylist()
+    except UnicodeDecodeError:
+        raise
     except (ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors of casting among them
-        raise InputError(
-            f"{name}: column {one_line(title)} cannot be read ({one_line(str(error))}); drop it"
-        ) from error
+        problem = one_line(str(error))
+        raise InputError(f"{name}: column {one_line(title)} cannot be read ({problem}); drop it") from error
+    return values if _is_json(plain.type) else [json_value(value) for value in values]
 
 
 def _plain(column: Any) -> Any:
@@ -131,18 +120,6 @@ def _plain(column: Any) -> Any:
     if types.is_temporal(column.type) or types.is_decimal(column.type):
         return column.cast("string")
     return column
-
-
-def _python_values(column: Any) -> list[Any]:
-    values: list[Any] = column.to_pylist()
-    return values if _is_json(column.type) else [json_value(value) for value in values]
-
-
-def _one_value(column: Any) -> Any:
-    try:
-        return _python_values(column)[0]
-    except UnicodeDecodeError as error:
-        return BadRow(f"invalid UTF-8: byte 0x{error.object[error.start]:02x}")
 
 
 def _is_json(kind: Any) -> bool:

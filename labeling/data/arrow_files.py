@@ -30,11 +30,11 @@ Batches = tuple[Any, Iterator[Any]]
 
 
 def parquet(file: File) -> Table:
-    return Table(file.name, "Parquet", partial(_parquet_batches, file), file.sha256)
+    return Table(file.name, "Parquet", partial(_parquet_batches, file))
 
 
 def arrow(file: File) -> Table:
-    return Table(file.name, "Arrow", partial(_arrow_batches, file), file.sha256)
+    return Table(file.name, "Arrow", partial(_arrow_batches, file))
 
 
 def is_saved_dataset(path: Path) -> bool:

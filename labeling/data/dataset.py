@@ -5,6 +5,7 @@ Memory does not grow with the input, but for eight bytes a row and the ids that 
 
 from __future__ import annotations
 
+import hashlib
 import re
 from array import array
 from bisect import bisect_right
@@ -23,7 +24,7 @@ from preftree.labeling.data.inputs import files_of
 from preftree.labeling.data.layout import Layout, column_mapping, no_rows, recognise
 from preftree.labeling.data.row import BadRow, quoted
 from preftree.labeling.data.shards import Shards
-from preftree.labeling.data.source import File, Source, common_sha256
+from preftree.labeling.data.source import File, Source
 from preftree.labeling.types import Rejected, Sample
 
 
@@ -109,32 +110,47 @@ class Dataset:
 
     @cached_property
     def digests(self) -> list[str]:
-        """The sha256 of each file, or of each saved dataset. Raises InputError."""
-        return [source.sha256() for source in self._sources]
+        """The sha256 of each file. Raises InputError."""
+        return [file.sha256() for file in self.files]
 
     @property
     def sha256(self) -> str:
-        """Of all files, in their order. Raises InputError."""
-        return common_sha256(self.digests)
+        """Of all files, in their order; that of a single file is its own. Raises InputError."""
+        return (
+            self.digests[0] if len(self.digests) == 1 else hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+        )
 
     @cached_property
     def info(self) -> DatasetInfo:
         """Counts rows and finds the columns that pass through; bad rows are no errors. Raises InputError."""
-        layout, source = self.layout, self.source
-        tally = _Tally(layout)
+        source, layout = self.source, self.layout
+        number = 0
+        kinds, hashes = ColumnKinds(), array("q")
+        first_lines: dict[tuple[str, ...], int] = {}
+        has_gold, lone_line = False, None
         with closing(source.rows()) as rows:
-            for number, row in rows:
-                tally.add(number, row)
-        if tally.rows == 0:
+            for line, row in rows:
+                number += 1
+                if isinstance(row, BadRow):
+                    continue
+                look = layout.look(row, line)
+                if look.id is not None:
+                    hashes.append(hash(look.id))
+                first_lines.setdefault(look.fields, line)
+                has_gold = has_gold or look.has_gold
+                if lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
+                    lone_line = line
+                kinds.add(look.extra)
+        if not number:
             raise no_rows(self.name)
         return DatasetInfo(
             name=self.name,
-            rows=tally.rows,
-            columns=tally.kinds.resolve(),
-            has_gold=tally.has_gold,
-            first_lines=tally.first_lines,
-            lone_line=tally.lone_line,
-            repeated=tally.repeated(),
+            rows=number,
+            columns=kinds.resolve(),
+            has_gold=has_gold,
+            first_lines=first_lines,
+            lone_line=lone_line,
+            repeated=_repeated(hashes),
             about=f"{source.format}, {layout.about}",
             files=source.places() if isinstance(source, Shards) else (),
         )
@@ -165,20 +181,17 @@ class Dataset:
     def difference(self, record: Mapping[str, Any]) -> str | None:
         """The name of what is not as recorded, None where all of it is."""
         then = record.get("sha256s", [record["sha256"]])
-        if len(then) != len(self.digests):
-            return None if self.sha256 == record["sha256"] else self.name
-        compared = zip(self._sources, self.digests, then, strict=True)
-        return next((source.name for source, now, before in compared if now != before), None)
+        if len(then) != len(self.files):
+            return self.name
+        return next(
+            (file.name for file, now, old in zip(self.files, self.digests, then, strict=True) if now != old), None
+        )
 
     def check_unchanged(self) -> None:
         """InputError where a file is not what it was when its hash was taken."""
-        for source, before in zip(self._sources, self.digests, strict=True):
-            if source.sha256() != before:
-                raise InputError(f"{source.name} changed while it was being labelled; label it again, --overwrite")
-
-    @property
-    def _sources(self) -> Sequence[Source]:
-        return self.source.sources if isinstance(self.source, Shards) else (self.source,)
+        for file, before in zip(self.files, self.digests, strict=True):
+            if file.sha256() != before:
+                raise InputError(f"{file} changed while it was being labelled; label it again, --overwrite")
 
 
 def rejected(sample: Sample, reason: str) -> Rejected:
@@ -209,37 +222,11 @@ def parse_shard(shard: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-class _Tally:
-    """What rows tell, one by one. See `DatasetInfo`.
-
-    Ids are kept as Python's hashes: 64 bits, with another key in every process. Two may share one, so those that are
+def _repeated(hashes: array[int]) -> frozenset[int]:
+    """Hashes are Python's: 64 bits, with another key in every process. Two ids may share one, so those that are
     suspected of being used twice are compared as they are when rows are read again.
     """
+    import numpy as np
 
-    def __init__(self, layout: Layout) -> None:
-        self._layout = layout
-        self._hashes = array("q")
-        self.kinds = ColumnKinds()
-        self.rows = 0
-        self.has_gold = False
-        self.first_lines: dict[tuple[str, ...], int] = {}
-        self.lone_line: int | None = None
-
-    def add(self, number: int, row: dict[str, Any] | BadRow) -> None:
-        self.rows += 1
-        if isinstance(row, BadRow):
-            return
-        if (identity := self._layout.identity(row, number)) is not None:
-            self._hashes.append(hash(identity))
-        look = self._layout.look(row)
-        self.first_lines.setdefault(look.fields, number)
-        self.has_gold = self.has_gold or look.has_gold
-        if self.lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
-            self.lone_line = number
-        self.kinds.add(look.extra)
-
-    def repeated(self) -> frozenset[int]:
-        import numpy as np
-
-        values, counts = np.unique(np.frombuffer(self._hashes, np.int64), return_counts=True)
-        return frozenset(values[counts > 1].tolist())
+    values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
+    return frozenset(values[counts > 1].tolist())

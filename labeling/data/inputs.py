@@ -30,7 +30,7 @@ STANDARD_INPUT = "-"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PATTERN = re.compile(r"[*?[]")
 _OF_SAVED_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
-_OF_ARROW = ("s3", "gs")  # pyarrow brings these along
+_OF_THE_EXTRA = ("http", "https", "hf")
 _COPIED_AT_A_TIME = 1 << 20
 
 
@@ -51,7 +51,7 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     """A pyarrow.fs.FileSystem, and the path in it. Raises what the file system raises, and ImportError."""
     from pyarrow import fs
 
-    if url.partition("://")[0].lower() in _OF_ARROW:
+    if url.lower().startswith("s3://"):  # which pyarrow brings along
         found: tuple[Any, str] = fs.FileSystem.from_uri(url)
         return found
     from fsspec.core import url_to_fs
@@ -102,28 +102,21 @@ def _files(name: str, copies: _Copies) -> Iterable[File]:
         return [copies.add(sys.stdin.buffer, "standard input", STANDARD_INPUT)]
     if name.lower().startswith("file://"):
         name = unquote(urlsplit(name).path)
-    return _remote(name, copies) if _URL.match(name) else map(_file, _local(name))
+    return _remote(name, copies) if _URL.match(name) else [File(path, str(path)) for path in _local(name)]
 
 
-def _file(path: str) -> File:
-    return File(Path(path), str(Path(path)))
-
-
-def _local(name: str) -> list[str]:
+def _local(name: str) -> list[Path]:
     path = Path(name)
+    if path.is_dir() and is_saved_dataset(path):
+        return saved_files(path)
     if path.is_dir():
         try:
-            files = (
-                saved_files(path)
-                if is_saved_dataset(path)
-                else [path / shard for shard in _shards(os.listdir(path), name)]
-            )
+            return [path / shard for shard in _shards(os.listdir(path), name)]
         except OSError as error:
             raise InputError(f"cannot read {name}: {error.strerror or error}") from error
-        return [str(file) for file in files]
     if not _PATTERN.search(name) or os.path.lexists(path):
-        return [name]
-    files = [one for one in sorted(set(glob.glob(name, recursive=True))) if not os.path.isdir(one)]
+        return [path]
+    files = [Path(one) for one in sorted({*glob.glob(name, recursive=True)}) if not os.path.isdir(one)]
     if not files:
         raise InputError(f"no file matches {name}")
     return files
@@ -146,9 +139,9 @@ def _remote(url: str, copies: _Copies) -> list[File]:
         raise
     except ImportError as error:
         wanted = one_line(str(error)).rstrip(".")
-        raise InputError(
-            f"{scheme}:// needs a package that is not installed ({wanted}): pip install 'preftree[remote]'"
-        ) from error
+        is_in_extra = "fsspec" in wanted or scheme.lower() in _OF_THE_EXTRA
+        remedy = ": pip install 'preftree[remote]'" if is_in_extra else ""
+        raise InputError(f"{scheme}:// needs a package that is not installed ({wanted}){remedy}") from error
     except FileNotFoundError as error:
         raise InputError(f"no such file: {url}") from error
     except Exception as error:  # file systems raise what their libraries do

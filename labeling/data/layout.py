@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
-from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
+from preftree.labeling.data.shapes import ANSWERS, OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
@@ -19,7 +19,7 @@ from preftree.labeling.types import Rejected, Sample
 _ROWS_LOOKED_AT = 100
 _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
-FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
+FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS, ANSWERS) for name in shape.columns))
 # With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
 _LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
 
@@ -59,10 +59,11 @@ class ColumnMapping:
 
 
 class Look(NamedTuple):
-    """What a row looks like. fields: of the sample that it seems to be. responses: its list of them, if it has one.
-    extra: the columns that pass through.
+    """What a row looks like. id: None for a bad one. fields: of the sample that it seems to be. responses: its list of
+    them, if it has one. extra: the columns that pass through.
     """
 
+    id: str | None
     fields: tuple[str, ...]
     has_gold: bool
     responses: Any
@@ -97,19 +98,18 @@ class Layout:
             row.keys() >= {*self.shape.needs} and (not some or not row.keys().isdisjoint(some)) for row in mapped
         )
 
-    def identity(self, row: dict[str, Any], line: int) -> str | None:
-        """The id of a row of the source; None for a bad one."""
-        return identity_of(self.mapping.applied(row), line)
-
-    def look(self, row: dict[str, Any]) -> Look:
-        """Without checking anything."""
+    def look(self, row: dict[str, Any], line: int) -> Look:
+        """Checks nothing but the id."""
         row = self.mapping.applied(row)
+        identity = identity_of(row, line)
         if self.shape.fields is not None:
             responses = row.get(self.shape.responses or "")
-            return Look(self.shape.fields, self.shape.gold in row, responses, self._others(row))
+            return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row))
         own = fields_of(row)
         extra = {name: value for name, value in row.items() if name not in own}
-        return Look(own, "gold" in own and "gold" in row, row["responses"] if "responses" in own else None, extra)
+        return Look(
+            identity, own, "gold" in own and "gold" in row, row["responses"] if "responses" in own else None, extra
+        )
 
     def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What passes through; a name that a sample needs for itself gets "input_" in front."""
@@ -150,6 +150,8 @@ def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> 
         fitting.insert(0, OWN)
     if present.issuperset(_PAIR):
         fitting = [OWN]
+    if not fitting and present.issuperset(ANSWERS.needs):
+        fitting = [ANSWERS]
     if fields := mapping.columns.keys():
         fitting = [shape for shape in fitting if fields <= set(shape.columns)]
     if len(fitting) == 1:

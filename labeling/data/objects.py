@@ -19,7 +19,7 @@ PLACE = "rows"
 def source_of(rows: Any) -> Source:
     """`rows` as an input. Raises InputError for objects that hold no rows."""
     if (opened := _arrow_batches(rows)) is not None:
-        return Table(PLACE, "Arrow", lambda: nullcontext(opened()), _no_digest)
+        return Table(PLACE, "Arrow", lambda: nullcontext(opened()))
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
         raise InputError(
             f"{type(rows).__name__} is no collection of rows; use a list of dictionaries or of preftree.Pair, a pandas "
@@ -44,9 +44,6 @@ class Records:
                 yield number, BadRow(f"not a dictionary: {type(record).__name__}")
         return last + len(self.records)
 
-    def sha256(self) -> str:
-        return _no_digest()
-
 
 def _arrow_batches(rows: Any) -> Callable[[], tuple[Any, Iterator[Any]]] | None:
     """Schema and record batches of a table, None for what is none. None of the libraries is imported for it."""
@@ -62,8 +59,3 @@ def _arrow_batches(rows: Any) -> Callable[[], tuple[Any, Iterator[Any]]] | None:
         schema = rows.features.arrow_schema
         return lambda: (schema, (batch for table in tables.iter(BATCH_ROWS) for batch in table.to_batches()))
     return None
-
-
-def _no_digest() -> str:
-    """Nobody resumes a run over rows in memory."""
-    return ""

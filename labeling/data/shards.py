@@ -9,7 +9,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling.data.jsonl import JsonLines
 from preftree.labeling.data.layout import Layout, first_rows
 from preftree.labeling.data.row import rivals
-from preftree.labeling.data.source import Rows, Source, common_sha256
+from preftree.labeling.data.source import Rows, Source
 from preftree.labeling.terminal import one_line
 
 
@@ -38,9 +38,6 @@ class Shards:
             self._before[place] = last
             last = yield from source.rows(last)
         return last
-
-    def sha256(self) -> str:
-        return common_sha256(source.sha256() for source in self.sources)
 
     def check(self, layout: Layout) -> None:
         """InputError where a file has other columns than the first; lines of JSON need only what the layout needs."""

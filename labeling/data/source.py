@@ -6,7 +6,7 @@ import gzip
 import hashlib
 import io
 import zlib
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,9 +52,6 @@ class Source(Protocol):
         Raises:
             InputError: the file as a whole is at fault: damaged, cut off, not what its name says.
         """
-
-    def sha256(self) -> str:
-        """Of the bytes on disk. Raises InputError."""
 
 
 @dataclass(frozen=True)
@@ -103,9 +100,6 @@ class TextFile:
     def format(self) -> str:
         return f"{self.FORMAT}, {self.compression}" if self.compression else self.FORMAT
 
-    def sha256(self) -> str:
-        return self.file.sha256()
-
 
 def file_sha256(path: Path, name: str = "") -> str:
     """Raises InputError when the file cannot be read."""
@@ -114,12 +108,6 @@ def file_sha256(path: Path, name: str = "") -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise InputError(f"cannot read {name or path}: {error.strerror or error}") from error
-
-
-def common_sha256(digests: Iterable[str]) -> str:
-    """One for several files, in their order; that of a single file is its own."""
-    first, *others = digests
-    return hashlib.sha256("\n".join((first, *others)).encode()).hexdigest() if others else first
 
 
 def compression_of(file: File, head: bytes) -> str | None:

@@ -43,7 +43,7 @@ def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
 def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Dataset:
     """The input that was labelled, where it was then or at `moved_to`. InputError unless it is still the same."""
     paths = moved_to or run["input"]["path"]
-    if paths == STANDARD_INPUT:
+    if not moved_to and STANDARD_INPUT in ([paths] if isinstance(paths, str) else paths):
         raise InputError("what was labelled came from standard input; name a file with the same bytes with --input")
     dataset = Dataset.open(paths, run["settings"].get("mapping", ()))
     if changed := dataset.difference(run["input"]):

@@ -314,6 +314,10 @@ def failing(error: Exception) -> Callable[[str], Any]:
             "cannot read xy://b/x.jsonl: Wh",
         ),
         (RuntimeError(), "cannot read xy://b/x.jsonl: RuntimeError"),
+        (
+            ImportError("Install adlfs to access it."),
+            r"xy:// needs a package that is not installed \(Install adlfs to access it\)$",
+        ),
         (FileNotFoundError("x"), "no such file: xy://b/x.jsonl"),
         (None, "cannot read xy://b/x.jsonl: Protocol not known: xy"),
     ],
