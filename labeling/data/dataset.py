@@ -103,7 +103,12 @@ class Dataset:
     @cached_property
     def layout(self) -> Layout:
         """What the columns are. Raises InputError."""
-        layout = recognise(self.source, self._mapping)
+        try:
+            layout = recognise(self.source, self._mapping)
+        except InputError:
+            if isinstance(self.source, Shards):
+                self.source.check()  # files of two kinds look like one of none
+            raise
         if isinstance(self.source, Shards):
             self.source.check(layout)
         return layout

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import stat
+from functools import partial
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.arrow_files import FILE_MAGIC, PARQUET_MAGIC, STREAM_MAGIC, arrow, parquet
+from preftree.labeling.data import arrow
 from preftree.labeling.data.csv import Csv, Tsv
 from preftree.labeling.data.jsonl import BLANK, BOM, JsonLines
-from preftree.labeling.data.source import File, Source, compression_of
+from preftree.labeling.data.source import File, Source, compression_of, reading
 
 _TABLES = {".csv": Csv, ".tsv": Tsv}
 _BINARY = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
@@ -19,10 +20,10 @@ ENDINGS = (*_JSON, *_TABLES, *_BINARY)
 def open_source(file: File) -> Source:
     """Raises InputError for what is not there, cannot be read, or is no input; contents are looked at later."""
     head = _head(file)
-    if head.startswith(PARQUET_MAGIC):
-        return parquet(file)
-    if head.startswith((FILE_MAGIC, STREAM_MAGIC)):
-        return arrow(file)
+    if head.startswith(arrow.PARQUET_MAGIC):
+        return arrow.Table(file.name, "Parquet", partial(arrow.parquet_batches, file))
+    if head.startswith((arrow.FILE_MAGIC, arrow.STREAM_MAGIC)):
+        return arrow.Table(file.name, "Arrow", partial(arrow.arrow_batches, file))
     compression = compression_of(file, head)
     *_, ending = suffixes = [suffix.lower() for suffix in file.path.suffixes] or [""]
     if compression is None and ending in _BINARY:
@@ -41,13 +42,8 @@ def open_source(file: File) -> Source:
 
 def _head(file: File) -> bytes:
     """The first bytes of a file. The input is read more than once, so a pipe will not do."""
-    try:
-        mode = file.path.stat().st_mode
-        if not stat.S_ISREG(mode):
+    with reading(file):
+        if not stat.S_ISREG(file.path.stat().st_mode):
             raise InputError(f"{file} is not a plain file, and the input is read twice; save it to a file first")
         with file.path.open("rb") as opened:
             return opened.read(64)
-    except FileNotFoundError:
-        raise InputError(f"no such file: {file}") from None
-    except OSError as error:
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from error

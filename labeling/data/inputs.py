@@ -20,9 +20,9 @@ from urllib.parse import unquote, urlsplit
 from weakref import finalize
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
-from preftree.labeling.data.arrow_files import is_saved_dataset, saved_files
+from preftree.labeling.data.arrow import is_saved_dataset, saved_files
 from preftree.labeling.data.formats import ENDINGS
-from preftree.labeling.data.source import File
+from preftree.labeling.data.source import File, reading
 from preftree.labeling.terminal import one_line
 
 STANDARD_INPUT = "-"
@@ -110,10 +110,8 @@ def _local(name: str) -> list[Path]:
     if path.is_dir() and is_saved_dataset(path):
         return saved_files(path)
     if path.is_dir():
-        try:
+        with reading(name):
             return [path / shard for shard in _shards(os.listdir(path), name)]
-        except OSError as error:
-            raise InputError(f"cannot read {name}: {error.strerror or error}") from error
     if not _PATTERN.search(name) or os.path.lexists(path):
         return [path]
     files = [Path(one) for one in sorted({*glob.glob(name, recursive=True)}) if not os.path.isdir(one)]
@@ -133,8 +131,12 @@ def _shards(names: Iterable[str], folder: str) -> list[str]:
 
 def _remote(url: str, copies: _Copies) -> list[File]:
     scheme = url.partition("://")[0]
+    files = []
     try:
-        return [_copied(system, path, name, copies) for system, path, name in _objects(url)]
+        for system, path, name in _objects(url):
+            with system.open_input_stream(path, compression=None) as stream:
+                files.append(copies.add(stream, name.partition("?")[0], name))
+        return files
     except PreftreeError:
         raise
     except ImportError as error:
@@ -174,8 +176,3 @@ def _objects(url: str) -> list[tuple[Any, str, str]]:
     else:
         names = _shards(names, url)
     return [(system, f"{path.rstrip('/')}/{name}", f"{root.rstrip('/')}/{name}{mark}{query}") for name in names]
-
-
-def _copied(system: Any, path: str, url: str, copies: _Copies) -> File:
-    with system.open_input_stream(path, compression=None) as stream:
-        return copies.add(stream, url.partition("?")[0], url)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.row import MAX_LINE_BYTES, BadRow, parse, parse_array
@@ -12,14 +12,6 @@ from preftree.labeling.data.source import Rows, TextFile, text_bytes
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
-
-
-class Line(NamedTuple):
-    """number: from 1. text: stripped; None where they are over 16 MB. ended: by a line feed."""
-
-    number: int
-    text: bytes | None
-    ended: bool
 
 
 class JsonLines(TextFile):
@@ -33,7 +25,7 @@ class JsonLines(TextFile):
             if stream.peek(1 << 10).removeprefix(BOM).lstrip(BLANK).startswith(b"["):  # type: ignore[attr-defined]
                 return (yield from self._array(stream, last))
             number = 0
-            for number, text, ended in numbered_lines(stream):
+            for number, text, ended in _numbered_lines(stream):
                 if text == b"":
                     continue
                 try:
@@ -66,21 +58,21 @@ class JsonLines(TextFile):
         )
 
 
-def numbered_lines(file: BinaryIO) -> Iterator[Line]:
-    """Every line; the text of a blank one is empty. A byte order mark and carriage returns at line ends are dropped.
+def _numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Of every line its number from 1, its text, and whether it ended by a line feed.
 
-    A line that is too long to be a row is never held.
+    Text is stripped, so that of a blank line is empty; it is None for a line too long to be a row, which is never held.
     """
     number = 0
     while line := file.readline(MAX_LINE_BYTES + 1):
         number += 1
         ended = line.endswith(b"\n")
         if len(line) > MAX_LINE_BYTES and not ended:
-            yield Line(number, None, _skip_to_line_end(file))
+            yield number, None, _skip_to_line_end(file)
             continue
         if number == 1:
             line = line.removeprefix(BOM)
-        yield Line(number, line.strip(BLANK), ended)
+        yield number, line.strip(BLANK), ended
 
 
 def _skip_to_line_end(file: BinaryIO) -> bool:

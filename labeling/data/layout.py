@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
-from preftree.labeling.data.shapes import ANSWERS, OTHERS, OWN, PREFERENCE, Shape, preference_name
+from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
@@ -19,7 +19,7 @@ from preftree.labeling.types import Rejected, Sample
 _ROWS_LOOKED_AT = 100
 _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
-FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS, ANSWERS) for name in shape.columns))
+FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
 # With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
 _LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
 
@@ -150,8 +150,6 @@ def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> 
         fitting.insert(0, OWN)
     if present.issuperset(_PAIR):
         fitting = [OWN]
-    if not fitting and present.issuperset(ANSWERS.needs):
-        fitting = [ANSWERS]
     if fields := mapping.columns.keys():
         fitting = [shape for shape in fitting if fields <= set(shape.columns)]
     if len(fitting) == 1:

@@ -93,9 +93,8 @@ def _generations(row: Row) -> dict[str, Any]:
 
 
 def _answer(row: Row) -> dict[str, Any]:
-    """Alpaca: input is what the instruction is about, where there is something."""
-    parts = (row.get("instruction"), row.get("input") or None)
-    prompt = "\n\n".join(map(str, parts)) if parts[1] else parts[0]
+    """input: what the instruction is about, where there is something."""
+    prompt = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row.get("instruction")
     return {"prompt": prompt, "response": row.get("output")}
 
 
@@ -138,16 +137,14 @@ OTHERS = (
         sides="responses are generations",
         responses="generations",
     ),
-)
-
-# Where it is none of the others.
-ANSWERS = Shape(
-    "Alpaca answers",
-    ("instruction", "output"),
-    may=("input",),
-    fields=SINGLE_FIELDS,
-    convert=_answer,
-    sides="response is output",
+    Shape(
+        "Alpaca answers",
+        ("instruction", "output"),
+        may=("input",),
+        fields=SINGLE_FIELDS,
+        convert=_answer,
+        sides="response is output",
+    ),
 )
 
 

@@ -39,8 +39,10 @@ class Shards:
             last = yield from source.rows(last)
         return last
 
-    def check(self, layout: Layout) -> None:
-        """InputError where a file has other columns than the first; lines of JSON need only what the layout needs."""
+    def check(self, layout: Layout | None = None) -> None:
+        """InputError where a file has other columns than the first; of JSON only those are compared that the layout
+        needs, if it is known.
+        """
         first: tuple[Source, set[str]] | None = None
         for source in self.sources:
             rows = first_rows(source)
@@ -48,8 +50,8 @@ class Shards:
             first = first or (source, columns) if rows else first
             if first is None or not rows:
                 continue
-            others = set() if isinstance(source, JsonLines) else columns ^ first[1]
-            if not layout.fits(rows) or others - rivals(columns | first[1]):
+            others = set() if layout and isinstance(source, JsonLines) else columns ^ first[1]
+            if (layout and not layout.fits(rows)) or others - rivals(columns | first[1]):
                 has = (
                     f"{one.name} has {', '.join(map(one_line, sorted(names)))}"
                     for one, names in (first, (source, columns))

@@ -80,7 +80,19 @@ class File:
 
     def sha256(self) -> str:
         """Raises InputError when the file cannot be read."""
-        return file_sha256(self.path, self.name)
+        with reading(self), self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(name: object) -> Iterator[None]:
+    """What keeps a file from being read becomes an InputError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {name}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
 
 
 @dataclass(frozen=True)
@@ -101,15 +113,6 @@ class TextFile:
         return f"{self.FORMAT}, {self.compression}" if self.compression else self.FORMAT
 
 
-def file_sha256(path: Path, name: str = "") -> str:
-    """Raises InputError when the file cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise InputError(f"cannot read {name or path}: {error.strerror or error}") from error
-
-
 def compression_of(file: File, head: bytes) -> str | None:
     """ "gzip", "zstd" or None, from the first bytes of a file. InputError for what is never read."""
     for magic, what in _REFUSED.items():
@@ -121,15 +124,18 @@ def compression_of(file: File, head: bytes) -> str | None:
 @contextmanager
 def text_bytes(file: File, compression: str | None) -> Iterator[BinaryIO]:
     """The text of a file as bytes. Inside, errors of reading and of damaged compression become InputError."""
-    try:
-        with _opened(file.path, compression) as stream:
-            yield stream
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise _damaged(file, error) from error
-    except OSError as error:
-        if compression and error.errno is None:  # pyarrow's word for damaged data
-            raise _damaged(file, error) from error
-        raise InputError(f"cannot read {file}: {error.strerror or error}") from error
+    with reading(file):
+        try:
+            with _opened(file.path, compression) as stream:
+                yield stream
+        except (OSError, EOFError, zlib.error) as error:
+            if isinstance(error, OSError) and (error.errno is not None or not compression):
+                raise
+            problem = str(error).rstrip(".")
+            raise InputError(
+                f"{file} is damaged or cut off ({problem}); get it whole again, or unpack what can be unpacked and "
+                "name that"
+            ) from error
 
 
 def _opened(path: Path, compression: str | None) -> BinaryIO:
@@ -140,10 +146,3 @@ def _opened(path: Path, compression: str | None) -> BinaryIO:
 
         return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), 1 << 17))
     return path.open("rb")
-
-
-def _damaged(file: File, error: Exception) -> InputError:
-    detail = str(error).rstrip(".")
-    return InputError(
-        f"{file} is damaged or cut off ({detail}); get it whole again, or unpack what can be unpacked and name that"
-    )

@@ -28,7 +28,7 @@ from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
-from preftree.labeling.data.source import file_sha256
+from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe, decide, draw
 from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.principles.principle import Principle
@@ -189,7 +189,7 @@ def _record(
     return {
         "versions": {"preftree": version()},
         "settings": asdict(options),
-        "labels": {"path": str(labels.path.absolute()), "sha256": file_sha256(labels.path)},
+        "labels": {"path": str(labels.path.absolute()), "sha256": File(labels.path, str(labels.path)).sha256()},
         "input": dataset.record(),
         "principles": [{**one.record(), "variance": variances[one.name]} for one in labels.principles],
         "totals": asdict(tally),

@@ -340,6 +340,8 @@ def test_a_scheme_without_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_names_no_rows_is_one_line(shards: list[str], tmp_path: Path) -> None:
     """Catches a typing error that labels nothing, or labels one file twice, and columns dropped in silence."""
     other = str(write_rows(tmp_path / "other.jsonl", [{"instruction": "Why?", "output_1": "x", "output_2": "y"}]))
+    single = str(write_rows(tmp_path / "single.jsonl", [{"id": "1", "prompt": "Why?", "response": "x"}]))
+    chosen = str(write_rows(tmp_path / "chosen.jsonl", [{"prompt": "Why?", "chosen": "x", "rejected": "y"}]))
     table, narrow, comma, wide = (str(tmp_path / name) for name in ("x.parquet", "y.parquet", "x.csv", "y.csv"))
     WRITERS["x.parquet"](Path(table), ROWS[:2])
     WRITERS["x.parquet"](Path(narrow), [row(id="1")])
@@ -359,6 +361,7 @@ def test_what_names_no_rows_is_one_line(shards: list[str], tmp_path: Path) -> No
             (shards[0], other),
             r"different columns: .*1.jsonl has gold, id, .* and .*other.jsonl has instruction, output_1",
         ),
+        ((single, chosen), r"different columns: .*single.jsonl has id, .* and .*chosen.jsonl has chosen"),
         ((table, narrow), r"different columns: .*x.parquet has gold, id, note, .* and .*y.parquet has id, prompt"),
         ((comma, wide), r"different columns: .*x.csv has id, .* and .*y.csv has gold"),
     ]

@@ -115,12 +115,10 @@ def test_generations(tmp_path: Path, write: Callable[[Path, list[Any]], object])
 
 @pytest.mark.parametrize(("about", "prompt"), [("", "Say it."), ("Bonjour", "Say it.\n\nBonjour"), (None, "Say it.")])
 def test_alpaca_answers(tmp_path: Path, about: str | None, prompt: str) -> None:
-    """Catches an input that the instruction is about left out, and columns taken where they mean something else."""
+    """Catches an input that the instruction is about left out, or added where there is none."""
     entry = {"instruction": "Say it.", "input": about, "output": "it", "generator": "x"}
     [item] = read(write_rows(tmp_path / "in.jsonl", [entry]))
     assert item == Single("line-1", (Message("user", prompt),), "it", {"generator": "x"}, 1)
-    [pair] = read(write_rows(tmp_path / "in.jsonl", [{**entry, "prompt": "p", "chosen": "x", "rejected": "y"}]))
-    assert isinstance(pair, Pair)
 
 
 GOOD: list[dict[str, Any]] = [
