@@ -36,9 +36,11 @@ _COPIED_AT_A_TIME = 1 << 20
 
 def files_of(inputs: str | Path | Sequence[str | Path]) -> list[File]:
     """In the order of `inputs`; what a pattern or a folder holds is sorted by name. Raises PreftreeError."""
-    names = [inputs] if isinstance(inputs, str | Path) else inputs
+    names = [str(inputs)] if isinstance(inputs, str | Path) else [str(name) for name in inputs]
+    if not names or "" in names:
+        raise InputError("no input is named, or one by an empty name")
     copies = _Copies()
-    files = [file for name in names for file in _files(str(name), copies)]
+    files = [file for name in names for file in _files(name, copies)]
     seen = set()
     for file in files:
         if file.recorded in seen:

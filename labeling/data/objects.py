@@ -54,7 +54,7 @@ def _arrow_batches(rows: Any) -> Callable[[], tuple[Any, Iterator[Any]]] | None:
         import pyarrow as pa
 
         return _arrow_batches(pa.Table.from_pandas(rows, preserve_index=False))
-    if library == "datasets" and hasattr(rows, "num_rows") and hasattr(rows, "with_format"):
+    if library == "datasets" and hasattr(rows, "num_rows") and hasattr(rows, "features"):
         tables = rows.with_format("arrow")
         schema = rows.features.arrow_schema
         return lambda: (schema, (batch for table in tables.iter(BATCH_ROWS) for batch in table.to_batches()))

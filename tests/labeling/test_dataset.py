@@ -150,6 +150,12 @@ def as_stream(rows: list[dict[str, Any]]) -> Any:
     return pytest.importorskip("datasets").Dataset.from_list(rows).to_iterable_dataset()
 
 
+def test_splits_in_memory_are_refused() -> None:
+    splits = pytest.importorskip("datasets").DatasetDict({"train": as_dataset(ROWS)})
+    with pytest.raises(InputError, match="DatasetDict is no collection of rows; use a list"):
+        label(splits, FakeScorer(), FakeMethod())  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     "convert", [list, iter, pa.Table.from_pylist, as_pandas, as_dataset, as_stream], ids=lambda f: f.__name__
 )
@@ -355,6 +361,8 @@ def test_what_names_no_rows_is_one_line(shards: list[str], tmp_path: Path) -> No
         ("memory://none/x.jsonl", "no such file: memory://none/x.jsonl"),
         (str(tmp_path / "empty"), "empty is a directory without data files; their names end in .jsonl"),
         ("memory://none", "memory://none is a directory without data files"),
+        ((), "no input is named"),
+        ((shards[0], ""), "or one by an empty name"),
         ((shards[0], shards[0]), "1.jsonl is named twice; name it once"),
         ((shards[0], table), r"1.jsonl is JSONL and .*x.parquet Parquet; label one at a time"),
         (
