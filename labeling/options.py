@@ -13,12 +13,12 @@ class JudgeOptions:
     scale: of direct scores, "1-10". principles: a file of them, or a set that comes with preftree. aggregate: how the
     verdicts of principles become one. comparisons: ordered pairs to judge of a row of responses. principle_sets: to
     score under each of them; names of principles, or their texts. subset: an input column, to report agreement with
-    gold for each of its values. mapping: "FIELD=COLUMN" texts, see `labeling.data.mapping`. cot: let the judge explain
-    before it answers; the six that follow are of what it writes, see `labeling.reasoning.Reasoning`. kv_memory: bytes
-    of keys and values to keep meanwhile.
+    gold for each of its values. mapping: "FIELD=COLUMN" texts, see `labeling.data.layout.ColumnMapping`. cot: let the
+    judge explain before it answers; the six that follow are of what it writes, see `labeling.reasoning.Reasoning`.
+    kv_memory: bytes of keys and values to keep meanwhile.
     """
 
-    input: str
+    input: str | tuple[str, ...]
     model: str = "embedded"
     method: str = "rlaif"
     template: str | None = None

@@ -73,10 +73,10 @@ def device(text: str) -> str:
 
 def shard(text: str) -> str:
     from preftree.engine.errors import InputError
-    from preftree.labeling.data.sharding import parsed
+    from preftree.labeling.data.dataset import parse_shard
 
     try:
-        parsed(text)
+        parse_shard(text)
     except InputError as error:
         raise argparse.ArgumentTypeError(str(error)) from None
     return text

@@ -9,7 +9,8 @@ from preftree.labeling.commands.arguments import OK, add_command, device, natura
 from preftree.labeling.methods.registry import METHODS
 
 _INPUT_HELP = (
-    "JSONL or CSV (plain, gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or "
+    "files, patterns, folders of files, URLs (s3://, hf://, ...) or - for standard input: JSONL or CSV (plain, "
+    "gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or "
     "chat messages) and response_a and response_b, or response, or responses (a list), and may have id and gold (a, b "
     "or tie), or the columns of preference data such as chosen and rejected; other columns pass through"
 )
@@ -71,7 +72,7 @@ def _plan(args: argparse.Namespace) -> int:
 
 def _add_judge_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("input", metavar="INPUT", help=_INPUT_HELP)
+    add("input", nargs="+", metavar="INPUT", help=_INPUT_HELP)
     add("--model", default="embedded", help="embedded (the default), a Hugging Face directory, or a .gguf")
     templates = "one of those that `preftree templates` lists, or a file (default: what suits the method)"
     add("--template", metavar="NAME|FILE", help=templates)
@@ -148,7 +149,6 @@ def _add_run_options(parser: argparse.ArgumentParser) -> None:
 def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
     """The arguments of `JudgeOptions`."""
     same = (
-        "input",
         "model",
         "template",
         "preamble",
@@ -158,7 +158,10 @@ def _judge_settings(args: argparse.Namespace) -> dict[str, Any]:
         "dtype",
         "batch_tokens",
     )
-    settings = {name: getattr(args, name) for name in same} | {"mapping": tuple(args.mapping)}
+    settings = {name: getattr(args, name) for name in same} | {
+        "input": tuple(args.input),
+        "mapping": tuple(args.mapping),
+    }
     of_methods = ("method", "scale", "principles", "aggregate", "comparisons", "subset")
     of_rationales = ("cot", "max_rationale_tokens", "samples", "temperature", "top_k", "top_p", "seed", "kv_memory")
     settings |= {name: getattr(args, name) for name in (*of_methods, *of_rationales) if hasattr(args, name)}

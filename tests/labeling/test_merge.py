@@ -15,7 +15,7 @@ import pytest
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling import cli
 from preftree.labeling.commands.arguments import REJECTED_ROWS
-from preftree.labeling.data.sharding import parsed, rows_of
+from preftree.labeling.data.dataset import parse_shard, rows_of
 from preftree.labeling.runs import shards as merge
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run
@@ -140,7 +140,7 @@ def test_a_shard_is_not_taken_for_the_whole(source: Path, tmp_path: Path, capsys
 def test_shards_that_are_none(text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a typing error that labels nothing, or everything."""
     with pytest.raises(InputError, match="--shard must be i/n"):
-        parsed(text)
+        parse_shard(text)
     with pytest.raises(SystemExit):
         cli.main(["label", "in.jsonl", "--out", "x", f"--shard={text}"])
     assert "--shard must be i/n" in re.sub(r"\s+", " ", capsys.readouterr().err)
