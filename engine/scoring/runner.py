@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
@@ -108,8 +109,15 @@ class Runner:
         self._target = target
         # A CPU has no time of its own that planning could hide behind.
         self._launched_ahead = LAUNCHED_AHEAD if target.device.type == "cuda" else 0
+        # Streams of several threads take turns: they share the prefix, and a launch may have to run it first.
+        self._turn = threading.Lock()
         self._prefixes = PrefixPolicy()
         self._prefix: PreparedPrefix | None = None
+
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a call is planned while earlier ones run."""
+        return self._launched_ahead > 0
 
     def run(self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool) -> Iterator[Call]:
         """Every call, complete, in order; one without prompts comes out as it is. Raises InputError for a bad call."""
@@ -139,14 +147,15 @@ class Runner:
 
     def _call(self, prompts: Prompts, labels: Sequence[Labels], prefix_cache: bool) -> Call:
         ids = checked_prompts(prompts, labels, self._config)
-        policy = self._prefixes if prefix_cache else None
         regimes = regimes_of(ids, labels, self._config)
-        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy, regimes)
-        if planned.new_prefix is not None:
-            self._prefix = PreparedPrefix(planned.new_prefix, self._target)
-            self._prefixes.keep(planned.new_prefix)
-        prefix_rows = 0 if planned.new_prefix is None else len(planned.new_prefix)
-        return Call(ids, labels, planned.batches, planned.skipped, self._prefix, rows=prefix_rows)
+        with self._turn:
+            policy = self._prefixes if prefix_cache else None
+            planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy, regimes)
+            if planned.new_prefix is not None:
+                self._prefix = PreparedPrefix(planned.new_prefix, self._target)
+                self._prefixes.keep(planned.new_prefix)
+            prefix_rows = 0 if planned.new_prefix is None else len(planned.new_prefix)
+            return Call(ids, labels, planned.batches, planned.skipped, self._prefix, rows=prefix_rows)
 
     def _prepared(self, call: Call, batch: Batch) -> PreparedBatch:
         prompts = [call.ids[index] for index in batch.prompts]
@@ -172,7 +181,7 @@ class Runner:
 
     def _tried(self, step: _Step) -> LaunchedBatch | None:
         """None where memory ran out. The handler only decides: the exception keeps the forward pass's tensors alive."""
-        with step.call.timed(), on_device(self._target):
+        with step.call.timed(), self._turn, on_device(self._target):
             try:
                 return step.work.launch(self._model)
             except (RuntimeError, MemoryError) as error:
