@@ -18,6 +18,7 @@ from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
+from preftree.engine.openmp import dismiss_team
 from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
@@ -90,6 +91,8 @@ class Engine:
         model = Model(checkpoint.config, weights, target)
         self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
+        if target.device.type == "cpu":
+            dismiss_team()  # another thread may be the one that scores
         self._gathered = {
             cached: Gathering(partial(self._score_together, prefix_cache=cached)) for cached in (True, False)
         }
@@ -229,13 +232,15 @@ class Engine:
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
     ) -> list[LabelScores]:
         """The results of several calls, run as one."""
-        if len(calls) == 1:
-            return [call.scores() for call in self._runner.run(calls, prefix_cache)]
-        for prompts, labels in calls:  # what is wrong is to be named by its place in its own call
+        for prompts, labels in (
+            calls if len(calls) > 1 else ()
+        ):  # what is wrong is to be named by its place in its own call
             if len(prompts):
                 checked_prompts(prompts, labels, self.checkpoint.config)
         prompts, labels = ([one for call in calls for one in call[part]] for part in (0, 1))
         (call,) = self._runner.run([(prompts, labels)], prefix_cache)
+        if self.device.type == "cpu":
+            dismiss_team()  # the next call may come from another thread
         return split(call.scores(), calls)
 
     def generate(
