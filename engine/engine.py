@@ -9,9 +9,9 @@ from functools import partial
 import torch
 
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
-from preftree.engine.decoding.call import ReasonedScores
+from preftree.engine.decoding.call import RationaleScores
 from preftree.engine.decoding.decoder import Progress
-from preftree.engine.decoding.explain import Question, Reasoner
+from preftree.engine.decoding.runner import GenerationRunner, Question
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
 from preftree.engine.gathering import Gathering
@@ -23,7 +23,7 @@ from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
-from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
+from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
 from preftree.engine.results import LabelScores, split
 from preftree.engine.scoring.runner import Prompts, Runner
 from preftree.engine.texts import Text, encoded
@@ -57,8 +57,8 @@ class Planner:
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
         ids = checked_prompts(prompts, labels, self._config)
-        regimes = regimes_of(ids, labels, self._config)
-        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, regimes)
+        rope_variants = rope_variants_of(ids, labels, self._config)
+        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, rope_variants)
         if self._prefixes and planned.new_prefix is not None:
             self._prefixes.keep(planned.new_prefix)
         return estimate(self._config, self._target.memory, ids, planned)
@@ -198,7 +198,7 @@ class Engine:
             prompts: at least one; a text, which is encoded with the model's tokenizer (with BOS where that adds one,
                 without chat template), or token ids, which are taken as they are.
             labels: texts that are the labels of all prompts; or of each prompt its labels, texts or lists of one or
-                more token ids. A text stands for the ids that it adds behind the prompt.
+                more token ids. A text stands for the ids that it adds after the prompt.
             prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
 
         Raises:
@@ -270,29 +270,29 @@ class Engine:
             stop=stop,
             seed=seed,
         )
-        (reasoned,) = self._reasoner().run([(prompts, None, None)], sampling, None)
+        (reasoned,) = self._generation_runner().run([(prompts, None, None)], sampling, None)
         return reasoned.generations
 
-    def reason(
+    def generate_and_score(
         self, prompts: Prompts, endings: Prompts, labels: Sequence[Labels], sampling: Sampling | None = None
-    ) -> ReasonedScores:
-        """Continue prompts, append an ending to each continuation, and score labels behind it, in one go.
+    ) -> RationaleScores:
+        """Continue prompts, append an ending to each continuation, and score labels after it, in one go.
 
         endings: token ids, at least one, for each prompt. labels: as in `score`. What is appended is all that is run
         in the second step: K/V of prompt and continuation are there. Numbers, and errors, as in `generate` and `score`.
         """
-        (reasoned,) = self.reason_stream([(prompts, endings, labels)], sampling or Sampling())
+        (reasoned,) = self.generate_and_score_stream([(prompts, endings, labels)], sampling or Sampling())
         return reasoned
 
-    def reason_stream(
+    def generate_and_score_stream(
         self, calls: Iterable[Question], sampling: Sampling, progress: Progress | None = None
-    ) -> Iterator[ReasonedScores]:
-        """The results of `reason` for each of `calls`, in order; a call may be without prompts.
+    ) -> Iterator[RationaleScores]:
+        """The results of `generate_and_score` for each of `calls`, in order; a call may be without prompts.
 
         Sequences of later calls take the places of those that are done. progress: called after each step with what it
         added: generated tokens, and sequences that are done.
         """
-        return self._reasoner().run(calls, sampling, progress)
+        return self._generation_runner().run(calls, sampling, progress)
 
-    def _reasoner(self) -> Reasoner:
-        return Reasoner(self.checkpoint, self._model, self.target, self._kv_memory)
+    def _generation_runner(self) -> GenerationRunner:
+        return GenerationRunner(self.checkpoint, self._model, self.target, self._kv_memory)

@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
 
 
 def continuation(tokenizer: Tokenizer, pieces: Sequence[str | int], ids: Sequence[int], text: str) -> list[int] | None:
-    """Token ids that `text` adds behind `pieces`, whose ids are `ids`; None where it adds none or changes those."""
+    """Token ids that `text` adds after `pieces`, whose ids are `ids`; None where it adds none or changes those."""
     whole = tokenizer.encode([*pieces, text])
     return whole[len(ids) :] if whole[: len(ids)] == list(ids) and len(whole) > len(ids) else None
 
@@ -30,10 +30,10 @@ def continuation(tokenizer: Tokenizer, pieces: Sequence[str | int], ids: Sequenc
 def encoded(
     tokenizer: Tokenizer, prompts: Sequence[Text], labels: Sequence[str] | Sequence[Sequence[Text]]
 ) -> tuple[list[Sequence[int]], list[Labels]]:
-    """Token ids of prompts, and of the labels behind each.
+    """Token ids of prompts, and of the labels after each.
 
     labels: of each prompt, or texts that are the labels of all prompts. A label that is a text gets the ids which it
-    adds behind its prompt. Raises InputError where it merges with the prompt's last token.
+    adds after its prompt. Raises InputError where it merges with the prompt's last token.
     """
     if len(labels) and all(isinstance(label, str) for label in labels):
         labels = [labels] * len(prompts)

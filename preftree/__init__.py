@@ -11,7 +11,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preftree.engine.decoding.call import ReasonedScores
+    from preftree.engine.decoding.call import RationaleScores
     from preftree.engine.engine import Engine, Planner
     from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, PreftreeWarning
     from preftree.engine.generation import Generation, Sampling
@@ -36,7 +36,7 @@ _HOMES = {
     "Planner": "preftree.engine.engine",
     "PreftreeError": "preftree.engine.errors",
     "PreftreeWarning": "preftree.engine.errors",
-    "ReasonedScores": "preftree.engine.decoding.call",
+    "RationaleScores": "preftree.engine.decoding.call",
     "Sampling": "preftree.engine.generation",
     "Several": "preftree.labeling.types",
     "Single": "preftree.labeling.types",
@@ -58,7 +58,7 @@ __all__ = [
     "Planner",
     "PreftreeError",
     "PreftreeWarning",
-    "ReasonedScores",
+    "RationaleScores",
     "Sampling",
     "Several",
     "Single",

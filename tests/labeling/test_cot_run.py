@@ -208,7 +208,7 @@ def test_what_the_engine_refuses_is_one_line(
     def refuse(*_: Any) -> Any:
         raise InputError("kv_memory keeps 5 tokens, but prompt 0 needs 9")
 
-    monkeypatch.setattr(engine, "reason_stream", refuse)
+    monkeypatch.setattr(engine, "generate_and_score_stream", refuse)
     source = write_rows(tmp_path / "in.jsonl", [row()])
     assert cli.main(["label", str(source), "--out", str(tmp_path / "out"), "--quiet", "--cot"]) == 1
     assert capsys.readouterr().err == "preftree: kv_memory keeps 5 tokens, but prompt 0 needs 9\n"
@@ -224,14 +224,14 @@ def test_a_broken_run_goes_on_with_the_rationales_it_has(
     def command(out: str) -> list[str]:
         return ["label", str(source), "--out", str(tmp_path / out), "--quiet", "--batch-tokens", "1", "--cot", *DRAWN]
 
-    reason_stream = engine.reason_stream
+    generate_and_score_stream = engine.generate_and_score_stream
 
     def breaking(*asked: Any) -> Iterator[Any]:
-        yield from islice(reason_stream(*asked), 2)
+        yield from islice(generate_and_score_stream(*asked), 2)
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "reason_stream", breaking)
+        patch.setattr(engine, "generate_and_score_stream", breaking)
         assert cli.main(command("broken")) == 1
     engine.calls = 0
     assert cli.main([*command("broken"), "--kv-memory", "1000000"]) == 0
