@@ -5,7 +5,9 @@ Scalars are read as they are written: `yes`, `010` and `1` are texts where a tex
 
 from __future__ import annotations
 
+import json
 import math
+import re
 
 import yaml
 
@@ -14,23 +16,47 @@ from preftree.labeling.terminal import one_line
 
 _STANDARD = "tag:yaml.org,2002:"
 _FLAGS = {"true": True, "false": False}
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def json_as_yaml(source: str) -> str:
+    """JSON in the part of it that YAML has in common, line by line; what is no JSON stays as it is."""
+    try:
+        json.loads(source)
+    except (ValueError, RecursionError):
+        return source
+
+    def in_yaml(string: re.Match[str]) -> str:
+        text = json.loads(string.group())
+        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
+
+    return _STRING.sub(in_yaml, source).replace("\t", " ")
 
 
 class FrontMatter:
-    """A mapping of known keys. name: of the file, for messages. first_line: of `text` in the file, from 1."""
+    """A mapping of known keys. name: of the file, for messages. first_line: of `text` in the file, from 1.
 
-    def __init__(self, text: str, name: str, first_line: int) -> None:
+    what: the mapping, for messages.
+    """
+
+    def __init__(self, text: str, name: str, first_line: int, what: str = "front matter") -> None:
         """InputError for what is no YAML, no mapping, or says a key twice."""
         self._text = text
         self._name = name
         self._first_line = first_line
+        self._what = what
         self._whole = self._composed()
-        self._entries = self.entries(self._whole, "front matter")
+        self._entries = self.entries(self._whole, what)
 
     @property
     def lines(self) -> dict[str, int]:
         """Line of the file by key."""
         return {key.value: self._line(key.start_mark.index) for key, _ in self._whole.value}
+
+    @property
+    def nodes(self) -> dict[yaml.ScalarNode, yaml.Node]:
+        """Key and value of every entry."""
+        return dict(self._whole.value)
 
     def check_keys(self, known: tuple[str, ...]) -> None:
         """InputError for a key that is none of these."""
@@ -113,11 +139,11 @@ class FrontMatter:
         except RecursionError:
             raise self._broken(0, "nested too deeply") from None
         if node is None:
-            raise self.error(None, "front matter is empty")
+            raise self.error(None, f"{self._what} is empty")
         return node
 
     def _broken(self, index: int, problem: str) -> InputError:
-        return InputError(f"{self._name}:{self._line(index)}: front matter is not YAML: {one_line(problem)}")
+        return InputError(f"{self._name}:{self._line(index)}: {self._what} is not YAML: {one_line(problem)}")
 
     def _line(self, index: int) -> int:
         # YAML counts rarer characters as line ends, too; editors do not.

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.labeling.data.shapes import OTHERS, OWN
 from preftree.labeling.terminal import one_line
 
@@ -38,28 +38,28 @@ class ColumnMapping:
         return renamed
 
     def check(self, rows: Collection[Mapping[str, Any]], where: str) -> None:
-        """InputError for a column that none of these rows has."""
+        """UsageError for a column that none of these rows has."""
         for name, column in self.columns.items():
             if not any(column in row or _inside(row, column) is not _NOTHING for row in rows):
                 names = ", ".join(one_line(other) for other in dict.fromkeys(key for row in rows for key in row))
-                raise InputError(f"{where} has no column {one_line(column)} to --map to {name}; it has {names}")
+                raise UsageError(f"{where} has no column {one_line(column)} to --map to {name}; it has {names}")
 
 
 def column_mapping(texts: Sequence[str]) -> ColumnMapping:
-    """From "FIELD=COLUMN" texts. Raises InputError."""
+    """From "FIELD=COLUMN" texts. Raises UsageError."""
     columns: dict[str, str] = {}
     for text in texts:
         name, equals, column = text.partition("=")
         if not (equals and name and column):
-            raise InputError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
+            raise UsageError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
         if name not in FIELDS:
-            raise InputError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {', '.join(FIELDS)}")
+            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {', '.join(FIELDS)}")
         if name in columns:
-            raise InputError(
+            raise UsageError(
                 f"--map gives {name} two columns, {one_line(columns[name])} and {one_line(column)}; keep one"
             )
         if column in columns.values():
-            raise InputError(f"--map takes column {one_line(column)} twice; a column is one field")
+            raise UsageError(f"--map takes column {one_line(column)} twice; a column is one field")
         columns[name] = column
     return ColumnMapping(columns)
 

@@ -63,8 +63,8 @@ class SalmonLabels:
 
     def pairs(self, source: Path) -> Iterator[tuple[Pair | None, ScoredRow]]:
         """The labels with the pairs of `source` that they are of, in order; None for one that was rejected."""
-        settings = self.run["settings"]
-        items = read(source, settings.get("limit"), settings.get("mapping", ()))
+        options = self.run["options"]
+        items = read(source, options.get("limit"), options.get("mapping", ()))
         for item, row in zip_longest(items, self.rows()):
             if row is not None and item is not None and not row.scores:
                 yield None, row

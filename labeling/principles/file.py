@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import yaml
@@ -17,13 +16,13 @@ from preftree.labeling.principles.principle import (
     weight_problem,
 )
 from preftree.labeling.terminal import one_line
+from preftree.labeling.yaml_file import json_as_yaml
 
 _REQUIRED = ("name", "positive", "negative")
 _FIELDS = (*_REQUIRED, "weight", "tags")
 _STANDARD = "tag:yaml.org,2002:"
 # YAML 1.1 would read 1e3 as a text and 1:30 as 90.
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
@@ -31,21 +30,7 @@ def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
 
     InputError "name:line: field: ..." for the first thing that is wrong. name: of the file.
     """
-    return _PrincipleFile(_json_as_yaml(source), name).principles()
-
-
-def _json_as_yaml(source: str) -> str:
-    """JSON in the part of it that YAML has in common, line by line; what is no JSON stays as it is."""
-    try:
-        json.loads(source)
-    except (ValueError, RecursionError):
-        return source
-
-    def in_yaml(string: re.Match[str]) -> str:
-        text = json.loads(string.group())
-        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
-
-    return _STRING.sub(in_yaml, source).replace("\t", " ")
+    return _PrincipleFile(json_as_yaml(source), name).principles()
 
 
 class _PrincipleFile:

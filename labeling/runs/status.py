@@ -49,7 +49,7 @@ def _progress(path: Path) -> tuple[tuple[int, int], list[Attempt]]:
 
 
 def _about(record: dict[str, Any]) -> str:
-    settings, shard = record["settings"], record["settings"].get("shard")
+    settings, shard = record["options"], record["options"].get("shard")
     part = f", shard {shard}" if shard else ""
     return one_line(f"{record['input']['path']}, method {record['method']['name']}, {settings['model']}{part}")
 

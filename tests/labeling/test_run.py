@@ -114,7 +114,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     assert record["method"]["template"]["sha256"] == "0" * 64
     assert record["scorer"] == {"model": "fake", "model_sha256": "1" * 64, "rendering": "plain"}
     assert {"preftree", "python", "pyarrow", "fake"} <= record["versions"].keys()
-    assert record["settings"]["limit"] == 3
+    assert record["options"]["limit"] == 3
     totals = record["totals"]
     assert (totals["rows"], totals["ok"], totals["rejected"]) == (3, 1, 2)
     assert totals["rejected_by_reason"] == {"blank text": 1, "broken JSON": 1}
