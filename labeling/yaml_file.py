@@ -8,15 +8,42 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Callable
+from pathlib import Path
 
 import yaml
 
 from preftree.engine.errors import InputError
 from preftree.labeling.terminal import one_line
 
+MAX_BYTES = 1_000_000
+
 _STANDARD = "tag:yaml.org,2002:"
 _FLAGS = {"true": True, "false": False}
 _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file. InputError for one that is not there, no UTF-8, or much larger than people write."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{what} is larger than {MAX_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} cannot be read: {one_line(str(error))}") from None
+
+
+def compose(text: str, broken: Callable[[int, str], InputError]) -> yaml.Node | None:
+    """The tree of a YAML text, None for an empty one; raises what `broken` makes of an index and a problem."""
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise broken(mark.index if mark else 0, f"is not YAML: {one_line(error.problem or str(error))}") from None
+    except yaml.reader.ReaderError as error:
+        raise broken(error.position, f"holds the control character U+{error.character:04X}") from None
+    except RecursionError:
+        raise broken(0, "is nested too deeply") from None
 
 
 def json_as_yaml(source: str) -> str:
@@ -129,21 +156,13 @@ class FrontMatter:
         return found
 
     def _composed(self) -> yaml.Node:
-        try:
-            node = yaml.compose(self._text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self._broken(mark.index if mark else 0, error.problem or str(error)) from None
-        except yaml.reader.ReaderError as error:
-            raise self._broken(error.position, f"unacceptable character #x{error.character:04x}") from None
-        except RecursionError:
-            raise self._broken(0, "nested too deeply") from None
+        node = compose(self._text, self._broken)
         if node is None:
             raise self.error(None, f"{self._what} is empty")
         return node
 
     def _broken(self, index: int, problem: str) -> InputError:
-        return InputError(f"{self._name}:{self._line(index)}: {self._what} is not YAML: {one_line(problem)}")
+        return InputError(f"{self._name}:{self._line(index)}: {self._what} {problem}")
 
     def _line(self, index: int) -> int:
         # YAML counts rarer characters as line ends, too; editors do not.

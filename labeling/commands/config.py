@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, UsageError
@@ -13,25 +14,16 @@ from preftree.labeling.values import suggestion
 if TYPE_CHECKING:
     from preftree.labeling.yaml_file import FrontMatter
 
-MAX_BYTES = 1_000_000
-
 
 def read_config(path: str, kind: type[Options]) -> dict[str, Any]:
     """Values by name, as the options of `kind` are called or spelled on the command line; null leaves the default.
 
     UsageError with file, line and key for what is none of them, and for a value that cannot be.
     """
-    from preftree.labeling.yaml_file import FrontMatter, json_as_yaml
+    from preftree.labeling.yaml_file import FrontMatter, json_as_yaml, read_text
 
     try:
-        with open(path, "rb") as file:
-            text = file.read(MAX_BYTES + 1).decode("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--config {path} cannot be read: {one_line(str(error))}") from None
-    if len(text) > MAX_BYTES:
-        raise UsageError(f"--config {path} is larger than {MAX_BYTES:,} bytes")
-    try:
-        head = FrontMatter(json_as_yaml(text), path, 1, "--config")
+        head = FrontMatter(json_as_yaml(read_text(Path(path), f"--config {path}")), path, 1, "--config")
         nodes = head.nodes
         if (options := head.get("options")) is not None:  # the run.json of a run
             head.entries(options, "options")

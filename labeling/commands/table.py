@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from preftree.labeling.commands.parser import Command
 from preftree.labeling.options import (
@@ -63,15 +63,13 @@ def _show(options: ShowOptions) -> int:
 def _export(options: ExportOptions) -> int:
     from preftree.labeling.export.write import write_export
 
-    print("\n".join(write_export(options)), file=sys.stderr)
-    return OK
+    return _printed(write_export(options), sys.stderr)
 
 
 def _instructions(options: InstructionOptions) -> int:
     from preftree.labeling.export.instructions import write_instructions
 
-    print("\n".join(write_instructions(options)), file=sys.stderr)
-    return OK
+    return _printed(write_instructions(options), sys.stderr)
 
 
 def _templates(options: TemplatesOptions) -> int:
@@ -88,9 +86,9 @@ def _doctor(options: DoctorOptions) -> int:
     return FAILURE if doctor.failed else OK
 
 
-def _printed(lines: Iterable[str]) -> int:
+def _printed(lines: Iterable[str], to: TextIO | None = None) -> int:
     for line in lines:
-        print(line, flush=True)
+        print(line, file=to, flush=True)
     return OK
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 
-import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from preftree.engine.errors import InputError
@@ -16,7 +15,7 @@ from preftree.labeling.principles.principle import (
     weight_problem,
 )
 from preftree.labeling.terminal import one_line
-from preftree.labeling.yaml_file import json_as_yaml
+from preftree.labeling.yaml_file import compose, json_as_yaml
 
 _REQUIRED = ("name", "positive", "negative")
 _FIELDS = (*_REQUIRED, "weight", "tags")
@@ -39,7 +38,7 @@ class _PrincipleFile:
         self._name = name
 
     def principles(self) -> tuple[Principle, ...]:
-        tree = self._compose()
+        tree = compose(self._text, self._error)
         if not isinstance(tree, SequenceNode):
             raise self._error(tree, f"must be a list of principles, each with {', '.join(_REQUIRED)}")
         if not tree.value:
@@ -53,19 +52,6 @@ class _PrincipleFile:
         if not any(principle.weight for principle in found.values()):
             raise self._error(tree, "weight: all are 0, so that no principle would decide")
         return tuple(found.values())
-
-    def _compose(self) -> Node | None:
-        try:
-            return yaml.compose(self._text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self._error(
-                mark.index if mark else 0, f"is not YAML: {one_line(error.problem or str(error))}"
-            ) from None
-        except yaml.reader.ReaderError as error:
-            raise self._error(error.position, f"holds the control character U+{error.character:04X}") from None
-        except RecursionError:
-            raise self._error(0, "is nested too deeply") from None
 
     def _principle(self, node: Node) -> Principle:
         fields = self._fields(node)
