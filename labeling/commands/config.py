@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, UsageError
-from preftree.labeling.options import Options, declared, spelled
+from preftree.labeling.options import Options, declared
 from preftree.labeling.terminal import one_line
 from preftree.labeling.values import suggestion
 
@@ -35,8 +35,7 @@ def read_config(path: str, kind: type[Options]) -> dict[str, Any]:
 
 def _values(head: FrontMatter, nodes: Mapping[Any, Any], kind: type[Options]) -> dict[str, Any]:
     known = declared(kind)
-    names = {spelled(name, option).removeprefix("--").replace("-", "_"): name for name, option in known.items()}
-    names |= {name: name for name in known}
+    names = {name: name for name in known} | {option.flag: name for name, option in known.items() if option.flag}
     found: dict[str, Any] = {}
     for key, node in nodes.items():
         name = names.get(key.value.replace("-", "_"), "")

@@ -22,7 +22,6 @@ from preftree.labeling.runs.recorded import finished_run, labelled_input
 from preftree.labeling.terminal import count, one_line
 
 ANNOTATED_PAIRS = "annotated-pairs"
-NAMES = (*FORMATS, ANNOTATED_PAIRS)
 
 
 def write_export(options: ExportOptions) -> list[str]:

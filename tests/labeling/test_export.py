@@ -19,7 +19,7 @@ from preftree.labeling import cli  # noqa: E402
 from preftree.labeling.data.dataset import read, sha256_of  # noqa: E402
 from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
-from preftree.labeling.export.write import ANNOTATED_PAIRS, NAMES, write_export  # noqa: E402
+from preftree.labeling.export.write import ANNOTATED_PAIRS, write_export  # noqa: E402
 from preftree.labeling.methods.aggregates import strongest  # noqa: E402
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel  # noqa: E402
 from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
@@ -348,7 +348,7 @@ def test_labels_of_another_input(run: Path, tmp_path: Path) -> None:
 
 def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches an option that does not arrive, and formats that the command line does not know."""
-    for name in NAMES:
+    for name in (*FORMATS, ANNOTATED_PAIRS):
         assert ExportOptions(run="run", to=name, out="x").to == name
     out = tmp_path / "x.parquet"
     arguments = ["export", str(run), "--to", "kto", "--out", str(out), "--min-confidence", "0.7", "--drop-inconsistent"]
