@@ -10,7 +10,7 @@ from pathlib import Path
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
-from preftree.labeling.data.dataset import read
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.salmon import Salmon
@@ -83,7 +83,7 @@ def reasoning_prompts(data: Path, pairs: int, max_tokens: int, scorer: Judge) ->
     Raises InputError where there is no row.
     """
     method = Rlaif(load_template(TEMPLATE), reasoning=Sampling(max_new_tokens=max_tokens))
-    rows = islice((item for item in read(data) if isinstance(item, Pair)), pairs)
+    rows = islice((item for item in Dataset.open(data).read() if isinstance(item, Pair)), pairs)
     prompts = [scorer.encode(request).ids for pair in rows for request in method.requests(pair)]
     if not prompts:
         raise InputError(f"{data}: no row can be asked about")
@@ -98,7 +98,7 @@ def method_of(name: str) -> Rlaif | Salmon:
 
 
 def _encoded_pairs(method: Rlaif | Salmon, data: Path, scorer: Judge) -> Iterator[Sequence[JudgePrompt]]:
-    for item in read(data):
+    for item in Dataset.open(data).read():
         if not isinstance(item, Pair):
             continue
         try:

@@ -30,6 +30,7 @@ class Target:
     """device, dtype: of weights and activations. ops: the operations, see `kernels.ops`. layout: their block sizes.
 
     memory: what a batch needs. batch_tokens: rows of a batch where nobody asks for another number.
+    memory_fraction: of a GPU's memory, see `usable_bytes`.
     """
 
     device: torch.device
@@ -38,6 +39,7 @@ class Target:
     layout: PlanLayout
     memory: MemoryModel
     batch_tokens: int
+    memory_fraction: float | None = None
 
 
 def choose_target(
@@ -45,25 +47,29 @@ def choose_target(
     device: str | torch.device | None,
     dtype: str | torch.dtype | None,
     batch_tokens: int | None,
+    memory_fraction: float | None = None,
 ) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
-    dtype: None is bfloat16 on a GPU and float32 on a CPU. batch_tokens: None is as many as fit well. Devices and dtypes
-    of torch are taken, too. Raises InputError, one line, for what is unknown, missing or too small.
+    dtype: None is bfloat16 on a GPU and float32 on a CPU. batch_tokens: None is as many as fit well. memory_fraction:
+    of a GPU's memory, see `usable_bytes`. Devices and dtypes of torch are taken, too. Raises InputError, one line, for
+    what is unknown, missing or too small.
     """
     dtype = None if dtype is None else str(dtype).removeprefix("torch.")
     if dtype is not None and dtype not in DTYPES:
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
+    if memory_fraction is not None and not 0 < memory_fraction <= 1:
+        raise InputError(f"memory_fraction is {memory_fraction}; it must be above 0 and at most 1")
     if device not in (None, "auto"):
-        return _target(config, str(device), dtype, batch_tokens)
+        return _target(config, str(device), dtype, batch_tokens, memory_fraction)
     if gpu_is_there():
         try:
-            return _target(config, "cuda", dtype, batch_tokens)
+            return _target(config, "cuda", dtype, batch_tokens, memory_fraction)
         except UnfitDeviceError as error:
             warnings.warn(f"{error}; running on the CPU", PreftreeWarning, stacklevel=2)
-    return _target(config, "cpu", dtype, batch_tokens)
+    return _target(config, "cpu", dtype, batch_tokens, memory_fraction)
 
 
 def gpu_is_there() -> bool:
@@ -75,7 +81,26 @@ class UnfitDeviceError(InputError):
     """A device that is not there, or that has no kernels for this model."""
 
 
-def _target(config: ModelConfig, name: str, dtype_name: str | None, batch_tokens: int | None) -> Target:
+def usable_bytes(device: torch.device, fraction: float | None, taken: int = 0) -> int:
+    """Bytes of a GPU that may still be used.
+
+    fraction: of the whole memory, for all that this package puts there; None for most of what is free. taken: bytes of
+    the fraction that are in use already.
+    """
+    free, total = torch.cuda.mem_get_info(device)
+    # What torch holds but does not use is free, too.
+    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    usable = int(free * USABLE_MEMORY)
+    return usable if fraction is None else min(usable, int(total * fraction) - taken)
+
+
+def _target(
+    config: ModelConfig,
+    name: str,
+    dtype_name: str | None,
+    batch_tokens: int | None,
+    fraction: float | None,
+) -> Target:
     try:
         device = torch.device(name)
         ops = implementation(device)
@@ -86,30 +111,31 @@ def _target(config: ModelConfig, name: str, dtype_name: str | None, batch_tokens
     memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS, layout.chunk_blocks)
     blocks = layout.batch_blocks
     if device.type == "cuda":
-        blocks = _blocks_that_fit(config, device, dtype, memory, blocks)
-    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block)
+        blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
+    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction)
 
 
 def _blocks_that_fit(
-    config: ModelConfig, device: torch.device, dtype: torch.dtype, memory: MemoryModel, most: int
+    config: ModelConfig,
+    device: torch.device,
+    dtype: torch.dtype,
+    memory: MemoryModel,
+    most: int,
+    fraction: float | None,
 ) -> int:
     """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    free, _ = torch.cuda.mem_get_info(device)
-    # What torch holds but does not use is free, too.
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    weights = num_parameters(config) * dtype.itemsize
-    room = int(free * USABLE_MEMORY) - weights
+    usable, weights = usable_bytes(device, fraction), num_parameters(config) * dtype.itemsize
 
     def needed(blocks: int) -> int:
         rows = blocks * memory.row_block
         longest = min(config.max_context, _BUDGET_PROMPT)
         return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)
 
-    blocks = bisect_right(range(1, most + 1), room, key=needed)
+    blocks = bisect_right(range(1, most + 1), usable - weights, key=needed)
     if blocks < 1:
         raise InputError(
-            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, {device} "
-            f"({torch.cuda.get_device_name(device)}) has {free / 1e9:.1f} GB free; free some of it, take a smaller "
-            "model, or use device 'cpu'"
+            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, and may use "
+            f"{usable / 1e9:.1f} GB of {device} ({torch.cuda.get_device_name(device)}); free some of it, raise "
+            "memory_fraction if that is set, take a smaller model, or use device 'cpu'"
         )
     return blocks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -13,6 +14,7 @@ from preftree.engine.decoding.decoder import Progress
 from preftree.engine.decoding.explain import Question, Reasoner
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
+from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
@@ -21,8 +23,9 @@ from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
-from preftree.engine.results import LabelScores
+from preftree.engine.results import LabelScores, split
 from preftree.engine.scoring.runner import Prompts, Runner
+from preftree.engine.texts import Text, encoded
 from preftree.engine.weights.layers import ResidentWeights
 
 
@@ -36,12 +39,13 @@ class Planner:
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
+        memory_fraction: float | None = None,
         prefix_cache: bool = True,
         target: Target | None = None,
     ) -> None:
-        """Options as in `Engine.load`. target: one that was chosen already, in place of the first three."""
+        """Options as in `Engine.load`. target: one that was chosen already, in place of the first four."""
         self._config = checkpoint.config
-        self._target = target or choose_target(checkpoint.config, device, dtype, batch_tokens)
+        self._target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property
@@ -70,10 +74,11 @@ class Engine:
         dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
+        memory_fraction: float | None = None,
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
-        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens)
+        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
         self.device = target.device
         self.dtype = target.dtype
         try:
@@ -85,6 +90,9 @@ class Engine:
         model = Model(checkpoint.config, weights, target)
         self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
+        self._gathered = {
+            cached: Gathering(partial(self._score_together, prefix_cache=cached)) for cached in (True, False)
+        }
 
     @classmethod
     def load(
@@ -95,6 +103,7 @@ class Engine:
         dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
+        memory_fraction: float | None = None,
     ) -> Engine:
         """Load a model.
 
@@ -106,13 +115,21 @@ class Engine:
                 results do not depend on it.
             kv_memory: bytes of keys and values that decoding may keep; None for 4 GiB of a CPU's memory or a quarter of
                 it, most of what is free on a GPU. Results do not depend on it.
+            memory_fraction: how much of a GPU's whole memory weights, batches, keys and values may take together, above
+                0 and at most 1; None for 0.85 of what is free. For a GPU that a trainer uses, too.
 
         Raises:
             ModelError: the model is missing, broken or not supported.
             InputError: an option is out of range, or a device is missing, too old or too small.
         """
-        checkpoint = open_checkpoint(model)
-        return cls(checkpoint, device=device, dtype=dtype, batch_tokens=batch_tokens, kv_memory=kv_memory)
+        return cls(
+            open_checkpoint(model),
+            device=device,
+            dtype=dtype,
+            batch_tokens=batch_tokens,
+            kv_memory=kv_memory,
+            memory_fraction=memory_fraction,
+        )
 
     def close(self) -> None:
         """Give the memory of weights and caches back. The engine cannot run afterwards."""
@@ -162,30 +179,64 @@ class Engine:
         """What a first call of `score` would run, without running it. `Planner` says it without loading weights."""
         return Planner(self.checkpoint, target=self.target).plan(prompts, labels)
 
-    def score(self, prompts: Prompts, labels: Sequence[Labels], *, prefix_cache: bool = True) -> LabelScores:
-        """Log-probabilities of label tokens after prompts.
-
-        prompts: token ids of each prompt, at least one. labels: for each prompt its labels, each a list of one or more
-        token ids. prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
+    def score(
+        self,
+        prompts: Sequence[Text],
+        labels: Sequence[str] | Sequence[Sequence[Text]],
+        *,
+        prefix_cache: bool = True,
+    ) -> LabelScores:
+        """Log-probabilities of labels after prompts.
 
         The numbers of a prompt are the same bits whatever else is in the call, in any order and at any batch_tokens.
-        Raises InputError naming the prompt for ids outside the vocabulary or prompts beyond the model's context.
+        Calls of several threads that wait for each other are run together.
+
+        Args:
+            prompts: at least one; a text, which is encoded with the model's tokenizer (with BOS where that adds one,
+                without chat template), or token ids, which are taken as they are.
+            labels: texts that are the labels of all prompts; or of each prompt its labels, texts or lists of one or
+                more token ids. A text stands for the ids that it adds behind the prompt.
+            prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
+
+        Raises:
+            InputError: ids outside the vocabulary, a prompt beyond the model's context, a label that merges with the
+                end of its prompt; the message names the prompt.
         """
         if not len(prompts):
             raise InputError("there are no prompts to score")
-        (scores,) = self.score_stream([(prompts, labels)], prefix_cache=prefix_cache)
-        return scores
+        return self._gathered[prefix_cache](encoded(self.checkpoint.tokenizer, prompts, labels))
 
     def score_stream(
         self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], *, prefix_cache: bool = True
     ) -> Iterator[LabelScores]:
         """The results of `score(prompts, labels)` for each of `calls`, in order; a call may be without prompts.
 
-        On a GPU, calls are taken and planned in a thread of their own while earlier ones run: an iterator that
-        tokenises as it goes costs no time then. On a CPU they are taken one after the other.
+        On a GPU, calls are taken and planned while earlier ones run: tokenising as one goes costs no time where it
+        takes less than running what was tokenised. On a CPU they are taken one after the other, and run together with
+        those of other threads.
+
+        Args:
+            calls: prompts and labels, as token ids.
+            prefix_cache: see `score`.
         """
-        for call in self._runner.run(calls, prefix_cache):
-            yield call.scores()
+        if not self._runner.is_ahead:
+            yield from map(self._gathered[prefix_cache], calls)
+        else:
+            for call in self._runner.run(calls, prefix_cache):
+                yield call.scores()
+
+    def _score_together(
+        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
+    ) -> list[LabelScores]:
+        """The results of several calls, run as one."""
+        if len(calls) == 1:
+            return [call.scores() for call in self._runner.run(calls, prefix_cache)]
+        for prompts, labels in calls:  # what is wrong is to be named by its place in its own call
+            if len(prompts):
+                checked_prompts(prompts, labels, self.checkpoint.config)
+        prompts, labels = ([one for call in calls for one in call[part]] for part in (0, 1))
+        (call,) = self._runner.run([(prompts, labels)], prefix_cache)
+        return split(call.scores(), calls)
 
     def generate(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -43,3 +43,28 @@ def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
         ]
         mass[index] = np.exp(logprob[index, outermost]).sum()
     return mass
+
+
+def split(scores: LabelScores, calls: Sequence[tuple[Sequence[Sequence[int]], Sequence[Labels]]]) -> list[LabelScores]:
+    """`scores` of several calls that were run as one, in order. Rows and batches are counted in the first.
+
+    calls: prompts and labels of each.
+    """
+    found = []
+    first = 0
+    for prompts, labels in calls:
+        rows = slice(first, first + len(prompts))
+        columns = slice(max(map(len, labels), default=0))
+        found.append(
+            replace(
+                scores,
+                logprob=scores.logprob[rows, columns],
+                logit=scores.logit[rows, columns],
+                label_mass=scores.label_mass[rows],
+                prompt_tokens=sum(map(len, prompts)),
+                rows=0 if first else scores.rows,
+                batches=0 if first else scores.batches,
+            )
+        )
+        first = rows.stop
+    return found

@@ -2,7 +2,8 @@
 
 Online softmax over key blocks after FlashAttention (Dao, 2023), in base 2.
 
-A row's bits are a function of its query and of the keys and values on its path, whatever tile it sits in:
+A row's bits are a function of its query and of the keys and values on its path, whatever tile it sits in (but for tiles
+of single tokens, which may have settings of their own, see `launch.SINGLE_TOKENS`):
 - key blocks are counted from depth 0 and taken in depth order, so a key has the same place in every sum;
 - a block that lies wholly behind a row, visited for the sake of deeper rows of its tile, leaves the row's maximum,
   sum and accumulator as they are: probabilities are exact zeros and the correction is exactly one;
@@ -130,9 +131,8 @@ def tree_attention(
     _, heads, size = queries.shape
     if queries.dtype not in DTYPES:
         raise ValueError(f"no tree attention for {queries.dtype}; use bfloat16, float16 or float32")
-    packed_rows = tiles.max_rows * (heads // kv.shape[2])
-    capability = capability_of(queries.device)
-    settings = attention_settings(capability, size, queries.element_size(), packed_rows)
+    capability, group = capability_of(queries.device), heads // kv.shape[2]
+    settings = attention_settings(capability, size, queries.element_size(), tiles.max_rows, group)
     launch_tree_attention(queries, kv, tiles, out, settings, scale, window, softcap)
 
 

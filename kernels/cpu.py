@@ -137,14 +137,19 @@ def store_kv(
     out: torch.Tensor,
     norm: torch.Tensor | None = None,
     eps: float = 0.0,
+    slots: torch.Tensor | None = None,
 ) -> None:
-    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated.
+    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [slots, 2, kv_heads, size]; keys rotated.
 
-    With `norm` [size], every key head is RMS-normed before it rotates.
+    With `norm` [size], every key head is RMS-normed before it rotates. slots: [rows] int64, where each row goes; None
+    for row r into slot r of as many.
     """
     keys, values = x.chunk(2, dim=-1)
-    rotate(keys, cos, sin, out=out[:, 0], norm=norm, eps=eps)
-    out[:, 1] = values.view(out[:, 1].shape)
+    own = out if slots is None else out.new_empty(len(x), *out.shape[1:])
+    rotate(keys, cos, sin, out=own[:, 0], norm=norm, eps=eps)
+    own[:, 1] = values.view(own[:, 1].shape)
+    if slots is not None:
+        out.index_copy_(0, slots, own)
 
 
 def tree_attention(

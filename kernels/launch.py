@@ -88,6 +88,11 @@ TENSOR_CORES = {
     },
 }
 
+# Tiles of one token, by table and head size, in place of the lowest height: rows of a decode step and of the last layer
+# come in no others, so they may sum in an order of their own. On an H200 a step of an 8B model read K and V 1.2 to 1.3
+# times as fast in them.
+SINGLE_TOKENS = {(90, 128): AttentionSettings(16, 64, 2, 3)}
+
 # float32 runs on plain multiply-add units, on every architecture alike. One height each.
 FLOAT32 = {
     64: TileShapes(((64, 8),), block_n=32, num_stages=1),
@@ -112,12 +117,16 @@ def assert_aligned(*tensors: torch.Tensor) -> None:
     assert all(x.data_ptr() % 16 == 0 for x in tensors), "kernels take tensors that begin at multiples of 16 bytes"
 
 
-def attention_settings(capability: int, head_size: int, dtype_bytes: int, packed_rows: int) -> AttentionSettings:
-    """How to launch tiles of up to `packed_rows` rows (tokens of a tile times query heads of a K/V head).
+def attention_settings(capability: int, head_size: int, dtype_bytes: int, tokens: int, group: int) -> AttentionSettings:
+    """How to launch tiles of up to `tokens` rows, of `group` query heads to a K/V head each.
 
     Raises ValueError for a head size, dtype or architecture without an entry, and for tiles that are too tall.
     """
     shapes = tile_shapes(capability, head_size, dtype_bytes)
+    single = SINGLE_TOKENS.get((capability, head_size))
+    if tokens == 1 and dtype_bytes == 2 and single is not None and group <= single.block_m:
+        return single
+    packed_rows = tokens * group
     for settings in shapes.all_settings:
         if packed_rows <= settings.block_m:
             return settings

@@ -52,11 +52,14 @@ def store_kv(
     out: torch.Tensor,
     norm: torch.Tensor | None = None,
     eps: float = 0.0,
+    slots: torch.Tensor | None = None,
 ) -> None:
-    """Rotated keys and plain values of x [rows, 2 * kv_heads * size] into out [rows, 2, kv_heads, size]."""
+    """Rotated keys and plain values of x [rows, 2 * kv_heads * size] into `slots` of out [slots, 2, kv_heads, size]."""
     keys, values = x.chunk(2, dim=-1)
-    rotate(keys, cos, sin, out[:, 0], norm, eps)
-    out[:, 1] = values.view(out[:, 1].shape)
+    own = out.new_empty(len(x), *out.shape[1:])
+    rotate(keys, cos, sin, own[:, 0], norm, eps)
+    own[:, 1] = values.view(own[:, 1].shape)
+    out[torch.arange(len(x)) if slots is None else slots] = own
 
 
 def tree_attention(

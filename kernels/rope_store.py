@@ -21,6 +21,7 @@ def rope_kernel(  # type: ignore[no-untyped-def]
     p_sin,
     p_norm,
     p_out,
+    p_slots,
     eps,
     units,
     heads,
@@ -32,10 +33,12 @@ def rope_kernel(  # type: ignore[no-untyped-def]
     BLOCK_HALF: tl.constexpr,
     HAS_NORM: tl.constexpr,
     HAS_VALUES: tl.constexpr,
+    HAS_SLOTS: tl.constexpr,
 ):
     """A unit is one head of one row, so that any number of heads fills the program.
 
-    With HAS_VALUES, x holds as many value heads behind its key heads; they are copied.
+    With HAS_VALUES, x holds as many value heads behind its key heads; they are copied. With HAS_SLOTS, p_slots says
+    which row of the output each row goes to.
     """
     HALF: tl.constexpr = SIZE // 2
     # [BLOCK_UNITS, 1]
@@ -61,7 +64,8 @@ def rope_kernel(  # type: ignore[no-untyped-def]
         b_right = b_right * b_scale * b_norm_right
     b_cos = tl.load(p_cos + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
     b_sin = tl.load(p_sin + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
-    p_to = p_out + o_row * out_row_stride + o_head * SIZE + o_dim
+    o_to_row = tl.load(p_slots + o_row, mask=o_unit < units, other=0) if HAS_SLOTS else o_row
+    p_to = p_out + o_to_row * out_row_stride + o_head * SIZE + o_dim
     dtype = p_out.dtype.element_ty
     tl.store(p_to, (b_left * b_cos - b_right * b_sin).to(dtype), mask=m_half)
     tl.store(p_to + HALF, (b_right * b_cos + b_left * b_sin).to(dtype), mask=m_half)
@@ -92,7 +96,7 @@ def rotate(
     """
     heads, size = out.shape[1:]
     assert x.shape == (len(out), heads * size)
-    _launch(x, cos, sin, norm, eps, out, value_stride=0, has_values=False)
+    _launch(x, cos, sin, norm, eps, out, value_stride=0, has_values=False, slots=None)
 
 
 def store_kv(
@@ -102,16 +106,18 @@ def store_kv(
     out: torch.Tensor,
     norm: torch.Tensor | None = None,
     eps: float = 0.0,
+    slots: torch.Tensor | None = None,
 ) -> None:
-    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [rows, 2, kv_heads, size]; keys rotated.
+    """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [slots, 2, kv_heads, size]; keys rotated.
 
     With `norm` [size], every key head is RMS-normed before it rotates. Strides as in `rotate`; values may lie anywhere
-    behind their keys.
+    behind their keys. slots: [rows] int64, where each row goes; None for row r into slot r of as many.
     """
     _, two, heads, size = out.shape
     assert two == 2
-    assert x.shape == (len(out), 2 * heads * size)
-    _launch(x, cos, sin, norm, eps, out, value_stride=out.stride(1), has_values=True)
+    assert x.shape == (len(out if slots is None else slots), 2 * heads * size)
+    assert slots is None or (slots.dtype == torch.int64 and slots.is_contiguous())
+    _launch(x, cos, sin, norm, eps, out, value_stride=out.stride(1), has_values=True, slots=slots)
 
 
 def _launch(
@@ -123,9 +129,10 @@ def _launch(
     out: torch.Tensor,
     value_stride: int,
     has_values: bool,
+    slots: torch.Tensor | None,
 ) -> None:
     """value_stride: from a row's keys to its values."""
-    rows, heads, size = len(out), out.shape[-2], out.shape[-1]
+    rows, heads, size = len(x), out.shape[-2], out.shape[-1]
     assert size % 2 == 0
     assert x.stride(1) == 1
     assert out.stride(-1) == 1
@@ -146,6 +153,7 @@ def _launch(
             sin,
             norm,
             out,
+            slots,
             eps,
             units,
             heads,
@@ -157,6 +165,7 @@ def _launch(
             BLOCK_HALF=block_half,
             HAS_NORM=norm is not None,
             HAS_VALUES=has_values,
+            HAS_SLOTS=slots is not None,
             num_warps=NUM_WARPS,
             enable_fp_fusion=False,
         )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.columns import ColumnKinds
-from preftree.labeling.data.dataset import Survey, read_source, survey_source
+from preftree.labeling.data.dataset import Dataset, DatasetInfo
 from preftree.labeling.data.labels_file import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
@@ -82,21 +82,23 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
         if mapping:
             raise InputError(f"mapping names columns, and these rows are {type(samples[0]).__name__} objects")
         items: Iterable[Sample | Rejected] = samples
-        survey = _survey_of(samples, chosen)
+        info = _info_of(samples, chosen)
     else:
-        source = source_of(rows)
-        survey = survey_source(source, mapping)
-        check_kinds(survey, chosen)
-        items = read_source(source, None, mapping, survey.repeated)
+        dataset = Dataset(source_of(rows), mapping)
+        info = dataset.info
+        check_kinds(info, chosen)
+        items = dataset.read(repeated=info.repeated)
     labelled = tuple(label_samples(items, chosen, judge))
-    return Labels(labelled, LabelTable(survey, chosen.columns))
+    return Labels(labelled, LabelTable(info, chosen.columns))
 
 
-def label_file(path: str | Path, out: str | Path, judge: Judge | str = "embedded", **options: Any) -> RunSummary:
-    """Label a file into a run directory, as `preftree label` does; an existing run of the same job is resumed.
+def label_file(
+    path: str | Path | Sequence[str | Path], out: str | Path, judge: Judge | str = "embedded", **options: Any
+) -> RunSummary:
+    """Label files into a run directory, as `preftree label` does; an existing run of the same job is resumed.
 
     Args:
-        path: JSONL, CSV, Parquet, Arrow, or a saved dataset.
+        path: JSONL, CSV, Parquet, Arrow, or a saved dataset; a pattern, a folder of files, a URL, or several of them.
         out: the run directory, which then holds labels.parquet and run.json.
         judge: a loaded `preftree.Judge`, or the name of a model to load.
         options: as of `preftree.labeling.options.LabelOptions`: method (a string, or such as `preftree.Salmon()`),
@@ -148,11 +150,11 @@ def _with_messages(sample: Sample) -> Sample:
     return sample._replace(prompt=(Message("user", prompt),)) if isinstance(prompt, str) else sample
 
 
-def _survey_of(samples: list[Sample], method: Method) -> Survey:
+def _info_of(samples: list[Sample], method: Method) -> DatasetInfo:
     if not any(isinstance(sample, method.takes) for sample in samples):
         raise InputError(f"no row can be labelled: {needs(method)}")
     kinds = ColumnKinds()
     for sample in samples:
         kinds.add(sample.extra)
     has_gold = any(getattr(sample, "gold", None) is not None for sample in samples)
-    return Survey(PLACE, len(samples), "", kinds.resolve(), has_gold, first_lines={}, lone_line=None)
+    return DatasetInfo(PLACE, len(samples), kinds.resolve(), has_gold, first_lines={}, lone_line=None)

@@ -14,8 +14,10 @@ from preftree.engine.errors import UsageError
 from preftree.engine.generation import Sampling
 from preftree.labeling.values import (
     Each,
+    OneOrEach,
     device_name,
     dtype_name,
+    fraction,
     number,
     one_of,
     shard_part,
@@ -118,11 +120,13 @@ class InputOptions(Options):
 
     SECTION: ClassVar[str] = "rows"
 
-    input: str = option(
-        "JSONL or CSV (plain, gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string "
-        "or chat messages) and response_a and response_b, or response, or responses (a list), and may have id and gold "
-        "(a, b or tie), or the columns of preference data such as chosen and rejected; other columns pass through",
-        metavar="INPUT",
+    input: str | tuple[str, ...] = option(
+        "files, patterns, folders of files, URLs (s3://, hf://, ...) or - for standard input: JSONL or CSV (plain, "
+        "gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or chat messages) "
+        "and response_a and response_b, or response, or responses (a list), and may have id and gold (a, b or tie), or "
+        "the columns of preference data such as chosen and rejected; other columns pass through",
+        OneOrEach(text),
+        "INPUT",
         flag="",
     )
     limit: int | None = option("the first N rows only", whole(1), "N", labels=True, default=None)
@@ -164,6 +168,12 @@ class ModelOptions(Options):
         size,
         "SIZE",
         requires=_COT,
+        default=None,
+    )
+    memory_fraction: float | None = option(
+        "share of a GPU's memory to use at most, for weights and all else (default: most of what is free)",
+        fraction,
+        "P",
         default=None,
     )
 
@@ -225,7 +235,7 @@ class RationaleOptions(MethodOptions):
     )
     top_p: float | None = option(
         "nucleus sampling: from the most probable tokens that sum to P",
-        number(lambda value: 0 < value <= 1, "a number above 0 and at most 1"),
+        fraction,
         "P",
         labels=True,
         requires=_DRAWN,

@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
+# The first window is this share of a whole one, and each is twice the one before: a GPU begins sooner, and has less to
+# do than it takes the host to make the next window ready; on a CPU the first labels are there sooner.
+FIRST_WINDOW = 1 / 8
 
 
 class Waiting(NamedTuple):
@@ -63,13 +66,13 @@ def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator
     A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
     """
     window: list[Entry] = []
-    tokens = 0
+    tokens, room = 0, scorer.window_tokens * FIRST_WINDOW
     for item in items:
         entry = _encode(item, method, scorer)
         added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
-        if window and (tokens + added > scorer.window_tokens or len(window) == _WINDOW_ROWS):
+        if window and (tokens + added > room or len(window) == _WINDOW_ROWS):
             yield window
-            window, tokens = [], 0
+            window, tokens, room = [], 0, min(2 * room, scorer.window_tokens)
         window.append(entry)
         tokens += added
     if window:

@@ -60,6 +60,7 @@ def number(fits: Callable[[float], bool], span: str) -> Callable[[object], float
     return made
 
 
+fraction = number(lambda value: 0 < value <= 1, "a number above 0 and at most 1")
 share = number(lambda value: 0 <= value <= 1, "a number from 0 to 1")
 
 
@@ -116,6 +117,13 @@ class Each:
         if not isinstance(value, list | tuple):
             raise _refused("a list", value)
         return tuple(map(self.item, value))
+
+
+class OneOrEach(Each):
+    """A list, or its only entry."""
+
+    def __call__(self, value: object) -> tuple[Any, ...]:
+        return super().__call__([value] if isinstance(value, str | os.PathLike) else value)
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

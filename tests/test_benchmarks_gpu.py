@@ -23,6 +23,7 @@ from benchmarks.gpu.dense import DenseAttention
 from benchmarks.gpu.device import Device, Gpu, Rehearsal
 from benchmarks.gpu.models import Models
 from benchmarks.gpu.report import ROOT, Report, Section, StepRecord, Table
+from benchmarks.gpu.scoring import FIRST_WINDOW, calls_of
 from benchmarks.gpu.session import Ceilings, NotHereError, Session, Step
 from benchmarks.gpu.sizes import FULL, REHEARSAL
 from benchmarks.gpu.supervisor import DEVICE_BROKEN, supervise
@@ -31,6 +32,7 @@ from benchmarks.gpu.texts import OPTIONS, prompts_a_pair, workload
 from benchmarks.gpu.worker import work
 from benchmarks.peers import PaddedPeer, build_transformers
 from benchmarks.random_model import RandomSource
+from preftree.labeling import pipeline
 
 CPU = torch.device("cpu")
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -503,3 +505,13 @@ def test_padded_batches_end_at_the_token_limit() -> None:
     np.testing.assert_allclose(whole, cut, atol=1e-5)
     assert PaddedPeer(model, 8, batch_tokens=90)._batch([10, 20, 30, 40]) == 3
     assert PaddedPeer(model, 8, batch_tokens=5)._batch([10, 20]) == 1
+
+
+def test_calls_come_as_the_windows_of_a_labelling_run() -> None:
+    """Every prompt once, in order, in windows that grow as those of `preftree label` do."""
+    job = workload("22", 40, vocab_size=500, divisor=4)
+    calls = calls_of(job, budget=8000)
+    assert [ids for call in calls for ids in call[0]] == job.ids
+    sizes = [len(ids) for ids, _ in calls]
+    assert sizes[0] < sizes[1] < sizes[2]
+    assert FIRST_WINDOW == pipeline.FIRST_WINDOW

@@ -10,12 +10,12 @@ import torch
 
 from preftree import Engine, Sampling
 from preftree.engine.gguf.embedded import embedded_directory
-from preftree.labeling.data.dataset import read
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Pair
 from tests.engine.greedy import load, transformers_choices
+from tests.labeling.opened import read
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
 MAX_ERROR = 1e-3  # nats

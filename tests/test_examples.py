@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from preftree.engine.gguf.embedded import embedded_directory
-from preftree.labeling.data.dataset import read
 from preftree.labeling.judge.encoding import Encoded
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Pair
+from tests.labeling.opened import read
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
 MAX_ERROR = 1e-3  # nats

@@ -40,7 +40,7 @@ def run(session: Session, shape: str, name: str) -> Section:
         f"idle is the clock's time without a profiler, less the union of all kernels' times; between the first and the "
         f"last kernel of the profiled run it was {percent(1 - busy / window)}",
         f"the host planned for {number(clock.seconds)} s, {percent(clock.seconds / wall)} of the time, "
-        "on a GPU in a thread beside the device",
+        "on a GPU while it runs earlier batches",
     ]
     lines += [f"{name} is no longer there, its time is not counted" for name in clock.missing]
     data = {"wall": wall, "busy": busy, "idle": idle, "host_planning": clock.seconds, "parts": seconds}

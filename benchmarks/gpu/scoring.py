@@ -22,6 +22,8 @@ from preftree.engine.planning.trie import as_token_ids, common_prefix, unique_to
 
 ROUNDS = 3
 FIRST_PAIRS = 4
+# As in `preftree.labeling.pipeline`, whose dependencies a GPU machine may lack.
+FIRST_WINDOW = 1 / 8
 # Workload and key of its target.
 PROMPTS_TARGETS = {name: f"prompts {name.removeprefix('options ')}" for name in OPTION_WORKLOADS}
 Call = tuple[list[list[int]], list[list[list[int]]]]
@@ -140,21 +142,24 @@ def stream(engine: Engine, calls: Sequence[Call]) -> list[np.ndarray]:
 
 
 def calls_of(job: Workload, budget: int) -> list[Call]:
-    """The workload as a labelling run hands it over: windows of pairs, each about one batch of `budget` rows."""
+    """The workload as a labelling run hands it over: windows of pairs, each about one batch of `budget` rows.
+
+    The first is smaller, and each is twice the one before until they are whole.
+    """
     whole = [as_token_ids(ids) for ids in (min(job.ids), max(job.ids))]
     shared = common_prefix(*whole)  # with the prefix cache
 
     def windows() -> Iterator[Call]:
         ids: list[list[int]] = []
         labels: list[list[list[int]]] = []
-        rows = 0
+        rows, room = 0, budget * FIRST_WINDOW
         a_pair = len(job.prompts) // job.num_pairs
         for first in range(0, len(job.prompts), a_pair):
             members = job.prompts[first : first + a_pair]
             added = unique_tokens([as_token_ids(prompt.ids) for prompt in members]) - shared
-            if ids and rows + added + shared > budget:
+            if ids and rows + added + shared > room:
                 yield ids, labels
-                ids, labels, rows = [], [], 0
+                ids, labels, rows, room = [], [], 0, min(2 * room, budget)
             ids += [prompt.ids for prompt in members]
             labels += [prompt.labels for prompt in members]
             rows += added

@@ -68,8 +68,9 @@ def attention_case(
     queries, kv = _meta(ROWS, 32, size, dtype=dtype), _meta(ROWS, 2, 8, size, dtype=dtype)
     options: dict[str, Any] = {"window": window, "softcap": softcap}
     call = partial(attention.launch_tree_attention, queries, kv, _tiles(), queries, settings, **options)
+    tiles = "single tokens" if settings in launch.SINGLE_TOKENS.values() else f"tiles of {settings.block_m}"
     extras = "".join(f", {name}" for name, value in options.items() if value is not None)
-    (case,) = _of(f"tree_attention, tiles of {settings.block_m}{extras}", arch, call, dtype, size)
+    (case,) = _of(f"tree_attention, {tiles}{extras}", arch, call, dtype, size)
     return case
 
 
@@ -97,8 +98,9 @@ def _rotary_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
             call = partial(rope_store.rotate, _meta(ROWS, 32 * size), angles, angles, out, weight, EPS)
             found += _of("rotate" + suffix, arch, call, head_size=size)
             out = _meta(ROWS, 2, 8, size)
-            call = partial(rope_store.store_kv, _meta(ROWS, 16 * size), angles, angles, out, weight, EPS)
-            found += _of("store_kv" + suffix, arch, call, head_size=size)
+            for ending, slots in (("", None), (", slots", _meta(ROWS, dtype=torch.int64))):
+                call = partial(rope_store.store_kv, _meta(ROWS, 16 * size), angles, angles, out, weight, EPS, slots)
+                found += _of("store_kv" + suffix + ending, arch, call, head_size=size)
     return found
 
 
@@ -122,7 +124,9 @@ def _head_cases(arch: int) -> list[Case]:
 def _attention_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
     found = []
     for size, dtype in product(head_sizes, (torch.bfloat16, torch.float32)):
-        heights = launch.tile_shapes(arch, size, dtype.itemsize).all_settings
+        heights = list(launch.tile_shapes(arch, size, dtype.itemsize).all_settings)
+        if dtype.itemsize == 2 and (arch, size) in launch.SINGLE_TOKENS:
+            heights.append(launch.SINGLE_TOKENS[arch, size])
         # Mistral's window and Gemma 2's cap. Other values make no other code.
         for settings, window, softcap in product(heights, (None, 4096), (None, 50.0)):
             found.append(attention_case(arch, size, dtype, settings, window, softcap))

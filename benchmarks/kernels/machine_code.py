@@ -78,7 +78,9 @@ class Compiled:
             found.append(f"spills {self.spills} bytes a thread")
         if self.shared > SHARED_LIMIT[self.arch]:
             found.append(f"needs {self.shared} bytes of shared memory of {SHARED_LIMIT[self.arch]}")
-        if self.uses_tensor_cores and not (self.hgmma if self.arch >= 90 else self.hmma):
+        # A tile of a single token is too low for a warp group.
+        is_low = self.arch < 90 or "single tokens" in self.name
+        if self.uses_tensor_cores and not (self.hmma if is_low else self.hgmma):
             found.append("has no tensor-core instructions of its architecture")
         # A group of sound code holds a whole product, which takes two instructions at the very least.
         if self.serialised or 2 * self.groups > self.hgmma:

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.device import USABLE_MEMORY, Target
+from preftree.engine.device import Target, usable_bytes
 from preftree.engine.errors import InputError
 from preftree.engine.model.kv import KvStore
 from preftree.engine.planning.estimate import MemoryModel
+from preftree.engine.weights.names import num_parameters
 
 # On a CPU; memory that was never written to is never taken.
 _CPU_BYTES = 4 * 1024**3
@@ -37,7 +38,8 @@ class KvBudget:
         if target.device.type != "cuda":
             most = min(_CPU_BYTES, int(_host_bytes() * _CPU_SHARE))
             return cls(_slots(kv_memory or most, slot_bytes), target.batch_tokens, slot_bytes)
-        usable = int(_free_bytes(target.device) * USABLE_MEMORY)
+        weights = num_parameters(config) * target.dtype.itemsize
+        usable = usable_bytes(target.device, target.memory_fraction, taken=weights)
         budget = kv_memory or int(usable * _GPU_SHARE)
         rows = _prefill_rows(config, target.memory, target.batch_tokens, usable - budget)
         return cls(_slots(budget, slot_bytes), rows, slot_bytes)
@@ -62,11 +64,6 @@ def _slots(budget: int, slot_bytes: int) -> int:
 
 def _host_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-
-
-def _free_bytes(device: torch.device) -> int:
-    free, _ = torch.cuda.mem_get_info(device)
-    return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
 
 
 def _prefill_rows(config: ModelConfig, memory: MemoryModel, most: int, room: int) -> int:

@@ -64,7 +64,7 @@ class PathStepper:
     """For the GPU: a whole step block each time, with other numbers in the same tensors, as a captured graph.
 
     A sequence keeps its row as long as it is in the batch, so that its path is sent once. Rows without a sequence run
-    along: they write the scratch slot and look at it.
+    along: they write the scratch slot and attend to nothing.
     """
 
     def __init__(self, model: Model, store: KvStore, sampling: Sampling, longest: int) -> None:
@@ -115,11 +115,11 @@ class PathStepper:
 
     def _fill(self, sequences: Several[Sequence], places: np.ndarray) -> None:
         host = self._host.numpy()
-        host[:] = [[0], [0], [self._store.scratch]]
+        host[:] = [[0], [0], [self._store.scratch], [0]]
         uniform = np.zeros(len(self._uniform), dtype=np.float32)
         for place, sequence in zip(places, sequences, strict=True):
             row: StepRow = sequence.row
-            host[:, place] = row.token, row.depth, row.path[row.depth]
+            host[:, place] = row.token, row.depth, row.path[row.depth], 1
             uniform[place] = sequence.draws
         self._inputs.copy_(self._host, non_blocking=True)
         self._uniform.copy_(torch.from_numpy(uniform))
@@ -149,12 +149,13 @@ class PathStepper:
 
     @torch.inference_mode()
     def _step(self) -> tuple[torch.Tensor, torch.Tensor]:
-        tokens, depths, slots = self._inputs
+        tokens, depths, slots, is_taken = self._inputs
         self._tiles.first_depth.copy_(depths)
+        self._tiles.num_rows.copy_(is_taken)
         logits = self._model.step(tokens, depths, slots, self._tiles, self._store)
         return logits, next_tokens(logits, self._uniform, self._sampling)
 
 
 def _pinned_inputs(rows: int, device: torch.device) -> torch.Tensor:
-    """Tokens, depths and slots: [3, rows] int64."""
-    return torch.zeros(3, rows, dtype=torch.int64, pin_memory=device.type == "cuda")
+    """Tokens, depths, slots, and 1 for rows with a sequence, 0 for others: [4, rows] int64."""
+    return torch.zeros(4, rows, dtype=torch.int64, pin_memory=device.type == "cuda")

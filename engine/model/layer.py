@@ -49,12 +49,22 @@ class DecoderLayer:
         self._norms_width = config.family.qk_norm == "width"
 
     def project(
-        self, layer: LayerWeights, rows: Activations, kv: torch.Tensor, row_block: int, queries: bool = True
+        self,
+        layer: LayerWeights,
+        rows: Activations,
+        kv: torch.Tensor,
+        row_block: int,
+        queries: bool = True,
+        slots: torch.Tensor | None = None,
     ) -> None:
-        """Rotated keys and values of all rows into `kv` [rows, 2, kv_heads, size]; rotated queries where wanted."""
+        """Rotated keys and values of all rows into `kv` [rows, 2, kv_heads, size]; rotated queries where wanted.
+
+        slots: [rows] int64, of each row in a longer `kv`.
+        """
         for chunk in self._chunks(rows.hidden, row_block):
             normed = self._normed(rows.hidden[chunk], layer.attention_norm)
-            self._write_kv(layer, normed, rows.rotary[layer.rope][chunk], kv[chunk], row_block)
+            into, own = (kv[chunk], None) if slots is None else (kv, slots[chunk])
+            self._write_kv(layer, normed, rows.rotary[layer.rope][chunk], into, row_block, own)
             if queries:
                 self._write_queries(layer, normed, rows, chunk, row_block)
 
@@ -114,14 +124,20 @@ class DecoderLayer:
         return mixture(normed, weights, chosen, mlps, self._expert_block)
 
     def _write_kv(
-        self, layer: LayerWeights, normed: torch.Tensor, rotary: Rotary, out: torch.Tensor, row_block: int
+        self,
+        layer: LayerWeights,
+        normed: torch.Tensor,
+        rotary: Rotary,
+        out: torch.Tensor,
+        row_block: int,
+        slots: torch.Tensor | None,
     ) -> None:
         projected, norm, eps = self.ops.linear(normed, layer.kv, row_block), layer.k_norm, self.config.norm_eps
         if self._norms_width:
             keys = projected[:, : self.config.kv_size]
             keys.copy_(self.ops.rms_norm(keys.contiguous(), norm, eps))
             norm = None
-        self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps)
+        self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps, slots=slots)
 
     def _write_queries(
         self, layer: LayerWeights, normed: torch.Tensor, rows: Activations, chunk: slice, row_block: int

@@ -102,11 +102,9 @@ class Model:
         tiles: of the rows that count, whose paths lead through `store`.
         """
         rows, block = self._start(tokens, depths), self.layout.step_block
-        own = self._empty_kv(len(tokens))
         for index, layer in self._layers():
             kv = store.kv[index]
-            self._layer.project(layer, rows, own, block)
-            kv.index_copy_(0, slots, own)
+            self._layer.project(layer, rows, kv, block, slots=slots)
             self._layer.attend_and_mlp(layer, tiles, rows, kv, block)
         return self.next_logits(self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps))
 

@@ -25,12 +25,12 @@ from preftree.engine.profiling import run_span
 from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
 from preftree.engine.results import LabelScores, label_mass
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
-from preftree.engine.scoring.prefetch import ahead
 
 Prompts = Sequence[Sequence[int]]
-# Batches that are planned before the device is ready for them, and that are launched before an earlier one is read.
-PLANNED_AHEAD = 2
-LAUNCHED_AHEAD = 1
+# Batches on a GPU behind the one that is waited for. It works on them while the next is planned, in the same thread: an
+# H200 that was fed by a second thread stood still for a sixth of a 0.6B model's time, because launching a kernel gives
+# up Python's lock and then had to wait for the planner.
+LAUNCHED_AHEAD = 2
 
 
 @dataclass
@@ -108,22 +108,22 @@ class Runner:
         self._model = model
         self._target = target
         # A CPU has no time of its own that planning could hide behind.
-        is_gpu = target.device.type == "cuda"
-        self._planned_ahead = PLANNED_AHEAD if is_gpu else 0
-        self._launched_ahead = LAUNCHED_AHEAD if is_gpu else 0
-        # Calls are planned in one thread and, where two streams are open, in two.
-        self._planning = threading.Lock()
+        self._launched_ahead = LAUNCHED_AHEAD if target.device.type == "cuda" else 0
+        # Streams of several threads take turns: they share the prefix, and a launch may have to run it first.
+        self._turn = threading.Lock()
         self._prefixes = PrefixPolicy()
         self._prefix: PreparedPrefix | None = None
 
+    @property
+    def is_ahead(self) -> bool:
+        """Whether a call is planned while earlier ones run."""
+        return self._launched_ahead > 0
+
     def run(self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool) -> Iterator[Call]:
         """Every call, complete, in order; one without prompts comes out as it is. Raises InputError for a bad call."""
-        steps = self._steps(calls, prefix_cache)
-        if self._planned_ahead:
-            steps = ahead(steps, self._planned_ahead)
         in_flight: deque[_Running] = deque()
         with run_span(self._target.device):
-            for step in steps:
+            for step in self._steps(calls, prefix_cache):
                 for running in self._launch(step):
                     in_flight.append(running)
                     while len(in_flight) > self._launched_ahead:
@@ -140,16 +140,16 @@ class Runner:
             call = self._call(prompts, labels, prefix_cache)
             for batch in call.batches:
                 work = self._prepared(call, batch)
-                if not self._planned_ahead:
+                if not self._launched_ahead:
                     call.seconds += time.perf_counter() - started
                 yield _Step(call, batch, work)
                 started = time.perf_counter()
 
     def _call(self, prompts: Prompts, labels: Sequence[Labels], prefix_cache: bool) -> Call:
         ids = checked_prompts(prompts, labels, self._config)
-        with self._planning:
+        regimes = regimes_of(ids, labels, self._config)
+        with self._turn:
             policy = self._prefixes if prefix_cache else None
-            regimes = regimes_of(ids, labels, self._config)
             planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy, regimes)
             if planned.new_prefix is not None:
                 self._prefix = PreparedPrefix(planned.new_prefix, self._target)
@@ -181,7 +181,7 @@ class Runner:
 
     def _tried(self, step: _Step) -> LaunchedBatch | None:
         """None where memory ran out. The handler only decides: the exception keeps the forward pass's tensors alive."""
-        with step.call.timed(), on_device(self._target):
+        with step.call.timed(), self._turn, on_device(self._target):
             try:
                 return step.work.launch(self._model)
             except (RuntimeError, MemoryError) as error:

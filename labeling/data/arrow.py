@@ -1,39 +1,102 @@
-"""Arrow's own files: IPC, as a file with a footer (Feather V2, too) or as a stream."""
+"""Files of Arrow columns as rows of JSON values, a batch at a time: Parquet, Arrow's IPC, datasets saved to disk.
+
+What JSON has no word for becomes text: times and decimals as Arrow writes them, bytes as base64. NaN and infinities
+become null, as they do in JSON lines. A dataset that Hugging Face's `datasets` has saved is a directory of IPC streams:
+
+state.json          {"_data_files": [{"filename": "data-00000-of-00002.arrow"}, ...], ...}
+dataset_dict.json   {"splits": ["train", "test"]} in the directory above, where there are several
+"""
 
 from __future__ import annotations
 
+import base64
+import json
+import math
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.digest import file_sha256
-from preftree.labeling.data.table import Table
+from preftree.labeling.data.columns import check_names
+from preftree.labeling.data.row import MAX_LINE_BYTES, TOO_LONG, BadRow, rivals
+from preftree.labeling.data.source import File, Rows
+from preftree.labeling.terminal import one_line
 
-FILE_MAGIC, STREAM_MAGIC = b"ARROW1", b"\xff\xff\xff\xff"
+# What is Python objects at a time, whichever is less.
+BATCH_ROWS = 1024
+BATCH_BYTES = 32 * 1024 * 1024
+
+PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
+_STATE, _SPLITS = "state.json", "dataset_dict.json"
+
+Batches = tuple[Any, Iterator[Any]]
+"""(schema, record batches)"""
 
 
-def arrow(path: Path) -> Table:
-    return Table(path, "Arrow", partial(ipc_batches, path), partial(file_sha256, path))
+@dataclass(frozen=True)
+class Table:
+    """See `preftree.labeling.data.source.Source`. open_batches: a context with (schema, record batches)."""
+
+    name: str
+    format: str
+    open_batches: Callable[[], AbstractContextManager[Batches]]
+
+    def rows(self, last: int = 0) -> Rows:
+        """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
+        import pyarrow as pa
+
+        number = last
+        try:
+            with self.open_batches() as (schema, batches):
+                check_names(self.name, schema.names)
+                left_out = rivals(schema.names)
+                for batch in batches:
+                    step = batch_rows(batch.num_rows, batch.nbytes)
+                    for start in range(0, batch.num_rows, step):
+                        for row in _rows(self.name, batch.slice(start, step)):
+                            number += 1
+                            if left_out and isinstance(row, dict):
+                                yield number, {k: v for k, v in row.items() if v is not None or k not in left_out}
+                            else:
+                                yield number, row
+        except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(f"cannot read {self.name}: {error.strerror}") from error
+            problem = one_line(str(error)).rstrip(".")
+            raise InputError(
+                f"{self.name} is damaged, cut off or no {self.format} ({problem}); get it whole again"
+            ) from error
+        return number
 
 
 @contextmanager
-def ipc_batches(path: Path) -> Iterator[tuple[Any, Iterator[Any]]]:
+def parquet_batches(file: File) -> Iterator[Batches]:
+    """Row groups are read piece by piece: one may be as large as the file."""
+    from pyarrow.parquet import ParquetFile
+
+    with ParquetFile(file.path, buffer_size=1 << 20, page_checksum_verification=True) as opened:
+        groups = [opened.metadata.row_group(index) for index in range(opened.metadata.num_row_groups)]
+        size = sum(group.total_byte_size for group in groups)
+        yield opened.schema_arrow, opened.iter_batches(batch_rows(opened.metadata.num_rows, size))
+
+
+@contextmanager
+def arrow_batches(file: File) -> Iterator[Batches]:
     """Nothing in these files is checked by who reads them, so every batch is: an offset may point anywhere."""
     import pyarrow as pa
 
-    with pa.memory_map(str(path)) as source:
+    with pa.memory_map(str(file.path)) as source:
         if source.read(len(FILE_MAGIC)) == FILE_MAGIC:
             reader = pa.ipc.open_file(source)
             batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
         else:
             source.seek(max(0, source.size() - len(_END_OF_STREAM)), os.SEEK_SET)
             if source.read() != _END_OF_STREAM:
-                raise InputError(f"{path} is cut off: a stream of Arrow ends with a mark; get it whole again")
+                raise InputError(f"{file} is cut off: a stream of Arrow ends with a mark; get it whole again")
             source.seek(0)
             reader = pa.ipc.open_stream(source)
             batches = iter(reader)
@@ -51,3 +114,103 @@ def _checked(batch: Any) -> Any:
         for column in batch.columns:
             column.view(as_bytes.get(column.type, column.type)).validate(full=True)
     return batch
+
+
+def batch_rows(rows: int, size: int) -> int:
+    """How many rows to take at a time, where so many have `size` bytes together."""
+    return max(1, min(BATCH_ROWS, rows * BATCH_BYTES // max(size, 1)))
+
+
+def _rows(name: str, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+    names = batch.schema.names
+    if not names:
+        yield from ({} for _ in range(batch.num_rows))
+    try:
+        columns = [_column_values(name, title, column) for title, column in zip(names, batch.columns, strict=True)]
+    except UnicodeDecodeError as error:
+        if batch.num_rows == 1:
+            yield BadRow(f"invalid UTF-8: byte 0x{error.object[error.start]:02x}")
+        else:
+            for index in range(batch.num_rows):
+                yield from _rows(name, batch.slice(index, 1))
+        return
+    long = batch.nbytes > MAX_LINE_BYTES
+    for index, values in enumerate(zip(*columns, strict=True)):
+        if long and batch.slice(index, 1).nbytes > MAX_LINE_BYTES:
+            yield BadRow(TOO_LONG)
+        else:
+            yield dict(zip(names, values, strict=True))
+
+
+def _column_values(name: str, title: str, column: Any) -> list[Any]:
+    """Raises UnicodeDecodeError, and InputError where values cannot be Python's, such as nanoseconds inside lists."""
+    try:
+        values: list[Any] = _plain(column).to_pylist()
+    except UnicodeDecodeError:
+        raise
+    except (ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors of casting among them
+        problem = one_line(str(error))
+        raise InputError(f"{name}: column {one_line(title)} cannot be read ({problem}); drop it") from error
+    return [json_value(value) for value in values]
+
+
+def _plain(column: Any) -> Any:
+    """The column with values of a type that JSON has, where its type is not nested."""
+    from pyarrow import compute, types
+
+    if types.is_dictionary(column.type):
+        return _plain(column.dictionary_decode())
+    if hasattr(column.type, "storage_type"):
+        return _plain(column.storage)
+    if types.is_floating(column.type):
+        wide = column.cast("double")
+        return compute.if_else(compute.is_finite(wide), wide, None)
+    if types.is_temporal(column.type) or types.is_decimal(column.type):
+        return column.cast("string")
+    return column
+
+
+def json_value(value: Any) -> Any:
+    """A Python value out of Arrow as one of JSON."""
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, bytes):
+        return base64.b64encode(value).decode("ascii")
+    if isinstance(value, dict):
+        return {str(name): json_value(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_value(inner) for inner in value]
+    return str(value)
+
+
+def is_saved_dataset(path: Path) -> bool:
+    return (path / _STATE).is_file() or (path / _SPLITS).is_file()
+
+
+def saved_files(path: Path) -> list[Path]:
+    """Raises InputError for a broken dataset, or for one of several splits: each is a directory to be named itself."""
+    if (path / _STATE).is_file():
+        return [path / name for name in _names(path / _STATE, "_data_files")]
+    first, *others = _names(path / _SPLITS, "splits")
+    if others:
+        names = ", ".join(one_line(str(path / split)) for split in (first, *others))
+        raise InputError(f"{path} holds several splits; name one of them: {names}")
+    return saved_files(path / first)
+
+
+def _names(record: Path, key: str) -> list[str]:
+    """Of what lies beside a record, and of nothing elsewhere."""
+    try:
+        found = json.loads(record.read_bytes())
+        has_index = found.get("_indices_files") or found.get("_indices_data_files")
+        names = [entry["filename"] if key == "_data_files" else entry for entry in found[key]]
+        is_good = names and all(name not in ("", ".", "..") and Path(name).name == name for name in names)
+    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        has_index = is_good = False
+    if has_index:
+        raise InputError(f"{record.parent} selects its rows by an index; save it again after flatten_indices()")
+    if not is_good:
+        raise InputError(f"{record} does not say what lies beside it; save the dataset again")
+    return names

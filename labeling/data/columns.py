@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 from preftree.engine.errors import InputError
@@ -49,12 +48,12 @@ class ColumnKinds:
         return {name: _resolve(kinds) for name, kinds in self._seen.items()}
 
 
-def check_names(path: Path, names: Sequence[str]) -> None:
+def check_names(place: str, names: Sequence[str]) -> None:
     """InputError where the columns of a table are too many, or two have one name."""
     if len(names) > MAX_COLUMNS:
-        raise InputError(f"{path}: {_TOO_MANY}")
+        raise InputError(f"{place}: {_TOO_MANY}")
     if repeated := next((name for name, count in Counter(names).items() if count > 1), None):
-        raise InputError(f"{path} has two columns named {one_line(repeated)}; rename one")
+        raise InputError(f"{place} has two columns named {one_line(repeated)}; rename one")
 
 
 def output_names(columns: Iterable[str], reserved: Collection[str]) -> dict[str, str]:

@@ -3,85 +3,75 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Collection, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from itertools import count
-from pathlib import Path
 from typing import BinaryIO
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data import lines
 from preftree.labeling.data.columns import check_names
-from preftree.labeling.data.digest import file_sha256
-from preftree.labeling.data.row import BadRow
-from preftree.labeling.data.source import NumberedRow
-from preftree.labeling.data.stream import text_bytes
+from preftree.labeling.data.jsonl import BOM
+from preftree.labeling.data.row import MAX_LINE_BYTES, TOO_LONG, BadRow
+from preftree.labeling.data.source import Rows, TextFile, text_bytes
 
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BYTES_AS_SURROGATES = range(0xDC80, 0xDD00)  # where "surrogateescape" puts bytes that are no UTF-8
 
 
-@dataclass(frozen=True)
-class Csv:
-    """See `labeling.data.source.Source`. Rows are numbered behind the header, as rows of a table are."""
+class Csv(TextFile):
+    """See `preftree.labeling.data.source.Source`. Rows are numbered after the header, as rows of a table are."""
 
-    path: Path
-    delimiter: str = ","
-    compression: str | None = None
+    FORMAT, delimiter = "CSV", ","
 
-    @property
-    def format(self) -> str:
-        name = "TSV" if self.delimiter == "\t" else "CSV"
-        return f"{name}, {self.compression}" if self.compression else name
-
-    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
+    def rows(self, last: int = 0) -> Rows:
         # The module's limit of a field is one for the whole process; raising it takes nothing from anybody.
-        csv.field_size_limit(max(csv.field_size_limit(), lines.MAX_LINE_BYTES))
+        csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
         number = 0
-        with text_bytes(self.path, self.compression) as file:
+        with text_bytes(self.file, self.compression) as file:
             try:
                 records = csv.reader(self._text_lines(file), delimiter=self.delimiter, strict=True)
                 header = self._header(next(records, None))
                 for number, record in enumerate(filter(None, records), start=1):
-                    yield number, _row(header, record)
+                    yield last + number, _row(header, record)
             except csv.Error as error:
                 raise InputError(
-                    f"{self.path}, behind row {number}: {error}; the file breaks off there, or a quote is not closed "
+                    f"{self.file}, after row {number}: {error}; the file breaks off there, or a quote is not closed "
                     "or not doubled"
                 ) from error
-
-    def kinds(self) -> None:
-        return None
-
-    def sha256(self) -> str:
-        return file_sha256(self.path)
+        return last + number
 
     def _text_lines(self, file: BinaryIO) -> Iterator[str]:
         """Lines with their ends. A line too long is the file's fault: who knows whether it ends inside quotes."""
         for number in count(1):
-            line = file.readline(lines.MAX_LINE_BYTES + 1)
+            line = file.readline(MAX_LINE_BYTES + 1)
             if number == 1 and line.startswith(_UTF16):
-                raise InputError(f"{self.path} is UTF-16; save it as UTF-8")
-            if len(line) > lines.MAX_LINE_BYTES:
-                raise InputError(f"{self.path}, line {number}: {lines.TOO_LONG}; take it out, or close its quotes")
+                raise InputError(f"{self.file} is UTF-16; save it as UTF-8")
+            if len(line) > MAX_LINE_BYTES:
+                raise InputError(f"{self.file}, line {number}: {TOO_LONG}; take it out, or close its quotes")
             if not line:
                 return
-            yield (line.removeprefix(lines.BOM) if number == 1 else line).decode("utf-8", "surrogateescape")
+            yield (line.removeprefix(BOM) if number == 1 else line).decode("utf-8", "surrogateescape")
 
     def _header(self, names: list[str] | None) -> list[str]:
         if names is None:
-            raise InputError(f"{self.path} holds no rows; it must have a header and a row on each line behind it")
+            raise InputError(f"{self.file} holds no rows; it must have a header and a row on each line after it")
         if any(_invalid_byte(name) is not None for name in names):
-            raise InputError(f"{self.path}: the header is not UTF-8; save the file as UTF-8")
-        check_names(self.path, names)
+            raise InputError(f"{self.file}: the header is not UTF-8; save the file as UTF-8")
+        if len(names) == 1 and (other := next((char for char in ";\t|" if char in names[0]), None)):
+            shown = "tabs" if other == "\t" else repr(other)
+            raise InputError(f"{self.file} separates its columns by {shown}; save it with commas, or with tabs as .tsv")
+        check_names(self.name, names)
         return names
+
+
+class Tsv(Csv):
+    FORMAT, delimiter = "TSV", "\t"
 
 
 def _row(header: list[str], record: list[str]) -> dict[str, str | None] | BadRow:
     if len(record) != len(header):
         return BadRow(f"wrong number of columns: found {len(record)}, the header has {len(header)}")
-    if sum(map(len, record)) > lines.MAX_LINE_BYTES:
-        return BadRow(lines.TOO_LONG)
+    if sum(map(len, record)) > MAX_LINE_BYTES:
+        return BadRow(TOO_LONG)
     for field in record:
         if not field.isascii() and (byte := _invalid_byte(field)) is not None:
             return BadRow(f"invalid UTF-8: byte 0x{byte:02x}")

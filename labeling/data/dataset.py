@@ -1,110 +1,201 @@
-"""Samples from a file or a saved dataset, in streaming passes: `survey` learns the columns, `read` yields the rows.
+"""An opened input: rows from files or from memory, recognised once, and read in streaming passes.
 
-Memory does not grow with the file, but for the ids that several rows have.
+Memory does not grow with the input, but for eight bytes a row and the ids that several rows have.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import hashlib
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.columns import ColumnKinds, Kind
 from preftree.labeling.data.formats import open_source
-from preftree.labeling.data.layout import Layout, no_rows, recognise
-from preftree.labeling.data.mapping import column_mapping
-from preftree.labeling.data.repeats import FirstUses, Hashes
-from preftree.labeling.data.row import SEVERAL_FIELDS, BadRow, quoted, rivals
-from preftree.labeling.data.source import Source
+from preftree.labeling.data.inputs import files_of
+from preftree.labeling.data.layout import Layout, column_mapping, no_rows, recognise
+from preftree.labeling.data.row import BadRow, quoted
+from preftree.labeling.data.shards import Shards
+from preftree.labeling.data.source import File, Source
 from preftree.labeling.types import Rejected, Sample
 
 
 @dataclass(frozen=True)
-class Survey:
-    """What one look at the whole input tells. rows: those that are not blank. columns: the extra ones.
+class DatasetInfo:
+    """What one look at a whole input tells.
 
-    first_lines: for each kind of sample that a row looks like, by its columns, the first line with one. lone_line: the
-    first line whose list of responses has one entry. repeated: see `preftree.labeling.data.repeats`. about: format and
-    recognised columns, for people.
+    Attributes:
+        name: of the input, for messages.
+        rows: how many are not blank.
+        columns: those that pass through.
+        has_gold: whether a row says which response is better.
+        first_lines: for each kind of sample that a row looks like, by its columns, the first line with one.
+        lone_line: the first line whose list of responses has one entry.
+        repeated: hashes of ids that several rows may have.
+        about: format and recognised columns, for people.
+        files: where there are several: of each, the number of lines before it, and its name.
     """
 
-    path: Path
+    name: str
     rows: int
-    sha256: str
     columns: dict[str, Kind]
     has_gold: bool
     first_lines: dict[tuple[str, ...], int]
     lone_line: int | None
     repeated: frozenset[int] = frozenset()
     about: str = ""
+    files: Sequence[tuple[int, str]] = ()
+
+    def place(self, line: int) -> str:
+        """ "line 7", or "b.jsonl, line 3" where lines are counted across files."""
+        if not self.files:
+            return f"line {line}"
+        before, name = self.files[bisect_right(self.files, line - 1, key=lambda entry: entry[0]) - 1]
+        return f"{name}, line {line - before}"
 
 
-def survey(path: str | Path, mapping: Sequence[str] = ()) -> Survey:
-    """Counts rows, hashes the file, finds its extra columns; bad rows are no errors. Raises InputError.
+class Dataset:
+    """An opened input: its path, format, layout and hash.
 
-    mapping: "FIELD=COLUMN" texts, see `preftree.labeling.data.mapping`.
+    Attributes:
+        source: its rows as they are.
+        files: those that it was opened from, in order.
     """
-    return survey_source(open_source(Path(path)), mapping)
 
+    def __init__(self, source: Source, mapping: Sequence[str] = (), files: Sequence[File] = ()) -> None:
+        self.source = source
+        self.files = files
+        self._mapping = column_mapping(mapping)
 
-def survey_source(source: Source, mapping: Sequence[str] = ()) -> Survey:
-    """As `survey`, for what is opened already."""
-    layout = recognise(source, column_mapping(mapping))
-    kinds = source.kinds()
-    uniform = kinds is not None and not rivals(kinds)
-    with closing(Hashes()) as hashes:
-        tally = _Tally(layout, hashes)
+    @classmethod
+    def open(cls, inputs: str | Path | Sequence[str | Path], mapping: Sequence[str] = ()) -> Dataset:
+        """Open files; rows are read later.
+
+        Args:
+            inputs: paths, patterns, folders of shards, URLs, or "-" for standard input; see `inputs.files_of`.
+            mapping: "FIELD=COLUMN" texts, see `layout.ColumnMapping`.
+
+        Raises:
+            PreftreeError: an input is not there, or is none; several are of different formats.
+        """
+        files = files_of(inputs)
+        sources = [open_source(file) for file in files]
+        return cls(sources[0] if len(sources) == 1 else Shards(sources), mapping, files)
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return self.source.name
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where to open it again."""
+        return tuple(file.recorded for file in self.files)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """What the columns are. Raises InputError."""
+        try:
+            layout = recognise(self.source, self._mapping)
+        except InputError:
+            if isinstance(self.source, Shards):
+                self.source.check()  # files of two kinds look like one of none
+            raise
+        if isinstance(self.source, Shards):
+            self.source.check(layout)
+        return layout
+
+    @cached_property
+    def digests(self) -> list[str]:
+        """The sha256 of each file. Raises InputError."""
+        return [file.sha256() for file in self.files]
+
+    @property
+    def sha256(self) -> str:
+        """Of all files, in their order; that of a single file is its own. Raises InputError."""
+        return (
+            self.digests[0] if len(self.digests) == 1 else hashlib.sha256("\n".join(self.digests).encode()).hexdigest()
+        )
+
+    @cached_property
+    def info(self) -> DatasetInfo:
+        """Counts rows and finds the columns that pass through; bad rows are no errors. Raises InputError."""
+        source, layout = self.source, self.layout
+        number = 0
+        kinds, hashes = ColumnKinds(), array("q")
+        first_lines: dict[tuple[str, ...], int] = {}
+        has_gold, lone_line = False, None
         with closing(source.rows()) as rows:
-            for number, row in rows:
-                tally.add(number, row)
-                if uniform and SEVERAL_FIELDS not in tally.first_lines and tally.first_lines:
-                    break  # the table's other rows tell nothing more but their ids
-        if uniform and kinds:
-            with closing(source.rows(layout.id_columns(kinds))) as rows:
-                for number, row in islice(rows, tally.rows, None):
-                    tally.add_identity(number, row)
-        repeated = hashes.repeated()
-    if tally.rows == 0:
-        raise no_rows(source.path)
-    return Survey(
-        path=source.path,
-        rows=tally.rows,
-        sha256=source.sha256(),
-        columns=layout.kinds(kinds) if uniform and kinds else tally.kinds.resolve(),
-        has_gold=tally.has_gold,
-        first_lines=tally.first_lines,
-        lone_line=tally.lone_line,
-        repeated=repeated,
-        about=f"{source.format}, {layout.about}",
-    )
+            for line, row in rows:
+                number += 1
+                if isinstance(row, BadRow):
+                    continue
+                look = layout.look(row, line)
+                if look.id is not None:
+                    hashes.append(hash(look.id))
+                first_lines.setdefault(look.fields, line)
+                has_gold = has_gold or look.has_gold
+                if lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
+                    lone_line = line
+                kinds.add(look.extra)
+        if not number:
+            raise no_rows(self.name)
+        return DatasetInfo(
+            name=self.name,
+            rows=number,
+            columns=kinds.resolve(),
+            has_gold=has_gold,
+            first_lines=first_lines,
+            lone_line=lone_line,
+            repeated=_repeated(hashes),
+            about=f"{source.format}, {layout.about}",
+            files=source.places() if isinstance(source, Shards) else (),
+        )
 
+    def read(self, limit: int | None = None, repeated: frozenset[int] = frozenset()) -> Iterator[Sample | Rejected]:
+        """The first `limit` rows in file order, a bad one as Rejected with its line and reason.
 
-def read(
-    path: str | Path, limit: int | None = None, mapping: Sequence[str] = (), repeated: frozenset[int] = frozenset()
-) -> Iterator[Sample | Rejected]:
-    """The first `limit` rows in file order, a bad one as Rejected with its line and reason.
+        repeated: that of `info`; of the ids that it names each belongs to the first good row that has it, and later
+        rows are rejected. Without it, ids are not compared.
+        """
+        used: set[str] = set()
+        with closing(self.source.rows()) as rows:
+            for number, row in islice(rows, limit):
+                item = Rejected(number, str(row)) if isinstance(row, BadRow) else self.layout.item(row, number)
+                if repeated and not isinstance(item, Rejected) and hash(item.id) in repeated:
+                    if item.id in used:
+                        item = rejected(item, f"duplicate id: {quoted(item.id)} was used by an earlier row")
+                    else:
+                        used.add(item.id)
+                yield item
 
-    mapping: see `survey`. repeated: that of the survey; of the ids that it names each belongs to the first good row
-    that has it, and later rows are rejected. Without it, ids are not compared.
-    """
-    return read_source(open_source(Path(path)), limit, mapping, repeated)
+    def record(self) -> dict[str, Any]:
+        """What a run remembers of its input."""
+        paths = self.paths
+        known = {"sha256": self.sha256, "rows": self.info.rows}
+        return {"path": paths[0], **known} if len(paths) == 1 else {"path": paths, "sha256s": self.digests, **known}
 
+    def difference(self, record: Mapping[str, Any]) -> str | None:
+        """The name of what is not as recorded, None where all of it is."""
+        then = record.get("sha256s", [record["sha256"]])
+        if len(then) != len(self.files):
+            return self.name
+        return next(
+            (file.name for file, now, old in zip(self.files, self.digests, then, strict=True) if now != old), None
+        )
 
-def read_source(
-    source: Source, limit: int | None = None, mapping: Sequence[str] = (), repeated: frozenset[int] = frozenset()
-) -> Iterator[Sample | Rejected]:
-    """As `read`, for what is opened already."""
-    layout = recognise(source, column_mapping(mapping))
-    uses = FirstUses(repeated)
-    with closing(source.rows()) as rows:
-        for number, row in islice(rows, limit):
-            item = Rejected(number, str(row)) if isinstance(row, BadRow) else layout.item(row, number)
-            if repeated and not isinstance(item, Rejected) and not uses.add(item.id):
-                item = _duplicate(item)
-            yield item
+    def check_unchanged(self) -> None:
+        """InputError where a file is not what it was when its hash was taken."""
+        for file, before in zip(self.files, self.digests, strict=True):
+            if file.sha256() != before:
+                raise InputError(f"{file} changed while it was being labelled; label it again, --overwrite")
 
 
 def rejected(sample: Sample, reason: str) -> Rejected:
@@ -112,41 +203,32 @@ def rejected(sample: Sample, reason: str) -> Rejected:
     return Rejected(sample.line, reason, sample.id, sample.extra, getattr(sample, "gold", None))
 
 
-def sha256_of(path: Path) -> str:
-    """Of a file, or of a saved dataset's data. Raises InputError when it cannot be read."""
-    return open_source(path).sha256()
+def rows_of(total: int, limit: int | None, shard: str | None) -> range:
+    """Numbers of rows, from 0. Shards are runs of neighbours, because neighbours often share a prompt.
+
+    Raises UsageError for a shard that has no rows.
+    """
+    total = total if limit is None else min(total, limit)
+    if shard is None:
+        return range(total)
+    index, number = parse_shard(shard)
+    mine = range(total * (index - 1) // number, total * index // number)
+    if not mine:
+        raise UsageError(f"--shard {shard} has no rows: there are {total:,} in all; use fewer shards")
+    return mine
 
 
-class _Tally:
-    """What rows tell, one by one. See `Survey`."""
-
-    def __init__(self, layout: Layout, hashes: Hashes) -> None:
-        """hashes: where ids go."""
-        self._layout = layout
-        self._hashes = hashes
-        self.kinds = ColumnKinds()
-        self.rows = 0
-        self.has_gold = False
-        self.first_lines: dict[tuple[str, ...], int] = {}
-        self.lone_line: int | None = None
-
-    def add(self, number: int, row: dict[str, Any] | BadRow) -> None:
-        self.add_identity(number, row)
-        if isinstance(row, BadRow):
-            return
-        look = self._layout.look(row)
-        self.first_lines.setdefault(look.fields, number)
-        self.has_gold = self.has_gold or look.has_gold
-        if self.lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
-            self.lone_line = number
-        self.kinds.add(look.extra)
-
-    def add_identity(self, number: int, row: dict[str, Any] | BadRow) -> None:
-        """Counts a row, which may lack all but the columns of its id."""
-        self.rows += 1
-        if not isinstance(row, BadRow) and (identity := self._layout.identity(row, number)) is not None:
-            self._hashes.add(identity)
+def parse_shard(shard: str) -> tuple[int, int]:
+    """ "2/3" as (2, 3)."""
+    index, number = shard.split("/")
+    return int(index), int(number)
 
 
-def _duplicate(sample: Sample) -> Rejected:
-    return rejected(sample, f"duplicate id: {quoted(sample.id)} was used by an earlier row")
+def _repeated(hashes: array[int]) -> frozenset[int]:
+    """Hashes are Python's: 64 bits, with another key in every process. Two ids may share one, so those that are
+    suspected of being used twice are compared as they are when rows are read again.
+    """
+    import numpy as np
+
+    values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
+    return frozenset(values[counts > 1].tolist())

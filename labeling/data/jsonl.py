@@ -1,51 +1,83 @@
-"""JSON lines: an object on each."""
+"""JSON: an object on each line, or one array of objects in a file of moderate size."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterator
+from typing import BinaryIO
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.digest import file_sha256
-from preftree.labeling.data.lines import Line, numbered_lines
-from preftree.labeling.data.row import BadRow, parse
-from preftree.labeling.data.source import NumberedRow
-from preftree.labeling.data.stream import text_bytes
+from preftree.labeling.data.row import MAX_LINE_BYTES, BadRow, parse, parse_array
+from preftree.labeling.data.source import Rows, TextFile, text_bytes
+
+BOM = b"\xef\xbb\xbf"
+BLANK = b" \t\r\n"
+MAX_ARRAY_BYTES = 64 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class JsonLines:
-    """See `preftree.labeling.data.source.Source`. A row's number is that of its line."""
+class JsonLines(TextFile):
+    """See `preftree.labeling.data.source.Source`. A row's number is that of its line, or its place in the array."""
 
-    path: Path
-    compression: str | None = None
+    FORMAT = "JSONL"
 
-    @property
-    def format(self) -> str:
-        return f"JSONL, {self.compression}" if self.compression else "JSONL"
-
-    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
+    def rows(self, last: int = 0) -> Rows:
         """A last line that breaks off is the file's fault: what was to follow it is missing, too."""
-        with text_bytes(self.path, self.compression) as file:
-            for index, line in enumerate(numbered_lines(file)):
-                if index == 0 and line.text is not None and line.text.startswith(b"["):
-                    raise InputError(f"{self.path} is one JSON array; put each object on a line of its own (jq -c .[])")
+        with text_bytes(self.file, self.compression) as stream:
+            if stream.peek(1 << 10).removeprefix(BOM).lstrip(BLANK).startswith(b"["):  # type: ignore[attr-defined]
+                return (yield from self._array(stream, last))
+            number = 0
+            for number, text, ended in _numbered_lines(stream):
+                if text == b"":
+                    continue
                 try:
-                    yield line.number, parse(line.text)
+                    yield last + number, parse(text)
                 except BadRow as error:
-                    if not line.ended:
-                        raise self._torn(line, error) from None
-                    yield line.number, error
+                    if not ended:
+                        raise self._torn(number, error) from None
+                    yield last + number, error
+            return last + number
 
-    def kinds(self) -> None:
-        return None
+    def _array(self, stream: BinaryIO, last: int) -> Rows:
+        text = stream.read(MAX_ARRAY_BYTES + 1)
+        if len(text) > MAX_ARRAY_BYTES:
+            raise InputError(
+                f"{self.file} is one JSON array of over {MAX_ARRAY_BYTES // 1024**2} MB; put each object on a line of "
+                "its own (jq -c .[])"
+            )
+        number = last
+        try:
+            for number, row in enumerate(parse_array(text.removeprefix(BOM)), last + 1):
+                yield number, row
+        except BadRow as error:
+            raise InputError(f"{self.file} is neither one JSON array nor an object on each line: {error}") from None
+        return number
 
-    def sha256(self) -> str:
-        return file_sha256(self.path)
-
-    def _torn(self, line: Line, error: BadRow) -> InputError:
+    def _torn(self, number: int, error: BadRow) -> InputError:
         return InputError(
-            f"{self.path}, line {line.number}: the last line breaks off ({error}), so the file may lack more; get it "
-            "whole again, or end that line with a line feed to have it rejected and the others labelled"
+            f"{self.file}, line {number}: the last line breaks off ({error}), so the file may lack more; get it whole "
+            "again, or end that line with a line feed to have it rejected and the others labelled"
         )
+
+
+def _numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
+    """Of every line its number from 1, its text, and whether it ended by a line feed.
+
+    Text is stripped, so that of a blank line is empty; it is None for a line too long to be a row, which is never held.
+    """
+    number = 0
+    while line := file.readline(MAX_LINE_BYTES + 1):
+        number += 1
+        ended = line.endswith(b"\n")
+        if len(line) > MAX_LINE_BYTES and not ended:
+            yield number, None, _skip_to_line_end(file)
+            continue
+        if number == 1:
+            line = line.removeprefix(BOM)
+        yield number, line.strip(BLANK), ended
+
+
+def _skip_to_line_end(file: BinaryIO) -> bool:
+    """Whether there was one."""
+    while chunk := file.readline(1 << 20):
+        if chunk.endswith(b"\n"):
+            return True
+    return False

@@ -1,10 +1,10 @@
-"""Labels into a directory: `labels.parquet`, written as a stream under another name until it is complete."""
+"""`labels.parquet`: written as a stream, under another name until it is complete, and read as one."""
 
 from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -13,7 +13,8 @@ from typing import Any
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.columns import label_columns, output_names, stored
-from preftree.labeling.data.dataset import Survey
+from preftree.labeling.data.dataset import DatasetInfo
+from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType, Label, Rejected, Sample
 
 LABELS, RUN = "labels.parquet", "run.json"
@@ -21,6 +22,7 @@ LABELS, RUN = "labels.parquet", "run.json"
 # A row group ends at whichever comes first; the second bounds memory when rows carry long texts.
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 16 * 1024 * 1024
+_READ_ROWS = 512
 
 _ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "double", "bool": "bool"}
 
@@ -38,12 +40,12 @@ def check_out_file(path: Path, overwrite: bool) -> None:
 class LabelTable:
     """Rows and their labels as Arrow record batches, with the columns of labels.parquet."""
 
-    def __init__(self, survey: Survey, columns: Mapping[str, ArrowType]) -> None:
+    def __init__(self, info: DatasetInfo, columns: Mapping[str, ArrowType]) -> None:
         """columns: those of the labels' method, see `preftree.labeling.types.Label`."""
-        self._survey = survey
+        self._info = info
         self._columns = columns
         self._nothing = {name: "none" if name == "verdict" else None for name in columns}
-        self.schema = _schema(survey, columns)
+        self.schema = _schema(info, columns)
 
     def batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
         """A column at a time, while the rows are still in the processor's caches. None is a rejected row's label."""
@@ -55,12 +57,12 @@ class LabelTable:
             [item.id for item in items],
             *([values[name] for values in labels] for name in self._columns),
             ["rejected" if label is None else "ok" for _, label in rows],
-            [f"line {item.line}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
+            [f"{self._info.place(item.line)}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
             [None if label is None else label.prompt_tokens for _, label in rows],
         ]
-        if self._survey.has_gold:
+        if self._info.has_gold:
             columns.append([getattr(item, "gold", None) for item in items])
-        for name, kind in self._survey.columns.items():
+        for name, kind in self._info.columns.items():
             columns.append(stored([item.extra.get(name) for item in items], kind))
         arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
         return pa.record_batch(arrays, schema=self.schema)
@@ -72,12 +74,12 @@ class LabelWriter:
     The bytes of the file depend on nothing but the rows, in their order.
     """
 
-    def __init__(self, out_dir: str | Path, survey: Survey, columns: Mapping[str, ArrowType]) -> None:
+    def __init__(self, out_dir: str | Path, info: DatasetInfo, columns: Mapping[str, ArrowType]) -> None:
         """out_dir: a directory. columns: those of the labels' method, see `preftree.labeling.types.Label`."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._table = LabelTable(survey, columns)
+        self._table = LabelTable(info, columns)
         self._batches: list[Any] = []
         self._rows = self._text = 0
         with guarded(Path(out_dir)):
@@ -182,14 +184,14 @@ class _Sink:
         """The draft closes the file."""
 
 
-def _schema(survey: Survey, columns: Mapping[str, ArrowType]) -> Any:
+def _schema(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> Any:
     import pyarrow as pa
 
     types = label_columns(columns)
-    if survey.has_gold:
+    if info.has_gold:
         types["gold"] = "string"
-    names = output_names(survey.columns, reserved=list(types))
-    types |= {names[name]: _ARROW_TYPES[kind] for name, kind in survey.columns.items()}
+    names = output_names(info.columns, reserved=list(types))
+    types |= {names[name]: _ARROW_TYPES[kind] for name, kind in info.columns.items()}
     return pa.schema([(name, arrow_type(spec)) for name, spec in types.items()])
 
 
@@ -202,3 +204,41 @@ def arrow_type(spec: ArrowType) -> Any:
     if isinstance(spec, dict):
         return pa.struct([(name, arrow_type(inner)) for name, inner in spec.items()])
     return pa.type_for_alias(spec)
+
+
+def label_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
+    """These columns of every row, in file order. Raises OutputError where they cannot be read."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+                raise OutputError(f"{path} has no column {missing[0]}; label the input again")
+            for batch in file.iter_batches(_READ_ROWS, columns=list(columns)):
+                yield from batch.to_pylist()
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {path}; label the input again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"cannot read {path}: {one_line(str(error))}") from error
+
+
+def with_samples(
+    rows: Iterable[dict[str, Any]], items: Iterable[Sample | Rejected], path: Path
+) -> Iterator[tuple[Sample | None, dict[str, Any]]]:
+    """Each row with the sample of its id, None for one that was rejected. rows: with id and status.
+
+    Rows come in the order of the input, but not all of it need be there. OutputError for a row that has no sample.
+    """
+    good = (item for item in items if not isinstance(item, Rejected))
+    for row in rows:
+        if row["status"] != "ok":
+            yield None, row
+            continue
+        sample = next((item for item in good if item.id == row["id"]), None)
+        if sample is None:
+            raise OutputError(
+                f"{path} does not belong to its input: row {one_line(str(row['id']))} is not there, or not in the same "
+                "order; label the input again"
+            )
+        yield sample, row

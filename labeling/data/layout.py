@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from preftree.engine.errors import InputError
-from preftree.labeling.data.columns import Kind
-from preftree.labeling.data.mapping import ColumnMapping
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
@@ -20,17 +17,53 @@ from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
 _ROWS_LOOKED_AT = 100
-_PAIR = {"prompt", "response_a", "response_b"}
+_PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
+FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
 # With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
 _LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
 
 
-class Look(NamedTuple):
-    """What a row looks like. fields: of the sample that it seems to be. responses: its list of them, if it has one.
-    extra: the columns that pass through.
+@dataclass(frozen=True)
+class ColumnMapping:
+    """`--map FIELD=COLUMN`: which column to take for a field, whatever columns are called.
+
+    columns: of each field, the column to take. A name with dots that no column has leads into nested values:
+    `info.post`, `summaries.0.text`.
     """
 
+    columns: Mapping[str, str] = field(default_factory=dict)
+
+    def applied(self, row: Mapping[str, Any]) -> dict[str, Any]:
+        """The row with its columns renamed to fields. One that had a field's name gets "input_" in front of it."""
+        if not self.columns:
+            return row if isinstance(row, dict) else dict(row)
+        taken = {column: name for name, column in self.columns.items()}
+        renamed = {}
+        for column, value in row.items():
+            if column in taken:
+                renamed[taken[column]] = value
+            else:
+                renamed[f"input_{column}" if column in self.columns else column] = value
+        for name, path in self.columns.items():
+            if path not in row and (found := _inside(row, path)) is not _NOTHING:
+                renamed[name] = found
+        return renamed
+
+    def check(self, rows: Collection[Mapping[str, Any]], where: str) -> None:
+        """UsageError for a column that none of these rows has."""
+        for name, column in self.columns.items():
+            if not any(column in row or _inside(row, column) is not _NOTHING for row in rows):
+                names = ", ".join(one_line(other) for other in dict.fromkeys(key for row in rows for key in row))
+                raise UsageError(f"{where} has no column {one_line(column)} to --map to {name}; it has {names}")
+
+
+class Look(NamedTuple):
+    """What a row looks like. id: None for a bad one. fields: of the sample that it seems to be. responses: its list of
+    them, if it has one. extra: the columns that pass through.
+    """
+
+    id: str | None
     fields: tuple[str, ...]
     has_gold: bool
     responses: Any
@@ -57,29 +90,26 @@ class Layout:
             return Rejected(line, str(error), identity_of(row, line), MappingProxyType(extra))
         return to_item({"id": row.get("id"), **fields, **extra}, line)
 
-    def identity(self, row: dict[str, Any], line: int) -> str | None:
-        """The id of a row of the source, which may lack all but the `id_columns`; None for a bad one."""
-        return identity_of(self.mapping.applied(row), line)
+    def fits(self, rows: Iterable[Mapping[str, Any]]) -> bool:
+        """Whether one of these rows has the columns that the shape needs."""
+        some = () if self.shape is not OWN else (*_PAIR[1:], *_RESPONSES)
+        mapped = [self.mapping.applied(row) for row in rows]
+        return any(
+            row.keys() >= {*self.shape.needs} and (not some or not row.keys().isdisjoint(some)) for row in mapped
+        )
 
-    def id_columns(self, columns: Collection[str]) -> list[str]:
-        """Of the columns of a source, those that its rows' ids come from."""
-        path = self.mapping.columns.get("id", "id")
-        return [name for name in dict.fromkeys((path, path.split(".")[0])) if name in columns]
-
-    def look(self, row: dict[str, Any]) -> Look:
-        """Without checking anything."""
+    def look(self, row: dict[str, Any], line: int) -> Look:
+        """Checks nothing but the id."""
         row = self.mapping.applied(row)
+        identity = identity_of(row, line)
         if self.shape.fields is not None:
             responses = row.get(self.shape.responses or "")
-            return Look(self.shape.fields, self.shape.gold in row, responses, self._others(row))
+            return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row))
         own = fields_of(row)
         extra = {name: value for name, value in row.items() if name not in own}
-        return Look(own, "gold" in own and "gold" in row, row["responses"] if "responses" in own else None, extra)
-
-    def kinds(self, columns: Mapping[str, Kind]) -> dict[str, Kind]:
-        """Of the columns that pass through, where every row has the same ones. columns: of the source."""
-        names = {name: name for name in (*columns, *self.mapping.columns.values())}
-        return {name: columns[column] for name, column in self.look(names).extra.items()}
+        return Look(
+            identity, own, "gold" in own and "gold" in row, row["responses"] if "responses" in own else None, extra
+        )
 
     def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What passes through; a name that a sample needs for itself gets "input_" in front."""
@@ -91,29 +121,34 @@ class Layout:
 
 def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     """From the first good rows of a source. InputError for columns that are unknown, or could be two things."""
-    with closing(source.rows()) as rows:
-        head = list(islice((row for _, row in rows if isinstance(row, dict)), _ROWS_LOOKED_AT))
+    head = first_rows(source)
     if not head:
         return Layout(OWN, mapping, "no row that can be read")
-    mapping.check(head, str(source.path))
+    mapping.check(head, source.name)
     head = [mapping.applied(row) for row in head]
     columns = list(dict.fromkeys(name for row in head for name in row))
     shape = _shape(source, columns, mapping)
     return Layout(shape, mapping, _about(source, shape, columns, head))
 
 
-def no_rows(path: str | Path) -> InputError:
-    return InputError(f"{path} holds no rows; each must have a prompt and its responses")
+def first_rows(source: Source) -> list[dict[str, Any]]:
+    """Those that can be read, up to a hundred."""
+    with closing(source.rows()) as rows:
+        return list(islice((row for _, row in rows if isinstance(row, dict)), _ROWS_LOOKED_AT))
+
+
+def no_rows(name: str) -> InputError:
+    return InputError(f"{name} holds no rows; each must have a prompt and its responses")
 
 
 def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> Shape:
     if not columns:
-        raise no_rows(source.path)
+        raise no_rows(source.name)
     present = set(columns)
     fitting = [shape for shape in OTHERS if present.issuperset(shape.needs)]
     if "prompt" in present and present.intersection(_RESPONSES):
         fitting.insert(0, OWN)
-    if present >= _PAIR:
+    if present.issuperset(_PAIR):
         fitting = [OWN]
     if fields := mapping.columns.keys():
         fitting = [shape for shape in fitting if fields <= set(shape.columns)]
@@ -124,13 +159,13 @@ def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> 
         names = " or ".join(shape.name for shape in fitting)
         example = next(name for name in (*fitting[-1].needs, *fitting[-1].may) if name not in fitting[0].columns)
         raise InputError(
-            f"{source.path} could be {names}: it has {found}; settle it by a column of one, such as "
+            f"{source.name} could be {names}: it has {found}; settle it by a column of one, such as "
             f"--map {example}={example}"
         )
-    raise InputError(
-        f"{source.path} has {found}: no columns that are known; name them, such as --map prompt=COLUMN "
-        "--map response_a=COLUMN --map response_b=COLUMN"
-    )
+    kinds = (_PAIR, *(("prompt", name) for name in _RESPONSES))
+    wanted = max(kinds, key=lambda names: len(present.intersection(names)))
+    ways = " ".join(f"--map {name}=COLUMN" for name in wanted if name not in present)
+    raise InputError(f"{source.name} has {found}: no columns that are known; name them, such as {ways}")
 
 
 def _about(source: Source, shape: Shape, columns: Sequence[str], head: Sequence[dict[str, Any]]) -> str:
@@ -150,7 +185,7 @@ def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[
         problem = f"and they begin differently; say --map prompt=COLUMN (it has {', '.join(map(one_line, columns))})"
     else:
         return
-    raise InputError(f"{source.path} has chosen and rejected but no prompt, {problem}")
+    raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")
 
 
 def _holds_prompt(row: dict[str, Any]) -> bool:
@@ -160,3 +195,38 @@ def _holds_prompt(row: dict[str, Any]) -> bool:
     except BadRow:
         return False
     return True
+
+
+def column_mapping(texts: Sequence[str]) -> ColumnMapping:
+    """From "FIELD=COLUMN" texts. Raises UsageError."""
+    columns: dict[str, str] = {}
+    for text in texts:
+        name, equals, column = text.partition("=")
+        if not (equals and name and column):
+            raise UsageError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
+        if name not in FIELDS:
+            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {', '.join(FIELDS)}")
+        if name in columns:
+            raise UsageError(
+                f"--map gives {name} two columns, {one_line(columns[name])} and {one_line(column)}; keep one"
+            )
+        if column in columns.values():
+            raise UsageError(f"--map takes column {one_line(column)} twice; a column is one field")
+        columns[name] = column
+    return ColumnMapping(columns)
+
+
+_NOTHING = object()
+
+
+def _inside(row: Mapping[str, Any], path: str) -> Any:
+    """What the steps of a dotted path lead to, through objects by name and through lists by index."""
+    found: Any = row
+    for step in path.split("."):
+        if isinstance(found, Mapping) and step in found:
+            found = found[step]
+        elif isinstance(found, list) and step.isascii() and step.isdigit() and int(step[:9]) < len(found):
+            found = found[int(step[:9])]
+        else:
+            return _NOTHING
+    return found

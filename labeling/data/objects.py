@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.columns import Kind
+from preftree.labeling.data.arrow import BATCH_ROWS, Table
 from preftree.labeling.data.row import BadRow
-from preftree.labeling.data.source import NumberedRow, Source
-from preftree.labeling.data.table import Table
+from preftree.labeling.data.source import Rows, Source
 
 # In messages, in place of a file's name.
-PLACE = Path("rows")
+PLACE = "rows"
 
 
 def source_of(rows: Any) -> Source:
     """`rows` as an input. Raises InputError for objects that hold no rows."""
-    if (table := _arrow_table(rows)) is not None:
-        return Table(PLACE, "Arrow", lambda: _opened(table), _no_digest)
+    if (opened := _arrow_batches(rows)) is not None:
+        return Table(PLACE, "Arrow", lambda: nullcontext(opened()))
     if isinstance(rows, Mapping | str | bytes) or not isinstance(rows, Iterable):
         raise InputError(
             f"{type(rows).__name__} is no collection of rows; use a list of dictionaries or of preftree.Pair, a pandas "
@@ -32,45 +30,32 @@ def source_of(rows: Any) -> Source:
 
 @dataclass(frozen=True)
 class Records:
-    """Dictionaries as a `preftree.labeling.data.source.Source`. Rows are numbered from 1."""
+    """Dictionaries as a `preftree.labeling.data.source.Source`."""
 
     records: Sequence[Any]
-    path: Path = PLACE
+    name: str = PLACE
     format: str = "dictionaries"
 
-    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
-        for number, record in enumerate(self.records, 1):
+    def rows(self, last: int = 0) -> Rows:
+        for number, record in enumerate(self.records, last + 1):
             if isinstance(record, Mapping):
                 yield number, dict(record)
             else:
                 yield number, BadRow(f"not a dictionary: {type(record).__name__}")
-
-    def kinds(self) -> Mapping[str, Kind] | None:
-        return None
-
-    def sha256(self) -> str:
-        return _no_digest()
+        return last + len(self.records)
 
 
-def _arrow_table(rows: Any) -> Any:
-    """A pyarrow.Table of `rows`, None where they are no table. None of the libraries is imported for it."""
+def _arrow_batches(rows: Any) -> Callable[[], tuple[Any, Iterator[Any]]] | None:
+    """Schema and record batches of a table, None for what is none. None of the libraries is imported for it."""
     library = type(rows).__module__.partition(".")[0]
     if library == "pyarrow" and hasattr(rows, "to_batches"):
-        return rows
+        return lambda: (rows.schema, iter(rows.to_batches()))
     if library == "pandas" and hasattr(rows, "columns"):
         import pyarrow as pa
 
-        return pa.Table.from_pandas(rows, preserve_index=False)
-    if library == "datasets" and hasattr(rows, "with_format"):
-        return rows.with_format("arrow")[:]
+        return _arrow_batches(pa.Table.from_pandas(rows, preserve_index=False))
+    if library == "datasets" and hasattr(rows, "num_rows") and hasattr(rows, "features"):
+        tables = rows.with_format("arrow")
+        schema = rows.features.arrow_schema
+        return lambda: (schema, (batch for table in tables.iter(BATCH_ROWS) for batch in table.to_batches()))
     return None
-
-
-@contextmanager
-def _opened(table: Any) -> Iterator[tuple[Any, Iterator[Any]]]:
-    yield table.schema, iter(table.to_batches())
-
-
-def _no_digest() -> str:
-    """Nobody resumes a run over rows in memory."""
-    return ""

@@ -9,11 +9,10 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from preftree.labeling.data.lines import TOO_LONG
 from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single, Verdict
 
 PAIR_FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
@@ -25,8 +24,16 @@ _NAMES = {fields: frozenset(fields) for fields in FIELDS.values()}
 _NEEDED = {fields: names - {"id", "gold"} for fields, names in _NAMES.items()}
 ROLES = ("system", "user", "assistant")
 MAX_DEPTH = 100
+MAX_LINE_BYTES = 16 * 1024 * 1024
+TOO_LONG = f"line too long: over {MAX_LINE_BYTES // 1024**2} MB"
 
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
+_GOLD: dict[Any, Verdict | None] = {
+    None: None,
+    "tie": "tie",
+    **dict.fromkeys(("a", "model_a", "0", 0), "a"),
+    **dict.fromkeys(("b", "model_b", "1", 1), "b"),
+}
 _JSON_NAMES = {dict: "an object", list: "a list", str: "a string", bool: "a boolean", type(None): "null"}
 
 
@@ -38,26 +45,18 @@ def parse(line: bytes | None) -> dict[str, Any]:
     """The JSON object on a line. Raises BadRow; None stands for a line that was too long to read."""
     if line is None:
         raise BadRow(TOO_LONG)
-    try:
-        row = _DECODER.decode(line.decode("utf-8"))
-    except UnicodeDecodeError as error:
-        raise BadRow(f"invalid UTF-8: byte 0x{line[error.start]:02x} at byte {error.start + 1}") from None
-    except json.JSONDecodeError as error:
-        problem = error.msg.removesuffix(" at").rstrip(": ")
-        raise BadRow(f"broken JSON: {problem} at column {error.pos + 1}") from None
-    except RecursionError:
-        raise BadRow(_TOO_DEEP) from None
-    except BadRow:
-        raise
-    except ValueError as error:  # an integer of more digits than Python agrees to read
-        raise BadRow(f"broken JSON: {error}") from None
-    if not isinstance(row, dict):
-        raise BadRow(f"not an object: {name_of(row)}")
-    if _is_deeper(row, MAX_DEPTH):
-        raise BadRow(_TOO_DEEP)
-    if _SURROGATE_ESCAPE.search(line):
-        _refuse_lone_surrogates(row)
-    return row
+    return _checked(_decoded(line), _SURROGATE_ESCAPE.search(line) is not None)
+
+
+def parse_array(text: bytes) -> Iterator[dict[str, Any] | BadRow]:
+    """The objects of a JSON array, or why one is none. Raises BadRow where the array itself is broken."""
+    has_surrogates = _SURROGATE_ESCAPE.search(text) is not None
+    for value in _decoded(text):
+        try:
+            row: dict[str, Any] | BadRow = _checked(value, has_surrogates)
+        except BadRow as error:
+            row = error
+        yield row
 
 
 def fields_of(row: Mapping[str, Any]) -> tuple[str, ...]:
@@ -128,10 +127,12 @@ def _identity(row: Mapping[str, Any], line: int) -> str:
 
 
 def _gold(row: dict[str, Any]) -> Verdict | None:
+    """Also as model_a or model_b, in capitals, or as the index of the better response."""
     value = row.get("gold")
-    if value is None or value in ("a", "b", "tie"):
-        return value
-    raise BadRow(f'bad gold: must be "a", "b", "tie" or null, found {quoted(value)}')
+    known = value.lower() if isinstance(value, str) else value
+    if isinstance(known, bool | list | dict) or known not in _GOLD:
+        raise BadRow(f'bad gold: must be "a", "b", "tie" or null (0 is a, 1 is b), found {quoted(value)}')
+    return _GOLD[known]
 
 
 def _text(row: dict[str, Any], name: str) -> str:
@@ -189,6 +190,33 @@ def _message(entry: Any, number: int) -> Message:
 def name_of(value: Any) -> str:
     """ "a string", "null", ...: what JSON calls a value."""
     return _JSON_NAMES.get(type(value), "a number")
+
+
+def _decoded(text: bytes) -> Any:
+    try:
+        return _DECODER.decode(text.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadRow(f"invalid UTF-8: byte 0x{text[error.start]:02x} at byte {error.start + 1}") from None
+    except json.JSONDecodeError as error:
+        problem = error.msg.removesuffix(" at").rstrip(": ")
+        line = f"line {error.lineno}, " if error.lineno > 1 else ""
+        raise BadRow(f"broken JSON: {problem} at {line}column {error.colno}") from None
+    except RecursionError:
+        raise BadRow(_TOO_DEEP) from None
+    except BadRow:
+        raise
+    except ValueError as error:  # an integer of more digits than Python agrees to read
+        raise BadRow(f"broken JSON: {error}") from None
+
+
+def _checked(row: Any, has_surrogates: bool) -> dict[str, Any]:
+    if not isinstance(row, dict):
+        raise BadRow(f"not an object: {name_of(row)}")
+    if _is_deeper(row, MAX_DEPTH):
+        raise BadRow(_TOO_DEEP)
+    if has_surrogates:
+        _refuse_lone_surrogates(row)
+    return row
 
 
 def _is_deeper(value: Any, limit: int) -> bool:

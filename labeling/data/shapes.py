@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from preftree.labeling.data.dialogue import is_dialogue, of_conversations, of_dialogues, of_texts
-from preftree.labeling.data.row import OWN_FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, BadRow, name_of, quoted
+from preftree.labeling.data.row import OWN_FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, SINGLE_FIELDS, BadRow, name_of, quoted
 
 Row = Mapping[str, Any]
 
@@ -92,6 +92,12 @@ def _generations(row: Row) -> dict[str, Any]:
     return {"prompt": row.get("instruction"), "responses": row.get("generations")}
 
 
+def _answer(row: Row) -> dict[str, Any]:
+    """input: what the instruction is about, where there is something."""
+    prompt = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row.get("instruction")
+    return {"prompt": prompt, "response": row.get("output")}
+
+
 OWN = Shape(
     "preftree's own columns", ("prompt",), may=tuple(name for name in OWN_FIELDS if name not in ("id", "prompt"))
 )
@@ -130,6 +136,14 @@ OTHERS = (
         convert=_generations,
         sides="responses are generations",
         responses="generations",
+    ),
+    Shape(
+        "Alpaca answers",
+        ("instruction", "output"),
+        may=("input",),
+        fields=SINGLE_FIELDS,
+        convert=_answer,
+        sides="response is output",
     ),
 )
 

@@ -1,38 +1,148 @@
-"""What every input is to the reader: rows, each with its number."""
+"""What every input is to the reader: files on this machine, and sources, which yield rows with their numbers."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Generator, Mapping
+import gzip
+import hashlib
+import io
+import zlib
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, ClassVar, Protocol, cast
 
-from preftree.labeling.data.columns import Kind
+from preftree.engine.errors import InputError
 from preftree.labeling.data.row import BadRow
 
-NumberedRow = tuple[int, dict[str, Any] | BadRow]
+Rows = Generator[tuple[int, dict[str, Any] | BadRow], None, int]
+
+_GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+_REFUSED = {
+    b"PK\x03\x04": "a zip archive; unpack it, or compress it with gzip or zstd",
+    b"BZh": "compressed with bzip2; unpack it, or compress it with gzip or zstd",
+    b"\xfd7zXZ\x00": "compressed with xz; unpack it, or compress it with gzip or zstd",
+    **{bytes([0x80, version]): "a pickle, which is never read; save the rows as Parquet" for version in range(2, 6)},
+}
 
 
 class Source(Protocol):
-    """format: for people, "Parquet" or "JSONL, gzip"."""
+    """Rows of one format.
+
+    Attributes:
+        name: for messages: a path, a URL.
+        format: for people, "Parquet" or "JSONL, gzip".
+    """
 
     @property
-    def path(self) -> Path: ...
+    def name(self) -> str: ...
 
     @property
     def format(self) -> str: ...
 
-    def rows(self, columns: Collection[str] | None = None) -> Generator[NumberedRow]:
-        """Every row as JSON values, from 1 on in file order, or why it cannot be one. Streams, and may be asked again.
+    def rows(self, last: int = 0) -> Rows:
+        """Every row as JSON values, in file order, or why it cannot be one. Streams, and may be asked again.
 
-        columns: those that are wanted, of `kinds`; where that is None, rows come with all of theirs anyhow.
-        Raises InputError where the file as a whole is at fault: damaged, cut off, not what its name says.
+        Args:
+            last: the number before that of the first row.
+
+        Returns:
+            The number of the last row or, in a text file, of the last line.
+
+        Raises:
+            InputError: the file as a whole is at fault: damaged, cut off, not what its name says.
         """
 
-    def kinds(self) -> Mapping[str, Kind] | None:
-        """Of every column, where the file says what it holds; None where only its rows tell.
 
-        Every value is read: a damaged file is found. Raises InputError.
-        """
+@dataclass(frozen=True)
+class File:
+    """A file on this machine.
+
+    Attributes:
+        path: where it is.
+        name: what messages call it.
+        original: None, or what it is a copy of.
+        keeper: what removes a copy once nobody refers to it.
+    """
+
+    path: Path
+    name: str
+    original: str | None = None
+    keeper: object = None
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def recorded(self) -> str:
+        """Where to find it again."""
+        return self.original or str(self.path.absolute())
 
     def sha256(self) -> str:
-        """Of the bytes on disk. Raises InputError."""
+        """Raises InputError when the file cannot be read."""
+        with reading(self), self.path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def reading(name: object) -> Iterator[None]:
+    """What keeps a file from being read becomes an InputError."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {name}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {name}: {error.strerror or error}") from error
+
+
+@dataclass(frozen=True)
+class TextFile:
+    """What sources of text share. compression: see `compression_of`."""
+
+    file: File
+    compression: str | None = None
+
+    FORMAT: ClassVar[str]
+
+    @property
+    def name(self) -> str:
+        return self.file.name
+
+    @property
+    def format(self) -> str:
+        return f"{self.FORMAT}, {self.compression}" if self.compression else self.FORMAT
+
+
+def compression_of(file: File, head: bytes) -> str | None:
+    """ "gzip", "zstd" or None, from the first bytes of a file. InputError for what is never read."""
+    for magic, what in _REFUSED.items():
+        if head.startswith(magic):
+            raise InputError(f"{file} is {what}")
+    return "gzip" if head.startswith(_GZIP) else "zstd" if head.startswith(_ZSTD) else None
+
+
+@contextmanager
+def text_bytes(file: File, compression: str | None) -> Iterator[BinaryIO]:
+    """The text of a file as bytes. Inside, errors of reading and of damaged compression become InputError."""
+    with reading(file):
+        try:
+            with _opened(file.path, compression) as stream:
+                yield stream
+        except (OSError, EOFError, zlib.error) as error:
+            if isinstance(error, OSError) and (error.errno is not None or not compression):
+                raise
+            problem = str(error).rstrip(".")
+            raise InputError(
+                f"{file} is damaged or cut off ({problem}); get it whole again, or unpack what can be unpacked and "
+                "name that"
+            ) from error
+
+
+def _opened(path: Path, compression: str | None) -> BinaryIO:
+    if compression == "gzip":
+        return cast(BinaryIO, gzip.open(path))
+    if compression == "zstd":
+        import pyarrow as pa
+
+        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), 1 << 17))
+    return path.open("rb")

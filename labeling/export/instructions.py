@@ -26,8 +26,9 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import Draft, sync_directory
-from preftree.labeling.data.dataset import sha256_of
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
+from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe, decide, draw
 from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.options import InstructionOptions
@@ -77,18 +78,18 @@ def write_instructions(options: InstructionOptions) -> list[str]:
     record_path = out.with_name(f"{out.name}.{RUN}")
     for path in (out, record_path):
         check_out_file(path, options.overwrite)
-    source = labelled_input(labels.run, options.input)
-    for path in (source, labels.path, labels.run_path):
+    dataset = labelled_input(labels.run, options.input)
+    for path in (*(file.path for file in dataset.files), labels.path, labels.run_path):
         if path.resolve() in (out.resolve(), record_path.resolve()):
             raise OutputError(f"{path} is what instructions are made from; name another --out")
     variances = labels.variances()
     tally = Tally(dict.fromkeys(variances, 0))
     with _both(out, record_path) as (rows, record):
-        for made in _preferences(options, labels, source, recipe, variances, tally):
+        for made in _preferences(options, labels, dataset, recipe, variances, tally):
             rows.file.write(json.dumps(made, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         if not tally.preferences:
             raise InputError(f"{options.labels} leaves nothing to write; {'; '.join(tally.dropped()) or 'no rows'}")
-        text = json.dumps(_record(options, labels, source, variances, tally), indent=2, ensure_ascii=False)
+        text = json.dumps(_record(options, labels, dataset, variances, tally), indent=2, ensure_ascii=False)
         record.file.write(text.encode() + b"\n")
     return _lines(options, tally, variances, (out, record_path))
 
@@ -137,13 +138,13 @@ def _recipe(options: InstructionOptions, labels: SalmonLabels) -> Recipe:
 def _preferences(
     options: InstructionOptions,
     labels: SalmonLabels,
-    source: Path,
+    dataset: Dataset,
     recipe: Recipe,
     variances: dict[str, float],
     tally: Tally,
 ) -> Iterator[dict[str, Any]]:
     scales = [(options.variance_scaling and variances[principle.name]) or 1.0 for principle in labels.principles]
-    for pair, row in labels.pairs(source):
+    for pair, row in labels.pairs(dataset):
         if pair is None:
             tally.rejected += 1
             continue
@@ -164,13 +165,13 @@ def _prompt(messages: Sequence[Message]) -> str | list[dict[str, str]]:
 
 
 def _record(
-    options: InstructionOptions, labels: SalmonLabels, source: Path, variances: dict[str, float], tally: Tally
+    options: InstructionOptions, labels: SalmonLabels, dataset: Dataset, variances: dict[str, float], tally: Tally
 ) -> dict[str, Any]:
     return {
         "versions": {"preftree": version()},
         "options": asdict(options),
-        "labels": {"path": str(labels.path.absolute()), "sha256": sha256_of(labels.path)},
-        "input": {"path": str(source.absolute()), "sha256": labels.run["input"]["sha256"]},
+        "labels": {"path": str(labels.path.absolute()), "sha256": File(labels.path, str(labels.path)).sha256()},
+        "input": dataset.record(),
         "principles": [{**one.record(), "variance": variances[one.name]} for one in labels.principles],
         "totals": asdict(tally),
     }

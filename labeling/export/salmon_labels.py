@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
-from preftree.labeling.data.dataset import read
-from preftree.labeling.data.labelled import label_rows
-from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.labels_file import LABELS, RUN, label_rows
 from preftree.labeling.export.variance import Variance
 from preftree.labeling.principles.principle import Principle, weight_problem
 from preftree.labeling.runs.recorded import finished_run
@@ -61,17 +60,18 @@ class SalmonLabels:
                     spread.add(score)
         return {name: spread.value() for name, spread in spreads.items()}
 
-    def pairs(self, source: Path) -> Iterator[tuple[Pair | None, ScoredRow]]:
-        """The labels with the pairs of `source` that they are of, in order; None for one that was rejected."""
-        options = self.run["options"]
-        items = read(source, options.get("limit"), options.get("mapping", ()))
+    def pairs(self, dataset: Dataset) -> Iterator[tuple[Pair | None, ScoredRow]]:
+        """The labels with the pairs of `dataset` that they are of, in order; None for one that was rejected."""
+        items = dataset.read(self.run["options"].get("limit"))
         for item, row in zip_longest(items, self.rows()):
             if row is not None and item is not None and not row.scores:
                 yield None, row
             elif row is not None and isinstance(item, Pair) and item.id == row.id:
                 yield item, row
             else:
-                raise OutputError(f"{self.path} is not complete or does not belong to {source}; label the input again")
+                raise OutputError(
+                    f"{self.path} is not complete or does not belong to {dataset.name}; label the input again"
+                )
 
     def rows(self) -> Iterator[ScoredRow]:
         """In the order of the input. Raises OutputError where they cannot be read."""

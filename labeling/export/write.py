@@ -8,9 +8,8 @@ from typing import Any, BinaryIO
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import Draft, sync_directory
-from preftree.labeling.data.dataset import read
-from preftree.labeling.data.labelled import label_rows, with_samples
-from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
+from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, label_rows, with_samples
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.comparison import Comparison, Reader, reader_of
 from preftree.labeling.export.formats import FORMATS
@@ -32,11 +31,11 @@ def write_export(options: ExportOptions) -> list[str]:
     selection = _selection(options, run)
     _check_ending(options.to, out)
     check_out_file(out, options.overwrite)
-    source = labelled_input(run, options.input)
-    for path in (source, directory / LABELS, directory / RUN):
+    dataset = labelled_input(run, options.input)
+    for path in (*(file.path for file in dataset.files), directory / LABELS, directory / RUN):
         if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
-    comparisons = _comparisons(directory / LABELS, source, run, reader, selection)
+    comparisons = _comparisons(directory / LABELS, dataset, run, reader, selection)
     try:
         draft = Draft(out)
         try:
@@ -79,10 +78,9 @@ def _check_ending(to: str, out: Path) -> None:
 
 
 def _comparisons(
-    labels: Path, source: Path, run: Mapping[str, Any], reader: Reader, selection: Selection
+    labels: Path, dataset: Dataset, run: Mapping[str, Any], reader: Reader, selection: Selection
 ) -> Iterator[Comparison]:
-    options = run["options"]
-    items = read(source, options.get("limit"), options.get("mapping", ()))
+    items = dataset.read(run["options"].get("limit"))
     for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), items, labels):
         if sample is None:
             selection.leave_out(NO_LABEL)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from preftree.engine.errors import InputError, ModelError
+from preftree.engine.texts import continuation
 from preftree.labeling.types import RationaleRequest, ScoreRequest
 
 # Label ids depend on the text right before the label; that many tokens of it decide them.
@@ -108,19 +109,20 @@ class RequestEncoder:
         the text `start`.
         """
         key = (tuple(ids[-_TAIL_TOKENS:]), start, labels)
-        if key not in self._label_ids:
+        found = self._label_ids.get(key)
+        if found is None:
             resolved = []
             for label in labels:
-                whole = self._tokenizer.encode([*pieces, label])
-                if whole[: len(ids)] != list(ids) or len(whole) == len(ids):
+                added = continuation(self._tokenizer, pieces, ids, label)
+                if added is None:
                     raise ModelError(
                         f"label {label!r} merges with the answer start {start!r} in this model's "
                         "tokenizer; move the space between them from one to the other in the template"
                     )
-                resolved.append(whole[len(ids) :])
+                resolved.append(added)
             if len({tuple(label) for label in resolved}) < len(resolved):
                 raise ModelError(f"labels {labels} are not distinct for this model's tokenizer: {resolved}")
             if len(self._label_ids) >= _CACHED_TAILS:
                 self._label_ids.clear()
-            self._label_ids[key] = resolved
-        return self._label_ids[key]
+            found = self._label_ids[key] = resolved
+        return found

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -85,6 +86,7 @@ class Judge:
         self._last_ids: Sequence[int] = ()
         self._trace: Trace | None = None
         self.usage = Usage()
+        self._counting = threading.Lock()
 
     @classmethod
     def load(
@@ -96,6 +98,7 @@ class Judge:
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
         kv_memory: int | str | None = None,
+        memory_fraction: float | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
     ) -> Judge:
@@ -108,6 +111,7 @@ class Judge:
             batch_tokens: unique tokens of a forward pass.
             prefix_cache: keep the keys and values of what all prompts begin with.
             kv_memory: bytes for keys and values while rationales are generated; "4GB" or "4GiB", too.
+            memory_fraction: of a GPU's memory, for weights and all else; see `preftree.Engine.load`.
             rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
             weights: False reads none, for planning only.
 
@@ -121,7 +125,12 @@ class Judge:
         checkpoint = open_checkpoint(model)
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
-        asked: dict[str, Any] = {"device": device, "dtype": dtype, "batch_tokens": batch_tokens}
+        asked: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "batch_tokens": batch_tokens,
+            "memory_fraction": memory_fraction,
+        }
         budget: dict[str, Any] = {"kv_memory": kv_memory}
         engine = Engine(checkpoint, **asked, kv_memory=ModelOptions(**budget).kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
@@ -132,6 +141,12 @@ class Judge:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+
+    @property
+    def _open(self) -> Engine:
+        if self._engine is None:
+            raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
+        return self._engine
 
     def __enter__(self) -> Judge:
         return self
@@ -162,9 +177,15 @@ class Judge:
         return self._encoder.render(request)
 
     def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:
-        """Scores of each request, in order; one trie over all of them."""
-        (scores,) = self.score_stream([encoded])
-        return scores
+        """Scores of each request, in order; one trie over all of them.
+
+        Calls of several threads that wait for each other are run together, unless rationales are asked for.
+        """
+        if not encoded or any(item.rationale is not None for item in encoded):
+            (found,) = self.score_stream([encoded])
+            return found
+        scores = self._open.score(*_asked(encoded), prefix_cache=self._prefix_cache)
+        return self._counted(scores, encoded)
 
     def score_stream(
         self, windows: Iterable[Sequence[Encoded]], progress: ProgressCallback | None = None
@@ -172,10 +193,8 @@ class Judge:
         """`score` of each window, in order; a window may be empty.
 
         All requests must ask for a rationale, and alike, or none: InputError. progress: hears of what is written.
-        On a GPU windows are taken in another thread, while earlier ones run.
+        On a GPU windows are taken while earlier ones run.
         """
-        if self._engine is None:
-            raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
         remaining = iter(windows)
         for window in remaining:
             if not window:
@@ -186,30 +205,27 @@ class Judge:
 
     def _scored(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
         """Of requests without rationale."""
-        assert self._engine is not None
         taken: deque[Sequence[Encoded]] = deque()
-        calls = (
-            ([item.ids for item in window], [item.labels for item in window])
-            for window in _going_by(windows, taken, None)
-        )
-        for scores in self._engine.score_stream(calls, prefix_cache=self._prefix_cache):
-            self._count(scores, scores.rows)
-            window = taken.popleft()
-            answers = _answers(scores, [item.labels for item in window])
-            yield [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
+        calls = map(_asked, _going_by(windows, taken, None))
+        for scores in self._open.score_stream(calls, prefix_cache=self._prefix_cache):
+            yield self._counted(scores, taken.popleft())
+
+    def _counted(self, scores: LabelScores, window: Sequence[Encoded]) -> list[RequestScores]:
+        self._count(scores, scores.rows)
+        answers = _answers(scores, [item.labels for item in window])
+        return [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
 
     def _explained(
         self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: ProgressCallback | None
     ) -> Iterator[list[RequestScores]]:
         """Of requests that all ask for `rationale`."""
-        assert self._engine is not None
         samples = rationale.reasoning.n
         taken: deque[Sequence[Encoded]] = deque()
         calls = (
             ([item.ids for item in window], [item.ending for item in window], [item.labels for item in window])
             for window in _going_by(windows, taken, rationale)
         )
-        for reasoned in self._engine.reason_stream(calls, replace(rationale.reasoning, stop=rationale.stop), progress):
+        for reasoned in self._open.reason_stream(calls, replace(rationale.reasoning, stop=rationale.stop), progress):
             self._count(reasoned.scores, reasoned.prefill_rows)
             window = taken.popleft()
             written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
@@ -222,10 +238,11 @@ class Judge:
             ]
 
     def _count(self, scores: LabelScores, unique_tokens: int) -> None:
-        self.usage.prompt_tokens += scores.prompt_tokens
-        self.usage.unique_tokens += unique_tokens
-        self.usage.batches += scores.batches
-        self.usage.seconds += scores.seconds
+        with self._counting:
+            self.usage.prompt_tokens += scores.prompt_tokens
+            self.usage.unique_tokens += unique_tokens
+            self.usage.batches += scores.batches
+            self.usage.seconds += scores.seconds
         if self._trace is not None:
             self._trace.step()
 
@@ -273,6 +290,11 @@ class Judge:
             "prefix_cache": self._prefix_cache,
             "versions": {"python": platform.python_version(), **_versions()},
         }
+
+
+def _asked(window: Sequence[Encoded]) -> tuple[list[list[int]], list[list[list[int]]]]:
+    """What the engine takes: prompts, and labels of each."""
+    return [item.ids for item in window], [item.labels for item in window]
 
 
 def _going_by(

@@ -19,16 +19,16 @@ class Rejections:
 
     count: int = 0
     kinds: dict[str, int] = field(default_factory=dict)
-    first: list[tuple[int, str]] = field(default_factory=list)
+    first: list[tuple[str, str]] = field(default_factory=list)
 
-    def add(self, line: int, reason: str) -> None:
+    def add(self, place: str, reason: str) -> None:
         self.count += 1
         kind = reason_kind(reason)
         if kind not in self.kinds and len(self.kinds) >= _KINDS_KEPT:
             kind = "other"
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.first) < _ROWS_SHOWN:
-            self.first.append((line, reason))
+            self.first.append((place, reason))
 
 
 def reason_kind(reason: str) -> str:
@@ -111,7 +111,7 @@ def render_summary(summary: RunSummary) -> str:
         if generated_rate := summary.rate(summary.generated_tokens):
             rates += f", {generated_rate:,.0f} generated tokens/s"
         lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
-    lines += [("rejected", f"line {line}: {one_line(reason)}") for line, reason in rejections.first]
+    lines += [("rejected", f"{one_line(place)}: {one_line(reason)}") for place, reason in rejections.first]
     if hidden := rejections.count - len(rejections.first):
         lines.append(("rejected", f"and {count(hidden, 'more row')}; every reason is in the labels"))
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]

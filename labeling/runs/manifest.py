@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.labeling.data.atomic import Draft, sync_directory
-from preftree.labeling.data.dataset import Survey
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options import LabelOptions, declared
@@ -22,18 +22,20 @@ RUNNING, COMPLETE = "running", "complete"
 # What labels depend on, and so must not change between two attempts at a run, nor between its shards.
 _COMPARED = ("input", "method", "options", "scorer", "versions")
 # What they do not depend on, or what another entry says better: a path or a name is not its content.
-_FREE = {"input.path", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"}
-_FREE |= {f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels}
+_FREE = {
+    *("input.path", "input.sha256s", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"),
+    *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
+}
 _SHARD = "options.shard"
 
 
-def manifest(options: LabelOptions, found: Survey, method: Method, rows: range) -> dict[str, Any]:
+def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: range) -> dict[str, Any]:
     """What is known of a run before its model is loaded."""
     own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
         "state": RUNNING,
         "versions": own,
-        "input": {"path": str(found.path.absolute()), "sha256": found.sha256, "rows": found.rows},
+        "input": dataset.record(),
         "rows": len(rows),
         "method": {"name": method.name, **method.record()},
         "options": asdict(options),
@@ -63,7 +65,8 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
         names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
         for name in sorted(names - _FREE - ({_SHARD} if shards else set())):
             if old.get(name) != new.get(name):
-                return f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"
+                of = _changed_file(then, now) if name in ("input.rows", "input.sha256") else ""
+                return f"{name}{of} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"
     return None
 
 
@@ -84,6 +87,13 @@ def version() -> str:
         return metadata.version("preftree")
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _changed_file(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """ " of b.jsonl": of several files, the first that is not what it was."""
+    old, new = (one["input"].get("sha256s", ()) for one in (then, now))
+    changed = (place for place, both in enumerate(zip(old, new, strict=False)) if both[0] != both[1])
+    return f" of {now['input']['path'][next(changed)]}" if len(old) == len(new) and old != new else ""
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:

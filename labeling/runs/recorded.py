@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
-from preftree.labeling.data.dataset import sha256_of
+from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.options import LabelOptions, declared, defaults
 
@@ -50,9 +51,12 @@ def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
     return run
 
 
-def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Path:
-    """The file that was labelled, where it was then or at `moved_to`. InputError unless it is still the same."""
-    path = Path(moved_to or run["input"]["path"])
-    if sha256_of(path) != run["input"]["sha256"]:
-        raise InputError(f"{path} is not the file that was labelled; name that one with --input")
-    return path
+def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Dataset:
+    """The input that was labelled, where it was then or at `moved_to`. InputError unless it is still the same."""
+    paths = moved_to or run["input"]["path"]
+    if not moved_to and STANDARD_INPUT in ([paths] if isinstance(paths, str) else paths):
+        raise InputError("what was labelled came from standard input; name a file with the same bytes with --input")
+    dataset = Dataset.open(paths, run["options"].get("mapping", ()))
+    if changed := dataset.difference(run["input"]):
+        raise InputError(f"{changed} is not the file that was labelled; name that one with --input")
+    return dataset

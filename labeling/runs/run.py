@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
-from preftree.labeling.data.dataset import Survey, read, sha256_of, survey
+from preftree.labeling.data.dataset import Dataset, rows_of
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, check_out_file
-from preftree.labeling.data.sharding import rows_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.kinds import check_kinds
 from preftree.labeling.methods.base import Method
@@ -46,25 +45,26 @@ class Job:
     """What is to be labelled, how. rows: the numbers of the rows, from 0."""
 
     options: LabelOptions
-    found: Survey
+    dataset: Dataset
     method: Method
     rows: range
 
     @classmethod
-    def of(cls, options: LabelOptions, method: Method) -> Job:
+    def of(cls, options: LabelOptions, method: Method, dataset: Dataset | None = None) -> Job:
         """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
-        found = survey(options.input, options.mapping)
+        dataset = dataset or Dataset.open(options.input, options.mapping)
+        found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:
             check_subset(found, method.columns, options.subset)
-        return cls(options, found, method, rows_of(found.rows, options.limit, options.shard))
+        return cls(options, dataset, method, rows_of(found.rows, options.limit, options.shard))
 
     @property
     def noun(self) -> str:
         return "pair" if self.method.takes == (Pair,) else "row"
 
     def manifest(self) -> dict[str, Any]:
-        return manifest(self.options, self.found, self.method, self.rows)
+        return manifest(self.options, self.dataset, self.method, self.rows)
 
 
 def run_label(
@@ -96,11 +96,13 @@ def label_into(
 ) -> RunSummary:
     """Every row of the job: those that the journal remembers are made again from it, the others are asked about."""
     try:
-        with LabelWriter(directory.path, job.found, job.method.columns) as writer:
+        with LabelWriter(directory.path, job.dataset.info, job.method.columns) as writer:
             summary = _label_rows(directory, journal, job, scorer, writer)
-            if sha256_of(job.found.path) != job.found.sha256:
+            try:
+                job.dataset.check_unchanged()
+            except InputError:
                 journal.forget_attempt()
-                raise InputError(f"{job.found.path} changed while it was being labelled; label it again, --overwrite")
+                raise
             writer.publish()
         directory.finish({**record, "totals": summary.totals(), "quality": summary.quality.figures()})
     except KeyboardInterrupt:
@@ -125,7 +127,7 @@ def _announcement(job: Job, out: Path) -> str:
     rows = count(len(job.rows), "row")
     part = f" (shard {options.shard})" if options.shard else ""
     place = f" into {one_line(str(out))}" if options.force_new else ""
-    return f"{rows}{part} of {one_line(options.input)}{place}; loading {one_line(options.model)}"
+    return f"{rows}{part} of {one_line(job.dataset.name)}{place}; loading {one_line(options.model)}"
 
 
 def _label_rows(
@@ -136,7 +138,8 @@ def _label_rows(
     if options.subset is not None:
         quality = BySubset(quality, options.subset)
     recall = Recall(entries(journal.path), options.retry_rejects)
-    rows = islice(read(options.input, job.rows.stop, options.mapping, job.found.repeated), job.rows.start, None)
+    info = job.dataset.info
+    rows = islice(job.dataset.read(job.rows.stop, info.repeated), job.rows.start, None)
     number = job.rows.start
     bar = Progress(len(job.rows), options.quiet, job.noun, done=min(journal.count(), len(job.rows)))
     with _few_collections(), bar as progress, Stopping(options.quiet) as stopping, _kept(journal, scorer):
@@ -150,7 +153,7 @@ def _label_rows(
             writer.add([(labelled.item, labelled.label) for labelled in window])
             for item, label, *_ in window:
                 if isinstance(item, Rejected):
-                    rejections.add(item.line, item.reason)
+                    rejections.add(info.place(item.line), item.reason)
                 elif label is not None:
                     quality.add(item, label)
                     ok += 1
@@ -158,7 +161,7 @@ def _label_rows(
     if number < job.rows.stop:
         if stopping.asked:
             raise KeyboardInterrupt
-        raise InputError(f"{job.found.path} has fewer rows than when the run began; label it again")
+        raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
     if recall.damaged and not options.quiet:
         print(f"damaged in the journal, and asked again: {count(recall.damaged, 'row')}", file=sys.stderr)
     return _summary(directory, journal.usage(), job, _judge(scorer.describe()), ok, quality, rejections)

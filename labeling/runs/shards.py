@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.data.sharding import parsed, rows_of
+from preftree.labeling.data.dataset import Dataset, parse_shard, rows_of
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary
@@ -39,7 +39,7 @@ class Part:
         shard = record["options"].get("shard")
         if shard is None:
             raise OutputError(f"{path} is no shard but a run of its own, labelled without --shard")
-        return cls(path, record, *parsed(shard))
+        return cls(path, record, *parse_shard(shard))
 
     @property
     def journal(self) -> Path:
@@ -56,12 +56,12 @@ def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: boo
     """Joins finished shards into the run `out`. Loads no model. Raises PreftreeError, and then leaves nothing."""
     parts = complete([Part.of(Path(path)) for path in paths])
     record = parts[0].record
-    source = labelled_input(record, input_path)
-    options = _options(record, source, out, overwrite, quiet)
+    dataset = labelled_input(record, input_path)
+    options = _options(record, dataset, out, overwrite, quiet)
     with RunDirectory(Path(out), overwrite) as directory:
-        job = Job.of(options, open_method(options, record["method"]))
+        job = Job.of(options, open_method(options, record["method"]), dataset)
         for part in parts:
-            mine = rows_of(job.found.rows, options.limit, f"{part.index}/{part.number}")
+            mine = rows_of(dataset.info.rows, options.limit, f"{part.index}/{part.number}")
             if not part.holds(mine):
                 raise OutputError(f"{part.journal} is damaged or missing; its `preftree label` command puts it right")
         if directory.previous is not None:
@@ -94,11 +94,11 @@ def complete(parts: Sequence[Part]) -> list[Part]:
     return [by_index[index] for index in sorted(by_index)]
 
 
-def _options(record: Mapping[str, Any], source: Path, out: str, overwrite: bool, quiet: bool) -> LabelOptions:
+def _options(record: Mapping[str, Any], dataset: Dataset, out: str, overwrite: bool, quiet: bool) -> LabelOptions:
     """The settings of the shards, for all rows."""
     names = {field.name for field in fields(LabelOptions)}
     settings = {name: value for name, value in record["options"].items() if name in names}
-    own = {"input": str(source), "out": out, "overwrite": overwrite, "quiet": quiet}
+    own = {"input": dataset.paths, "out": out, "overwrite": overwrite, "quiet": quiet}
     return LabelOptions(**settings | own | {"shard": None, "retry_rejects": False, "force_new": False, "profile": None})
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
-from preftree.labeling.data.dataset import read, survey
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import LABELS
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.kinds import check_kinds
@@ -33,12 +33,13 @@ def plan_lines(
 ) -> Iterator[str]:
     """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
     method = (method_factory or open_method)(options)
-    found = survey(options.input, options.mapping)
+    dataset = Dataset.open(options.input, options.mapping)
+    found = dataset.info
     check_kinds(found, method)
     scorer = (judge_factory or load_judge)(options, weights=False)
     total = JobTotals(found.about)
     first: Waiting | None = None
-    for window in windows(read(found.path, options.limit, options.mapping, found.repeated), method, scorer):
+    for window in windows(dataset.read(options.limit, found.repeated), method, scorer):
         waiting = [entry for entry in window if isinstance(entry, Waiting)]
         total.rows += len(window)
         total.rejected += len(window) - len(waiting)
@@ -187,9 +188,9 @@ def _prompts_again(
     method_factory: Callable[..., Method] | None,
 ) -> list[Asked]:
     """What was asked about a row. Raises PreftreeError unless they are the ones that were asked."""
-    path = labelled_input(run, input_path)
-    options = _options_again(run, path)
-    sample = _find_sample(options, row["id"])
+    dataset = labelled_input(run, input_path)
+    options = _options_again(run, dataset)
+    sample = _find_sample(dataset, row["id"])
     method = (method_factory or open_method)(options, run["method"])
     scorer = (judge_factory or load_judge)(options, weights=False)
     requests = method.requests(sample)
@@ -207,20 +208,20 @@ def _prompts_again(
     ]
 
 
-def _find_sample(options: JudgeOptions, identity: str) -> Sample:
-    for item in read(options.input, mapping=options.mapping):
+def _find_sample(dataset: Dataset, identity: str) -> Sample:
+    for item in dataset.read():
         if not isinstance(item, Rejected) and item.id == identity:
             return item
-    raise InputError(f"no good row with id {one_line(identity)} in {options.input}")
+    raise InputError(f"no good row with id {one_line(identity)} in {dataset.name}")
 
 
-def _options_again(run: dict[str, Any], path: Path) -> JudgeOptions:
+def _options_again(run: dict[str, Any], dataset: Dataset) -> JudgeOptions:
     """The settings of a run; device and number format are left out, as reading needs neither."""
     names = {field.name for field in fields(JudgeOptions)} - {"input", "device", "dtype"}
     settings = {name: value for name, value in run["options"].items() if name in names}
     if run["scorer"].get("rendering") in ("chat", "plain"):
         settings["rendering"] = run["scorer"]["rendering"]
-    return JudgeOptions(input=str(path), **settings)
+    return JudgeOptions(input=dataset.paths, **settings)
 
 
 def _of_first(method: Method, first: Waiting, prompts: int) -> list[tuple[str, str]]:

@@ -51,7 +51,9 @@ def _progress(path: Path) -> tuple[tuple[int, int], list[Attempt]]:
 def _about(record: dict[str, Any]) -> str:
     settings, shard = record["options"], record["options"].get("shard")
     part = f", shard {shard}" if shard else ""
-    return one_line(f"{record['input']['path']}, method {record['method']['name']}, {settings['model']}{part}")
+    paths = record["input"]["path"]
+    name = paths if isinstance(paths, str) else f"{paths[0]} and {len(paths) - 1:,} more"
+    return one_line(f"{name}, method {record['method']['name']}, {settings['model']}{part}")
 
 
 def _state(record: dict[str, Any], directory: Path, who: str | None) -> str:

@@ -1,8 +1,7 @@
-"""Calls in a row: the same bits planned ahead or not, and when memory runs out."""
+"""Calls in a row: the same bits launched ahead or not, and when memory runs out."""
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,8 @@ from preftree.engine.errors import InputError
 from preftree.engine.memory import is_out_of_memory
 from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
+from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch
+from preftree.engine.scoring.runner import LAUNCHED_AHEAD
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.models import SMALL_CONFIG, write_model
 
@@ -37,9 +38,9 @@ def calls() -> list[Call]:
     return [(prompts, [LABELS] * len(prompts)) for prompts in found]
 
 
-def plan_ahead(engine: Engine) -> Engine:
-    """As on a GPU: planned in another thread, collected one behind."""
-    engine._runner._planned_ahead, engine._runner._launched_ahead = 2, 1
+def launch_ahead(engine: Engine) -> Engine:
+    """As on a GPU: collected two batches behind."""
+    engine._runner._launched_ahead = LAUNCHED_AHEAD
     return engine
 
 
@@ -60,39 +61,42 @@ def test_a_stream_is_one_score_after_the_other(directory: Path, engine: Engine) 
     assert all(scores.batches > 1 for scores in found)
 
 
-def test_planning_ahead_changes_no_bit(directory: Path, engine: Engine) -> None:
+def test_launching_ahead_changes_no_bit(directory: Path, engine: Engine) -> None:
     """Catches a batch that runs with the prefix of a later one."""
     expected = list(engine.score_stream(calls()))
-    eager = plan_ahead(Engine.load(str(directory), batch_tokens=300))
+    eager = launch_ahead(Engine.load(str(directory), batch_tokens=300))
     assert_same(list(eager.score_stream(calls())), expected)
 
 
-def test_calls_are_taken_in_another_thread_while_one_runs(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What hides tokenising behind the GPU: the second call is taken while the first one is being run."""
-    taken, running = threading.Event(), Model.final_hidden
-    threads = []
+def test_the_next_calls_are_planned_while_earlier_ones_run(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What hides tokenising and planning behind the GPU: nothing waits for a call before the next ones are launched."""
+    events: list[str] = []
+    launch, collect = PreparedBatch.launch, LaunchedBatch.collect
 
     def asked() -> Iterator[Call]:
-        for number, call in enumerate(calls()):
-            threads.append(threading.current_thread().name)
-            if number:
-                taken.set()
+        for call in calls():
+            events.append("asked")
             yield call
 
-    def waits(self: Model, plan: Plan, cache: object = None) -> torch.Tensor:
-        assert taken.wait(timeout=20)
-        return running(self, plan, cache)  # type: ignore[arg-type]
+    def launched(self: PreparedBatch, model: Model) -> LaunchedBatch:
+        events.append("launched")
+        return launch(self, model)
 
-    monkeypatch.setattr(Model, "final_hidden", waits)
+    def collected(self: LaunchedBatch) -> tuple[np.ndarray, np.ndarray]:
+        events.append("collected")
+        return collect(self)
+
+    monkeypatch.setattr(PreparedBatch, "launch", launched)
+    monkeypatch.setattr(LaunchedBatch, "collect", collected)
     engine.batch_tokens = 100_000  # one batch a call
-    assert len(list(plan_ahead(engine).score_stream(asked()))) == 3
-    assert set(threads) == {"preftree-planner"}
+    assert len(list(launch_ahead(engine).score_stream(asked()))) == 3
+    assert events == ["asked", "launched"] * 3 + ["collected"] * 3
 
 
 def test_another_call_amid_a_stream(directory: Path, engine: Engine) -> None:
     """A stream has planned its next batches with the prefix at hand; a call with another prefix must not touch them."""
     expected = list(engine.score_stream(calls()))
-    busy = plan_ahead(Engine.load(str(directory), batch_tokens=300))
+    busy = launch_ahead(Engine.load(str(directory), batch_tokens=300))
     stream = busy.score_stream(calls())
     found = [next(stream)]
     other = [([5] * 60 + prompt, [[33]]) for prompt in prompts_of(6, seed=9)]
@@ -101,23 +105,22 @@ def test_another_call_amid_a_stream(directory: Path, engine: Engine) -> None:
 
 
 def test_a_stream_that_is_left_early(engine: Engine) -> None:
-    stream = plan_ahead(engine).score_stream(calls())
+    stream = launch_ahead(engine).score_stream(calls())
     next(stream)
     stream.close()  # type: ignore[attr-defined]
-    assert not [thread for thread in threading.enumerate() if thread.name == "preftree-planner"]
     assert engine.score(*calls()[0]).batches > 1
 
 
 @pytest.mark.parametrize("is_ahead", [False, True])
 def test_calls_without_prompts_wait_for_their_turn(engine: Engine, is_ahead: bool) -> None:
     nothing: Call = ([], [])
-    found = (plan_ahead(engine) if is_ahead else engine).score_stream([nothing, *calls()[:2], nothing, nothing])
+    found = (launch_ahead(engine) if is_ahead else engine).score_stream([nothing, *calls()[:2], nothing, nothing])
     assert [len(scores.logprob) for scores in found] == [0, 9, 7, 0, 0]
 
 
 def test_a_bad_call_ends_the_stream(engine: Engine) -> None:
     with pytest.raises(InputError, match="prompt 0 has no labels"):
-        list(plan_ahead(engine).score_stream([calls()[0], ([[1, 2]], [[]])]))
+        list(launch_ahead(engine).score_stream([calls()[0], ([[1, 2]], [[]])]))
 
 
 class Full:
@@ -143,7 +146,7 @@ def test_out_of_memory_halves_the_batches_and_changes_no_bit(
     expected = list(engine.score_stream(calls()))
     full = Full(monkeypatch, rows=450)
     tight = Engine.load(str(directory), batch_tokens=3000)
-    found = list((plan_ahead(tight) if is_ahead else tight).score_stream(calls()))
+    found = list((launch_ahead(tight) if is_ahead else tight).score_stream(calls()))
     assert_same(found, expected)
     assert full.refused
     assert len(full.refused) <= 4, "what was learned on the first batch holds for the others"

@@ -13,6 +13,7 @@ import torch
 import preftree.engine.device as target_module
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.decoding.budget import KvBudget
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError, PreftreeWarning
 from preftree.engine.weights.names import num_parameters
@@ -90,8 +91,31 @@ def test_a_batch_fits_into_what_the_weights_leave_free(config: ModelConfig, monk
 def test_a_gpu_that_is_too_small(device: str | None, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not quietly the CPU, which would take days for such a model."""
     use_gpu(monkeypatch, free=12 * GB)
-    with pytest.raises(InputError, match=r"needs 16\.\d GB in bfloat16, cuda \(Test GPU\) has 12\.0 GB free.*'cpu'"):
+    with pytest.raises(
+        InputError, match=r"needs 16\.\d GB in bfloat16, and may use 10\.2 GB of cuda \(Test GPU\);.*'cpu'"
+    ):
         choose_target(large(config), device, None, None)
+
+
+def test_a_share_of_the_memory(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a trainer: weights, batches, and K/V of decoding stay within it, however much is free."""
+    use_gpu(monkeypatch, free=80 * GB)  # of 160
+    config = large(config)
+    target = choose_target(config, None, None, None, 0.108)
+    weights = 2 * num_parameters(config)
+    assert 0 < target.batch_tokens < 16 * 2048
+    longest = min(config.max_context, 8192)
+    batch = target.memory.batch_bytes(config, target.batch_tokens, target.batch_tokens // 8, longest)
+    assert weights + batch <= 0.108 * 160 * GB
+    budget = KvBudget.choose(config, target, None)
+    assert weights + budget.slots * budget.slot_bytes <= 0.108 * 160 * GB
+    whole = KvBudget.choose(config, choose_target(config, None, None, None), None)
+    assert whole.slots > 5 * budget.slots
+    with pytest.raises(InputError, match=r"may use 8\.0 GB of .*raise memory_fraction"):
+        choose_target(config, None, None, None, 0.05)
+    for wrong in (0.0, 1.5):
+        with pytest.raises(InputError, match=r"above 0 and at most 1"):
+            choose_target(config, "cpu", None, None, wrong)
 
 
 def test_a_gpu_that_cannot_run_the_model(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -78,7 +78,7 @@ class Selection:
 # Attention with nothing and with everything, and one of each other kernel.
 QUICK = Selection(
     (128,),
-    r"tree_attention, tiles of \d+(, window, softcap)? \(sm_\d+, bf16"
+    r"tree_attention, (tiles of \d+|single tokens)(, window, softcap)? \(sm_\d+, bf16"
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
     r"|rms_norm of 4096|rotate, normed|store_kv, normed|glu ",
@@ -86,7 +86,7 @@ QUICK = Selection(
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
     (128, 256),
-    r"tree_attention, tiles of \d+(, window, softcap)? \(sm_90, bf16, 128"
+    r"tree_attention, (tiles of \d+|single tokens)(, window, softcap)? \(sm_90, bf16, 128"
     r"|tree_attention, tiles of 128, window \(sm_90, bf16, 256",
     OLDEST_TRITON,
 )
@@ -130,8 +130,10 @@ def assert_compiled_well(kernel: dict[str, Any]) -> None:
 
 
 def assert_feeds_tensor_cores(kernel: dict[str, Any]) -> None:
-    """Warp-group products on sm_90, warp products on sm_80, and operands that arrive while another block is used."""
-    assert kernel["hgmma" if kernel["arch"] == 90 else "hmma"] > 0, kernel
+    """Warp-group products on sm_90, warp products on sm_80 and for single tokens, and operands that arrive while
+    another block is used."""
+    is_low = kernel["arch"] == 80 or "single tokens" in kernel["name"]
+    assert kernel["hmma" if is_low else "hgmma"] > 0, kernel
     assert kernel["serialised"] == "", kernel
     assert kernel["groups"] <= kernel["hgmma"] // 2, kernel
     assert kernel["copies"] > 0, kernel
@@ -154,7 +156,7 @@ def test_attention_and_label_head_feed_tensor_cores(report: list[dict[str, Any]]
 def test_the_oldest_triton_compiles_attention_well(tmp_path: Path) -> None:
     written = compiled(QUICK_OLDEST, tmp_path)
     assert written["triton"] == "3.6.0"
-    assert len(written["kernels"]) == 3
+    assert len(written["kernels"]) == 5
     for kernel in written["kernels"]:
         assert_compiled_well(kernel)
         assert_feeds_tensor_cores(kernel)
@@ -169,7 +171,7 @@ def test_two_loops_are_serialised(tmp_path: Path) -> None:
         from preftree.kernels import attention, launch
         from tests.kernels import two_loop_attention
         attention.tree_attention_kernel = two_loop_attention.tree_attention_kernel
-        settings = launch.attention_settings(90, 128, 2, packed_rows=64)
+        settings = launch.attention_settings(90, 128, 2, tokens=16, group=4)
         for problem in compile_case(attention_case(90, 128, torch.bfloat16, settings)).problems:
             print(problem)
     """
@@ -194,16 +196,21 @@ def test_every_launch_of_attention_is_in_the_report(report: list[dict[str, Any]]
     quick = selection is QUICK
     endings = ("", ", window, softcap") if quick else ("", ", window", ", softcap", ", window, softcap")
     expected = {
-        (f"tree_attention, tiles of {settings.block_m}{ending}", arch, dtype, size)
+        (f"tree_attention, {tiles}{ending}", arch, dtype, size)
         for arch, (dtype, itemsize) in product((80, 90), (("bf16", 2), ("fp32", 4)))
         for size in selection.head_sizes
-        for settings in launch.tile_shapes(arch, size, itemsize).all_settings
+        for tiles in tiles_of(arch, size, itemsize)
         for ending in (endings[:1] if quick and dtype == "fp32" else endings)
     }
     found = [tuple(kernel[field] for field in ("name", "arch", "dtype", "head_size")) for kernel in report]
     found = [kernel for kernel in found if kernel[0].startswith("tree_attention")]
     assert len(found) == len(expected)
     assert {*found} == expected
+
+
+def tiles_of(arch: int, size: int, itemsize: int) -> list[str]:
+    found = [f"tiles of {settings.block_m}" for settings in launch.tile_shapes(arch, size, itemsize).all_settings]
+    return [*found, "single tokens"] if itemsize == 2 and (arch, size) in launch.SINGLE_TOKENS else found
 
 
 def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
@@ -228,6 +235,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         (replace(SOUND, arch=80, hgmma=0, groups=0, hmma=128, shared=99 * 1024 + 1), "shared memory of 101376"),
         (replace(SOUND, hgmma=0, groups=0, hmma=128), "tensor-core"),
         (replace(SOUND, name="label_head of 4096, split", hgmma=0, groups=0), "tensor-core"),
+        (replace(SOUND, name="tree_attention, single tokens", hgmma=0, groups=0, hmma=0), "tensor-core"),
         (replace(SOUND, serialised="C7515"), "serialised wgmma instructions (C7515)"),
         (replace(SOUND, groups=12), "serialised wgmma instructions (12 waits for 12 instructions)"),
         (replace(SOUND, in_flight=0), "nothing is prefetched"),

@@ -81,6 +81,19 @@ def rotated(
     return out
 
 
+def test_keys_and_values_go_to_their_slots() -> None:
+    """Scattered, as decode steps write them; other slots stay as they are. Bits are those of rows in order."""
+    rows, size, heads = 37, 64, 3
+    x, (cos, sin) = torch.randn(rows, 2 * heads * size, device=DEVICE), angles_of(rows, size, torch.float32)
+    places = torch.randperm(2 * rows, device=DEVICE)[:rows]
+    scattered = torch.full((2 * rows, 2, heads, size), NAN, device=DEVICE)
+    rope_store.store_kv(x, cos, sin, out=scattered, slots=places)
+    in_order = torch.full((rows, 2, heads, size), NAN, device=DEVICE)
+    rope_store.store_kv(x, cos, sin, out=in_order)
+    assert torch.equal(scattered[places], in_order)
+    assert int(scattered.isnan().flatten(1).all(1).sum()) == rows
+
+
 @pytest.mark.parametrize("is_normed", [False, True])
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.data.labels_file import LabelWriter
 from preftree.labeling.runs.manifest import write_record
 from preftree.labeling.types import Label
 from tests.labeling.fakes import write_rows
+from tests.labeling.opened import info_of, read, sha256_of
 
 
 def labelled_run(
@@ -18,12 +18,12 @@ def labelled_run(
 ) -> Path:
     """The run's directory, with its input beside it. None is a rejected row. record: what the method says of itself."""
     source = write_rows(directory.with_name(f"{directory.name}.in.jsonl"), rows)
-    found = survey(source)
+    found = info_of(source)
     columns = next(type(label).COLUMNS for label in labels if label is not None)  # type: ignore[attr-defined]
     directory.mkdir(parents=True, exist_ok=True)
     with LabelWriter(directory, found, columns) as writer:
         writer.add(list(zip(read(source), labels, strict=True)))
         writer.publish()
-    run = {"input": {"path": str(source), "sha256": found.sha256}, "options": {"limit": None}, "scorer": {}}
+    run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "options": {"limit": None}, "scorer": {}}
     write_record(directory, {"method": {"name": method, **record}, "state": "complete", **run})
     return directory

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.data.labels_file import LabelWriter
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.runs.manifest import write_record
 from tests.labeling.fakes import row, write_rows
+from tests.labeling.opened import info_of, read, sha256_of
 
 PRINCIPLES = tuple(Principle(name, f"Be {name}.", f"Do not be {name}.") for name in ("concise", "ethical", "precise"))
 
@@ -41,14 +41,14 @@ def salmon_run(
     directory.mkdir()
     rows = rows or [row(id=f"row {k}", response_a="" if one is None else f"this {k}") for k, one in enumerate(scores)]
     source = write_rows(directory / "in.jsonl", rows)
-    found = survey(source)
+    found = info_of(source)
     out = directory / "labels"
     out.mkdir()
     with LabelWriter(out, found, SalmonLabel.COLUMNS) as writer:
         judged = [None if one is None else Judged(one) for one in scores]
         writer.add(list(zip(read(source), judged, strict=False)))
         method = {"name": "salmon", "principles": [principle.record() for principle in principles]}
-        run = {"input": {"path": str(source), "sha256": found.sha256}, "options": {"limit": None}, "scorer": {}}
+        run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "options": {"limit": None}, "scorer": {}}
         writer.publish()
     write_record(out, {"state": "complete", "method": method, **run} | record)
     return out

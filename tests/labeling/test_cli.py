@@ -103,7 +103,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
     assert "1 pair labelled" in captured.err
     options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
     assert options == {
-        "input": str(pairs),
+        "input": [str(pairs)],
         "out": str(tmp_path / "out"),
         "model": "embedded",
         "template": "my.txt",
@@ -139,6 +139,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "top_p": None,
         "seed": 0,
         "kv_memory": None,
+        "memory_fraction": None,
     }
 
 
@@ -212,7 +213,8 @@ def test_failures_are_one_line_and_exit_code_1(
     out = str(tmp_path / "out")
     assert cli.main(["label", str(tmp_path / "no\x1b[31m\nsuch.jsonl"), "--out", out]) == 1
     assert one_error(capsys).endswith("no\\x1b[31m such.jsonl")
-    assert cli.main(["label", str(tmp_path), "--out", out]) == 1
+    (tmp_path / "empty").mkdir()
+    assert cli.main(["label", str(tmp_path / "empty"), "--out", out]) == 1
     assert "is a directory" in one_error(capsys)
     assert cli.main(["label", str(pairs), "--out", str(pairs)]) == 1
     assert "is not a directory" in one_error(capsys)

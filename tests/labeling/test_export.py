@@ -16,7 +16,6 @@ pa = pytest.importorskip("pyarrow")
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError  # noqa: E402
 from preftree.labeling import cli  # noqa: E402
-from preftree.labeling.data.dataset import read, sha256_of  # noqa: E402
 from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
 from preftree.labeling.export.write import ANNOTATED_PAIRS, write_export  # noqa: E402
@@ -29,6 +28,7 @@ from preftree.labeling.options import ExportOptions  # noqa: E402
 from preftree.labeling.types import Message, Pair, PairLabel  # noqa: E402
 from tests.labeling.fakes import row, write_rows  # noqa: E402
 from tests.labeling.labelled_run import labelled_run  # noqa: E402
+from tests.labeling.opened import read, sha256_of  # noqa: E402
 from tests.labeling.salmon_run import PRINCIPLES  # noqa: E402
 
 SCORES = [[(2.0, 2.0), (1.0, -1.0), (0.0, 0.0)], [(-1.0, -3.0), (1.0, 1.0), (1.0, 1.0)]]

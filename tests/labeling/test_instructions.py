@@ -15,6 +15,7 @@ import pytest
 from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling import cli
 from preftree.labeling.data.atomic import Draft
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.export.drawing import decide
 from preftree.labeling.export.instructions import write_instructions
 from preftree.labeling.export.salmon_labels import SalmonLabels
@@ -174,7 +175,7 @@ def test_from_a_real_run(tmp_path: Path) -> None:
     rows = instructions(tmp_path / "labels", num_principles="11", passes=2)
     assert {one["id"] for one in rows} <= set("01234")
     assert all(len(one["names"]) == 11 for one in rows)
-    for pair, scored in SalmonLabels(tmp_path / "labels").pairs(source):
+    for pair, scored in SalmonLabels(tmp_path / "labels").pairs(Dataset.open(source)):
         assert isinstance(pair, Pair)
         for one in rows:
             if one["id"] == pair.id:

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.types import Message, Pair, Rejected, Several, Single
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.files import write_csv, write_parquet
+from tests.labeling.opened import info_of, read
 
 USER = {"role": "user", "content": "Why?"}
 SYSTEM = {"role": "system", "content": "Be kind."}
@@ -98,7 +98,7 @@ def test_known_columns(tmp_path: Path, number: int) -> None:
         assert isinstance(pair, Pair), pair
         assert (pair.prompt, pair.response_a, pair.response_b, pair.gold) == (prompt, "good", "bad", gold)
         assert pair.extra == extra
-        found = survey(path)
+        found = info_of(path)
         assert about in found.about
         assert (list(found.columns), found.has_gold) == (list(extra), gold is not None)
 
@@ -110,7 +110,15 @@ def test_generations(tmp_path: Path, write: Callable[[Path, list[Any]], object])
     write(path, [{"instruction": "Why?", "generations": ["x", "y"], "responses": 1}])
     assert list(read(path)) == [Several("line-1", WHY, ("x", "y"), {"input_responses": 1}, 1)]
     write(path, [{"instruction": "Why?", "generations": ["x"]}])
-    assert survey(path).lone_line == 1
+    assert info_of(path).lone_line == 1
+
+
+@pytest.mark.parametrize(("about", "prompt"), [("", "Say it."), ("Bonjour", "Say it.\n\nBonjour"), (None, "Say it.")])
+def test_alpaca_answers(tmp_path: Path, about: str | None, prompt: str) -> None:
+    """Catches an input that the instruction is about left out, or added where there is none."""
+    entry = {"instruction": "Say it.", "input": about, "output": "it", "generator": "x"}
+    [item] = read(write_rows(tmp_path / "in.jsonl", [entry]))
+    assert item == Single("line-1", (Message("user", prompt),), "it", {"generator": "x"}, 1)
 
 
 GOOD: list[dict[str, Any]] = [
@@ -209,7 +217,7 @@ UNKNOWN = [
 @pytest.mark.parametrize(("entry", "message"), UNKNOWN)
 def test_unknown_and_ambiguous_columns(tmp_path: Path, entry: dict[str, Any], message: str) -> None:
     """Catches a guess where two readings are possible, and an error that does not say what to do."""
-    for action in (survey, lambda path: list(read(path))):
+    for action in (info_of, lambda path: list(read(path))):
         with pytest.raises(InputError, match=message) as error:
             action(write_rows(tmp_path / "in.jsonl", [entry]))
         assert "\n" not in str(error.value)
@@ -226,7 +234,7 @@ def test_mapping(tmp_path: Path) -> None:
         assert isinstance(pair, Pair)
         assert (pair.id, pair.prompt, pair.response_a, pair.response_b) == ("5", WHY, "good", "bad")
         assert pair.extra == {"input_prompt": "old", "out": entry["out"]}
-        assert survey(source, mapping).columns == {"input_prompt": "string", "out": "json"}
+        assert info_of(source, mapping).columns == {"input_prompt": "string", "out": "json"}
 
 
 def test_mapping_settles_what_is_ambiguous(tmp_path: Path) -> None:
@@ -257,7 +265,7 @@ def test_mapping_settles_what_is_ambiguous(tmp_path: Path) -> None:
 )
 def test_bad_mappings(tmp_path: Path, mapping: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        survey(write_rows(tmp_path / "in.jsonl", [row()]), mapping)
+        info_of(write_rows(tmp_path / "in.jsonl", [row()]), mapping)
 
 
 def test_the_first_good_rows_decide(tmp_path: Path) -> None:

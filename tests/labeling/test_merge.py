@@ -15,7 +15,7 @@ import pytest
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling import cli
 from preftree.labeling.commands.table import REJECTED_ROWS
-from preftree.labeling.data.sharding import rows_of
+from preftree.labeling.data.dataset import rows_of
 from preftree.labeling.runs import shards as merge
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run

@@ -127,8 +127,14 @@ def test_a_config_says_what_flags_say(config: Config) -> None:
 def test_the_command_line_goes_before_the_config_and_that_before_defaults(config: Config) -> None:
     path = config("input: in.jsonl\nout: dir\nlimit: 10\ncot: true\nprefix_cache: false\nmap: [prompt=q]\n")
     options = label("other.jsonl", "--config", path, "--limit", "3", "--no-cot", "--prefix-cache", "--map", "id=key")
-    assert (options.input, options.out, options.limit, options.preamble) == ("other.jsonl", "dir", 3, "detailed")
+    assert (options.input, options.out, options.limit, options.preamble) == (("other.jsonl",), "dir", 3, "detailed")
     assert (options.cot, options.prefix_cache, options.mapping) == (False, True, ("id=key",))
+
+
+def test_several_inputs() -> None:
+    """Catches a second file that is dropped, and one name that is taken for a list of letters."""
+    assert label("a.jsonl", "b.jsonl", "--out", "x").input == ("a.jsonl", "b.jsonl")
+    assert label("--out", "x", "a.jsonl").input == JudgeOptions(input=Path("a.jsonl")).input == ("a.jsonl",)  # type: ignore[arg-type]
 
 
 def test_plan_reads_the_config_of_label(config: Config) -> None:
@@ -220,7 +226,7 @@ def test_runs_of_the_first_record_are_resumed(labelled: Any, tmp_path: Path) -> 
         (["label", "in.jsonl", "--no-prefix-cach"], "did you mean --no-prefix-cache?"),
         (["label", "in.jsonl", "--frobnicate"], "there is no option --frobnicate; see preftree label --help"),
         (["label", "--limit", "3"], "the following arguments are required: INPUT, --out"),
-        (["label", "in.jsonl", "more", "--out", "x"], "unexpected argument 'more'"),
+        (["status", "dir", "more"], "unexpected argument 'more'"),
         (["label", "in.jsonl", "--out", "x", "--method", "salmom"], "'salmom' is not known; did you mean salmon?"),
         (["label", "in.jsonl", "--out", "x", "--dtype", "bf17"], "--dtype cannot be 'bf17'; did you mean bf16?"),
         (["label", "in.jsonl", "--out", "x", "--overwrite", "--force-new"], "--force-new excludes --overwrite"),

@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.dataset import survey
 from preftree.labeling.report.calibration import Calibration
 from preftree.labeling.report.intervals import wilson_interval
 from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.report.subsets import MAX_VALUES, BySubset, check_subset
 from preftree.labeling.types import Message, Pair, PairLabel, Verdict
 from tests.labeling.fakes import FakeMethod, row, write_rows
+from tests.labeling.opened import info_of
 
 
 def label(first: float, second: float, mass: tuple[float, float] = (0.9, 0.7)) -> PairLabel:
@@ -254,12 +254,12 @@ def test_many_values_do_not_grow() -> None:
 
 def test_what_cannot_be_compared_by_is_said_at_once(tmp_path: Path) -> None:
     """Catches a misspelt column found out after hours of labelling."""
-    found = survey(write_rows(tmp_path / "in.jsonl", [row(gold="a", kind="x", source="y")]))
+    found = info_of(write_rows(tmp_path / "in.jsonl", [row(gold="a", kind="x", source="y")]))
     check_subset(found, FakeMethod.columns, "kind")
     with pytest.raises(InputError, match="no column kinds to go --by; it has kind, source"):
         check_subset(found, FakeMethod.columns, "kinds")
     with pytest.raises(InputError, match="this method gives no verdicts"):
         check_subset(found, {"ranking": ["int64"]}, "kind")
-    found = survey(write_rows(tmp_path / "in.jsonl", [row(kind="x")]))
+    found = info_of(write_rows(tmp_path / "in.jsonl", [row(kind="x")]))
     with pytest.raises(InputError, match="has no gold"):
         check_subset(found, FakeMethod.columns, "kind")

@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data import lines
+from preftree.labeling.data import jsonl
 from preftree.labeling.data.columns import MAX_COLUMNS
-from preftree.labeling.data.dataset import read, survey
 from preftree.labeling.types import Message, Pair, Rejected, Sample
 from tests.labeling.fakes import row, write_rows
+from tests.labeling.opened import info_of, read, sha256_of
 
 
 def read_one(tmp_path: Path, entry: dict[str, Any] | bytes) -> Sample | Rejected:
@@ -64,7 +64,9 @@ BAD_LINES = [
     (row(id=1.5), "wrong type: id must be a string or an integer, found a number"),
     (row(id=True), "wrong type: id must be a string or an integer, found a boolean"),
     (row(id=" "), "blank text: id"),
-    (row(gold="A"), 'bad gold: must be "a", "b", "tie" or null, found "A"'),
+    (row(gold="c"), 'bad gold: must be "a", "b", "tie" or null (0 is a, 1 is b), found "c"'),
+    (row(gold=2), "bad gold: "),
+    (row(gold=True), "bad gold: "),
     (row(gold=["a"]), "bad gold: "),
     (raw(response_a=r'"\ud800"'), "lone surrogate: U+D800"),
     (raw(note=r'{"deep": ["\udfff"]}'), "lone surrogate: U+DFFF"),
@@ -92,7 +94,7 @@ def test_a_bad_line_is_rejected_and_its_neighbours_are_read(
     assert bad.line == 2
     assert bad.reason.isprintable()
     assert bad.reason.isascii()
-    assert survey(path).rows == 3
+    assert info_of(path).rows == 3
 
 
 LEGAL_TEXTS = [
@@ -130,6 +132,25 @@ def test_messages_ids_gold_and_extra(tmp_path: Path) -> None:
     assert pair.extra == {"score": 1.5}
 
 
+GOLD = [
+    ("A", "a"),
+    ("B", "b"),
+    (0, "a"),
+    (1, "b"),
+    ("0", "a"),
+    ("1", "b"),
+    (1.0, "b"),
+    ("model_b", "b"),
+    ("Tie", "tie"),
+]
+
+
+@pytest.mark.parametrize(("value", "gold"), GOLD)
+def test_gold_as_others_spell_it(tmp_path: Path, value: object, gold: str) -> None:
+    """Catches a row rejected for how its dataset says which response is better."""
+    assert good(read_one(tmp_path, row(gold=value))).gold == gold
+
+
 def test_a_row_without_id_is_named_by_its_line(tmp_path: Path) -> None:
     """Catches numbering by row where blank lines were skipped."""
     path = write_rows(tmp_path / "in.jsonl", [row(id=None), b"", b" \t", raw(id="null")])
@@ -147,7 +168,7 @@ def test_duplicate_ids(tmp_path: Path) -> None:
     """Catches a duplicate that hides behind another type, and a rejected row that takes an id from a good one."""
     rows = [row(id="1", response_a=""), row(id="1"), row(id=1), row(id="2")]
     path = write_rows(tmp_path / "in.jsonl", rows)
-    items = list(read(path, repeated=survey(path).repeated))
+    items = list(read(path, repeated=info_of(path).repeated))
     assert [type(item) for item in items] == [Rejected, Pair, Rejected, Pair]
     assert items[2] == Rejected(3, 'duplicate id: "1" was used by an earlier row', "1")
 
@@ -160,13 +181,13 @@ def test_a_rejected_row_keeps_what_could_be_read(tmp_path: Path) -> None:
 
 def test_a_line_too_long_is_skipped_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a reader that takes the rest of a long line for the next row."""
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 200)
+    monkeypatch.setattr(jsonl, "MAX_LINE_BYTES", 200)
     long = raw(response_a='"' + "x" * 2_000_000 + '"')
     path = write_rows(tmp_path / "in.jsonl", [row(id="1"), long, row(id="3"), raw(note='"' + "y" * 200 + '"')])
     first, too_long, third, last = read(path)
     assert (good(first).line, good(third).line) == (1, 3)
     assert [item.reason for item in (too_long, last) if isinstance(item, Rejected)] == ["line too long: over 16 MB"] * 2
-    assert survey(path).rows == 4
+    assert info_of(path).rows == 4
 
 
 def test_limit_counts_rows_of_any_kind(tmp_path: Path) -> None:
@@ -198,7 +219,7 @@ COLUMN_KINDS = [
 def test_kinds_of_extra_columns(tmp_path: Path, values: list[str], kind: str) -> None:
     """Catches a type taken from the first row alone, booleans as integers, integers rounded by floats."""
     path = write_rows(tmp_path / "in.jsonl", [raw(id=f'"{i}"', extra=value) for i, value in enumerate(values)])
-    assert survey(path).columns == {"extra": kind}
+    assert info_of(path).columns == {"extra": kind}
 
 
 def test_survey(tmp_path: Path) -> None:
@@ -206,30 +227,31 @@ def test_survey(tmp_path: Path) -> None:
     path = write_rows(
         tmp_path / "in.jsonl", [row(b=1), b"bad", b"", row(response_a="", a="x", gold="a"), row(b=2, c=[1])]
     )
-    found = survey(path)
+    found = info_of(path)
     assert found.rows == 4
     assert found.columns == {"b": "int", "a": "string", "c": "json"}
     assert list(found.columns) == ["b", "a", "c"]
     assert found.has_gold
-    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert not survey(write_rows(tmp_path / "other.jsonl", [row()])).has_gold
+    assert sha256_of(path) == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert not info_of(write_rows(tmp_path / "other.jsonl", [row()])).has_gold
 
 
 def test_too_many_columns(tmp_path: Path) -> None:
     """Catches memory that grows with the file when keys are data."""
     path = write_rows(tmp_path / "in.jsonl", [row(id=i, **{f"k{i}": 1}) for i in range(MAX_COLUMNS + 1)])
     with pytest.raises(InputError, match="over 1000 different columns"):
-        survey(path)
+        info_of(path)
 
 
 def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     """Catches tracebacks for the commonest mistakes, and a pipe whose first pass eats the second's rows."""
+    (tmp_path / "folder").mkdir()
     (tmp_path / "empty.jsonl").write_bytes(b"")
     (tmp_path / "blank.jsonl").write_bytes(b"\xef\xbb\xbf\n \n\r\n")
     os.mkfifo(tmp_path / "pipe")
     cases = {
         "missing.jsonl": "no such file",
-        ".": "is a directory",
+        "folder": "is a directory without data files",
         "empty.jsonl": "holds no rows",
         "blank.jsonl": "holds no rows",
         "pipe": "is not a plain file",
@@ -237,11 +259,11 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     }
     for name, message in cases.items():
         with pytest.raises(InputError, match=message):
-            survey(tmp_path / name)
+            info_of(tmp_path / name)
 
 
 def test_a_file_of_bad_rows_only_is_no_exception(tmp_path: Path) -> None:
     """Catches "all rejected" taken for "nothing there"."""
     path = write_rows(tmp_path / "in.jsonl", [b"bad", json.dumps([1]).encode()])
-    assert survey(path).rows == 2
+    assert info_of(path).rows == 2
     assert all(isinstance(item, Rejected) for item in read(path))

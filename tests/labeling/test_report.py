@@ -38,12 +38,12 @@ def test_rejections_are_counted_by_kind() -> None:
     """Catches a dictionary that grows with the file when every reason has its own number."""
     rejections = Rejections()
     for line in range(1, 1001):
-        rejections.add(line, f"the prompt has {line:,} tokens, the model's context is 8,192")
-    rejections.add(1001, "broken JSON: Expecting value at column 9")
+        rejections.add(f"line {line}", f"the prompt has {line:,} tokens, the model's context is 8,192")
+    rejections.add(f"line {1001}", "broken JSON: Expecting value at column 9")
     assert rejections.kinds == {"the prompt has N tokens, the model's context is N": 1000, "broken JSON": 1}
     assert len(rejections.first) == 5
     for word in range(200):
-        rejections.add(1, "odd " + "x" * word)
+        rejections.add(f"line {1}", "odd " + "x" * word)
     assert len(rejections.kinds) == 51
     assert sum(rejections.kinds.values()) == rejections.count == 1201
     assert reason_kind("line too long: over 16 MB") == "line too long"
@@ -53,7 +53,7 @@ def test_summary_of_many() -> None:
     """Catches a figure that is computed and not shown, and rates that are swapped."""
     rejections = Rejections()
     for line in range(3, 10):
-        rejections.add(line, "blank text: \x1b[31mresponse_a")
+        rejections.add(f"line {line}", "blank text: \x1b[31mresponse_a")
     many: list[tuple[PairLabel, Verdict]] = [(label(0.9, 0.8), "a")] * 2000
     quality = quality_of((label(0.9, 0.2), "a"), (label(0.6, 0.4, (0.4, 0.9)), "b"), *many)
     text = render_summary(summary_of(quality, rejections))
@@ -78,7 +78,7 @@ def test_summary_of_one() -> None:
     """Catches "1 pairs" and "1 rows"."""
     rejections = Rejections()
     for line in range(6):
-        rejections.add(line, "blank text: prompt")
+        rejections.add(f"line {line}", "blank text: prompt")
     text = render_summary(summary_of(quality_of((label(0.9, 0.8), "a")), rejections))
     assert "1 pair labelled, 6 rows rejected" in text
     assert "of 1 pair (95%" in text

@@ -15,13 +15,13 @@ from hypothesis import strategies as st
 pa = pytest.importorskip("pyarrow")
 
 from preftree.engine.errors import InputError  # noqa: E402
-from preftree.labeling.data import lines, table  # noqa: E402
-from preftree.labeling.data.dataset import read, sha256_of, survey  # noqa: E402
+from preftree.labeling.data import arrow, csv, jsonl  # noqa: E402
 from preftree.labeling.options import LabelOptions  # noqa: E402
 from preftree.labeling.runs.run import run_label  # noqa: E402
 from preftree.labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
 from tests.labeling.files import WRITERS, json_lines, write_csv, write_saved  # noqa: E402
+from tests.labeling.opened import info_of, read, sha256_of  # noqa: E402
 
 TABLES = [name for name in WRITERS if "jsonl" not in name and name != "x.csv"]
 TEXT = "Zeile eins,\n\"zwei\"\r\n\x00\x1b[31m \U0001f600 'drei'; "
@@ -34,7 +34,7 @@ def write(directory: Path, name: str, rows: list[dict[str, Any]]) -> Path:
 
 
 def items(path: Path, *mapping: str) -> list[Any]:
-    return list(read(path, mapping=mapping, repeated=survey(path, mapping).repeated))
+    return list(read(path, mapping=mapping, repeated=info_of(path, mapping).repeated))
 
 
 # the same rows
@@ -43,7 +43,7 @@ def items(path: Path, *mapping: str) -> list[Any]:
 @pytest.mark.parametrize("name", WRITERS)
 def test_the_same_pairs(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a text changed by a format, rows lost or repeated between batches and files, another id without one."""
-    monkeypatch.setattr(table, "BATCH_ROWS", 3)
+    monkeypatch.setattr(arrow, "BATCH_ROWS", 3)
     rows = [row(id=None, prompt=f"{n} {TEXT}", response_a=TEXT, gold=["a", "b", "tie", None][n % 4]) for n in range(20)]
     rows = [{**entry, "note": f"note {n}"} for n, entry in enumerate(rows)]
     path = write(tmp_path, name, rows)
@@ -51,9 +51,9 @@ def test_the_same_pairs(tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPat
         prompt = (Message("user", entry["prompt"]),)
         extra = {"note": entry["note"]}
         assert item == Pair(f"line-{number}", prompt, TEXT, "that", entry.get("gold"), extra, number)
-    found = survey(path)
+    found = info_of(path)
     assert (found.rows, found.columns, found.has_gold) == (20, {"note": "string"}, True)
-    assert found.sha256 == sha256_of(path) == survey(path).sha256
+    assert sha256_of(path) == sha256_of(path)
     assert len(list(read(path, 7))) == 7
 
 
@@ -68,7 +68,7 @@ def test_conversations_lists_and_kinds(tmp_path: Path, name: str) -> None:
     path = write(tmp_path, name, rows)
     assert items(path) == items(write(tmp_path, "x.jsonl", rows))
     assert all(isinstance(item, Several) for item in items(path))
-    assert survey(path).columns == {"n": "int", "x": "float", "flag": "bool", "deep": "json"}
+    assert info_of(path).columns == {"n": "int", "x": "float", "flag": "bool", "deep": "json"}
 
 
 @pytest.mark.parametrize("name", ["x.jsonl", *TABLES])
@@ -78,7 +78,7 @@ def test_samples_of_several_kinds(tmp_path: Path, name: str) -> None:
     rows = [row(id="p", gold="a"), {"prompt": "p", **one}, {"prompt": "p", **many}]
     path = write(tmp_path, name, rows)
     assert [type(item) for item in items(path)] == [Pair, Single, Several]
-    found = survey(path)
+    found = info_of(path)
     assert (found.columns, len(found.first_lines), found.has_gold) == ({}, 3, True)
 
 
@@ -89,7 +89,7 @@ def test_bad_rows_are_rejected_alone(tmp_path: Path, name: str) -> None:
         row(id="1"),
         row(id="2", response_a=" \u3000"),
         row(id="1"),
-        row(id="4", gold="A"),
+        row(id="4", gold="C"),
         row(id="5", prompt="\t"),
     ]
     rows += [{**row(id="6"), "response_b": None}, row(id=" "), row(id="8")]
@@ -181,9 +181,9 @@ def test_values_that_json_has_no_word_for(tmp_path: Path) -> None:
         "big": 2**64 - 1, "small": 7, "kind": "web", "deep": {"x": None, "day": ["AQ=="]}, "none": None,
         "map": [["k", 1]],
     }  # fmt: skip
-    kinds = survey(path).columns
+    kinds = info_of(path).columns
     assert [kinds[name] for name in columns] == [
-        "string", "string", "string", "float", "float", "json", "int", "string", "json", "string", "json"
+        "string", "string", "string", "string", "float", "json", "int", "string", "json", "string", "json"
     ]  # fmt: skip
 
 
@@ -216,7 +216,7 @@ def test_a_column_that_cannot_be_read_is_named(tmp_path: Path, column: Any) -> N
 
 
 def test_a_row_too_long_for_a_line_is_too_long_in_a_table(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(table, "MAX_LINE_BYTES", 500)
+    monkeypatch.setattr(arrow, "MAX_LINE_BYTES", 500)
     path = write(tmp_path, "x.parquet", [row(id="1"), row(id="2", response_a="x" * 600), row(id="3")])
     assert [getattr(item, "reason", None) for item in items(path)] == [None, "line too long: over 16 MB", None]
 
@@ -236,7 +236,7 @@ def test_a_file_that_breaks_off(tmp_path: Path, name: str) -> None:
     for size in (9, len(whole) // 3, len(whole) - 1):
         (tmp_path / name).write_bytes(whole[:size])
         with pytest.raises(InputError) as error:
-            survey(tmp_path / name)
+            info_of(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
         assert "\n" not in str(error.value)
 
@@ -246,7 +246,7 @@ def test_a_last_line_that_breaks_off(tmp_path: Path) -> None:
     path = tmp_path / "in.jsonl"
     path.write_bytes(json_lines([row(id="1"), row(id="2")])[:-9])
     with pytest.raises(InputError, match=r"in.jsonl, line 2: the last line breaks off \(broken JSON: .*line feed"):
-        survey(path)
+        info_of(path)
     path.write_bytes(path.read_bytes() + b"\n")
     assert [type(item) for item in items(path)] == [Pair, Rejected]
 
@@ -261,7 +261,7 @@ def test_flipped_bytes(tmp_path: Path, name: str) -> None:
         (tmp_path / name).write_bytes(damaged)
         error = None
         try:
-            survey(tmp_path / name)
+            info_of(tmp_path / name)
             items(tmp_path / name)
         except InputError as problem:
             error = str(problem)
@@ -270,8 +270,8 @@ def test_flipped_bytes(tmp_path: Path, name: str) -> None:
 
 BAD_FILES = [
     ("x.csv", b"id,prompt,response_a,response_b\n1,p,a\n2,p,a,b\n", None),
-    ("x.csv", b'prompt,response_a,response_b\np,a,"b\n', "x.csv, behind row 0: unexpected end of data"),
-    ("x.csv", b'prompt,response_a,response_b\np,a,b\np,"a"x,b\n', "behind row 1: .* quote is not closed"),
+    ("x.csv", b'prompt,response_a,response_b\np,a,"b\n', "x.csv, after row 0: unexpected end of data"),
+    ("x.csv", b'prompt,response_a,response_b\np,a,b\np,"a"x,b\n', "after row 1: .* quote is not closed"),
     ("x.csv", b"\xff\xfep\0", "is UTF-16; save it as UTF-8"),
     ("x.csv", b"pr\xffmpt,response_a,response_b\np,a,b\n", "the header is not UTF-8"),
     ("x.csv", b"prompt,response_a,prompt\np,a,b\n", "two columns named prompt"),
@@ -283,6 +283,10 @@ BAD_FILES = [
     ("x.jsonl.xz", b"\xfd7zXZ\0", "is compressed with xz"),
     ("x.parquet.gz", gzip.compress(b"PAR1"), "is Parquet compressed with gzip; unpack it"),
     ("x.parquet", b"", "is no Parquet, whatever its name says"),
+    ("x.csv", b"id;prompt;response_a\n1;p;a\n", "separates its columns by ';'; save it with commas"),
+    ("x.csv", b"id\tprompt\n1\tp\n", "separates its columns by tabs; save it with commas, or with tabs as .tsv"),
+    ("x.pkl", b"\x80\x04\x95", "is a pickle, which is never read; save the rows as Parquet"),
+    ("x.txt", b"prompt,response_a,response_b\n", "is neither JSON nor Parquet nor Arrow; if it is CSV, name it .csv"),
     ("x.zip", b"PK\x03\x04", "is a zip archive"),
 ]  # fmt: skip
 
@@ -297,16 +301,40 @@ def test_bad_files(tmp_path: Path, name: str, content: bytes, message: str | Non
         assert isinstance(good, Pair)
         return
     with pytest.raises(InputError, match=message) as error:
-        survey(tmp_path / name)
+        info_of(tmp_path / name)
     assert "\n" not in str(error.value)
 
 
-def test_an_array_is_no_lines(tmp_path: Path) -> None:
-    """Catches the commonest other JSON rejected line by line."""
-    for indent in (None, 1):
-        (tmp_path / "x.json").write_text(json.dumps([row(), row()], indent=indent))
-        with pytest.raises(InputError, match="is one JSON array; put each object on a line of its own"):
-            survey(tmp_path / "x.json")
+@pytest.mark.parametrize("indent", [None, 1])
+def test_one_array_is_read(tmp_path: Path, indent: int | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches the commonest other JSON rejected line by line, rows without the checks of lines, memory without end."""
+    rows: list[Any] = [row(id=None), row(id="2", note="\ud800"), 7, row(id="4", note={"deep": [1, {}]})]
+    path = tmp_path / "x.json"
+    path.write_text(f"\ufeff {json.dumps(rows, indent=indent)}\n")
+    first, *bad, last = items(path)
+    assert [item.reason for item in bad] == ["lone surrogate: U+D800 is half of a character", "not an object: a number"]
+    assert (first.id, last.id, last.extra) == ("line-1", "4", {"note": {"deep": [1, {}]}})
+    path.with_suffix(".gz").write_bytes(gzip.compress(path.read_bytes()))
+    assert items(path.with_suffix(".gz")) == [first, *bad, last]
+    monkeypatch.setattr(jsonl, "MAX_ARRAY_BYTES", 100)
+    with pytest.raises(InputError, match=r"x.json is one JSON array of over 0 MB; put each object on a line"):
+        items(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[{}, {}", "Expecting ',' delimiter at column 8"),
+        ("[{} {}]", "Expecting ',' delimiter at column 5"),
+        ("[{}]\n[{}]", "Extra data at line 2, column 1"),
+        ('[{}, {"a": 1, "a": 2}]', 'duplicate key: "a"'),
+        ("[{}, {", "broken JSON: Expecting property name"),
+    ],
+)
+def test_a_broken_array(tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "x.json").write_text(text)
+    with pytest.raises(InputError, match=rf"x.json is neither one JSON array nor an object on each line: .*{message}"):
+        items(tmp_path / "x.json")
 
 
 def test_csv_in_windows_clothes(tmp_path: Path) -> None:
@@ -328,14 +356,15 @@ def test_tabs_and_compression(tmp_path: Path) -> None:
 
 def test_a_bomb_is_skipped_in_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches memory that a small compressed file can claim: a line is held up to its limit, packed or not."""
-    monkeypatch.setattr(lines, "MAX_LINE_BYTES", 1000)
+    for module in (jsonl, csv):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 1000)
     path = tmp_path / "x.jsonl.gz"
     path.write_bytes(gzip.compress(json_lines([row(id="1")]) + b"[" * 10_000_000 + b"\n" + json_lines([row(id="3")])))
     assert [item.line for item in items(path) if isinstance(item, Rejected)] == [2]
     text = tmp_path / "x.csv"
     text.write_bytes(b"prompt,response_a,response_b\np," + b"x" * 2000 + b",b\n")
     with pytest.raises(InputError, match="line 2: line too long"):
-        survey(text)
+        info_of(text)
 
 
 # datasets saved to disk
@@ -347,21 +376,21 @@ def test_splits_are_named(tmp_path: Path) -> None:
         write_saved(tmp_path / split, [row(id=split), row(id="2")])
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["train", "test"]}))
     with pytest.raises(InputError, match=r"several splits; name one of them: .*train, .*test"):
-        survey(tmp_path)
+        info_of(tmp_path)
     assert items(tmp_path / "test")[0].id == "test"
     (tmp_path / "dataset_dict.json").write_text(json.dumps({"splits": ["test"]}))
     assert items(tmp_path)[0].id == "test"
-    assert survey(tmp_path).sha256 != survey(tmp_path / "train").sha256
+    assert sha256_of(tmp_path) != sha256_of(tmp_path / "train")
 
 
 @pytest.mark.parametrize(
     ("state", "message"),
     [
-        (b"{", "is no JSON"),
-        (b"[]", "holds no JSON object"),
-        (b"{}", "names no data files"),
-        (b'{"_data_files": [{"filename": "../x.arrow"}]}', "names no data files in its directory"),
-        (b'{"_data_files": [{"filename": "gone.arrow"}]}', "lacks gone.arrow"),
+        (b"{", "does not say what lies beside it"),
+        (b"[]", "does not say what lies beside it"),
+        (b"{}", "does not say what lies beside it"),
+        (b'{"_data_files": [{"filename": "../x.arrow"}]}', "does not say what lies beside it"),
+        (b'{"_data_files": [{"filename": "gone.arrow"}]}', "no such file: .*gone.arrow"),
         (b'{"_data_files": [], "_indices_files": [{}]}', "flatten_indices"),
     ],
 )
@@ -370,7 +399,7 @@ def test_bad_datasets(tmp_path: Path, state: bytes, message: str) -> None:
     write_saved(tmp_path / "d", [row(id="1"), row(id="2")])
     (tmp_path / "d" / "state.json").write_bytes(state)
     with pytest.raises(InputError, match=message):
-        survey(tmp_path / "d")
+        info_of(tmp_path / "d")
 
 
 def test_a_table_has_unique_names(tmp_path: Path) -> None:
@@ -378,13 +407,13 @@ def test_a_table_has_unique_names(tmp_path: Path) -> None:
     with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pa.ipc.new_stream(sink, twice.schema) as writer:
         writer.write_table(twice)
     with pytest.raises(InputError, match="two columns named prompt"):
-        survey(tmp_path / "x.arrow")
+        info_of(tmp_path / "x.arrow")
 
 
 def test_long_rows_are_few_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a batch of a thousand rows however long they are, and rows lost where batches are small."""
-    monkeypatch.setattr(table, "BATCH_BYTES", 1000)
-    assert [table.batch_rows(10, size) for size in (0, 100, 1000, 5000, 10**9)] == [1024, 100, 10, 2, 1]
+    monkeypatch.setattr(arrow, "BATCH_BYTES", 1000)
+    assert [arrow.batch_rows(10, size) for size in (0, 100, 1000, 5000, 10**9)] == [1024, 100, 10, 2, 1]
     for name in ("x.parquet", "x.feather"):
         path = write(tmp_path, name, [row(id=n, note="n" * 400) for n in range(20)])
         assert [item.line for item in read(path)] == list(range(1, 21))

@@ -14,10 +14,11 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data import labels_file as writer
-from preftree.labeling.data.dataset import Survey, read, survey
+from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.labels_file import LabelWriter
 from preftree.labeling.types import ArrowType, Pair, PairLabel, Rejected
 from tests.labeling.fakes import row, write_rows
+from tests.labeling.opened import info_of, read
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -25,14 +26,14 @@ parquet = pytest.importorskip("pyarrow.parquet")
 LABEL = PairLabel(0.75, 0.875, 0.625, 0.9, 0.8, 321)
 
 
-def survey_of(tmp_path: Path, rows: list[Any]) -> Survey:
-    return survey(write_rows(tmp_path / "in.jsonl", rows))
+def survey_of(tmp_path: Path, rows: list[Any]) -> DatasetInfo:
+    return info_of(write_rows(tmp_path / "in.jsonl", rows))
 
 
-def write(out: Path, found: Survey) -> Any:  # a pyarrow.Table
+def write(out: Path, found: DatasetInfo) -> Any:  # a pyarrow.Table
     out.mkdir(exist_ok=True)
     with LabelWriter(out, found, PairLabel.COLUMNS) as labels:
-        labels.add([(item, LABEL if isinstance(item, Pair) else None) for item in read(found.path)])
+        labels.add([(item, LABEL if isinstance(item, Pair) else None) for item in read(found.name)])
         labels.publish()
     return parquet.read_table(out / "labels.parquet")
 
@@ -115,7 +116,7 @@ def test_bytes_do_not_depend_on_how_rows_came(tmp_path: Path, monkeypatch: pytes
     parts: ArrowType = [{"name": "string", "size": "int64"}]
     columns: dict[str, ArrowType] = {"verdict": "string", "words": ["string"], "parts": parts}
     found = survey_of(tmp_path, [row(id=i, note="é" * (i % 5) if i % 3 else None) for i in range(40)])
-    rows = [(item, Worded(item.line)) for item in read(found.path)]
+    rows = [(item, Worded(item.line)) for item in read(found.name)]
     written = []
     for step in (1, 2, 11, 40):
         out = tmp_path / f"by {step}"

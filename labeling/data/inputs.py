@@ -1,0 +1,180 @@
+"""The files that an input names: paths, patterns, folders of shards, standard input, URLs.
+
+What is not on this machine is copied first, once: rows are read several times, and a run labels one state of them.
+"""
+
+from __future__ import annotations
+
+import glob
+import os
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatchcase
+from pathlib import Path
+from tempfile import gettempdir, mkdtemp
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
+from weakref import finalize
+
+from preftree.engine.errors import InputError, OutputError, PreftreeError
+from preftree.labeling.data.arrow import is_saved_dataset, saved_files
+from preftree.labeling.data.formats import ENDINGS
+from preftree.labeling.data.source import File, reading
+from preftree.labeling.terminal import one_line
+
+STANDARD_INPUT = "-"
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+_PATTERN = re.compile(r"[*?[]")
+_OF_SAVED_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
+_OF_THE_EXTRA = ("http", "https", "hf")
+_COPIED_AT_A_TIME = 1 << 20
+
+
+def files_of(inputs: str | Path | Sequence[str | Path]) -> list[File]:
+    """In the order of `inputs`; what a pattern or a folder holds is sorted by name. Raises PreftreeError."""
+    names = [str(inputs)] if isinstance(inputs, str | Path) else [str(name) for name in inputs]
+    if not names or "" in names:
+        raise InputError("no input is named, or one by an empty name")
+    copies = _Copies()
+    files = [file for name in names for file in _files(name, copies)]
+    seen = set()
+    for file in files:
+        if file.recorded in seen:
+            raise InputError(f"{file} is named twice; name it once")
+        seen.add(file.recorded)
+    return files
+
+
+def filesystem_of(url: str) -> tuple[Any, str]:
+    """A pyarrow.fs.FileSystem, and the path in it. Raises what the file system raises, and ImportError."""
+    from pyarrow import fs
+
+    if url.lower().startswith("s3://"):  # which pyarrow brings along
+        found: tuple[Any, str] = fs.FileSystem.from_uri(url)
+        return found
+    from fsspec.core import url_to_fs
+
+    system, path = url_to_fs(url)
+    return fs.PyFileSystem(fs.FSSpecHandler(system)), path
+
+
+class _Copies:
+    """Copies of what is elsewhere, in a directory that is removed once no file refers to it."""
+
+    def __init__(self) -> None:
+        self._directory: Path | None = None
+        self._number = 0
+
+    def add(self, stream: BinaryIO, name: str, original: str) -> File:
+        """Raises what `stream` raises, and OutputError where there is no room."""
+        with _writing():
+            if self._directory is None:
+                self._directory = Path(mkdtemp(prefix="preftree-"))
+                finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
+            self._number += 1
+            path = self._directory / f"{self._number}-{name.rpartition('/')[2]}"
+            file = path.open("wb")
+        with file:
+            while chunk := stream.read(_COPIED_AT_A_TIME):
+                with _writing():
+                    file.write(chunk)
+                    file.flush()
+        return File(path, name, original, keeper=self)
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"cannot write a temporary file in {gettempdir()}: {error.strerror or error}; make room there, or name "
+            "another place with TMPDIR"
+        ) from error
+
+
+def _files(name: str, copies: _Copies) -> Iterable[File]:
+    if name == STANDARD_INPUT:
+        if sys.stdin.isatty():
+            raise InputError("- is standard input, and that is a terminal; pipe rows into it, or name a file")
+        return [copies.add(sys.stdin.buffer, "standard input", STANDARD_INPUT)]
+    if name.lower().startswith("file://"):
+        name = unquote(urlsplit(name).path)
+    return _remote(name, copies) if _URL.match(name) else [File(path, str(path)) for path in _local(name)]
+
+
+def _local(name: str) -> list[Path]:
+    path = Path(name)
+    if path.is_dir() and is_saved_dataset(path):
+        return saved_files(path)
+    if path.is_dir():
+        with reading(name):
+            return [path / shard for shard in _shards(os.listdir(path), name)]
+    if not _PATTERN.search(name) or os.path.lexists(path):
+        return [path]
+    files = [Path(one) for one in sorted({*glob.glob(name, recursive=True)}) if not os.path.isdir(one)]
+    if not files:
+        raise InputError(f"no file matches {name}")
+    return files
+
+
+def _shards(names: Iterable[str], folder: str) -> list[str]:
+    """Of the files in a folder, those to read. Hidden ones, and what the ending says is no data, are left out."""
+    data = re.compile(rf"[^._].*({'|'.join(map(re.escape, ENDINGS))})(\.gz|\.zst)?", re.IGNORECASE | re.DOTALL)
+    found = sorted(name for name in names if data.fullmatch(name) and name not in _OF_SAVED_DATASETS)
+    if not found:
+        raise InputError(f"{folder} is a directory without data files; their names end in {', '.join(ENDINGS)}")
+    return found
+
+
+def _remote(url: str, copies: _Copies) -> list[File]:
+    scheme = url.partition("://")[0]
+    files = []
+    try:
+        for system, path, name in _objects(url):
+            with system.open_input_stream(path, compression=None) as stream:
+                files.append(copies.add(stream, name.partition("?")[0], name))
+        return files
+    except PreftreeError:
+        raise
+    except ImportError as error:
+        wanted = one_line(str(error)).rstrip(".")
+        is_in_extra = "fsspec" in wanted or scheme.lower() in _OF_THE_EXTRA
+        remedy = ": pip install 'preftree[remote]'" if is_in_extra else ""
+        raise InputError(f"{scheme}:// needs a package that is not installed ({wanted}){remedy}") from error
+    except FileNotFoundError as error:
+        raise InputError(f"no such file: {url}") from error
+    except Exception as error:  # file systems raise what their libraries do
+        detail = one_line(str(error)).rstrip(".") or type(error).__name__
+        raise InputError(f"cannot read {url}: {detail}") from error
+
+
+def _objects(url: str) -> list[tuple[Any, str, str]]:
+    """File system, path and URL of each. Patterns are matched name by name: * does not reach into folders."""
+    from pyarrow import fs
+
+    base, mark, query = url.partition("?")
+    parts = base.split("/")
+    first = next((place for place, part in enumerate(parts) if place > 2 and _PATTERN.search(part)), len(parts))
+    pattern = parts[first:]
+    root = "/".join(parts[:first])
+    system, path = filesystem_of(root + mark + query)
+    about = system.get_file_info(path)
+    if about.type == fs.FileType.NotFound:
+        raise FileNotFoundError
+    if about.type == fs.FileType.File and not pattern:
+        return [(system, path, url)]
+    entries = system.get_file_info(fs.FileSelector(path, recursive=len(pattern) > 1))
+    names = [entry.path[len(path) :].strip("/") for entry in entries if entry.type == fs.FileType.File]
+    if pattern:
+        split = (name.split("/") for name in sorted(names))
+        names = ["/".join(one) for one in split if len(one) == len(pattern) and all(map(fnmatchcase, one, pattern))]
+        if not names:
+            raise InputError(f"no file matches {url}")
+    else:
+        names = _shards(names, url)
+    return [(system, f"{path.rstrip('/')}/{name}", f"{root.rstrip('/')}/{name}{mark}{query}") for name in names]
