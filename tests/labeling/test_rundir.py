@@ -350,12 +350,9 @@ def test_flipped_bytes_anywhere(source: Path, tmp_path: Path, whole: bytes, caps
     for place in (*header, *schema, *(draw.randrange(4096, len(good)) for _ in range(8))):
         (out / JOURNAL).write_bytes(good)
         flipped(out / JOURNAL, place)
-        scorer = FakeScorer()
-        run(source, out, scorer)
+        run(source, out)
         assert labels(out) == whole, place
         salvaged += DAMAGED in capsys.readouterr().err
-        if place < 100:
-            assert sum(scorer.calls) == 0, "a header holds no row"
     assert salvaged >= 3
 
 
