@@ -27,13 +27,13 @@ from benchmarks.random_model import small_config, write_random_model
 from benchmarks.workloads import TEMPLATE
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, PreftreeError
+from preftree.engine.generation import Sampling
 from preftree.engine.memory import give_back_freed
 from preftree.engine.planning.trie import as_token_ids, common_prefix
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.prompts.catalogue import load_template
-from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.types import Message, Pair
 
 SAMPLE_SECONDS = 0.002
@@ -100,7 +100,7 @@ class Case:
 
     @property
     def method(self) -> Rlaif:
-        reasoning = Reasoning(max_tokens=self.rationale_tokens) if self.rationale_tokens else None
+        reasoning = Sampling(max_new_tokens=self.rationale_tokens) if self.rationale_tokens else None
         return Rlaif(load_template(TEMPLATE), reasoning=reasoning)
 
 

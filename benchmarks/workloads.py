@@ -9,13 +9,13 @@ from itertools import islice
 from pathlib import Path
 
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.salmon import Salmon
 from preftree.labeling.principles.sets import LABELLED, load_principles
 from preftree.labeling.prompts.catalogue import load_template
-from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.types import Pair
 
 TEMPLATE = "general"
@@ -82,7 +82,7 @@ def reasoning_prompts(data: Path, pairs: int, max_tokens: int, scorer: Judge) ->
 
     Raises InputError where there is no row.
     """
-    method = Rlaif(load_template(TEMPLATE), reasoning=Reasoning(max_tokens=max_tokens))
+    method = Rlaif(load_template(TEMPLATE), reasoning=Sampling(max_new_tokens=max_tokens))
     rows = islice((item for item in Dataset.open(data).read() if isinstance(item, Pair)), pairs)
     prompts = [scorer.encode(request).ids for pair in rows for request in method.requests(pair)]
     if not prompts:

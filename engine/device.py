@@ -17,6 +17,7 @@ from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 # Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
 USABLE_MEMORY = 0.85
 # The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.

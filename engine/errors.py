@@ -13,6 +13,10 @@ class InputError(PreftreeError):
     """Input data, a template or an option that cannot be used."""
 
 
+class UsageError(InputError):
+    """An option that is unknown, out of range, or of no use beside the others; the command line exits with 2."""
+
+
 class OutputError(PreftreeError):
     """An output place that cannot be written, or that holds something nobody asked to replace."""
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.columns import ColumnKinds
 from preftree.labeling.data.dataset import Dataset, DatasetInfo
 from preftree.labeling.data.labels_file import LabelTable
@@ -15,18 +15,18 @@ from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.kinds import check_kinds, needs
 from preftree.labeling.methods.base import Method
-from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions, LabelOptions
+from preftree.labeling.methods.registry import entry_of, make_method, name_of
+from preftree.labeling.options import LabelOptions, MethodOptions, ModelOptions, declared
 from preftree.labeling.pipeline import Labelled, label_samples
 from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single
+from preftree.labeling.values import suggestion
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.judge import Judge
     from preftree.labeling.report.text import RunSummary
 
-# Options that a loaded judge, or rows in memory, have settled already.
-OF_THE_JUDGE = frozenset({"model", "device", "dtype", "batch_tokens", "prefix_cache", "kv_memory", "rendering"})
-OF_THE_FILE = frozenset({"input", "limit", "mapping", "subset"})
+# Options that a loaded judge has settled already.
+_OF_THE_JUDGE = declared(ModelOptions).keys()
 
 
 @dataclass(frozen=True)
@@ -61,16 +61,17 @@ class Labels:
         return self.to_arrow().to_pandas()
 
 
-def label(rows: Any, judge: Judge | AnyJudge, method: str | Method = "rlaif", **options: Any) -> Labels:
+def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Method = "rlaif", **options: Any) -> Labels:
     """Label rows that Python holds.
 
     Args:
         rows: `preftree.Pair` objects or dictionaries, a pandas DataFrame, a pyarrow.Table or a datasets.Dataset.
             Columns are recognised as those of a file are.
         judge: a loaded `preftree.Judge`.
-        method: "rlaif", "salmon", "direct", "ranking" or "principled", or a method object.
-        options: of the method, named as in `preftree.labeling.options.JudgeOptions`: template, principles, scale, cot
-            and so on; `mapping` names columns, as in ("prompt=question",).
+        method: "rlaif", "salmon", "direct", "ranking" or "principled"; or one with its options, such as
+            `preftree.Salmon("labelled")`.
+        options: of a method that is named by a string: template, principles, scale, cot and so on; `mapping` names
+            columns, as in ("prompt=question",).
 
     Raises:
         InputError: no row is of a kind that the method takes, columns are unknown, or an option is.
@@ -100,36 +101,39 @@ def label_file(
         path: JSONL, CSV, Parquet, Arrow, or a saved dataset; a pattern, a folder of files, a URL, or several of them.
         out: the run directory, which then holds labels.parquet and run.json.
         judge: a loaded `preftree.Judge`, or the name of a model to load.
-        options: as of `preftree.labeling.options.LabelOptions`: method, template, principles, limit and so on; where a
-            judge is loaded already, without device, dtype and what else it was loaded with.
+        options: as of `preftree.labeling.options.LabelOptions`: method (a string, or such as `preftree.Salmon()`),
+            template, principles, limit and so on; where a judge is loaded already, without device, dtype and what else
+            it was loaded with.
 
     Raises:
         PreftreeError: whatever keeps the file from being labelled, in one line.
     """
     from preftree.labeling.runs.run import run_label
 
-    settings = {"quiet": True, **options}
-    names = str(path) if isinstance(path, str | Path) else tuple(map(str, path))
-    if isinstance(judge, str):
-        return run_label(_options(LabelOptions, settings, input=names, out=str(out), model=judge))
-    found = _options(LabelOptions, settings, OF_THE_JUDGE, input=names, out=str(out), model=judge.model)
-    return run_label(found, lambda _: judge)
+    method = options.get("method")
+    if isinstance(method, MethodOptions):
+        options = {**vars(method), **options, "method": name_of(method)}
+    settled = frozenset({"input", "out", "model"} if isinstance(judge, str) else {"input", "out", *_OF_THE_JUDGE})
+    _check_names(options, declared(LabelOptions).keys() - settled, "")
+    model = judge if isinstance(judge, str) else judge.model
+    chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})
+    return run_label(chosen) if isinstance(judge, str) else run_label(chosen, lambda _: judge)
 
 
-def _method(method: str | Method, options: dict[str, Any]) -> Method:
+def _method(method: str | MethodOptions | Method, options: Mapping[str, Any]) -> Method:
     if isinstance(method, str):
-        return open_method(_options(JudgeOptions, options, OF_THE_JUDGE | OF_THE_FILE, input="", method=method))
+        kind = entry_of(method).options
+        _check_names(options, declared(kind).keys(), f" for method {method}")
+        return make_method(method, kind(**options))
     if options:
-        raise InputError(f"{', '.join(options)}: options belong to a method that is named, not to an object")
-    return method
+        raise UsageError(f"{', '.join(options)}: options belong to a method that is named, not to an object")
+    return make_method(name_of(method), method) if isinstance(method, MethodOptions) else method
 
 
-def _options(kind: type[Any], given: Mapping[str, Any], settled: Set[str] = frozenset(), **fixed: Any) -> Any:
-    """settled: options that would have no effect here."""
-    known = kind.__dataclass_fields__.keys() - fixed.keys() - settled
-    if unknown := [name for name in given if name not in known]:
-        raise InputError(f"there is no option {unknown[0]!r}; use one of {', '.join(sorted(known))}")
-    return kind(**given, **fixed)
+def _check_names(given: Iterable[str], known: Collection[str], where: str) -> None:
+    for name in given:
+        if name not in known:
+            raise UsageError(f"there is no option {name!r}{where}; {suggestion(name, sorted(known))}")
 
 
 def _samples(rows: Any) -> list[Sample] | None:

@@ -2,36 +2,41 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import warnings
 from collections.abc import Sequence
-from typing import Any, NoReturn
+from typing import Any
 
-from preftree.engine.errors import PreftreeError, PreftreeWarning
+from preftree.engine.errors import PreftreeError, PreftreeWarning, UsageError
 from preftree.engine.openmp import wait_briefly
-from preftree.labeling.commands import about, judging, runs
-from preftree.labeling.commands.arguments import EPILOG, FAILURE, INTERRUPTED, OK, USAGE
+from preftree.labeling.commands.parser import parse
+from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
+from preftree.labeling.options import LabelOptions
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Everything a user can cause ends in one line on stderr."""
-    args = build_parser().parse_args(argv)
     _be_lenient_about_encoding()
-    wait_briefly()
+    labels = False
     try:
+        command, options = parse(COMMANDS, sys.argv[1:] if argv is None else argv)
+        labels = isinstance(options, LabelOptions)
+        wait_briefly()
         with warnings.catch_warnings():
             _show_in_one_line(PreftreeWarning)
-            code: int = args.command(args)
+            code = command.run(options)
         sys.stdout.flush()
+    except UsageError as error:
+        return _fail(str(error), USAGE)
     except PreftreeError as error:
         return _fail(str(error))
     except KeyboardInterrupt as interrupt:
-        _fail(str(interrupt) or f"interrupted{getattr(args, 'when_interrupted', '')}")
-        return INTERRUPTED
+        return _fail(str(interrupt) or f"interrupted{'; nothing was written' if labels else ''}", INTERRUPTED)
     except BrokenPipeError:
-        return _reader_left(args)
+        # `preftree plan ... | head` is no failure; labels that were not finished are.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILURE if labels else OK
     except Exception as error:
         if os.environ.get("PREFTREE_DEBUG") == "1":
             raise
@@ -40,44 +45,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     return code
 
 
-def build_parser() -> argparse.ArgumentParser:
-    """The whole command line; no option may be shortened, so that new ones break nobody's script."""
-    parser = _Parser(
-        prog="preftree",
-        description="AI preference labels for pairs of responses, offline.",
-        epilog=EPILOG,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action=_Version, nargs=0, help="print the version and exit")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True)
-    judging.add_label(commands)
-    judging.add_score(commands)
-    runs.add_status(commands)
-    runs.add_merge(commands)
-    judging.add_plan(commands)
-    runs.add_show(commands)
-    about.add_templates(commands)
-    about.add_doctor(commands)
-    runs.add_instructions(commands)
-    runs.add_export(commands)
-    return parser
-
-
-def _fail(message: str) -> int:
+def _fail(message: str, code: int = FAILURE) -> int:
     _say(message)
-    return FAILURE
+    return code
 
 
 def _say(message: str) -> None:
     from preftree.labeling.terminal import one_line
 
     print(f"preftree: {one_line(message)}", file=sys.stderr)
-
-
-def _reader_left(args: argparse.Namespace) -> int:
-    """`preftree plan ... | head` is no failure; labels that were not finished are."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    return FAILURE if hasattr(args, "when_interrupted") else OK
 
 
 def _show_in_one_line(own: type[Warning]) -> None:
@@ -99,26 +75,6 @@ def _be_lenient_about_encoding() -> None:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-
-
-class _Parser(argparse.ArgumentParser):
-    """Wrong usage is one line, too. The parsers of the commands are of the same class."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(USAGE, f"{self.prog}: {message}; see {self.prog} --help\n")
-
-
-class _Version(argparse.Action):
-    """Looks the version up only when asked: the look-up is slower than all the rest of the start."""
-
-    def __call__(self, *_: Any) -> None:
-        from importlib import metadata
-
-        try:
-            print(f"preftree {metadata.version('preftree')}")
-        except metadata.PackageNotFoundError:
-            print("preftree (not installed)")
-        sys.exit(OK)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ class Labelled(NamedTuple):
     recalled: bool = False
 
     @property
-    def generate_and_score(self) -> str | None:
+    def reason(self) -> str | None:
         return self.item.reason if isinstance(self.item, Rejected) else None
 
 

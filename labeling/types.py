@@ -12,8 +12,8 @@ from types import MappingProxyType
 from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.labeling.rationales import Rationale, rationale_values
-from preftree.labeling.reasoning import Reasoning
 
 Verdict = Literal["a", "b", "tie"]
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -159,7 +159,7 @@ class RationaleRequest:
 
     ending: str
     stop: tuple[str, ...]
-    reasoning: Reasoning
+    reasoning: Sampling
 
 
 @dataclass(frozen=True)

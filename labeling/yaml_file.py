@@ -5,32 +5,85 @@ Scalars are read as they are written: `yes`, `010` and `1` are texts where a tex
 
 from __future__ import annotations
 
+import json
 import math
+import re
+from collections.abc import Callable
+from pathlib import Path
 
 import yaml
 
 from preftree.engine.errors import InputError
 from preftree.labeling.terminal import one_line
 
+MAX_BYTES = 1_000_000
+
 _STANDARD = "tag:yaml.org,2002:"
 _FLAGS = {"true": True, "false": False}
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
+
+
+def read_text(path: Path, what: str) -> str:
+    """A text file. InputError for one that is not there, no UTF-8, or much larger than people write."""
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise InputError(f"{what} is larger than {MAX_BYTES:,} bytes")
+        return path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{what} cannot be read: {one_line(str(error))}") from None
+
+
+def compose(text: str, broken: Callable[[int, str], InputError]) -> yaml.Node | None:
+    """The tree of a YAML text, None for an empty one; raises what `broken` makes of an index and a problem."""
+    try:
+        return yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        raise broken(mark.index if mark else 0, f"is not YAML: {one_line(error.problem or str(error))}") from None
+    except yaml.reader.ReaderError as error:
+        raise broken(error.position, f"holds the control character U+{error.character:04X}") from None
+    except RecursionError:
+        raise broken(0, "is nested too deeply") from None
+
+
+def json_as_yaml(source: str) -> str:
+    """JSON in the part of it that YAML has in common, line by line; what is no JSON stays as it is."""
+    try:
+        json.loads(source)
+    except (ValueError, RecursionError):
+        return source
+
+    def in_yaml(string: re.Match[str]) -> str:
+        text = json.loads(string.group())
+        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
+
+    return _STRING.sub(in_yaml, source).replace("\t", " ")
 
 
 class FrontMatter:
-    """A mapping of known keys. name: of the file, for messages. first_line: of `text` in the file, from 1."""
+    """A mapping of known keys. name: of the file, for messages. first_line: of `text` in the file, from 1.
 
-    def __init__(self, text: str, name: str, first_line: int) -> None:
+    what: the mapping, for messages.
+    """
+
+    def __init__(self, text: str, name: str, first_line: int, what: str = "front matter") -> None:
         """InputError for what is no YAML, no mapping, or says a key twice."""
         self._text = text
         self._name = name
         self._first_line = first_line
+        self._what = what
         self._whole = self._composed()
-        self._entries = self.entries(self._whole, "front matter")
+        self._entries = self.entries(self._whole, what)
 
     @property
     def lines(self) -> dict[str, int]:
         """Line of the file by key."""
         return {key.value: self._line(key.start_mark.index) for key, _ in self._whole.value}
+
+    @property
+    def nodes(self) -> dict[yaml.ScalarNode, yaml.Node]:
+        """Key and value of every entry."""
+        return dict(self._whole.value)
 
     def check_keys(self, known: tuple[str, ...]) -> None:
         """InputError for a key that is none of these."""
@@ -103,21 +156,13 @@ class FrontMatter:
         return found
 
     def _composed(self) -> yaml.Node:
-        try:
-            node = yaml.compose(self._text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self._broken(mark.index if mark else 0, error.problem or str(error)) from None
-        except yaml.reader.ReaderError as error:
-            raise self._broken(error.position, f"unacceptable character #x{error.character:04x}") from None
-        except RecursionError:
-            raise self._broken(0, "nested too deeply") from None
+        node = compose(self._text, self._broken)
         if node is None:
-            raise self.error(None, "front matter is empty")
+            raise self.error(None, f"{self._what} is empty")
         return node
 
     def _broken(self, index: int, problem: str) -> InputError:
-        return InputError(f"{self._name}:{self._line(index)}: front matter is not YAML: {one_line(problem)}")
+        return InputError(f"{self._name}:{self._line(index)}: {self._what} {problem}")
 
     def _line(self, index: int) -> int:
         # YAML counts rarer characters as line ends, too; editors do not.

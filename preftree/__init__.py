@@ -13,15 +13,21 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from preftree.engine.decoding.call import RationaleScores
     from preftree.engine.engine import Engine, Planner
-    from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, PreftreeWarning
+    from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, PreftreeWarning, UsageError
     from preftree.engine.generation import Generation, Sampling
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
     from preftree.labeling.api import Labels, label, label_file
     from preftree.labeling.judge.judge import Judge
+    from preftree.labeling.options import DirectOptions as Direct
+    from preftree.labeling.options import PrincipledOptions as Principled
+    from preftree.labeling.options import RankingOptions as Ranking
+    from preftree.labeling.options import RlaifOptions as Rlaif
+    from preftree.labeling.options import SalmonOptions as Salmon
     from preftree.labeling.types import Message, Pair, Several, Single
 
 _HOMES = {
+    "Direct": "preftree.labeling.options:DirectOptions",
     "Engine": "preftree.engine.engine",
     "Generation": "preftree.engine.generation",
     "InputError": "preftree.engine.errors",
@@ -36,14 +42,20 @@ _HOMES = {
     "Planner": "preftree.engine.engine",
     "PreftreeError": "preftree.engine.errors",
     "PreftreeWarning": "preftree.engine.errors",
+    "Principled": "preftree.labeling.options:PrincipledOptions",
+    "Ranking": "preftree.labeling.options:RankingOptions",
     "RationaleScores": "preftree.engine.decoding.call",
+    "Rlaif": "preftree.labeling.options:RlaifOptions",
+    "Salmon": "preftree.labeling.options:SalmonOptions",
     "Sampling": "preftree.engine.generation",
     "Several": "preftree.labeling.types",
     "Single": "preftree.labeling.types",
+    "UsageError": "preftree.engine.errors",
     "label": "preftree.labeling.api",
     "label_file": "preftree.labeling.api",
 }
 __all__ = [
+    "Direct",
     "Engine",
     "Generation",
     "InputError",
@@ -58,10 +70,15 @@ __all__ = [
     "Planner",
     "PreftreeError",
     "PreftreeWarning",
+    "Principled",
+    "Ranking",
     "RationaleScores",
+    "Rlaif",
+    "Salmon",
     "Sampling",
     "Several",
     "Single",
+    "UsageError",
     "label",
     "label_file",
 ]
@@ -69,7 +86,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        module, _, theirs = _HOMES[name].partition(":")
+        return getattr(import_module(module), theirs or name)
     raise AttributeError(f"module 'preftree' has no attribute {name!r}")
 
 

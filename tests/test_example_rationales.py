@@ -13,7 +13,6 @@ from preftree.engine.gguf.embedded import embedded_directory
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template
-from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.types import Pair
 from tests.engine.greedy import load, transformers_choices
 from tests.labeling.opened import read
@@ -26,7 +25,7 @@ MAX_ERROR = 1e-3  # nats
 def test_rationales_and_labels_are_those_of_transformers(embedded_engine: Engine, pairs: int, tokens: int) -> None:
     """Both orders, token for token; and the labels as a pass over the whole text gives them."""
     scorer = Judge.load("embedded", weights=False)
-    method = Rlaif(load_template("general"), reasoning=Reasoning(max_tokens=tokens))
+    method = Rlaif(load_template("general"), reasoning=Sampling(max_new_tokens=tokens))
     rows = [row for row in read(PAIRS) if isinstance(row, Pair)][:pairs]
     encoded = [scorer.encode(request) for row in rows for request in method.requests(row)]
     endings = [list(one.ending) for one in encoded]

@@ -12,19 +12,18 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.engine.generation import Generation
+from preftree.engine.generation import Generation, Sampling
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.probability import mean_probability
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.pipeline import Waiting, label_samples, windows
 from preftree.labeling.prompts.catalogue import load_template, parse_template
-from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.types import Message, Pair, PairLabel
 from tests.models import SMALL_CONFIG, write_model
 
-GREEDY = Reasoning(max_tokens=8)
-DRAWN = Reasoning(max_tokens=8, samples=3, temperature=1.5, top_k=50, seed=3)
+GREEDY = Sampling(max_new_tokens=8)
+DRAWN = Sampling(max_new_tokens=8, n=3, temperature=1.5, top_k=50, seed=3)
 SHORT = """---
 description: Which is better.
 labels: ["1", "2"]
@@ -52,7 +51,7 @@ def make_pairs(count: int) -> list[Pair]:
     return pairs
 
 
-def label(scorer: Judge, pairs: Sequence[Pair], reasoning: Reasoning) -> dict[str, PairLabel]:
+def label(scorer: Judge, pairs: Sequence[Pair], reasoning: Sampling) -> dict[str, PairLabel]:
     method = Rlaif(parse_template(SHORT, "short"), reasoning=reasoning)
     rows = list(label_samples(pairs, method, scorer))
     assert all(row.label for row in rows)
@@ -70,21 +69,21 @@ def scorer(model: Path) -> Judge:
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Judge, reasoning: Reasoning) -> None:
+def test_labels_and_rationales_are_bit_exact(model: Path, scorer: Judge, reasoning: Sampling) -> None:
     pairs = make_pairs(4)
     everything = label(scorer, pairs, reasoning)
     assert label(scorer, pairs[1:2], reasoning)["1"] == everything["1"], "alone"
     small = Judge.load(str(model), device="cpu", batch_tokens=300, kv_memory=600 * SLOT_BYTES)
     assert label(small, pairs[::-1], reasoning) == everything, "few at a time, in another order"
     for one in everything.values():
-        assert len(one.rationales_first) == len(one.rationales_second) == reasoning.samples
+        assert len(one.rationales_first) == len(one.rationales_second) == reasoning.n
         assert all(rationale.tokens <= 8 for rationale in one.rationales_first)
     assert everything["3"].p_a == 0.5, "identical responses tie exactly"
     assert everything["3"].rationales_first == everything["3"].rationales_second
 
 
 @pytest.mark.parametrize("reasoning", [GREEDY, DRAWN], ids=["greedy", "drawn"])
-def test_swapping_the_responses_flips_the_label_exactly(scorer: Judge, reasoning: Reasoning) -> None:
+def test_swapping_the_responses_flips_the_label_exactly(scorer: Judge, reasoning: Sampling) -> None:
     pairs = make_pairs(2)
     labels = label(scorer, pairs, reasoning)
     swapped = label(scorer, [pair.swap() for pair in pairs], reasoning)
@@ -96,7 +95,7 @@ def test_swapping_the_responses_flips_the_label_exactly(scorer: Judge, reasoning
 
 def test_planned_and_run_tokens_agree(model: Path) -> None:
     """Catches labels of two tokens ("10") that are planned behind the prompt and run behind the rationale."""
-    method = Direct(load_template("direct"), "base", reasoning=Reasoning(max_tokens=2))
+    method = Direct(load_template("direct"), "base", reasoning=Sampling(max_new_tokens=2))
     scorer = Judge.load(str(model), device="cpu", batch_tokens=1000)
     planner = Judge.load(str(model), device="cpu", batch_tokens=1000, weights=False)
     planned = 0
@@ -114,7 +113,7 @@ def test_memory_for_no_sequence_is_one_error(model: Path) -> None:
 
 def test_another_seed_draws_others(scorer: Judge) -> None:
     pairs = make_pairs(1)
-    other = Reasoning(max_tokens=8, samples=3, temperature=1.5, top_k=50, seed=4)
+    other = Sampling(max_new_tokens=8, n=3, temperature=1.5, top_k=50, seed=4)
     one, two = (label(scorer, pairs, reasoning)["0"] for reasoning in (DRAWN, other))
     assert one.rationales_first != two.rationales_first
     assert one.rationales_first != one.rationales_second
@@ -135,7 +134,7 @@ def test_the_embedded_model_explains(embedded_scorer: Callable[..., Judge], monk
             yield reasoned
 
     monkeypatch.setattr(engine, "generate_and_score_stream", remember)
-    reasoning = Reasoning(max_tokens=4, samples=2, temperature=0.7, top_k=40, seed=1)
+    reasoning = Sampling(max_new_tokens=4, n=2, temperature=0.7, top_k=40, seed=1)
     [pair] = make_pairs(1)
     found = label(scorer, [pair], reasoning)["0"]
     written = generations[0]

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from preftree.labeling.cli import build_parser
+from preftree.labeling.commands.parser import parse
+from preftree.labeling.commands.table import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,7 +24,7 @@ def test_commands_parse() -> None:
     lines = re.findall(r"^preftree (.*?)(?:\s+#.*)?$", README, re.MULTILINE)
     assert len(lines) >= 3
     for line in lines:
-        build_parser().parse_args(line.split())
+        parse(COMMANDS, line.split())
 
 
 def test_make_targets_exist() -> None:

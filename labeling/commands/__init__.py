@@ -1,1 +1,1 @@
-"""The command line, a module for each kind of command. They import what is heavy when they run."""
+"""The commands of `preftree`: what each takes and does, and the parser that follows from it."""

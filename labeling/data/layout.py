@@ -9,7 +9,7 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
@@ -51,11 +51,11 @@ class ColumnMapping:
         return renamed
 
     def check(self, rows: Collection[Mapping[str, Any]], where: str) -> None:
-        """InputError for a column that none of these rows has."""
+        """UsageError for a column that none of these rows has."""
         for name, column in self.columns.items():
             if not any(column in row or _inside(row, column) is not _NOTHING for row in rows):
                 names = ", ".join(one_line(other) for other in dict.fromkeys(key for row in rows for key in row))
-                raise InputError(f"{where} has no column {one_line(column)} to --map to {name}; it has {names}")
+                raise UsageError(f"{where} has no column {one_line(column)} to --map to {name}; it has {names}")
 
 
 class Look(NamedTuple):
@@ -198,20 +198,20 @@ def _holds_prompt(row: dict[str, Any]) -> bool:
 
 
 def column_mapping(texts: Sequence[str]) -> ColumnMapping:
-    """From "FIELD=COLUMN" texts. Raises InputError."""
+    """From "FIELD=COLUMN" texts. Raises UsageError."""
     columns: dict[str, str] = {}
     for text in texts:
         name, equals, column = text.partition("=")
         if not (equals and name and column):
-            raise InputError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
+            raise UsageError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
         if name not in FIELDS:
-            raise InputError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {', '.join(FIELDS)}")
+            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {', '.join(FIELDS)}")
         if name in columns:
-            raise InputError(
+            raise UsageError(
                 f"--map gives {name} two columns, {one_line(columns[name])} and {one_line(column)}; keep one"
             )
         if column in columns.values():
-            raise InputError(f"--map takes column {one_line(column)} twice; a column is one field")
+            raise UsageError(f"--map takes column {one_line(column)} twice; a column is one field")
         columns[name] = column
     return ColumnMapping(columns)
 

@@ -11,7 +11,7 @@ FILE holds nothing but preferences, a JSON object a line, those of one pair behi
     decided_by                       name of the principle that decided
     chosen, flipped                  "a" or "b"; whether noise has made it the other one
 
-FILE.run.json holds the settings, the labels and the input with their sha256, the principles with their variances, and
+FILE.run.json holds the options, the labels and the input with their sha256, the principles with their variances, and
 counts.
 """
 
@@ -24,39 +24,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
 from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe, decide, draw
 from preftree.labeling.export.salmon_labels import SalmonLabels
+from preftree.labeling.options import InstructionOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.manifest import version
 from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.terminal import count, one_line
 from preftree.labeling.types import Message, Pair
-
-
-@dataclass(frozen=True, kw_only=True)
-class InstructionOptions:
-    """labels: a directory of method salmon. out: the file to write. input: where the labelled file is, if it was moved.
-
-    num_principles: of each preference, a whole number or "geometric". negate, noise: see
-    `labeling.export.drawing.Recipe`. variance_scaling: divide each score by the variance of its principle.
-    """
-
-    labels: str
-    out: str
-    overwrite: bool = False
-    input: str | None = None
-    num_principles: str = "geometric"
-    passes: int = 4
-    negate: float = 0.5
-    noise: float = 0.1
-    variance_scaling: bool = True
-    seed: int = 0
 
 
 @dataclass
@@ -145,12 +126,12 @@ def _recipe(options: InstructionOptions, labels: SalmonLabels) -> Recipe:
     text = options.num_principles
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if not number and text != "geometric":
-        raise InputError(f"--num-principles must be geometric or a whole number from 1, not {one_line(text)}")
+        raise UsageError(f"--num-principles must be geometric or a whole number from 1, not {one_line(text)}")
     weights = tuple(principle.weight for principle in labels.principles)
     recipe = Recipe(weights, number or None, options.negate, options.noise, options.seed)
     if max(number, 1) > recipe.drawable:
         have = count(recipe.drawable, "principle")
-        raise InputError(f"--num-principles is {text}, and {options.labels} has {have} with a weight above 0")
+        raise UsageError(f"--num-principles is {text}, and {options.labels} has {have} with a weight above 0")
     return recipe
 
 
@@ -188,7 +169,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "versions": {"preftree": version()},
-        "settings": asdict(options),
+        "options": asdict(options),
         "labels": {"path": str(labels.path.absolute()), "sha256": File(labels.path, str(labels.path)).sha256()},
         "input": dataset.record(),
         "principles": [{**one.record(), "variance": variances[one.name]} for one in labels.principles],

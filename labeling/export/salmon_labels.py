@@ -62,7 +62,7 @@ class SalmonLabels:
 
     def pairs(self, dataset: Dataset) -> Iterator[tuple[Pair | None, ScoredRow]]:
         """The labels with the pairs of `dataset` that they are of, in order; None for one that was rejected."""
-        items = dataset.read(self.run["settings"].get("limit"))
+        items = dataset.read(self.run["options"].get("limit"))
         for item, row in zip_longest(items, self.rows()):
             if row is not None and item is not None and not row.scores:
                 yield None, row

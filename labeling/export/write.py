@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, label_rows, with_samples
@@ -16,30 +15,12 @@ from preftree.labeling.export.comparison import Comparison, Reader, reader_of
 from preftree.labeling.export.formats import FORMATS
 from preftree.labeling.export.rows import write_rows
 from preftree.labeling.export.selection import NO_COMPARISON, NO_LABEL, Selection
+from preftree.labeling.options import ExportOptions
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import finished_run, labelled_input
 from preftree.labeling.terminal import count, one_line
 
 ANNOTATED_PAIRS = "annotated-pairs"
-NAMES = (*FORMATS, ANNOTATED_PAIRS)
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportOptions:
-    """run: a directory that was filled. to: one of `NAMES`. out: the file to write. input: where the labelled input is,
-    if it was moved. pairs: of a ranking. ties: None keeps them where the format has a word for them. The others: see
-    `Selection`.
-    """
-
-    run: str
-    to: str
-    out: str
-    overwrite: bool = False
-    input: str | None = None
-    pairs: Literal["best-worst", "all"] = "best-worst"
-    ties: Literal["drop", "keep"] | None = None
-    min_confidence: float | None = None
-    drop_inconsistent: bool = False
 
 
 def write_export(options: ExportOptions) -> list[str]:
@@ -78,14 +59,14 @@ def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
     """InputError for what the method's labels do not tell, or the format cannot say."""
     has_ties = options.to == ANNOTATED_PAIRS or FORMATS[options.to].ties
     if options.ties == "keep" and not has_ties:
-        raise InputError(f"--ties keep: {options.to} has a better response in each row; use soft or {ANNOTATED_PAIRS}")
+        raise UsageError(f"--ties keep: {options.to} has a better response in each row; use soft or {ANNOTATED_PAIRS}")
     if run["method"].get("name") == "direct":
         if options.to != ANNOTATED_PAIRS and FORMATS[options.to].soft:
-            raise InputError(f"labels of method direct are scores and no probabilities, which {options.to} is made of")
+            raise UsageError(f"labels of method direct are scores and no probabilities, which {options.to} is made of")
         if options.min_confidence is not None:
-            raise InputError("labels of method direct have no confidence; leave --min-confidence out")
+            raise UsageError("labels of method direct have no confidence; leave --min-confidence out")
         if options.drop_inconsistent:
-            raise InputError("method direct shows no order to disagree with; leave --drop-inconsistent out")
+            raise UsageError("method direct shows no order to disagree with; leave --drop-inconsistent out")
     keep_ties = has_ties if options.ties is None else options.ties == "keep"
     return Selection(keep_ties, options.min_confidence, options.drop_inconsistent)
 
@@ -99,7 +80,7 @@ def _check_ending(to: str, out: Path) -> None:
 def _comparisons(
     labels: Path, dataset: Dataset, run: Mapping[str, Any], reader: Reader, selection: Selection
 ) -> Iterator[Comparison]:
-    items = dataset.read(run["settings"].get("limit"))
+    items = dataset.read(run["options"].get("limit"))
     for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), items, labels):
         if sample is None:
             selection.leave_out(NO_LABEL)

@@ -70,7 +70,7 @@ class RequestEncoder:
                 raise InputError(f"the prompt has {longest:,} tokens, the model's context is {self._max_context:,}")
             return Encoded(ids, labels)
         ending, labels = self._ending(rationale.ending, request.labels)
-        self._check_room(len(ids), rationale.reasoning.max_tokens, len(ending) + max(map(len, labels)) - 1)
+        self._check_room(len(ids), rationale.reasoning.max_new_tokens, len(ending) + max(map(len, labels)) - 1)
         return Encoded(ids, labels, rationale, tuple(ending))
 
     def render(self, request: ScoreRequest) -> str:

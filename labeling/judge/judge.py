@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
@@ -18,6 +18,7 @@ from preftree.engine.errors import InputError, ModelError
 from preftree.engine.inspection import Finding as Finding
 from preftree.labeling.judge.disjoint import disjoint
 from preftree.labeling.judge.encoding import Encoded, RequestEncoder
+from preftree.labeling.options import ModelOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
 
     from preftree.engine.checkpoint import Checkpoint
     from preftree.engine.engine import Engine, Planner
-    from preftree.engine.generation import Generation, Sampling
+    from preftree.engine.generation import Generation
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
     from preftree.engine.tokenizer.tokenizer import Tokenizer
@@ -96,7 +97,7 @@ class Judge:
         dtype: str | torch.dtype | None = None,
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
-        kv_memory: int | None = None,
+        kv_memory: int | str | None = None,
         memory_fraction: float | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
@@ -105,11 +106,11 @@ class Judge:
 
         Args:
             model: "embedded", a Hugging Face directory, or a .gguf file.
-            device: see `preftree.Engine.load`, as for dtype, batch_tokens (tokens) and kv_memory (bytes).
+            device: see `preftree.Engine.load`, as for dtype and batch_tokens.
             dtype: of weights and activations.
             batch_tokens: unique tokens of a forward pass.
             prefix_cache: keep the keys and values of what all prompts begin with.
-            kv_memory: for keys and values while rationales are generated.
+            kv_memory: bytes for keys and values while rationales are generated; "4GB" or "4GiB", too.
             memory_fraction: of a GPU's memory, for weights and all else; see `preftree.Engine.load`.
             rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
             weights: False reads none, for planning only.
@@ -130,7 +131,8 @@ class Judge:
             "batch_tokens": batch_tokens,
             "memory_fraction": memory_fraction,
         }
-        engine = Engine(checkpoint, **asked, kv_memory=kv_memory) if weights else None
+        budget: dict[str, Any] = {"kv_memory": kv_memory}
+        engine = Engine(checkpoint, **asked, kv_memory=ModelOptions(**budget).kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
 
@@ -217,13 +219,15 @@ class Judge:
         self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: ProgressCallback | None
     ) -> Iterator[list[RequestScores]]:
         """Of requests that all ask for `rationale`."""
-        samples = rationale.reasoning.samples
+        samples = rationale.reasoning.n
         taken: deque[Sequence[Encoded]] = deque()
         calls = (
             ([item.ids for item in window], [item.ending for item in window], [item.labels for item in window])
             for window in _going_by(windows, taken, rationale)
         )
-        for reasoned in self._open.generate_and_score_stream(calls, _sampling(rationale), progress):
+        for reasoned in self._open.generate_and_score_stream(
+            calls, replace(rationale.reasoning, stop=rationale.stop), progress
+        ):
             self._count(reasoned.scores, reasoned.prefill_rows)
             window = taken.popleft()
             written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
@@ -304,21 +308,6 @@ def _going_by(
             raise InputError("all requests of a run must ask for a rationale in the same way, or none of them")
         taken.append(window)
         yield window
-
-
-def _sampling(rationale: RationaleRequest) -> Sampling:
-    from preftree.engine.generation import Sampling
-
-    asked = rationale.reasoning
-    return Sampling(
-        max_new_tokens=asked.max_tokens,
-        temperature=asked.temperature,
-        top_k=asked.top_k,
-        top_p=asked.top_p,
-        n=asked.samples,
-        stop=rationale.stop,
-        seed=asked.seed,
-    )
 
 
 def _rationale(written: Generation) -> Rationale:

@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options import JudgeOptions, ModelOptions, declared
 from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
@@ -37,13 +37,4 @@ def load_judge(options: JudgeOptions, weights: bool = True) -> AnyJudge:
     """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
     from preftree.labeling.judge.judge import Judge
 
-    return Judge.load(
-        options.model,
-        device=options.device,
-        dtype=options.dtype,
-        batch_tokens=options.batch_tokens,
-        prefix_cache=options.prefix_cache,
-        kv_memory=options.kv_memory,
-        rendering=options.rendering,
-        weights=weights,
-    )
+    return Judge.load(**{name: getattr(options, name) for name in declared(ModelOptions)}, weights=weights)

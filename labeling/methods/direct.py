@@ -8,12 +8,12 @@ from functools import cached_property
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.labeling.methods.scale import Scale, scale_of, scaled
 from preftree.labeling.methods.score_labels import ENDS, DirectLabel
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options import DirectOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.reasoning import Reasoning, reasoning_of
 from preftree.labeling.report.scores import ScoreQuality
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
 
@@ -29,7 +29,7 @@ class Direct:
     template: Template
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
-    reasoning: Reasoning | None = None
+    reasoning: Sampling | None = None
 
     name: ClassVar[str] = "direct"
     takes: ClassVar[tuple[type[Sample], ...]] = (Single, Pair)
@@ -40,7 +40,7 @@ class Direct:
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        rationales = rationale_columns(self.reasoning.samples, ENDS) if self.reasoning else {}
+        rationales = rationale_columns(self.reasoning.n, ENDS) if self.reasoning else {}
         return {**DirectLabel.COLUMNS, **rationales}
 
     @cached_property
@@ -89,7 +89,6 @@ class Direct:
         return {
             "template": self.template.record(),
             "values": list(self.scale.values),
-            "reasoning": self.reasoning and self.reasoning.record(),
         }
 
     def _answer(self, values: Mapping[str, Any]) -> str:
@@ -104,7 +103,7 @@ def _ends(values: Mapping[str, Any]) -> tuple[str, ...]:
     return ENDS[:1] if values["score"] is not None else ENDS[1:]
 
 
-def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Direct:
+def opened(options: DirectOptions, recorded: Mapping[str, Any] | None) -> Direct:
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "direct")
     if template.num_responses != 1:
@@ -112,4 +111,4 @@ def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Direct:
     if "principle" in template.variables:
         raise InputError(f"template {template.name} shows a principle; method direct has none")
     template = scaled(template, options.scale, options.exemplars)
-    return Direct(template, options.preamble, options.exemplars, reasoning_of(options))
+    return Direct(template, options.preamble, options.exemplars, options.sampling)

@@ -9,13 +9,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
 from preftree.labeling.methods.set_labels import PrincipledLabel, PrincipledQuality
-from preftree.labeling.options import JudgeOptions
-from preftree.labeling.principles.sets import PrincipleSet, principle_sets
+from preftree.labeling.options import PrincipledOptions
+from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
@@ -101,18 +101,18 @@ class Principled:
         return (scores[index :: len(self.sets)] for index in range(len(self.sets)))
 
 
-def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Principled:
+def opened(options: PrincipledOptions, recorded: Mapping[str, Any] | None) -> Principled:
     """See `labeling.methods.registry.open_method`. A template of one's own leaves rows of the other kind out."""
     pair, single = _templates(options, recorded)
     for template in (pair, single):
         if template and "principle" not in template.variables:
             raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which responses are scored")
     if single is None and options.scale is not None:
-        raise InputError(f"--scale is of single responses, and template {options.template} compares two")
+        raise UsageError(f"--scale is of single responses, and template {options.template} compares two")
     if recorded is not None:
         sets = tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"])
     else:
-        sets = principle_sets(options.principle_sets, options.principles)
+        sets = principle_sets(_members(options), options.principles)
     asked = (options.preamble, options.exemplars)
     return Principled(
         Rlaif(pair, *asked) if pair else None,
@@ -121,7 +121,15 @@ def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Princip
     )
 
 
-def _templates(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> tuple[Template | None, Template | None]:
+def _members(options: PrincipledOptions) -> list[tuple[str, ...]]:
+    """Of each set; one that names nothing is all principles of a file."""
+    common = (*options.add_principle, *(GUARDS if options.guard else ()))
+    return [(*members, *common) for members in options.under or [()]]
+
+
+def _templates(
+    options: PrincipledOptions, recorded: Mapping[str, Any] | None
+) -> tuple[Template | None, Template | None]:
     """Of pairs and of single responses."""
     if recorded is not None:
         pair, single = (

@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.bradley_terry import RIDGE, strengths
 from preftree.labeling.methods.ranking_labels import RankingLabel, RankingQuality
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.schedule import balanced_pairs
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options import RankingOptions
 from preftree.labeling.prompts.catalogue import chosen_template
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Several
@@ -104,12 +104,12 @@ def _own_order(sample: Several) -> list[int]:
     return sorted(range(len(keys)), key=keys.__getitem__)
 
 
-def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Ranking:
+def opened(options: RankingOptions, recorded: Mapping[str, Any] | None) -> Ranking:
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method ranking compares two")
     asked = options.comparisons
     if asked is not None and (asked < 4 or asked % 2):
-        raise InputError(f"--comparisons must be an even number from 4, for two are asked in both orders; not {asked}")
+        raise UsageError(f"--comparisons must be an even number from 4, for two are asked in both orders; not {asked}")
     return Ranking(Rlaif(template, options.preamble, options.exemplars), asked)

@@ -9,11 +9,21 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.labeling.methods.base import Method
-from preftree.labeling.options import JudgeOptions
-from preftree.labeling.reasoning import reasoning_of
+from preftree.labeling.options import (
+    DirectOptions,
+    JudgeOptions,
+    MethodOptions,
+    PrincipledOptions,
+    RankingOptions,
+    RlaifOptions,
+    SalmonOptions,
+    declared,
+    spelled,
+)
 from preftree.labeling.types import Message, Pair, Sample, Several, Single
+from preftree.labeling.values import suggestion
 
 
 class Entry(NamedTuple):
@@ -21,21 +31,19 @@ class Entry(NamedTuple):
 
     Attributes:
         module: where it is; the module has a function `opened(options, recorded)` that makes the method.
-        options: fields of `JudgeOptions` that not every method takes. Given to another, they are refused.
-        is_chosen_by_name: whether `preftree label --method` offers it.
+        options: what it takes; the method is opened with an object of this class.
     """
 
     module: str
-    options: tuple[str, ...] = ()
-    is_chosen_by_name: bool = True
+    options: type[MethodOptions] = MethodOptions
 
 
 METHODS = {
-    "rlaif": Entry("preftree.labeling.methods.rlaif", ("cot",)),
-    "direct": Entry("preftree.labeling.methods.direct", ("scale", "cot")),
-    "salmon": Entry("preftree.labeling.methods.salmon", ("principles", "aggregate", "cot")),
-    "ranking": Entry("preftree.labeling.methods.ranking", ("comparisons",)),
-    "principled": Entry("preftree.labeling.methods.principled", ("scale", "principles"), is_chosen_by_name=False),
+    "rlaif": Entry("preftree.labeling.methods.rlaif", RlaifOptions),
+    "direct": Entry("preftree.labeling.methods.direct", DirectOptions),
+    "salmon": Entry("preftree.labeling.methods.salmon", SalmonOptions),
+    "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
+    "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
 }
 
 _PROMPT = (Message("user", "Which?"),)
@@ -46,22 +54,39 @@ _PROBES: dict[type[Sample], Sample] = {
 }
 
 
+def entry_of(name: str) -> Entry:
+    """The entry of a method. UsageError for a name that is not known."""
+    if name not in METHODS:
+        raise UsageError(f"method {name!r} is not known; {suggestion(name, METHODS)}")
+    return METHODS[name]
+
+
+def name_of(options: MethodOptions) -> str:
+    """The method that takes these options. UsageError where there is none."""
+    for name, entry in METHODS.items():
+        if entry.options is type(options):
+            return name
+    raise UsageError(f"{type(options).__name__} are the options of no method")
+
+
 def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None) -> Method:
+    """The method that a user chose, with its part of the options; see `make_method`. UsageError for those of others."""
+    own = declared(entry_of(options.method).options)
+    for name, option in options.given().items():
+        takers = [method for method, entry in METHODS.items() if name in declared(entry.options)]
+        if takers and name not in own:
+            ours = f"it is for {' and '.join(takers)}"
+            raise UsageError(f"{spelled(name, option)} is not for method {options.method}; {ours}")
+    values = {name: getattr(options, name) for name in own if hasattr(options, name)}
+    return make_method(options.method, METHODS[options.method].options(**values), recorded)
+
+
+def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] | None = None) -> Method:
     """Reads templates and whatever else the method needs. InputError if it could ask about no sample at all.
 
     recorded: `Method.record()` of a run, whose texts take the place of files that may have changed since.
-    Every method's module has such a function, called `opened`.
     """
-    if options.method not in METHODS:
-        raise InputError(f"method {options.method!r} is not known; use one of {', '.join(METHODS)}")
-    chosen = METHODS[options.method]
-    for option in dict.fromkeys(option for entry in METHODS.values() for option in entry.options):
-        value = getattr(options, option)
-        if value is not None and value is not False and option not in chosen.options:
-            takers = [name for name, entry in METHODS.items() if option in entry.options]
-            raise InputError(f"--{option} is not for method {options.method}; it is for {' and '.join(takers)}")
-    reasoning_of(options)
-    method: Method = import_module(chosen.module).opened(options, recorded)
+    method: Method = import_module(METHODS[name].module).opened(options, recorded)
     for kind in method.takes:
         method.requests(_PROBES[kind])
     return method

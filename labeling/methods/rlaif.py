@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.labeling.methods.probability import mean_probability, on_grid
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options import RlaifOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.reasoning import Reasoning, reasoning_of
 from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
@@ -29,14 +29,14 @@ class Rlaif:
     template: Template
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
-    reasoning: Reasoning | None = None
+    reasoning: Sampling | None = None
 
     name: ClassVar[str] = "rlaif"
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        rationales = rationale_columns(self.reasoning.samples, ENDS) if self.reasoning else {}
+        rationales = rationale_columns(self.reasoning.n, ENDS) if self.reasoning else {}
         return {**PairLabel.COLUMNS, **rationales}
 
     def requests(self, sample: Sample) -> tuple[ScoreRequest, ScoreRequest]:
@@ -90,7 +90,7 @@ class Rlaif:
 
     def record(self) -> dict[str, Any]:
         """For run.json."""
-        return {"template": self.template.record(), "reasoning": self.reasoning and self.reasoning.record()}
+        return {"template": self.template.record()}
 
     def _first_preferred(self, scores: RequestScores) -> float:
         """Probability that the response shown first is preferred: softmax over the two labels, mean of answers."""
@@ -99,9 +99,9 @@ class Rlaif:
         return mean_probability([logprob[preferred] - logprob[other] for logprob in logprobs])
 
 
-def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
+def opened(options: RlaifOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method rlaif compares two")
-    return Rlaif(template, options.preamble, options.exemplars, reasoning_of(options))
+    return Rlaif(template, options.preamble, options.exemplars, options.sampling)

@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.labeling.methods.aggregates import AGGREGATES
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.methods.probability import mean_log_odds
 from preftree.labeling.methods.rlaif import ENDS
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options import SalmonOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import LABELLED, load_principles
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.reasoning import Reasoning, reasoning_of
 from preftree.labeling.report.salmon import SalmonQuality
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
 
@@ -38,14 +38,14 @@ class Salmon:
     principle_set: str = LABELLED
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
-    reasoning: Reasoning | None = None
+    reasoning: Sampling | None = None
 
     name: ClassVar[str] = "salmon"
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        rationales = rationale_columns(self.reasoning.samples, ENDS) if self.reasoning else {}
+        rationales = rationale_columns(self.reasoning.n, ENDS) if self.reasoning else {}
         return {**SalmonLabel.COLUMNS, "principles": [{**PrincipleScore.FIELDS, **rationales}]}
 
     def requests(self, sample: Sample) -> list[ScoreRequest]:
@@ -115,7 +115,6 @@ class Salmon:
             "principle_set": self.principle_set,
             "principles": [principle.record() for principle in self.principles],
             "aggregate": self.rule,
-            "reasoning": self.reasoning and self.reasoning.record(),
         }
 
     def _first_over_second(self, scores: RequestScores) -> float:
@@ -129,19 +128,17 @@ class Salmon:
         return mean_log_odds([a - b if self.template.invert else b - a for a, b in labels])
 
 
-def opened(options: JudgeOptions, recorded: Mapping[str, Any] | None) -> Salmon:
+def opened(options: SalmonOptions, recorded: Mapping[str, Any] | None) -> Salmon:
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options.template, recorded, "salmon")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method salmon compares two")
     if "principle" not in template.variables:
         raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which method salmon judges")
-    rule = options.aggregate or "strongest"
-    if rule not in AGGREGATES:
-        raise InputError(f"aggregate {rule!r} is not known; use one of {', '.join(AGGREGATES)}")
     chosen = options.principles or LABELLED
     principles = load_principles(chosen) if recorded is None else _recorded(recorded)
-    return Salmon(template, principles, rule, chosen, options.preamble, options.exemplars, reasoning_of(options))
+    asked = (options.preamble, options.exemplars, options.sampling)
+    return Salmon(template, principles, options.aggregate, chosen, *asked)
 
 
 def _recorded(record: Mapping[str, Any]) -> tuple[Principle, ...]:

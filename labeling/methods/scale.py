@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.score_labels import Score
 from preftree.labeling.types import RequestScores
 
@@ -66,14 +66,14 @@ def scale_labels(text: str) -> tuple[str, ...]:
     """The labels of "1-5" or another LOW-HIGH. InputError unless they are 2 to 100 whole numbers, upwards."""
     found = _SCALE.fullmatch(text)
     if not found:
-        raise InputError(f"scale {text!r} is not LOW-HIGH, two whole numbers such as 1-10")
+        raise UsageError(f"--scale {text!r} is not LOW-HIGH, two whole numbers such as 1-10")
     low, high = int(found[1]), int(found[2])
     if low == high:
-        raise InputError(f"scale {text} has one value; a scale needs two or more")
+        raise UsageError(f"--scale {text} has one value; a scale needs two or more")
     if low > high:
-        raise InputError(f"scale {text} runs downwards; write {high}-{low}")
+        raise UsageError(f"--scale {text} runs downwards; write {high}-{low}")
     if high - low + 1 > MAX_LABELS:
-        raise InputError(f"scale {text} has {high - low + 1:,} values; {MAX_LABELS} is the limit")
+        raise UsageError(f"--scale {text} has {high - low + 1:,} values; {MAX_LABELS} is the limit")
     return tuple(str(number) for number in range(low, high + 1))
 
 

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import re
 
-import yaml
 from yaml import MappingNode, Node, ScalarNode, SequenceNode
 
 from preftree.engine.errors import InputError
@@ -17,13 +15,13 @@ from preftree.labeling.principles.principle import (
     weight_problem,
 )
 from preftree.labeling.terminal import one_line
+from preftree.labeling.yaml_file import compose, json_as_yaml
 
 _REQUIRED = ("name", "positive", "negative")
 _FIELDS = (*_REQUIRED, "weight", "tags")
 _STANDARD = "tag:yaml.org,2002:"
 # YAML 1.1 would read 1e3 as a text and 1:30 as 90.
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?|[-+]?\.inf|\.nan", re.IGNORECASE)
-_STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
@@ -31,21 +29,7 @@ def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
 
     InputError "name:line: field: ..." for the first thing that is wrong. name: of the file.
     """
-    return _PrincipleFile(_json_as_yaml(source), name).principles()
-
-
-def _json_as_yaml(source: str) -> str:
-    """JSON in the part of it that YAML has in common, line by line; what is no JSON stays as it is."""
-    try:
-        json.loads(source)
-    except (ValueError, RecursionError):
-        return source
-
-    def in_yaml(string: re.Match[str]) -> str:
-        text = json.loads(string.group())
-        return '"' + "".join(c if c.isprintable() and c not in '"\\' else f"\\U{ord(c):08x}" for c in text) + '"'
-
-    return _STRING.sub(in_yaml, source).replace("\t", " ")
+    return _PrincipleFile(json_as_yaml(source), name).principles()
 
 
 class _PrincipleFile:
@@ -54,7 +38,7 @@ class _PrincipleFile:
         self._name = name
 
     def principles(self) -> tuple[Principle, ...]:
-        tree = self._compose()
+        tree = compose(self._text, self._error)
         if not isinstance(tree, SequenceNode):
             raise self._error(tree, f"must be a list of principles, each with {', '.join(_REQUIRED)}")
         if not tree.value:
@@ -68,19 +52,6 @@ class _PrincipleFile:
         if not any(principle.weight for principle in found.values()):
             raise self._error(tree, "weight: all are 0, so that no principle would decide")
         return tuple(found.values())
-
-    def _compose(self) -> Node | None:
-        try:
-            return yaml.compose(self._text, Loader=yaml.SafeLoader)
-        except yaml.MarkedYAMLError as error:
-            mark = error.problem_mark or error.context_mark
-            raise self._error(
-                mark.index if mark else 0, f"is not YAML: {one_line(error.problem or str(error))}"
-            ) from None
-        except yaml.reader.ReaderError as error:
-            raise self._error(error.position, f"holds the control character U+{error.character:04X}") from None
-        except RecursionError:
-            raise self._error(0, "is nested too deeply") from None
 
     def _principle(self, node: Node) -> Principle:
         fields = self._fields(node)

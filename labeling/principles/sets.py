@@ -16,13 +16,12 @@ from pathlib import Path
 from preftree.engine.errors import InputError
 from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
-from preftree.labeling.terminal import one_line
+from preftree.labeling.yaml_file import read_text
 
 BUILT_IN, LABELLED = "default", "labelled"
 # Against reward hacking (Sun et al. 2023): added to whatever principles a response is scored under.
 GUARDS = ("no-self-praise", "answer-not-advice", "no-needless-examples")
 PRINCIPLE_FILE = Path(__file__).parent / "default.yaml"
-MAX_FILE_BYTES = 1_000_000
 _NAME_OF_TEXT = 40
 
 
@@ -127,10 +126,4 @@ def _bare(member: str) -> str:
 
 
 def _read(path: Path, name: str) -> tuple[Principle, ...]:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise InputError(f"principles {name} are larger than {MAX_FILE_BYTES:,} bytes")
-        source = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"principles {name} cannot be read: {one_line(str(error))}") from None
-    return parse_principles(source, name)
+    return parse_principles(read_text(path, f"principles {name}"), name)

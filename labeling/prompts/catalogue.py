@@ -39,7 +39,7 @@ from typing import Any
 from preftree.engine.errors import InputError
 from preftree.labeling.prompts.parse import parse_template
 from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
-from preftree.labeling.terminal import one_line
+from preftree.labeling.yaml_file import read_text
 
 __all__ = [
     "DEFAULT_PREAMBLE",
@@ -53,7 +53,6 @@ __all__ = [
 ]
 
 TEMPLATE_DIRECTORY = Path(__file__).parents[1] / "templates"
-MAX_TEMPLATE_BYTES = 1_000_000
 
 
 def template_names() -> list[str]:
@@ -70,13 +69,7 @@ def load_template(name_or_path: str) -> Template:
         if not path.is_file():
             known = ", ".join(template_names())
             raise InputError(f"template {name_or_path!r} is neither a file nor one of: {known}")
-    try:
-        if path.stat().st_size > MAX_TEMPLATE_BYTES:
-            raise InputError(f"template {path} is larger than {MAX_TEMPLATE_BYTES:,} bytes")
-        source = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"template {path} cannot be read: {one_line(str(error))}") from None
-    return parse_template(source, name_or_path)
+    return parse_template(read_text(path, f"template {path}"), name_or_path)
 
 
 def chosen_template(name: str | None, recorded: Mapping[str, Any] | None, default: str) -> Template:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.labeling.prompts.jinja import PAIR, SCALE, SINGLE, Body
-from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.terminal import count
 from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 
@@ -116,7 +116,7 @@ class Template:
         exemplars: int,
         principle: str | None = None,
         title: str = "",
-        reasoning: Reasoning | None = None,
+        reasoning: Sampling | None = None,
     ) -> ScoreRequest:
         """The request that shows `responses` in this order, behind the first `exemplars` exemplars.
 

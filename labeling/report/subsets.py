@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.report.intervals import interval_text, wilson_interval
 from preftree.labeling.report.pairs import Quality
@@ -20,14 +20,14 @@ OTHERS = "all other values"
 
 
 def check_subset(found: DatasetInfo, columns: Mapping[str, ArrowType], column: str) -> None:
-    """InputError where there is nothing to compare by `column`. columns: those of the method's labels."""
+    """UsageError where there is nothing to compare by `column`. columns: those of the method's labels."""
     if "verdict" not in columns:
-        raise InputError("--by compares verdicts with gold, and this method gives no verdicts")
+        raise UsageError("--by compares verdicts with gold, and this method gives no verdicts")
     if column not in found.columns:
         names = ", ".join(one_line(name) for name in found.columns) or "no such column"
-        raise InputError(f"{found.name} has no column {one_line(column)} to go --by; it has {names}")
+        raise UsageError(f"{found.name} has no column {one_line(column)} to go --by; it has {names}")
     if not found.has_gold:
-        raise InputError(f"{found.name} has no gold, and --by compares verdicts with gold")
+        raise UsageError(f"{found.name} has no gold, and --by compares verdicts with gold")
 
 
 @dataclass

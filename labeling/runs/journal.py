@@ -192,7 +192,7 @@ class Journal:
             self.seconds += time.perf_counter() - started
 
 
-_READ = "SELECT number, id, reason, answers, checksum FROM rows WHERE number > ? ORDER BY number LIMIT ?"
+READ = "SELECT number, id, reason, answers, checksum FROM rows WHERE number > ? ORDER BY number LIMIT ?"
 _WRITE = "INSERT OR REPLACE INTO rows VALUES (?, ?, ?, ?, ?, ?)"
 _NEW_ATTEMPT = "INSERT INTO attempts VALUES (NULL, ?, ?, ?, ?, ?)"
 _NOTE_ATTEMPT = "UPDATE attempts SET started = ?, committed = ?, rows = ?, usage = ?, checksum = ? WHERE attempt = ?"
@@ -208,7 +208,7 @@ def entries(path: Path) -> Iterator[Entry]:
     number = -1
     with closing(connected(path, read_only=True)) as database:
         while True:
-            found = [Entry(*row) for row in database.execute(_READ, (number, _READ_ROWS))]
+            found = [Entry(*row) for row in database.execute(READ, (number, _READ_ROWS))]
             yield from found
             if len(found) < _READ_ROWS:
                 return
@@ -248,16 +248,10 @@ def attempts(database: sqlite3.Connection) -> list[Attempt]:
 _READ_ATTEMPTS = "SELECT started, committed, rows, usage, checksum FROM attempts ORDER BY attempt"
 
 
-def schema(database: sqlite3.Connection) -> list[tuple[bytes, bytes]]:
-    """Names and definitions of the tables."""
-    return database.execute("SELECT name, sql FROM sqlite_schema ORDER BY name").fetchall()
-
-
-def schema_as_made() -> list[tuple[bytes, bytes]]:
-    with closing(sqlite3.connect(":memory:")) as database:
-        database.text_factory = bytes
-        database.executescript(_SCHEMA)
-        return schema(database)
+def has_our_tables(database: sqlite3.Connection) -> bool:
+    """Whether it has no others; a process that was killed while it made them leaves fewer."""
+    ours = _SCHEMA.replace("IF NOT EXISTS ", "").encode()
+    return all(sql and sql in ours for (sql,) in database.execute("SELECT sql FROM sqlite_schema"))
 
 
 def _of_attempt(attempt: Attempt) -> tuple[Any, ...]:

@@ -14,40 +14,19 @@ from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.methods.base import Method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options import LabelOptions, declared
 from preftree.labeling.terminal import one_line
 
 RUNNING, COMPLETE = "running", "complete"
 
 # What labels depend on, and so must not change between two attempts at a run, nor between its shards.
-_COMPARED = ("input", "method", "settings", "scorer", "versions")
+_COMPARED = ("input", "method", "options", "scorer", "versions")
 # What they do not depend on, or what another entry says better: a path or a name is not its content.
 _FREE = {
-    "input.path",
-    "input.sha256s",
-    "scorer.model",
-    "scorer.device",
-    "scorer.batch_tokens",
-    "scorer.prefix_cache",
-    *(
-        f"settings.{name}"
-        for name in (
-            *("input", "model", "template", "principles", "rendering", "device", "dtype", "batch_tokens"),
-            *(
-                "prefix_cache",
-                "kv_memory",
-                "subset",
-                "out",
-                "overwrite",
-                "force_new",
-                "retry_rejects",
-                "quiet",
-                "profile",
-            ),
-        )
-    ),
+    *("input.path", "input.sha256s", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"),
+    *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
 }
-_SHARD = "settings.shard"
+_SHARD = "options.shard"
 
 
 def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: range) -> dict[str, Any]:
@@ -59,7 +38,7 @@ def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: rang
         "input": dataset.record(),
         "rows": len(rows),
         "method": {"name": method.name, **method.record()},
-        "settings": asdict(options),
+        "options": asdict(options),
     }
 
 

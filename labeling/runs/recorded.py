@@ -11,6 +11,7 @@ from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
+from preftree.labeling.options import LabelOptions, declared, defaults
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -23,9 +24,19 @@ def read_run(path: Path) -> dict[str, Any]:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
         raise OutputError(f"{path} is no record of a run: {error}") from error
-    if not isinstance(run, dict) or not {"input", "settings", "method", "scorer"} <= run.keys():
+    if isinstance(run, dict) and "settings" in run:
+        _rename_settings(run)
+    if not isinstance(run, dict) or not {"input", "options", "method", "scorer"} <= run.keys():
         raise OutputError(f"{path} is no record of a run by preftree")
     return run
+
+
+def _rename_settings(run: dict[str, Any]) -> None:
+    """The record of an earlier preftree, whose null was a default, as it is written today."""
+    known, settings = declared(LabelOptions), run.pop("settings")
+    given = {name: value for name, value in settings.items() if name in known and value is not None}
+    run["options"] = dict.fromkeys(known) | defaults(LabelOptions) | given
+    run.get("method", {}).pop("reasoning", None)
 
 
 def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
@@ -35,7 +46,7 @@ def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
         raise OutputError(
             f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"
         )
-    if not shards and (shard := run["settings"].get("shard")) is not None:
+    if not shards and (shard := run["options"].get("shard")) is not None:
         raise OutputError(f"{directory} is shard {shard}; join it with the others first: `preftree merge`")
     return run
 
@@ -45,7 +56,7 @@ def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Dataset:
     paths = moved_to or run["input"]["path"]
     if not moved_to and STANDARD_INPUT in ([paths] if isinstance(paths, str) else paths):
         raise InputError("what was labelled came from standard input; name a file with the same bytes with --input")
-    dataset = Dataset.open(paths, run["settings"].get("mapping", ()))
+    dataset = Dataset.open(paths, run["options"].get("mapping", ()))
     if changed := dataset.difference(run["input"]):
         raise InputError(f"{changed} is not the file that was labelled; name that one with --input")
     return dataset

@@ -117,7 +117,7 @@ def _remembered(job: Job, directory: RunDirectory) -> AnyJudge | None:
     before = directory.previous
     if before is None or before["state"] != COMPLETE or job.options.retry_rejects:
         return None
-    if before["settings"].get("model") != job.options.model or not directory.remembers(job.rows):
+    if before["options"].get("model") != job.options.model or not directory.remembers(job.rows):
         return None
     return Memory(judge_of(before))
 

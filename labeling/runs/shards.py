@@ -36,7 +36,7 @@ class Part:
     def of(cls, path: Path) -> Part:
         """Raises OutputError for anything but a finished shard."""
         record = finished_run(path, shards=True)
-        shard = record["settings"].get("shard")
+        shard = record["options"].get("shard")
         if shard is None:
             raise OutputError(f"{path} is no shard but a run of its own, labelled without --shard")
         return cls(path, record, *parse_shard(shard))
@@ -97,7 +97,7 @@ def complete(parts: Sequence[Part]) -> list[Part]:
 def _options(record: Mapping[str, Any], dataset: Dataset, out: str, overwrite: bool, quiet: bool) -> LabelOptions:
     """The settings of the shards, for all rows."""
     names = {field.name for field in fields(LabelOptions)}
-    settings = {name: value for name, value in record["settings"].items() if name in names}
+    settings = {name: value for name, value in record["options"].items() if name in names}
     own = {"input": dataset.paths, "out": out, "overwrite": overwrite, "quiet": quiet}
     return LabelOptions(**settings | own | {"shard": None, "retry_rejects": False, "force_new": False, "profile": None})
 

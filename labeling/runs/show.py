@@ -218,7 +218,7 @@ def _find_sample(dataset: Dataset, identity: str) -> Sample:
 def _options_again(run: dict[str, Any], dataset: Dataset) -> JudgeOptions:
     """The settings of a run; device and number format are left out, as reading needs neither."""
     names = {field.name for field in fields(JudgeOptions)} - {"input", "device", "dtype"}
-    settings = {name: value for name, value in run["settings"].items() if name in names}
+    settings = {name: value for name, value in run["options"].items() if name in names}
     if run["scorer"].get("rendering") in ("chat", "plain"):
         settings["rendering"] = run["scorer"]["rendering"]
     return JudgeOptions(input=dataset.paths, **settings)
@@ -234,8 +234,8 @@ def _of_first(method: Method, first: Waiting, prompts: int) -> list[tuple[str, s
     if request.rationale is None:
         return lines
     asked = request.rationale.reasoning
-    number = prompts * asked.samples
-    most = f"of at most {asked.max_tokens:,} tokens: {number * asked.max_tokens:,} tokens to generate at most"
+    number = prompts * asked.n
+    most = f"of at most {asked.max_new_tokens:,} tokens: {number * asked.max_new_tokens:,} tokens to generate at most"
     return [("rationales", f"{number:,} {most}"), *lines]
 
 

@@ -49,7 +49,7 @@ def _progress(path: Path) -> tuple[tuple[int, int], list[Attempt]]:
 
 
 def _about(record: dict[str, Any]) -> str:
-    settings, shard = record["settings"], record["settings"].get("shard")
+    settings, shard = record["options"], record["options"].get("shard")
     part = f", shard {shard}" if shard else ""
     paths = record["input"]["path"]
     name = paths if isinstance(paths, str) else f"{paths[0]} and {len(paths) - 1:,} more"

@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import sys
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def forked(source: Path, out: Path, seconds: float | None) -> bool:
         try:
             label(source, out)
             os._exit(0)
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(1)
     if seconds is not None:

@@ -24,6 +24,6 @@ def labelled_run(
     with LabelWriter(directory, found, columns) as writer:
         writer.add(list(zip(read(source), labels, strict=True)))
         writer.publish()
-    run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "settings": {"limit": None}, "scorer": {}}
+    run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "options": {"limit": None}, "scorer": {}}
     write_record(directory, {"method": {"name": method, **record}, "state": "complete", **run})
     return directory

@@ -48,7 +48,7 @@ def salmon_run(
         judged = [None if one is None else Judged(one) for one in scores]
         writer.add(list(zip(read(source), judged, strict=False)))
         method = {"name": "salmon", "principles": [principle.record() for principle in principles]}
-        run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "settings": {"limit": None}, "scorer": {}}
+        run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "options": {"limit": None}, "scorer": {}}
         writer.publish()
     write_record(out, {"state": "complete", "method": method, **run} | record)
     return out

@@ -106,9 +106,16 @@ def test_a_bad_row_keeps_its_place(judge: pt.Judge) -> None:
             {"method": "ranking"},
             "line 1: has response_a and response_b, but method ranking needs responses",
         ),
-        (ROWS, {"method": "rliaf"}, "method 'rliaf' is not known; use one of rlaif"),
-        (ROWS, {"principle": "x"}, "there is no option 'principle'; use one of aggregate, comparisons, cot"),
-        (ROWS, {"device": "cuda"}, "there is no option 'device'; use one of aggregate"),
+        (ROWS, {"method": "rliaf"}, "method 'rliaf' is not known; did you mean rlaif?"),
+        (ROWS, {"principle": "x"}, "there is no option 'principle' for method rlaif; use one of cot, exemplars"),
+        (ROWS, {"device": "cuda"}, "there is no option 'device' for method rlaif; use one of cot"),
+        (
+            ROWS,
+            {"method": "salmon", "principle": "x"},
+            "no option 'principle' for method salmon; did you mean principles?",
+        ),
+        (ROWS, {"method": pt.Salmon(), "cot": True}, "cot: options belong to a method that is named, not to an object"),
+        (ROWS, {"cot": True, "samples": 2}, "--samples requires --temperature above 0"),
         ([pt.Pair("1", (), "x", "y")], {"mapping": MAPPING}, "these rows are Pair objects"),
         ([pt.Single("1", (), "x")], {}, "no row can be labelled: method rlaif needs response_a and response_b"),
     ],
@@ -146,3 +153,30 @@ def test_a_file_may_name_its_model(model: str, tmp_path: Path) -> None:
         pt.label_file(tmp_path / "rows.jsonl", tmp_path / "other", judge, device="cuda")
     with pytest.raises(pt.InputError, match="there is no option 'metod'"):
         pt.label_file(tmp_path / "rows.jsonl", tmp_path / "other", model, metod="direct")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "chosen"),
+    [
+        ("salmon", {"principles": "reinforcement"}, pt.Salmon("reinforcement")),
+        ("direct", {"scale": "1-5"}, pt.Direct("1-5")),
+        ("rlaif", {"exemplars": 1}, pt.Rlaif(exemplars=1)),
+        ("principled", {"under": [["concise"]]}, pt.Principled(under=(("concise",),))),
+    ],
+)
+def test_a_method_with_its_options_is_an_object(
+    name: str, options: dict[str, Any], chosen: Any, judge: pt.Judge, tmp_path: Path
+) -> None:
+    expected = pt.label(ROWS, judge, name, **options).to_arrow()
+    assert pt.label(ROWS, judge, method=chosen).to_arrow().equals(expected)
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    pt.label_file(path, tmp_path / "out", judge, method=chosen)
+    assert parquet.read_table(tmp_path / "out" / "labels.parquet").equals(expected)
+
+
+def test_memory_and_dtypes_as_people_write_them(model: str) -> None:
+    with pt.Judge.load(model, dtype="fp32", kv_memory="1GiB") as judge:
+        assert judge.describe()["dtype"] == "float32"
+    with pytest.raises(pt.UsageError, match="--kv-memory must be bytes, such as 4GB or 4GiB, not '1 lot'"):
+        pt.Judge.load(model, kv_memory="1 lot")

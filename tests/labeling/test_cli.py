@@ -15,6 +15,9 @@ import pytest
 
 from preftree.engine.errors import InputError, ModelError, PreftreeWarning
 from preftree.labeling import cli
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import JudgeOptions, declared
+from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.runs import run
 from preftree.labeling.terminal import one_line, visible
 from tests.labeling.commands import ROOT, one_error, preftree
@@ -75,12 +78,8 @@ def test_nothing_heavy_is_imported_to_start() -> None:
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     """Catches an option that is dropped in silence, nonsense that is found only when the model is loaded, and pages of
     options in front of what is wrong."""
-    with pytest.raises(SystemExit) as error:
-        cli.main(arguments)
-    assert error.value.code == 2
-    [line] = capsys.readouterr().err.splitlines()
-    assert line.startswith("preftree")
-    assert line.endswith("--help")
+    assert cli.main(arguments) == 2
+    assert one_error(capsys).endswith("--help")
 
 
 # label
@@ -102,8 +101,8 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "1 pair labelled" in captured.err
-    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
-    assert settings == {
+    options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
+    assert options == {
         "input": [str(pairs)],
         "out": str(tmp_path / "out"),
         "model": "embedded",
@@ -113,7 +112,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "rendering": "plain",
         "limit": 1,
         "mapping": [],
-        "device": None,
+        "device": "auto",
         "dtype": None,
         "batch_tokens": 9,
         "prefix_cache": False,
@@ -126,25 +125,28 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "method": "rlaif",
         "scale": None,
         "principles": None,
-        "aggregate": None,
+        "aggregate": "strongest",
         "comparisons": None,
-        "principle_sets": [],
+        "under": [],
+        "add_principle": [],
+        "guard": False,
         "subset": None,
         "cot": False,
-        "max_rationale_tokens": None,
-        "samples": None,
-        "temperature": None,
+        "max_rationale_tokens": 512,
+        "samples": 1,
+        "temperature": 0.0,
         "top_k": None,
         "top_p": None,
-        "seed": None,
+        "seed": 0,
         "kv_memory": None,
+        "memory_fraction": None,
     }
 
 
 def test_by(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a column that is asked for and neither printed nor recorded, and a misspelt one found out at the end."""
     out = str(tmp_path / "out")
-    assert cli.main(["label", str(pairs), "--out", out, "--by", "sauce"]) == 1
+    assert cli.main(["label", str(pairs), "--out", out, "--by", "sauce"]) == 2
     assert "no column sauce to go --by; it has source" in one_error(capsys)
     assert not scorer.calls
     assert cli.main(["label", str(pairs), "--out", out, "--by", "source"]) == 0
@@ -278,6 +280,9 @@ def test_debug_shows_the_traceback(
 SLOW_RUN = """
 import signal, sys, time
 from preftree.labeling import cli
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options import JudgeOptions, declared
+from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.runs import run
 from tests.labeling.fakes import FakeScorer, open_fake_method
 
@@ -326,10 +331,13 @@ def test_sets_of_principles_reach_the_run(scorer: FakeScorer, pairs: Path, tmp_p
     """Catches a set or a common principle that is dropped on the way, and sets poured into one."""
     command = ["score", str(pairs), "--out", str(tmp_path / "out"), "--quiet", "--add-principle", "Be kind."]
     assert cli.main([*command, "--under", "concise", "not helpful", "--under", "It rhymes.", "--guard"]) == 0
-    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
-    common = ["Be kind.", "no-self-praise", "answer-not-advice", "no-needless-examples"]
-    assert settings["principle_sets"] == [["concise", "not helpful", *common], ["It rhymes.", *common]]
-    assert settings["method"] == "principled"
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    options = JudgeOptions(**{name: record["options"][name] for name in declared(JudgeOptions)})
+    assert (options.method, options.under) == ("principled", (("concise", "not helpful"), ("It rhymes.",)))
+    statements = [made["statements"] for made in open_method(options).record()["sets"]]
+    guards = [principle.positive for principle in load_principles("reinforcement")]
+    assert [made[-4:] for made in statements] == [["Be kind.", *guards]] * 2
+    assert [len(made) for made in statements] == [6, 5]
 
 
 def test_mistakes_in_principles_are_one_line(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -153,7 +153,7 @@ def test_plan_and_show_of_direct_scores(small_model: str, tmp_path: Path, capsys
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (["--method", "direct", "--scale", "5-1"], "preftree: scale 5-1 runs downwards; write 1-5"),
+        (["--method", "direct", "--scale", "5-1"], "preftree: --scale 5-1 runs downwards; write 1-5"),
         (["--method", "direct", "--template", "general"], "preftree: template general compares two responses; method"),
         (["--method", "direct", "--exemplars", "9"], "preftree: direct:13: it has 2 exemplars, 9 were asked for"),
         (["--template", "direct"], "preftree: template direct shows one response; method rlaif compares two"),
@@ -164,7 +164,7 @@ def test_what_cannot_be_asked_is_found_before_the_model_is_loaded(
 ) -> None:
     """Catches minutes of loading before a typing error is found."""
     command = ["label", str(pairs), "--model", str(tmp_path / "no such model"), "--out", str(tmp_path / "out")]
-    assert cli.main([*command, *options]) == 1
+    assert cli.main([*command, *options]) == (2 if "--scale" in options else 1)
     assert one_error(capsys).startswith(said)
     assert not (tmp_path / "out").exists()
 
@@ -184,9 +184,7 @@ def test_templates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert one_error(capsys).startswith(f"preftree: {mine}:3: front matter is not YAML")
     assert cli.main(["templates", "nosuch"]) == 1
     assert "is neither a file nor one of: " in one_error(capsys)
-    with pytest.raises(SystemExit) as error:
-        cli.main(["templates", "general", "direct"])
-    assert error.value.code == 2
+    assert cli.main(["templates", "general", "direct"]) == 2
 
 
 # show

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from preftree.labeling.cli import main
-from preftree.labeling.commands.arguments import FAILURE, OK
+from preftree.labeling.commands.table import FAILURE, OK
 from tests.models import SMALL_CONFIG, TEMPLATE, write_model
 
 

@@ -12,7 +12,6 @@ from preftree.engine.generation import Sampling
 from preftree.labeling.judge.encoding import Encoded
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.prompts.catalogue import load_template, parse_template, template_names
-from preftree.labeling.reasoning import Reasoning
 from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 from tests.labeling.fake_engine import FakeEngine, fake_scorer, thinks, wrote
 from tests.models import CONFIG, SMALL_CONFIG, write_model
@@ -43,10 +42,10 @@ Which?
 LAST = '  start: "Because"\n'
 
 
-def request(template: str = GOOD, exemplars: int = 0, reasoning: Reasoning | None = None) -> ScoreRequest:
+def request(template: str = GOOD, exemplars: int = 0, reasoning: Sampling | None = None) -> ScoreRequest:
     parsed = parse_template(template, "t")
     return parsed.request(
-        PROMPT, "a", "b", preamble="base", exemplars=exemplars, reasoning=reasoning or Reasoning(max_tokens=20)
+        PROMPT, "a", "b", preamble="base", exemplars=exemplars, reasoning=reasoning or Sampling(max_new_tokens=20)
     )
 
 
@@ -59,11 +58,11 @@ def test_a_request_to_explain() -> None:
     shown = "Q: p\n1: x\n2: y\nWhich?\n\nExplain first.\n\nBecause y is true, x is not.\n\nBetter: 2"
     assert asked.user == f"Choose.\n\n{shown}\n\nQ: q\n1: a\n2: b\nWhich?\n\nExplain first."
     assert asked.answer_start == "Because"
-    assert asked.rationale == RationaleRequest("\n\nBetter: ", (), Reasoning(max_tokens=20))
+    assert asked.rationale == RationaleRequest("\n\nBetter: ", (), Sampling(max_new_tokens=20))
     own = LAST.replace("Because", "Because\\n") + '  ending: " So: "\n  stop: ["\\n###", "END"]\n'
     asked = request(GOOD.replace(LAST, own), exemplars=1)
     assert "\n\nBecause\ny is true, x is not. So: 2\n\nQ: q" in asked.user
-    assert asked.rationale == RationaleRequest(" So: ", ("\n###", "END"), Reasoning(max_tokens=20))
+    assert asked.rationale == RationaleRequest(" So: ", ("\n###", "END"), Sampling(max_new_tokens=20))
 
 
 def test_without_cot_nothing_changes() -> None:
@@ -148,9 +147,9 @@ def test_no_room_says_how_many_tokens_are_missing(tmp_path: Path) -> None:
     scorer = Judge.load(str(write_model(tmp_path / "tiny", CONFIG)), weights=False)
     context, encoded = CONFIG["max_position_embeddings"], scorer.encode(request())
     room = context - len(encoded.ids) - len(encoded.ending)
-    assert scorer.encode(request(reasoning=Reasoning(max_tokens=room))).ids == encoded.ids
+    assert scorer.encode(request(reasoning=Sampling(max_new_tokens=room))).ids == encoded.ids
     with pytest.raises(InputError) as caught:
-        scorer.encode(request(reasoning=Reasoning(max_tokens=room + 3)))
+        scorer.encode(request(reasoning=Sampling(max_new_tokens=room + 3)))
     assert re.fullmatch(
         rf"no room for a rationale: 3 tokens are missing, as the prompt has {len(encoded.ids)}, the rationale may have "
         rf"{room + 3} and the answer {len(encoded.ending)}, and the model's context is 512; .*--max-rationale-tokens.*",
@@ -167,7 +166,7 @@ def test_endings_cannot_forge_control_tokens(model: str) -> None:
 # the scorer
 
 
-def encoded(scorer: Judge, number: int, reasoning: Reasoning) -> Encoded:
+def encoded(scorer: Judge, number: int, reasoning: Sampling) -> Encoded:
     template = parse_template(GOOD, "t")
     prompt = (Message("user", f"q{number}"),)
     return scorer.encode(template.request(prompt, "a", "b", preamble="base", exemplars=0, reasoning=reasoning))
@@ -175,7 +174,7 @@ def encoded(scorer: Judge, number: int, reasoning: Reasoning) -> Encoded:
 
 def test_every_sample_stays_under_its_prompt(model: str) -> None:
     """Catches rows of samples read in another order than they were written in, and windows that change places."""
-    reasoning = Reasoning(max_tokens=8, samples=3, temperature=0.7, top_k=40, top_p=0.9, seed=5)
+    reasoning = Sampling(max_new_tokens=8, n=3, temperature=0.7, top_k=40, top_p=0.9, seed=5)
     sampling = Sampling(max_new_tokens=8, n=3, temperature=0.7, top_k=40, top_p=0.9, seed=5)
     engine = FakeEngine()
     scorer = fake_scorer(model, engine)
@@ -214,7 +213,7 @@ def test_stop_texts_reach_the_engine(model: str) -> None:
 def test_requests_that_are_not_alike_are_refused(model: str) -> None:
     """Catches a stream whose first request decides in silence how the others are answered."""
     scorer = fake_scorer(model, FakeEngine())
-    one, other = (encoded(scorer, 1, Reasoning(max_tokens=tokens)) for tokens in (5, 6))
+    one, other = (encoded(scorer, 1, Sampling(max_new_tokens=tokens)) for tokens in (5, 6))
     with pytest.raises(InputError, match="in the same way, or none of them"):
         list(scorer.score_stream([[one], [other]]))
     with pytest.raises(InputError, match="in the same way, or none of them"):

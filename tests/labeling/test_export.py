@@ -18,12 +18,13 @@ from preftree.engine.errors import InputError, OutputError, PreftreeError  # noq
 from preftree.labeling import cli  # noqa: E402
 from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
-from preftree.labeling.export.write import ANNOTATED_PAIRS, NAMES, ExportOptions, write_export  # noqa: E402
+from preftree.labeling.export.write import ANNOTATED_PAIRS, write_export  # noqa: E402
 from preftree.labeling.methods.aggregates import strongest  # noqa: E402
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel  # noqa: E402
 from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
 from preftree.labeling.methods.score_labels import DirectLabel, Score  # noqa: E402
 from preftree.labeling.methods.set_labels import PrincipledLabel  # noqa: E402
+from preftree.labeling.options import ExportOptions  # noqa: E402
 from preftree.labeling.types import Message, Pair, PairLabel  # noqa: E402
 from tests.labeling.fakes import row, write_rows  # noqa: E402
 from tests.labeling.labelled_run import labelled_run  # noqa: E402
@@ -347,9 +348,8 @@ def test_labels_of_another_input(run: Path, tmp_path: Path) -> None:
 
 def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches an option that does not arrive, and formats that the command line does not know."""
-    parser = cli.build_parser()
-    for name in NAMES:
-        parser.parse_args(["export", "run", "--to", name, "--out", "x"])
+    for name in (*FORMATS, ANNOTATED_PAIRS):
+        assert ExportOptions(run="run", to=name, out="x").to == name
     out = tmp_path / "x.parquet"
     arguments = ["export", str(run), "--to", "kto", "--out", str(out), "--min-confidence", "0.7", "--drop-inconsistent"]
     assert cli.main(arguments) == 0

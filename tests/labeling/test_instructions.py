@@ -17,9 +17,9 @@ from preftree.labeling import cli
 from preftree.labeling.data.atomic import Draft
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.export.drawing import decide
-from preftree.labeling.export.instructions import InstructionOptions, write_instructions
+from preftree.labeling.export.instructions import write_instructions
 from preftree.labeling.export.salmon_labels import SalmonLabels
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options import InstructionOptions, LabelOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Pair
@@ -119,7 +119,7 @@ def test_the_same_bytes(tmp_path: Path) -> None:
     assert lines[-1].endswith("x.jsonl.run.json")
     record = json.loads(before[1])
     assert record["totals"]["preferences"] == sum(record["totals"]["decided_by"].values()) == 160
-    assert record["settings"]["seed"] == 0
+    assert record["options"]["seed"] == 0
     assert [one["name"] for one in record["principles"]] == ["concise", "ethical", "precise"]
     assert record["principles"][0]["variance"] == SalmonLabels(labels).variances()["concise"]
 

@@ -34,7 +34,7 @@ SETS = (("concise", "not helpful"), ("The response should rhyme.",), ("ethical",
 
 def method(*sets: Sequence[str], **options: Any) -> Principled:
     chosen = tuple(map(tuple, sets or SETS))
-    opened = open_method(JudgeOptions(input="x", method="principled", principle_sets=chosen, **options))
+    opened = open_method(JudgeOptions(input="x", method="principled", under=chosen, **options))
     assert isinstance(opened, Principled)
     return opened
 
@@ -145,14 +145,14 @@ def test_what_is_not_finite_is_no_label(sample: Sample) -> None:
             "--scale is of single responses, and template principled-pair",
         ),
         ({"scale": "5-1"}, "runs downwards"),
-        ({"principle_sets": ()}, "name principles to score under"),
-        ({"principle_sets": (("concsie",),)}, "no principle 'concsie'"),
+        ({"under": ()}, "name principles to score under"),
+        ({"under": (("concsie",),)}, "no principle 'concsie'"),
         ({"preamble": "long"}, "there is no preamble 'long'"),
     ],
 )
 def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError) as caught:
-        open_method(JudgeOptions(**{"input": "x", "method": "principled", "principle_sets": SETS, **options}))
+        open_method(JudgeOptions(**{"input": "x", "method": "principled", "under": SETS, **options}))
     assert said in str(caught.value)
 
 
@@ -175,7 +175,7 @@ def test_a_record_asks_the_same_again(tmp_path: Path) -> None:
         record = json.loads(json.dumps(opened.record()))
         moved = replace(options, principles=str(tmp_path / "gone"))
         assert open_method(moved, record) == opened
-    scaled = JudgeOptions(input="x", method="principled", principle_sets=SETS, scale="1-5")
+    scaled = JudgeOptions(input="x", method="principled", under=SETS, scale="1-5")
     opened = open_method(scaled)
     assert opened.requests(SINGLE)[0].labels == ("1", "2", "3", "4", "5")
     assert "from 1 (" in opened.requests(SINGLE)[0].user

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError, ModelError, OutputError
+from preftree.labeling import pipeline
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import JudgeOptions, LabelOptions
 from preftree.labeling.pipeline import Labelled, label_samples
@@ -74,10 +75,11 @@ def test_labels_do_not_depend_on_windows() -> None:
         assert scorer.calls.count(2) == (49 if window_tokens == 1 else scorer.calls.count(2))
 
 
-def test_a_window_holds_what_fits() -> None:
+def test_a_window_holds_what_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches windows that overfill by the pair that closes them: an extra forward pass for a few tokens."""
     items: list[Pair | Rejected] = [pair(str(number)) for number in range(10, 20)]
     one = FakeScorer().unique_tokens([FakeScorer().encode(r) for r in FakeMethod().requests(pair("10"))])
+    monkeypatch.setattr(pipeline, "FIRST_WINDOW", 1)
     scorer = FakeScorer(window_tokens=3 * one + 1)
     label(items, scorer)
     assert scorer.calls == [6, 6, 6, 2]
@@ -114,7 +116,7 @@ def test_the_record_of_a_run(tmp_path: Path) -> None:
     assert record["method"]["template"]["sha256"] == "0" * 64
     assert record["scorer"] == {"model": "fake", "model_sha256": "1" * 64, "rendering": "plain"}
     assert {"preftree", "python", "pyarrow", "fake"} <= record["versions"].keys()
-    assert record["settings"]["limit"] == 3
+    assert record["options"]["limit"] == 3
     totals = record["totals"]
     assert (totals["rows"], totals["ok"], totals["rejected"]) == (3, 1, 2)
     assert totals["rejected_by_reason"] == {"blank text": 1, "broken JSON": 1}

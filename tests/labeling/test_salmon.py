@@ -237,7 +237,7 @@ def test_what_is_not_finite_is_no_label(bad: float) -> None:
     [
         ({"template": "general"}, "template general never shows {{ principle }}"),
         ({"template": "direct"}, "template direct shows one response; method salmon compares two"),
-        ({"aggregate": "loudest"}, "aggregate 'loudest' is not known; use one of strongest, weighted, won"),
+        ({"aggregate": "loudest"}, "--aggregate cannot be 'loudest'; use one of strongest, weighted, won"),
         ({"principles": "nowhere"}, "principles 'nowhere' are neither a file nor one of"),
         ({"exemplars": 3}, "it has 2 exemplars, 3 were asked for"),
     ],

@@ -1,0 +1,141 @@
+"""The commands by name: what each takes and does. What is heavy is imported by the command that needs it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+from preftree.labeling.commands.parser import Command
+from preftree.labeling.options import (
+    DoctorOptions,
+    ExportOptions,
+    InstructionOptions,
+    JudgeOptions,
+    LabelOptions,
+    MergeOptions,
+    PrincipledOptions,
+    RationaleOptions,
+    ShowOptions,
+    StatusOptions,
+    TemplatesOptions,
+    declared,
+)
+
+if TYPE_CHECKING:
+    from preftree.labeling.report.text import RunSummary
+
+OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
+
+
+def _label(options: LabelOptions) -> int:
+    from preftree.labeling.runs.run import run_label
+
+    return _reported(run_label(options), options.quiet)
+
+
+def _plan(options: JudgeOptions) -> int:
+    from preftree.labeling.runs.show import plan_lines
+
+    return _printed(plan_lines(options))
+
+
+def _status(options: StatusOptions) -> int:
+    from preftree.labeling.runs.status import status_lines
+
+    return _printed(status_lines(Path(options.dir)))
+
+
+def _merge(options: MergeOptions) -> int:
+    from preftree.labeling.runs.shards import merge
+
+    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet)
+    return _reported(summary, options.quiet)
+
+
+def _show(options: ShowOptions) -> int:
+    from preftree.labeling.runs.show import show_lines
+
+    return _printed(show_lines(options.dir, options.id, options.input))
+
+
+def _export(options: ExportOptions) -> int:
+    from preftree.labeling.export.write import write_export
+
+    return _printed(write_export(options), sys.stderr)
+
+
+def _instructions(options: InstructionOptions) -> int:
+    from preftree.labeling.export.instructions import write_instructions
+
+    return _printed(write_instructions(options), sys.stderr)
+
+
+def _templates(options: TemplatesOptions) -> int:
+    from preftree.labeling.prompts.listing import template_lines
+
+    return _printed(template_lines(options.name))
+
+
+def _doctor(options: DoctorOptions) -> int:
+    from preftree.labeling.judge.doctor import Doctor
+
+    doctor = Doctor(options.model)
+    _printed(doctor.lines())
+    return FAILURE if doctor.failed else OK
+
+
+def _printed(lines: Iterable[str], to: TextIO | None = None) -> int:
+    for line in lines:
+        print(line, file=to, flush=True)
+    return OK
+
+
+def _reported(summary: RunSummary, quiet: bool) -> int:
+    """Prints what a finished run amounts to, unless `quiet`; the exit code."""
+    from preftree.labeling.report.text import render_summary
+
+    if not quiet:
+        print(render_summary(summary), file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
+
+
+_OF_SCORE = ("under", "add_principle", "guard")
+_NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+COMMANDS = {
+    "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
+    "score": Command(
+        "score single responses, or pairs, under principles of your choice",
+        LabelOptions,
+        _label,
+        [name for name in _NOT_OF_SCORE if name not in declared(PrincipledOptions)],
+        LabelOptions,
+        {"method": "principled"},
+    ),
+    "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
+    "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
+    "plan": Command(
+        "tokens, sharing, memory and the first prompt of a job, without running the model",
+        JudgeOptions,
+        _plan,
+        _OF_SCORE,
+        LabelOptions,
+    ),
+    "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
+    "templates": Command("the prompt templates that come with preftree", TemplatesOptions, _templates),
+    "doctor": Command(
+        "what is installed, and whether a model is fit to label with; fails if anything is wrong",
+        DoctorOptions,
+        _doctor,
+    ),
+    "instructions": Command(
+        "training data for a principle-following reward model, from the labels of method salmon",
+        InstructionOptions,
+        _instructions,
+        config=InstructionOptions,
+    ),
+    "export": Command(
+        "labels as training data, in the shapes that trainers read", ExportOptions, _export, config=ExportOptions
+    ),
+}
