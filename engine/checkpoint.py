@@ -84,7 +84,7 @@ def _open_gguf(path: Path) -> Checkpoint:
     with naming(path):
         bos, eos = source.bos_token, source.eos_token
         template = source.chat_template
-        tokenizer = Tokenizer(source.tokenizer_json, bos, eos, source.adds_bos)
+        tokenizer = source.tokenizer()
         tokenizer.check_vocab(source.config)
         chat_template = None if template is None else ChatTemplate(template, bos, eos)
     return Checkpoint(path.stem, source.config, tokenizer, chat_template, source, source.files)

@@ -89,14 +89,12 @@ def convert(source: Path, directory: Path) -> None:
     from safetensors.torch import save_file
 
     from preftree.engine.gguf.tensors import GgufSource
-    from preftree.engine.tokenizer.tokenizer import Tokenizer
     from preftree.engine.weights.names import expected_tensors
     from preftree.engine.weights.safetensors import check_complete
 
     gguf = GgufSource(source)
     check_complete(gguf, gguf.config, str(source))
-    data, bos, eos = gguf.tokenizer_json, gguf.bos_token, gguf.eos_token
-    tokenizer = Tokenizer(data, bos, eos, gguf.adds_bos)
+    bos, eos, tokenizer = gguf.bos_token, gguf.eos_token, gguf.tokenizer()
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
         "bos_token": bos,
@@ -105,7 +103,7 @@ def convert(source: Path, directory: Path) -> None:
         "clean_up_tokenization_spaces": False,
         "model_max_length": gguf.config.max_context,
     }
-    (directory / "tokenizer.json").write_text(json.dumps(data, ensure_ascii=False), encoding="utf-8")
+    (directory / "tokenizer.json").write_text(json.dumps(gguf.tokenizer_json, ensure_ascii=False), encoding="utf-8")
     _write_json(directory / "tokenizer_config.json", settings)
     _write_json(directory / "config.json", to_hf(gguf.config, tokenizer.bos_id, tokenizer.eos_id))
     tensors = {name: gguf.tensor(name, shape) for name, shape in expected_tensors(gguf.config).items()}
