@@ -232,13 +232,11 @@ class Engine:
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
     ) -> list[LabelScores]:
         """The results of several calls, run as one."""
-        for prompts, labels in (
-            calls if len(calls) > 1 else ()
-        ):  # what is wrong is to be named by its place in its own call
-            if len(prompts):
+        for prompts, labels in calls:
+            if len(prompts) and len(calls) > 1:  # what is wrong is named by its place in its own call
                 checked_prompts(prompts, labels, self.checkpoint.config)
-        prompts, labels = ([one for call in calls for one in call[part]] for part in (0, 1))
-        (call,) = self._runner.run([(prompts, labels)], prefix_cache)
+        everything = [prompt for prompts, _ in calls for prompt in prompts]
+        (call,) = self._runner.run([(everything, [options for _, labels in calls for options in labels])], prefix_cache)
         if self.device.type == "cpu":
             dismiss_team()  # the next call may come from another thread
         return split(call.scores(), calls)
