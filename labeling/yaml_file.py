@@ -1,4 +1,4 @@
-"""The YAML head of a text file, as nodes that know their lines: a mistake is named with its place.
+"""YAML texts, and YAML heads of text files, as nodes that know their lines: a mistake is named with its place.
 
 Scalars are read as they are written: `yes`, `010` and `1` are texts where a text is wanted, quoted or not.
 """
@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Callable
 from pathlib import Path
 
 import yaml
@@ -33,19 +32,6 @@ def read_text(path: Path, what: str) -> str:
         raise InputError(f"{what} cannot be read: {one_line(str(error))}") from None
 
 
-def compose(text: str, broken: Callable[[int, str], InputError]) -> yaml.Node | None:
-    """The tree of a YAML text, None for an empty one; raises what `broken` makes of an index and a problem."""
-    try:
-        return yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        raise broken(mark.index if mark else 0, f"is not YAML: {one_line(error.problem or str(error))}") from None
-    except yaml.reader.ReaderError as error:
-        raise broken(error.position, f"holds the control character U+{error.character:04X}") from None
-    except RecursionError:
-        raise broken(0, "is nested too deeply") from None
-
-
 def json_as_yaml(source: str) -> str:
     """JSON in the part of it that YAML has in common, line by line; what is no JSON stays as it is."""
     try:
@@ -60,63 +46,28 @@ def json_as_yaml(source: str) -> str:
     return _STRING.sub(in_yaml, source).replace("\t", " ")
 
 
-class FrontMatter:
-    """A mapping of known keys. name: of the file, for messages. first_line: of `text` in the file, from 1.
+class YamlText:
+    """A YAML text whose nodes know their lines.
 
-    what: the mapping, for messages.
+    Attributes:
+        tree: its root; None where it is empty.
     """
 
-    def __init__(self, text: str, name: str, first_line: int, what: str = "front matter") -> None:
-        """InputError for what is no YAML, no mapping, or says a key twice."""
+    def __init__(self, text: str, name: str, first_line: int = 1, what: str = "") -> None:
+        """InputError for what is no YAML. name: of the file, for messages. first_line: of `text` in the file, from 1.
+
+        what: the text, for messages.
+        """
         self._text = text
         self._name = name
         self._first_line = first_line
         self._what = what
-        self._whole = self._composed()
-        self._entries = self.entries(self._whole, what)
+        self.tree = self._composed()
 
-    @property
-    def lines(self) -> dict[str, int]:
-        """Line of the file by key."""
-        return {key.value: self._line(key.start_mark.index) for key, _ in self._whole.value}
-
-    @property
-    def nodes(self) -> dict[yaml.ScalarNode, yaml.Node]:
-        """Key and value of every entry."""
-        return dict(self._whole.value)
-
-    def check_keys(self, known: tuple[str, ...]) -> None:
-        """InputError for a key that is none of these."""
-        for key, _ in self._whole.value:
-            if key.value not in known:
-                message = f"unknown front matter key {key.value!r}; known: {', '.join(sorted(known))}"
-                raise self.error(key, message)
-
-    def get(self, key: str) -> yaml.Node | None:
-        """None for a key that is missing, empty or null."""
-        node = self._entries.get(key)
-        return None if node is None or node.tag == f"{_STANDARD}null" else node
-
-    def error(self, node: yaml.Node | None, message: str) -> InputError:
-        """With the line of `node`; that of the head where there is none."""
-        return InputError(f"{self._name}:{self._line(node.start_mark.index if node else 0)}: {message}")
-
-    def need(self, key: str, example: str = "") -> yaml.Node:
-        """InputError, which shows `example`, for a key that is missing, empty or null."""
-        node = self.get(key)
-        if node is None:
-            raise self.error(self._entries.get(key), f"front matter needs {key!r}{example and f', {example}'}")
-        return node
-
-    def flag(self, key: str) -> bool:
-        """True or false; false where the key is missing."""
-        node = self._entries.get(key)
-        if node is None:
-            return False
-        value = _FLAGS.get(node.value.lower()) if isinstance(node, yaml.ScalarNode) else None
-        if value is None:
-            raise self.error(node, f"{key!r} must be true or false")
-        return value
+    def error(self, place: yaml.Node | int | None, message: str) -> InputError:
+        """With the line of a node, or of an index into the text; the first line where there is none."""
+        index = place.start_mark.index if isinstance(place, yaml.Node) else place or 0
+        return InputError(f"{self._name}:{self._line(index)}: {message}")
 
     def scalar(self, node: yaml.Node, what: str) -> str:
         """A text as it is written, not blank."""
@@ -155,15 +106,72 @@ class FrontMatter:
             found[name] = value
         return found
 
-    def _composed(self) -> yaml.Node:
-        node = compose(self._text, self._broken)
-        if node is None:
-            raise self.error(None, f"{self._what} is empty")
-        return node
+    def _composed(self) -> yaml.Node | None:
+        try:
+            return yaml.compose(self._text, Loader=yaml.SafeLoader)
+        except yaml.MarkedYAMLError as error:
+            mark = error.problem_mark or error.context_mark
+            problem = f"is not YAML: {one_line(error.problem or str(error))}"
+            raise self._broken(mark.index if mark else 0, problem) from None
+        except yaml.reader.ReaderError as error:
+            raise self._broken(error.position, f"holds the control character U+{error.character:04X}") from None
+        except RecursionError:
+            raise self._broken(0, "is nested too deeply") from None
 
     def _broken(self, index: int, problem: str) -> InputError:
-        return InputError(f"{self._name}:{self._line(index)}: {self._what} {problem}")
+        return self.error(index, f"{self._what} {problem}".lstrip())
 
     def _line(self, index: int) -> int:
         # YAML counts rarer characters as line ends, too; editors do not.
         return self._first_line + self._text.count("\n", 0, index)
+
+
+class FrontMatter(YamlText):
+    """A mapping of known keys."""
+
+    def __init__(self, text: str, name: str, first_line: int, what: str = "front matter") -> None:
+        """InputError for what is no YAML, no mapping, or says a key twice. what: the mapping, for messages."""
+        super().__init__(text, name, first_line, what)
+        if self.tree is None:
+            raise self.error(None, f"{what} is empty")
+        self._whole = self.tree
+        self._entries = self.entries(self._whole, what)
+
+    @property
+    def lines(self) -> dict[str, int]:
+        """Line of the file by key."""
+        return {key.value: self._line(key.start_mark.index) for key, _ in self._whole.value}
+
+    @property
+    def nodes(self) -> dict[yaml.ScalarNode, yaml.Node]:
+        """Key and value of every entry."""
+        return dict(self._whole.value)
+
+    def check_keys(self, known: tuple[str, ...]) -> None:
+        """InputError for a key that is none of these."""
+        for key, _ in self._whole.value:
+            if key.value not in known:
+                message = f"unknown front matter key {key.value!r}; known: {', '.join(sorted(known))}"
+                raise self.error(key, message)
+
+    def get(self, key: str) -> yaml.Node | None:
+        """None for a key that is missing, empty or null."""
+        node = self._entries.get(key)
+        return None if node is None or node.tag == f"{_STANDARD}null" else node
+
+    def need(self, key: str, example: str = "") -> yaml.Node:
+        """InputError, which shows `example`, for a key that is missing, empty or null."""
+        node = self.get(key)
+        if node is None:
+            raise self.error(self._entries.get(key), f"front matter needs {key!r}{example and f', {example}'}")
+        return node
+
+    def flag(self, key: str) -> bool:
+        """True or false; false where the key is missing."""
+        node = self._entries.get(key)
+        if node is None:
+            return False
+        value = _FLAGS.get(node.value.lower()) if isinstance(node, yaml.ScalarNode) else None
+        if value is None:
+            raise self.error(node, f"{key!r} must be true or false")
+        return value

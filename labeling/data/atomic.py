@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from preftree.engine.errors import OutputError
 
 _DRAFT = re.compile(r"\..+\.[0-9a-f]{8}\.tmp")
 
@@ -35,6 +38,30 @@ class Draft:
             self.file.close()
         with suppress(OSError):
             self.path.unlink()
+
+
+@contextmanager
+def drafts(*finals: Path) -> Iterator[list[Draft]]:
+    """Files to fill, which get their names together once all are complete; else they leave nothing.
+
+    Old files but the first go before: no new file stands beside an old one. Raises OutputError.
+    """
+    made: list[Draft] = []
+    try:
+        made.extend(map(Draft, finals))
+        yield made
+        for draft in made:
+            draft.seal()
+        for final in finals[1:]:
+            final.unlink(missing_ok=True)
+        for draft in made:
+            draft.publish()
+        sync_directory(finals[0].absolute().parent)
+    except OSError as error:
+        raise OutputError(f"cannot write {finals[0]}: {error.strerror or error}") from error
+    finally:
+        for draft in made:
+            draft.discard()
 
 
 def remove_drafts(directory: Path) -> None:

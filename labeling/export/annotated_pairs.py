@@ -17,7 +17,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from preftree.labeling.export.comparison import Comparison
-from preftree.labeling.types import Message, Verdict
+from preftree.labeling.prompts.template import conversation_text
+from preftree.labeling.types import Verdict
 
 
 class AnnotatedPairs:
@@ -50,7 +51,7 @@ class AnnotatedPairs:
             annotations[self._ids[name]] = _annotation(vote.verdict, vote.reason)
         entry = {
             "id": one.id,
-            "prompt": _text(one.prompt),
+            "prompt": conversation_text(one.prompt),
             "response_a": {"text": one.response_a},
             "response_b": {"text": one.response_b},
             "annotations": annotations,
@@ -74,13 +75,6 @@ def _principles(method: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield principle["name"], principle["positive"]
     if len(sets := method.get("sets", ())) > 1:
         yield from ((one["name"], " ".join(one["statements"])) for one in sets)
-
-
-def _text(prompt: tuple[Message, ...]) -> str:
-    """The format's prompt is a text: a conversation is written turn by turn."""
-    if len(prompt) == 1 and prompt[0].role == "user":
-        return prompt[0].content
-    return "\n\n".join(f"{message.role.capitalize()}: {message.content}" for message in prompt)
 
 
 def _id(description: str) -> str:

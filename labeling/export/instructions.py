@@ -19,17 +19,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, UsageError
-from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
 from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe, decide, draw
+from preftree.labeling.export.formats import messages
 from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.options import InstructionOptions
 from preftree.labeling.principles.principle import Principle
@@ -84,7 +84,7 @@ def write_instructions(options: InstructionOptions) -> list[str]:
             raise OutputError(f"{path} is what instructions are made from; name another --out")
     variances = labels.variances()
     tally = Tally(dict.fromkeys(variances, 0))
-    with _both(out, record_path) as (rows, record):
+    with drafts(out, record_path) as (rows, record):
         for made in _preferences(options, labels, dataset, recipe, variances, tally):
             rows.file.write(json.dumps(made, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         if not tally.preferences:
@@ -144,12 +144,12 @@ def _preferences(
     tally: Tally,
 ) -> Iterator[dict[str, Any]]:
     scales = [(options.variance_scaling and variances[principle.name]) or 1.0 for principle in labels.principles]
-    for pair, row in labels.pairs(dataset):
+    for pair, compared in labels.pairs(dataset):
         if pair is None:
             tally.rejected += 1
             continue
         tally.pairs += 1
-        scores = [score / scale for score, scale in zip(row.scores, scales, strict=True)]
+        scores = [score / scale for score, scale in zip(compared, scales, strict=True)]
         for turn in range(1, options.passes + 1):
             made = preference(pair, scores, labels.principles, recipe, turn)
             tally.add(made)
@@ -157,11 +157,9 @@ def _preferences(
                 yield made
 
 
-def _prompt(messages: Sequence[Message]) -> str | list[dict[str, str]]:
+def _prompt(prompt: Sequence[Message]) -> str | list[dict[str, str]]:
     """A single user message is its text, as in an input."""
-    if len(messages) == 1 and messages[0].role == "user":
-        return messages[0].content
-    return [{"role": message.role, "content": message.content} for message in messages]
+    return prompt[0].content if len(prompt) == 1 and prompt[0].role == "user" else messages(prompt)
 
 
 def _record(
@@ -189,24 +187,3 @@ def _lines(
             lines.append(("not scaled", f"{one_line(name)}: its scores are all the same"))
     lines += [("files", one_line(str(path))) for path in paths]
     return aligned(lines).split("\n")
-
-
-@contextmanager
-def _both(rows: Path, record: Path) -> Iterator[tuple[Draft, Draft]]:
-    """Two files to fill, which get their names together. An old record goes first: rows never have another's."""
-    drafts: list[Draft] = []
-    try:
-        drafts.append(Draft(rows))
-        drafts.append(Draft(record))
-        yield drafts[0], drafts[1]
-        for draft in drafts:
-            draft.seal()
-        record.unlink(missing_ok=True)
-        for draft in drafts:
-            draft.publish()
-        sync_directory(rows.absolute().parent)
-    except OSError as error:
-        raise OutputError(f"cannot write {rows}: {error.strerror or error}") from error
-    finally:
-        for draft in drafts:
-            draft.discard()

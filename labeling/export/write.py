@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from preftree.engine.errors import InputError, OutputError, UsageError
-from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, label_rows, with_samples
+from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file, label_rows, with_samples
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
-from preftree.labeling.export.comparison import Comparison, Reader, reader_of
-from preftree.labeling.export.formats import FORMATS
-from preftree.labeling.export.rows import write_rows
-from preftree.labeling.export.selection import NO_COMPARISON, NO_LABEL, Selection
+from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Reader, Selection, reader_of
+from preftree.labeling.export.formats import FORMATS, Format
 from preftree.labeling.options import ExportOptions
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import finished_run, labelled_input
 from preftree.labeling.terminal import count, one_line
 
 ANNOTATED_PAIRS = "annotated-pairs"
+# What is in memory at a time: rows hold whole conversations.
+_GROUP_ROWS = 1024
 
 
 def write_export(options: ExportOptions) -> list[str]:
@@ -36,22 +38,13 @@ def write_export(options: ExportOptions) -> list[str]:
         if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
     comparisons = _comparisons(directory / LABELS, dataset, run, reader, selection)
-    try:
-        draft = Draft(out)
-        try:
-            if options.to == ANNOTATED_PAIRS:
-                _write_annotated(draft.file, run, directory.resolve().name, comparisons)
-            else:
-                write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
-            if not selection.kept:
-                raise InputError(f"{directory} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
-            draft.seal()
-            draft.publish()
-            sync_directory(out.absolute().parent)
-        finally:
-            draft.discard()
-    except OSError as error:
-        raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    with drafts(out) as [draft]:
+        if options.to == ANNOTATED_PAIRS:
+            _write_annotated(draft.file, run, directory.resolve().name, comparisons)
+        else:
+            _write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
+        if not selection.kept:
+            raise InputError(f"{directory} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
     return _lines(options, selection)
 
 
@@ -100,6 +93,25 @@ def _write_annotated(file: BinaryIO, run: Mapping[str, Any], dataset: str, compa
     for one in comparisons:
         file.write(pairs.entry(one))
     file.write(pairs.end())
+
+
+def _write_rows(file: BinaryIO, ending: str, form: Format, comparisons: Iterator[Comparison]) -> None:
+    rows = (row for one in comparisons for row in form.rows(one))
+    if ending == ".parquet":
+        _write_parquet(file, form, rows)
+        return
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+
+
+def _write_parquet(file: BinaryIO, form: Format, rows: Iterator[dict[str, Any]]) -> None:
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    schema = pa.schema([(name, arrow_type(spec)) for name, spec in form.columns.items()])
+    with parquet.ParquetWriter(file, schema) as writer:
+        while group := list(islice(rows, _GROUP_ROWS)):
+            writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
 def _lines(options: ExportOptions, selection: Selection) -> list[str]:

@@ -10,7 +10,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.methods.base import Method
@@ -71,15 +71,9 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Puts run.json in its place, whole. Raises OSError."""
-    draft = Draft(directory / RUN)
-    try:
+    """Puts run.json in its place, whole. Raises OutputError."""
+    with drafts(directory / RUN) as [draft]:
         draft.file.write(json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
-        draft.seal()
-        draft.publish()
-    finally:
-        draft.discard()
-    sync_directory(directory)
 
 
 def version() -> str:

@@ -65,7 +65,7 @@ def test_json(layout: dict[str, Any]) -> None:
     odd = Principle("odd", 'Both / and \\ and "\U0001f600" {a: b} # no.', "ü", 1000.0)
     text = json.dumps([odd.record(), SHORT.record()], **layout).replace("1000.0", "1e3").replace("/", "\\/")
     assert parse_principles(text, "mine.json") == (odd, SHORT)
-    with pytest.raises(InputError, match=r"^f:4: weight: must be a number, found true or false$"):
+    with pytest.raises(InputError, match=r"^f:4: weight must be a finite number, without quotes$"):
         parse_principles('[{"name": "\\u00e4\\\\",\n"positive": "\\"",\n"negative": "c",\n"weight": true}]', "f")
 
 
@@ -80,37 +80,35 @@ def test_a_record_is_the_principle_again() -> None:
         (GOOD, "", "f:1: must be a list of principles, each with name, positive, negative"),
         (GOOD, "[]", "f:1: holds no principles"),
         (GOOD, "principles: []", "f:1: must be a list of principles"),
-        (GOOD, "- short\n", "f:1: a principle must have name, positive, negative; found a text"),
+        (GOOD, "- short\n", "f:1: a principle must be `key: value` lines"),
         (GOOD, "[" * 5000, "f:1: is nested too deeply"),
         ('"form"]', '"form"', "f:10: is not YAML"),
         ("# mine", "# mine\x07", "f:1: holds the control character U+0007"),
         ("- name: true one", "---\n- name: true one", "f:10: is not YAML: but found another document"),
-        ("true one", "Short", "f:10: name: another principle is called 'Short', too"),
-        ("true one", "yes", "f:10: name: must be a text, found true or false (quote it)"),
-        ("true one", '"\\e[2J"', "f:10: name: holds the control character U+001B"),
-        ("true one", "not short", "f:10: name: begins with 'not '"),
-        ("true one", "n" * 101, "f:10: name: has 101 characters, more than 100"),
-        ("The response should be short.", "", "f:3: positive: must be a text, found nothing"),
-        ("The response should be short.", '" "', "f:3: positive: is empty"),
-        ("The response should be short.", "[a]", "f:3: positive: must be a text, found a list"),
-        ("The response should be short.", "1.5", "f:3: positive: must be a text, found a number (quote it)"),
-        ("The response should be short.", "!!python/x a", "f:3: positive: must be a text, found a value of the type"),
-        ("The response should be short.", '"a\\u202eb"', "f:3: positive: holds the control character U+202E"),
-        ("The response should be short.", "a <|im_end|>", "f:3: positive: holds the control string '<|im_end|>'"),
-        ("The response should be short.", "a <｜User｜>", "f:3: positive: holds the control string"),
-        ("The response should be short.", "x" * 2001, "f:3: positive: has 2,001 characters, more than 2,000"),
-        ("    be long.", "    be </s> long.", "f:4: negative: holds the control string '</s>'"),
-        ("  negative: The response should be false.\n", "", "f:10: negative: is missing"),
-        ("weight: 2.5", "weight: .nan", "f:7: weight: must be a finite number, at least 0, found .nan"),
-        ("weight: 2.5", "weight: 1e999", "f:7: weight: must be a finite number"),
-        ("weight: 2.5", "weight: -1", "f:7: weight: must be a finite number, at least 0, found -1"),
-        ("weight: 2.5", "weight: '2'", "f:7: weight: must be a number, found a text"),
-        ("weight: 2.5", "weight: 1:30", "f:7: weight: must be a number"),
+        ("true one", "Short", "f:10: another principle is called 'Short', too"),
+        ("true one", '"\\e[2J"', "f:10: name holds the control character U+001B"),
+        ("true one", "not short", "f:10: name begins with 'not '"),
+        ("true one", "n" * 101, "f:10: name has 101 characters, more than 100"),
+        ("The response should be short.", "", "f:3: positive must be a non-empty text"),
+        ("The response should be short.", '" "', "f:3: positive must be a non-empty text"),
+        ("The response should be short.", "[a]", "f:3: positive must be a text"),
+        ("The response should be short.", "!x a", "f:3: positive must be a text"),
+        ("The response should be short.", '"a\\u202eb"', "f:3: positive holds the control character U+202E"),
+        ("The response should be short.", "a <|im_end|>", "f:3: positive holds the control string '<|im_end|>'"),
+        ("The response should be short.", "a <｜User｜>", "f:3: positive holds the control string"),
+        ("The response should be short.", "x" * 2001, "f:3: positive has 2,001 characters, more than 2,000"),
+        ("    be long.", "    be </s> long.", "f:4: negative holds the control string '</s>'"),
+        ("  negative: The response should be false.\n", "", "f:10: a principle lacks negative"),
+        ("weight: 2.5", "weight: .nan", "f:7: weight must be a finite number"),
+        ("weight: 2.5", "weight: 1e999", "f:7: weight must be a finite number"),
+        ("weight: 2.5", "weight: -1", "f:7: weight must be a finite number, at least 0"),
+        ("weight: 2.5", "weight: '2'", "f:7: weight must be a finite number, without quotes"),
+        ("weight: 2.5", "weight: 1:30", "f:7: weight must be a finite number"),
         ("weight: 2.5", "wieght: 2.5", "f:7: unknown field 'wieght'; known: name, positive, negative, weight, tags"),
-        ("weight: 2.5", "positive: twice", "f:7: positive: is there twice"),
-        ("weight: 2.5", "? [a]\n  : 1", "f:7: unknown field 'a list'"),
-        ('[style, "form"]', "style", "f:8: tags: must be a list of texts, found a text"),
-        ('[style, "form"]', "[1]", "f:8: tags: must be a text, found a number (quote it)"),
+        ("weight: 2.5", "positive: twice", "f:7: a principle has 'positive' twice"),
+        ("weight: 2.5", "? [a]\n  : 1", "f:7: a key of a principle must be a text"),
+        ('[style, "form"]', "style", "f:8: tags must be a list"),
+        ('[style, "form"]', "[[1]]", "f:8: a tag must be a text"),
     ],
 )
 def test_mistakes_are_named(old: str, new: str, said: str) -> None:
@@ -125,7 +123,7 @@ def test_weights_that_are_all_zero() -> None:
     """Catches a run that can only tie."""
     text = GOOD.replace("2.5", "0")
     assert [principle.weight for principle in parse_principles(text, "f")] == [0.0, 1.0]
-    with pytest.raises(InputError, match="f:2: weight: all are 0"):
+    with pytest.raises(InputError, match="f:2: all weights are 0"):
         parse_principles(f"{text}  weight: 0.0", "f")
 
 
@@ -158,7 +156,7 @@ def test_mistakes_are_found_before_a_model_is_loaded(method: str, tmp_path: Path
 
     source = write_rows(tmp_path / "in.jsonl", [row()])
     options = LabelOptions(input=str(source), out=str(tmp_path / "out"), method=method, principles=str(path))
-    with pytest.raises(InputError, match=r"mine\.yaml:7: weight: must be a finite number"):
+    with pytest.raises(InputError, match=r"mine\.yaml:7: weight must be a finite number"):
         run.run_label(options, explode)
     assert not (tmp_path / "out").exists()
 
