@@ -5,14 +5,14 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from preftree.engine.errors import PreftreeError, PreftreeWarning
+from preftree.engine.errors import PreftreeError
 from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands import about, judging, runs
 from preftree.labeling.commands.arguments import EPILOG, FAILURE, INTERRUPTED, OK, USAGE
+from preftree.labeling.terminal import messages_on_stderr, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,8 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _be_lenient_about_encoding()
     wait_briefly()
     try:
-        with warnings.catch_warnings():
-            _show_in_one_line(PreftreeWarning)
+        with messages_on_stderr(getattr(args, "quiet", False)):
             code: int = args.command(args)
         sys.stdout.flush()
     except PreftreeError as error:
@@ -64,34 +63,14 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _fail(message: str) -> int:
-    _say(message)
-    return FAILURE
-
-
-def _say(message: str) -> None:
-    from preftree.labeling.terminal import one_line
-
     print(f"preftree: {one_line(message)}", file=sys.stderr)
+    return FAILURE
 
 
 def _reader_left(args: argparse.Namespace) -> int:
     """`preftree plan ... | head` is no failure; labels that were not finished are."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return FAILURE if hasattr(args, "when_interrupted") else OK
-
-
-def _show_in_one_line(own: type[Warning]) -> None:
-    """Our own warnings as our errors look, every one; those of others as they are."""
-    as_before = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **named: Any) -> None:
-        if issubclass(category, own):
-            _say(str(message))
-        else:
-            as_before(message, category, *where, **named)
-
-    warnings.simplefilter("always", own)
-    warnings.showwarning = show
 
 
 def _be_lenient_about_encoding() -> None:

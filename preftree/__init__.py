@@ -7,13 +7,14 @@
 Importing this package is cheap and changes nothing in the process; what is heavy is imported when a name is first used.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from preftree.engine.decoding.call import ReasonedScores
     from preftree.engine.engine import Engine, Planner
-    from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, PreftreeWarning
+    from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError
     from preftree.engine.generation import Generation, Sampling
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
@@ -35,7 +36,6 @@ _HOMES = {
     "Pair": "preftree.labeling.types",
     "Planner": "preftree.engine.engine",
     "PreftreeError": "preftree.engine.errors",
-    "PreftreeWarning": "preftree.engine.errors",
     "ReasonedScores": "preftree.engine.decoding.call",
     "Sampling": "preftree.engine.generation",
     "Several": "preftree.labeling.types",
@@ -57,7 +57,6 @@ __all__ = [
     "Pair",
     "Planner",
     "PreftreeError",
-    "PreftreeWarning",
     "ReasonedScores",
     "Sampling",
     "Several",
@@ -65,6 +64,9 @@ __all__ = [
     "label",
     "label_file",
 ]
+
+# What the library has to say goes to this logger; nothing is shown unless somebody listens.
+logging.getLogger("preftree").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

@@ -99,7 +99,7 @@ ENGINE_LAYERS = (
 )
 LABELING_LAYERS = (
     ("terminal", "rationales"),
-    ("options", "yaml_file"),
+    ("options", "yaml_file", "progress"),
     ("reasoning",),
     ("types",),
     ("principles", "data"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -146,3 +148,10 @@ def test_a_file_may_name_its_model(model: str, tmp_path: Path) -> None:
         pt.label_file(tmp_path / "rows.jsonl", tmp_path / "other", judge, device="cuda")
     with pytest.raises(pt.InputError, match="there is no option 'metod'"):
         pt.label_file(tmp_path / "rows.jsonl", tmp_path / "other", model, metod="direct")
+
+
+def test_the_library_is_silent() -> None:
+    """Catches a warning on the terminal of somebody whose program calls preftree and did not ask for it."""
+    code = "import logging, preftree; logging.getLogger('preftree').warning('something')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

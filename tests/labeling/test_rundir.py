@@ -340,7 +340,7 @@ def test_a_flipped_byte_in_an_answer(source: Path, tmp_path: Path, whole: bytes)
     assert labels(out) == whole
 
 
-def test_flipped_bytes_anywhere(source: Path, tmp_path: Path, whole: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+def test_flipped_bytes_anywhere(source: Path, tmp_path: Path, whole: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """Catches damage that ends in a traceback or in other labels, be it in pages, in the header or in the schema."""
     out = tmp_path / "whole"
     good = (out / JOURNAL).read_bytes()
@@ -351,9 +351,10 @@ def test_flipped_bytes_anywhere(source: Path, tmp_path: Path, whole: bytes, caps
         (out / JOURNAL).write_bytes(good)
         flipped(out / JOURNAL, place)
         scorer = FakeScorer()
+        caplog.clear()
         run(source, out, scorer)
         assert labels(out) == whole, place
-        salvaged += DAMAGED in capsys.readouterr().err
+        salvaged += DAMAGED in caplog.text
         if place < 100:
             assert sum(scorer.calls) == 0, "a header holds no row"
     assert salvaged >= 3
