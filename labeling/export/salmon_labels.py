@@ -1,9 +1,10 @@
-"""Scores by principle, as a finished run of method salmon left them. Streams; memory does not grow with the run."""
+"""Scores by principle, as a finished run of method salmon left them. Streams, but for the numbers of a variance."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from array import array
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
@@ -13,7 +14,6 @@ from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import read
 from preftree.labeling.data.labelled import label_rows
 from preftree.labeling.data.labels_file import LABELS, RUN
-from preftree.labeling.export.variance import Variance
 from preftree.labeling.principles.principle import Principle, weight_problem
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.terminal import one_line
@@ -54,12 +54,11 @@ class SalmonLabels:
 
         So the released code has it. Means of two orders would vary the less the more the orders disagree.
         """
-        spreads = {principle.name: Variance() for principle in self.principles}
+        scores = {principle.name: array("d") for principle in self.principles}
         for row in self.rows():
-            for spread, *both in zip(spreads.values(), row.s12, row.s21, strict=False):
-                for score in both:
-                    spread.add(score)
-        return {name: spread.value() for name, spread in spreads.items()}
+            for found, *both in zip(scores.values(), row.s12, row.s21, strict=False):
+                found.extend(both)
+        return {name: variance(found) for name, found in scores.items()}
 
     def pairs(self, source: Path) -> Iterator[tuple[Pair | None, ScoredRow]]:
         """The labels with the pairs of `source` that they are of, in order; None for one that was rejected."""
@@ -90,6 +89,14 @@ class SalmonLabels:
         except (KeyError, TypeError):
             pass
         raise OutputError(f"{self.path}: row {one_line(str(row['id']))} lacks a score for each principle of its run")
+
+
+def variance(numbers: Collection[float]) -> float:
+    """Of the population, 0 where there is none. `fsum` rounds once, so the order of the numbers does not matter."""
+    if not numbers:
+        return 0.0
+    mean = math.fsum(numbers) / len(numbers)
+    return math.fsum((number - mean) ** 2 for number in numbers) / len(numbers)
 
 
 def _principle(record: Mapping[str, Any]) -> Principle:
