@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from preftree.engine.errors import ModelError
-from preftree.engine.tokenizer.chat_sandbox import TemplateFailure, render
+from preftree.engine.sandbox import Sandbox, TemplateBroken, TemplateFailure
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 
 MAX_TEMPLATE_CHARACTERS = 1_000_000
+MAX_RENDERED_CHARACTERS = 4_000_000
 _PADDING = "\t \n \t"  # around a placeholder; a template that trims its messages takes it away
 PLAIN_WAY_OUT = "use --plain to leave the chat template out"
 # How models open and close their thoughts, here and there.
@@ -65,11 +66,25 @@ class ChatTemplate:
         """Run the template now. ModelError when it does not compile, is cut off, or fails whatever it is given."""
         if self._rendered is None:
             try:
-                self._rendered = render(self.source, [self._conversation(count) for count in (1, 2)])
-            except TemplateFailure as failure:
+                self._rendered = self._renderings()
+            except TemplateBroken as failure:
                 raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
         if all(isinstance(rendered, TemplateFailure) for rendered in self._rendered):
             raise ModelError(f"the chat template {self._rendered[0]}; {PLAIN_WAY_OUT}")
+
+    def _renderings(self) -> list[str | TemplateFailure]:
+        """Of a user message, and of system and user."""
+        sandbox = Sandbox(self.source, "chat", max_characters=MAX_RENDERED_CHARACTERS)
+        found: list[str | TemplateFailure] = []
+        for count in (1, 2):
+            try:
+                found.append(sandbox.render(self._conversation(count)))
+            except TemplateBroken:
+                raise
+            except TemplateFailure as failure:
+                found.append(failure)
+        sandbox.close()
+        return found
 
     def pieces(
         self, tokenizer: Tokenizer, user: str, system: str | None = None, answer_start: str = ""

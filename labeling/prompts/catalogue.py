@@ -25,9 +25,11 @@ A template file is YAML front matter between two lines of `---`, then the sample
 The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. With --cot, `ask` is
 added to the sample and `start` takes the place of `answer`; the judge writes, and `ending` is put behind what it wrote.
 The sample shows two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }},
-a {{ principle }} to judge by, and the {{ low }} and {{ high }} end of the labels; what else of Jinja there is stands in
-`labeling.prompts.jinja`. The other texts are fixed. What differs between the prompts of one sample belongs last, and
-long fixed text belongs into the preamble: what prompts begin with together is computed once.
+a {{ principle }} to judge by, and the {{ low }} and {{ high }} end of the labels. It may have {% if %}, {% for %},
+filters and whatever else Jinja's sandbox allows: it runs in a process of its own then, for up to 3 seconds a prompt and
+in 1 GiB, which costs a tenth of a millisecond a prompt. The other texts are fixed. What differs between the prompts of
+one sample belongs last, and long fixed text belongs into the preamble: what prompts begin with together is computed
+once.
 """
 
 from __future__ import annotations

@@ -1,14 +1,12 @@
-"""The sample of a template: Jinja that shows variables and decides, but does not compute.
+"""The sample of a template, in Jinja.
 
-Of Jinja there are {{ variables }}, {% if %} with comparisons, {% raw %}, comments and a few filters without arguments.
-No loops, calls, arithmetic or assignments: what is rendered is text of the template and text of the row, each place at
-most once, so a template that somebody else wrote can neither run for ever nor fill the memory. It is Jinja's sandbox
-all the same.
+A sample that does nothing but show variables is put together here. Anything else that Jinja's sandbox allows ({% if %},
+{% for %}, filters) runs in a process of its own with little time and memory, so a template that somebody else wrote can
+neither run for ever nor fill the memory. Texts of rows are values of variables: they are never read as Jinja.
 """
 
 from __future__ import annotations
 
-import traceback
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,34 +16,32 @@ from jinja2 import nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from preftree.engine.errors import InputError
+from preftree.engine.sandbox import Sandbox, TemplateFailure
 from preftree.labeling.terminal import one_line
 
 PAIR, SINGLE = ("response_1", "response_2"), ("response",)
 SCALE = ("low", "high")
 VARIABLES = ("prompt", *PAIR, *SINGLE, "principle", *SCALE)
-FILTERS = ("trim", "upper", "lower", "capitalize", "title", "length", "wordcount")
 # A place can show a whole row, of up to 16 MB, and a template of many places could still show many gigabytes.
 MAX_SAMPLE_CHARACTERS = 64 * 1024**2
+MEMORY_BYTES = 1 << 30
 
-_LOGIC = (nodes.If, nodes.CondExpr, nodes.And, nodes.Or, nodes.Not, nodes.Compare, nodes.Operand)
-_VALUES = (nodes.Name, nodes.Const, nodes.Tuple, nodes.List)
-_ALLOWED = (nodes.Template, nodes.Output, nodes.TemplateData, *_LOGIC, *_VALUES)
-_TESTS = ("defined", "undefined")
-_TAGS = {"Assign": "set", "AssignBlock": "set", "FilterBlock": "filter", "CallBlock": "call", "FromImport": "from"}
-_TAGS |= {"Scope": "autoescape"}
-_EXPRESSIONS = {"Call": "calls", "Getattr": "attributes", "Getitem": "items"}
+_ENVIRONMENT = ImmutableSandboxedEnvironment()  # parses; what is rendered is rendered elsewhere
+_FIXED = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
+_OTHER_FILES = (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends)
+_OF_MACROS = frozenset({"loop", "caller", "varargs", "kwargs"})
 
 
 @dataclass(frozen=True)
 class Piece:
     """A stretch of a sample as it is read: fixed text, where `names` is empty, or a place that shows these variables.
 
-    line: in the template's file. characters: of the fixed text.
+    line: in the template's file.
     """
 
     line: int
     names: frozenset[str]
-    characters: int = 0
+    text: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,19 +54,21 @@ class Body:
 
     @classmethod
     def checked(cls, source: str, name: str, first_line: int) -> Body:
-        """InputError, with the line, for what is no Jinja, is not allowed, or shows what no sample has."""
+        """InputError, with the line, for what is no Jinja, or shows what no sample has."""
         body = cls(source, name, first_line)
         try:
             tree = body._tree
-            body._check_nodes(tree)
-            body._check_responses()
-            _ = body._compiled
-        except InputError:
-            raise
         except jinja2.TemplateSyntaxError as error:
-            raise body._error(error.lineno, _reason(error)) from None
-        except Exception as error:  # the parser recurses, and Python compiles what it made: both have their limits
-            raise body._error(1, _reason(error)) from None
+            raise body._error(error.lineno, one_line(str(error))) from None
+        except Exception as error:  # the parser recurses, and Python reads its numbers: both have their limits
+            raise body._error(1, one_line(str(error)) or type(error).__name__) from None
+        body._check_names(tree)
+        body._check_responses()
+        if not body._is_fixed:
+            try:
+                body._sandbox.compile()
+            except TemplateFailure as failure:
+                raise body._error(failure.line, f"the template {one_line(str(failure))}") from None
         return body
 
     @cached_property
@@ -85,19 +83,21 @@ class Body:
 
     def render(self, variables: Mapping[str, str]) -> str:
         """InputError, with the line, when a variable is missing or the text grows beyond MAX_SAMPLE_CHARACTERS."""
-        parts, characters = [], 0
         try:
-            for part in self._compiled.generate(**variables):
-                parts.append(part)
-                characters += len(part)
-                if characters > MAX_SAMPLE_CHARACTERS:
-                    raise InputError(f"template {self.name}: a sample of over {MAX_SAMPLE_CHARACTERS:,} characters")
-        except InputError:
-            raise
-        except Exception as error:  # whatever an expression raises at run time is the template's mistake
-            lines = [frame.lineno for frame in traceback.extract_tb(error.__traceback__) if frame.filename == _FILE]
-            where = self._error(lines[-1] if lines else 1, f"cannot be rendered: {_reason(error)}")
-            raise where from None
+            return self._filled(variables) if self._is_fixed else self._sandbox.render(variables)
+        except TemplateFailure as failure:
+            raise self._error(failure.line, f"the template {one_line(str(failure))}") from None
+
+    def _filled(self, variables: Mapping[str, str]) -> str:
+        parts, characters = [], 0
+        for piece in self.pieces:
+            for name in piece.names:
+                if name not in variables:
+                    raise TemplateFailure(f"fails ({name!r} is undefined)", piece.line - self.first_line + 1)
+            parts.append("".join(variables[name] for name in piece.names) or piece.text)
+            characters += len(parts[-1])
+            if characters > MAX_SAMPLE_CHARACTERS:
+                raise TemplateFailure(f"fails (it renders more than {MAX_SAMPLE_CHARACTERS:,} characters)")
         return "".join(parts)
 
     @cached_property
@@ -105,15 +105,23 @@ class Body:
         return _ENVIRONMENT.parse(self.source)
 
     @cached_property
-    def _compiled(self) -> jinja2.Template:
-        return _ENVIRONMENT.from_string(self.source)
+    def _is_fixed(self) -> bool:
+        """Whether there is nothing to run."""
+        found = list(_descendants(self._tree))
+        names = {node.name for node in found if isinstance(node, nodes.Name)}
+        return names <= set(VARIABLES) and all(isinstance(node, _FIXED) for node in found)
 
-    def _check_nodes(self, tree: nodes.Template) -> None:
+    @cached_property
+    def _sandbox(self) -> Sandbox:
+        return Sandbox(self.source, "plain", max_characters=MAX_SAMPLE_CHARACTERS, memory_bytes=MEMORY_BYTES)
+
+    def _check_names(self, tree: nodes.Template) -> None:
+        made = _OF_MACROS | {node.name for node in _descendants(tree) if isinstance(node, nodes.Macro)}
+        made |= {node.name for node in _descendants(tree) if isinstance(node, nodes.Name) and node.ctx != "load"}
         for node in _descendants(tree):
-            if refused := _refused(node):
-                allowed = f"it shows variables, with {{% if %}} and the filters {', '.join(FILTERS)}"
-                raise self._error(node.lineno, f"a template has no {refused}; {allowed}")
-            if isinstance(node, nodes.Name) and node.name not in VARIABLES:
+            if isinstance(node, _OTHER_FILES):
+                raise self._error(node.lineno, "a template is one file, and takes in no other")
+            if isinstance(node, nodes.Name) and node.name not in {*VARIABLES, *made, *_ENVIRONMENT.globals}:
                 raise self._error(node.lineno, f"unknown variable {node.name!r}; known: {', '.join(VARIABLES)}")
 
     def _check_responses(self) -> None:
@@ -127,7 +135,7 @@ class Body:
     def _pieces(self, tree: nodes.Node) -> Iterator[Piece]:
         for node in tree.iter_child_nodes():
             if isinstance(node, nodes.TemplateData):
-                yield Piece(self._line(node.lineno), frozenset(), len(node.data))
+                yield Piece(self._line(node.lineno), frozenset(), node.data)
             elif isinstance(node, nodes.Output):
                 yield from self._pieces(node)
             else:
@@ -150,30 +158,6 @@ def _descendants(tree: nodes.Node) -> Iterator[nodes.Node]:
 
 
 def _names(tree: nodes.Node) -> frozenset[str]:
-    return frozenset(node.name for node in _descendants(tree) if isinstance(node, nodes.Name))
-
-
-def _refused(node: nodes.Node) -> str | None:
-    """What a template must not have, in the words of somebody who wrote it."""
-    if isinstance(node, _ALLOWED):
-        return None
-    if isinstance(node, nodes.Filter):
-        plain = not (node.args or node.kwargs or node.dyn_args or node.dyn_kwargs)
-        return None if node.name in FILTERS and plain and node.node else f"filter {node.name!r} like this"
-    if isinstance(node, nodes.Test):
-        return None if node.name in _TESTS else f"test {node.name!r}"
-    if isinstance(node, nodes.Stmt):
-        tag = _TAGS.get(type(node).__name__, type(node).__name__.lower())
-        return f"{{% {tag} %}}"
-    if isinstance(node, nodes.BinExpr | nodes.UnaryExpr | nodes.Concat):
-        return "arithmetic"
-    kind = type(node).__name__
-    return _EXPRESSIONS.get(kind, f"expression of the kind {kind}")
-
-
-def _reason(error: Exception) -> str:
-    return one_line(str(error)) or type(error).__name__
-
-
-_FILE = "<template>"
-_ENVIRONMENT = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined)
+    """Of the variables of a sample that are read in `tree`."""
+    found = (node.name for node in _descendants(tree) if isinstance(node, nodes.Name) and node.ctx == "load")
+    return frozenset(found) & set(VARIABLES)

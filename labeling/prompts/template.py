@@ -162,7 +162,7 @@ class Template:
             if piece.names - set(SCALE):
                 behind, line, length = True, piece.line, 0
             elif behind:
-                length += piece.characters
+                length += len(piece.text)
             longest = max(longest, (line, length), key=lambda found: found[1])
         return longest
 

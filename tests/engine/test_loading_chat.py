@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from preftree.engine import sandbox
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.errors import ModelError
-from preftree.engine.tokenizer import chat_sandbox as chat_process
 from preftree.engine.tokenizer.chat import ChatTemplate
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, fuzzed_texts, make
 from tests.models import TEMPLATE, tokenizer_data
@@ -161,7 +161,7 @@ DOUBLING = (
         (ENDLESS, "takes more than 1 seconds"),
         ("{{ 10 ** (10 ** 9) }}", "takes more than 1 seconds"),  # while it is compiled: constants are folded
         ("{% if 'a' * 10 ** 11 %}{% endif %}", "fails|is broken"),
-        ("{{ messages[0].content * 200000 }}", r"renders \d+,"),
+        ("{{ messages[0].content * 200000 }}", r"renders more than 4,"),
         ("{{ cycler.__init__.__globals__.os }}", "fails"),
         ("{{ raise_exception.__globals__['sys'].exit() }}", "fails"),
         ("{{ (messages | map(attribute='__class__') | list)[0].__mro__ }}", "fails"),
@@ -173,7 +173,7 @@ DOUBLING = (
 )
 def test_hostile_templates_are_cut_off(monkeypatch: pytest.MonkeyPatch, template: str, named: str) -> None:
     """Catches a template that hangs preftree, takes the machine's memory or reaches Python: seconds, and one line."""
-    monkeypatch.setattr(chat_process, "CPU_SECONDS", 1)
+    monkeypatch.setattr(sandbox, "CPU_SECONDS", 1)
     start = time.monotonic()
     with pytest.raises(ModelError, match=named) as error:
         ids_of(template, "hi")
@@ -184,7 +184,7 @@ def test_hostile_templates_are_cut_off(monkeypatch: pytest.MonkeyPatch, template
 
 def test_the_memory_of_a_template_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a string that grows until the machine swaps."""
-    monkeypatch.setattr(chat_process, "MEMORY_BYTES", 100 << 20)
+    monkeypatch.setattr(sandbox, "MEMORY_BYTES", 100 << 20)
     with pytest.raises(ModelError, match=r"fails \(MemoryError"):
         ids_of(DOUBLING, "hi")
 
@@ -193,8 +193,8 @@ def test_a_template_that_waits_is_cut_off(monkeypatch: pytest.MonkeyPatch, tmp_p
     """Catches a process that uses no time of the processor, and so would never be ended."""
     child = tmp_path / "child.py"
     child.write_text("import time; time.sleep(60)")
-    monkeypatch.setattr(chat_process, "CHILD", child)
-    monkeypatch.setattr(chat_process, "WALL_SECONDS", 0.3)
+    monkeypatch.setattr(sandbox, "CHILD", child)
+    monkeypatch.setattr(sandbox, "WALL_SECONDS", 0.3)
     with pytest.raises(ModelError, match=r"takes more than 0\.3 seconds"):
         ids_of(TEMPLATE, "hi")
 
@@ -212,7 +212,7 @@ def test_the_process_sees_nothing_of_the_working_directory(tmp_path: Path, monke
 def test_no_process_no_chat(monkeypatch: pytest.MonkeyPatch, executable: str) -> None:
     """Catches a traceback where Python is embedded in another program."""
     monkeypatch.setattr("sys.executable", executable)
-    with pytest.raises(ModelError, match="no process can be started to render the chat template"):
+    with pytest.raises(ModelError, match="no process can be started"):
         ids_of(TEMPLATE, "hi")
 
 
