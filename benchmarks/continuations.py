@@ -43,7 +43,7 @@ def decode_with_engine(engine: Engine, prompts: Sequence[list[int]], max_tokens:
 
     started = now(engine.device)
     sampling = Sampling(max_new_tokens=max_tokens)
-    (found,) = engine.reason_stream([(prompts, None, None)], sampling, progress)
+    (found,) = engine.generate_and_score_stream([(prompts, None, None)], sampling, progress)
     seconds = now(engine.device) - started
     ids = [one.ids for (one,) in found.generations]
     return Decoded(ids, seconds, times[-1] - times[0] if times else 0.0, sum(counts[1:]))

@@ -44,7 +44,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def run(args: argparse.Namespace) -> None:
-    """Everything behind the arguments. Raises PreftreeError."""
+    """The command, once its arguments are parsed. Raises PreftreeError."""
     check_out(args.out)
     scorer = Judge.load(args.model, weights=False)
     prompts = reasoning_prompts(args.data, args.pairs, args.tokens, scorer)

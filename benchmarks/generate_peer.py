@@ -51,6 +51,6 @@ class TransformersGenerate:
         return rows
 
     def _cut(self, row: list[int]) -> list[int]:
-        """Without the token that ended it, and the padding behind that."""
+        """Without the token that ended it, and the padding after that."""
         ends = [place for place, token in enumerate(row) if token in self._stop_ids]
         return row[: ends[0]] if ends else row

@@ -17,7 +17,6 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.tensors import GgufSource
-from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.names import expected_tensors
 
 
@@ -35,18 +34,17 @@ def convert(source: Path, directory: Path) -> None:
     from safetensors.torch import save_file
 
     gguf = GgufSource(source)
-    data, bos, eos = gguf.tokenizer_json, gguf.bos_token, gguf.eos_token
-    tokenizer = Tokenizer(data, bos, eos, gguf.adds_bos)
+    tokenizer = gguf.tokenizer()
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "bos_token": bos,
-        "eos_token": eos,
+        "bos_token": gguf.bos_token,
+        "eos_token": gguf.eos_token,
         "chat_template": gguf.chat_template,
         "clean_up_tokenization_spaces": False,
         "model_max_length": gguf.config.max_context,
     }
     config = to_hf(gguf.config, tokenizer.bos_id, tokenizer.eos_id)
-    files = {"tokenizer.json": data, "tokenizer_config.json": settings, "config.json": config}
+    files = {"tokenizer.json": gguf.tokenizer_json, "tokenizer_config.json": settings, "config.json": config}
     for name, value in files.items():
         (directory / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
     tensors = {name: gguf.tensor(name, shape) for name, shape in expected_tensors(gguf.config).items()}

@@ -198,7 +198,7 @@ class PrefixPeer:
             self._descend(prompts, inner, below, grown, shared, result)
 
     def _extend(self, cache: Any, tokens: Sequence[int]) -> Any:
-        """`cache` with the K/V of `tokens` behind it; the old one stays as it is."""
+        """`cache` with the K/V of `tokens` after it; the old one stays as it is."""
         grown = _copies(cache, 1)
         if tokens:
             self.model.model(torch.tensor([tokens], device=self.model.device), past_key_values=grown, use_cache=True)
@@ -206,7 +206,7 @@ class PrefixPeer:
 
 
 def _score_batch(model: Any, prompts: Sequence[JudgePrompt], cache: Any, cached: int) -> np.ndarray:
-    """Labels of `prompts` [prompts, labels], behind their first `cached` tokens, which `cache` holds for each."""
+    """Labels of `prompts` [prompts, labels], after their first `cached` tokens, which `cache` holds for each."""
     suffixes = [prompt.ids[cached:] for prompt in prompts]
     longest = max(map(len, suffixes))
     ids = torch.tensor([[*suffix, *[0] * (longest - len(suffix))] for suffix in suffixes], device=model.device)

@@ -79,7 +79,7 @@ def _open_gguf(path: Path, name: str) -> Checkpoint:
     with naming(path):
         bos, eos = source.bos_token, source.eos_token
         template = source.chat_template
-        tokenizer = Tokenizer(source.tokenizer_json, bos, eos, source.adds_bos)
+        tokenizer = source.tokenizer()
         tokenizer.check_vocab(source.config)
         chat_template = None if template is None else ChatTemplate(template, bos, eos)
     return Checkpoint(name, source.config, tokenizer, chat_template, source, source.files)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import warnings
+import logging
 from bisect import bisect_right
 from dataclasses import dataclass
 from types import ModuleType
@@ -10,7 +10,7 @@ from types import ModuleType
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.errors import InputError, PreftreeWarning
+from preftree.engine.errors import InputError
 from preftree.engine.planning.estimate import MemoryModel
 from preftree.engine.weights.names import num_parameters
 from preftree.kernels.ops import implementation
@@ -68,7 +68,7 @@ def choose_target(
         try:
             return _target(config, "cuda", dtype, batch_tokens, memory_fraction)
         except UnfitDeviceError as error:
-            warnings.warn(f"{error}; running on the CPU", PreftreeWarning, stacklevel=2)
+            logging.getLogger("preftree").warning(f"{error}; running on the CPU")
     return _target(config, "cpu", dtype, batch_tokens, memory_fraction)
 
 

@@ -9,20 +9,21 @@ from functools import partial
 import torch
 
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
-from preftree.engine.decoding.call import ReasonedScores
+from preftree.engine.decoding.call import RationaleScores
 from preftree.engine.decoding.decoder import Progress
-from preftree.engine.decoding.explain import Question, Reasoner
+from preftree.engine.decoding.runner import GenerationRunner, Question
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
 from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
+from preftree.engine.openmp import dismiss_team
 from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
-from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
+from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
 from preftree.engine.results import LabelScores, split
 from preftree.engine.scoring.runner import Prompts, Runner
 from preftree.engine.texts import Text, encoded
@@ -56,8 +57,8 @@ class Planner:
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
         ids = checked_prompts(prompts, labels, self._config)
-        regimes = regimes_of(ids, labels, self._config)
-        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, regimes)
+        rope_variants = rope_variants_of(ids, labels, self._config)
+        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, rope_variants)
         if self._prefixes and planned.new_prefix is not None:
             self._prefixes.keep(planned.new_prefix)
         return estimate(self._config, self._target.memory, ids, planned)
@@ -90,6 +91,8 @@ class Engine:
         model = Model(checkpoint.config, weights, target)
         self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
+        if target.device.type == "cpu":
+            dismiss_team()  # another thread may be the one that scores
         self._gathered = {
             cached: Gathering(partial(self._score_together, prefix_cache=cached)) for cached in (True, False)
         }
@@ -195,7 +198,7 @@ class Engine:
             prompts: at least one; a text, which is encoded with the model's tokenizer (with BOS where that adds one,
                 without chat template), or token ids, which are taken as they are.
             labels: texts that are the labels of all prompts; or of each prompt its labels, texts or lists of one or
-                more token ids. A text stands for the ids that it adds behind the prompt.
+                more token ids. A text stands for the ids that it adds after the prompt.
             prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
 
         Raises:
@@ -229,13 +232,13 @@ class Engine:
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
     ) -> list[LabelScores]:
         """The results of several calls, run as one."""
-        if len(calls) == 1:
-            return [call.scores() for call in self._runner.run(calls, prefix_cache)]
-        for prompts, labels in calls:  # what is wrong is to be named by its place in its own call
-            if len(prompts):
+        for prompts, labels in calls:
+            if len(prompts) and len(calls) > 1:  # what is wrong is named by its place in its own call
                 checked_prompts(prompts, labels, self.checkpoint.config)
-        prompts, labels = ([one for call in calls for one in call[part]] for part in (0, 1))
-        (call,) = self._runner.run([(prompts, labels)], prefix_cache)
+        everything = [prompt for prompts, _ in calls for prompt in prompts]
+        (call,) = self._runner.run([(everything, [options for _, labels in calls for options in labels])], prefix_cache)
+        if self.device.type == "cpu":
+            dismiss_team()  # the next call may come from another thread
         return split(call.scores(), calls)
 
     def generate(
@@ -265,29 +268,29 @@ class Engine:
             stop=stop,
             seed=seed,
         )
-        (reasoned,) = self._reasoner().run([(prompts, None, None)], sampling, None)
+        (reasoned,) = self._generation_runner().run([(prompts, None, None)], sampling, None)
         return reasoned.generations
 
-    def reason(
+    def generate_and_score(
         self, prompts: Prompts, endings: Prompts, labels: Sequence[Labels], sampling: Sampling | None = None
-    ) -> ReasonedScores:
-        """Continue prompts, append an ending to each continuation, and score labels behind it, in one go.
+    ) -> RationaleScores:
+        """Continue prompts, append an ending to each continuation, and score labels after it, in one go.
 
         endings: token ids, at least one, for each prompt. labels: as in `score`. What is appended is all that is run
         in the second step: K/V of prompt and continuation are there. Numbers, and errors, as in `generate` and `score`.
         """
-        (reasoned,) = self.reason_stream([(prompts, endings, labels)], sampling or Sampling())
+        (reasoned,) = self.generate_and_score_stream([(prompts, endings, labels)], sampling or Sampling())
         return reasoned
 
-    def reason_stream(
+    def generate_and_score_stream(
         self, calls: Iterable[Question], sampling: Sampling, progress: Progress | None = None
-    ) -> Iterator[ReasonedScores]:
-        """The results of `reason` for each of `calls`, in order; a call may be without prompts.
+    ) -> Iterator[RationaleScores]:
+        """The results of `generate_and_score` for each of `calls`, in order; a call may be without prompts.
 
         Sequences of later calls take the places of those that are done. progress: called after each step with what it
         added: generated tokens, and sequences that are done.
         """
-        return self._reasoner().run(calls, sampling, progress)
+        return self._generation_runner().run(calls, sampling, progress)
 
-    def _reasoner(self) -> Reasoner:
-        return Reasoner(self.checkpoint, self._model, self.target, self._kv_memory)
+    def _generation_runner(self) -> GenerationRunner:
+        return GenerationRunner(self.checkpoint, self._model, self.target, self._kv_memory)

@@ -19,7 +19,3 @@ class UsageError(InputError):
 
 class OutputError(PreftreeError):
     """An output place that cannot be written, or that holds something nobody asked to replace."""
-
-
-class PreftreeWarning(UserWarning):
-    """Something that works, but not as its user may expect. One line."""

@@ -8,8 +8,8 @@ import numpy as np
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
+from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.planning.script import Script
 from preftree.engine.planning.trie import TokenIds
 
 
@@ -69,14 +69,14 @@ def checked_starts(prompts: Sequence[Sequence[int]], config: ModelConfig) -> lis
     return [_token_ids(f"prompt {index}", prompt, config) for index, prompt in enumerate(prompts)]
 
 
-def checked_scripts(endings: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[Script]:
-    """What comes behind the continuations of each prompt."""
-    scripts = []
+def checked_tails(endings: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[ForcedTail]:
+    """What comes after the continuations of each prompt."""
+    tails = []
     for index, (ending, options) in enumerate(zip(endings, labels, strict=True)):
         ids = _token_ids(f"the ending of prompt {index}", ending, config)
         _check_labels(index, options, config)
-        scripts.append(Script.build(ids, options))
-    return scripts
+        tails.append(ForcedTail.build(ids, options))
+    return tails
 
 
 def continuation_tokens(labels: Sequence[Labels]) -> list[int]:
@@ -84,8 +84,8 @@ def continuation_tokens(labels: Sequence[Labels]) -> list[int]:
     return [sum(len(label) - 1 for label in options) for options in labels]
 
 
-def regimes_of(prompts: Sequence[TokenIds], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
+def rope_variants_of(prompts: Sequence[TokenIds], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
     """What each prompt's rotary embedding is made for: the prompt with its longest label, so that all its labels are
-    scored with the same one. See `RopeConfig.regime`."""
+    scored with the same one. See `RopeConfig.rope_variant`."""
     longest = (len(ids) + max(map(len, options)) - 1 for ids, options in zip(prompts, labels, strict=True))
-    return [config.regime(length) for length in longest]
+    return [config.rope_variant(length) for length in longest]

@@ -19,7 +19,7 @@ class LabelScores:
     logit: [prompts, labels] float32, raw logit of single-token labels, nan for longer ones.
     label_mass: [prompts] float32, probability that the answer begins with any of the labels.
     prompt_tokens: tokens of all prompts. rows: unique tokens run through the model, a new prefix cache included.
-    batches: forward passes over prompts. seconds: wall time, without what ran behind an earlier call's back.
+    batches: forward passes over prompts. seconds: wall time, without what ran while an earlier call was collected.
     """
 
     logprob: np.ndarray

@@ -22,7 +22,7 @@ class Tokenizer(Protocol):
 
 
 def continuation(tokenizer: Tokenizer, pieces: Sequence[str | int], ids: Sequence[int], text: str) -> list[int] | None:
-    """Token ids that `text` adds behind `pieces`, whose ids are `ids`; None where it adds none or changes those."""
+    """Token ids that `text` adds after `pieces`, whose ids are `ids`; None where it adds none or changes those."""
     whole = tokenizer.encode([*pieces, text])
     return whole[len(ids) :] if whole[: len(ids)] == list(ids) and len(whole) > len(ids) else None
 
@@ -30,23 +30,23 @@ def continuation(tokenizer: Tokenizer, pieces: Sequence[str | int], ids: Sequenc
 def encoded(
     tokenizer: Tokenizer, prompts: Sequence[Text], labels: Sequence[str] | Sequence[Sequence[Text]]
 ) -> tuple[list[Sequence[int]], list[Labels]]:
-    """Token ids of prompts, and of the labels behind each.
+    """Token ids of prompts, and of the labels after each.
 
     labels: of each prompt, or texts that are the labels of all prompts. A label that is a text gets the ids which it
-    adds behind its prompt. Raises InputError where it merges with the prompt's last token.
+    adds after its prompt. Raises InputError where it merges with the prompt's last token.
     """
-    if len(labels) and all(isinstance(label, str) for label in labels):
-        labels = [labels] * len(prompts)
+    of_all = [label for label in labels if isinstance(label, str)]
+    of_each = [of_all] * len(prompts) if of_all and len(of_all) == len(labels) else labels
+    if len(of_each) != len(prompts):
+        raise InputError(f"there are {len(prompts)} prompts but labels for {len(of_each)}")
     ids: list[Sequence[int]] = []
     found: list[Labels] = []
-    for index, prompt in enumerate(prompts):
+    for index, (prompt, options) in enumerate(zip(prompts, of_each, strict=True)):
         pieces = tokenizer.plain(prompt) if isinstance(prompt, str) else prompt
-        ids.append(tokenizer.encode(pieces) if isinstance(prompt, str) else prompt)
-        options = labels[index] if index < len(labels) else []  # too few: the engine says so
-        if any(isinstance(label, str) for label in options):
-            options = [_label(tokenizer, index, pieces, ids[-1], label) for label in options]
-        found.append(options)
-    return ids, [*found[: len(labels)], *labels[len(prompts) :]]
+        own = tokenizer.encode(pieces) if isinstance(prompt, str) else prompt
+        ids.append(own)
+        found.append([_label(tokenizer, index, pieces, own, label) for label in options])
+    return ids, found
 
 
 def _label(

@@ -5,7 +5,7 @@ Online softmax over key blocks after FlashAttention (Dao, 2023), in base 2.
 A row's bits are a function of its query and of the keys and values on its path, whatever tile it sits in (but for tiles
 of single tokens, which may have settings of their own, see `launch.SINGLE_TOKENS`):
 - key blocks are counted from depth 0 and taken in depth order, so a key has the same place in every sum;
-- a block that lies wholly behind a row, visited for the sake of deeper rows of its tile, leaves the row's maximum,
+- a block that lies wholly after a row, visited for the sake of deeper rows of its tile, leaves the row's maximum,
   sum and accumulator as they are: probabilities are exact zeros and the correction is exactly one;
 - with a window, blocks before the first row's are left out, and one that lies wholly before a deeper row's window
   leaves that row as it was: nothing is in its sums yet, and what the block adds are exact zeros;

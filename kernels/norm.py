@@ -1,4 +1,4 @@
-"""RMSNorm, alone and behind a residual addition: one program a row, one pass over memory."""
+"""RMSNorm, alone and after a residual addition: one program a row, one pass over memory."""
 
 from __future__ import annotations
 

@@ -37,7 +37,7 @@ def rope_kernel(  # type: ignore[no-untyped-def]
 ):
     """A unit is one head of one row, so that any number of heads fills the program.
 
-    With HAS_VALUES, x holds as many value heads behind its key heads; they are copied. With HAS_SLOTS, p_slots says
+    With HAS_VALUES, x holds as many value heads after its key heads; they are copied. With HAS_SLOTS, p_slots says
     which row of the output each row goes to.
     """
     HALF: tl.constexpr = SIZE // 2
@@ -111,7 +111,7 @@ def store_kv(
     """Keys and values x [rows, 2 * kv_heads * size] into their slots, out [slots, 2, kv_heads, size]; keys rotated.
 
     With `norm` [size], every key head is RMS-normed before it rotates. Strides as in `rotate`; values may lie anywhere
-    behind their keys. slots: [rows] int64, where each row goes; None for row r into slot r of as many.
+    after their keys. slots: [rows] int64, where each row goes; None for row r into slot r of as many.
     """
     _, two, heads, size = out.shape
     assert two == 2

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
-from typing import Any
 
-from preftree.engine.errors import PreftreeError, PreftreeWarning, UsageError
+from preftree.engine.errors import PreftreeError, UsageError
 from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
 from preftree.labeling.options import LabelOptions
+from preftree.labeling.terminal import messages_on_stderr, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -23,8 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         command, options = parse(COMMANDS, sys.argv[1:] if argv is None else argv)
         labels = isinstance(options, LabelOptions)
         wait_briefly()
-        with warnings.catch_warnings():
-            _show_in_one_line(PreftreeWarning)
+        with messages_on_stderr(getattr(options, "quiet", False)):
             code = command.run(options)
         sys.stdout.flush()
     except UsageError as error:
@@ -46,28 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    _say(message)
-    return code
-
-
-def _say(message: str) -> None:
-    from preftree.labeling.terminal import one_line
-
     print(f"preftree: {one_line(message)}", file=sys.stderr)
-
-
-def _show_in_one_line(own: type[Warning]) -> None:
-    """Our own warnings as our errors look, every one; those of others as they are."""
-    as_before = warnings.showwarning
-
-    def show(message: Warning | str, category: type[Warning], *where: Any, **named: Any) -> None:
-        if issubclass(category, own):
-            _say(str(message))
-        else:
-            as_before(message, category, *where, **named)
-
-    warnings.simplefilter("always", own)
-    warnings.showwarning = show
+    return code
 
 
 def _be_lenient_about_encoding() -> None:

@@ -17,7 +17,7 @@ from preftree.labeling.types import Label, Rejected, RequestScores, Sample
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
-    from preftree.labeling.judge.judge import ProgressCallback
+    from preftree.labeling.progress import Progress
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
@@ -83,13 +83,13 @@ def label_windows(
     items: Iterable[Item],
     method: Method,
     scorer: AnyJudge,
-    progress: ProgressCallback | None = None,
+    progress: Progress | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> Iterator[list[Labelled]]:
     """Labels rows in input order, in constant memory. One that cannot be asked or answered is rejected.
 
-    Rows may be read well ahead of those that come out. progress: hears of what a judge writes before it answers. Once
-    `stopping` says so no window is begun, and those that were begun are finished.
+    Rows may be read well ahead of those that come out. progress: receives what is begun, and what a judge
+    writes before it answers. Once `stopping` says so no window is begun, and those that were begun are finished.
     """
     taken: deque[list[Entry]] = deque()
 
@@ -98,17 +98,19 @@ def label_windows(
             if stopping():
                 return
             taken.append(window)
-            yield [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
+            requests = [request for entry in window if isinstance(entry, Waiting) for request in entry.encoded]
+            if progress is not None:
+                rationales = (request.rationale.reasoning.n for request in requests if request.rationale)
+                progress.planned(sum(isinstance(entry, Waiting) for entry in window), sum(rationales))
+            yield requests
 
-    for scores in scorer.score_stream(asked(), progress):
+    for scores in scorer.score_stream(asked(), None if progress is None else progress.written):
         yield list(_answered(taken.popleft(), scores, method))
 
 
-def label_samples(
-    items: Iterable[Sample | Rejected], method: Method, scorer: AnyJudge, progress: ProgressCallback | None = None
-) -> Iterator[Labelled]:
+def label_samples(items: Iterable[Sample | Rejected], method: Method, scorer: AnyJudge) -> Iterator[Labelled]:
     """`label_windows`, row by row."""
-    return chain.from_iterable(label_windows(items, method, scorer, progress))
+    return chain.from_iterable(label_windows(items, method, scorer))
 
 
 def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: Method) -> Iterator[Labelled]:

@@ -7,13 +7,14 @@
 Importing this package is cheap and changes nothing in the process; what is heavy is imported when a name is first used.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from preftree.engine.decoding.call import ReasonedScores
+    from preftree.engine.decoding.call import RationaleScores
     from preftree.engine.engine import Engine, Planner
-    from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, PreftreeWarning, UsageError
+    from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, UsageError
     from preftree.engine.generation import Generation, Sampling
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
@@ -41,10 +42,9 @@ _HOMES = {
     "Pair": "preftree.labeling.types",
     "Planner": "preftree.engine.engine",
     "PreftreeError": "preftree.engine.errors",
-    "PreftreeWarning": "preftree.engine.errors",
     "Principled": "preftree.labeling.options:PrincipledOptions",
     "Ranking": "preftree.labeling.options:RankingOptions",
-    "ReasonedScores": "preftree.engine.decoding.call",
+    "RationaleScores": "preftree.engine.decoding.call",
     "Rlaif": "preftree.labeling.options:RlaifOptions",
     "Salmon": "preftree.labeling.options:SalmonOptions",
     "Sampling": "preftree.engine.generation",
@@ -69,10 +69,9 @@ __all__ = [
     "Pair",
     "Planner",
     "PreftreeError",
-    "PreftreeWarning",
     "Principled",
     "Ranking",
-    "ReasonedScores",
+    "RationaleScores",
     "Rlaif",
     "Salmon",
     "Sampling",
@@ -82,6 +81,9 @@ __all__ = [
     "label",
     "label_file",
 ]
+
+# What the library has to say goes to this logger; nothing is shown unless somebody listens.
+logging.getLogger("preftree").addHandler(logging.NullHandler())
 
 
 def __getattr__(name: str) -> Any:

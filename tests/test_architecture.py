@@ -99,7 +99,7 @@ ENGINE_LAYERS = (
 )
 LABELING_LAYERS = (
     ("terminal", "rationales", "values"),
-    ("options", "yaml_file"),
+    ("options", "yaml_file", "progress"),
     ("types",),
     ("principles", "data"),
     ("prompts", "report"),

@@ -29,7 +29,7 @@ def test_rationales_and_labels_are_those_of_transformers(embedded_engine: Engine
     rows = [row for row in read(PAIRS) if isinstance(row, Pair)][:pairs]
     encoded = [scorer.encode(request) for row in rows for request in method.requests(row)]
     endings = [list(one.ending) for one in encoded]
-    found = embedded_engine.reason(
+    found = embedded_engine.generate_and_score(
         [one.ids for one in encoded], endings, [one.labels for one in encoded], Sampling(max_new_tokens=tokens)
     )
     directory = embedded_directory()

@@ -126,14 +126,14 @@ def test_the_embedded_model_explains(embedded_scorer: Callable[..., Judge], monk
     engine = scorer._engine
     assert engine is not None
     generations: list[list[Generation]] = []
-    reason_stream = engine.reason_stream
+    generate_and_score_stream = engine.generate_and_score_stream
 
     def remember(*asked: Any) -> Iterator[Any]:
-        for reasoned in reason_stream(*asked):
+        for reasoned in generate_and_score_stream(*asked):
             generations.extend(reasoned.generations)
             yield reasoned
 
-    monkeypatch.setattr(engine, "reason_stream", remember)
+    monkeypatch.setattr(engine, "generate_and_score_stream", remember)
     reasoning = Sampling(max_new_tokens=4, n=2, temperature=0.7, top_k=40, seed=1)
     [pair] = make_pairs(1)
     found = label(scorer, [pair], reasoning)["0"]

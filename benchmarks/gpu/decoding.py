@@ -15,7 +15,7 @@ WANTED_BATCH = 64
 
 
 def run(session: Session, shape: str, tokens: int) -> Section:
-    """Continuations of `tokens` tokens behind a judge's prompts."""
+    """Continuations of `tokens` tokens after a judge's prompts."""
     engine, sizes = session.models.engine(shape), session.sizes
     most = max(BATCHES)
     prompts = workload("2", most // 2, sizes.shapes[shape].vocab_size, sizes.text_divisor).ids

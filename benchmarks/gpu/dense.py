@@ -1,4 +1,4 @@
-"""Dense causal attention as torch has it: flash attention behind `scaled_dot_product_attention`, and cuDNN's."""
+"""Dense causal attention of torch: flash attention through `scaled_dot_product_attention`, and cuDNN's."""
 
 from __future__ import annotations
 

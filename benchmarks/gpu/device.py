@@ -86,7 +86,7 @@ class Device:
         """Forget earlier peaks."""
 
     def release(self) -> None:
-        """Give back what earlier work left behind."""
+        """Give back what earlier work left."""
 
     def random(self, *shape: int) -> torch.Tensor:
         """Normal numbers: zeros would run faster than data."""

@@ -78,7 +78,7 @@ def _judged(name: str, pair: int, vocab_size: int, divisor: int) -> list[JudgePr
 
 
 def _options(name: str, query: int, vocab_size: int, divisor: int) -> list[JudgePrompt]:
-    """Options of one query, each judged alone behind the query; queries share nothing."""
+    """Options of one query, each judged alone after the query; queries share nothing."""
     shared_tokens, option_tokens = OPTION_WORKLOADS[name]
     writer = _Writer(vocab_size, divisor, 2, query)
     start = writer.tokens(shared_tokens)

@@ -166,9 +166,9 @@ class ModelConfig:
         """The place in `ropes` of a layer's rotary embedding."""
         return int(self.local_rope is not None and self.window_of(layer) is not None)
 
-    def regime(self, length: int) -> int:
-        """Only sequences of the same regime may share keys and values, see `RopeConfig.regime`."""
-        return max(rope.regime(length) for rope in self.ropes)
+    def rope_variant(self, length: int) -> int:
+        """Only sequences of the same RoPE variant may share keys and values, see `RopeConfig.rope_variant`."""
+        return max(rope.rope_variant(length) for rope in self.ropes)
 
     def window_of(self, layer: int) -> int | None:
         """How many last tokens a layer looks at, the present one included; None: all of them."""

@@ -76,13 +76,15 @@ class RopeConfig:
         """How many dimensions of a head rotate."""
         return int(head_dim * self.partial)
 
-    def regime(self, length: int) -> int:
-        """What a sequence of `length` tokens has its frequencies made for, as `rotary_table` takes it.
+    def rope_variant(self, length: int) -> int:
+        """Which RoPE frequencies apply to a sequence of `length` tokens. Only equal variants may share K/V.
 
         In transformers "dynamic" and "longrope" look at the whole sequence, so that the same tokens have other keys in
-        a longer prompt. Only sequences of one regime can share keys and values. 0 is everything that fits the original
-        context; beyond it "longrope" has one more regime and "dynamic" one for every length. Else it is a length that
-        has the regime.
+        a longer prompt.
+
+        Returns:
+            0 for everything that fits the original context. Beyond it a length that has the variant: "longrope" has one
+            more variant, "dynamic" one for every length.
         """
         if self.kind not in ("dynamic", "longrope") or length <= self.original_context:
             return 0
@@ -100,9 +102,12 @@ class RotaryTable:
     scale: np.ndarray
 
 
-def rotary_table(rope: RopeConfig, head_dim: int, regime: int = 0) -> RotaryTable:
-    """The angles of a head whose dimensions are in the order of `rotary_order`. regime: see `RopeConfig.regime`."""
-    frequencies = _frequencies(rope, rope.rotated(head_dim), regime)
+def rotary_table(rope: RopeConfig, head_dim: int, rope_variant: int = 0) -> RotaryTable:
+    """The angles of a head whose dimensions are in the order of `rotary_order`.
+
+    rope_variant: see `RopeConfig.rope_variant`.
+    """
+    frequencies = _frequencies(rope, rope.rotated(head_dim), rope_variant)
     still = head_dim // 2 - len(frequencies)
     scale = np.full(len(frequencies), rope.attention_factor)
     return RotaryTable(np.pad(frequencies, (0, still)), np.pad(scale, (0, still), constant_values=1.0))
@@ -121,17 +126,17 @@ def rotary_order(rope: RopeConfig, head_dim: int) -> np.ndarray | None:
     return np.concatenate([left, still[:middle], right, still[middle:]])
 
 
-def _frequencies(rope: RopeConfig, dims: int, regime: int) -> np.ndarray:
+def _frequencies(rope: RopeConfig, dims: int, rope_variant: int) -> np.ndarray:
     """Inverse frequencies of `dims` rotating dimensions, float64 [dims / 2]."""
     theta = rope.theta
     if rope.kind == "dynamic":
-        stretch = rope.factor * max(regime, rope.original_context) / rope.original_context - (rope.factor - 1)
+        stretch = rope.factor * max(rope_variant, rope.original_context) / rope.original_context - (rope.factor - 1)
         theta *= stretch ** (dims / (dims - 2))
     inverse = theta ** -(np.arange(0, dims, 2, dtype=np.float64) / dims)
     if rope.kind == "linear":
         return inverse / rope.factor
     if rope.kind == "longrope":
-        return inverse / np.array(rope.long_factor if regime > rope.original_context else rope.short_factor)
+        return inverse / np.array(rope.long_factor if rope_variant > rope.original_context else rope.short_factor)
     if rope.kind == "yarn":
         kept = _yarn_kept(rope, dims)
         return kept * inverse + (1 - kept) * inverse / rope.factor

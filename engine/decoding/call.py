@@ -10,15 +10,15 @@ import numpy as np
 
 from preftree.engine.decoding.sequence import Sequence
 from preftree.engine.generation import Generation
+from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.planning.script import Script
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.results import LabelScores, label_mass
 
 
 @dataclass(frozen=True)
-class ReasonedScores:
-    """Continuations of prompts, and what the model says of labels behind each of them.
+class RationaleScores:
+    """Continuations of prompts, and what the model says of labels after each of them.
 
     generations: [prompts][n]. scores: row p * n + s is of sample s of prompt p; without columns where no labels were
     asked for. generated_tokens: of all continuations. prefill_rows: those of `scores.rows` that were prompts'; the
@@ -31,19 +31,19 @@ class ReasonedScores:
     prefill_rows: int
 
 
-class ReasonedCall:
+class RationaleCall:
     """One call on its way.
 
-    prompts: token ids. scripts: what comes behind the continuations of each prompt, or None. samples: continuations of
+    prompts: token ids. tails: what comes after the continuations of each prompt, or None. samples: continuations of
     each. prefill_rows, step_rows: run for it so far. passes, seconds: spent while it was the oldest call that was not
     complete, on whatever; and on its own prompts.
     """
 
     def __init__(
-        self, prompts: list[TokenIds], scripts: list[Script] | None, labels: Several[Labels], samples: int
+        self, prompts: list[TokenIds], tails: list[ForcedTail] | None, labels: Several[Labels], samples: int
     ) -> None:
         self.prompts = prompts
-        self.scripts = scripts
+        self.tails = tails
         self.samples = samples
         self.prefill_rows = self.step_rows = self.passes = 0
         self.seconds = 0.0
@@ -58,12 +58,12 @@ class ReasonedCall:
         """`sequence` is done; its K/V is needed no more."""
         self._finished[prompt, sequence.sample] = sequence
 
-    def result(self, decode: Callable[[Several[int]], str]) -> ReasonedScores:
+    def result(self, decode: Callable[[Several[int]], str]) -> RationaleScores:
         """Once it is complete."""
         sequences = [self._finished[place] for place in sorted(self._finished)]
         generations = [Generation(one.ids, decode(one.ids), one.finish or "length") for one in sequences]
         n = self.samples
-        return ReasonedScores(
+        return RationaleScores(
             [generations[first : first + n] for first in range(0, len(generations), n)],
             self._scores(sequences),
             sum(len(one.ids) for one in generations),
@@ -74,8 +74,8 @@ class ReasonedCall:
         width = max((len(options) for options in self._labels), default=0)
         logprob, logit = (np.full((len(sequences), width), np.nan) for _ in range(2))
         for row, sequence in enumerate(sequences):
-            if sequence.script is not None:
-                found = sequence.script.scores(sequence.logits, sequence.normalisers)
+            if sequence.tail is not None:
+                found = sequence.tail.scores(sequence.logits, sequence.normalisers)
                 logprob[row, : len(found[0])], logit[row, : len(found[1])] = found
         labels = [options for options in self._labels for _ in range(self.samples)]
         return LabelScores(

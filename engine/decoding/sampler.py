@@ -46,7 +46,7 @@ def next_tokens(logits: torch.Tensor, uniform: torch.Tensor, sampling: Sampling)
         counts = (cumulative - probability < sampling.top_p).sum(-1, keepdim=True)
         total = cumulative.gather(-1, (counts - 1).clamp_(min=0))
     place = torch.searchsorted(cumulative, uniform.unsqueeze(-1) * total, right=True)
-    # A product that is rounded up to the total would choose the token behind the last.
+    # A product that is rounded up to the total would choose the token after the last.
     place = torch.minimum(place, torch.searchsorted(cumulative, total.contiguous()))
     # Logits that are no numbers, whose labels will be none, lead anywhere: an index out of range would end the process.
     place = place.clamp_(max=cumulative.shape[-1] - 1)

@@ -8,7 +8,7 @@ import numpy as np
 
 from preftree.engine.decoding.stopping import StopRule
 from preftree.engine.generation import Finish
-from preftree.engine.planning.script import Script
+from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.steps import StepRow
 from preftree.engine.planning.trie import TokenIds
 
@@ -18,33 +18,33 @@ class Sequence:
     """What has been run, and what is to be run next.
 
     prompt: its token ids. sample: number among those of its prompt. path: [depths] int64, the K/V slot of each depth,
-    those of its own behind the prompt's. uniform: [max_new_tokens] float32, what it draws from. script: what comes
-    behind the continuation, or None. ids: generated so far. finish: set once they are all. logits, normalisers: what
-    was looked up, see `Script.scores`.
+    those of its own after the prompt's. uniform: [max_new_tokens] float32, what it draws from. tail: what comes
+    after the continuation, or None. ids: generated so far. finish: set once they are all. logits, normalisers: what
+    was looked up, see `ForcedTail.scores`.
     """
 
     prompt: TokenIds
     sample: int
     path: np.ndarray
     uniform: np.ndarray
-    script: Script | None
+    tail: ForcedTail | None
     stops: StopRule
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
     is_done: bool = False
     logits: list[np.ndarray] = field(default_factory=list)
     normalisers: list[float] = field(default_factory=list)
-    _script_row: int | None = None
+    _tail_row: int | None = None
 
     @property
     def row(self) -> StepRow:
         """The token to run next."""
-        behind = len(self.prompt) + len(self.ids)
-        if self._script_row is None:
-            return StepRow(self.ids[-1], behind - 1, self.path)
-        assert self.script is not None
-        depth = behind + int(self.script.depth[self._script_row])
-        return StepRow(int(self.script.token[self._script_row]), depth, self.path)
+        start = len(self.prompt) + len(self.ids)
+        if self._tail_row is None:
+            return StepRow(self.ids[-1], start - 1, self.path)
+        assert self.tail is not None
+        depth = start + int(self.tail.depth[self._tail_row])
+        return StepRow(int(self.tail.token[self._tail_row]), depth, self.path)
 
     @property
     def draws(self) -> float:
@@ -53,19 +53,19 @@ class Sequence:
 
     @property
     def looked_up(self) -> np.ndarray:
-        """Tokens whose logits are wanted behind the row that is being run: [look-ups] int64, most often none."""
-        if self.script is None or self._script_row is None or not self.script.wanted[self._script_row]:
+        """Tokens whose logits are wanted after the row that is being run: [lookups] int64, most often none."""
+        if self.tail is None or self._tail_row is None or not self.tail.wanted[self._tail_row]:
             return _NOTHING
-        return self.script.tokens_looked_up(self._script_row)
+        return self.tail.tokens_looked_up(self._tail_row)
 
     def take(self, token: int) -> None:
         """`token` follows what has been run. It counts while the continuation is being generated."""
-        if self._script_row is not None:
-            self._script_row += 1
-            assert self.script is not None
-            self.is_done = self._script_row == len(self.script)
+        if self._tail_row is not None:
+            self._tail_row += 1
+            assert self.tail is not None
+            self.is_done = self._tail_row == len(self.tail)
         elif self.finish is not None:
-            self._begin_script()  # the last token was run for its K/V
+            self._begin_tail()  # the last token was run for its K/V
         elif token in self.stops.ids:
             self._stop()
         else:
@@ -76,17 +76,17 @@ class Sequence:
                 self._stop()
             elif len(self.ids) == len(self.uniform):
                 self.finish = "length"
-                self.is_done = self.script is None
+                self.is_done = self.tail is None
 
     def _stop(self) -> None:
-        """Its last token has been run already: another one was generated behind it."""
+        """Its last token has been run already: another one was generated after it."""
         self.finish = "stop"
-        self._begin_script()
+        self._begin_tail()
 
-    def _begin_script(self) -> None:
-        self.is_done = self.script is None
-        if self.script is not None:
-            self._script_row = 0
+    def _begin_tail(self) -> None:
+        self.is_done = self.tail is None
+        if self.tail is not None:
+            self._tail_row = 0
 
 
 _NOTHING = np.empty(0, dtype=np.int64)

@@ -14,7 +14,8 @@ from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 from preftree.engine.gguf.config import FACTORS, config_json
 from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor, read_header
-from preftree.engine.gguf.tokenizer import adds_bos, tokenizer_json
+from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_tokenizer
+from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.safetensors import CPU, check_finite, check_shape
 
@@ -62,11 +63,15 @@ class GgufSource:
         if len(self._tensors) < len(tensors):
             raise ModelError(f"{path}: a tensor is there under two names; use another file")
 
+    def tokenizer(self) -> Tokenizer:
+        """ModelError for one that is broken or not read."""
+        with naming(self.files[0]):
+            return read_tokenizer(self._metadata, self.bos_token, self.eos_token)
+
     @property
     def tokenizer_json(self) -> dict[str, Any]:
-        """A Hugging Face tokenizer.json with this file's vocabulary."""
-        with naming(self.files[0]):
-            return tokenizer_json(self._metadata, self.bos_token if self.adds_bos else None)
+        """Of a file with a byte-level tokenizer: Hugging Face's tokenizer.json with its vocabulary."""
+        return byte_level_json(self._metadata, self.bos_token if adds_bos(self._metadata) else None)
 
     @property
     def chat_template(self) -> str | None:
@@ -80,11 +85,6 @@ class GgufSource:
     @property
     def eos_token(self) -> str | None:
         return self._token("tokenizer.ggml.eos_token_id")
-
-    @property
-    def adds_bos(self) -> bool:
-        """Whether a prompt begins with BOS; where unsaid, as llama.cpp has it for this tokenizer."""
-        return adds_bos(self._metadata)
 
     def _token(self, key: str) -> str | None:
         index, tokens = self._metadata.get(key), self._metadata.get("tokenizer.ggml.tokens")

@@ -1,9 +1,12 @@
-"""A Hugging Face tokenizer.json from the vocabulary inside a GGUF file."""
+"""The tokenizer inside a GGUF file."""
 
+from dataclasses import replace
 from typing import Any
 
 from preftree.engine.errors import ModelError
-from preftree.engine.tokenizer.scored_pieces import CONTROL, USER_DEFINED, ScoredPieces
+from preftree.engine.tokenizer.hf import JsonBackend
+from preftree.engine.tokenizer.sentencepiece import CONTROL, TRIMS, USER_DEFINED, Pieces, SentencePieceBackend
+from preftree.engine.tokenizer.tokenizer import Backend, Tokenizer
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
 _MAPPED = {**_BYTES, "use_regex": False}
@@ -53,28 +56,34 @@ def adds_bos(metadata: dict[str, Any]) -> bool:
     return metadata.get("tokenizer.ggml.model") == "llama" or metadata.get("tokenizer.ggml.pre") in ADDS_BOS
 
 
-def tokenizer_json(metadata: dict[str, Any], bos_token: str | None) -> dict[str, Any]:
-    """A tokenizer.json; with `bos_token`, it puts that in front. ModelError for tokenizers that are not read."""
-    model = metadata.get("tokenizer.ggml.model")
+def read_tokenizer(metadata: dict[str, Any], bos: str | None, eos: str | None) -> Tokenizer:
+    """ModelError for tokenizers that are not read."""
+    model, begins = metadata.get("tokenizer.ggml.model"), adds_bos(metadata)
+    backend: Backend
     if model == "llama":
-        return _scored(metadata)
-    if model == "gpt2":
-        return _byte_level(metadata, bos_token)
-    raise ModelError(f"the GGUF tokenizer {model!r:.100} is not supported; preftree reads 'gpt2' and 'llama'")
+        # As in llama.cpp every text gets a space in front, behind control tokens, too.
+        backend = SentencePieceBackend(_pieces(metadata), {}, prefix_once=False)
+    elif model == "gpt2":
+        backend = JsonBackend(byte_level_json(metadata, bos if begins else None))
+    else:
+        raise ModelError(f"the GGUF tokenizer {model!r:.100} is not supported; preftree reads 'gpt2' and 'llama'")
+    return Tokenizer(backend, bos, eos, begins)
 
 
-def _scored(metadata: dict[str, Any]) -> dict[str, Any]:
-    """SentencePiece's BPE. As in llama.cpp every text gets a space in front, behind control tokens, too."""
+def _pieces(metadata: dict[str, Any]) -> Pieces:
+    """SentencePiece's BPE."""
     tokens, kinds = _tokens_and_types(metadata)
     scores = metadata.get("tokenizer.ggml.scores")
     if not isinstance(scores, list) or not all(isinstance(score, float) for score in scores):
         raise ModelError("tokenizer.ggml.scores is missing or no list of numbers; use another file")
-    prefix = metadata.get("tokenizer.ggml.add_space_prefix") is not False
-    trims = metadata.get("tokenizer.ggml.remove_extra_whitespaces") is True
-    return ScoredPieces(tuple(tokens), tuple(scores), tuple(kinds), prefix, trims).tokenizer_json()
+    pieces = Pieces(tuple(tokens), tuple(scores), tuple(kinds))
+    if metadata.get("tokenizer.ggml.remove_extra_whitespaces") is True:
+        pieces = replace(pieces, normalizer=pieces.normalizer + TRIMS)
+    return pieces.without_prefix() if metadata.get("tokenizer.ggml.add_space_prefix") is False else pieces
 
 
-def _byte_level(metadata: dict[str, Any], bos_token: str | None) -> dict[str, Any]:
+def byte_level_json(metadata: dict[str, Any], bos_token: str | None) -> dict[str, Any]:
+    """A Hugging Face tokenizer.json; with `bos_token`, it puts that in front."""
     pre = metadata.get("tokenizer.ggml.pre")
     if pre not in PRE_TOKENIZERS:
         known = ", ".join(PRE_TOKENIZERS)

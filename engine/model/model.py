@@ -62,7 +62,7 @@ class Model:
 
         cache: K/V of the plan's prefix. destination: where K/V of the plan's rows is to stay.
         """
-        rows, kv = self._start(plan.tokens, plan.depths, plan.regime), self._empty_kv(plan.num_slots)
+        rows, kv = self._start(plan.tokens, plan.depths, plan.rope_variant), self._empty_kv(plan.num_slots)
         row_block, final_block = self.layout.row_block, self.layout.final_row_block
         for index, layer in self._layers():
             is_last = index == self.config.num_layers - 1
@@ -82,7 +82,7 @@ class Model:
     @torch.inference_mode()
     def prefix_kv(self, plan: Plan) -> torch.Tensor:
         """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
-        rows, kv = self._start(plan.tokens, plan.depths, plan.regime), self._empty_kv(plan.num_slots)
+        rows, kv = self._start(plan.tokens, plan.depths, plan.rope_variant), self._empty_kv(plan.num_slots)
         kept = self._empty(self.config.num_layers, plan.num_rows, *kv.shape[1:])
         for index, layer in self._layers():
             is_last = index == self.config.num_layers - 1
@@ -138,11 +138,11 @@ class Model:
             with span(f"layer {index}", self.device):
                 yield index, layer
 
-    def _start(self, tokens: torch.Tensor, depths: torch.Tensor, regime: int = 0) -> Activations:
+    def _start(self, tokens: torch.Tensor, depths: torch.Tensor, rope_variant: int = 0) -> Activations:
         hidden = self.weights.embedding[tokens]
         if self._embedding_scale != 1:
             hidden *= self._embedding_scale
-        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, regime))
+        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, rope_variant))
 
     def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
         """Only `chosen` rows go on in the last layer; K and V of all rows stay."""

@@ -29,25 +29,25 @@ class RotaryTables:
         # Sent there once: a captured graph must not read the host's memory.
         self._tables: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
-    def at(self, depths: torch.Tensor, regime: int = 0) -> tuple[Rotary, ...]:
+    def at(self, depths: torch.Tensor, rope_variant: int = 0) -> tuple[Rotary, ...]:
         """Angles of rows at `depths` [rows], one for each rotary embedding of the model.
 
-        regime: that of the rows' sequences, see `RopeConfig.regime`.
+        rope_variant: that of the rows' sequences, see `RopeConfig.rope_variant`.
         """
-        return tuple(self._rotary(place, depths, regime) for place in range(len(self._config.ropes)))
+        return tuple(self._rotary(place, depths, rope_variant) for place in range(len(self._config.ropes)))
 
-    def _rotary(self, place: int, depths: torch.Tensor, regime: int) -> Rotary:
-        frequencies, scale = self._table(place, regime)
+    def _rotary(self, place: int, depths: torch.Tensor, rope_variant: int) -> Rotary:
+        frequencies, scale = self._table(place, rope_variant)
         angles = depths.unsqueeze(1) * frequencies
         cos, sin = angles.cos(), angles.sin()
         if self._config.ropes[place].attention_factor != 1:
             cos, sin = cos * scale, sin * scale
         return Rotary(cos.to(self._dtype), sin.to(self._dtype))
 
-    def _table(self, place: int, regime: int) -> tuple[torch.Tensor, torch.Tensor]:
-        key = (place, regime)
+    def _table(self, place: int, rope_variant: int) -> tuple[torch.Tensor, torch.Tensor]:
+        key = (place, rope_variant)
         if key not in self._tables:
-            table = rotary_table(self._config.ropes[place], self._config.head_dim, regime)
+            table = rotary_table(self._config.ropes[place], self._config.head_dim, rope_variant)
             frequencies, scale = (
                 torch.from_numpy(array).to(self._device) for array in (table.frequencies, table.scale)
             )

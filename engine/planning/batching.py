@@ -25,18 +25,19 @@ EARLY_ROWS = 2048
 class Batch:
     """prompts: indices of those that run together. rows: what they need, an upper bound where labels share tokens.
 
-    regime: of the prompts, see `RopeConfig.regime`. Only batches of regime 0 use the prefix cache.
+    rope_variant: of the prompts, see `RopeConfig.rope_variant`. Only batches of rope_variant 0 use the prefix cache.
     """
 
     prompts: np.ndarray
     rows: int
-    regime: int = 0
+    rope_variant: int = 0
 
 
 @dataclass(frozen=True)
 class Schedule:
-    """The batches of one call. skipped: leading tokens of every prompt of regime 0 that come from the prefix cache.
+    """The batches of one call.
 
+    skipped: leading tokens of every prompt of RoPE variant 0 that come from the prefix cache.
     new_prefix: tokens to put into the prefix cache before the batches run, or None.
     unique_tokens: rows of one trie over all prompts.
     """
@@ -57,25 +58,27 @@ def schedule(
     continuation_tokens: Sequence[int],
     budget: int,
     prefixes: PrefixPolicy | None,
-    regimes: Sequence[int] | None = None,
+    rope_variants: Sequence[int] | None = None,
 ) -> Schedule:
     """Cut `prompts` into batches of at most `budget` rows, at least one prompt to a batch.
 
-    continuation_tokens: rows that each prompt's labels add. prefixes: None for no prefix cache. regimes: of every
-    prompt, None where all are 0. Prompts of different regimes share nothing.
+    continuation_tokens: rows that each prompt's labels add. prefixes: None for no prefix cache. rope_variants: of every
+    prompt, None where all are 0. Prompts of different rope_variants share nothing.
     """
-    if regimes is None or not any(regimes):
+    if rope_variants is None or not any(rope_variants):
         return _schedule(prompts, continuation_tokens, budget, prefixes)
     batches: list[Batch] = []
     skipped, unique_tokens = 0, 0
     new_prefix: TokenIds | None = None
-    for regime in sorted(set(regimes)):
-        mine = np.flatnonzero(np.array(regimes) == regime)
+    for rope_variant in sorted(set(rope_variants)):
+        mine = np.flatnonzero(np.array(rope_variants) == rope_variant)
         forced = [continuation_tokens[index] for index in mine.tolist()]
-        part = _schedule([prompts[index] for index in mine.tolist()], forced, budget, None if regime else prefixes)
-        batches += [Batch(mine[batch.prompts], batch.rows, regime) for batch in part.batches]
+        part = _schedule(
+            [prompts[index] for index in mine.tolist()], forced, budget, None if rope_variant else prefixes
+        )
+        batches += [Batch(mine[batch.prompts], batch.rows, rope_variant) for batch in part.batches]
         unique_tokens += part.unique_tokens
-        if not regime:
+        if not rope_variant:
             skipped, new_prefix = part.skipped, part.new_prefix
     return Schedule(batches, skipped, new_prefix, unique_tokens)
 
@@ -83,7 +86,7 @@ def schedule(
 def _schedule(
     prompts: Sequence[TokenIds], continuation_tokens: Sequence[int], budget: int, prefixes: PrefixPolicy | None
 ) -> Schedule:
-    """As `schedule`, for prompts of one regime."""
+    """As `schedule`, for prompts of one RoPE variant."""
     order = SortedPrompts.of(prompts, continuation_tokens)
     batches = order.cut(budget, skipped=0)
     skipped, new_prefix = 0, None
@@ -128,7 +131,7 @@ class SortedPrompts:
         batches = []
         first, count = 0, len(self.order)
         while first < count:
-            # Rows of a batch that ends behind each place: its first prompt shares with nobody but the prefix cache.
+            # Rows of a batch that ends after each place: its first prompt shares with nobody but the prefix cache.
             totals = np.cumsum(self.added[first:]) + self.shared[first] - skipped
             last = first + max(1, int(np.searchsorted(totals, budget, side="right")))
             if last < count:

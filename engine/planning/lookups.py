@@ -1,4 +1,4 @@
-"""Labels as look-ups of single tokens, and the way back from looked-up logits to labels. NumPy only."""
+"""Labels as lookups of single tokens, and the way back from looked-up logits to labels. NumPy only."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ Labels = Sequence[Sequence[int]]  # of one prompt: the token ids of each label
 
 @dataclass(frozen=True)
 class LookUps:
-    """A label of m tokens is m look-ups: each token behind the prompt and the tokens before it, teacher-forced.
+    """A label of m tokens is m lookups: each token after the prompt and the tokens before it, teacher-forced.
 
-    sequences: the distinct token sequences behind which something is looked up. sequence, prompt, label, token:
-    [look-ups] int64; prompt counts within the batch. shape: prompts, and labels of the prompt that has most.
+    sequences: the distinct token sequences after which something is looked up. sequence, prompt, label, token:
+    [lookups] int64; prompt counts within the batch. shape: prompts, and labels of the prompt that has most.
     """
 
     sequences: list[TokenIds]
@@ -45,7 +45,7 @@ class LookUps:
         return cls(sequences, sequence, prompt, label_of, token_of, shape)
 
     def by_label(self, logit: np.ndarray, normaliser: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """logit, normaliser: [look-ups] float64. Returns log-probability and logit of every label, [prompts, labels].
+        """logit, normaliser: [lookups] float64. Returns log-probability and logit of every label, [prompts, labels].
 
         Log-probabilities of a label's tokens are summed; only labels of one token have a logit. nan elsewhere.
         """

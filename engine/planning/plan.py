@@ -23,7 +23,7 @@ class Plan:
     prefix: K/V slots 0 to prefix - 1 hold the prefix cache; row r writes slot prefix + r.
     tiles: attention tiles of all rows. final_rows: [padded finals] int64, the rows whose logits are wanted.
     final_tiles: attention tiles of the last layer, whose rows are places in final_rows.
-    regime: what the rotary embeddings of all rows are made for, see `RopeConfig.regime`.
+    rope_variant: what the rotary embeddings of all rows are made for, see `RopeConfig.rope_variant`.
     """
 
     tokens: torch.Tensor
@@ -34,7 +34,7 @@ class Plan:
     final_rows: torch.Tensor
     num_finals: int
     final_tiles: Tiles
-    regime: int = 0
+    rope_variant: int = 0
 
     @property
     def num_slots(self) -> int:
@@ -59,8 +59,8 @@ class Plan:
         )
 
 
-def build_plan(trie: TokenTrie, layout: PlanLayout, regime: int = 0) -> Plan:
-    """Freeze `trie`, whose sequences are all of one `regime`. The final rows are its sequences' distinct ones, in
+def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Plan:
+    """Freeze `trie`, whose sequences are all of one `rope_variant`. The final rows are its sequences' distinct ones, in
     ascending order."""
     finals = np.unique(trie.final_row)
     place = np.full(trie.num_rows, -1)
@@ -84,7 +84,7 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, regime: int = 0) -> Plan:
         final_rows=torch.from_numpy(np.pad(finals, (0, padded_finals - len(finals)))),
         num_finals=len(finals),
         final_tiles=final_tiles,
-        regime=regime,
+        rope_variant=rope_variant,
     )
 
 

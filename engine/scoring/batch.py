@@ -38,7 +38,7 @@ class PreparedPrefix:
 class PreparedBatch:
     """Everything that the device will read, in host memory.
 
-    place: [look-ups] int64, which of the plan's final rows each look-up reads; rows, tokens: the same as tensors.
+    place: [lookups] int64, which of the plan's final rows each lookup reads; rows, tokens: the same as tensors.
     """
 
     look_ups: LookUps
@@ -56,15 +56,18 @@ class PreparedBatch:
         prefix: PreparedPrefix | None,
         skipped: int,
         target: Target,
-        regime: int = 0,
+        rope_variant: int = 0,
     ) -> PreparedBatch:
-        """One trie of prompts of one `regime`. `skipped`: leading tokens of every prompt whose K/V the prefix holds."""
+        """One trie of prompts of one `rope_variant`.
+
+        skipped: leading tokens of every prompt whose K/V the prefix holds.
+        """
         look_ups = LookUps.build(prompts, labels)
         trie = TokenTrie.build(look_ups.sequences, skipped)
         # The plan's final rows are the distinct ones in ascending order.
         place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[look_ups.sequence]
         rows, tokens = (_pinned(torch.from_numpy(array), target) for array in (place, look_ups.token))
-        plan = _on_host(build_plan(trie, target.layout, regime), target)
+        plan = _on_host(build_plan(trie, target.layout, rope_variant), target)
         return cls(look_ups, plan, place, rows, tokens, prefix if skipped else None)
 
     def launch(self, model: Model) -> LaunchedBatch:
@@ -75,7 +78,7 @@ class PreparedBatch:
             hidden = model.final_hidden(_on_device(self.plan, device), cache)
             rows, tokens = (tensor.to(device, non_blocking=True) for tensor in (self.rows, self.tokens))
             logits, normaliser = model.label_logits(hidden, rows, tokens)
-            # Into pinned memory, behind the forward pass on the same stream.
+            # Into pinned memory, after the forward pass on the same stream.
             logits, normaliser = (tensor.to("cpu", non_blocking=True) for tensor in (logits, normaliser))
         done = None
         if device.type == "cuda":
@@ -86,7 +89,7 @@ class PreparedBatch:
 
 @dataclass(frozen=True)
 class LaunchedBatch:
-    """logits: [look-ups] float32. normaliser: [final rows] float32. Both are there once `done` is."""
+    """logits: [lookups] float32. normaliser: [final rows] float32. Both are there once `done` is."""
 
     batch: PreparedBatch
     logits: torch.Tensor

@@ -22,14 +22,14 @@ from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.profiling import run_span
-from preftree.engine.requests import checked_prompts, continuation_tokens, regimes_of
+from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
 from preftree.engine.results import LabelScores, label_mass
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
 
 Prompts = Sequence[Sequence[int]]
-# Batches on a GPU behind the one that is waited for. It works on them while the next is planned, in the same thread: an
-# H200 that was fed by a second thread stood still for a sixth of a 0.6B model's time, because launching a kernel gives
-# up Python's lock and then had to wait for the planner.
+# Batches that a GPU has in its queue beyond the one that is waited for. It works on them while the next is planned, in
+# the same thread: an H200 that was fed by a second thread was idle for a sixth of a 0.6B run, because launching
+# a kernel gives up Python's lock and then had to wait for the planner.
 LAUNCHED_AHEAD = 2
 
 
@@ -37,9 +37,11 @@ LAUNCHED_AHEAD = 2
 class Call:
     """What one caller asked, and the answers as they come.
 
-    skipped: leading tokens of every prompt of regime 0 that `prefix` holds. logprob, logit: [prompts, labels] float64,
-    nan where a prompt has fewer labels. rows, batches: that were run. waiting: prompts without scores. seconds:
-    planning, running and waiting for the device, but for what went on behind an earlier call's back.
+    skipped: leading tokens of every prompt of RoPE variant 0 that `prefix` holds.
+    logprob, logit: [prompts, labels] float64, nan where a prompt has fewer labels.
+    rows, batches: that were run.
+    waiting: prompts without scores.
+    seconds: planning, running and waiting for the device, but for what went on while an earlier call was collected.
     """
 
     ids: list[TokenIds]
@@ -107,7 +109,7 @@ class Runner:
         self._config = config
         self._model = model
         self._target = target
-        # A CPU has no time of its own that planning could hide behind.
+        # A CPU has no time of its own to hide planning in.
         self._launched_ahead = LAUNCHED_AHEAD if target.device.type == "cuda" else 0
         # Streams of several threads take turns: they share the prefix, and a launch may have to run it first.
         self._turn = threading.Lock()
@@ -147,10 +149,10 @@ class Runner:
 
     def _call(self, prompts: Prompts, labels: Sequence[Labels], prefix_cache: bool) -> Call:
         ids = checked_prompts(prompts, labels, self._config)
-        regimes = regimes_of(ids, labels, self._config)
+        rope_variants = rope_variants_of(ids, labels, self._config)
         with self._turn:
             policy = self._prefixes if prefix_cache else None
-            planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy, regimes)
+            planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, policy, rope_variants)
             if planned.new_prefix is not None:
                 self._prefix = PreparedPrefix(planned.new_prefix, self._target)
                 self._prefixes.keep(planned.new_prefix)
@@ -160,8 +162,8 @@ class Runner:
     def _prepared(self, call: Call, batch: Batch) -> PreparedBatch:
         prompts = [call.ids[index] for index in batch.prompts]
         labels = [call.labels[index] for index in batch.prompts]
-        skipped = 0 if batch.regime else call.skipped
-        return PreparedBatch.of(prompts, labels, call.prefix, skipped, self._target, batch.regime)
+        skipped = 0 if batch.rope_variant else call.skipped
+        return PreparedBatch.of(prompts, labels, call.prefix, skipped, self._target, batch.rope_variant)
 
     def _launch(self, step: _Step | Call) -> Iterator[_Running]:
         """Launch a batch; in smaller ones where memory does not suffice, as often as it takes."""
@@ -200,10 +202,10 @@ class Runner:
     def _smaller(self, step: _Step) -> list[Batch]:
         chosen = step.batch.prompts
         forced = continuation_tokens([step.call.labels[index] for index in chosen])
-        regime = step.batch.regime
-        skipped = 0 if regime else step.call.skipped
+        rope_variant = step.batch.rope_variant
+        skipped = 0 if rope_variant else step.call.skipped
         batches = recut([step.call.ids[index] for index in chosen], forced, self.batch_tokens, skipped)
-        return [Batch(chosen[batch.prompts], batch.rows, regime) for batch in batches]
+        return [Batch(chosen[batch.prompts], batch.rows, rope_variant) for batch in batches]
 
     def _collect(self, running: _Running) -> Iterator[Call]:
         """The call of a batch, if that was the last it waited for."""

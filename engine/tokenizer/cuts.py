@@ -16,7 +16,7 @@ A tokenizer that is not known to fulfil all of it is never cut.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from string import ascii_letters
 from typing import Any
 
@@ -161,9 +161,10 @@ def _is_plain_bpe(model: dict[str, Any]) -> bool:
 def _stays_apart(model: dict[str, Any], space: str) -> bool:
     """Whether BPE itself never joins a letter and the space behind it, if both are in one word."""
     whole_words = any(model.get(key) for key in ("ignore_merges", "continuing_subword_prefix", "end_of_word_suffix"))
-    vocab = model.get("vocab") or {}
-    # An unknown character could vanish, or be joined with its neighbour to one unknown token.
-    if whole_words or not _LETTERS | {space} <= vocab.keys():
-        return False
-    before_spaces = {part[-1:] for part in "\n".join(vocab).split(space)[:-1]}
-    return before_spaces.isdisjoint(_LETTERS)
+    return not whole_words and letters_stay_apart((model.get("vocab") or {}).keys(), space)
+
+
+def letters_stay_apart(vocabulary: Set[str], space: str) -> bool:
+    """Whether no entry holds a letter and then a space. An unknown one of them could vanish, or join its neighbour."""
+    before_spaces = {part[-1:] for part in "\n".join(vocabulary).split(space)[:-1]}
+    return vocabulary >= _LETTERS | {space} and before_spaces.isdisjoint(_LETTERS)

@@ -1,6 +1,6 @@
 """The tokenizer and the chat template of a Hugging Face directory, from whichever of their files it holds."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +8,7 @@ from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming, read_json, read_text
 from preftree.engine.tokenizer.chat import ChatTemplate
-from preftree.engine.tokenizer.sentencepiece import read_sentencepiece
+from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 
 JSON, SENTENCEPIECE, ADDED = "tokenizer.json", "tokenizer.model", "added_tokens.json"
@@ -52,20 +52,16 @@ def open_text_parts(directory: Path) -> TextParts:
 
 def _from_sentencepiece(directory: Path, settings: dict[str, Any]) -> tuple[Tokenizer, str | None, str | None]:
     """As transformers 5 reads the file for its LlamaTokenizer, and as SentencePiece itself encodes a text."""
-    model = read_sentencepiece(directory / SENTENCEPIECE)
-    pieces = model.pieces
+    pieces = read_sentencepiece(directory / SENTENCEPIECE)
     if settings.get("add_prefix_space") is False:
-        pieces = replace(pieces, prefix=False)
-    bos, eos = _token(settings, "bos_token") or model.bos, _token(settings, "eos_token") or model.eos
+        pieces = pieces.without_prefix()
+    bos = _token(settings, "bos_token") or pieces.role(*BOS)
+    eos = _token(settings, "eos_token") or pieces.role(*EOS)
     extra = _extra_tokens(directory, settings, pieces.texts)
-    tokenizer = Tokenizer(
-        pieces.tokenizer_json(extra),
-        bos,
-        eos,
-        bos is not None and settings.get("add_bos_token") is not False,
-        prefix_once=pieces.prefix and settings.get("legacy") is not True,
-    )
-    return tokenizer, bos, eos
+    with naming(directory / SENTENCEPIECE):
+        backend = SentencePieceBackend(pieces, extra, prefix_once=settings.get("legacy") is not True)
+    adds_bos = bos is not None and settings.get("add_bos_token") is not False
+    return Tokenizer(backend, bos, eos, adds_bos), bos, eos
 
 
 def _extra_tokens(directory: Path, settings: dict[str, Any], texts: tuple[str, ...]) -> dict[str, int]:

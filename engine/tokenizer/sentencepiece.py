@@ -1,113 +1,243 @@
-"""A tokenizer.model of SentencePiece: its protobuf message, read here and checked first.
+"""SentencePiece's vocabularies, BPE and Unigram, with their normalisers: of a tokenizer.model or of a GGUF file.
 
-The library's own reader is C++ and wants the file to be well meant; of the message no more is needed than the pieces
-and a few settings. Format: sentencepiece_model.proto in https://github.com/google/sentencepiece
+The `sentencepiece` library reads and encodes. Before it does, its protobuf message is gone through here, with bounds:
+kinds of pieces decide what control tokens are, and a piece that SentencePiece would find in texts though it is one
+("user-defined") becomes a control piece, which it never finds.
+Format: sentencepiece_model.proto in https://github.com/google/sentencepiece
 """
 
+import math
 import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from sentencepiece import SentencePieceProcessor
+
 from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
-from preftree.engine.files import naming, read_bytes
-from preftree.engine.tokenizer.scored_pieces import BYTE, CONTROL, ScoredPieces
+from preftree.engine.files import first_line, naming, read_bytes
+from preftree.engine.tokenizer.cuts import Encode, letters_stay_apart
 
 MAX_BYTES = 16_000_000  # published ones have up to five
+# Bounds of the work for a text: published pieces have up to 31 characters, replacements of NFKC 33 bytes.
+MAX_PIECE_CHARACTERS = MAX_REPLACEMENT_BYTES = 256
 VARINT, FIXED64, MESSAGE, FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) are not in use
 UNIGRAM, BPE = 1, 2
-MODEL_TYPES = {UNIGRAM: "unigram", BPE: "bpe", 3: "word", 4: "char"}
-KINDS = range(1, 7)  # of pieces, see scored_pieces
+MODEL_TYPES = {UNIGRAM: "Unigram", BPE: "BPE", 3: "WORD", 4: "CHAR"}
+# Kinds of pieces, numbered alike in SentencePiece and in GGUF.
+NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
+DAMAGED = "is no SentencePiece model, or was damaged; download it again"
+BOS, EOS = (41, 1), (42, 2)  # fields of a TrainerSpec that hold ids, and their defaults
+SPACE = "▁"
+NO_PREFIX, TRIMS = b"\x18\x00", b"\x20\x01"  # fields of a NormalizerSpec
 
 
 @dataclass(frozen=True)
-class SentencePieceModel:
-    """bos, eos: the pieces that the file itself gives these roles, if they are control tokens."""
+class Pieces:
+    """A vocabulary by id, and how it is used. ModelError for what the library would take and should not.
 
-    pieces: ScoredPieces
-    bos: str | None
-    eos: str | None
+    Attributes:
+        texts: of each piece.
+        scores: of each piece.
+        kinds: of each piece.
+        trainer: a TrainerSpec message; by default BPE, and unknown characters become bytes.
+        normalizer: a NormalizerSpec message; by default a text gets a space in front, and keeps all others.
+    """
 
+    texts: tuple[str, ...]
+    scores: tuple[float, ...]
+    kinds: tuple[int, ...]
+    trainer: bytes = b"\x18\x02\x98\x02\x01"
+    normalizer: bytes = b"\x20\x00"
 
-class _Broken(Exception):
-    """What is wrong, without the path."""
+    def __post_init__(self) -> None:
+        if not len(self.texts) == len(self.scores) == len(self.kinds):
+            raise ModelError("the vocabulary has another number of pieces than of scores or types; download it again")
+        if not self.texts or max(map(len, self.texts)) > MAX_PIECE_CHARACTERS:
+            raise ModelError(f"the vocabulary is empty or has pieces above {MAX_PIECE_CHARACTERS} letters")
+        if not all(map(math.isfinite, self.scores)):
+            raise ModelError("the vocabulary holds a score that is no number; download it again")
+        trie_bytes = int.from_bytes(self._rules[:4], "little")
+        if max(map(len, self._rules[4 + trie_bytes :].split(b"\0"))) > MAX_REPLACEMENT_BYTES:
+            raise ModelError("the vocabulary normalises single characters to long texts; download it again")
+        if not _number(self._normalizer, 5, 1) or _number(self._trainer, 24, 0):
+            raise ModelError("writes spaces otherwise than Llama's and Mistral's do, which is not supported")
 
+    @cached_property
+    def _trainer(self) -> dict[int, Any]:
+        return dict(_fields(self.trainer))
 
-def read_sentencepiece(path: Path) -> SentencePieceModel:
-    """ModelError, one line, for a file that is broken, or that tokenises in a way that preftree lacks."""
-    raw = read_bytes(path, MAX_BYTES)
-    try:
-        with naming(path):
-            return _model(raw)
-    except _Broken as error:
-        raise ModelError(f"{path}: {error}") from None
+    @cached_property
+    def _normalizer(self) -> dict[int, Any]:
+        return dict(_fields(self.normalizer))
 
+    @property
+    def _rules(self) -> bytes:
+        """What characters are replaced by: the length of a trie, the trie, and texts that end in zeros."""
+        return _bytes(self._normalizer.get(2, b""))
 
-def _model(raw: bytes) -> SentencePieceModel:
-    texts, scores, kinds = [], [], []
-    trainer: dict[int, Any] = {}
-    normalizer: dict[int, Any] = {}
-    for number, value in _fields(raw):
-        if number == 1:
-            text, score, kind = _piece(value)
-            texts.append(text)
-            scores.append(score)
-            kinds.append(kind)
-            if len(texts) > LIMITS["vocab_size"]:
-                raise _Broken(f"holds more than {LIMITS['vocab_size']:,} pieces")
-        elif number == 2:
-            trainer |= dict(_fields(_bytes(value)))
-        elif number == 3:
-            normalizer |= dict(_fields(_bytes(value)))
-    if not texts:
-        raise _Broken("holds no pieces: it is no SentencePiece model, or was damaged; download it again")
-    _refuse_unsupported(trainer, normalizer)
-    pieces = ScoredPieces(
-        tuple(texts),
-        tuple(scores),
-        tuple(kinds),
-        prefix=bool(normalizer.get(3, True)),
-        trims=bool(normalizer.get(4, True)),
-        byte_fallback=bool(trainer.get(35, False)) and BYTE in kinds,
-    )
+    @property
+    def model_type(self) -> int:
+        """A key of MODEL_TYPES, if the library takes it."""
+        return _number(self._trainer, 3, UNIGRAM)
 
-    def role(field: int, default: int) -> str | None:
-        index = trainer.get(field, default)
+    @property
+    def has_bytes(self) -> bool:
+        """Whether unknown characters become bytes."""
+        return bool(_number(self._trainer, 35, 0))
+
+    @property
+    def has_prefix(self) -> bool:
+        """Whether a text gets a space in front."""
+        return bool(_number(self._normalizer, 3, 1))
+
+    @property
+    def keeps_texts(self) -> bool:
+        """Whether a text is changed in nothing but spaces that become SPACE, and one in front."""
+        return not self._rules and not _number(self._normalizer, 4, 1)
+
+    def role(self, field: int, default: int) -> str | None:
+        """The piece that the file itself makes BOS or EOS, if it is a control token."""
+        index = _number(self._trainer, field, default)
         # Numbers are 64 bits, and -1 stands for "none".
-        return texts[index] if type(index) is int and index < len(texts) and kinds[index] == CONTROL else None
+        return self.texts[index] if index < len(self.texts) and self.kinds[index] == CONTROL else None
 
-    return SentencePieceModel(pieces, bos=role(41, 1), eos=role(42, 2))
+    def without_prefix(self) -> "Pieces":
+        return replace(self, normalizer=self.normalizer + NO_PREFIX)
+
+    def control(self) -> dict[str, int]:
+        """The pieces that no text gives. User-defined ones are, unless they are nothing but whitespace."""
+        hidden = {CONTROL, UNKNOWN} if self.has_bytes else {CONTROL}
+        return {
+            text: index
+            for index, (text, kind) in enumerate(zip(self.texts, self.kinds, strict=True))
+            if kind in hidden or (kind == USER_DEFINED and not is_blank(text))
+        }
+
+    def processor(self) -> SentencePieceProcessor:
+        """The library's, which finds no control token in a text. ModelError, in its words, when it refuses to."""
+        message = bytearray()
+        for text, score, kind in zip(self.texts, self.scores, self.kinds, strict=True):
+            kind = CONTROL if kind == USER_DEFINED and not is_blank(text) else kind
+            message += _message(1, _message(1, text.encode()) + struct.pack("<Bf2B", 0x15, score, 0x18, kind))
+        if self.has_bytes and UNKNOWN not in self.kinds:  # the library wants one, though no text gives it
+            message += _message(1, _message(1, b"<unknown of preftree>") + bytes((0x18, UNKNOWN)))
+        message += _message(2, self.trainer) + _message(3, self.normalizer)
+        try:
+            return SentencePieceProcessor(model_proto=bytes(message))
+        except RuntimeError as error:
+            raise ModelError(f"the sentencepiece library refuses it ({first_line(error)}); download it again") from None
 
 
-def _refuse_unsupported(trainer: dict[int, Any], normalizer: dict[int, Any]) -> None:
-    kind = trainer.get(3, UNIGRAM)
-    if kind != BPE:
-        raise _Broken(f"is a SentencePiece model of type {MODEL_TYPES.get(kind, kind)!r:.20}; preftree reads 'bpe'")
-    if normalizer.get(2):
-        name = normalizer.get(1, b"")
-        named = name.decode(errors="replace") if isinstance(name, bytes) else "?"
-        raise _Broken(f"normalises texts by the rules {named!r:.50}; preftree reads models with 'identity' only")
-    if not normalizer.get(5, True) or trainer.get(24, False):
-        raise _Broken("writes spaces otherwise than Llama's and Mistral's do, which is not supported")
+class SentencePieceBackend:
+    """See `preftree.engine.tokenizer.tokenizer.Backend`.
+
+    Texts that begin alike share what is encoded (`behind_cut`) for BPE that changes no text: the argument in
+    `preftree.engine.tokenizer.cuts` is of BPE alone. Unigram adds up scores from the beginning of a text on, and what
+    is rounded there decides between segmentations that are almost equally good; so its texts stay whole, as do those
+    that are normalised.
+    """
+
+    first_ids: tuple[int, ...] = ()
+
+    def __init__(self, pieces: Pieces, extra: dict[str, int], *, prefix_once: bool) -> None:
+        """extra: more control tokens. prefix_once: the space in front of texts is for the prompt's first only."""
+        whole = pieces.processor()
+        bare = pieces.without_prefix().processor() if pieces.has_prefix else whole
+        self.kind = MODEL_TYPES.get(pieces.model_type, "SentencePiece")
+        self.control = pieces.control() | extra
+        self.added: list[dict[str, Any]] = [{"content": text} for text in self.control]
+        self.size = max(len(pieces.texts), *(index + 1 for index in self.control.values()))
+        self.begin: Encode = whole.encode
+        self.inside: Encode = (bare if prefix_once else whole).encode
+        self.behind_cut: Encode | None = bare.encode if _can_be_cut(pieces) else None
+        self._ids = {text: index for index, text in enumerate(pieces.texts)} | extra
+        self._names = {index: text for text, index in self.control.items()}
+        self._decode, self._num_pieces = whole.decode, len(pieces.texts)
+        normal = (i for i, kind in enumerate(pieces.kinds) if kind == NORMAL and SPACE not in pieces.texts[i])
+        self._middle = list(normal)[:1]
+
+    def token_id(self, token: str) -> int | None:
+        return self._ids.get(token)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """As the library does, which drops the space in front of a text; behind a control token it stays."""
+        parts: list[str] = []
+        before: list[int] = []
+        for is_control, run in groupby(ids, self._names.__contains__):
+            if is_control:
+                parts += (self._names[index] for index in run)
+            else:
+                known = [index for index in run if index < self._num_pieces]
+                parts.append(self._decode([*before, *known])[len(self._decode(before)) :])
+            before = self._middle
+        return "".join(parts)
+
+
+def _can_be_cut(pieces: Pieces) -> bool:
+    joined = {text for text, kind in zip(pieces.texts, pieces.kinds, strict=True) if kind in (NORMAL, UNUSED)}
+    return pieces.model_type == BPE and pieces.keeps_texts and letters_stay_apart(joined, SPACE)
+
+
+def is_blank(text: str) -> bool:
+    """Whether a token is nothing but whitespace. Such tokens control nothing, whatever their kind."""
+    return not text.replace(SPACE, " ").strip()
+
+
+def read_sentencepiece(path: Path) -> Pieces:
+    """ModelError, one line, for a file that is broken, or that preftree does not read."""
+    raw = read_bytes(path, MAX_BYTES)
+    with naming(path):
+        texts, scores, kinds = [], [], []
+        specs = {2: b"", 3: b""}  # parts of a message that come one by one make one
+        for number, value in _fields(raw):
+            if number == 1:
+                text, score, kind = _piece(value)
+                texts.append(text)
+                scores.append(score)
+                kinds.append(kind)
+                if len(texts) > LIMITS["vocab_size"]:
+                    raise ModelError(f"holds more than {LIMITS['vocab_size']:,} pieces")
+            elif number in specs:
+                specs[number] += _bytes(value)
+        if not texts:
+            raise ModelError("holds no pieces: " + DAMAGED)
+        return Pieces(tuple(texts), tuple(scores), tuple(kinds), specs[2], specs[3])
 
 
 def _piece(value: Any) -> tuple[str, float, int]:
     fields = dict(_fields(_bytes(value)))
     raw, score, kind = _bytes(fields.get(1)), fields.get(2, 0.0), fields.get(3, 1)
-    if not raw or not isinstance(score, float) or kind not in KINDS:
-        raise _Broken("holds a piece that is none (damaged); download it again")
+    if not raw or not isinstance(score, float) or kind not in range(1, 7):
+        raise ModelError("holds a piece that is none (damaged); download it again")
     try:
         return raw.decode(), score, int(kind)
     except UnicodeDecodeError:
-        raise _Broken("holds a piece that is not UTF-8 text; download it again") from None
+        raise ModelError("holds a piece that is not UTF-8 text; download it again") from None
 
 
 def _bytes(value: Any) -> bytes:
     if not isinstance(value, bytes):
-        raise _Broken("is no SentencePiece model, or was damaged; download it again")
+        raise ModelError(DAMAGED)
     return value
+
+
+def _number(fields: dict[int, Any], field: int, default: int) -> int:
+    value = fields.get(field, default)
+    return value if isinstance(value, int) else default
+
+
+def _message(number: int, content: bytes) -> bytes:
+    """A field of bytes, text or a message."""
+    length, size = len(content), bytearray()
+    while length > 0x7F:
+        size.append(length & 0x7F | 0x80)
+        length >>= 7
+    return bytes((number << 3 | MESSAGE, *size, length)) + content
 
 
 def _fields(raw: bytes) -> Iterator[tuple[int, Any]]:
@@ -116,33 +246,26 @@ def _fields(raw: bytes) -> Iterator[tuple[int, Any]]:
     while position < len(raw):
         tag, position = _varint(raw, position)
         number, wire = tag >> 3, tag & 7
-        value: Any
         if wire == VARINT:
             value, position = _varint(raw, position)
-        elif wire in (FIXED32, FIXED64, MESSAGE):
-            length = {FIXED32: 4, FIXED64: 8}.get(wire)
-            if length is None:
-                length, position = _varint(raw, position)
-            if length > len(raw) - position:
-                raise _Broken("ends too early (truncated or damaged); download it again")
-            value = raw[position : position + length]
-            position += length
-            if wire == FIXED32:
-                (value,) = struct.unpack("<f", value)
-        else:
-            raise _Broken("is no SentencePiece model, or was damaged; download it again")
-        yield number, value
+            yield number, value
+            continue
+        if wire not in (FIXED32, FIXED64, MESSAGE):
+            raise ModelError(DAMAGED)
+        length, position = _varint(raw, position) if wire == MESSAGE else (4 if wire == FIXED32 else 8, position)
+        if length > len(raw) - position:
+            raise ModelError("ends too early (truncated or damaged); download it again")
+        content = raw[position : position + length]
+        yield number, struct.unpack("<f", content)[0] if wire == FIXED32 else content
+        position += length
 
 
 def _varint(raw: bytes, position: int) -> tuple[int, int]:
     """A number of up to ten bytes, seven bits in each, and where it ends."""
     result = 0
-    for shift in range(0, 70, 7):
-        if position >= len(raw):
-            raise _Broken("ends too early (truncated or damaged); download it again")
-        byte = raw[position]
-        position += 1
+    for shift, byte in zip(range(0, 70, 7), raw[position : position + 10], strict=False):
         result |= (byte & 0x7F) << shift
+        position += 1
         if byte < 0x80:
             return result, position
-    raise _Broken("holds a number of more than 64 bits (damaged); download it again")
+    raise ModelError("ends too early, or holds a number of more than 64 bits (damaged); download it again")

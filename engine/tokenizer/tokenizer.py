@@ -1,20 +1,16 @@
 """Text to token ids, such that no text can become a control token: those come from trusted callers only."""
 
-import copy
-import json
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any
-
-from tokenizers import Tokenizer as Backend
+from typing import Any, Protocol
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.files import first_line, parse_json
-from preftree.engine.tokenizer.cuts import Encode, characters_to_drop, cuts_hold
+from preftree.engine.files import parse_json
+from preftree.engine.tokenizer.cuts import Encode, cuts_hold
+from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.incremental import SharedText
-from preftree.engine.tokenizer.scored_pieces import is_blank
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
 MAX_SPLIT_TEXTS = 64  # a chat template has a few, and every prompt asks for them
@@ -24,32 +20,45 @@ class AddedBos(int):
     """The BOS that a tokenizer itself puts in front: text behind it still begins a text."""
 
 
-class Tokenizer:
-    """Around the `tokenizers` library. `control` maps every added token (special or not), BOS and EOS to ids.
+class Backend(Protocol):
+    """A vocabulary and the library that encodes with it.
 
-    Only added tokens of nothing but whitespace that are not special (Gemma's blank lines) are text like any other.
+    Attributes:
+        kind: of its model, for people.
+        size: ids go up to one less.
+        control: every token that no text should give, with its id.
+        added: `control` as the entries of a tokenizer.json, which say what whitespace a token takes along.
+        first_ids: what an empty text becomes with what is added to every text.
+        begin: encodes a text with which a prompt begins.
+        inside: encodes a text behind a control token.
+        behind_cut: encodes the part of a text behind a cut (`preftree.engine.tokenizer.cuts`); None where texts must
+            stay whole.
     """
 
-    def __init__(
-        self,
-        data: dict[str, Any],
-        bos_token: str | None,
-        eos_token: str | None,
-        adds_bos: bool | None,
-        *,
-        prefix_once: bool = False,
-    ) -> None:
-        """See `from_json`, which reads `data` from text. prefix_once: what a normaliser prepends to a text goes in
-        front of the whole prompt only, not of every text between control tokens."""
-        self._full = _backend(data)
-        blank = {token["content"] for token in data.get("added_tokens") or [] if _is_text(token)}
-        self.control: dict[str, int] = {
-            token.content: index
-            for index, token in self._full.get_added_tokens_decoder().items()
-            if token.content not in blank
-        }
-        self.kind: str = str((data.get("model") or {}).get("type"))
-        self.vocab_size: int = max(self._full.get_vocab(with_added_tokens=True).values(), default=-1) + 1
+    kind: str
+    size: int
+    control: dict[str, int]
+    added: list[dict[str, Any]]
+    first_ids: tuple[int, ...]
+    begin: Encode
+    inside: Encode
+    behind_cut: Encode | None
+
+    def token_id(self, token: str) -> int | None:
+        """Of any entry of the vocabulary."""
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of `ids`; control tokens show as their content."""
+
+
+class Tokenizer:
+    """Around a backend. `control` maps every added token (special or not), BOS and EOS to ids."""
+
+    def __init__(self, backend: Backend, bos_token: str | None, eos_token: str | None, adds_bos: bool | None) -> None:
+        """See `from_json`."""
+        self._backend = backend
+        self.kind, self.vocab_size = backend.kind, backend.size
+        self.control = dict(backend.control)
         self.bos_id = self._token_id("bos_token", bos_token)
         self.eos_id = self._token_id("eos_token", eos_token)
         # A vocabulary may hold its BOS or EOS as an ordinary entry; like transformers, make it a control token.
@@ -59,23 +68,19 @@ class Tokenizer:
                 ordinary.append({"content": token})
                 self.control[token] = index
         if adds_bos is None:
-            ids = self._full.encode("", add_special_tokens=True).ids
-            adds_bos = self.bos_id is not None and ids[:1] == [self.bos_id]
+            adds_bos = self.bos_id is not None and backend.first_ids[:1] == (self.bos_id,)
         if adds_bos and self.bos_id is None:
             raise ModelError("the tokenizer is to add a beginning-of-sequence token, but bos_token is not set")
         self.adds_bos: bool = adds_bos
-        plain = _plain(data)
-        start, inside = _backend(plain), _without_start_prefix(plain, prefix_once)
-        inside_backend = start if inside == plain else _backend(inside)
-        self._start, self._inside = _encoder(start), _encoder(inside_backend)
         self._control_ids = frozenset(self.control.values())
-        self._shared = SharedText(self._behind_cut(plain, inside, inside_backend), self._control_ids)
-        added = [token for token in data.get("added_tokens") or [] if token["content"] in self.control]
-        self._split = _control_pattern([*added, *ordinary])
+        cut = backend.behind_cut
+        holds = cut is not None and cuts_hold(backend.begin, cut) and cuts_hold(backend.inside, cut)
+        self._shared = SharedText(cut if holds else None, self._control_ids)
+        self._split = _control_pattern([*backend.added, *ordinary])
         self._split_texts: dict[str, list[str | int]] = {}
         # Tokens that swallow the whitespace before them, and after them.
         self._lstrip, self._rstrip = (
-            frozenset(self.control[token["content"]] for token in added if token.get(side))
+            frozenset(self.control[token["content"]] for token in backend.added if token.get(side))
             for side in ("lstrip", "rstrip")
         )
 
@@ -87,26 +92,15 @@ class Tokenizer:
 
         ModelError when the text is broken or bos_token or eos_token is not in the vocabulary.
         """
-        return cls(parse_json(text, "tokenizer.json"), bos_token, eos_token, adds_bos)
+        return cls(JsonBackend(parse_json(text, "tokenizer.json")), bos_token, eos_token, adds_bos)
 
     def _token_id(self, field: str, token: str | None) -> int | None:
         if token is None:
             return None
-        index = self._full.token_to_id(token)
+        index = self._backend.token_id(token)
         if index is None:
             raise ModelError(f"{field} {token!r:.100} is not in the tokenizer's vocabulary; the files do not match")
-        return int(index)
-
-    def _behind_cut(self, start: dict[str, Any], inside: dict[str, Any], backend: Backend) -> Encode | None:
-        """Encodes with `backend` the part of a text behind a cut; None if this tokenizer's texts must stay whole.
-
-        start, inside: what texts at the beginning and those behind a control token are encoded with.
-        """
-        dropped = characters_to_drop(inside)
-        if dropped is None or characters_to_drop(start) is None:
-            return None
-        encode = _encoder(backend, dropped)
-        return encode if cuts_hold(self._start, encode) and cuts_hold(self._inside, encode) else None
+        return index
 
     def check_vocab(self, config: ModelConfig) -> None:
         """ModelError when the tokenizer can give an id that the model has no embedding for."""
@@ -145,7 +139,7 @@ class Tokenizer:
         if not text:
             return []
         _check_text(text)
-        encode = self._inside if place else self._start
+        encode = self._backend.inside if place else self._backend.begin
         shared = self._shared.encode(place, text, encode)
         if shared is not None:
             return shared
@@ -153,7 +147,7 @@ class Tokenizer:
         first, *others = self._cut(text)
         ids = encode(first)
         for part in others:
-            ids += self._inside(part)
+            ids += self._backend.inside(part)
         if not self._control_ids.isdisjoint(ids):
             token = next(name for name, index in self.control.items() if index in ids)
             raise InputError(f"the text turns into the control token {token!r:.100}; remove it from the text")
@@ -203,7 +197,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; control tokens show as their content."""
-        return str(self._full.decode([int(index) for index in ids], skip_special_tokens=False))
+        return self._backend.decode(int(index) for index in ids)
 
 
 def _check_text(text: str) -> None:
@@ -216,66 +210,6 @@ def _check_text(text: str) -> None:
             f"the text holds a lone surrogate (U+{ord(text[error.start]):04X} at character {error.start}), "
             "which is no Unicode text; remove or replace it"
         ) from None
-
-
-def _backend(data: dict[str, Any]) -> Backend:
-    try:
-        return Backend.from_str(json.dumps(data))
-    except BaseException as error:  # the library raises bare Exception, and panics, which are none
-        if _is_foreign(error):
-            raise
-        raise ModelError(f"tokenizer.json: the tokenizers library refuses it ({first_line(error)})") from None
-
-
-def _is_foreign(error: BaseException) -> bool:
-    """Whether an error is not the library's own. Its panics are no Exceptions, and their class cannot be imported."""
-    return not isinstance(error, Exception) and type(error).__name__ != "PanicException"
-
-
-def _encoder(backend: Backend, dropped: int = 0) -> Encode:
-    """`backend` as a function of text, which loses `dropped` characters in front."""
-
-    def encode(text: str) -> list[int]:
-        try:
-            ids: list[int] = backend.encode(text[dropped:], add_special_tokens=False).ids
-        except BaseException as error:
-            if _is_foreign(error):
-                raise
-            raise ModelError(f"tokenizer.json: the tokenizers library fails with it ({first_line(error)})") from None
-        return ids
-
-    return encode
-
-
-def _is_text(token: dict[str, Any]) -> bool:
-    """Whether an added token is but a way to write whitespace."""
-    flags = ("special", "single_word", "lstrip", "rstrip")
-    return bool(token["content"]) and is_blank(token["content"]) and not any(token.get(flag) for flag in flags)
-
-
-def _plain(data: dict[str, Any]) -> dict[str, Any]:
-    """The tokenizer without control tokens and without anything that adds or drops tokens."""
-    dropped: dict[str, Any] = {
-        "added_tokens": [token for token in data.get("added_tokens") or [] if _is_text(token)],
-        "post_processor": None,
-        "truncation": None,
-        "padding": None,
-    }
-    return {**data, **dropped}
-
-
-def _without_start_prefix(data: dict[str, Any], prefix_once: bool) -> dict[str, Any]:
-    """The same tokenizer for text that does not begin a prompt."""
-    data = {**data, "pre_tokenizer": copy.deepcopy(data.get("pre_tokenizer"))}
-    if prefix_once:
-        steps = data["normalizer"]["normalizers"]
-        kept = [step for step in steps if step["type"] != "Prepend"]
-        data["normalizer"] = {**data["normalizer"], "normalizers": kept}
-    outer = data["pre_tokenizer"] or {}
-    for step in outer.get("pretokenizers") or [outer]:
-        if step.get("type") == "Metaspace" and step.get("prepend_scheme") == "first":
-            step["prepend_scheme"] = "never"
-    return data
 
 
 def _control_pattern(added_tokens: list[dict[str, Any]]) -> re.Pattern[str] | None:

@@ -225,7 +225,9 @@ class Judge:
             ([item.ids for item in window], [item.ending for item in window], [item.labels for item in window])
             for window in _going_by(windows, taken, rationale)
         )
-        for reasoned in self._open.reason_stream(calls, replace(rationale.reasoning, stop=rationale.stop), progress):
+        for reasoned in self._open.generate_and_score_stream(
+            calls, replace(rationale.reasoning, stop=rationale.stop), progress
+        ):
             self._count(reasoned.scores, reasoned.prefill_rows)
             window = taken.popleft()
             written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]

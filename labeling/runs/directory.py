@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -119,7 +119,7 @@ class RunDirectory:
             if problem is not None:
                 kept = salvage(path)
                 said = f"{path} is damaged ({problem}): {count(kept, 'row')} could be kept, the others are asked again"
-                print(f"preftree: {said}; the damaged file is {DAMAGED} now", file=sys.stderr)
+                logging.getLogger("preftree").warning(f"{said}; the damaged file is {DAMAGED} now")
         return Journal(path)
 
     def _leave(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-import sys
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
@@ -29,9 +29,10 @@ from preftree.labeling.runs.manifest import COMPLETE, judge_of, manifest, with_j
 from preftree.labeling.runs.memory import Memory
 from preftree.labeling.runs.recall import Recall
 from preftree.labeling.runs.stopping import Stopping
-from preftree.labeling.terminal import Progress, count, one_line
+from preftree.labeling.terminal import count, one_line
 from preftree.labeling.types import Pair, Rejected
 
+_LOGGER = logging.getLogger("preftree")
 _COLLECT_AFTER = 100_000
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
 
@@ -83,8 +84,7 @@ def run_label(
             check_out_file(Path(options.profile), options.overwrite)
         job = Job.of(options, (method_factory or open_method)(options))
         directory.check(job.manifest())
-        if not options.quiet:
-            print(_announcement(job, out), file=sys.stderr)
+        _LOGGER.info(_announcement(job, out))
         scorer = _remembered(job, directory) or (judge_factory or load_judge)(options)
         record = with_judge(job.manifest(), scorer.describe())
         with nullcontext() if options.profile is None else scorer.traced(Path(options.profile)):
@@ -133,6 +133,8 @@ def _announcement(job: Job, out: Path) -> str:
 def _label_rows(
     directory: RunDirectory, journal: Journal, job: Job, scorer: AnyJudge, writer: LabelWriter
 ) -> RunSummary:
+    from preftree.labeling.progress import Progress
+
     options, method = job.options, job.method
     quality, rejections, ok = method.quality(), Rejections(), 0
     if options.subset is not None:
@@ -142,10 +144,8 @@ def _label_rows(
     rows = islice(job.dataset.read(job.rows.stop, info.repeated), job.rows.start, None)
     number = job.rows.start
     bar = Progress(len(job.rows), options.quiet, job.noun, done=min(journal.count(), len(job.rows)))
-    with _few_collections(), bar as progress, Stopping(options.quiet) as stopping, _kept(journal, scorer):
-        for window in label_windows(
-            recall.items(rows, number), method, scorer, progress.written, lambda: stopping.asked
-        ):
+    with _few_collections(), bar as progress, Stopping() as stopping, _kept(journal, scorer):
+        for window in label_windows(recall.items(rows, number), method, scorer, progress, lambda: stopping.asked):
             journal.add(number, window)
             number += len(window)
             if journal.is_due():
@@ -162,8 +162,8 @@ def _label_rows(
         if stopping.asked:
             raise KeyboardInterrupt
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
-    if recall.damaged and not options.quiet:
-        print(f"damaged in the journal, and asked again: {count(recall.damaged, 'row')}", file=sys.stderr)
+    if recall.damaged:
+        _LOGGER.warning(f"damaged in the journal, and judged again: {count(recall.damaged, 'row')}")
     return _summary(directory, journal.usage(), job, _judge(scorer.describe()), ok, quality, rejections)
 
 

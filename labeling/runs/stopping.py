@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import signal
-import sys
 import threading
 from types import FrameType
 from typing import Any
@@ -12,9 +12,8 @@ from typing import Any
 class Stopping:
     """A context in which the first SIGINT only sets `asked`. Outside the main thread it changes nothing."""
 
-    def __init__(self, quiet: bool = False) -> None:
+    def __init__(self) -> None:
         self.asked = False
-        self._quiet = quiet
         self._before: Any = None
 
     def __enter__(self) -> Stopping:
@@ -30,5 +29,4 @@ class Stopping:
     def _first(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        if not self._quiet:
-            print("\nfinishing the current batch; press Ctrl-C again to stop now", file=sys.stderr, flush=True)
+        logging.getLogger("preftree").info("finishing the current batch; press Ctrl-C again to stop now")

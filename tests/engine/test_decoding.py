@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from preftree import Engine, ReasonedScores, Sampling
+from preftree import Engine, RationaleScores, Sampling
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.decoding import decoder
 from preftree.engine.decoding import stepper as stepping
@@ -46,8 +46,8 @@ def engine(directory: Path) -> Engine:
     return Engine.load(str(directory))
 
 
-def reason(engine: Engine, prompts: Sequence[Sequence[int]], sampling: Sampling) -> ReasonedScores:
-    return engine.reason(prompts, [ENDING] * len(prompts), [LABELS] * len(prompts), sampling)
+def reason(engine: Engine, prompts: Sequence[Sequence[int]], sampling: Sampling) -> RationaleScores:
+    return engine.generate_and_score(prompts, [ENDING] * len(prompts), [LABELS] * len(prompts), sampling)
 
 
 def kv_memory_of(directory: Path, tokens: int, bytes_each: int = 4) -> int:
@@ -111,7 +111,7 @@ def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], samp
     n = sampling.n
     everything = reason(load(), prompts, sampling)
 
-    def assert_equal(found: ReasonedScores, places: Sequence[int], what: str) -> None:
+    def assert_equal(found: RationaleScores, places: Sequence[int], what: str) -> None:
         assert found.generations == [everything.generations[place] for place in places], what
         rows = [place * n + sample for place in places for sample in range(n)]
         for name in ("logprob", "logit", "label_mass"):
@@ -128,7 +128,7 @@ def assert_bit_exact(load: Callable[..., Engine], prompts: list[list[int]], samp
         assert_equal(reason(tight, prompts[::-1], sampling), backwards, f"room for {slots} tokens")
     cuts = ((0, 1), (1, 6), (6, len(prompts)))
     calls = [(prompts[a:b], [ENDING] * (b - a), [LABELS] * (b - a)) for a, b in cuts]
-    for (a, b), found in zip(cuts, load().reason_stream(calls, sampling), strict=True):
+    for (a, b), found in zip(cuts, load().generate_and_score_stream(calls, sampling), strict=True):
         assert_equal(found, range(a, b), "in several calls")
 
 
@@ -194,7 +194,7 @@ def test_progress_counts_every_token(engine: Engine) -> None:
     told: list[tuple[int, int]] = []
     prompts = prompts_of(5, seed=4)
     asked = [(prompts, [ENDING] * 5, [LABELS] * 5)]
-    (found,) = engine.reason_stream(asked, DRAWN, lambda tokens, done: told.append((tokens, done)))
+    (found,) = engine.generate_and_score_stream(asked, DRAWN, lambda tokens, done: told.append((tokens, done)))
     assert sum(tokens for tokens, _ in told) == found.generated_tokens
     assert sum(done for _, done in told) == 5 * DRAWN.n
 
@@ -208,14 +208,14 @@ def test_calls_are_taken_as_they_are_needed(engine: Engine) -> None:
             taken.append(number)
             yield [], [], []
 
-    next(engine.reason_stream(calls(), GREEDY))
+    next(engine.generate_and_score_stream(calls(), GREEDY))
     assert len(taken) < 3
 
 
 def test_what_calls_begin_with_is_run_once(engine: Engine) -> None:
     prompts = prompts_of(24, seed=6, shared=100)
     calls = [(prompts[first : first + 8], [ENDING] * 8, [LABELS] * 8) for first in range(0, 24, 8)]
-    found = list(engine.reason_stream(calls, GREEDY))
+    found = list(engine.generate_and_score_stream(calls, GREEDY))
     separate = sum(unique_tokens([as_token_ids(prompt) for prompt in call[0]]) for call in calls)
     assert sum(one.prefill_rows for one in found) <= separate - 100
 
@@ -257,7 +257,7 @@ def test_control_tokens_stop(engine: Engine) -> None:
 
 def test_no_slot_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     """A store that leaks would do for a test and fail in an hour."""
-    from preftree.engine.decoding import explain as reasoner
+    from preftree.engine.decoding import runner as generation_runner
 
     stores: list[KvStore] = []
 
@@ -266,11 +266,11 @@ def test_no_slot_is_lost(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> Non
             stores.append(store)
             super().__init__(model, target, store, *others)
 
-    monkeypatch.setattr(reasoner, "Decoder", Seen)
+    monkeypatch.setattr(generation_runner, "Decoder", Seen)
     prompts = prompts_of(24, seed=9, shared=100)
     calls = [(prompts[first : first + 8], [ENDING] * 8, [LABELS] * 8) for first in range(0, 24, 8)]
     kept = 0
-    for _ in engine.reason_stream(calls, DRAWN):
+    for _ in engine.generate_and_score_stream(calls, DRAWN):
         kept = stores[0].num_slots - stores[0].num_free
     assert 0 < kept < 200, "the prefix, and nothing else"
 
@@ -285,7 +285,7 @@ def test_bfloat16(directory: Path) -> None:
 
 
 def test_a_call_without_prompts(engine: Engine) -> None:
-    empty, one = engine.reason_stream([([], [], []), ([[5, 6]], [ENDING], [LABELS])], GREEDY)
+    empty, one = engine.generate_and_score_stream([([], [], []), ([[5, 6]], [ENDING], [LABELS])], GREEDY)
     assert empty.generations == []
     assert empty.scores.logprob.shape[0] == 0
     assert len(one.generations) == 1
@@ -320,9 +320,9 @@ def test_no_room(directory: Path, engine: Engine) -> None:
     context = SMALL_CONFIG["max_position_embeddings"]
     prompts = [[5], [6] * (context - 12)]
     with pytest.raises(
-        InputError, match=r"prompt 1 has 4,084 tokens; with up to 19 behind it that is 7 more than the model's context"
+        InputError, match=r"prompt 1 has 4,084 tokens; with up to 19 after it that is 7 more than the model's context"
     ):
-        engine.reason(prompts, [ENDING] * 2, [[[33], [34]]] * 2, GREEDY)
+        engine.generate_and_score(prompts, [ENDING] * 2, [[[33], [34]]] * 2, GREEDY)
     tight = Engine.load(str(directory), kv_memory=kv_memory_of(directory, 100))
     with pytest.raises(InputError, match=r"kv_memory keeps 100 tokens, but prompt 0 needs 116 .* 89,856 bytes or more"):
         tight.generate([[5] * 100], max_new_tokens=16)
@@ -331,9 +331,9 @@ def test_no_room(directory: Path, engine: Engine) -> None:
     with pytest.raises(InputError, match="kv_memory is 5 bytes; a single token of this model needs 768"):
         Engine.load(str(directory), kv_memory=5).generate([[5]])
     with pytest.raises(InputError, match="the ending of prompt 0 must be a non-empty list"):
-        engine.reason([[5]], [[]], [LABELS])
+        engine.generate_and_score([[5]], [[]], [LABELS])
     with pytest.raises(InputError, match="endings for 2 and labels for 1"):
-        engine.reason([[5]], [ENDING] * 2, [LABELS])
+        engine.generate_and_score([[5]], [ENDING] * 2, [LABELS])
 
 
 def test_memory_runs_out_over_prompts(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:

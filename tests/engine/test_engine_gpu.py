@@ -162,7 +162,7 @@ def test_labels_behind_continuations_equal_a_fresh_pass(model: Path) -> None:
     fresh = engine.score(whole, [LABELS] * len(whole))
     np.testing.assert_allclose(reasoned.scores.logprob, fresh.logprob, atol=1e-4)
     assert (
-        engine.reason([prompts[0]] * 300, [ENDING] * 300, [LABELS] * 300, GREEDY).generations[299]
+        engine.generate_and_score([prompts[0]] * 300, [ENDING] * 300, [LABELS] * 300, GREEDY).generations[299]
         == (reasoned.generations[0])
     ), "more sequences than places in the batch"
 

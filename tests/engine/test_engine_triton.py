@@ -82,12 +82,12 @@ def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engin
     """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""
     prompts = [prompt[:80] for prompt in prompts_of(3, seed=2)]
     endings, labels, sampling = [[40, 41]] * len(prompts), [LABELS] * len(prompts), Sampling(max_new_tokens=4)
-    ours = triton_engine.reason(prompts, endings, labels, sampling)
-    alone = triton_engine.reason(prompts[:1], endings[:1], labels[:1], sampling)
+    ours = triton_engine.generate_and_score(prompts, endings, labels, sampling)
+    alone = triton_engine.generate_and_score(prompts[:1], endings[:1], labels[:1], sampling)
     assert alone.generations == ours.generations[:1]
     assert np.array_equal(alone.scores.logprob, ours.scores.logprob[:1])
     with on_cpu_path():
-        reference = Engine.load(str(directory)).reason(prompts, endings, labels, sampling)
+        reference = Engine.load(str(directory)).generate_and_score(prompts, endings, labels, sampling)
     assert ours.generations == reference.generations
     np.testing.assert_allclose(ours.scores.logprob, reference.scores.logprob, atol=1e-4)
 

@@ -1,5 +1,6 @@
 """Chat templates: ids equal to transformers' apply_chat_template, and no message that reaches the template."""
 
+import json
 import time
 from itertools import product
 from pathlib import Path
@@ -13,7 +14,7 @@ from preftree.engine.errors import ModelError
 from preftree.engine.tokenizer import chat_sandbox as chat_process
 from preftree.engine.tokenizer.chat import ChatTemplate
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, fuzzed_texts, make
-from tests.models import TEMPLATE
+from tests.models import TEMPLATE, tokenizer_data
 
 LLAMA2 = (
     "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
@@ -52,7 +53,7 @@ def theirs(template: str, **options: Any) -> Any:
     from tokenizers import Tokenizer as Backend
     from transformers import PreTrainedTokenizerFast
 
-    backend = Backend.from_str(make()._full.to_str())
+    backend = Backend.from_str(json.dumps(tokenizer_data()))
     return PreTrainedTokenizerFast(
         tokenizer_object=backend, bos_token="<s>", eos_token="</s>", chat_template=template, **options
     )

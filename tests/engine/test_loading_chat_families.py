@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from preftree.engine.tokenizer.chat import ChatTemplate
+from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.engine.chat_families import FAMILIES, Family
 from tests.engine.test_loading_chat import messages
@@ -35,8 +36,8 @@ def tokenizer_json(family: Family) -> dict[str, Any]:
 
 
 def opened(family: Family) -> tuple[Tokenizer, ChatTemplate]:
-    bos = family.control[0]
-    return Tokenizer(tokenizer_json(family), bos, family.eos, None), ChatTemplate(family.template, bos, family.eos)
+    bos, backend = family.control[0], JsonBackend(tokenizer_json(family))
+    return Tokenizer(backend, bos, family.eos, None), ChatTemplate(family.template, bos, family.eos)
 
 
 def theirs(family: Family, directory: Path) -> Any:

@@ -176,7 +176,7 @@ def test_every_pre_tokenizer_opens(tmp_path: Path, pre: str) -> None:
 
 def add_sentencepiece(model: Path, **flags: bool) -> Callable[[Any, Path], None]:
     def add(writer: Any, directory: Path) -> None:
-        pieces = read_sentencepiece(model).pieces
+        pieces = read_sentencepiece(model)
         writer.add_tokenizer_model("llama")
         writer.add_tokenizer_pre("default")
         writer.add_token_list(list(pieces.texts))
@@ -224,5 +224,5 @@ def test_broken_vocabularies_are_refused(tmp_path: Path, changes: dict[str, Any]
     source = gguf_module.GgufSource(path)
     source._metadata |= changes
     with pytest.raises(ModelError, match=named) as error:
-        _ = source.tokenizer_json
+        source.tokenizer()
     assert re.match(re.escape(str(path)), str(error.value))

@@ -6,17 +6,19 @@ import re
 import time
 from collections.abc import Callable
 from pathlib import Path
+from string import ascii_letters
 from typing import Any
 
 import pytest
 
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import ModelError
+from preftree.engine.files import naming
 from preftree.engine.tokenizer.from_files import open_text_parts
-from preftree.engine.tokenizer.sentencepiece import read_sentencepiece
+from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, _fields, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.engine.sentencepiece_files import ALL, NO_PREFIX, V1, V3, library, real, trained
-from tests.engine.tokenizer_families import FRAGMENTS
+from tests.engine.tokenizer_families import FRAGMENTS, chains, check, cuts
 
 HARD = ["<0x41>", "abababa", "aaaaaaa", "xyxyxyx", "-----", "[INST]", "<unk>", "   ", "▁▁", "\ufffd", "\U0010ffff"]
 
@@ -33,8 +35,9 @@ def texts(count: int, seed: int = 0) -> list[str]:
 
 
 def open_model(path: Path, once: bool = True) -> Tokenizer:
-    model = read_sentencepiece(path)
-    return Tokenizer(model.pieces.tokenizer_json(), model.bos, model.eos, True, prefix_once=once)
+    pieces = read_sentencepiece(path)
+    with naming(path):
+        return Tokenizer(SentencePieceBackend(pieces, {}, prefix_once=once), pieces.role(*BOS), pieces.role(*EOS), True)
 
 
 def check_against_library(path: Path, once: bool, seed: int) -> None:
@@ -56,6 +59,78 @@ def test_ids_of_real_models_equal_the_library(name: str, once: bool) -> None:
     check_against_library(real(name), once, seed=1)
 
 
+UNIGRAM = {"model_type": "unigram", "byte_fallback": False, "hard_vocab_limit": False}
+LETTERS = {"required_chars": ascii_letters, "vocab_size": 900}
+NFKC = {"normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True}
+
+
+@pytest.mark.parametrize("rules", [{}, NFKC])
+def test_ids_of_unigram_models_equal_the_library(tmp_path: Path, rules: dict[str, Any]) -> None:
+    """Catches a model that is taken for BPE, and texts that are not normalised, or twice."""
+    check_against_library(trained(tmp_path / "m", **UNIGRAM, **rules), True, seed=1)
+
+
+def ids_of_transformers(tokenizer: Any, text: str) -> list[int]:
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    return ids
+
+
+def test_ids_equal_those_of_transformers_llama() -> None:
+    """Catches a reading of the file that is SentencePiece's own, but not what models were trained with."""
+    from transformers import LlamaTokenizer
+    from transformers.tokenization_utils_base import generate_merges
+
+    pieces, ours = read_sentencepiece(real(V1)), open_model(real(V1))
+    vocab = {text: index for index, text in enumerate(pieces.texts)}
+    merges = generate_merges(vocab, dict(zip(pieces.texts, pieces.scores, strict=True)))
+    theirs = LlamaTokenizer(vocab=vocab, merges=merges)
+    # It finds control tokens in texts, and puts no space in front of a space, as SentencePiece does.
+    some = [text for text in texts(1600) if not re.search("^ |^▁|</?s>|<unk>", text)]
+    assert len(some) > 1000
+    for text in some:
+        assert ours.encode(text) == ids_of_transformers(theirs, text), repr(text)
+
+
+def test_ids_equal_those_of_transformers_t5(tmp_path: Path) -> None:
+    """As above, for Unigram with a normaliser."""
+    from transformers import T5Tokenizer
+
+    path = trained(tmp_path / "m", **UNIGRAM, **NFKC, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
+    pieces = read_sentencepiece(path)
+    ours = Tokenizer(SentencePieceBackend(pieces, {}, prefix_once=True), None, pieces.role(*EOS), False)
+    rules = dict(_fields(pieces.normalizer))[2]
+    scored = list(zip(pieces.texts, pieces.scores, strict=True))
+    theirs = T5Tokenizer(vocab=scored, _spm_precompiled_charsmap=rules, extra_ids=0)
+    # It normalises grapheme by grapheme, so marks behind spaces, and splits at whitespace of its own.
+    some = [text for text in texts(2800) if not re.search("[\x85▁\u0301\u0308]|</s>|<unk>|<pad>", text)]
+    assert len(some) > 1000
+    for text in some:
+        assert ours.encode(text) == ids_of_transformers(theirs, text), repr(text)
+
+
+@pytest.mark.parametrize(
+    ("options", "is_shared"),
+    [
+        (LETTERS, True),
+        ({}, False),  # lacks letters
+        ({**LETTERS, "remove_extra_whitespaces": True}, False),
+        ({**LETTERS, "split_by_whitespace": False, "max_sentencepiece_length": 30}, False),
+        (NFKC, False),
+        (UNIGRAM, False),
+    ],
+)
+@pytest.mark.parametrize("once", [True, False])
+def test_what_is_shared_gives_the_ids_of_whole_texts(
+    tmp_path: Path, options: dict[str, Any], is_shared: bool, once: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a prefix space at a cut, and sharing where the library's own ids do not allow it."""
+    monkeypatch.setattr("preftree.engine.tokenizer.incremental.STRIDE", 0)
+    tokenizer = open_model(trained(tmp_path / "m", **options), once)
+    assert cuts(tokenizer) is is_shared
+    for chain in chains(seed=3, count=30):
+        check(tokenizer, chain)
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize("seed", range(2, 6))
@@ -73,6 +148,10 @@ def test_ids_of_all_real_models_equal_the_library(name: str, seed: int) -> None:
         {"byte_fallback": False},
         {"split_by_whitespace": False, "split_by_number": False, "max_sentencepiece_length": 30},
         {"user_defined_symbols": ["\n\n", "▁▁▁▁", "  "]},
+        {"normalization_rule_name": "nmt_nfkc_cf"},
+        {"model_type": "char", "byte_fallback": False},
+        {"model_type": "unigram", "normalization_rule_name": "nfkc", "hard_vocab_limit": False},
+        {"model_type": "word", "byte_fallback": False, "hard_vocab_limit": False},
     ],
 )
 def test_ids_of_other_settings_equal_the_library(tmp_path: Path, options: dict[str, Any]) -> None:
@@ -162,23 +241,21 @@ def refused(path: Path, named: str) -> None:
     assert re.search(named, str(error.value)), str(error.value)
 
 
-@pytest.mark.parametrize(
-    ("options", "named"),
-    [
-        ({"model_type": "unigram", "byte_fallback": False}, "type 'unigram'; preftree reads 'bpe'"),
-        ({"model_type": "char", "byte_fallback": False}, "type 'char'"),
-        ({"normalization_rule_name": "nmt_nfkc"}, "rules 'nmt_nfkc'"),
-        ({"treat_whitespace_as_suffix": True}, "writes spaces otherwise"),
-    ],
-)
-def test_other_kinds_of_models_are_refused(tmp_path: Path, options: dict[str, Any], named: str) -> None:
+def test_other_spaces_are_refused(tmp_path: Path) -> None:
     """Catches ids that look right and are not."""
-    refused(trained(tmp_path / "m", hard_vocab_limit=False, **options), named)
+    refused(trained(tmp_path / "m", treat_whitespace_as_suffix=True), "writes spaces otherwise")
 
 
 def piece(text: bytes, kind: int = 1, score: bytes = b"\0\0\0\0") -> bytes:
     inner = b"\x0a" + bytes([len(text)]) + text + b"\x15" + score + b"\x18" + bytes([kind])
     return b"\x0a" + bytes([len(inner)]) + inner
+
+
+def rules(charsmap: bytes) -> bytes:
+    """A normaliser of up to 2,000 bytes."""
+    length = bytes((len(charsmap) & 0x7F | 0x80, len(charsmap) >> 7))
+    spec = b"\x12" + length + charsmap
+    return b"\x1a" + bytes((len(spec) & 0x7F | 0x80, len(spec) >> 7)) + spec
 
 
 BPE = b"\x12\x02\x18\x02"
@@ -191,14 +268,18 @@ BPE = b"\x12\x02\x18\x02"
         (b"\x80\x04pickle", "damaged|too early|no SentencePiece"),
         (b"\xff" * 30, "more than 64 bits|damaged"),
         (b"\x0a\xff\xff\xff\xff\x0f", "too early"),
-        (piece(b"<unk>", 2) + piece(b"a") + piece(b"a") + BPE, "holds a piece twice"),
+        (piece(b"<unk>", 2) + piece(b"a") + piece(b"a") + BPE, "a is already defined"),
         (piece(b"<unk>", 2) + piece(b"a", score=b"\x00\x00\xc0\x7f") + BPE, "score that is no number"),
-        (piece(b"a") + BPE, "no piece for unknown"),
-        (piece(b"<unk>", 2) + piece(b"<0x00>", 6) + b"\x12\x05\x18\x02\x98\x02\x01", "lacks some of the 256 bytes"),
+        (piece(b"a") + BPE, "unk is not defined"),
+        (piece(b"<unk>", 2) + piece(b"<0x00>", 6) + b"\x12\x05\x18\x02\x98\x02\x01", "not 256 byte pieces"),
         (piece(b"\xff"), "not UTF-8"),
         (piece(b"a", 9), "a piece that is none"),
         (piece(b"") + BPE, "a piece that is none"),
-        (piece(b"a"), "type 'unigram'"),
+        (piece(b"<unk>", 2) + piece(b"a\0") + BPE, "null character"),
+        (piece(b"<unk>", 2) + piece(b"a") + BPE + rules(b"\xff\xff\xff\x7f"), "sentencepiece library refuses"),
+        (piece(b"<unk>", 2) + piece(b"a") + BPE + rules(bytes(4) + b"x" * 99 + b"\0"), "sentencepiece library refuses"),
+        (piece(b"<unk>", 2) + piece(b"a") + BPE + rules(bytes(4) + b"x" * 999 + b"\0"), "to long texts"),
+        (piece(b"<unk>", 2) + piece(b"a") + BPE + b"\x1a\x02\x10\x05", "no SentencePiece model"),
         (b"\x0a\x02\x08\x01", "damaged"),
     ],
 )

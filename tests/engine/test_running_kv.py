@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from preftree.engine.decoding.stopping import StopRule
 from preftree.engine.model.kv import KvStore
+from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import LookUps
-from preftree.engine.planning.script import Script
 from preftree.engine.planning.trie import as_token_ids
 
 
@@ -43,35 +43,35 @@ def test_slots_are_held_by_those_who_hold_them(sizes: list[int], random: object)
     assert sorted(store.take(store.num_slots).tolist()) == list(range(store.num_slots))
 
 
-def walk(script: Script) -> list[tuple[int, ...]]:
-    """The path that each row of a script attends to, when a row takes the place of an earlier one at its depth."""
+def walk(tail: ForcedTail) -> list[tuple[int, ...]]:
+    """The path that each row of a tail attends to, when a row takes the place of an earlier one at its depth."""
     path: dict[int, int] = {}
     seen = []
-    for token, depth in zip(script.token.tolist(), script.depth.tolist(), strict=True):
+    for token, depth in zip(tail.token.tolist(), tail.depth.tolist(), strict=True):
         path[depth] = token
         seen.append(tuple(path[place] for place in range(depth + 1)))
     return seen
 
 
-def test_a_script_leads_through_every_label() -> None:
+def test_a_tail_leads_through_every_label() -> None:
     """Labels that fork twice: an overwritten slot that is needed again would show in a path."""
     labels = [[1], [1, 0], [2, 5, 6], [2, 5, 7], [2, 8], [3, 4, 4, 4]]
-    script = Script.build(as_token_ids([9, 9, 8]), labels)
+    tail = ForcedTail.build(as_token_ids([9, 9, 8]), labels)
     expected = LookUps.build([as_token_ids([9, 9, 8])], [labels]).sequences
-    paths = walk(script)
-    found = {paths[row] for row in np.flatnonzero(script.wanted)}
+    paths = walk(tail)
+    found = {paths[row] for row in np.flatnonzero(tail.wanted)}
     assert found == {tuple(sequence.tolist()) for sequence in expected}
-    assert script.slots == 3 + 3
-    assert len(script) == 3 + len({(1,), (2,), (2, 5), (3,), (3, 4), (3, 4, 4)})
+    assert tail.slots == 3 + 3
+    assert len(tail) == 3 + len({(1,), (2,), (2, 5), (3,), (3, 4), (3, 4, 4)})
 
 
-def test_scores_of_a_script_are_summed_over_a_labels_tokens() -> None:
+def test_scores_of_a_tail_are_summed_over_a_labels_tokens() -> None:
     labels = [[1], [2, 3]]
-    script = Script.build(as_token_ids([9]), labels)
-    rows = np.flatnonzero(script.wanted).tolist()
+    tail = ForcedTail.build(as_token_ids([9]), labels)
+    rows = np.flatnonzero(tail.wanted).tolist()
     logits = [np.array([0.5, 0.25]) if row == 0 else np.array([2.0]) for row in rows]
-    assert [script.tokens_looked_up(row).tolist() for row in rows] == [[1, 2], [3]]
-    logprob, logit = script.scores(logits, [1.0, 4.0])
+    assert [tail.tokens_looked_up(row).tolist() for row in rows] == [[1, 2], [3]]
+    logprob, logit = tail.scores(logits, [1.0, 4.0])
     assert logprob.tolist() == [-0.5, 0.25 - 1.0 + 2.0 - 4.0]
     assert logit[0] == 0.5
     assert np.isnan(logit[1])

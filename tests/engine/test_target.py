@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import re
 import sys
-import warnings
 from dataclasses import replace
 from types import ModuleType, SimpleNamespace
 
@@ -15,7 +15,7 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
 from preftree.engine.device import Target, choose_target
-from preftree.engine.errors import InputError, PreftreeWarning
+from preftree.engine.errors import InputError
 from preftree.engine.weights.names import num_parameters
 from preftree.kernels import cpu, launch
 from preftree.kernels.ops import implementation
@@ -118,13 +118,16 @@ def test_a_share_of_the_memory(config: ModelConfig, monkeypatch: pytest.MonkeyPa
             choose_target(config, "cpu", None, None, wrong)
 
 
-def test_a_gpu_that_cannot_run_the_model(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_gpu_that_cannot_run_the_model(
+    config: ModelConfig, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     """Asked for, it is an error; by default the CPU runs, and says why."""
     use_gpu(monkeypatch, capability=75)
     with pytest.raises(InputError, match=r"device .cuda. cannot be used: .*compute capability 8\.0"):
         choose_target(config, "cuda", None, None)
-    with pytest.warns(PreftreeWarning, match=r"'cuda' cannot be used: .*; running on the CPU"):
-        assert choose_target(config, None, None, None).device.type == "cpu"
+    assert choose_target(config, None, None, None).device.type == "cpu"
+    [said] = caplog.messages
+    assert re.search(r"'cuda' cannot be used: .*; running on the CPU", said)
     use_gpu(monkeypatch)
     with pytest.raises(InputError, match="heads of size 48"):
         choose_target(replace(config, head_dim=48), "cuda", None, None)
@@ -143,10 +146,9 @@ def test_devices_that_are_none(name: str, message: str, config: ModelConfig) -> 
         choose_target(config, name, None, None)
 
 
-def test_no_warning_where_nothing_is_unusual(config: ModelConfig) -> None:
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", PreftreeWarning)
-        choose_target(config, None, None, None)
+def test_no_warning_where_nothing_is_unusual(config: ModelConfig, caplog: pytest.LogCaptureFixture) -> None:
+    choose_target(config, None, None, None)
+    assert not caplog.messages
 
 
 class TestSoftware:

@@ -8,6 +8,7 @@ from typing import Any
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, trainers
 
+from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.incremental import SharedText
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.models import BYTE_CHARACTERS, tokenizer_data
@@ -88,7 +89,7 @@ def trained(normalizer: Any, pre_tokenizer: Any, **changes: Any) -> dict[str, An
 
 
 def load(data: dict[str, Any]) -> Tokenizer:
-    return Tokenizer(data, "<s>", "</s>", None)
+    return Tokenizer(JsonBackend(data), "<s>", "</s>", None)
 
 
 def cuts(tokenizer: Tokenizer) -> bool:

@@ -43,7 +43,7 @@ class FakeEngine:
             written = [Generation([], str(list(map(int, ids))), "stop") for ids in prompts]
             yield _scores(prompts, [thinks(one, options) for one, options in zip(written, labels, strict=True)])
 
-    def reason_stream(
+    def generate_and_score_stream(
         self, calls: Iterable[tuple[Sequence[Ids], Sequence[Ids], Any]], sampling: Sampling, progress: Any = None
     ) -> Iterator[FakeReasoned]:
         self.asked.append(sampling)

@@ -77,6 +77,7 @@ class FakeMethod:
 class FakeEncoded:
     ids: list[int]
     labels: list[list[int]] = field(default_factory=lambda: [[11], [12]])
+    rationale: None = None
 
 
 @dataclass

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -180,3 +182,10 @@ def test_memory_and_dtypes_as_people_write_them(model: str) -> None:
         assert judge.describe()["dtype"] == "float32"
     with pytest.raises(pt.UsageError, match="--kv-memory must be bytes, such as 4GB or 4GiB, not '1 lot'"):
         pt.Judge.load(model, kv_memory="1 lot")
+
+
+def test_the_library_is_silent() -> None:
+    """Catches a warning on the terminal of somebody whose program calls preftree and did not ask for it."""
+    code = "import logging, preftree; logging.getLogger('preftree').warning('something')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("", "")

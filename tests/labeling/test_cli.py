@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import json
+import logging
 import signal
 import subprocess
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from preftree.engine.errors import InputError, ModelError, PreftreeWarning
+from preftree.engine.errors import InputError, ModelError
 from preftree.labeling import cli
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import JudgeOptions, declared
@@ -184,7 +184,7 @@ def test_warnings_are_one_line(
     """Catches a source line of ours on the terminal of a user whose GPU is too old."""
 
     def plan(encoded: Any) -> None:
-        warnings.warn("device 'cuda' cannot be used: it is old;\nrunning on the CPU", PreftreeWarning, stacklevel=1)
+        logging.getLogger("preftree").warning("device 'cuda' cannot be used: it is old;\nrunning on the CPU")
         raise InputError("stop here")
 
     monkeypatch.setattr(scorer, "plan", plan)

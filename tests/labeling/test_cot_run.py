@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -15,8 +16,8 @@ from preftree.engine.errors import InputError
 from preftree.engine.generation import Generation, Sampling
 from preftree.labeling import cli
 from preftree.labeling.commands.table import USAGE
+from preftree.labeling.progress import Progress
 from preftree.labeling.runs import run, show
-from preftree.labeling.terminal import Progress
 from tests.labeling import fake_engine
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import row, write_rows
@@ -201,7 +202,7 @@ def test_what_the_engine_refuses_is_one_line(
     def refuse(*_: Any) -> Any:
         raise InputError("kv_memory keeps 5 tokens, but prompt 0 needs 9")
 
-    monkeypatch.setattr(engine, "reason_stream", refuse)
+    monkeypatch.setattr(engine, "generate_and_score_stream", refuse)
     source = write_rows(tmp_path / "in.jsonl", [row()])
     assert cli.main(["label", str(source), "--out", str(tmp_path / "out"), "--quiet", "--cot"]) == 1
     assert capsys.readouterr().err == "preftree: kv_memory keeps 5 tokens, but prompt 0 needs 9\n"
@@ -217,14 +218,14 @@ def test_a_broken_run_goes_on_with_the_rationales_it_has(
     def command(out: str) -> list[str]:
         return ["label", str(source), "--out", str(tmp_path / out), "--quiet", "--batch-tokens", "1", "--cot", *DRAWN]
 
-    reason_stream = engine.reason_stream
+    generate_and_score_stream = engine.generate_and_score_stream
 
     def breaking(*asked: Any) -> Iterator[Any]:
-        yield from islice(reason_stream(*asked), 2)
+        yield from islice(generate_and_score_stream(*asked), 2)
         raise ZeroDivisionError
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine, "reason_stream", breaking)
+        patch.setattr(engine, "generate_and_score_stream", breaking)
         assert cli.main(command("broken")) == 1
     engine.calls = 0
     assert cli.main([*command("broken"), "--kv-memory", "1000000"]) == 0
@@ -236,16 +237,14 @@ def test_a_broken_run_goes_on_with_the_rationales_it_has(
 
 
 def test_progress_shows_both_phases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches half an hour of silence while the first rationales are written."""
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    """Catches half an hour of silence, or of an unknown time left, while the first rationales are written."""
+    monkeypatch.setattr("preftree.labeling.progress._SECONDS_BETWEEN_LINES", 1.1)
     with Progress(10) as progress:
-        for _ in range(4):
-            now[0] += 10.0
-            progress.written(100, 1)
-        now[0] += 30.0
-        progress.advance()
-    assert capsys.readouterr().err.splitlines() == [
-        "0 of 10 pairs; 3 rationales written, 300 tokens, 10 tokens/s",
-        "1 of 10 pairs, 0.0 pairs/s, about 10 min left; 4 rationales written, 400 tokens, 6 tokens/s",
-    ]
+        progress.planned(10, 40)
+        progress.written(100, 0)
+        time.sleep(1.0)
+        progress.written(900, 8)  # those of two pairs of ten
+        time.sleep(0.3)
+    [line] = capsys.readouterr().err.splitlines()
+    said = r"0 of 10 pairs, +[12]\.\d\dpair/s, 00:01 gone, 00:0[3-6] left, "
+    assert re.fullmatch(said + r"8 rationales written, 1,000 tokens, (1,000|[89]\d\d) tokens/s", line), line

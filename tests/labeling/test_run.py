@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import subprocess
 import sys
 import time
@@ -18,9 +19,9 @@ from preftree.labeling import pipeline
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import JudgeOptions, LabelOptions
 from preftree.labeling.pipeline import Labelled, label_samples
+from preftree.labeling.progress import Progress
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.run import run_label
-from preftree.labeling.terminal import Progress
 from preftree.labeling.types import Message, Pair, Rejected
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
@@ -241,37 +242,44 @@ def test_fifty_thousand_rows_stream_in_constant_memory(tmp_path: Path) -> None:
 
 
 BAR = """
-from preftree.labeling.terminal import Progress
+import time
+from preftree.labeling.progress import Progress
 
 with Progress(3) as bar:
+    time.sleep(1.2)
     for _ in range(3):
         bar.advance()
 """
 
 
 def test_progress_on_a_terminal() -> None:
-    """Catches a bar that stays hidden where the terminal claims a size of 0 by 0, as it does in a container."""
+    """Catches a bar that stays hidden where the terminal claims a size of 0 by 0, as it does in a container, and one
+    whose clock stands still while the first rows are scored.
+    """
     code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-c', sys.argv[1]]))"
     command = [sys.executable, "-c", code, BAR]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
+    assert "0/3 [00:01<?" in done.stdout
     assert "3/3" in done.stdout
-    assert "pairs/s" in done.stdout
+    assert "pair/s" in done.stdout
 
 
 def test_progress_without_a_terminal_is_sparse(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches log files full of carriage returns."""
-    now = [0.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    with Progress(1000) as progress:
-        for _ in range(1000):
-            now[0] += 0.1
-            progress.advance()
+    """Catches log files full of carriage returns, and a rate of 0.0 below one row a second."""
+    monkeypatch.setattr("preftree.labeling.progress._SECONDS_BETWEEN_LINES", 1.0)
+    with Progress(1000, noun="row", done=10) as progress:
+        time.sleep(1.1)
+        for _ in range(10):
+            progress.advance(0)
+        progress.advance()
+        time.sleep(1.0)
     text = capsys.readouterr().err
     assert "\r" not in text
-    assert text.splitlines()[0] == "300 of 1,000 pairs, 10.0 pairs/s, about 1 min left"
-    assert len(text.splitlines()) == 3
+    first, second = text.splitlines()
+    assert first == "10 of 1000 rows, ?row/s, 00:01 gone, ? left"
+    assert re.fullmatch(r"11 of 1000 rows, +[12]\.\d\ds/row, 00:02 gone, 3\d:\d\d left", second), second
 
 
 def test_rows_of_another_kind(tmp_path: Path) -> None:

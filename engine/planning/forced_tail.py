@@ -1,4 +1,4 @@
-"""What is appended to a continuation, and where labels are looked up behind it. NumPy only."""
+"""What is appended to a continuation, and where labels are looked up after it. NumPy only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from preftree.engine.planning.trie import TokenIds, TokenTrie
 
 
 @dataclass(frozen=True)
-class Script:
-    """Rows that a sequence runs behind its continuation, one after the other: the ending, then the tokens of longer
+class ForcedTail:
+    """Rows that a sequence runs after its continuation, one after the other: the ending, then the tokens of longer
     labels, teacher-forced.
 
     They are a trie in depth-first preorder. So a row may take the place of an earlier one at its depth: what it
     overwrites is on no later row's path.
 
-    token, depth: [rows] int64, depth counted from the end of the continuation. wanted: [rows] bool, rows behind which
-    something is looked up. look_ups: see there; row: [look-ups] the row of each.
+    token, depth: [rows] int64, depth counted from the end of the continuation. wanted: [rows] bool, rows after which
+    something is looked up. look_ups: see there; row: [lookups] the row of each.
     """
 
     token: np.ndarray
@@ -30,7 +30,7 @@ class Script:
     row: np.ndarray
 
     @classmethod
-    def build(cls, ending: TokenIds, labels: Labels) -> Script:
+    def build(cls, ending: TokenIds, labels: Labels) -> ForcedTail:
         """ending: at least one token."""
         look_ups = LookUps.build([ending], [labels])
         trie = TokenTrie.build(look_ups.sequences)
@@ -47,7 +47,7 @@ class Script:
         return int(self.depth.max()) + 1
 
     def tokens_looked_up(self, row: int) -> np.ndarray:
-        """Tokens whose logits are wanted behind `row`, in the order of the look-ups."""
+        """Tokens whose logits are wanted after `row`, in the order of the lookups."""
         return self.look_ups.token[self.row == row]
 
     def scores(self, logits: Sequence[np.ndarray], normalisers: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:

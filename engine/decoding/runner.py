@@ -8,7 +8,7 @@ from collections.abc import Sequence as Several
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
-from preftree.engine.decoding.call import ReasonedCall, ReasonedScores
+from preftree.engine.decoding.call import RationaleCall, RationaleScores
 from preftree.engine.decoding.decoder import Decoder, Progress, own_slots
 from preftree.engine.decoding.stopping import StopRule
 from preftree.engine.device import Target
@@ -16,15 +16,15 @@ from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
 from preftree.engine.model.model import Model
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.requests import checked_scripts, checked_starts
+from preftree.engine.requests import checked_starts, checked_tails
 from preftree.engine.scoring.runner import on_device
 
-# Prompts, what is appended to the continuations of each, and the labels looked up behind that; None for neither.
+# Prompts, what is appended to the continuations of each, and the labels looked up after that; None for neither.
 Question = tuple[Several[Several[int]], Several[Several[int]] | None, Several[Labels] | None]
 
 
-class Reasoner:
-    """Continues prompts and scores labels behind the continuations."""
+class GenerationRunner:
+    """Continues prompts and scores labels after the continuations."""
 
     def __init__(self, checkpoint: Checkpoint, model: Model, target: Target, kv_memory: int | None) -> None:
         """kv_memory: bytes that K/V may take, see `KvBudget.choose`."""
@@ -38,7 +38,7 @@ class Reasoner:
 
     def run(
         self, questions: Iterable[Question], sampling: Sampling, progress: Progress | None
-    ) -> Iterator[ReasonedScores]:
+    ) -> Iterator[RationaleScores]:
         """The answers, in order. Raises InputError for what cannot be asked."""
         config, tokenizer = self._checkpoint.config, self._checkpoint.tokenizer
         budget = KvBudget.choose(config, self._target, self._kv_memory)
@@ -54,32 +54,32 @@ class Reasoner:
                 return
             yield call.result(tokenizer.decode)
 
-    def _call(self, question: Question, sampling: Sampling, budget: KvBudget) -> ReasonedCall:
+    def _call(self, question: Question, sampling: Sampling, budget: KvBudget) -> RationaleCall:
         config = self._checkpoint.config
         prompts, endings, labels = question
         ids = checked_starts(prompts, config)
-        scripts = None
+        tails = None
         if endings is not None and labels is not None:
             if not len(ids) == len(endings) == len(labels):
                 counts = f"endings for {len(endings)} and labels for {len(labels)}"
                 raise InputError(f"there are {len(ids)} prompts, but {counts}")
-            scripts = checked_scripts(endings, labels, config)
-        call = ReasonedCall(ids, scripts, labels or [], sampling.n)
+            tails = checked_tails(endings, labels, config)
+        call = RationaleCall(ids, tails, labels or [], sampling.n)
         for index in range(len(ids)):
             _check_room(call, index, sampling, config, budget)
         return call
 
 
-def _check_room(call: ReasonedCall, index: int, sampling: Sampling, config: ModelConfig, budget: KvBudget) -> None:
-    """InputError where a prompt, its longest continuation and what comes behind that have no room."""
+def _check_room(call: RationaleCall, index: int, sampling: Sampling, config: ModelConfig, budget: KvBudget) -> None:
+    """InputError where a prompt, its longest continuation and what comes after that have no room."""
     length, own = len(call.prompts[index]), own_slots(call, index, sampling)
     needed = length + own
     if needed > config.max_context:
         raise InputError(
-            f"prompt {index} has {length:,} tokens; with up to {own:,} behind it that is "
+            f"prompt {index} has {length:,} tokens; with up to {own:,} after it that is "
             f"{needed - config.max_context:,} more than the model's context of {config.max_context:,}"
         )
-    if config.regime(needed):
+    if config.rope_variant(needed):
         raise InputError(
             f"prompt {index} may become {needed:,} tokens long, but beyond {config.rope.original_context:,} "
             "this model's rotary embedding changes with the length; generate less, or shorten the prompt"
@@ -87,6 +87,6 @@ def _check_room(call: ReasonedCall, index: int, sampling: Sampling, config: Mode
     if needed > budget.slots:
         raise InputError(
             f"kv_memory keeps {budget.slots:,} tokens, but prompt {index} needs {needed:,} with what is "
-            f"generated behind it; set kv_memory to {(needed + 1) * budget.slot_bytes:,} bytes or more, or "
+            f"generated after it; set kv_memory to {(needed + 1) * budget.slot_bytes:,} bytes or more, or "
             "generate less"
         )
