@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.hugging_face import embedded_directory
 from preftree.engine.errors import InputError, OutputError
-from preftree.engine.gguf.embedded import embedded_directory
 
 
 def hugging_face_directory(model: str) -> Path:

@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from benchmarks.hugging_face import to_hf
 from benchmarks.workloads import JudgePrompt, Workload
-from preftree.engine.config.hf_config import to_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError, PreftreeError
 from preftree.engine.weights.names import expected_tensors

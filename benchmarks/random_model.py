@@ -11,8 +11,8 @@ import torch
 from safetensors.torch import save_file
 from tokenizers import pre_tokenizers
 
+from benchmarks.hugging_face import to_hf
 from preftree.engine.checkpoint import Checkpoint
-from preftree.engine.config.hf_config import to_hf
 from preftree.engine.config.model_config import ModelConfig, RopeConfig
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.names import expected_tensors

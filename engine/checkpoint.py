@@ -8,7 +8,7 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, naming, read_json
-from preftree.engine.gguf.embedded import embedded_directory
+from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
@@ -43,15 +43,10 @@ class Checkpoint:
 def open_checkpoint(spec: str) -> Checkpoint:
     """Open "embedded", a Hugging Face directory, or a GGUF file.
 
-    Cheap: headers and tokenizer only (the embedded model is unpacked on first use). ModelError when
-    something is missing, broken, unsafe or not supported.
+    Cheap: headers and tokenizer only. ModelError when something is missing, broken, unsafe or not supported.
     """
     if spec == "embedded":
-        directory = embedded_directory()
-        try:
-            return _open_directory(directory, "embedded")
-        except ModelError as error:
-            raise ModelError(f"{error} (delete the damaged cache {directory}, it is made again)") from None
+        return _open_gguf(embedded_file(), "embedded")
     path = Path(spec).expanduser()
     if path.is_dir():
         return _open_directory(path, path.resolve().name)
@@ -59,7 +54,7 @@ def open_checkpoint(spec: str) -> Checkpoint:
         raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
-    return _open_gguf(path)
+    return _open_gguf(path, path.stem)
 
 
 def _open_directory(directory: Path, name: str) -> Checkpoint:
@@ -77,7 +72,7 @@ def _open_directory(directory: Path, name: str) -> Checkpoint:
     return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files)
 
 
-def _open_gguf(path: Path) -> Checkpoint:
+def _open_gguf(path: Path, name: str) -> Checkpoint:
     source = GgufSource(path)
     check_complete(source, source.config, str(path))
 
@@ -87,4 +82,4 @@ def _open_gguf(path: Path) -> Checkpoint:
         tokenizer = source.tokenizer()
         tokenizer.check_vocab(source.config)
         chat_template = None if template is None else ChatTemplate(template, bos, eos)
-    return Checkpoint(path.stem, source.config, tokenizer, chat_template, source, source.files)
+    return Checkpoint(name, source.config, tokenizer, chat_template, source, source.files)

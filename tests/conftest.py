@@ -1,4 +1,4 @@
-"""Models that several tests share. The embedded one is unpacked once and loaded once a session."""
+"""Models that several tests share. The embedded one is loaded once a session."""
 
 from __future__ import annotations
 

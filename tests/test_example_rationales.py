@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.hugging_face import embedded_directory
 from preftree import Engine, Sampling
-from preftree.engine.gguf.embedded import embedded_directory
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template

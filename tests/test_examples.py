@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from preftree.engine.gguf.embedded import embedded_directory
+from benchmarks.hugging_face import embedded_directory
 from preftree.labeling.judge.encoding import Encoded
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif

@@ -1,4 +1,4 @@
-"""A Hugging Face config.json, read in one function and written in another.
+"""A Hugging Face config.json.
 
 Every field that changes numbers in some model of transformers is read or, where the family lacks it, refused.
 """
@@ -6,7 +6,7 @@ Every field that changes numbers in some model of transformers is read or, where
 from typing import Any
 
 from preftree.engine.config.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
-from preftree.engine.config.hf_rope import ropes_from_hf, ropes_to_hf
+from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive
 from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig, check_whole
 from preftree.engine.errors import ModelError
@@ -88,41 +88,6 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
             experts=None if family.experts is None else _experts(config, family.experts),
         )
-
-
-def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
-    """The config.json that `from_hf` and transformers (4 and 5) open as a float32 model of the same architecture."""
-    family = config.family
-    context = config.rope.original_context if config.rope.kind == "dynamic" else config.max_context
-    fields = {
-        "architectures": [family.class_name],
-        "model_type": config.architecture,
-        "vocab_size": config.vocab_size,
-        "hidden_size": config.hidden_size,
-        "intermediate_size": config.intermediate_size,
-        "num_hidden_layers": config.num_layers,
-        "num_attention_heads": config.num_heads,
-        "num_key_value_heads": config.num_kv_heads,
-        "head_dim": config.head_dim,
-        family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
-        "rms_norm_eps": config.norm_eps,
-        **ropes_to_hf(config.rope, config.local_rope),
-        "max_position_embeddings": context,
-        "tie_word_embeddings": config.tie_embeddings,
-        **{field: getattr(config, field) for field in family.bias_fields},
-        "bos_token_id": bos_id,
-        "eos_token_id": eos_id,
-        "torch_dtype": "float32",
-    }
-    if family.query_scalar is not None:
-        fields["query_pre_attn_scalar"] = config.query_scalar
-    caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
-    fields |= {field: caps[field] for field in family.soft_caps}
-    if family.windows is not None:
-        fields |= _windows_to_hf(config, family.windows)
-    if family.experts is not None:
-        fields |= _experts_to_hf(config, family.experts)
-    return fields
 
 
 def _family(config: dict[str, Any]) -> Architecture:
@@ -217,20 +182,6 @@ def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int) -> li
     return [window is not None and layer >= first for layer in range(count)]
 
 
-def _windows_to_hf(config: ModelConfig, rule: Windows) -> dict[str, Any]:
-    sizes = {window for window in config.windows if window is not None}
-    window = next(iter(sizes), None)
-    fields: dict[str, Any] = {"sliding_window": window}
-    if rule.switch is not None:
-        fields[rule.switch] = window is not None
-    if rule.typed:
-        names = (
-            "sliding_attention" if config.window_of(layer) else "full_attention" for layer in range(config.num_layers)
-        )
-        fields["layer_types"] = list(names)
-    return fields
-
-
 def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
     def optional(field: str, default: Any) -> Any:
         value = config.get(field)
@@ -253,15 +204,3 @@ def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
         normalised=names.always_normalised or optional("norm_topk_prob", False),
         layers=layers,
     )
-
-
-def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
-    experts = config.experts
-    assert experts is not None
-    fields: dict[str, Any] = {names.count: experts.count, "num_experts_per_tok": experts.per_token}
-    fields[names.width] = experts.width
-    if not names.always_normalised:
-        fields["norm_topk_prob"] = experts.normalised
-    if names.sparse_fields:
-        fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
-    return fields

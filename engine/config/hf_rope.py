@@ -21,7 +21,7 @@ _NEEDED = {
     "yarn": ("factor",),
     "longrope": ("short_factor", "long_factor"),
 }
-_LAYER_TYPES = ("full_attention", "sliding_attention")
+LAYER_TYPES = ("full_attention", "sliding_attention")
 
 
 def ropes_from_hf(
@@ -34,28 +34,14 @@ def ropes_from_hf(
     scaling = _scaling(config)
     if architecture.local_theta is None:
         return _rope(scaling, config, architecture, max_context), None
-    if not set(scaling) & set(_LAYER_TYPES):
+    if not set(scaling) & set(LAYER_TYPES):
         scaling = {"full_attention": scaling}
-    if set(scaling) - set(_LAYER_TYPES):
-        raise ModelError(f"rope_parameters holds {sorted(set(scaling) - set(_LAYER_TYPES))!r:.100} beside layer types")
-    full, local = (_object(scaling.get(kind) or {}) for kind in _LAYER_TYPES)
+    if set(scaling) - set(LAYER_TYPES):
+        raise ModelError(f"rope_parameters holds {sorted(set(scaling) - set(LAYER_TYPES))!r:.100} beside layer types")
+    full, local = (_object(scaling.get(kind) or {}) for kind in LAYER_TYPES)
     local_theta = config.get("rope_local_base_freq")
     local = {"rope_theta": architecture.local_theta if local_theta is None else local_theta} | local
     return _rope(full, config, architecture, max_context), _rope(local, config, architecture, max_context)
-
-
-def ropes_to_hf(rope: RopeConfig, local: RopeConfig | None) -> dict[str, Any]:
-    """The fields of config.json that `ropes_from_hf` and transformers read as these two."""
-    if local is not None:
-        return {"rope_parameters": dict(zip(_LAYER_TYPES, (_to_hf(rope), _to_hf(local)), strict=True))}
-    fields: dict[str, Any] = {"rope_theta": rope.theta, "rope_scaling": _to_hf(rope)}
-    if rope.partial != 1:
-        fields["partial_rotary_factor"] = rope.partial
-    if rope.kind == "longrope":
-        fields["original_max_position_embeddings"] = rope.original_context
-    if rope.kind == "default":
-        fields["rope_scaling"] = None
-    return fields
 
 
 def _scaling(config: dict[str, Any]) -> dict[str, Any]:
@@ -164,20 +150,3 @@ def _yarn_attention(rope: RopeConfig, scaling: dict[str, Any]) -> float:
 
     weight, weight_all = scaling.get("mscale"), scaling.get("mscale_all_dim")
     return of(weight) / of(weight_all) if weight and weight_all else of(1)
-
-
-def _to_hf(rope: RopeConfig) -> dict[str, Any]:
-    fields: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
-    if rope.kind != "default":
-        fields["factor"] = rope.factor
-    if rope.kind in ("llama3", "yarn", "longrope"):
-        fields["original_max_position_embeddings"] = rope.original_context
-    if rope.kind == "llama3":
-        fields |= {"low_freq_factor": rope.low_freq_factor, "high_freq_factor": rope.high_freq_factor}
-    if rope.kind in ("yarn", "longrope"):
-        fields["attention_factor"] = rope.attention_factor
-    if rope.kind == "yarn":
-        fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
-    if rope.kind == "longrope":
-        fields |= {"short_factor": list(rope.short_factor), "long_factor": list(rope.long_factor)}
-    return fields

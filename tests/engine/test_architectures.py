@@ -15,9 +15,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.hugging_face import to_hf
 from preftree import Engine
 from preftree.engine.config.architectures import ARCHITECTURES
-from preftree.engine.config.hf_config import NEUTRAL, REQUIRED, from_hf, to_hf
+from preftree.engine.config.hf_config import NEUTRAL, REQUIRED, from_hf
 from preftree.engine.weights.names import expected_tensors, num_parameters
 from tests.models import CONTROL, write_tokenizer
 

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from preftree.engine.config.hf_config import from_hf, to_hf
+from benchmarks.hugging_face import to_hf
+from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import RopeConfig, rotary_table
 from preftree.engine.errors import ModelError

@@ -161,8 +161,8 @@ def test_quantised_types_come_close(tmp_path: Path, kind: str) -> None:
         assert np.abs(got.numpy() - tensor).max() <= (0.5 if kind.startswith("Q4") else 0.02), name
 
 
-def test_embedded_conversion_equals_dequantised_file(embedded_checkpoint: Checkpoint) -> None:
-    """Catches a conversion that loses bits or the row order: against the library and transformers' un-permute."""
+def test_embedded_model_equals_the_dequantised_file(embedded_checkpoint: Checkpoint) -> None:
+    """Catches weights that lose bits or the row order: against the library and transformers' un-permute."""
     from transformers.modeling_gguf_pytorch_utils import LlamaTensorProcessor
 
     distribution = metadata.distribution(PACKAGE)

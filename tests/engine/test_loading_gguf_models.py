@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Callable
 from functools import partial
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.hugging_face import embedded_directory
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.errors import ModelError
 from preftree.engine.gguf import tensors as gguf_module
-from preftree.engine.gguf.embedded import PACKAGE
 from preftree.engine.gguf.header import TENSOR_TYPES, read_header
 from preftree.engine.gguf.tokenizer import PRE_TOKENIZERS
 from preftree.engine.tokenizer.sentencepiece import read_sentencepiece
@@ -91,10 +90,8 @@ def test_dequantised_in_chunks_as_by_the_library_at_once(
 
 
 def test_embedded_model_has_the_same_bits_both_ways(embedded_checkpoint: Checkpoint, embedded_engine: Engine) -> None:
-    """Catches a conversion that changes what its GGUF file says: SmolLM2, from its file and from the directory."""
-    distribution = metadata.distribution(PACKAGE)
-    file = next(file for file in distribution.files or () if str(file).endswith(".gguf"))
-    engine = Engine.load(str(distribution.locate_file(file)), dtype="float32")
+    """Catches a GGUF file that says something else than the same weights in a directory: SmolLM2, from both."""
+    engine = Engine.load(str(embedded_directory()), dtype="float32")
     checkpoint = engine.checkpoint
     assert checkpoint.config == embedded_checkpoint.config
     assert checkpoint.chat_template is not None

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.hugging_face import embedded_directory
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.errors import InputError, ModelError
@@ -45,11 +46,11 @@ def added(content: str, index: int, **flags: bool) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def theirs(embedded_checkpoint: Checkpoint) -> Any:
+def theirs() -> Any:
     """transformers' own tokenizer of the converted directory."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(embedded_checkpoint.files[0].parent)
+    return AutoTokenizer.from_pretrained(embedded_directory())
 
 
 def test_ids_equal_transformers(embedded_checkpoint: Checkpoint, theirs: Any) -> None:

@@ -1,0 +1,144 @@
+"""Models as Hugging Face directories, for transformers: config, tokenizer and weights of what preftree has open."""
+
+from __future__ import annotations
+
+import atexit
+import json
+import shutil
+import tempfile
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.config.architectures import Experts, Windows
+from preftree.engine.config.hf_config import ACTIVATIONS
+from preftree.engine.config.hf_rope import LAYER_TYPES
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.rope import RopeConfig
+from preftree.engine.gguf.embedded import embedded_file
+from preftree.engine.gguf.tensors import GgufSource
+from preftree.engine.weights.names import expected_tensors
+
+
+@cache
+def embedded_directory() -> Path:
+    """The embedded model, converted once a process (some seconds, 540 MB), and removed with it."""
+    directory = Path(tempfile.mkdtemp(prefix="preftree-embedded-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    convert(embedded_file(), directory)
+    return directory
+
+
+def convert(source: Path, directory: Path) -> None:
+    """Write the GGUF file `source` into `directory` as float32 safetensors, config and tokenizer files."""
+    from safetensors.torch import save_file
+
+    gguf = GgufSource(source)
+    tokenizer = gguf.tokenizer()
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "bos_token": gguf.bos_token,
+        "eos_token": gguf.eos_token,
+        "chat_template": gguf.chat_template,
+        "clean_up_tokenization_spaces": False,
+        "model_max_length": gguf.config.max_context,
+    }
+    config = to_hf(gguf.config, tokenizer.bos_id, tokenizer.eos_id)
+    files = {"tokenizer.json": gguf.tokenizer_json, "tokenizer_config.json": settings, "config.json": config}
+    for name, value in files.items():
+        (directory / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
+    tensors = {name: gguf.tensor(name, shape) for name, shape in expected_tensors(gguf.config).items()}
+    save_file(tensors, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    gguf.close()
+
+
+def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = None) -> dict[str, Any]:
+    """The config.json that `from_hf` and transformers (4 and 5) open as a float32 model of the same architecture."""
+    family = config.family
+    context = config.rope.original_context if config.rope.kind == "dynamic" else config.max_context
+    fields = {
+        "architectures": [family.class_name],
+        "model_type": config.architecture,
+        "vocab_size": config.vocab_size,
+        "hidden_size": config.hidden_size,
+        "intermediate_size": config.intermediate_size,
+        "num_hidden_layers": config.num_layers,
+        "num_attention_heads": config.num_heads,
+        "num_key_value_heads": config.num_kv_heads,
+        "head_dim": config.head_dim,
+        family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
+        "rms_norm_eps": config.norm_eps,
+        **_ropes_to_hf(config.rope, config.local_rope),
+        "max_position_embeddings": context,
+        "tie_word_embeddings": config.tie_embeddings,
+        **{field: getattr(config, field) for field in family.bias_fields},
+        "bos_token_id": bos_id,
+        "eos_token_id": eos_id,
+        "torch_dtype": "float32",
+    }
+    if family.query_scalar is not None:
+        fields["query_pre_attn_scalar"] = config.query_scalar
+    caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
+    fields |= {field: caps[field] for field in family.soft_caps}
+    if family.windows is not None:
+        fields |= _windows_to_hf(config, family.windows)
+    if family.experts is not None:
+        fields |= _experts_to_hf(config, family.experts)
+    return fields
+
+
+def _windows_to_hf(config: ModelConfig, rule: Windows) -> dict[str, Any]:
+    sizes = {window for window in config.windows if window is not None}
+    window = next(iter(sizes), None)
+    fields: dict[str, Any] = {"sliding_window": window}
+    if rule.switch is not None:
+        fields[rule.switch] = window is not None
+    if rule.typed:
+        names = (
+            "sliding_attention" if config.window_of(layer) else "full_attention" for layer in range(config.num_layers)
+        )
+        fields["layer_types"] = list(names)
+    return fields
+
+
+def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
+    experts = config.experts
+    assert experts is not None
+    fields: dict[str, Any] = {names.count: experts.count, "num_experts_per_tok": experts.per_token}
+    fields[names.width] = experts.width
+    if not names.always_normalised:
+        fields["norm_topk_prob"] = experts.normalised
+    if names.sparse_fields:
+        fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
+    return fields
+
+
+def _ropes_to_hf(rope: RopeConfig, local: RopeConfig | None) -> dict[str, Any]:
+    """The fields of config.json that `ropes_from_hf` and transformers read as these two."""
+    if local is not None:
+        return {"rope_parameters": dict(zip(LAYER_TYPES, (_rope_to_hf(rope), _rope_to_hf(local)), strict=True))}
+    fields: dict[str, Any] = {"rope_theta": rope.theta, "rope_scaling": _rope_to_hf(rope)}
+    if rope.partial != 1:
+        fields["partial_rotary_factor"] = rope.partial
+    if rope.kind == "longrope":
+        fields["original_max_position_embeddings"] = rope.original_context
+    if rope.kind == "default":
+        fields["rope_scaling"] = None
+    return fields
+
+
+def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
+    fields: dict[str, Any] = {"rope_type": rope.kind, "rope_theta": rope.theta}
+    if rope.kind != "default":
+        fields["factor"] = rope.factor
+    if rope.kind in ("llama3", "yarn", "longrope"):
+        fields["original_max_position_embeddings"] = rope.original_context
+    if rope.kind == "llama3":
+        fields |= {"low_freq_factor": rope.low_freq_factor, "high_freq_factor": rope.high_freq_factor}
+    if rope.kind in ("yarn", "longrope"):
+        fields["attention_factor"] = rope.attention_factor
+    if rope.kind == "yarn":
+        fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
+    if rope.kind == "longrope":
+        fields |= {"short_factor": list(rope.short_factor), "long_factor": list(rope.long_factor)}
+    return fields
