@@ -13,11 +13,10 @@ from preftree.labeling.data.dataset import Dataset, DatasetInfo
 from preftree.labeling.data.labels_file import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.kinds import check_kinds, needs
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import entry_of, make_method, name_of
 from preftree.labeling.options import LabelOptions, MethodOptions, ModelOptions, declared
-from preftree.labeling.pipeline import Labelled, label_samples
+from preftree.labeling.pipeline import Labelled, check_kinds, label_samples, needs
 from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single
 from preftree.labeling.values import suggestion
 

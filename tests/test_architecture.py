@@ -106,7 +106,7 @@ LABELING_LAYERS = (
     ("principles", "data"),
     ("prompts", "report"),
     ("methods",),
-    ("judge", "kinds"),
+    ("judge",),
     ("pipeline",),
     ("runs",),
     ("export",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +14,6 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.bradley_terry import RIDGE, strengths
 from preftree.labeling.methods.ranking_labels import RankingLabel, RankingQuality
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.methods.schedule import balanced_pairs
 from preftree.labeling.options import RankingOptions
 from preftree.labeling.prompts.catalogue import chosen_template
 from preftree.labeling.rationales import Rationale
@@ -102,6 +102,26 @@ def _own_order(sample: Several) -> list[int]:
     """The responses as if shuffled by the row's id, whatever their order in the row; equal ones stay in theirs."""
     keys = [hashlib.blake2b(f"{sample.id}\0{text}".encode(), digest_size=16).digest() for text in sample.responses]
     return sorted(range(len(keys)), key=keys.__getitem__)
+
+
+def balanced_pairs(size: int, count: int) -> list[tuple[int, int]]:
+    """`count` different pairs of 0 to size - 1; size - 1 or more of them connect all.
+
+    The first games of a round robin (the circle method of Kirkman 1850): in a round everybody plays once, but for one
+    who rests where `size` is odd. So the numbers of games differ by one at most, where `size` is odd by two. Two rounds
+    in a row are one cycle through all players, which is why any size - 1 games from the start connect them.
+    """
+    return list(islice(_round_robin(size), count))
+
+
+def _round_robin(size: int) -> Iterator[tuple[int, int]]:
+    """All pairs, round by round. The last of an even number stays where it is, the others move around a circle."""
+    circle = size - 1 + size % 2
+    for turn in range(circle):
+        if size % 2 == 0:
+            yield turn, size - 1
+        for distance in range(1, (circle + 1) // 2):
+            yield (turn + distance) % circle, (turn - distance) % circle
 
 
 def opened(options: RankingOptions, recorded: Mapping[str, Any] | None) -> Ranking:

@@ -8,8 +8,7 @@ from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
-from preftree.labeling.methods.aggregates import AGGREGATES
-from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
+from preftree.labeling.methods.principle_labels import AGGREGATES, PrincipleScore, SalmonLabel
 from preftree.labeling.methods.probability import mean_log_odds
 from preftree.labeling.methods.rlaif import ENDS
 from preftree.labeling.options import SalmonOptions
@@ -28,7 +27,7 @@ class Salmon:
     """The judge is asked about one principle at a time, by its positive statement.
 
     principles: one or more, with different names and a weight above 0 among them. rule: one of those in
-    `labeling.methods.aggregates`. principle_set: what principles are called, for run.json. preamble, exemplars,
+    `labeling.methods.principle_labels`. principle_set: what principles are called, for run.json. preamble, exemplars,
     reasoning: see `preftree.labeling.methods.rlaif.Rlaif`.
     """
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
-from preftree.labeling.options import LabelOptions, declared, defaults
+from preftree.labeling.options import LabelOptions, Options, declared, defaults
+
+Chosen = TypeVar("Chosen", bound=Options)
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -37,6 +39,12 @@ def _rename_settings(run: dict[str, Any]) -> None:
     given = {name: value for name, value in settings.items() if name in known and value is not None}
     run["options"] = dict.fromkeys(known) | defaults(LabelOptions) | given
     run.get("method", {}).pop("reasoning", None)
+
+
+def options_again(kind: type[Chosen], run: Mapping[str, Any], **own: Any) -> Chosen:
+    """The options of a run, with `own` in the place of some."""
+    then = run["options"]
+    return kind(**{name: then[name] for name in declared(kind) if name in then} | own)
 
 
 def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:

@@ -15,11 +15,10 @@ from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Dataset, rows_of
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, check_out_file
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
-from preftree.labeling.kinds import check_kinds
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.pipeline import label_windows
+from preftree.labeling.pipeline import check_kinds, label_windows
 from preftree.labeling.report.pairs import Quality
 from preftree.labeling.report.subsets import BySubset, check_subset
 from preftree.labeling.report.text import Rejections, RunSummary

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from heapq import merge as merged_by_number
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.data.dataset import Dataset, parse_shard, rows_of
+from preftree.labeling.data.dataset import parse_shard, rows_of
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary
@@ -19,7 +19,7 @@ from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.journal import JOURNAL, Attempt, attempts, connected, entries, holds
 from preftree.labeling.runs.manifest import difference, judge_of, with_judge
 from preftree.labeling.runs.memory import Memory
-from preftree.labeling.runs.recorded import finished_run, labelled_input
+from preftree.labeling.runs.recorded import finished_run, labelled_input, options_again
 from preftree.labeling.runs.run import Job, label_into
 
 
@@ -57,7 +57,9 @@ def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: boo
     parts = complete([Part.of(Path(path)) for path in paths])
     record = parts[0].record
     dataset = labelled_input(record, input_path)
-    options = _options(record, dataset, out, overwrite, quiet)
+    own = {"input": dataset.paths, "out": out, "overwrite": overwrite, "quiet": quiet}
+    whole = {"shard": None, "retry_rejects": False, "force_new": False, "profile": None}
+    options = options_again(LabelOptions, record, **own, **whole)
     with RunDirectory(Path(out), overwrite) as directory:
         job = Job.of(options, open_method(options, record["method"]), dataset)
         for part in parts:
@@ -92,14 +94,6 @@ def complete(parts: Sequence[Part]) -> list[Part]:
         named = ", ".join(f"{index}/{first.number}" for index in missing[:5]) + (", ..." if missing[5:] else "")
         raise OutputError(f"missing shards: {named}; name the directory of each")
     return [by_index[index] for index in sorted(by_index)]
-
-
-def _options(record: Mapping[str, Any], dataset: Dataset, out: str, overwrite: bool, quiet: bool) -> LabelOptions:
-    """The settings of the shards, for all rows."""
-    names = {field.name for field in fields(LabelOptions)}
-    settings = {name: value for name, value in record["options"].items() if name in names}
-    own = {"input": dataset.paths, "out": out, "overwrite": overwrite, "quiet": quiet}
-    return LabelOptions(**settings | own | {"shard": None, "retry_rejects": False, "force_new": False, "profile": None})
 
 
 def _attempts(part: Part) -> list[Attempt]:

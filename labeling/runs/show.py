@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,13 @@ from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import LABELS
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
-from preftree.labeling.kinds import check_kinds
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import JudgeOptions
-from preftree.labeling.pipeline import Waiting, windows
+from preftree.labeling.pipeline import Waiting, check_kinds, windows
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.text import aligned
-from preftree.labeling.runs.recorded import finished_run, labelled_input
+from preftree.labeling.runs.recorded import finished_run, labelled_input, options_again
 from preftree.labeling.terminal import count, one_line, visible
 from preftree.labeling.types import Rejected, Sample
 
@@ -216,12 +215,11 @@ def _find_sample(dataset: Dataset, identity: str) -> Sample:
 
 
 def _options_again(run: dict[str, Any], dataset: Dataset) -> JudgeOptions:
-    """The settings of a run; device and number format are left out, as reading needs neither."""
-    names = {field.name for field in fields(JudgeOptions)} - {"input", "device", "dtype"}
-    settings = {name: value for name, value in run["options"].items() if name in names}
-    if run["scorer"].get("rendering") in ("chat", "plain"):
-        settings["rendering"] = run["scorer"]["rendering"]
-    return JudgeOptions(input=dataset.paths, **settings)
+    """Those of a run; what says where the model ran is left out, as reading needs none of it."""
+    rendering = run["scorer"].get("rendering")
+    own = {"rendering": rendering} if rendering in ("chat", "plain") else {}
+    nowhere = {"device": "auto", "dtype": None, "memory_fraction": None}
+    return options_again(JudgeOptions, run, input=dataset.paths, **nowhere, **own)
 
 
 def _of_first(method: Method, first: Waiting, prompts: int) -> list[tuple[str, str]]:

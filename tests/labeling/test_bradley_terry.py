@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from preftree.labeling.methods.bradley_terry import RIDGE, strengths
-from preftree.labeling.methods.schedule import balanced_pairs
+from preftree.labeling.methods.ranking import balanced_pairs
 
 
 def random_wins(draws: np.random.Generator, size: int) -> NDArray[np.float64]:

@@ -19,8 +19,11 @@ from preftree.labeling import cli  # noqa: E402
 from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
 from preftree.labeling.export.write import ANNOTATED_PAIRS, write_export  # noqa: E402
-from preftree.labeling.methods.aggregates import strongest  # noqa: E402
-from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel  # noqa: E402
+from preftree.labeling.methods.principle_labels import (  # noqa: E402
+    PrincipleScore,
+    SalmonLabel,
+    strongest,
+)
 from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
 from preftree.labeling.methods.score_labels import DirectLabel, Score  # noqa: E402
 from preftree.labeling.methods.set_labels import PrincipledLabel  # noqa: E402
