@@ -74,7 +74,7 @@ class ChatTemplate:
 
     def _renderings(self) -> list[str | TemplateFailure]:
         """Of a user message, and of system and user."""
-        sandbox = Sandbox(self.source, "chat", max_characters=MAX_RENDERED_CHARACTERS)
+        sandbox = Sandbox(self.source, "chat", MAX_RENDERED_CHARACTERS)
         found: list[str | TemplateFailure] = []
         for count in (1, 2):
             try:
