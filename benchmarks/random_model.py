@@ -14,6 +14,7 @@ from tokenizers import pre_tokenizers
 from benchmarks.hugging_face import to_hf
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.config.model_config import ModelConfig, RopeConfig
+from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.names import expected_tensors
 
@@ -93,7 +94,7 @@ class RandomSource:
 
 def random_checkpoint(name: str, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> Checkpoint:
     """A model in no file: its weights are drawn on `device`. The vocabulary may be larger than the tokenizer's."""
-    tokenizer = Tokenizer.from_json(json.dumps(_tokenizer()), bos_token=_CONTROL[0], eos_token=_CONTROL[1])
+    tokenizer = Tokenizer(JsonBackend(_tokenizer()), _CONTROL[0], _CONTROL[1], None)
     return Checkpoint(name, config, tokenizer, None, RandomSource(config, device, dtype), files=())
 
 

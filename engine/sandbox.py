@@ -23,7 +23,7 @@ from preftree.engine.files import first_line
 CHILD = Path(__file__).with_name("sandbox_child.py")
 CPU_SECONDS = 3  # for compiling, and for each rendering
 WALL_SECONDS = 15  # of a machine that has other things to do; rendering takes less than a millisecond
-MEMORY_BYTES = 256 << 20
+MEMORY_BYTES = 512 << 20
 
 
 class TemplateFailure(Exception):
@@ -41,20 +41,13 @@ class TemplateBroken(TemplateFailure):
 class Sandbox:
     """One template. Its process starts when it is needed, and again after it was cut off. Threads may share it."""
 
-    def __init__(
-        self,
-        source: str,
-        dialect: Literal["chat", "plain"],
-        *,
-        max_characters: int,
-        memory_bytes: int | None = None,
-    ) -> None:
+    def __init__(self, source: str, dialect: Literal["chat", "plain"], max_characters: int) -> None:
         """dialect: "chat" is set up as transformers does, "plain" as Jinja, but strict about what is undefined.
 
-        max_characters: of what it renders. memory_bytes: of the process, MEMORY_BYTES by default.
+        max_characters: of what it renders.
         """
         self._source = source
-        limits = map(str, (CPU_SECONDS, memory_bytes or MEMORY_BYTES, max_characters))
+        limits = map(str, (CPU_SECONDS, MEMORY_BYTES, max_characters))
         self._arguments = ["-I", "-S", str(CHILD), dialect, *limits, *_homes("jinja2", "markupsafe")]
         self._process: subprocess.Popen[bytes] | None = None
         self._owner = 0  # process that started it

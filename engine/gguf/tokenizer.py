@@ -1,11 +1,18 @@
 """The tokenizer inside a GGUF file."""
 
-from dataclasses import replace
 from typing import Any
 
 from preftree.engine.errors import ModelError
 from preftree.engine.tokenizer.hf import JsonBackend
-from preftree.engine.tokenizer.sentencepiece import CONTROL, TRIMS, USER_DEFINED, Pieces, SentencePieceBackend
+from preftree.engine.tokenizer.sentencepiece import (
+    CONTROL,
+    KEEPS_SPACES,
+    TRIMS,
+    UNUSED,
+    USER_DEFINED,
+    Pieces,
+    SentencePieceBackend,
+)
 from preftree.engine.tokenizer.tokenizer import Backend, Tokenizer
 
 _BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -76,9 +83,9 @@ def _pieces(metadata: dict[str, Any]) -> Pieces:
     scores = metadata.get("tokenizer.ggml.scores")
     if not isinstance(scores, list) or not all(isinstance(score, float) for score in scores):
         raise ModelError("tokenizer.ggml.scores is missing or no list of numbers; use another file")
-    pieces = Pieces(tuple(tokens), tuple(scores), tuple(kinds))
-    if metadata.get("tokenizer.ggml.remove_extra_whitespaces") is True:
-        pieces = replace(pieces, normalizer=pieces.normalizer + TRIMS)
+    known = tuple(kind if kind in range(1, 7) else UNUSED for kind in kinds)
+    spaces = TRIMS if metadata.get("tokenizer.ggml.remove_extra_whitespaces") is True else KEEPS_SPACES
+    pieces = Pieces(tuple(tokens), tuple(scores), known, normalizer=spaces)
     return pieces.without_prefix() if metadata.get("tokenizer.ggml.add_space_prefix") is False else pieces
 
 

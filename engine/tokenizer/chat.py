@@ -65,26 +65,19 @@ class ChatTemplate:
     def prepare(self) -> None:
         """Run the template now. ModelError when it does not compile, is cut off, or fails whatever it is given."""
         if self._rendered is None:
-            try:
-                self._rendered = self._renderings()
-            except TemplateBroken as failure:
-                raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
+            sandbox = Sandbox(self.source, "chat", MAX_RENDERED_CHARACTERS)
+            self._rendered = [self._rendering(sandbox, count) for count in (1, 2)]
+            sandbox.close()
         if all(isinstance(rendered, TemplateFailure) for rendered in self._rendered):
             raise ModelError(f"the chat template {self._rendered[0]}; {PLAIN_WAY_OUT}")
 
-    def _renderings(self) -> list[str | TemplateFailure]:
-        """Of a user message, and of system and user."""
-        sandbox = Sandbox(self.source, "chat", max_characters=MAX_RENDERED_CHARACTERS)
-        found: list[str | TemplateFailure] = []
-        for count in (1, 2):
-            try:
-                found.append(sandbox.render(self._conversation(count)))
-            except TemplateBroken:
-                raise
-            except TemplateFailure as failure:
-                found.append(failure)
-        sandbox.close()
-        return found
+    def _rendering(self, sandbox: Sandbox, num_messages: int) -> str | TemplateFailure:
+        try:
+            return sandbox.render(self._conversation(num_messages))
+        except TemplateBroken as failure:
+            raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
+        except TemplateFailure as failure:
+            return failure
 
     def pieces(
         self, tokenizer: Tokenizer, user: str, system: str | None = None, answer_start: str = ""

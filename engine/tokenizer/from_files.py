@@ -8,6 +8,7 @@ from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming, read_json, read_text
 from preftree.engine.tokenizer.chat import ChatTemplate
+from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 
@@ -40,7 +41,7 @@ def open_text_parts(directory: Path) -> TextParts:
         if names == [JSON]:
             bos, eos = (_token(settings, field) for field in ("bos_token", "eos_token"))
             # Like transformers 5, let tokenizer.json decide about BOS and not add_bos_token of tokenizer_config.json.
-            tokenizer = Tokenizer.from_json(read_text(directory / JSON), bos_token=bos, eos_token=eos, adds_bos=None)
+            tokenizer = Tokenizer(JsonBackend(read_json(directory / JSON)), bos, eos, None)
         else:
             tokenizer, bos, eos = _from_sentencepiece(directory, settings)
             names.append(ADDED)

@@ -6,12 +6,9 @@ kinds of pieces decide what control tokens are, and a piece that SentencePiece w
 Format: sentencepiece_model.proto in https://github.com/google/sentencepiece
 """
 
-import math
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
-from functools import cached_property
-from itertools import groupby
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +22,7 @@ from preftree.engine.tokenizer.cuts import Encode, letters_stay_apart
 MAX_BYTES = 16_000_000  # published ones have up to five
 # Bounds of the work for a text: published pieces have up to 31 characters, replacements of NFKC 33 bytes.
 MAX_PIECE_CHARACTERS = MAX_REPLACEMENT_BYTES = 256
+MAX_SCORE = 1e30  # sums of scores stay finite
 VARINT, FIXED64, MESSAGE, FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) are not in use
 UNIGRAM, BPE = 1, 2
 MODEL_TYPES = {UNIGRAM: "Unigram", BPE: "BPE", 3: "WORD", 4: "CHAR"}
@@ -33,81 +31,57 @@ NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = range(1, 7)
 DAMAGED = "is no SentencePiece model, or was damaged; download it again"
 BOS, EOS = (41, 1), (42, 2)  # fields of a TrainerSpec that hold ids, and their defaults
 SPACE = "▁"
-NO_PREFIX, TRIMS = b"\x18\x00", b"\x20\x01"  # fields of a NormalizerSpec
+NO_PREFIX, KEEPS_SPACES, TRIMS = b"\x18\x00", b"\x20\x00", b"\x20\x01"  # fields of a NormalizerSpec
 
 
-@dataclass(frozen=True)
 class Pieces:
-    """A vocabulary by id, and how it is used. ModelError for what the library would take and should not.
+    """A vocabulary by id, and how it is used.
 
     Attributes:
-        texts: of each piece.
-        scores: of each piece.
-        kinds: of each piece.
-        trainer: a TrainerSpec message; by default BPE, and unknown characters become bytes.
-        normalizer: a NormalizerSpec message; by default a text gets a space in front, and keeps all others.
+        model_type: a key of MODEL_TYPES, if the library takes it.
+        has_bytes: whether unknown characters become bytes.
+        has_prefix: whether a text gets a space in front.
+        keeps_texts: whether nothing else in a text is changed, but that spaces become SPACE.
     """
 
-    texts: tuple[str, ...]
-    scores: tuple[float, ...]
-    kinds: tuple[int, ...]
-    trainer: bytes = b"\x18\x02\x98\x02\x01"
-    normalizer: bytes = b"\x20\x00"
-
-    def __post_init__(self) -> None:
-        if not len(self.texts) == len(self.scores) == len(self.kinds):
+    def __init__(
+        self,
+        texts: tuple[str, ...],
+        scores: tuple[float, ...],
+        kinds: tuple[int, ...],
+        trainer: bytes = b"\x18\x02\x98\x02\x01",
+        normalizer: bytes = KEEPS_SPACES,
+    ) -> None:
+        """trainer: a TrainerSpec message; by default BPE, and unknown characters become bytes. normalizer: a
+        NormalizerSpec message. ModelError for what the library would take and should not.
+        """
+        if not len(texts) == len(scores) == len(kinds):
             raise ModelError("the vocabulary has another number of pieces than of scores or types; download it again")
-        if not self.texts or max(map(len, self.texts)) > MAX_PIECE_CHARACTERS:
+        if not texts or max(map(len, texts)) > MAX_PIECE_CHARACTERS:
             raise ModelError(f"the vocabulary is empty or has pieces above {MAX_PIECE_CHARACTERS} letters")
-        if not all(map(math.isfinite, self.scores)):
+        if not all(abs(score) < MAX_SCORE for score in scores):  # false for NaN, too
             raise ModelError("the vocabulary holds a score that is no number; download it again")
-        trie_bytes = int.from_bytes(self._rules[:4], "little")
-        if max(map(len, self._rules[4 + trie_bytes :].split(b"\0"))) > MAX_REPLACEMENT_BYTES:
+        self.texts, self.scores, self.kinds = texts, scores, kinds
+        self._trainer, self._normalizer = trainer, normalizer
+        self._settings, changes = dict(_fields(trainer)), dict(_fields(normalizer))
+        rules = _bytes(changes.get(2, b""))  # the length of a trie, the trie, and texts that end in zeros
+        if max(map(len, rules[4 + int.from_bytes(rules[:4], "little") :].split(b"\0"))) > MAX_REPLACEMENT_BYTES:
             raise ModelError("the vocabulary normalises single characters to long texts; download it again")
-        if not _number(self._normalizer, 5, 1) or _number(self._trainer, 24, 0):
+        if not _number(changes, 5, 1) or _number(self._settings, 24, 0):
             raise ModelError("writes spaces otherwise than Llama's and Mistral's do, which is not supported")
-
-    @cached_property
-    def _trainer(self) -> dict[int, Any]:
-        return dict(_fields(self.trainer))
-
-    @cached_property
-    def _normalizer(self) -> dict[int, Any]:
-        return dict(_fields(self.normalizer))
-
-    @property
-    def _rules(self) -> bytes:
-        """What characters are replaced by: the length of a trie, the trie, and texts that end in zeros."""
-        return _bytes(self._normalizer.get(2, b""))
-
-    @property
-    def model_type(self) -> int:
-        """A key of MODEL_TYPES, if the library takes it."""
-        return _number(self._trainer, 3, UNIGRAM)
-
-    @property
-    def has_bytes(self) -> bool:
-        """Whether unknown characters become bytes."""
-        return bool(_number(self._trainer, 35, 0))
-
-    @property
-    def has_prefix(self) -> bool:
-        """Whether a text gets a space in front."""
-        return bool(_number(self._normalizer, 3, 1))
-
-    @property
-    def keeps_texts(self) -> bool:
-        """Whether a text is changed in nothing but spaces that become SPACE, and one in front."""
-        return not self._rules and not _number(self._normalizer, 4, 1)
+        self.model_type = _number(self._settings, 3, UNIGRAM)
+        self.has_bytes = bool(_number(self._settings, 35, 0))
+        self.has_prefix = bool(_number(changes, 3, 1))
+        self.keeps_texts = not rules and not _number(changes, 4, 1)
 
     def role(self, field: int, default: int) -> str | None:
         """The piece that the file itself makes BOS or EOS, if it is a control token."""
-        index = _number(self._trainer, field, default)
+        index = _number(self._settings, field, default)
         # Numbers are 64 bits, and -1 stands for "none".
         return self.texts[index] if index < len(self.texts) and self.kinds[index] == CONTROL else None
 
     def without_prefix(self) -> "Pieces":
-        return replace(self, normalizer=self.normalizer + NO_PREFIX)
+        return Pieces(self.texts, self.scores, self.kinds, self._trainer, self._normalizer + NO_PREFIX)
 
     def control(self) -> dict[str, int]:
         """The pieces that no text gives. User-defined ones are, unless they are nothing but whitespace."""
@@ -126,7 +100,7 @@ class Pieces:
             message += _message(1, _message(1, text.encode()) + struct.pack("<Bf2B", 0x15, score, 0x18, kind))
         if self.has_bytes and UNKNOWN not in self.kinds:  # the library wants one, though no text gives it
             message += _message(1, _message(1, b"<unknown of preftree>") + bytes((0x18, UNKNOWN)))
-        message += _message(2, self.trainer) + _message(3, self.normalizer)
+        message += _message(2, self._trainer) + _message(3, self._normalizer)
         try:
             return SentencePieceProcessor(model_proto=bytes(message))
         except RuntimeError as error:
@@ -151,15 +125,18 @@ class SentencePieceBackend:
         self.kind = MODEL_TYPES.get(pieces.model_type, "SentencePiece")
         self.control = pieces.control() | extra
         self.added: list[dict[str, Any]] = [{"content": text} for text in self.control]
-        self.size = max(len(pieces.texts), *(index + 1 for index in self.control.values()))
+        self.size = max([len(pieces.texts), *(index + 1 for index in self.control.values())])
         self.begin: Encode = whole.encode
         self.inside: Encode = (bare if prefix_once else whole).encode
-        self.behind_cut: Encode | None = bare.encode if _can_be_cut(pieces) else None
+        of_kind = list(zip(pieces.texts, pieces.kinds, strict=True))
+        joined = {text for text, kind in of_kind if kind in (NORMAL, UNUSED)}
+        can_be_cut = pieces.model_type == BPE and pieces.keeps_texts and letters_stay_apart(joined, SPACE)
+        self.behind_cut: Encode | None = bare.encode if can_be_cut else None
         self._ids = {text: index for index, text in enumerate(pieces.texts)} | extra
         self._names = {index: text for text, index in self.control.items()}
         self._decode, self._num_pieces = whole.decode, len(pieces.texts)
-        normal = (i for i, kind in enumerate(pieces.kinds) if kind == NORMAL and SPACE not in pieces.texts[i])
-        self._middle = list(normal)[:1]
+        letters = (index for index, (text, kind) in enumerate(of_kind) if kind == NORMAL and SPACE not in text)
+        self._middle = list(islice(letters, 1))
 
     def token_id(self, token: str) -> int | None:
         return self._ids.get(token)
@@ -178,11 +155,6 @@ class SentencePieceBackend:
         return "".join(parts)
 
 
-def _can_be_cut(pieces: Pieces) -> bool:
-    joined = {text for text, kind in zip(pieces.texts, pieces.kinds, strict=True) if kind in (NORMAL, UNUSED)}
-    return pieces.model_type == BPE and pieces.keeps_texts and letters_stay_apart(joined, SPACE)
-
-
 def is_blank(text: str) -> bool:
     """Whether a token is nothing but whitespace. Such tokens control nothing, whatever their kind."""
     return not text.replace(SPACE, " ").strip()
@@ -193,7 +165,7 @@ def read_sentencepiece(path: Path) -> Pieces:
     raw = read_bytes(path, MAX_BYTES)
     with naming(path):
         texts, scores, kinds = [], [], []
-        specs = {2: b"", 3: b""}  # parts of a message that come one by one make one
+        specs = {2: bytearray(), 3: bytearray()}  # parts of a message that come one by one make one
         for number, value in _fields(raw):
             if number == 1:
                 text, score, kind = _piece(value)
@@ -206,7 +178,7 @@ def read_sentencepiece(path: Path) -> Pieces:
                 specs[number] += _bytes(value)
         if not texts:
             raise ModelError("holds no pieces: " + DAMAGED)
-        return Pieces(tuple(texts), tuple(scores), tuple(kinds), specs[2], specs[3])
+        return Pieces(tuple(texts), tuple(scores), tuple(kinds), bytes(specs[2]), bytes(specs[3]))
 
 
 def _piece(value: Any) -> tuple[str, float, int]:

@@ -7,9 +7,7 @@ from typing import Any, Protocol
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.files import parse_json
 from preftree.engine.tokenizer.cuts import Encode, cuts_hold
-from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.incremental import SharedText
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
@@ -55,7 +53,7 @@ class Tokenizer:
     """Around a backend. `control` maps every added token (special or not), BOS and EOS to ids."""
 
     def __init__(self, backend: Backend, bos_token: str | None, eos_token: str | None, adds_bos: bool | None) -> None:
-        """See `from_json`."""
+        """adds_bos: None is as the tokenizer does. ModelError when bos_token or eos_token is not in the vocabulary."""
         self._backend = backend
         self.kind, self.vocab_size = backend.kind, backend.size
         self.control = dict(backend.control)
@@ -83,16 +81,6 @@ class Tokenizer:
             frozenset(self.control[token["content"]] for token in backend.added if token.get(side))
             for side in ("lstrip", "rstrip")
         )
-
-    @classmethod
-    def from_json(
-        cls, text: str, *, bos_token: str | None, eos_token: str | None, adds_bos: bool | None = None
-    ) -> "Tokenizer":
-        """From the text of a tokenizer.json. `adds_bos` None means: as its post-processor does.
-
-        ModelError when the text is broken or bos_token or eos_token is not in the vocabulary.
-        """
-        return cls(JsonBackend(parse_json(text, "tokenizer.json")), bos_token, eos_token, adds_bos)
 
     def _token_id(self, field: str, token: str | None) -> int | None:
         if token is None:

@@ -27,8 +27,8 @@ added to the sample and `start` takes the place of `answer`; the judge writes, a
 The sample shows two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }},
 a {{ principle }} to judge by, and the {{ low }} and {{ high }} end of the labels. It may have {% if %}, {% for %},
 filters and whatever else Jinja's sandbox allows: it runs in a process of its own then, for up to 3 seconds a prompt and
-in 1 GiB, which costs a tenth of a millisecond a prompt. The other texts are fixed. What differs between the prompts of
-one sample belongs last, and long fixed text belongs into the preamble: what prompts begin with together is computed
+in 512 MiB, which costs a tenth of a millisecond a prompt. The other texts are fixed. What differs between the prompts
+of one sample belongs last, and long fixed text belongs into the preamble: what prompts begin with together is computed
 once.
 """
 

@@ -24,7 +24,6 @@ SCALE = ("low", "high")
 VARIABLES = ("prompt", *PAIR, *SINGLE, "principle", *SCALE)
 # A place can show a whole row, of up to 16 MB, and a template of many places could still show many gigabytes.
 MAX_SAMPLE_CHARACTERS = 64 * 1024**2
-MEMORY_BYTES = 1 << 30
 
 _ENVIRONMENT = ImmutableSandboxedEnvironment()  # parses; what is rendered is rendered elsewhere
 _FIXED = (nodes.Template, nodes.Output, nodes.TemplateData, nodes.Name)
@@ -113,7 +112,7 @@ class Body:
 
     @cached_property
     def _sandbox(self) -> Sandbox:
-        return Sandbox(self.source, "plain", max_characters=MAX_SAMPLE_CHARACTERS, memory_bytes=MEMORY_BYTES)
+        return Sandbox(self.source, "plain", MAX_SAMPLE_CHARACTERS)
 
     def _check_names(self, tree: nodes.Template) -> None:
         made = _OF_MACROS | {node.name for node in _descendants(tree) if isinstance(node, nodes.Macro)}

@@ -226,3 +226,15 @@ def test_broken_vocabularies_are_refused(tmp_path: Path, changes: dict[str, Any]
     with pytest.raises(ModelError, match=named) as error:
         source.tokenizer()
     assert re.match(re.escape(str(path)), str(error.value))
+
+
+@pytest.mark.parametrize("kind", [3, 0, 300, -1, "x"])
+def test_kinds_that_sentencepiece_does_not_know(tmp_path: Path, kind: Any) -> None:
+    """Catches a traceback for a piece of no kind, and a refusal where the file marks <unk> as a control token."""
+    model = trained(tmp_path / "tokenizer.model")
+    directory = write_model(tmp_path / "hf", SMALL_CONFIG | {"vocab_size": library(model).vocab_size()})
+    source = gguf_module.GgufSource(write_gguf(tmp_path / "a.gguf", directory, tokenizer=add_sentencepiece(model)))
+    source._metadata["tokenizer.ggml.token_type"][0] = kind
+    tokenizer = source.tokenizer()
+    assert tokenizer.vocab_size == library(model).vocab_size()
+    assert tokenizer.encode("the 漢字 <unk>") == library(model).encode("the 漢字 <unk>")

@@ -98,7 +98,7 @@ def test_ids_equal_those_of_transformers_t5(tmp_path: Path) -> None:
     path = trained(tmp_path / "m", **UNIGRAM, **NFKC, pad_id=0, eos_id=1, unk_id=2, bos_id=-1)
     pieces = read_sentencepiece(path)
     ours = Tokenizer(SentencePieceBackend(pieces, {}, prefix_once=True), None, pieces.role(*EOS), False)
-    rules = dict(_fields(pieces.normalizer))[2]
+    rules = dict(_fields(pieces._normalizer))[2]
     scored = list(zip(pieces.texts, pieces.scores, strict=True))
     theirs = T5Tokenizer(vocab=scored, _spm_precompiled_charsmap=rules, extra_ids=0)
     # It normalises grapheme by grapheme, so marks behind spaces, and splits at whitespace of its own.
@@ -272,6 +272,7 @@ BPE = b"\x12\x02\x18\x02"
         (piece(b"<unk>", 2) + piece(b"a", score=b"\x00\x00\xc0\x7f") + BPE, "score that is no number"),
         (piece(b"a") + BPE, "unk is not defined"),
         (piece(b"<unk>", 2) + piece(b"<0x00>", 6) + b"\x12\x05\x18\x02\x98\x02\x01", "not 256 byte pieces"),
+        (piece(b"<unk>", 2) + piece(b"a", score=b"\xff\xff\x7f\x7f") + BPE, "score that is no number"),
         (piece(b"\xff"), "not UTF-8"),
         (piece(b"a", 9), "a piece that is none"),
         (piece(b"") + BPE, "a piece that is none"),
@@ -287,3 +288,13 @@ def test_crafted_files_are_refused(tmp_path: Path, content: bytes, named: str) -
     """Catches a traceback, a hang, and a vocabulary that the tokenizer would read otherwise than it is."""
     (tmp_path / "tokenizer.model").write_bytes(content)
     refused(tmp_path / "tokenizer.model", named)
+
+
+def test_a_message_in_many_parts_is_read_quickly(tmp_path: Path) -> None:
+    """Catches parts that are put together in quadratic time: minutes for a file of some megabytes."""
+    parts = b"\x12\x05\x8a\x01\x02aa" * 300_000
+    (tmp_path / "tokenizer.model").write_bytes(piece(b"<unk>", 2) + piece(b"a") + parts + BPE)
+    start = time.monotonic()
+    backend = SentencePieceBackend(read_sentencepiece(tmp_path / "tokenizer.model"), {}, prefix_once=False)
+    assert (backend.kind, backend.size) == ("BPE", 2)
+    assert time.monotonic() - start < 10

@@ -11,6 +11,8 @@ from benchmarks.hugging_face import embedded_directory
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.errors import InputError, ModelError
+from preftree.engine.files import parse_json
+from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.tokenizer import MAX_CHARACTERS, Tokenizer
 from tests.models import CONFIG, CONTROL, tokenizer_data
 
@@ -37,7 +39,7 @@ def fuzzed_texts(count: int) -> list[str]:
 
 def make(bos: str | None = "<s>", eos: str | None = "</s>", adds_bos: bool | None = None, **changes: Any) -> Tokenizer:
     text = json.dumps(tokenizer_data(**changes))
-    return Tokenizer.from_json(text, bos_token=bos, eos_token=eos, adds_bos=adds_bos)
+    return Tokenizer(JsonBackend(parse_json(text, "tokenizer.json")), bos, eos, adds_bos)
 
 
 def added(content: str, index: int, **flags: bool) -> dict[str, Any]:
@@ -291,7 +293,7 @@ def test_broken_tokenizer_json_is_one_line() -> None:
         (json.dumps(tokenizer_data(model={"type": "Evil"})), "refuses it"),
     ):
         with pytest.raises(ModelError, match=named) as error:
-            Tokenizer.from_json(text, bos_token=None, eos_token=None)
+            Tokenizer(JsonBackend(parse_json(text, "tokenizer.json")), None, None, None)
         assert "\n" not in str(error.value)
     with pytest.raises(ModelError, match="bos_token '<gone>' is not in"):
         make(bos="<gone>")
