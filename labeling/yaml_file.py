@@ -29,7 +29,7 @@ def read_text(path: Path, what: str) -> str:
             raise InputError(f"{what} is larger than {MAX_BYTES:,} bytes")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{what} cannot be read: {one_line(str(error))}") from None
+        raise InputError(f"{what} cannot be read: {getattr(error, 'strerror', None) or one_line(str(error))}") from None
 
 
 def json_as_yaml(source: str) -> str:
