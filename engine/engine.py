@@ -252,12 +252,26 @@ class Engine:
         stop: Sequence[str] = (),
         seed: int = 0,
     ) -> list[list[Generation]]:
-        """Continuations of prompts: [prompts][n].
+        """Continuations of prompts. Any control token ends one.
 
-        prompts: token ids of each. The other options as in `engine.generation.Sampling`. Any control token ends a
-        continuation. A sequence is the same whatever else is in the call, in any order and at any memory.
-        Raises InputError for options out of range, and naming the prompt that has no room in the model's context or in
-        kv_memory.
+        A sequence is the same whatever else is in the call, in any order and at any memory.
+
+        Args:
+            prompts: token ids of each.
+            max_new_tokens: as in `preftree.Sampling`, as are the others.
+            temperature: see there.
+            top_k: see there.
+            top_p: see there.
+            n: see there.
+            stop: see there.
+            seed: see there.
+
+        Returns:
+            [prompts][n] continuations.
+
+        Raises:
+            InputError: an option is out of range, or a prompt, which is named, has no room in the model's context or in
+                kv_memory.
         """
         sampling = Sampling(
             max_new_tokens=max_new_tokens,
@@ -276,8 +290,16 @@ class Engine:
     ) -> RationaleScores:
         """Continue prompts, append an ending to each continuation, and score labels after it, in one go.
 
-        endings: token ids, at least one, for each prompt. labels: as in `score`. What is appended is all that is run
-        in the second step: K/V of prompt and continuation are there. Numbers, and errors, as in `generate` and `score`.
+        What is appended is all that is run in the second step: K/V of prompt and continuation are there.
+
+        Args:
+            prompts: token ids of each.
+            endings: token ids to append to the continuations of each prompt, at least one.
+            labels: of each prompt, as token ids.
+            sampling: of the continuations; None for `Sampling()`.
+
+        Raises:
+            InputError: as in `generate` and `score`.
         """
         (reasoned,) = self.generate_and_score_stream([(prompts, endings, labels)], sampling or Sampling())
         return reasoned
@@ -287,8 +309,12 @@ class Engine:
     ) -> Iterator[RationaleScores]:
         """The results of `generate_and_score` for each of `calls`, in order; a call may be without prompts.
 
-        Sequences of later calls take the places of those that are done. progress: called after each step with what it
-        added: generated tokens, and sequences that are done.
+        Sequences of later calls take the places of those that are done.
+
+        Args:
+            calls: prompts, endings and labels.
+            sampling: of the continuations.
+            progress: called after each step with the tokens it generated and the sequences it finished.
         """
         return self._generation_runner().run(calls, sampling, progress)
 

@@ -15,12 +15,19 @@ MAX_SAMPLES = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How continuations are drawn. InputError, one line, for what is out of range.
+    """How continuations are sampled. What is drawn for a sequence is a function of seed, prompt, and sample number.
 
-    max_new_tokens: of one continuation, at most. temperature: 0 takes the most probable token; above 0 draws from the
-    distribution of logits / temperature, of the `top_k` most probable tokens, of the fewest of these whose probability
-    reaches `top_p`. n: continuations of each prompt. stop: texts that end a continuation and are not part of it.
-    seed: of everything drawn. What is drawn for a sequence is a function of seed, prompt, and number of the sample.
+    Attributes:
+        max_new_tokens: token limit of one continuation.
+        temperature: 0 takes the most probable token; above 0 draws from softmax(logits / temperature).
+        top_k: draw from the `top_k` most probable tokens only; None for all.
+        top_p: draw from the fewest tokens whose probability reaches `top_p` only, in (0, 1]; None for all.
+        n: continuations of each prompt.
+        stop: strings that end a continuation and are not part of it.
+        seed: sampling seed.
+
+    Raises:
+        InputError: a value is out of range.
     """
 
     max_new_tokens: int = 512
@@ -60,8 +67,10 @@ class Sampling:
 class Generation:
     """One continuation of a prompt.
 
-    ids: its tokens, without the control token or the stop text that ended it. text: what they say. finish: "stop", or
-    "length" where it reached max_new_tokens.
+    Attributes:
+        ids: its tokens, without the control token or the stop string that ended it.
+        text: the tokens decoded.
+        finish: "stop", or "length" where it reached max_new_tokens.
     """
 
     ids: list[int]

@@ -14,12 +14,15 @@ from preftree.engine.planning.lookups import Labels
 class LabelScores:
     """What the model says of every label of every prompt.
 
-    logprob: [prompts, labels] float32, log-probability in nats of the label after the prompt under the full vocabulary;
-        those of a longer label's tokens are summed. nan where a prompt has fewer labels than another.
-    logit: [prompts, labels] float32, raw logit of single-token labels, nan for longer ones.
-    label_mass: [prompts] float32, probability that the answer begins with any of the labels.
-    prompt_tokens: tokens of all prompts. rows: unique tokens run through the model, a new prefix cache included.
-    batches: forward passes over prompts. seconds: wall time, without what ran while an earlier call was collected.
+    Attributes:
+        logprob: [prompts, labels] float32, log-probability in nats of the label after the prompt under the full
+            vocabulary; those of a longer label's tokens are summed. nan where a prompt has fewer labels than another.
+        logit: [prompts, labels] float32, raw logit of single-token labels, nan for longer ones.
+        label_mass: [prompts] float32, probability that the answer begins with any of the labels.
+        prompt_tokens: tokens of all prompts.
+        rows: unique tokens run through the model, a new prefix cache included.
+        batches: forward passes over prompts.
+        seconds: wall time, without what ran while an earlier call was collected.
     """
 
     logprob: np.ndarray

@@ -17,7 +17,7 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import entry_of, make_method, name_of
 from preftree.labeling.options import LabelOptions, MethodOptions, ModelOptions, declared
 from preftree.labeling.pipeline import Labelled, check_kinds, label_samples, needs
-from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single
+from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ def _check_names(given: Iterable[str], known: Collection[str], where: str) -> No
 
 def _samples(rows: Any) -> list[Sample] | None:
     """Rows that are samples already, None for anything else."""
-    kinds = (Pair, Single, Several)
+    kinds = (Pair, Response, ResponseSet)
     if isinstance(rows, list | tuple) and rows and all(isinstance(row, kinds) for row in rows):
         return [_with_messages(row) for row in rows]
     return None

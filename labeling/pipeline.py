@@ -13,7 +13,7 @@ from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Label, Rejected, RequestScores, Sample, Several
+from preftree.labeling.types import Label, Rejected, RequestScores, ResponseSet, Sample
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
@@ -148,7 +148,7 @@ def _aggregate(
 
 def check_kinds(found: DatasetInfo, method: Method) -> None:
     """InputError where no row of the file is of a kind that the method takes, or one has a single response to rank."""
-    if Several in method.takes and found.lone_line is not None:
+    if ResponseSet in method.takes and found.lone_line is not None:
         raise InputError(
             f"{found.name}, {found.place(found.lone_line)}: responses has one entry; ranking needs two or more"
         )

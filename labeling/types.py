@@ -21,7 +21,12 @@ _FLIPPED: dict[str, Verdict] = {"a": "b", "b": "a", "tie": "tie"}
 
 
 class Message(NamedTuple):
-    """One turn of a conversation. `role` is "system", "user" or "assistant"."""
+    """One turn of a conversation.
+
+    Attributes:
+        role: "system", "user" or "assistant".
+        content: its text.
+    """
 
     role: str
     content: str
@@ -30,9 +35,14 @@ class Message(NamedTuple):
 class Pair(NamedTuple):
     """Two responses to one prompt.
 
-    id: unique in its file. prompt: the conversation so far; a plain string in the file is one user message.
-    gold: the better response where a human said so. extra: the row's other columns, passed through.
-    line: 1-based line in the file, for messages; 0 when the pair did not come from a file.
+    Attributes:
+        id: unique in its file.
+        prompt: the conversation so far; a plain string is one user message.
+        response_a: the first response.
+        response_b: the second response.
+        gold: the better response according to a human, if known.
+        extra: the row's other columns, passed through.
+        line: 1-based line in the file, for messages; 0 when the pair did not come from a file.
     """
 
     id: str
@@ -49,7 +59,7 @@ class Pair(NamedTuple):
         return self._replace(response_a=self.response_b, response_b=self.response_a, gold=gold)
 
 
-class Single(NamedTuple):
+class Response(NamedTuple):
     """One response to one prompt; fields as in `Pair`."""
 
     id: str
@@ -59,7 +69,7 @@ class Single(NamedTuple):
     line: int = 0
 
 
-class Several(NamedTuple):
+class ResponseSet(NamedTuple):
     """Two or more responses to one prompt, to be ranked; fields as in `Pair`."""
 
     id: str
@@ -69,7 +79,7 @@ class Several(NamedTuple):
     line: int = 0
 
 
-Sample = Pair | Single | Several
+Sample = Pair | Response | ResponseSet
 
 
 class Rejected(NamedTuple):
@@ -100,9 +110,15 @@ class Label(Protocol):
 class PairLabel:
     """A pairwise soft label (RLAIF, Lee et al. 2023, section 2.1). Every probability is that of response A.
 
-    p_a_first: with A shown first. p_a_second: with A shown second. p_a: their mean.
-    label_mass_first, label_mass_second: probability that the model gave to the label tokens at all, per order.
-    prompt_tokens: tokens of both prompts. rationales_first, rationales_second: what the judge wrote, per order.
+    Attributes:
+        p_a: mean of both orders.
+        p_a_first: with A shown first.
+        p_a_second: with A shown second.
+        label_mass_first: probability of the label tokens together, A shown first.
+        label_mass_second: the same with A shown second.
+        prompt_tokens: tokens of both prompts.
+        rationales_first: what the judge wrote, A shown first.
+        rationales_second: the same with A shown second.
     """
 
     p_a: float

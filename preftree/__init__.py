@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from preftree.labeling.options import RankingOptions as Ranking
     from preftree.labeling.options import RlaifOptions as Rlaif
     from preftree.labeling.options import SalmonOptions as Salmon
-    from preftree.labeling.types import Message, Pair, Several, Single
+    from preftree.labeling.types import Message, Pair, Response, ResponseSet
 
 _HOMES = {
     "Direct": "preftree.labeling.options:DirectOptions",
@@ -48,8 +48,8 @@ _HOMES = {
     "Rlaif": "preftree.labeling.options:RlaifOptions",
     "Salmon": "preftree.labeling.options:SalmonOptions",
     "Sampling": "preftree.engine.generation",
-    "Several": "preftree.labeling.types",
-    "Single": "preftree.labeling.types",
+    "ResponseSet": "preftree.labeling.types",
+    "Response": "preftree.labeling.types",
     "UsageError": "preftree.engine.errors",
     "label": "preftree.labeling.api",
     "label_file": "preftree.labeling.api",
@@ -72,11 +72,11 @@ __all__ = [
     "Principled",
     "Ranking",
     "RationaleScores",
+    "Response",
+    "ResponseSet",
     "Rlaif",
     "Salmon",
     "Sampling",
-    "Several",
-    "Single",
     "UsageError",
     "label",
     "label_file",

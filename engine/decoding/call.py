@@ -18,11 +18,14 @@ from preftree.engine.results import LabelScores, label_mass
 
 @dataclass(frozen=True)
 class RationaleScores:
-    """Continuations of prompts, and what the model says of labels after each of them.
+    """Continuations of prompts, and the scores of labels after each of them.
 
-    generations: [prompts][n]. scores: row p * n + s is of sample s of prompt p; without columns where no labels were
-    asked for. generated_tokens: of all continuations. prefill_rows: those of `scores.rows` that were prompts'; the
-    others are continuations and endings, a row a token.
+    Attributes:
+        generations: [prompts][n].
+        scores: row p * n + s is of sample s of prompt p; without columns where no labels were asked for.
+        generated_tokens: of all continuations.
+        prefill_rows: those of `scores.rows` that were prompts'; the others are continuations and endings, one row per
+            token.
     """
 
     generations: list[list[Generation]]

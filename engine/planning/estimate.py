@@ -15,10 +15,14 @@ from preftree.engine.weights.names import num_parameters
 class JobPlan:
     """What scoring some prompts takes.
 
-    prompt_tokens: tokens of all prompts. unique_tokens: rows of a single trie over all of them.
-    rows: rows that are run, where what two batches share counts twice unless the prefix cache has it.
-    batches: forward passes. peak_bytes: memory at its highest beyond the weights, an estimate.
-    weight_bytes: the weights in the working dtype.
+    Attributes:
+        prompts: how many.
+        prompt_tokens: tokens of all prompts.
+        unique_tokens: rows of a single trie over all of them.
+        rows: rows that are run; what two batches share counts twice unless the prefix cache has it.
+        batches: forward passes.
+        peak_bytes: estimated peak memory beyond the weights.
+        weight_bytes: the weights in the working dtype.
     """
 
     prompts: int

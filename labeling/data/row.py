@@ -13,12 +13,12 @@ from collections.abc import Collection, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from preftree.labeling.types import Message, Pair, Rejected, Sample, Several, Single, Verdict
+from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample, Verdict
 
 PAIR_FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
 SINGLE_FIELDS = ("id", "prompt", "response")
 SEVERAL_FIELDS = ("id", "prompt", "responses")
-FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Single: SINGLE_FIELDS, Several: SEVERAL_FIELDS}
+FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Response: SINGLE_FIELDS, ResponseSet: SEVERAL_FIELDS}
 OWN_FIELDS = ("id", "prompt", "response_a", "response_b", "response", "responses", "gold")
 _NAMES = {fields: frozenset(fields) for fields in FIELDS.values()}
 _NEEDED = {fields: names - {"id", "gold"} for fields, names in _NAMES.items()}
@@ -84,9 +84,9 @@ def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
             raise BadRow(f"missing column: {', '.join(missing)}")
         prompt = _prompt(row["prompt"])
         if own is SINGLE_FIELDS:
-            return Single(identity, prompt, _text(row, "response"), extra, line)
+            return Response(identity, prompt, _text(row, "response"), extra, line)
         if own is SEVERAL_FIELDS:
-            return Several(identity, prompt, _responses(row["responses"]), extra, line)
+            return ResponseSet(identity, prompt, _responses(row["responses"]), extra, line)
         response_a, response_b = _text(row, "response_a"), _text(row, "response_b")
         return Pair(identity, prompt, response_a, response_b, gold, extra, line)
     except BadRow as error:

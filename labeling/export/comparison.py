@@ -8,7 +8,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError
 from preftree.labeling.terminal import count
-from preftree.labeling.types import Message, Pair, Sample, Several, Verdict
+from preftree.labeling.types import Message, Pair, ResponseSet, Sample, Verdict
 
 Row = Mapping[str, Any]
 
@@ -167,12 +167,12 @@ def _by_sets(sample: Sample, row: Row) -> Iterator[Comparison]:
 
 def _best_and_worst(sample: Sample, row: Row) -> Iterator[Comparison]:
     """Nothing of a row in which all tie."""
-    if isinstance(sample, Several) and row["best"] is not None:
+    if isinstance(sample, ResponseSet) and row["best"] is not None:
         yield _of_two(sample, row, row["best"], row["worst"], row["p_best"])
 
 
 def _all_pairs(sample: Sample, row: Row) -> Iterator[Comparison]:
-    assert isinstance(sample, Several)
+    assert isinstance(sample, ResponseSet)
     for i, wins in enumerate(row["win_matrix"]):
         for j in range(i + 1, len(wins)):
             if wins[j] is not None:
@@ -191,7 +191,7 @@ def _of_pair(pair: Pair, verdict: Verdict, **said: Any) -> Comparison:
     return Comparison(pair.id, pair.prompt, pair.response_a, pair.response_b, verdict, **said)
 
 
-def _of_two(sample: Several, row: Row, i: int, j: int, p: float) -> Comparison:
+def _of_two(sample: ResponseSet, row: Row, i: int, j: int, p: float) -> Comparison:
     """p: P(i better than j)."""
     first, second = row["win_matrix_first"][i][j], row["win_matrix_first"][j][i]
     consistent = None if first is None or second is None else agree(first, 1.0 - second)

@@ -15,7 +15,7 @@ from preftree.labeling.options import DirectOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.report.scores import ScoreQuality
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Direct:
     reasoning: Sampling | None = None
 
     name: ClassVar[str] = "direct"
-    takes: ClassVar[tuple[type[Sample], ...]] = (Single, Pair)
+    takes: ClassVar[tuple[type[Sample], ...]] = (Response, Pair)
 
     def __post_init__(self) -> None:
         """InputError, with file and line, for labels that stand for no numbers."""
@@ -49,8 +49,8 @@ class Direct:
 
     def requests(self, sample: Sample) -> tuple[ScoreRequest, ...]:
         """One for the response; of a pair A, then B."""
-        assert isinstance(sample, Single | Pair)
-        if isinstance(sample, Single):
+        assert isinstance(sample, Response | Pair)
+        if isinstance(sample, Response):
             shown = [("the response", sample.response)]
         else:
             shown = [("response A", sample.response_a), ("response B", sample.response_b)]

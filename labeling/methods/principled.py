@@ -18,7 +18,7 @@ from preftree.labeling.options import PrincipledOptions
 from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Single
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Principled:
 
     @property
     def takes(self) -> tuple[type[Sample], ...]:
-        kinds: tuple[tuple[Any, type[Sample]], ...] = ((self.single, Single), (self.pair, Pair))
+        kinds: tuple[tuple[Any, type[Sample]], ...] = ((self.single, Response), (self.pair, Pair))
         return tuple(kind for method, kind in kinds if method)
 
     def requests(self, sample: Sample) -> list[ScoreRequest]:
@@ -89,7 +89,7 @@ class Principled:
         if isinstance(sample, Pair):
             a, b = sample.response_a, sample.response_b
             return method, {", A first": (a, b), ", B first": (b, a)}
-        assert isinstance(sample, Single)
+        assert isinstance(sample, Response)
         return method, {"": (sample.response,)}
 
     def _method(self, is_pair: bool) -> Rlaif | Direct:

@@ -17,7 +17,7 @@ from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import RankingOptions
 from preftree.labeling.prompts.catalogue import chosen_template
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest, Several
+from preftree.labeling.types import ArrowType, Pair, RequestScores, ResponseSet, Sample, ScoreRequest
 
 MAX_RESPONSES = 100  # 9,900 prompts in a row
 
@@ -34,12 +34,12 @@ class Ranking:
     comparisons: int | None = None
 
     name: ClassVar[str] = "ranking"
-    takes: ClassVar[tuple[type[Sample], ...]] = (Several,)
+    takes: ClassVar[tuple[type[Sample], ...]] = (ResponseSet,)
     columns: ClassVar[Mapping[str, ArrowType]] = RankingLabel.COLUMNS
 
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """By the response shown first, then by the one shown second: neighbours share all up to the second."""
-        assert isinstance(sample, Several)
+        assert isinstance(sample, ResponseSet)
         asked = {}
         for i, j, pair in self._pairs(sample):
             asked[i, j], asked[j, i] = self.rlaif.requests(pair)
@@ -47,7 +47,7 @@ class Ranking:
 
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> RankingLabel:
         """Raises InputError when a score is not finite."""
-        assert isinstance(sample, Several)
+        assert isinstance(sample, ResponseSet)
         pairs = list(self._pairs(sample))
         orders = sorted([(i, j) for i, j, _ in pairs] + [(j, i) for i, j, _ in pairs])
         answers = dict(zip(orders, scores, strict=True))
@@ -82,7 +82,7 @@ class Ranking:
         """For run.json."""
         return {**self.rlaif.record(), "comparisons": self.comparisons, "bradley_terry_ridge": RIDGE}
 
-    def _pairs(self, sample: Several) -> Iterator[tuple[int, int, Pair]]:
+    def _pairs(self, sample: ResponseSet) -> Iterator[tuple[int, int, Pair]]:
         """Indices i < j and the pair that they make, for all that are to be compared, in order."""
         size = len(sample.responses)
         if size > MAX_RESPONSES:
@@ -98,7 +98,7 @@ class Ranking:
             yield i, j, Pair(sample.id, sample.prompt, sample.responses[i], sample.responses[j])
 
 
-def _own_order(sample: Several) -> list[int]:
+def _own_order(sample: ResponseSet) -> list[int]:
     """The responses as if shuffled by the row's id, whatever their order in the row; equal ones stay in theirs."""
     keys = [hashlib.blake2b(f"{sample.id}\0{text}".encode(), digest_size=16).digest() for text in sample.responses]
     return sorted(range(len(keys)), key=keys.__getitem__)

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.terminal import count
-from preftree.labeling.types import ArrowType, Label, Pair, PairLabel, Sample, Several
+from preftree.labeling.types import ArrowType, Label, Pair, PairLabel, ResponseSet, Sample
 
 TIED = 1e-9  # nats; ten times what strengths are exact to
 _OF_PAIRS = (
@@ -152,7 +152,7 @@ class RankingQuality:
     pairs: PairQuality = field(default_factory=PairQuality)
 
     def add(self, sample: Sample, label: Label) -> None:
-        assert isinstance(sample, Several)
+        assert isinstance(sample, ResponseSet)
         assert isinstance(label, RankingLabel)
         self.rows += 1
         for i, j, comparison in label.comparisons:

@@ -22,7 +22,7 @@ from preftree.labeling.options import (
     declared,
     spelled,
 )
-from preftree.labeling.types import Message, Pair, Sample, Several, Single
+from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
 
@@ -49,8 +49,8 @@ METHODS = {
 _PROMPT = (Message("user", "Which?"),)
 _PROBES: dict[type[Sample], Sample] = {
     Pair: Pair("probe", _PROMPT, "This.", "That."),
-    Single: Single("probe", _PROMPT, "This."),
-    Several: Several("probe", _PROMPT, ("This.", "That.", "Neither.")),
+    Response: Response("probe", _PROMPT, "This."),
+    ResponseSet: ResponseSet("probe", _PROMPT, ("This.", "That.", "Neither.")),
 }
 
 

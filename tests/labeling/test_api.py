@@ -119,7 +119,7 @@ def test_a_bad_row_keeps_its_place(judge: pt.Judge) -> None:
         (ROWS, {"method": pt.Salmon(), "cot": True}, "cot: options belong to a method that is named, not to an object"),
         (ROWS, {"cot": True, "samples": 2}, "--samples requires --temperature above 0"),
         ([pt.Pair("1", (), "x", "y")], {"mapping": MAPPING}, "these rows are Pair objects"),
-        ([pt.Single("1", (), "x")], {}, "no row can be labelled: method rlaif needs response_a and response_b"),
+        ([pt.Response("1", (), "x")], {}, "no row can be labelled: method rlaif needs response_a and response_b"),
     ],
     ids=str,
 )

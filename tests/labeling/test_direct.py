@@ -23,12 +23,12 @@ from preftree.labeling.options import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.prompts.catalogue import Template, load_template, parse_template
 from preftree.labeling.runs import run
-from preftree.labeling.types import Message, Pair, RequestScores, Single, Verdict
+from preftree.labeling.types import Message, Pair, RequestScores, Response, Verdict
 from tests.labeling.fakes import write_rows
 from tests.models import CONFIG, SMALL_CONFIG, tokenizer_data, write_model
 
 PROMPT = (Message("user", "q"),)
-SINGLE = Single("1", PROMPT, "AAA")
+SINGLE = Response("1", PROMPT, "AAA")
 PAIR = Pair("1", PROMPT, "AAA", "BBB", "a")
 ONE_TO_TEN = Scale(tuple(map(float, range(1, 11))))
 TEXT = load_template("direct").source
@@ -288,7 +288,7 @@ def expected(engine: Engine, prompt: Sequence[int], labels: Sequence[Sequence[in
 
 def check_row(engine: Engine, scorer: Judge, template: Template, row: dict[str, Any], end: str = "") -> None:
     name = "response" + end
-    [request] = Direct(template).requests(Single("x", (Message("user", row["prompt"]),), row[name]))
+    [request] = Direct(template).requests(Response("x", (Message("user", row["prompt"]),), row[name]))
     encoded = scorer.encode(request)
     share = expected(engine, encoded.ids, encoded.labels)
     np.testing.assert_allclose(row[f"distribution{end}"], share, atol=2e-6)
@@ -386,7 +386,7 @@ def test_labels_are_bit_exact(ten: Path) -> None:
     whole = label(100_000, 1)
     assert label(300, -1) == whole
     scorer = Judge.load(str(ten))
-    alone = Single("x", PROMPT, pairs[2].response_b)
+    alone = Response("x", PROMPT, pairs[2].response_b)
     [row] = label_samples([alone], method, scorer)
     assert row.label is not None
     assert row.label.values()["distribution"] == whole["3"].scores[1].distribution

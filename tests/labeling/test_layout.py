@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.types import Message, Pair, Rejected, Several, Single
+from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.files import write_csv, write_parquet
 from tests.labeling.opened import info_of, read
@@ -108,7 +108,7 @@ def test_generations(tmp_path: Path, write: Callable[[Path, list[Any]], object])
     """Catches a list of one that is found out only when the model is loaded, a column that a sample would shadow."""
     path = tmp_path / "in"
     write(path, [{"instruction": "Why?", "generations": ["x", "y"], "responses": 1}])
-    assert list(read(path)) == [Several("line-1", WHY, ("x", "y"), {"input_responses": 1}, 1)]
+    assert list(read(path)) == [ResponseSet("line-1", WHY, ("x", "y"), {"input_responses": 1}, 1)]
     write(path, [{"instruction": "Why?", "generations": ["x"]}])
     assert info_of(path).lone_line == 1
 
@@ -118,7 +118,7 @@ def test_alpaca_answers(tmp_path: Path, about: str | None, prompt: str) -> None:
     """Catches an input that the instruction is about left out, or added where there is none."""
     entry = {"instruction": "Say it.", "input": about, "output": "it", "generator": "x"}
     [item] = read(write_rows(tmp_path / "in.jsonl", [entry]))
-    assert item == Single("line-1", (Message("user", prompt),), "it", {"generator": "x"}, 1)
+    assert item == Response("line-1", (Message("user", prompt),), "it", {"generator": "x"}, 1)
 
 
 GOOD: list[dict[str, Any]] = [
@@ -240,7 +240,7 @@ def test_mapping(tmp_path: Path) -> None:
 def test_mapping_settles_what_is_ambiguous(tmp_path: Path) -> None:
     entry = {"prompt": "Why?", "response": "r", "chosen": "good", "rejected": "bad"}
     path = write_rows(tmp_path / "in.jsonl", [entry])
-    kinds = {"response=response": Single, "chosen=chosen": Pair, "response_a=chosen": None}
+    kinds = {"response=response": Response, "chosen=chosen": Pair, "response_a=chosen": None}
     for text, kind in kinds.items():
         if kind is None:
             [item] = read(path, mapping=(text, "response_b=rejected"))

@@ -22,13 +22,13 @@ from preftree.labeling.options import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.principles.sets import GUARDS, load_principles, principle_sets
 from preftree.labeling.prompts.catalogue import load_template
-from preftree.labeling.types import Message, Pair, RequestScores, Sample, Several, Single
+from preftree.labeling.types import Message, Pair, RequestScores, Response, ResponseSet, Sample
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
 PROMPT = (Message("user", "QQQ"),)
 PAIR = Pair("p", PROMPT, "AAA", "BBB", "a")
-SINGLE = Single("s", PROMPT, "AAA")
+SINGLE = Response("s", PROMPT, "AAA")
 SETS = (("concise", "not helpful"), ("The response should rhyme.",), ("ethical", *GUARDS))
 
 
@@ -86,7 +86,7 @@ def test_sets_share_the_response() -> None:
     text = "water stone early green seven paper morning window answer quiet river because bread yellow " * 14
     scorer = Judge.load("embedded", weights=False)
     sets = [[f"The response should be of kind {number}."] for number in range(16)]
-    encoded = [scorer.encode(request) for request in method(*sets).requests(Single("s", PROMPT, text))]
+    encoded = [scorer.encode(request) for request in method(*sets).requests(Response("s", PROMPT, text))]
     plan = scorer.plan(encoded)
     assert plan.prompts == 16
     assert plan.prompt_tokens / plan.rows > 6
@@ -157,10 +157,10 @@ def test_options_that_cannot_be(options: dict[str, Any], said: str) -> None:
 
 
 def test_a_template_of_ones_own_takes_its_own_rows() -> None:
-    assert method().takes == (Single, Pair)
+    assert method().takes == (Response, Pair)
     assert method(template="principled-pair").takes == (Pair,)
-    assert method(template="principled-single").takes == (Single,)
-    assert Several not in method().takes
+    assert method(template="principled-single").takes == (Response,)
+    assert ResponseSet not in method().takes
 
 
 def test_a_record_asks_the_same_again(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def some_samples() -> list[Sample]:
     texts = ["rain is wet", "bread is made of flour and water", "no", "the honest answer is that nobody knows it"]
     pairs = [Pair(f"p{n}", PROMPT, texts[n], texts[(n + 1) % 4], "ab"[n % 2]) for n in range(4)]  # type: ignore[arg-type]
-    singles = [Single(f"s{n}", PROMPT, text) for n, text in enumerate(texts)]
+    singles = [Response(f"s{n}", PROMPT, text) for n, text in enumerate(texts)]
     return [*pairs, *singles, Pair("same", PROMPT, texts[0], texts[0])]
 
 

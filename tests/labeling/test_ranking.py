@@ -24,7 +24,7 @@ from preftree.labeling.options import JudgeOptions, LabelOptions
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.show import show_lines
-from preftree.labeling.types import Message, Pair, PairLabel, RequestScores, ScoreRequest, Several
+from preftree.labeling.types import Message, Pair, PairLabel, RequestScores, ResponseSet, ScoreRequest
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.test_bradley_terry import random_wins
 
@@ -32,7 +32,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 RANKING = Ranking(Rlaif(load_template("general")))
 INVERTED = Ranking(Rlaif(load_template("harmlessness")))
-FIVE = Several("row", (Message("user", "Which?"),), tuple(f"response {name}" for name in "abcde"))
+FIVE = ResponseSet("row", (Message("user", "Which?"),), tuple(f"response {name}" for name in "abcde"))
 
 
 def hashed(request: ScoreRequest) -> RequestScores:
@@ -41,7 +41,7 @@ def hashed(request: ScoreRequest) -> RequestScores:
     return RequestScores.single((first, second), 0.5 + math.exp(first) / 4, 10)
 
 
-def label_of(method: Ranking, sample: Several) -> RankingLabel:
+def label_of(method: Ranking, sample: ResponseSet) -> RankingLabel:
     return method.aggregate(sample, [hashed(request) for request in method.requests(sample)])
 
 

@@ -20,7 +20,7 @@ from preftree.labeling.options import JudgeOptions, RlaifOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.rationales import Rationale, rationale_columns, rationale_values, recorded_rationales
-from preftree.labeling.types import Answer, Message, Pair, RequestScores, Single
+from preftree.labeling.types import Answer, Message, Pair, RequestScores, Response
 
 PROMPT = (Message("user", "q"),)
 PAIR = Pair("1", PROMPT, "AAA", "BBB")
@@ -95,7 +95,7 @@ def test_options_reach_the_method() -> None:
     expected = Sampling(max_new_tokens=7, n=3, temperature=0.5, top_k=40, top_p=0.9, seed=11)
     for name in ("rlaif", "direct", "salmon"):
         method = open_method(JudgeOptions(**{**vars(options), "method": name}))
-        for request in method.requests(Single("1", PROMPT, "A") if name == "direct" else PAIR):
+        for request in method.requests(Response("1", PROMPT, "A") if name == "direct" else PAIR):
             assert request.rationale is not None
             assert request.rationale.reasoning == expected
         plain = open_method(JudgeOptions(input="x", method=name))
@@ -171,7 +171,7 @@ def test_mean_log_odds(log_odds: list[float]) -> None:
 def test_direct_averages_distributions() -> None:
     """Renormalised over the labels first: a sample that gives them little mass counts like another."""
     method = Direct(load_template("direct-yes-no"), reasoning=TWO)
-    label = method.aggregate(Single("1", PROMPT, "A"), [answered((0.6, 0.2), (0.01, 0.03))])
+    label = method.aggregate(Response("1", PROMPT, "A"), [answered((0.6, 0.2), (0.01, 0.03))])
     [score] = label.scores
     assert score.distribution == pytest.approx((0.5, 0.5))
     assert score.score == pytest.approx(0.5)

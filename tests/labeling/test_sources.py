@@ -18,7 +18,7 @@ from preftree.engine.errors import InputError  # noqa: E402
 from preftree.labeling.data import arrow, csv, jsonl  # noqa: E402
 from preftree.labeling.options import LabelOptions  # noqa: E402
 from preftree.labeling.runs.run import run_label  # noqa: E402
-from preftree.labeling.types import Message, Pair, Rejected, Several, Single  # noqa: E402
+from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet  # noqa: E402
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402
 from tests.labeling.files import WRITERS, json_lines, write_csv, write_saved  # noqa: E402
 from tests.labeling.opened import info_of, read, sha256_of  # noqa: E402
@@ -67,7 +67,7 @@ def test_conversations_lists_and_kinds(tmp_path: Path, name: str) -> None:
     ]
     path = write(tmp_path, name, rows)
     assert items(path) == items(write(tmp_path, "x.jsonl", rows))
-    assert all(isinstance(item, Several) for item in items(path))
+    assert all(isinstance(item, ResponseSet) for item in items(path))
     assert info_of(path).columns == {"n": "int", "x": "float", "flag": "bool", "deep": "json"}
 
 
@@ -77,7 +77,7 @@ def test_samples_of_several_kinds(tmp_path: Path, name: str) -> None:
     one, many = {"id": "s", "response": "r"}, {"id": "m", "responses": ["x", "y"]}
     rows = [row(id="p", gold="a"), {"prompt": "p", **one}, {"prompt": "p", **many}]
     path = write(tmp_path, name, rows)
-    assert [type(item) for item in items(path)] == [Pair, Single, Several]
+    assert [type(item) for item in items(path)] == [Pair, Response, ResponseSet]
     found = info_of(path)
     assert (found.columns, len(found.first_lines), found.has_gold) == ({}, 3, True)
 
