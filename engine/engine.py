@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 
@@ -232,10 +233,11 @@ class Engine:
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
     ) -> list[LabelScores]:
         """The results of several calls, run as one."""
+        everything: list[Any] = []
         for prompts, labels in calls:
-            if len(prompts) and len(calls) > 1:  # what is wrong is named by its place in its own call
-                checked_prompts(prompts, labels, self.checkpoint.config)
-        everything = [prompt for prompts, _ in calls for prompt in prompts]
+            # What is wrong is named by its place in its own call; arrays are not converted again.
+            is_one_of_many = len(prompts) and len(calls) > 1
+            everything += checked_prompts(prompts, labels, self.checkpoint.config) if is_one_of_many else prompts
         (call,) = self._runner.run([(everything, [options for _, labels in calls for options in labels])], prefix_cache)
         if self.device.type == "cpu":
             dismiss_team()  # the next call may come from another thread

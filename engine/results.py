@@ -55,7 +55,7 @@ def split(scores: LabelScores, calls: Sequence[tuple[Sequence[Sequence[int]], Se
     """
     found = []
     first = 0
-    for prompts, labels in calls:
+    for place, (prompts, labels) in enumerate(calls):
         rows = slice(first, first + len(prompts))
         columns = slice(max(map(len, labels), default=0))
         found.append(
@@ -65,8 +65,8 @@ def split(scores: LabelScores, calls: Sequence[tuple[Sequence[Sequence[int]], Se
                 logit=scores.logit[rows, columns],
                 label_mass=scores.label_mass[rows],
                 prompt_tokens=sum(map(len, prompts)),
-                rows=0 if first else scores.rows,
-                batches=0 if first else scores.batches,
+                rows=0 if place else scores.rows,
+                batches=0 if place else scores.batches,
             )
         )
         first = rows.stop

@@ -116,3 +116,5 @@ def test_a_bad_call_beside_others_names_its_own_prompt(embedded_engine: Engine) 
         embedded_engine._score_together([good, bad], prefix_cache=True)
     found = embedded_engine._score_together([good, ([], []), good], prefix_cache=True)
     assert [len(scores.logprob) for scores in found] == [2, 0, 2]
+    found = embedded_engine._score_together([([], []), good], prefix_cache=True)
+    assert [scores.batches for scores in found] == [1, 0], "counted once, be the first call empty"
