@@ -84,7 +84,14 @@ class Engine:
         self.device = target.device
         self.dtype = target.dtype
         try:
-            weights = ResidentWeights(checkpoint.weights, checkpoint.config, target.device, target.dtype, target.ops)
+            weights = ResidentWeights(
+                checkpoint.weights,
+                checkpoint.config,
+                target.device,
+                target.dtype,
+                target.ops,
+                wide_norms=target.layout.is_wide,
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise

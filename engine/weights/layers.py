@@ -18,7 +18,7 @@ from preftree.engine.weights.safetensors import TensorSource
 
 @dataclass(frozen=True)
 class MlpWeights:
-    """gate_up: [2 * width, hidden], gate first. down: [hidden, width]. Packed as in LayerWeights."""
+    """gate_up: [2 * width, hidden], gate first, packed by the kernels' `pack_gated`. down: [hidden, width]."""
 
     gate_up: Any
     down: Any
@@ -74,14 +74,20 @@ class ResidentWeights:
     """All weights in memory, packed once."""
 
     def __init__(
-        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+        self,
+        source: TensorSource,
+        config: ModelConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+        wide_norms: bool = False,
     ) -> None:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
 
         Tensors go there one by one as they are stored and become `dtype` there, so at its highest the device holds
-        the weights, and one tensor more.
+        the weights, and one tensor more. wide_norms: what norms multiply with stays float32.
         """
-        reader = _Reader(source, config, device, dtype, ops)
+        reader = _Reader(source, config, device, dtype, ops, wide_norms)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
         self.final_norm = reader.norm(FINAL_NORM, config.hidden_size)
         self.head = ops.pack_head(
@@ -98,9 +104,16 @@ class ResidentWeights:
 
 class _Reader:
     def __init__(
-        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+        self,
+        source: TensorSource,
+        config: ModelConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+        wide_norms: bool,
     ) -> None:
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
+        self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
@@ -110,8 +123,7 @@ class _Reader:
     def norm(self, name: str, size: int) -> torch.Tensor:
         """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
         family = self.config.family
-        dtype = torch.float32 if family.wide_norms else self.dtype
-        weight = self.source.tensor(name, (size,), self.device).to(dtype)
+        weight = self.source.tensor(name, (size,), self.device).to(self._norm_dtype)
         return weight + 1 if family.centred_norms else weight
 
     def layer(self, index: int) -> LayerWeights:
@@ -132,9 +144,13 @@ class _Reader:
         )
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
-        return MlpWeights(self._packed(tensors.gate_up), self._packed(tensors.down))
+        gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up))
+        return MlpWeights(gate_up, self._packed(tensors.down))
 
     def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
+        return self.ops.pack_linear(*self._weight_and_bias(matrix, rotating))
+
+    def _weight_and_bias(self, matrix: Matrix, rotating: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         """rotating: leading heads whose dimensions come in the order of `rotary_order`."""
         weight = self._fused(matrix, "weight", matrix.columns)
         bias = self._fused(matrix, "bias") if matrix.has_bias else None
@@ -143,7 +159,7 @@ class _Reader:
                 if tensor is not None:
                     heads = tensor[: rotating * self.config.head_dim].unflatten(0, (rotating, -1))
                     heads.copy_(heads[:, self._order])
-        return self.ops.pack_linear(weight, bias)
+        return weight, bias
 
     def _fused(self, matrix: Matrix, kind: str, *columns: int) -> torch.Tensor:
         """Weight or bias, parts one below the other. Each is let go of before the next is read."""
