@@ -156,8 +156,12 @@ class ModelOptions(Options):
     device: str = option(
         "auto (a GPU that can run the model, else the CPU), cpu, cuda or cuda:N", device_name, "NAME", default="auto"
     )
-    dtype: str | None = option(
-        "float32 (fp32), bfloat16 (bf16; default on a GPU) or float16 (fp16)", dtype_name, "TYPE", default=None
+    dtype: str = option(
+        "auto (bfloat16 on a GPU and on a CPU that is made for it, else float32), float32 (fp32), bfloat16 (bf16), "
+        "float16 (fp16), or int8 (weights and products in 8 bits, on a CPU)",
+        dtype_name,
+        "TYPE",
+        default="auto",
     )
     batch_tokens: int | None = option(
         "unique tokens of a forward pass (default: as many as run well and fit)", whole(1), "N", default=None
