@@ -490,3 +490,12 @@ class DoctorOptions(Options):
     """`preftree doctor`."""
 
     model: str | None = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", flag="", default=None)
+    accuracy: str | None = option(
+        "judge the first pairs of FILE in two types and print how far the labels are apart",
+        metavar="FILE",
+        requires=("model",),
+        default=None,
+    )
+    limit: int = option("pairs to judge", whole(1), "N", requires=("accuracy",), default=100)
+    dtype: str = option("the type in question", dtype_name, "TYPE", requires=("accuracy",), default="auto")
+    against: str = option("the type to compare with", dtype_name, "TYPE", requires=("accuracy",), default="float32")

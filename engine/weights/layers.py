@@ -11,6 +11,7 @@ import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
+from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
 from preftree.engine.weights.safetensors import TensorSource
@@ -77,6 +78,7 @@ class ResidentWeights:
         self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
     ) -> None:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
+        InputError for what does not fit into `dtype`.
 
         Tensors go there one by one as they are stored and become `dtype` there, so at its highest the device holds
         the weights, and one tensor more.
@@ -105,13 +107,15 @@ class _Reader:
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
-        return self.source.tensor(name, shape, self.device).to(self.dtype)
+        stored = self.source.tensor(name, shape, self.device)
+        return _in_range(stored.to(self.dtype), name, stored.dtype)
 
     def norm(self, name: str, size: int) -> torch.Tensor:
         """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
         family = self.config.family
         dtype = torch.float32 if family.wide_norms else self.dtype
-        weight = self.source.tensor(name, (size,), self.device).to(dtype)
+        stored = self.source.tensor(name, (size,), self.device)
+        weight = _in_range(stored.to(dtype), name, stored.dtype)
         return weight + 1 if family.centred_norms else weight
 
     def layer(self, index: int) -> LayerWeights:
@@ -154,8 +158,21 @@ class _Reader:
         fused = torch.empty(rows, *columns, dtype=self.dtype, device=self.device)
         first = 0
         for part in parts:
-            stored = self.source.tensor(f"{part.name}.{kind}", (part.stored_rows, *columns), self.device)
+            name = f"{part.name}.{kind}"
+            stored = self.source.tensor(name, (part.stored_rows, *columns), self.device)
             fused[first : first + part.rows] = stored[part.first : part.first + part.rows]
+            _in_range(fused[first : first + part.rows], name, stored.dtype)
             first += part.rows
             del stored
         return fused
+
+
+def _in_range(tensor: torch.Tensor, name: str, stored: torch.dtype) -> torch.Tensor:
+    """`tensor` itself. InputError when it holds what became infinity on the way from the type it is stored in."""
+    if torch.finfo(stored).max > torch.finfo(tensor.dtype).max:
+        low, high = torch.aminmax(tensor)
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            dtype, most = str(tensor.dtype).removeprefix("torch."), torch.finfo(tensor.dtype).max
+            other = "bfloat16 or float32" if tensor.dtype == torch.float16 else "float32"
+            raise InputError(f"tensor {name} holds values beyond {dtype}'s range ({most:,.6g}); use dtype {other}")
+    return tensor
