@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import torch
 from preftree import label_file
 from preftree.engine.errors import OutputError
 from preftree.kernels import isa
+from preftree.kernels.isa import default_dtype  # the fixture of all tests replaces it in its module
 from preftree.labeling import cli
 from preftree.labeling.runs.manifest import difference
-from tests.labeling.commands import one_error
+from tests.labeling.commands import one_error, preftree
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
@@ -76,6 +78,24 @@ def test_another_choice_does_not_resume(
     assert (tmp_path / "run" / "labels.parquet").read_bytes() == before
     assert label(source, tmp_path / "run", model, "--quiet", "--overwrite") == 0
     assert judge_of(tmp_path / "run")["dtype"] == "bfloat16"
+
+
+def test_hidden_instructions_are_noticed(source: Path, tmp_path: Path, model: str) -> None:
+    """On this machine as it is, in processes of their own: the choice follows what oneDNN may use."""
+    if isa.instructions("float32") == "avx2" or not isa.runs("avx2"):
+        pytest.skip("there is nothing to hide")
+    command = ["label", source, "--out", tmp_path / "run", "--model", model, "--device", "cpu", "--retry-rejects"]
+    hidden = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+    done = preftree(*command, env=hidden)
+    assert done.returncode == 0, done.stderr
+    assert "running small, cpu, float32 (avx2)" in done.stderr
+    assert preftree(*command, env=hidden).returncode == 0
+    done = preftree(*command)
+    assert done.returncode == 1
+    name, then, now = (
+        ("dtype", "float32", "bfloat16") if default_dtype() == torch.bfloat16 else ("instructions", "avx2", "avx512")
+    )
+    assert f"scorer.{name} was {then} and is {now} now; " in done.stderr
 
 
 def test_other_instructions_do_not_resume(
