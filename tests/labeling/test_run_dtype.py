@@ -84,7 +84,17 @@ def test_hidden_instructions_are_noticed(source: Path, tmp_path: Path, model: st
     """On this machine as it is, in processes of their own: the choice follows what oneDNN may use."""
     if isa.instructions("float32") == "avx2" or not isa.runs("avx2"):
         pytest.skip("there is nothing to hide")
-    command = ["label", source, "--out", tmp_path / "run", "--model", model, "--device", "cpu", "--retry-rejects"]
+    command: list[str | Path] = [
+        "label",
+        source,
+        "--out",
+        tmp_path / "run",
+        "--model",
+        model,
+        "--device",
+        "cpu",
+        "--retry-rejects",
+    ]
     hidden = os.environ | {"ONEDNN_MAX_CPU_ISA": "AVX2"}
     done = preftree(*command, env=hidden)
     assert done.returncode == 0, done.stderr
