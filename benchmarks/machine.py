@@ -47,7 +47,7 @@ class Roofline:
 
         self._square = matrix(MATRIX_SIZE, MATRIX_SIZE), matrix(MATRIX_SIZE, MATRIX_SIZE)
         self._weight = matrix(2 * config.intermediate_size, config.hidden_size)
-        self._packed = cpu.pack_linear(self._weight)
+        self._packed = cpu.pack_plain(self._weight)
         self._inputs = [matrix(rows, config.hidden_size) for rows in LAYER_ROWS]
 
     @torch.inference_mode()

@@ -151,7 +151,7 @@ class Bench:
 
     def fresh_engine(self) -> Engine:
         """An engine with a cold prefix cache; loading it is not timed, nor is its first touch of the weights."""
-        engine = Engine(self.checkpoint, batch_tokens=self.batch_tokens)
+        engine = Engine(self.checkpoint, dtype="float32", batch_tokens=self.batch_tokens)
         engine.score([[1, 2, 3, 4]], [[[5]]])
         return engine
 

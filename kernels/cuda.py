@@ -44,7 +44,12 @@ _REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_p
 
 
 def plan_layout(
-    device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+    device: torch.device,
+    dtype: torch.dtype,
+    hidden_size: int,
+    heads_per_kv: int,
+    head_dim: int,
+    has_softcap: bool = False,
 ) -> PlanLayout:
     """Blocks by the width of the model, tiles as tall as the attention kernel takes them for these heads.
 

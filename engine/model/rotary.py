@@ -10,7 +10,6 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_table
 
-
 WideAngles = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 
 

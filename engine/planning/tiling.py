@@ -17,10 +17,8 @@ def tile_runs(trie: TokenTrie, lanes: int, layout: RunLayout, run_rows: int) -> 
     row = np.arange(trie.num_rows)
     run = row // run_rows
     begins = _changes(branch, run)
-    if layout.aligned:
-        number = trie.depth // lanes
-    else:
-        number = (row - row[begins][np.cumsum(begins) - 1]) // lanes
+    begin = row[begins][np.cumsum(begins) - 1]  # of the branch, or of what of it is in the run
+    number = trie.depth // lanes if layout.aligned else (row - begin) // lanes
     first = np.flatnonzero(begins | _changes(number))
     rows = np.diff(first, append=trie.num_rows)
     return _runs(trie, branch[first], trie.depth[first], first, rows, run[first], lanes, layout)

@@ -13,33 +13,46 @@ import torch
 from preftree.kernels.cpu.attention import GATHERED_KEYS, tree_attention
 from preftree.kernels.cpu.elementwise import add_rms_norm, geglu, rms_norm, rotate, store_kv, swiglu, wide_angles
 from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, token_logits
-from preftree.kernels.cpu.products import gated, linear, pack_gated, pack_linear
+from preftree.kernels.cpu.products import (
+    ROW_BLOCK,
+    SHORT_ROW_BLOCK,
+    PackedLinear,
+    gated,
+    linear,
+    pack_gated,
+    pack_linear,
+    pack_plain,
+)
 from preftree.kernels.routing import route
 from preftree.kernels.tiles import PlanLayout, RunLayout
 
-# Rows that a thread takes through a layer: their activations stay in its core's cache. In float32, linear layers reach
-# 95% of their rate at 128 rows; products of 16 bits are done sooner, and want more rows a call.
-ROW_BLOCK = 128
-SHORT_ROW_BLOCK = 256
 # Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.
 STEP_BLOCK = 32
 # Rows in a batch by default: enough chunks for all cores, and little of the last one is padding.
 BATCH_ROWS = 8192
 CHUNKS_A_THREAD = 4
-# Query rows of a tile, per head. Sums of float32 products depend on the number of keys, so tiles are cut by depth; short
-# suffixes leave lanes of them empty. Those of 16 bits do not, and tall tiles take fewer calls.
+# Query rows of a tile, per head. Sums of float32 products depend on the number of keys, so tiles are cut by depth, and
+# short suffixes leave lanes of them empty. Those of 16 bits do not, and tall tiles take fewer calls.
 TILE_LANES = 16
 SHORT_TILE_ROWS = 192  # all heads that share a K/V head together
 SHORT_KEYS = 32
 
 
 def plan_layout(
-    device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+    device: torch.device,
+    dtype: torch.dtype,
+    hidden_size: int,
+    heads_per_kv: int,
+    head_dim: int,
+    has_softcap: bool = False,
 ) -> PlanLayout:
-    """The same for every model, but for tiles: many heads that share a K/V head make them lower."""
+    """The same for every model, but for tiles: many heads that share a K/V head make them lower.
+
+    has_softcap: of attention scores, whose products are float32.
+    """
     row_block = ROW_BLOCK if dtype == torch.float32 else SHORT_ROW_BLOCK
     rows = max(BATCH_ROWS, CHUNKS_A_THREAD * torch.get_num_threads() * row_block)
-    if dtype == torch.float32:
+    if dtype == torch.float32 or has_softcap:
         lanes, runs = TILE_LANES, RunLayout(TILE_LANES, aligned=True)
     else:
         lanes, runs = max(16, SHORT_TILE_ROWS // heads_per_kv // 16 * 16), RunLayout(SHORT_KEYS, aligned=False)
@@ -64,6 +77,7 @@ __all__ = [
     "GATHERED_KEYS",
     "ROW_BLOCK",
     "STEP_BLOCK",
+    "PackedLinear",
     "add_rms_norm",
     "exact_products",
     "gated",
@@ -73,6 +87,7 @@ __all__ = [
     "pack_gated",
     "pack_head",
     "pack_linear",
+    "pack_plain",
     "plan_layout",
     "rms_norm",
     "rotate",

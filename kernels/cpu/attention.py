@@ -74,7 +74,7 @@ class _Memory(threading.local):
         """K/V of the path at hand from depth `first` on: [keys, 2, kv_heads, size]."""
         return self._view(("path", first, end), lambda: self._kv[first:end])
 
-    def keys_and_values(self, first: int, end: int) -> torch.Tensor:
+    def keys_and_values(self, first: int, end: int) -> tuple[torch.Tensor, torch.Tensor]:
         """The same as [1, kv_heads, keys, size], both."""
         return self._view(("kv", first, end), lambda: self._kv[first:end].unsqueeze(0).permute(2, 0, 3, 1, 4).unbind(0))
 
@@ -217,7 +217,7 @@ def _attended(
     scale: float | None,
     softcap: float | None,
 ) -> torch.Tensor:
-    """query: [tiles, kv_heads, rows, size]. keys, values: [tiles, kv_heads, keys, size]. Returns a tensor like query."""
+    """query: [tiles, kv_heads, rows, size]. keys, values: [tiles, kv_heads, keys, size]. The result is like query."""
     if softcap is None:
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
     return _capped_attention(query, keys, values, mask, query.shape[-1] ** -0.5 if scale is None else scale, softcap)

@@ -59,7 +59,7 @@ def rotate(
 
 
 def wide_angles(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `rotate` multiplies x, and x with its halves swapped, with: both [rows, 1, size]. cos, sin: [rows, size / 2]."""
+    """What `rotate` multiplies x, and its swapped halves, with: both [rows, 1, size]. cos, sin: [rows, size / 2]."""
     return torch.cat([cos, cos], -1).unsqueeze(1), torch.cat([-sin, sin], -1).unsqueeze(1)
 
 

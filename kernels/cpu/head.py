@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from preftree.kernels.cpu.products import PackedLinear, linear, pack_linear
+from preftree.kernels.cpu.products import PackedLinear, linear, pack_plain
 
 # Rows that only the last layer and the label head see are few; a small block wastes little on padding.
 FINAL_ROW_BLOCK = 32
@@ -22,7 +22,7 @@ def pack_head(weight: torch.Tensor) -> list[PackedLinear]:
     """
     blocks = weight.split(VOCAB_BLOCK)
     if weight.dtype == torch.float32:
-        return [pack_linear(block) for block in blocks]
+        return [pack_plain(block) for block in blocks]
     return [PackedLinear(block, None, len(block), is_onednn=False) for block in blocks]
 
 
