@@ -146,7 +146,7 @@ def _target(
         layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim, has_softcap)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS, layout.chunk_blocks)
+    memory = _memory(layout, dtype)
     blocks = layout.batch_blocks
     if device.type == "cuda":
         blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
@@ -161,6 +161,19 @@ def _check_int8(config: ModelConfig, device: torch.device) -> None:
         raise InputError("int8 has no path for mixtures of experts; use dtype 'bfloat16'")
     if obstacle := isa.int8_obstacle():
         raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
+
+
+def _memory(layout: PlanLayout, dtype: torch.dtype) -> MemoryModel:
+    in_chunks = layout.runs is not None
+    return MemoryModel(
+        dtype_bytes=dtype.itemsize,
+        row_block=layout.row_block,
+        lanes=layout.tile_rows,
+        chunk_rows=layout.chunk_rows,
+        wide_bytes=4 if layout.is_wide else dtype.itemsize,
+        kv_buffers=layout.kv_buffers,
+        threads=torch.get_num_threads() if in_chunks else 0,
+    )
 
 
 def _blocks_that_fit(

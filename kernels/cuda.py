@@ -37,8 +37,6 @@ STEP_BLOCK = 128
 # Rows in a batch by default, in blocks: a batch gives the host time for the next.
 BATCH_BLOCKS = 16
 NARROW_BATCH_BLOCKS = 8
-# Attention gathers into shared memory, not into a buffer.
-GATHERED_KEYS = 0
 # torch holds each as a pair with `..._split_k`, and takes a bool for (bool, True).
 _REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 
@@ -154,7 +152,6 @@ def exact_products() -> Iterator[None]:
 
 __all__ = [
     "FINAL_ROW_BLOCK",
-    "GATHERED_KEYS",
     "ROW_BLOCK",
     "STEP_BLOCK",
     "add_rms_norm",

@@ -54,6 +54,12 @@ class PlanLayout:
     def chunk_rows(self) -> int:
         return self.row_block * self.chunk_blocks
 
+    @property
+    def kv_buffers(self) -> int:
+        """K/V buffers that layers use in turns. A thread that works on a chunk of layer n + 1 writes K/V of layer n + 2
+        while another is still at the end of layer n."""
+        return 1 if self.runs is None else 3
+
 
 @dataclass(frozen=True)
 class Tile:

@@ -19,10 +19,6 @@ from preftree.engine.profiling import span
 from preftree.engine.weights.layers import LayerWeights
 from preftree.kernels.tiles import PlanLayout, Tiles
 
-# Stages that may write K/V while others still read: a thread works on a chunk of layer n + 1, and writes K/V of
-# layer n + 2, while another is at the end of layer n.
-BUFFERS_IN_STAGES = 3
-
 
 class CachedKv(Protocol):
     """K/V that a batch begins with."""
@@ -60,8 +56,6 @@ class Pass:
 class Forward(Protocol):
     """Runs all layers."""
 
-    buffers: int
-
     def run(self, one: Pass) -> Activations | None:
         """Activations of the final rows after the last layer, if they are wanted."""
         ...
@@ -69,8 +63,6 @@ class Forward(Protocol):
 
 class WholeForward:
     """For a GPU: every operation takes all rows, or as many as one launch is good for."""
-
-    buffers = 1
 
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
         self._layer, self._layout, self._device = layer, layout, device
@@ -125,8 +117,6 @@ class WholeForward:
 
 class ChunkedForward:
     """For a CPU: every thread takes a chunk of rows through a layer and on to the next layer's projections."""
-
-    buffers = BUFFERS_IN_STAGES
 
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
         self._layer, self._layout, self._device = layer, layout, device

@@ -80,7 +80,7 @@ class Model:
         choose: Callable[[Activations, torch.Tensor], Activations] | None,
     ) -> Activations | None:
         rows = self._start(plan.tokens, plan.depths, plan.rope_variant)
-        kv = self._empty(self._forward.buffers, plan.num_slots, *self._kv_shape)
+        kv = self._empty(self.layout.kv_buffers, plan.num_slots, *self._kv_shape)
         layers = enumerate(self.weights.layers())
         return self._forward.run(Pass(layers, self.config.num_layers, plan, rows, kv, cache, keep, choose))
 

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import torch
+from torch.autograd import profiler
 
 
 @dataclass(frozen=True)
@@ -31,11 +32,18 @@ class Stage:
 
 
 def run_stages(stages: Iterator[Stage]) -> None:
-    """Run every chunk of every stage, on as many threads as torch has. Raises what a chunk raises."""
+    """Run every chunk of every stage, on as many threads as torch has. Raises what a chunk raises.
+
+    While torch's profiler runs, the calling thread does everything: the profiler sees no other.
+    """
     threads = torch.get_num_threads()
     progress = _Progress(stages)
-    if threads == 1:
-        progress.work()
+    if threads == 1 or profiler._is_profiler_enabled:
+        torch.set_num_threads(1)
+        try:
+            progress.work()
+        finally:
+            torch.set_num_threads(threads)
     else:
         pool = _pool(threads, os.getpid())
         running = [pool.submit(progress.work) for _ in range(threads)]
@@ -55,6 +63,7 @@ def _pool(threads: int, process: int) -> ThreadPoolExecutor:
     together = threading.Barrier(threads)
 
     def start() -> None:
+        torch.get_num_threads()  # the first call in a thread sets the number that all have
         torch.set_num_threads(1)
         together.wait()
 

@@ -10,7 +10,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 import torch
 
-from preftree.kernels.cpu.attention import GATHERED_KEYS, tree_attention
+from preftree.kernels.cpu.attention import tree_attention
 from preftree.kernels.cpu.elementwise import add_rms_norm, geglu, rms_norm, rotate, store_kv, swiglu, wide_angles
 from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, token_logits
 from preftree.kernels.cpu.products import (
@@ -74,7 +74,6 @@ def exact_products() -> AbstractContextManager[None]:
 
 __all__ = [
     "FINAL_ROW_BLOCK",
-    "GATHERED_KEYS",
     "ROW_BLOCK",
     "STEP_BLOCK",
     "PackedLinear",

@@ -66,8 +66,9 @@ class _Memory(threading.local):
         rows = max(tile.lanes for tile in tiles) * queries.shape[1]
         is_new = self._kv.dtype != kv.dtype or self._kv.shape[1:] != shape or len(self._kv) < keys
         if is_new or len(self._query) < rows or len(self._views) > MOST_VIEWS:
-            self._kv = torch.empty(_power_of_two(keys), *shape, dtype=kv.dtype)
-            self._query = torch.empty(_power_of_two(rows), queries.shape[2], dtype=queries.dtype)
+            with torch.inference_mode(False):  # to be written outside of it, too
+                self._kv = torch.empty(_power_of_two(keys), *shape, dtype=kv.dtype)
+                self._query = torch.empty(_power_of_two(rows), queries.shape[2], dtype=queries.dtype)
             self._views = {}
 
     def path(self, first: int, end: int) -> torch.Tensor:

@@ -44,7 +44,7 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
         rows = launch.tile_rows(capability, head_dim, dtype.itemsize, heads_per_kv)
         return PlanLayout(2048, 128, rows, runs=None)
 
-    gpu = SimpleNamespace(plan_layout=plan_layout, GATHERED_KEYS=0)
+    gpu = SimpleNamespace(plan_layout=plan_layout)
     monkeypatch.setattr(
         target_module, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
     )
