@@ -1,9 +1,9 @@
 """How fast the engine decodes rationales, beside transformers' generate and beside what the machine's memory allows.
 
-    python -m benchmarks.decode --data FILE
+    python -m benchmarks.decode --data FILE [--dtype bfloat16]
 
-Prints the memory's bandwidth, then the engine by batch size, then both on all prompts in turns, and one line of JSON
-last. Texts are greedy; those that differ between the two are counted.
+Both run in the same type. Prints the memory's bandwidth, then the engine by batch size, then both on all prompts in
+turns, and one line of JSON last. Texts are greedy; those that differ between the two are counted.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from benchmarks.arguments import check_out, hugging_face_directory, positive, sa
 from benchmarks.continuations import Decoded, decode_with_engine, read_bandwidth, step_rate
 from benchmarks.generate_peer import TransformersGenerate
 from benchmarks.machine import Machine
-from benchmarks.peers import load_transformers
+from benchmarks.peers.transformers import load_transformers
 from benchmarks.workloads import reasoning_prompts
 from preftree.engine.checkpoint import open_checkpoint
+from preftree.engine.device import gpu_is_there
 from preftree.engine.engine import Engine
 from preftree.engine.errors import PreftreeError
 from preftree.engine.memory import is_out_of_memory
 from preftree.labeling.judge.judge import Judge
 
+DTYPES = ("float32", "bfloat16", "float16")
 # Batches of the peer to choose from.
 PEER_BATCHES = (8, 16, 32)
 
@@ -48,10 +50,12 @@ def run(args: argparse.Namespace) -> None:
     check_out(args.out)
     scorer = Judge.load(args.model, weights=False)
     prompts = reasoning_prompts(args.data, args.pairs, args.tokens, scorer)
-    engine = Engine(open_checkpoint(args.model), device=args.device)
+    engine = Engine(open_checkpoint(args.model), device=args.device, dtype=_dtype(args))
     machine, bandwidth = Machine.find(), read_bandwidth(engine.device)
     print(f"memory     {bandwidth / 1e9:.1f} GB/s read, on {engine.device_name or machine.cpu}")
-    print(f"machine    {machine.cpu}, {machine.cpus} CPUs, commit {machine.commit}, {engine.dtype}")
+    dtype = str(engine.dtype).removeprefix("torch.")
+    print(f"machine    {machine.cpu}, {machine.cpus} CPUs, commit {machine.commit}")
+    print(f"dtype      {dtype}, of the engine and of transformers")
     decode_with_engine(engine, prompts[:2], 4)  # warm
     by_batch = [_by_batch(engine, prompts, size, args.tokens, bandwidth) for size in args.batches]
     compared = _compare(args, engine, prompts) if args.peer else None
@@ -59,6 +63,7 @@ def run(args: argparse.Namespace) -> None:
         "model": args.model,
         "pairs": args.pairs,
         "max_tokens": args.tokens,
+        "dtype": dtype,
         "machine": machine.record(),
         "bytes_per_second": bandwidth,
         "by_batch": by_batch,
@@ -66,6 +71,14 @@ def run(args: argparse.Namespace) -> None:
     }
     write_json(args.out, whole)
     print(f"\n{json.dumps(whole)}")
+
+
+def _dtype(args: argparse.Namespace) -> str | None:
+    """float32 on a CPU where nobody names another, whatever the engine prefers; on a GPU the engine's choice."""
+    if args.dtype is not None:
+        return str(args.dtype)
+    is_gpu = gpu_is_there() if args.device in (None, "auto") else not str(args.device).startswith("cpu")
+    return None if is_gpu else "float32"
 
 
 def _by_batch(
@@ -84,7 +97,7 @@ def _by_batch(
 
 def _compare(args: argparse.Namespace, engine: Engine, prompts: Sequence[list[int]]) -> dict[str, Any]:
     """Engine and transformers in turns, prompts and all; medians over the rounds."""
-    model = load_transformers(hugging_face_directory(args.model)).to(engine.device, engine.dtype)
+    model = load_transformers(hugging_face_directory(args.model), engine.dtype).to(engine.device)
     stop_ids = [engine.checkpoint.tokenizer.eos_id or 0]
     peer = _tuned(model, stop_ids, prompts, args.tokens)
     runs: dict[str, list[Decoded]] = {"engine": [], "transformers": []}
@@ -138,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=positive, default=3, metavar="N", help="times that both are measured (default 3)")
     add("--model", default="embedded", help="embedded (the default), a Hugging Face directory, or a .gguf")
     add("--device", help="cpu, cuda or cuda:N (default: a GPU that can run the model, else the CPU)")
+    add("--dtype", choices=DTYPES, help="of both (default: float32 on a CPU, bfloat16 on a GPU)")
     add("--batches", type=positive, nargs="*", default=[1, 8, 32], metavar="N", help="sequences (default 1 8 32)")
     add("--no-peer", dest="peer", action="store_false", help="leave transformers out")
     add("--out", type=Path, metavar="FILE.json", help="where the JSON goes, too")

@@ -140,7 +140,7 @@ def scoring_peak(
     model: str, prompts: Sequence[Sequence[int]], labels: Sequence[Sequence[Sequence[int]]], batch_tokens: int | None
 ) -> int:
     """Bytes above the weights while one `Engine.score` call runs. To be called in a process of its own."""
-    engine = Engine.load(model, batch_tokens=batch_tokens)
+    engine = Engine.load(model, dtype="float32", batch_tokens=batch_tokens)
     _warm_up(engine)
     with PeakMemory() as memory:
         engine.score(prompts, labels)
@@ -149,7 +149,8 @@ def scoring_peak(
 
 def streaming_peak(model: str, case: Case) -> int:
     """Bytes above the weights while pairs stream through the labelling loop. To be called in a process of its own."""
-    scorer = Judge.load(model, batch_tokens=case.batch_tokens, kv_memory=case.kv_memory or None)
+    kv_memory = case.kv_memory or None
+    scorer = Judge.load(model, dtype="float32", batch_tokens=case.batch_tokens, kv_memory=kv_memory)
     method = case.method
     # The first forward pass makes what is made once: kernels, thread pools. A batch of one short pair holds little.
     scorer.score([scorer.encode(request) for request in method.requests(_WARM_UP)])
@@ -163,7 +164,7 @@ def measure(case: Case, directory: Path) -> Peak:
     """Run `case` on a random model, which is written into the empty `directory`."""
     config = small_config(case.layers, HIDDEN_SIZE)
     write_random_model(directory, config)
-    scorer = Judge.load(str(directory), batch_tokens=case.batch_tokens, weights=False)
+    scorer = Judge.load(str(directory), dtype="float32", batch_tokens=case.batch_tokens, weights=False)
     encoded = [scorer.encode(request) for pair in _pairs(case.pairs) for request in case.method.requests(pair)]
     measured = in_own_process(streaming_peak, str(directory), case)
     plan = scorer.plan(encoded)
