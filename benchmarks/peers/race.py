@@ -13,8 +13,10 @@ from benchmarks.peers.transformers import check_agreement
 from benchmarks.peers.worker import WorkerError
 from benchmarks.workloads import Workload
 
-# Pairs on which settings are tried, by workload: some thousand tokens, and more than one prefix.
+# Pairs on which settings are tried, by workload: some thousand tokens, and more than one prefix. Padded batches share
+# nothing, so that one pair of 22 prompts tells their sizes apart.
 TRIAL_PAIRS = {"2": 8, "22": 2}
+PADDED_TRIAL_PAIRS = {"2": 8, "22": 1}
 TRIES = 2
 
 
@@ -88,7 +90,7 @@ class Race:
         whole = self._workload
         if contestant.family == "padded" and self._padded_pairs is not None:
             whole = whole.first(self._padded_pairs)
-        few = whole.first(TRIAL_PAIRS[whole.name])
+        few = whole.first((PADDED_TRIAL_PAIRS if contestant.family == "padded" else TRIAL_PAIRS)[whole.name])
         tried: dict[str, float] = {}
         choices = settings(contestant, whole)
         for _ in range(TRIES if len(choices) > 1 else 1):
