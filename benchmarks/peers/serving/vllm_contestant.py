@@ -10,6 +10,7 @@ from typing import Any
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ["VLLM_NO_USAGE_STATS"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# GiB, taken at once, all of it: they are most of what the process holds.
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "4")
 
 # Tried on two cores with AMX. Blocks of 32 tokens, the smallest there are, share more of a prefix than the default of
@@ -33,7 +34,8 @@ class VllmContestant:
         )
         self._workloads = job["workloads"]
         self._logprobs([_WARM_UP], [[[100], [101]]])
-        self.facts = {"version": vllm.__version__, "options": OPTIONS}
+        cache = {"kv_cache_gib": os.environ["VLLM_CPU_KVCACHE_SPACE"]}
+        self.facts = {"version": vllm.__version__, "options": OPTIONS | cache}
 
     def answer(self, request: dict[str, Any]) -> dict[str, Any]:
         columns = self._workloads[request["workload"]]
