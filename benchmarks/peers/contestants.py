@@ -53,7 +53,7 @@ class Contestant:
             module = "preftree" if self.is_ours else "transformers"
             return module_command(f"benchmarks.peers.serving.{module}_contestant", job)
         python = ENVIRONMENTS / environment / "bin" / "python"
-        if not python.exists():
+        if not (ENVIRONMENTS / environment / ".ready").exists():  # made last
             raise NotInstalledError(f"{self.name} is not installed; install it with: {INSTALL}")
         return [str(python), str(SERVE), f"{environment}_contestant", str(job)]
 

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from benchmarks.machine import Rates
+from benchmarks.peers.answer import Answer
 from benchmarks.peers.contestants import BFLOAT16, FLOAT32, Contestant
-from benchmarks.peers.field import Answer, Field
+from benchmarks.peers.field import Field
 from benchmarks.peers.settings import Setting, settings
 from benchmarks.peers.transformers import check_agreement
 from benchmarks.peers.worker import WorkerError
