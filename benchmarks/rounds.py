@@ -13,7 +13,7 @@ import numpy as np
 from benchmarks.flops import ModelFlops, model_flops, unique_trie
 from benchmarks.machine import Rates, Roofline
 from benchmarks.parts import forward_clock
-from benchmarks.peers import Peer, check_agreement
+from benchmarks.peers.transformers import Peer, check_agreement
 from benchmarks.workloads import Workload
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.engine import Engine
@@ -151,7 +151,7 @@ class Bench:
 
     def fresh_engine(self) -> Engine:
         """An engine with a cold prefix cache; loading it is not timed, nor is its first touch of the weights."""
-        engine = Engine(self.checkpoint, dtype="float32", batch_tokens=self.batch_tokens)
+        engine = Engine(self.checkpoint, device="cpu", dtype="float32", batch_tokens=self.batch_tokens)
         engine.score([[1, 2, 3, 4]], [[[5]]])
         return engine
 

@@ -14,7 +14,7 @@ import pytest
 from benchmarks import labeling, loading, machine, memory
 from benchmarks.flops import model_flops, unique_trie
 from benchmarks.machine import Machine, Roofline
-from benchmarks.peers import DisagreementError, candidates, check_agreement, load_transformers
+from benchmarks.peers.transformers import DisagreementError, candidates, check_agreement, load_transformers
 from benchmarks.random_model import small_config, write_random_model
 from benchmarks.workloads import JudgePrompt, Workload, load, method_of
 from preftree.engine.config.model_config import ModelConfig, RopeConfig

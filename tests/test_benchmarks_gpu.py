@@ -30,7 +30,7 @@ from benchmarks.gpu.supervisor import DEVICE_BROKEN, supervise
 from benchmarks.gpu.targets import TARGETS, Measured, below, summary_rows, verdict
 from benchmarks.gpu.texts import OPTIONS, prompts_a_pair, workload
 from benchmarks.gpu.worker import work
-from benchmarks.peers import PaddedPeer, build_transformers
+from benchmarks.peers.transformers import PaddedPeer, build_transformers
 from benchmarks.random_model import RandomSource
 from preftree.labeling import pipeline
 

@@ -8,7 +8,7 @@ from typing import Any
 from benchmarks.gpu.device import Device
 from benchmarks.gpu.session import NotHereError
 from benchmarks.gpu.sizes import Sizes
-from benchmarks.peers import build_transformers
+from benchmarks.peers.transformers import build_transformers
 from benchmarks.random_model import RandomSource, random_checkpoint
 from preftree.engine.engine import Engine
 from preftree.engine.weights.names import num_parameters

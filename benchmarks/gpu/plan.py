@@ -27,7 +27,7 @@ from benchmarks.gpu import (
 from benchmarks.gpu.session import Step
 from benchmarks.gpu.sizes import LLAMA, QWEN, SMOL, Sizes
 from benchmarks.gpu.texts import OPTION_WORKLOADS
-from benchmarks.peers import PEERS
+from benchmarks.peers.transformers import PEERS
 
 TRACE_BYTES = 14_000_000
 FLEX_SECONDS = 70.0

@@ -14,7 +14,7 @@ from benchmarks.gpu.scoring import sized
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
 from benchmarks.gpu.texts import prompts_a_pair
-from benchmarks.peers import PEERS, Peer, candidates, differences
+from benchmarks.peers.transformers import PEERS, Peer, candidates, differences
 from benchmarks.workloads import Workload
 from preftree.engine.engine import Engine
 

@@ -44,11 +44,9 @@ class Peer(Protocol):
         """Log-probabilities of every prompt's labels, [prompts, labels] float32, in nats."""
 
 
-def load_transformers(directory: Path) -> Any:
-    """The model in `directory` as transformers runs it on a CPU: float32, PyTorch's own attention kernel."""
-    model = _transformers().AutoModelForCausalLM.from_pretrained(
-        directory, dtype=torch.float32, attn_implementation="sdpa"
-    )
+def load_transformers(directory: Path, dtype: torch.dtype = torch.float32) -> Any:
+    """The model in `directory` as transformers runs it on a CPU, with PyTorch's own attention kernel."""
+    model = _transformers().AutoModelForCausalLM.from_pretrained(directory, dtype=dtype, attn_implementation="sdpa")
     return model.eval()
 
 
