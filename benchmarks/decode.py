@@ -24,13 +24,11 @@ from benchmarks.machine import Machine
 from benchmarks.peers.transformers import load_transformers
 from benchmarks.workloads import reasoning_prompts
 from preftree.engine.checkpoint import open_checkpoint
-from preftree.engine.device import gpu_is_there
 from preftree.engine.engine import Engine
 from preftree.engine.errors import PreftreeError
 from preftree.engine.memory import is_out_of_memory
 from preftree.labeling.judge.judge import Judge
 
-DTYPES = ("float32", "bfloat16", "float16")
 # Batches of the peer to choose from.
 PEER_BATCHES = (8, 16, 32)
 
@@ -50,7 +48,7 @@ def run(args: argparse.Namespace) -> None:
     check_out(args.out)
     scorer = Judge.load(args.model, weights=False)
     prompts = reasoning_prompts(args.data, args.pairs, args.tokens, scorer)
-    engine = Engine(open_checkpoint(args.model), device=args.device, dtype=_dtype(args))
+    engine = Engine(open_checkpoint(args.model), device=args.device, dtype=args.dtype)
     machine, bandwidth = Machine.find(), read_bandwidth(engine.device)
     print(f"memory     {bandwidth / 1e9:.1f} GB/s read, on {engine.device_name or machine.cpu}")
     dtype = str(engine.dtype).removeprefix("torch.")
@@ -71,14 +69,6 @@ def run(args: argparse.Namespace) -> None:
     }
     write_json(args.out, whole)
     print(f"\n{json.dumps(whole)}")
-
-
-def _dtype(args: argparse.Namespace) -> str | None:
-    """float32 on a CPU where nobody names another, whatever the engine prefers; on a GPU the engine's choice."""
-    if args.dtype is not None:
-        return str(args.dtype)
-    is_gpu = gpu_is_there() if args.device in (None, "auto") else not str(args.device).startswith("cpu")
-    return None if is_gpu else "float32"
 
 
 def _by_batch(
@@ -151,7 +141,7 @@ def _parser() -> argparse.ArgumentParser:
     add("--rounds", type=positive, default=3, metavar="N", help="times that both are measured (default 3)")
     add("--model", default="embedded", help="embedded (the default), a Hugging Face directory, or a .gguf")
     add("--device", help="cpu, cuda or cuda:N (default: a GPU that can run the model, else the CPU)")
-    add("--dtype", choices=DTYPES, help="of both (default: float32 on a CPU, bfloat16 on a GPU)")
+    add("--dtype", default="auto", help="of both, such as float32 (default: auto, see preftree.Engine.load)")
     add("--batches", type=positive, nargs="*", default=[1, 8, 32], metavar="N", help="sequences (default 1 8 32)")
     add("--no-peer", dest="peer", action="store_false", help="leave transformers out")
     add("--out", type=Path, metavar="FILE.json", help="where the JSON goes, too")

@@ -19,17 +19,16 @@ from preftree.engine.model.model import Model
 from preftree.engine.profiling import PREFIX
 
 FORWARD = ("final_hidden", "prefix_kv", "label_logits")
-# The kernels' public operations by part. `label_head` is linear: next to nothing in it but the vocabulary product.
+# The kernels' public operations by part. `gated` and `label_head` are linear: next to nothing in them but products.
 PARTS = {
     "linear": "linear",
+    "gated": "linear",
     "label_head": "linear",
     "tree_attention": "attention",
     "rms_norm": "element-wise",
     "add_rms_norm": "element-wise",
     "rotate": "element-wise",
     "store_kv": "element-wise",
-    "swiglu": "element-wise",
-    "geglu": "element-wise",
     "route": "element-wise",
 }
 

@@ -24,7 +24,7 @@ def products(weight: torch.Tensor, dtype: str) -> Mapping[str, Product]:
     if dtype == "int8":
         return {"oneDNN int8": _int8_product(weight)}
     weight = weight.to(getattr(torch, dtype))
-    packed = cpu.pack_linear(weight)
+    packed = cpu.pack_plain(weight)
     name = "oneDNN packed" if packed.is_onednn else "torch packed"
     return {name: lambda x: cpu.linear(x, packed), "torch.mm": lambda x: torch.mm(x, weight.T)}
 

@@ -13,11 +13,13 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
 from preftree.engine.planning.estimate import MemoryModel
 from preftree.engine.weights.names import num_parameters
+from preftree.kernels import isa
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+AUTO, INT8 = "auto", "int8"
 # Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
 USABLE_MEMORY = 0.85
 # The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
@@ -27,10 +29,17 @@ _BUDGET_ROWS_PER_PROMPT = 8
 
 @dataclass(frozen=True)
 class Target:
-    """device, dtype: of weights and activations. ops: the operations, see `kernels.ops`. layout: their block sizes.
+    """Where a model runs, in which types, and how.
 
-    memory: what a batch needs. batch_tokens: rows of a batch where nobody asks for another number.
-    memory_fraction: of a GPU's memory, see `usable_bytes`.
+    Attributes:
+        device: of weights and activations.
+        dtype: of activations, and of weights unless they are quantized.
+        ops: the operations, see `kernels.ops`.
+        layout: block sizes of the operations.
+        memory: what a batch needs.
+        batch_tokens: rows of a batch where nobody asks for another number.
+        memory_fraction: of a GPU's memory, see `usable_bytes`.
+        quantized: whether linear layers have int8 weights and products.
     """
 
     device: torch.device
@@ -40,6 +49,25 @@ class Target:
     memory: MemoryModel
     batch_tokens: int
     memory_fraction: float | None = None
+    quantized: bool = False
+
+    @property
+    def device_name(self) -> str | None:
+        """What a GPU calls itself."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+
+    @property
+    def dtype_name(self) -> str:
+        """Of matrix products, for records and people: "int8" where they are quantized, else `dtype`."""
+        return INT8 if self.quantized else name_of(self.dtype)
+
+    @property
+    def instructions(self) -> str | None:
+        """What a CPU's matrix products run on, on which their last bits depend; None on a GPU."""
+        if self.device.type != "cpu":
+            return None
+        names = [INT8] * self.quantized + [name_of(self.dtype)]
+        return ", ".join(dict.fromkeys(map(isa.instructions, names)))
 
 
 def choose_target(
@@ -51,13 +79,14 @@ def choose_target(
 ) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
-    dtype: None is bfloat16 on a GPU and float32 on a CPU. batch_tokens: None is as many as fit well. memory_fraction:
-    of a GPU's memory, see `usable_bytes`. Devices and dtypes of torch are taken, too. Raises InputError, one line, for
-    what is unknown, missing or too small.
+    dtype: None or "auto" is bfloat16 on a GPU and on a CPU that is made for it (`isa.default_dtype`), else float32.
+    "int8" quantizes weights, on a CPU; activations are what "auto" stands for. batch_tokens: None is as many as fit
+    well. memory_fraction: of a GPU's memory, see `usable_bytes`. Devices and dtypes of torch are taken, too. Raises
+    InputError, one line, for what is unknown, missing or too small.
     """
-    dtype = None if dtype is None else str(dtype).removeprefix("torch.")
-    if dtype is not None and dtype not in DTYPES:
-        raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(DTYPES)}")
+    dtype = AUTO if dtype is None else str(dtype).removeprefix("torch.")
+    if dtype not in (known := (*DTYPES, INT8, AUTO)):
+        raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(known)}")
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     if memory_fraction is not None and not 0 < memory_fraction <= 1:
@@ -70,6 +99,11 @@ def choose_target(
         except UnfitDeviceError as error:
             logging.getLogger("preftree").warning(f"{error}; running on the CPU")
     return _target(config, "cpu", dtype, batch_tokens, memory_fraction)
+
+
+def name_of(dtype: torch.dtype) -> str:
+    """ "bfloat16" of torch.bfloat16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def gpu_is_there() -> bool:
@@ -97,22 +131,49 @@ def usable_bytes(device: torch.device, fraction: float | None, taken: int = 0) -
 def _target(
     config: ModelConfig,
     name: str,
-    dtype_name: str | None,
+    dtype_name: str,
     batch_tokens: int | None,
     fraction: float | None,
 ) -> Target:
+    quantized = dtype_name == INT8
     try:
         device = torch.device(name)
+        if quantized:
+            _check_int8(config, device)
         ops = implementation(device)
-        dtype = DTYPES[dtype_name or ("bfloat16" if device.type == "cuda" else "float32")]
-        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
+        dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
+        has_softcap = config.attention_softcap is not None
+        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim, has_softcap)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = MemoryModel(dtype.itemsize, layout.row_block, layout.tile_rows, ops.GATHERED_KEYS, layout.chunk_blocks)
+    memory = _memory(layout, dtype)
     blocks = layout.batch_blocks
     if device.type == "cuda":
         blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
-    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction)
+    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction, quantized)
+
+
+def _check_int8(config: ModelConfig, device: torch.device) -> None:
+    """InputError, one line, where there are no products of int8: for the device, the model or the processor."""
+    if device.type != "cpu":
+        raise InputError(f"int8 runs on CPUs; use dtype 'bfloat16' on device '{device}', or device 'cpu'")
+    if config.experts is not None:
+        raise InputError("int8 has no path for mixtures of experts; use dtype 'bfloat16'")
+    if obstacle := isa.int8_obstacle():
+        raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
+
+
+def _memory(layout: PlanLayout, dtype: torch.dtype) -> MemoryModel:
+    in_chunks = layout.runs is not None
+    return MemoryModel(
+        dtype_bytes=dtype.itemsize,
+        row_block=layout.row_block,
+        lanes=layout.tile_rows,
+        chunk_rows=layout.chunk_rows,
+        wide_bytes=4 if layout.is_wide else dtype.itemsize,
+        kv_buffers=layout.kv_buffers,
+        threads=torch.get_num_threads() if in_chunks else 0,
+    )
 
 
 def _blocks_that_fit(
@@ -134,7 +195,7 @@ def _blocks_that_fit(
     blocks = bisect_right(range(1, most + 1), usable - weights, key=needed)
     if blocks < 1:
         raise InputError(
-            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {str(dtype).removeprefix('torch.')}, and may use "
+            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {name_of(dtype)}, and may use "
             f"{usable / 1e9:.1f} GB of {device} ({torch.cuda.get_device_name(device)}); free some of it, raise "
             "memory_fraction if that is set, take a smaller model, or use device 'cpu'"
         )

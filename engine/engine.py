@@ -39,7 +39,7 @@ class Planner:
         checkpoint: Checkpoint,
         *,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
+        dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         memory_fraction: float | None = None,
         prefix_cache: bool = True,
@@ -47,13 +47,13 @@ class Planner:
     ) -> None:
         """Options as in `Engine.load`. target: one that was chosen already, in place of the first four."""
         self._config = checkpoint.config
-        self._target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property
     def batch_tokens(self) -> int:
         """Unique tokens in one forward pass."""
-        return self._target.batch_tokens
+        return self.target.batch_tokens
 
     def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
@@ -62,7 +62,7 @@ class Planner:
         planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, rope_variants)
         if self._prefixes and planned.new_prefix is not None:
             self._prefixes.keep(planned.new_prefix)
-        return estimate(self._config, self._target.memory, ids, planned)
+        return estimate(self._config, self.target.memory, ids, planned)
 
 
 class Engine:
@@ -73,7 +73,7 @@ class Engine:
         checkpoint: Checkpoint,
         *,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
+        dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
@@ -84,7 +84,15 @@ class Engine:
         self.device = target.device
         self.dtype = target.dtype
         try:
-            weights = ResidentWeights(checkpoint.weights, checkpoint.config, target.device, target.dtype, target.ops)
+            weights = ResidentWeights(
+                checkpoint.weights,
+                checkpoint.config,
+                target.device,
+                target.dtype,
+                target.ops,
+                wide_norms=target.layout.is_wide,
+                quantized=target.quantized,
+            )
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -104,7 +112,7 @@ class Engine:
         model: str = "embedded",
         *,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
+        dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
@@ -114,7 +122,9 @@ class Engine:
         Args:
             model: "embedded", a directory in Hugging Face's layout, or a .gguf file.
             device: "cpu", "cuda" or "cuda:1", or a torch.device; None for a GPU that can run the model, else the CPU.
-            dtype: "float32", "bfloat16" or "float16", or torch's; None for bfloat16 on a GPU, float32 on a CPU.
+            dtype: "float32", "bfloat16" or "float16", or torch's; "int8" for weights and matrix products in 8 bits, on
+                a CPU. "auto" or None is bfloat16 on a GPU and on a CPU with AMX or, on one that has no AMX,
+                avx512_bf16; else float32.
             batch_tokens: unique tokens in one forward pass; None for as many as run well and fit. Memory grows with it,
                 results do not depend on it.
             kv_memory: bytes of keys and values that decoding may keep; None for 4 GiB of a CPU's memory or a quarter of
@@ -163,7 +173,12 @@ class Engine:
     @property
     def device_name(self) -> str | None:
         """What a GPU calls itself."""
-        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
+        return self._target.device_name
+
+    @property
+    def dtype_name(self) -> str:
+        """Of matrix products: "int8", or that of `dtype`, in which everything else is computed."""
+        return self._target.dtype_name
 
     @property
     def target(self) -> Target:

@@ -52,6 +52,7 @@ def _devices() -> Iterator[Finding]:
 
     onednn = "with" if torch.backends.mkldnn.is_available() else "without"
     yield Finding("device cpu", f"{torch.get_num_threads()} threads, {onednn} oneDNN", "ok")
+    yield Finding("types on cpu", _cpu_types())
     if not torch.cuda.is_available():
         yield Finding("device cuda", "none that torch sees")
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -63,6 +64,16 @@ def _devices() -> Iterator[Finding]:
             yield Finding(f"device cuda:{index}", f"{about}: {error}", "failed")
         else:
             yield Finding(f"device cuda:{index}", about, "ok")
+
+
+def _cpu_types() -> str:
+    """What "auto" is on the CPU, and the instructions that products in each type run on."""
+    from preftree.kernels import isa
+
+    auto = str(isa.default_dtype()).removeprefix("torch.")
+    types = [f"{name} ({isa.instructions(name)})" for name in ("float32", "bfloat16")]
+    types.append(f"no int8: {obstacle}" if (obstacle := isa.int8_obstacle()) else f"int8 ({isa.instructions('int8')})")
+    return "; ".join([f"auto is {auto}", *types, *filter(None, [isa.limit()])])
 
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
@@ -87,7 +98,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     longest = min(config.max_context, _PROMPT_TOKENS)
     batch = target.memory.batch_bytes(config, rows, rows // _ROWS_PER_PROMPT, longest)
     weights = num_parameters(config) * target.dtype.itemsize
-    where = f"in {str(target.dtype).removeprefix('torch.')} on {target.device}"
+    where = f"in {target.dtype_name} on {target.device}"
     yield Finding("memory", f"{weights / _GB:.2f} GB of weights {where}, {batch / _GB:.2f} GB for a full batch")
 
 

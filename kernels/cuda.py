@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -37,14 +37,17 @@ STEP_BLOCK = 128
 # Rows in a batch by default, in blocks: a batch gives the host time for the next.
 BATCH_BLOCKS = 16
 NARROW_BATCH_BLOCKS = 8
-# Attention gathers into shared memory, not into a buffer.
-GATHERED_KEYS = 0
 # torch holds each as a pair with `..._split_k`, and takes a bool for (bool, True).
 _REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 
 
 def plan_layout(
-    device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+    device: torch.device,
+    dtype: torch.dtype,
+    hidden_size: int,
+    heads_per_kv: int,
+    head_dim: int,
+    has_softcap: bool = False,
 ) -> PlanLayout:
     """Blocks by the width of the model, tiles as tall as the attention kernel takes them for these heads.
 
@@ -58,7 +61,7 @@ def plan_layout(
         row_block=NARROW_ROW_BLOCK if is_narrow else ROW_BLOCK,
         final_row_block=FINAL_ROW_BLOCK,
         tile_rows=rows,
-        aligned=False,
+        runs=None,
         step_block=STEP_BLOCK,
         chunk_blocks=CHUNK_BLOCKS,
         batch_blocks=NARROW_BATCH_BLOCKS if is_narrow else BATCH_BLOCKS,
@@ -95,6 +98,19 @@ def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) 
         else:
             torch.addmm(packed.bias, part, packed.weight, out=result)
     return out
+
+
+def pack_gated(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+    """Gate and up, one below the other [2 * width, in], for `gated`: one product."""
+    return pack_linear(weight, bias)
+
+
+def gated(
+    x: torch.Tensor, packed: PackedLinear, activation: Literal["silu", "gelu_tanh"], row_block: int | None = None
+) -> torch.Tensor:
+    """activation(x gate) * (x up): [rows, width]. row_block: as in `linear`."""
+    gate_up = linear(x, packed, row_block)
+    return swiglu(gate_up) if activation == "silu" else geglu(gate_up)
 
 
 def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
@@ -136,14 +152,15 @@ def exact_products() -> Iterator[None]:
 
 __all__ = [
     "FINAL_ROW_BLOCK",
-    "GATHERED_KEYS",
     "ROW_BLOCK",
     "STEP_BLOCK",
     "add_rms_norm",
     "exact_products",
+    "gated",
     "geglu",
     "label_head",
     "linear",
+    "pack_gated",
     "pack_head",
     "pack_linear",
     "plan_layout",

@@ -6,12 +6,22 @@ from collections.abc import Sequence
 
 import torch
 
-from preftree.kernels.tiles import TileGroup
+from preftree.kernels.tiles import TileRun
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """x [rows, in], weight [out, in], bias [out]: [rows, out]."""
     return x @ weight.T if bias is None else x @ weight.T + bias
+
+
+def quantized_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`linear` of x and weight in 8 bits: 127 steps to the largest of a row of x, or of the weights of an output."""
+    return linear(_in_steps(x), _in_steps(weight), bias)
+
+
+def _in_steps(rows: torch.Tensor) -> torch.Tensor:
+    step = rows.abs().amax(-1, keepdim=True) / 127
+    return torch.where(step > 0, (rows / step).round() * step, 0)
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
@@ -65,24 +75,24 @@ def store_kv(
 def tree_attention(
     queries: torch.Tensor,
     kv: torch.Tensor,
-    groups: Sequence[TileGroup],
+    runs: Sequence[TileRun],
     out: torch.Tensor,
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
 ) -> None:
     """Row by row, head by head: softmax over the keys of the row's own path, or the last `window` of them."""
-    scratch = len(queries) - 1
     scale = queries.shape[2] ** -0.5 if scale is None else scale
     heads_per_kv = queries.shape[1] // kv.shape[2]
-    for group in groups:
-        for rows, slots in zip(group.rows, group.slots, strict=True):
-            for lane, row in enumerate(rows.tolist()):
-                if row == scratch:
-                    continue
-                path = slots[: group.keys - group.lanes + lane + 1][-(window or len(slots)) :]
+    for run in runs:
+        path = torch.empty(0, dtype=torch.int64)
+        for tile in run.tiles:
+            path = torch.cat([path[: tile.fresh], tile.slots])
+            for i in range(tile.rows):
+                row, end = tile.first_row + i, tile.first_depth + tile.lane + i + 1
+                seen = path[:end][-(window or end) :]
                 for head in range(queries.shape[1]):
-                    keys, values = kv[path, 0, head // heads_per_kv], kv[path, 1, head // heads_per_kv]
+                    keys, values = kv[seen, 0, head // heads_per_kv], kv[seen, 1, head // heads_per_kv]
                     scores = capped(keys @ queries[row, head] * scale, softcap)
                     out[row, head] = torch.softmax(scores, 0) @ values
 

@@ -12,55 +12,124 @@ Move = Callable[[torch.Tensor], torch.Tensor]
 
 
 @dataclass(frozen=True)
+class RunLayout:
+    """How rows are cut into `TileRun`s.
+
+    Attributes:
+        keys: an attention tile looks at a multiple of so many keys.
+        aligned: tiles are cut at depths that are multiples of their height, so that a row has the same lane and looks
+            at equally many keys whatever else is in the batch; else wherever a branch begins.
+    """
+
+    keys: int
+    aligned: bool
+
+
+@dataclass(frozen=True)
 class PlanLayout:
-    """What an implementation asks of the planner.
+    """What an implementation asks of the planner and of the forward pass.
 
     Attributes:
         row_block: rows of a matrix product.
         final_row_block: rows of a matrix product over final rows only.
         tile_rows: query rows of an attention tile, per head.
-        aligned: tiles are `TileGroup`s, cut at depths that are multiples of tile_rows; else they are `PathTiles`, cut
-            wherever a branch begins.
+        runs: tiles are `TileRun`s, and chunks of rows go through the layers one by one, on all cores at once; None for
+            `PathTiles`, and for layers that take all rows together.
         step_block: rows of a matrix product over one new row of each sequence.
         chunk_blocks: matrix-product blocks whose rows pass through the element-wise operations together.
         batch_blocks: matrix-product blocks of a batch by default.
+        is_wide: residual stream, norms' weights and angles are float32, whatever the rest is.
     """
 
     row_block: int
     final_row_block: int
     tile_rows: int
-    aligned: bool
+    runs: RunLayout | None
     step_block: int = 32
     chunk_blocks: int = 1
     batch_blocks: int = 16
+    is_wide: bool = False
+
+    @property
+    def chunk_rows(self) -> int:
+        return self.row_block * self.chunk_blocks
+
+    @property
+    def kv_buffers(self) -> int:
+        """K/V buffers that layers use in turns. A thread that works on a chunk of layer n + 1 writes K/V of layer n + 2
+        while another is still at the end of layer n."""
+        return 1 if self.runs is None else 3
 
 
 @dataclass(frozen=True)
-class TileGroup:
-    """Tiles of `lanes` query rows that lie in one block of depths, so that all of them look at equally many keys.
+class Tile:
+    """Consecutive query rows of one branch, and what they look at: the path from the root to the last of them.
 
-    A tile holds consecutive rows of one branch of the trie. The row at depth d sits at lane d mod lanes, and its
-    tile lists the slots of depths 0, 1, 2, ... up to the end of that block of depths, whatever else is in the batch:
-    a row's position in the arithmetic is a function of its depth alone, which keeps its result bit-exact.
-
-    rows:  [tiles, lanes] int64, the query row at each lane. Lanes without a row point at a scratch row.
-    slots: [tiles, keys] int64, K/V slot of depth 0, 1, ..., keys - 1; depths beyond the branch repeat that of depth 0.
-           keys is a multiple of lanes, and the last `lanes` keys are the tile's own depths.
+    Attributes:
+        first_row: of the queries.
+        rows: how many.
+        lane: of the first row. Lanes before it, and after the last row, are other rows, whose results are dropped.
+        lanes: of the tile. The row at lane i has depth `first_depth` + i.
+        first_depth: of lane 0.
+        keys: on the path, those that fill it up included.
+        fresh: first depth at which the path differs from that of the tile before.
+        slots: [keys - fresh] int64, the K/V slot of every depth from there on; those beyond the path repeat depth 0.
     """
 
-    rows: torch.Tensor
+    first_row: int
+    rows: int
+    lane: int
+    lanes: int
+    first_depth: int
+    keys: int
+    fresh: int
     slots: torch.Tensor
 
-    def moved(self, move: Move) -> TileGroup:
-        return TileGroup(move(self.rows), move(self.slots))
 
-    @property
-    def lanes(self) -> int:
-        return self.rows.shape[1]
+@dataclass(frozen=True)
+class TileRun:
+    """Attention tiles of neighbouring rows in preorder: what one gathers serves those after it. For the CPU."""
 
-    @property
-    def keys(self) -> int:
-        return self.slots.shape[1]
+    tiles: tuple[Tile, ...]
+    _rows: list[TileRows] = field(default_factory=list, compare=False, repr=False)
+    _of: list[torch.Tensor] = field(default_factory=list, compare=False, repr=False)
+
+    def moved(self, move: Move) -> TileRun:
+        return TileRun(tuple(replace(tile, slots=move(tile.slots)) for tile in self.tiles))
+
+    def rows_of(
+        self, queries: torch.Tensor, out: torch.Tensor, shaped: Callable[[torch.Tensor], torch.Tensor]
+    ) -> list[TileRows]:
+        """The rows of every tile in `shaped` views of `queries` and `out`.
+
+        Made once: all layers of a pass ask for them.
+        """
+        if not self._of or self._of[0] is not queries or self._of[1] is not out:
+            self._of[:] = queries, out
+            wide, results = shaped(queries), shaped(out)
+            self._rows[:] = [TileRows.of(tile, wide, results) for tile in self.tiles]
+        return self._rows
+
+
+@dataclass(frozen=True)
+class TileRows:
+    """Views for a tile. lanes: [num_lanes, ...] query rows from lane `first_lane` on, as many as there are.
+
+    results: [tile.rows, ...].
+    """
+
+    tile: Tile
+    first_lane: int
+    num_lanes: int
+    lanes: torch.Tensor
+    results: torch.Tensor
+
+    @classmethod
+    def of(cls, tile: Tile, queries: torch.Tensor, out: torch.Tensor) -> TileRows:
+        first = tile.first_row - tile.lane
+        own = slice(max(0, first), min(first + tile.lanes, len(queries)))
+        lanes = queries[own]
+        return cls(tile, own.start - first, len(lanes), lanes, out[tile.first_row : tile.first_row + tile.rows])
 
 
 # Rows of the queries; slots: [rows, keys]; mask: [rows, 1, 1, keys].
@@ -142,4 +211,4 @@ class PathTiles:
         )
 
 
-Tiles = tuple[TileGroup | StepGroup, ...] | PathTiles
+Tiles = tuple[TileRun | StepGroup, ...] | PathTiles

@@ -156,8 +156,12 @@ class ModelOptions(Options):
     device: str = option(
         "auto (a GPU that can run the model, else the CPU), cpu, cuda or cuda:N", device_name, "NAME", default="auto"
     )
-    dtype: str | None = option(
-        "float32 (fp32), bfloat16 (bf16; default on a GPU) or float16 (fp16)", dtype_name, "TYPE", default=None
+    dtype: str = option(
+        "auto (bfloat16 on a GPU and on a CPU that is made for it, else float32), float32 (fp32), bfloat16 (bf16), "
+        "float16 (fp16), or int8 (weights and products in 8 bits, on a CPU)",
+        dtype_name,
+        "TYPE",
+        default="auto",
     )
     batch_tokens: int | None = option(
         "unique tokens of a forward pass (default: as many as run well and fit)", whole(1), "N", default=None
@@ -486,3 +490,12 @@ class DoctorOptions(Options):
     """`preftree doctor`."""
 
     model: str | None = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", flag="", default=None)
+    accuracy: str | None = option(
+        "judge the first pairs of FILE in two types and print how far the labels are apart",
+        metavar="FILE",
+        requires=("model",),
+        default=None,
+    )
+    limit: int = option("pairs to judge", whole(1), "N", requires=("accuracy",), default=100)
+    dtype: str = option("the type in question", dtype_name, "TYPE", requires=("accuracy",), default="auto")
+    against: str = option("the type to compare with", dtype_name, "TYPE", requires=("accuracy",), default="float32")

@@ -95,8 +95,11 @@ def device_name(value: object) -> str:
 
 
 def dtype_name(value: object) -> str:
-    """The numbers that a model computes in; a torch.dtype, too."""
-    return one_of("float32", "bfloat16", "float16", "fp32", "bf16", "fp16")(str(value).removeprefix("torch."))
+    """The type that a model computes in; a torch.dtype, too, and None for auto."""
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+    known = one_of("auto", "float32", "bfloat16", "float16", "int8", *short)
+    found = "auto" if value is None else known(str(value).removeprefix("torch."))
+    return short.get(found, found)
 
 
 def shard_part(value: object) -> str:

@@ -31,6 +31,14 @@ def cpu_by_default() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def float32_by_default() -> Iterator[None]:
+    """On any processor "auto" is float32, with its bits and its tolerances; tests of other types ask for them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("preftree.kernels.isa.default_dtype", lambda: torch.float32)
+        yield
+
+
 @pytest.fixture(scope="session")
 def embedded_checkpoint() -> Checkpoint:
     return open_checkpoint("embedded")

@@ -23,6 +23,7 @@ STANDARD = {
     "os",
     "shutil",
     "sys",
+    "threading",
     "types",
     "typing",
 }

@@ -163,7 +163,7 @@ def test_a_variant_engine_is_caught(load_judge: OpenScorer, monkeypatch: pytest.
     attention = cpu.tree_attention
 
     def counting(queries, kv, groups, out, **options):  # type: ignore[no-untyped-def]
-        variant.tiles = sum(len(group.rows) for group in groups)  # type: ignore[attr-defined]
+        variant.tiles = sum(tile.rows for run in groups for tile in run.tiles)  # type: ignore[attr-defined]
         attention(queries, kv, groups, out, **options)
 
     variant.tiles = 1  # type: ignore[attr-defined]

@@ -182,8 +182,7 @@ def tree_call(device: Device, config: ModelConfig, forest: Forest, finals: bool 
         device.torch_device, device.dtype, config.hidden_size, config.group_size, config.head_dim
     )
     plan = build_plan(forest.trie, layout).moved(lambda tensor: tensor.to(device.torch_device))
-    # One row more than the plan has: the scratch row that kernels on the CPU write garbage to.
-    queries = device.random(len(plan.tokens) + 1, config.num_heads, config.head_dim)
+    queries = device.random(len(plan.tokens), config.num_heads, config.head_dim)
     kv = device.random(plan.num_slots, 2, config.num_kv_heads, config.head_dim)
     out = torch.empty_like(queries)
 

@@ -72,6 +72,6 @@ class Destination:
     store: KvStore
     slots: torch.Tensor
 
-    def keep(self, index: int, kv: torch.Tensor) -> None:
-        """kv: [rows, 2, kv_heads, size] of layer `index`."""
-        self.store.kv[index].index_copy_(0, self.slots, kv)
+    def keep(self, index: int, rows: slice, kv: torch.Tensor) -> None:
+        """kv: [rows, 2, kv_heads, size] of layer `index`, for some rows of the batch."""
+        self.store.kv[index].index_copy_(0, self.slots[rows], kv)

@@ -1,36 +1,25 @@
-"""The forward pass: all unique tokens of a batch through layer 0, then layer 1, and so on.
-
-A layer's K and V are read by that layer alone, so one K/V buffer serves all of them.
-"""
+"""The forward pass: all unique tokens of a batch through layer 0, then layer 1, and so on."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol
+from collections.abc import Callable
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target
+from preftree.engine.model.forward import CachedKv, ChunkedForward, Forward, Keep, Pass, WholeForward
 from preftree.engine.model.kv import Destination, KvStore
 from preftree.engine.model.layer import Activations, DecoderLayer
 from preftree.engine.model.rotary import RotaryTables
 from preftree.engine.planning.plan import Plan
 from preftree.engine.profiling import in_spans, span
-from preftree.engine.weights.layers import LayerWeights, WeightProvider
+from preftree.engine.weights.layers import WeightProvider
 from preftree.kernels.tiles import Tiles
 
 # Elements to which rows of logits are aligned. torch's reductions on a GPU read 16 bytes at once from the first aligned
 # element of a row on: in rows that begin elsewhere, they add in another order.
 LOGIT_ALIGNMENT = 8
-
-
-class CachedKv(Protocol):
-    """K/V that a batch begins with."""
-
-    def layer(self, index: int, length: int) -> torch.Tensor:
-        """K/V of the first `length` tokens in one layer: [length, 2, kv_heads, size]."""
-        ...
 
 
 class Model:
@@ -49,8 +38,13 @@ class Model:
         self.dtype = target.dtype
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
-        self._layer = DecoderLayer(config, self.ops, self.layout.final_row_block, self.layout.chunk_blocks)
-        self._rotary = RotaryTables(config, self.device, self.dtype)
+        layout = self.layout
+        layer = DecoderLayer(config, self.ops, self.dtype, layout.final_row_block)
+        self._wide = torch.float32 if layout.is_wide else self.dtype
+        self._rotary = RotaryTables(config, self.device, self.dtype, target.ops.wide_angles if layout.is_wide else None)
+        # Decode steps have few rows: they go through each operation together everywhere.
+        self._steps = WholeForward(layer, layout, self.device)
+        self._forward: Forward = self._steps if layout.runs is None else ChunkedForward(layer, layout, self.device)
         # Rounded first, as in transformers.
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
 
@@ -62,35 +56,33 @@ class Model:
 
         cache: K/V of the plan's prefix. destination: where K/V of the plan's rows is to stay.
         """
-        rows, kv = self._start(plan.tokens, plan.depths, plan.rope_variant), self._empty_kv(plan.num_slots)
-        row_block, final_block = self.layout.row_block, self.layout.final_row_block
-        for index, layer in self._layers():
-            is_last = index == self.config.num_layers - 1
-            if cache is not None:
-                kv[: plan.prefix] = cache.layer(index, plan.prefix)
-            self._layer.project(layer, rows, kv[plan.prefix :], row_block, queries=not is_last)
-            if destination is not None:
-                destination.keep(index, kv[plan.prefix : plan.prefix + plan.num_rows])
-            if not is_last:
-                self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, row_block)
-                continue
-            rows = self._chosen(rows, plan.final_rows)
-            self._layer.project_queries(layer, rows, final_block)
-            self._layer.attend_and_mlp(layer, plan.final_tiles, rows, kv, final_block)
-        return self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
+        keep = None if destination is None else destination.keep
+        rows = self._run(plan, cache, keep, self._chosen)
+        assert rows is not None
+        return self._last_norm(rows)
 
     @torch.inference_mode()
     def prefix_kv(self, plan: Plan) -> torch.Tensor:
         """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
-        rows, kv = self._start(plan.tokens, plan.depths, plan.rope_variant), self._empty_kv(plan.num_slots)
-        kept = self._empty(self.config.num_layers, plan.num_rows, *kv.shape[1:])
-        for index, layer in self._layers():
-            is_last = index == self.config.num_layers - 1
-            self._layer.project(layer, rows, kv, self.layout.row_block, queries=not is_last)
-            kept[index] = kv[: plan.num_rows]
-            if not is_last:
-                self._layer.attend_and_mlp(layer, plan.tiles, rows, kv, self.layout.row_block)
+        kept = self._empty(self.config.num_layers, plan.num_rows, *self._kv_shape)
+
+        def keep(index: int, rows: slice, kv: torch.Tensor) -> None:
+            kept[index, rows] = kv
+
+        self._run(plan, None, keep, None)
         return kept
+
+    def _run(
+        self,
+        plan: Plan,
+        cache: CachedKv | None,
+        keep: Keep | None,
+        choose: Callable[[Activations, torch.Tensor], Activations] | None,
+    ) -> Activations | None:
+        rows = self._start(plan.tokens, plan.depths, plan.rope_variant)
+        kv = self._empty(self.layout.kv_buffers, plan.num_slots, *self._kv_shape)
+        layers = enumerate(self.weights.layers())
+        return self._forward.run(Pass(layers, self.config.num_layers, plan, rows, kv, cache, keep, choose))
 
     @torch.inference_mode()
     def step(
@@ -102,11 +94,12 @@ class Model:
         tiles: of the rows that count, whose paths lead through `store`.
         """
         rows, block = self._start(tokens, depths), self.layout.step_block
-        for index, layer in self._layers():
-            kv = store.kv[index]
-            self._layer.project(layer, rows, kv, block, slots=slots)
-            self._layer.attend_and_mlp(layer, tiles, rows, kv, block)
-        return self.next_logits(self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps))
+        for index, layer in enumerate(self.weights.layers()):
+            with span(f"layer {index}", self.device):
+                kv = store.kv[index]
+                self._steps.project(layer, rows, kv, block, slots=slots)
+                self._steps.attend_and_mlp(layer, tiles, rows, kv, block)
+        return self.next_logits(self._last_norm(rows))
 
     @torch.inference_mode()
     def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
@@ -132,14 +125,11 @@ class Model:
             logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens, softcap=softcap)
         return logits, normaliser
 
-    def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
-        """Every layer with its number, in a span of its own that lasts until the next is asked for."""
-        for index, layer in enumerate(self.weights.layers()):
-            with span(f"layer {index}", self.device):
-                yield index, layer
+    def _last_norm(self, rows: Activations) -> torch.Tensor:
+        return self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
 
     def _start(self, tokens: torch.Tensor, depths: torch.Tensor, rope_variant: int = 0) -> Activations:
-        hidden = self.weights.embedding[tokens]
+        hidden = self.weights.embedding[tokens].to(self._wide)
         if self._embedding_scale != 1:
             hidden *= self._embedding_scale
         return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, rope_variant))
@@ -153,12 +143,11 @@ class Model:
         )
 
     def _empty_queries(self, rows: int) -> torch.Tensor:
-        queries = self._empty(rows + 1, self.config.num_heads, self.config.head_dim)
-        queries[-1] = 0  # the scratch row
-        return queries
+        return self._empty(rows, self.config.num_heads, self.config.head_dim)
 
-    def _empty_kv(self, slots: int) -> torch.Tensor:
-        return self._empty(slots, 2, self.config.num_kv_heads, self.config.head_dim)
+    @property
+    def _kv_shape(self) -> tuple[int, int, int]:
+        return 2, self.config.num_kv_heads, self.config.head_dim
 
     def _empty(self, *shape: int) -> torch.Tensor:
         return torch.empty(*shape, dtype=self.dtype, device=self.device)

@@ -47,37 +47,38 @@ class MemoryModel:
         dtype_bytes: bytes of an activation.
         row_block: rows of a matrix product, of which a batch has a multiple.
         lanes: query rows of an attention tile, per head.
-        gathered_keys: keys gathered per attention call, 0 where the kernel gathers by itself.
-        chunk_blocks: row blocks whose intermediate activations are alive together.
+        chunk_rows: rows whose intermediate activations are alive together.
+        wide_bytes: bytes of a number of the residual stream.
+        kv_buffers: that K/V of a layer go to in turns.
+        threads: that have a chunk at hand each, and K/V of its path; 0 where the kernel gathers by itself.
     """
 
     dtype_bytes: int
     row_block: int
     lanes: int
-    gathered_keys: int
-    chunk_blocks: int = 1
+    chunk_rows: int
+    wide_bytes: int
+    kv_buffers: int = 1
+    threads: int = 0
 
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
         padded = -(-rows // self.row_block) * self.row_block
-        ropes = len(config.ropes)
-        activations = config.hidden_size + config.q_size + 2 * config.kv_size + ropes * config.head_dim
-        angles = 8 * config.head_dim  # float64, while sines and cosines are made
+        angles = 2 * self.wide_bytes * config.head_dim * len(config.ropes)
+        narrow = config.q_size + 2 * self.kv_buffers * config.kv_size
         inner = config.intermediate_size
         if config.experts is not None:
             # Their input and output, and every row's choice among them.
-            activations += 2 * config.hidden_size + 4 * config.experts.count
+            narrow += 2 * config.hidden_size + 4 * config.experts.count
             inner = max(inner, config.experts.width)
+        row = config.hidden_size * self.wide_bytes + narrow * self.dtype_bytes + angles
+        making_angles = 8 * config.head_dim  # float64
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
-        chunk = min(padded, self.chunk_blocks * self.row_block) * (3 * inner + 2 * config.hidden_size)
-        gathered = max(self.gathered_keys, longest) * 3 * 2 * config.kv_size if self.gathered_keys else 0
-        if self.gathered_keys and config.attention_softcap is not None:
-            gathered += max(self.gathered_keys, longest) * 2 * self.lanes * config.num_heads  # scores
-        return (
-            padded * (activations * self.dtype_bytes + angles)
-            + tile_index
-            + self.dtype_bytes * (2 * finals * activations + chunk + gathered)
-        )
+        chunk = min(padded, max(1, self.threads) * self.chunk_rows) * (3 * inner + 2 * config.hidden_size)
+        gathered = self.threads * 2 * longest * 2 * config.kv_size
+        if config.attention_softcap is not None:
+            gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
+        return padded * (row + making_angles) + 2 * finals * row + tile_index + self.dtype_bytes * (chunk + gathered)
 
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
         """K/V of every layer for `tokens` cached tokens."""

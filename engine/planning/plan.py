@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from preftree.engine.planning.tiling import aligned_tiles, final_path_tiles, path_tiles
+from preftree.engine.planning.tiling import final_path_tiles, final_tile_runs, path_tiles, tile_runs
 from preftree.engine.planning.trie import TokenTrie
 from preftree.kernels.tiles import Move, PathTiles, PlanLayout, Tiles
 
@@ -69,9 +69,9 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
     padded_finals = _round_up(len(finals), layout.final_row_block)
     tiles: Tiles
     final_tiles: Tiles
-    if layout.aligned:
-        tiles = aligned_tiles(trie, layout.tile_rows, place=np.arange(trie.num_rows), scratch=padded)
-        final_tiles = aligned_tiles(trie, layout.tile_rows, place=place, scratch=padded_finals)
+    if layout.runs is not None:
+        tiles = tile_runs(trie, layout.tile_rows, layout.runs, layout.chunk_rows)
+        final_tiles = final_tile_runs(trie, place, layout.tile_rows, layout.runs, layout.final_row_block)
     else:
         tiles = path_tiles(trie, layout.tile_rows)
         final_tiles = final_path_tiles(trie, place, tiles.slots)

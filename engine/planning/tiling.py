@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-
 import numpy as np
 import torch
 
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels.tiles import PathTiles, TileGroup
+from preftree.kernels.tiles import PathTiles, RunLayout, Tile, TileRun
 
 MOST_SLOTS = 2**31 - 1
 
 
-def aligned_tiles(trie: TokenTrie, lanes: int, place: np.ndarray, scratch: int) -> tuple[TileGroup, ...]:
-    """Tiles cut at absolute depths that are multiples of `lanes`, those of one block of depths stacked.
+def tile_runs(trie: TokenTrie, lanes: int, layout: RunLayout, run_rows: int) -> tuple[TileRun, ...]:
+    """Every branch in tiles of up to `lanes` rows, one run for every `run_rows` rows of the trie."""
+    branch = np.repeat(np.arange(len(trie.length)), trie.length)
+    row = np.arange(trie.num_rows)
+    run = row // run_rows
+    begins = _changes(branch, run)
+    begin = row[begins][np.cumsum(begins) - 1]  # of the branch, or of what of it is in the run
+    number = trie.depth // lanes if layout.aligned else (row - begin) // lanes
+    first = np.flatnonzero(begins | _changes(number))
+    rows = np.diff(first, append=trie.num_rows)
+    return _runs(trie, branch[first], trie.depth[first], first, rows, run[first], lanes, layout)
 
-    place: [rows] the query row of each trie row, -1 for rows that ask nothing. Lanes without a row point at `scratch`.
+
+def final_tile_runs(
+    trie: TokenTrie, place: np.ndarray, lanes: int, layout: RunLayout, run_rows: int
+) -> tuple[TileRun, ...]:
+    """A tile for every row with a place in `place` [rows] (-1: none), one run for every `run_rows` places.
+
+    Places ascend with rows.
     """
-    by_block: dict[int, list[tuple[np.ndarray, np.ndarray]]] = {}
-    for branch in _branches(trie):
-        for block in range(branch.first_depth // lanes, -(-branch.end_depth // lanes)):
-            depths = np.arange(block * lanes, (block + 1) * lanes)
-            mine = (depths >= branch.first_depth) & (depths < branch.end_depth)
-            rows = np.full(lanes, -1)
-            rows[mine] = place[depths[mine] - branch.first_depth + branch.start]
-            if (rows < 0).all():
-                continue
-            slots = np.full((block + 1) * lanes, branch.slots[0])
-            slots[: min(len(branch.slots), len(slots))] = branch.slots[: len(slots)]
-            by_block.setdefault(block, []).append((np.where(rows < 0, scratch, rows), slots))
-    groups = []
-    for _, members in sorted(by_block.items()):
-        rows, slots = (np.stack(arrays) for arrays in zip(*members, strict=True))
-        groups.append(TileGroup(torch.from_numpy(rows), torch.from_numpy(slots)))
-    return tuple(groups)
+    rows = np.flatnonzero(place >= 0)
+    branch = np.searchsorted(trie.start, rows, side="right") - 1
+    run = place[rows] // run_rows
+    return _runs(trie, branch, trie.depth[rows], place[rows], np.ones_like(rows), run, lanes, layout)
 
 
 def path_tiles(trie: TokenTrie, max_rows: int) -> PathTiles:
@@ -59,25 +58,50 @@ def final_path_tiles(trie: TokenTrie, place: np.ndarray, slots: torch.Tensor) ->
     return _path_tiles(trie, branch, place[rows], np.ones_like(rows), trie.depth[rows], 1, slots)
 
 
-@dataclass(frozen=True)
-class _Branch:
-    """A branch of the trie with the K/V slot of every depth from 0 to its end, a view as of `TokenTrie.slots`."""
-
-    start: int
-    length: int
-    first_depth: int
-    slots: np.ndarray
-
-    @property
-    def end_depth(self) -> int:
-        return self.first_depth + self.length
+def _changes(*columns: np.ndarray) -> np.ndarray:
+    """Places, the first included, at which one of the columns has another value than before: [rows] bool."""
+    changes = np.zeros(len(columns[0]), dtype=bool)
+    for column in columns:
+        changes[1:] |= column[1:] != column[:-1]
+    changes[:1] = True
+    return changes
 
 
-def _branches(trie: TokenTrie) -> Iterator[_Branch]:
-    for start, length, first_depth, slots in zip(
-        trie.start.tolist(), trie.length.tolist(), trie.first_depth.tolist(), trie.slots(), strict=True
-    ):
-        yield _Branch(start, length, first_depth, slots)
+def _runs(
+    trie: TokenTrie,
+    branch: np.ndarray,
+    depth: np.ndarray,
+    first_row: np.ndarray,
+    rows: np.ndarray,
+    run: np.ndarray,
+    lanes: int,
+    layout: RunLayout,
+) -> tuple[TileRun, ...]:
+    """branch, depth (of the first row), first_row, rows, run: [tiles], in preorder."""
+    columns = zip(*(column.tolist() for column in (branch, depth, first_row, rows, run)), strict=True)
+    paths = enumerate(zip(trie.first_depth.tolist(), trie.slots(), strict=True))
+    at, path, shared, last_run = -1, np.empty(0, dtype=np.int64), 0, -1
+    found: list[tuple[dict[str, int], int]] = []
+    pieces: list[np.ndarray] = []
+    for one, own_depth, first, count, number in columns:
+        while at < one:
+            at, (first_depth, path) = next(paths)
+            shared = min(shared, first_depth)
+        fresh = shared if number == last_run else 0
+        end = own_depth + count
+        lane = own_depth % lanes if layout.aligned else 0
+        # Half as high where that is enough: lanes that hold no row cost as much as others.
+        height = lanes // 2 if not layout.aligned and count <= lanes // 2 else lanes
+        keys = -(-(own_depth - lane + lanes if layout.aligned else end) // layout.keys) * layout.keys
+        pieces += [path[fresh:end].copy(), np.broadcast_to(path[:1], keys - end)]
+        sizes = {"lane": lane, "lanes": height, "first_depth": own_depth - lane, "keys": keys, "fresh": fresh}
+        found.append(({"first_row": first, "rows": count, **sizes}, number))
+        shared, last_run = end, number
+    slots = torch.from_numpy(np.concatenate(pieces)).split([tile["keys"] - tile["fresh"] for tile, _ in found])
+    tiles: list[list[Tile]] = [[] for _ in range(last_run + 1)]
+    for (tile, number), own in zip(found, slots, strict=True):
+        tiles[number].append(Tile(slots=own, **tile))
+    return tuple(TileRun(tuple(members)) for members in tiles)
 
 
 def _path_slots(trie: TokenTrie) -> torch.Tensor:

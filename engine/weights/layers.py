@@ -11,6 +11,7 @@ import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
+from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
 from preftree.engine.weights.safetensors import TensorSource
@@ -18,7 +19,7 @@ from preftree.engine.weights.safetensors import TensorSource
 
 @dataclass(frozen=True)
 class MlpWeights:
-    """gate_up: [2 * width, hidden], gate first. down: [hidden, width]. Packed as in LayerWeights."""
+    """gate_up: [2 * width, hidden], gate first, packed by the kernels' `pack_gated`. down: [hidden, width]."""
 
     gate_up: Any
     down: Any
@@ -74,14 +75,23 @@ class ResidentWeights:
     """All weights in memory, packed once."""
 
     def __init__(
-        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+        self,
+        source: TensorSource,
+        config: ModelConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+        wide_norms: bool = False,
+        quantized: bool = False,
     ) -> None:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
+        InputError for what does not fit into `dtype`.
 
         Tensors go there one by one as they are stored and become `dtype` there, so at its highest the device holds
-        the weights, and one tensor more.
+        the weights, and one tensor more. wide_norms: what norms multiply with stays float32. quantized: linear layers
+        are packed in 8 bits.
         """
-        reader = _Reader(source, config, device, dtype, ops)
+        reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
         self.final_norm = reader.norm(FINAL_NORM, config.hidden_size)
         self.head = ops.pack_head(
@@ -98,20 +108,30 @@ class ResidentWeights:
 
 class _Reader:
     def __init__(
-        self, source: TensorSource, config: ModelConfig, device: torch.device, dtype: torch.dtype, ops: ModuleType
+        self,
+        source: TensorSource,
+        config: ModelConfig,
+        device: torch.device,
+        dtype: torch.dtype,
+        ops: ModuleType,
+        wide_norms: bool,
+        quantized: bool,
     ) -> None:
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
+        self._packing = {"quantized": True} if quantized else {}
+        self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
-        return self.source.tensor(name, shape, self.device).to(self.dtype)
+        stored = self.source.tensor(name, shape, self.device)
+        return _in_range(stored.to(self.dtype), name, stored.dtype)
 
     def norm(self, name: str, size: int) -> torch.Tensor:
         """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
         family = self.config.family
-        dtype = torch.float32 if family.wide_norms else self.dtype
-        weight = self.source.tensor(name, (size,), self.device).to(dtype)
+        stored = self.source.tensor(name, (size,), self.device)
+        weight = _in_range(stored.to(self._norm_dtype), name, stored.dtype)
         return weight + 1 if family.centred_norms else weight
 
     def layer(self, index: int) -> LayerWeights:
@@ -132,9 +152,13 @@ class _Reader:
         )
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
-        return MlpWeights(self._packed(tensors.gate_up), self._packed(tensors.down))
+        gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
+        return MlpWeights(gate_up, self._packed(tensors.down))
 
     def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
+        return self.ops.pack_linear(*self._weight_and_bias(matrix, rotating), **self._packing)
+
+    def _weight_and_bias(self, matrix: Matrix, rotating: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         """rotating: leading heads whose dimensions come in the order of `rotary_order`."""
         weight = self._fused(matrix, "weight", matrix.columns)
         bias = self._fused(matrix, "bias") if matrix.has_bias else None
@@ -143,7 +167,7 @@ class _Reader:
                 if tensor is not None:
                     heads = tensor[: rotating * self.config.head_dim].unflatten(0, (rotating, -1))
                     heads.copy_(heads[:, self._order])
-        return self.ops.pack_linear(weight, bias)
+        return weight, bias
 
     def _fused(self, matrix: Matrix, kind: str, *columns: int) -> torch.Tensor:
         """Weight or bias, parts one below the other. Each is let go of before the next is read."""
@@ -154,8 +178,21 @@ class _Reader:
         fused = torch.empty(rows, *columns, dtype=self.dtype, device=self.device)
         first = 0
         for part in parts:
-            stored = self.source.tensor(f"{part.name}.{kind}", (part.stored_rows, *columns), self.device)
+            name = f"{part.name}.{kind}"
+            stored = self.source.tensor(name, (part.stored_rows, *columns), self.device)
             fused[first : first + part.rows] = stored[part.first : part.first + part.rows]
+            _in_range(fused[first : first + part.rows], name, stored.dtype)
             first += part.rows
             del stored
         return fused
+
+
+def _in_range(tensor: torch.Tensor, name: str, stored: torch.dtype) -> torch.Tensor:
+    """`tensor` itself. InputError when it holds what became infinity on the way from the type it is stored in."""
+    if torch.finfo(stored).max > torch.finfo(tensor.dtype).max:
+        low, high = torch.aminmax(tensor)
+        if not (torch.isfinite(low) and torch.isfinite(high)):
+            dtype, most = str(tensor.dtype).removeprefix("torch."), torch.finfo(tensor.dtype).max
+            other = "bfloat16 or float32" if tensor.dtype == torch.float16 else "float32"
+            raise InputError(f"tensor {name} holds values beyond {dtype}'s range ({most:,.6g}); use dtype {other}")
+    return tensor

@@ -79,6 +79,10 @@ def _templates(options: TemplatesOptions) -> int:
 
 
 def _doctor(options: DoctorOptions) -> int:
+    if options.accuracy is not None:
+        from preftree.labeling.judge.accuracy import accuracy_lines
+
+        return _printed(accuracy_lines(options))
     from preftree.labeling.judge.doctor import Doctor
 
     doctor = Doctor(options.model)

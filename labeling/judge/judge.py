@@ -94,7 +94,7 @@ class Judge:
         model: str,
         *,
         device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = None,
+        dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         prefix_cache: bool = True,
         kv_memory: int | str | None = None,
@@ -107,7 +107,7 @@ class Judge:
         Args:
             model: "embedded", a Hugging Face directory, or a .gguf file.
             device: see `preftree.Engine.load`, as for dtype and batch_tokens.
-            dtype: of weights and activations.
+            dtype: of weights and activations; "auto" is bfloat16 where that is fast, else float32.
             batch_tokens: unique tokens of a forward pass.
             prefix_cache: keep the keys and values of what all prompts begin with.
             kv_memory: bytes for keys and values while rationales are generated; "4GB" or "4GiB", too.
@@ -280,13 +280,15 @@ class Judge:
 
     def describe(self) -> dict[str, object]:
         """What a run's manifest should say of the model and the software."""
+        target = self._planner.target
         return {
             "model": self._checkpoint.name,
             "model_sha256": self._fingerprint,
-            "device": str(self._engine.device) if self._engine else None,
-            "device_name": self._engine.device_name if self._engine else None,
-            "dtype": str(self._engine.dtype).removeprefix("torch.") if self._engine else None,
-            "threads": _threads(self._engine),
+            "device": str(target.device),
+            "device_name": target.device_name,
+            "dtype": target.dtype_name,
+            "instructions": target.instructions,
+            "threads": _threads(target.device),
             "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
             "prefix_cache": self._prefix_cache,
@@ -339,11 +341,11 @@ def check_model(model: str) -> Iterator[Finding]:
     yield from model_checks(checkpoint)
 
 
-def _threads(engine: Engine | None) -> int | None:
+def _threads(device: torch.device) -> int | None:
     """Of a CPU, where the bits of labels depend on them; None elsewhere."""
     import torch
 
-    return torch.get_num_threads() if engine and str(engine.device) == "cpu" else None
+    return torch.get_num_threads() if device.type == "cpu" else None
 
 
 def _versions() -> dict[str, str]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from preftree.labeling.report.pairs import Quality
 from preftree.labeling.terminal import count, one_line
@@ -29,6 +31,14 @@ class Rejections:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.first) < _ROWS_SHOWN:
             self.first.append((place, reason))
+
+
+def judge_text(described: Mapping[str, Any]) -> str:
+    """Model, device, type, and what a CPU multiplies with: "embedded, cpu, bfloat16 (amx)"."""
+    device = described.get("device_name") or described.get("device")
+    dtype, instructions = described.get("dtype"), described.get("instructions")
+    typed = f"{dtype} ({instructions})" if dtype and instructions else dtype
+    return ", ".join(str(part) for part in (described["model"], device, typed) if part)
 
 
 def reason_kind(reason: str) -> str:

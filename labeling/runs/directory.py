@@ -16,7 +16,7 @@ from preftree.labeling.data.atomic import remove_drafts
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.runs.journal import JOURNAL, Journal, holds
 from preftree.labeling.runs.lock import LOCK, RunLock
-from preftree.labeling.runs.manifest import COMPLETE, difference, write_record
+from preftree.labeling.runs.manifest import COMPLETE, DTYPE, difference, write_record
 from preftree.labeling.runs.recorded import read_run
 from preftree.labeling.runs.salvage import DAMAGED, problem_of, salvage
 from preftree.labeling.terminal import count
@@ -63,7 +63,8 @@ class RunDirectory:
     def check(self, record: Mapping[str, Any]) -> None:
         """Raises OutputError where the run that is there is not this one, as far as `record` knows."""
         if self.previous and (said := difference(self.previous, record)):
-            raise OutputError(f"{self.path} holds another run: {said}; {_WAYS_OUT}")
+            resume = f"resume it with --dtype {self.previous['scorer']['dtype']}, " if said.startswith(DTYPE) else ""
+            raise OutputError(f"{self.path} holds another run: {said}; {resume}{_WAYS_OUT}")
 
     def remembers(self, rows: range) -> bool:
         """Whether the journal that is there holds all these rows, whole."""

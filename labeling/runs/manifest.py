@@ -27,6 +27,9 @@ _FREE = {
     *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
 }
 _SHARD = "options.shard"
+DTYPE = "scorer.dtype"
+# Entries that earlier versions did not record: unknown there, not different.
+_LATER = {"scorer.instructions"}
 
 
 def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: range) -> dict[str, Any]:
@@ -43,9 +46,11 @@ def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: rang
 
 
 def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` and what the scorer says of itself."""
+    """`record` and what the scorer says of itself. A dtype of "auto" becomes what it stood for, here and in options."""
     scorer = {name: value for name, value in judge.items() if name != "versions"}
-    return {**record, "versions": {**record["versions"], **judge.get("versions", {})}, "scorer": scorer}
+    options = {**record["options"], "dtype": scorer.get("dtype") or record["options"]["dtype"]}
+    versions = {**record["versions"], **judge.get("versions", {})}
+    return {**record, "versions": versions, "options": options, "scorer": scorer}
 
 
 def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,6 +68,7 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
             continue
         old, new = (dict(_flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
         names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
+        names -= _LATER - old.keys()
         for name in sorted(names - _FREE - ({_SHARD} if shards else set())):
             if old.get(name) != new.get(name):
                 of = _changed_file(then, now) if name in ("input.rows", "input.sha256") else ""

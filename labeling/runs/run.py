@@ -21,7 +21,7 @@ from preftree.labeling.options import LabelOptions
 from preftree.labeling.pipeline import check_kinds, label_windows
 from preftree.labeling.report.pairs import Quality
 from preftree.labeling.report.subsets import BySubset, check_subset
-from preftree.labeling.report.text import Rejections, RunSummary
+from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.journal import Journal, entries
 from preftree.labeling.runs.manifest import COMPLETE, judge_of, manifest, with_judge
@@ -84,10 +84,16 @@ def run_label(
         job = Job.of(options, (method_factory or open_method)(options))
         directory.check(job.manifest())
         _LOGGER.info(_announcement(job, out))
-        scorer = _remembered(job, directory) or (judge_factory or load_judge)(options)
+        scorer = _remembered(job, directory) or _loaded(options, judge_factory)
         record = with_judge(job.manifest(), scorer.describe())
         with nullcontext() if options.profile is None else scorer.traced(Path(options.profile)):
             return label_into(directory, directory.begin(record), job, scorer, record)
+
+
+def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None) -> AnyJudge:
+    judge = (judge_factory or load_judge)(options)
+    _LOGGER.info(f"running {judge_text(judge.describe())}")
+    return judge
 
 
 def label_into(
@@ -117,6 +123,8 @@ def _remembered(job: Job, directory: RunDirectory) -> AnyJudge | None:
     if before is None or before["state"] != COMPLETE or job.options.retry_rejects:
         return None
     if before["options"].get("model") != job.options.model or not directory.remembers(job.rows):
+        return None
+    if job.options.dtype not in ("auto", before["scorer"].get("dtype")):
         return None
     return Memory(judge_of(before))
 
@@ -163,7 +171,7 @@ def _label_rows(
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
     if recall.damaged:
         _LOGGER.warning(f"damaged in the journal, and judged again: {count(recall.damaged, 'row')}")
-    return _summary(directory, journal.usage(), job, _judge(scorer.describe()), ok, quality, rejections)
+    return _summary(directory, journal.usage(), job, judge_text(scorer.describe()), ok, quality, rejections)
 
 
 def _summary(
@@ -213,8 +221,3 @@ def _kept(journal: Journal, scorer: AnyJudge) -> Iterator[None]:
             journal.commit(scorer.usage)
         raise
     journal.commit(scorer.usage)
-
-
-def _judge(described: dict[str, Any]) -> str:
-    device = described.get("device_name") or described.get("device")
-    return ", ".join(str(part) for part in (described["model"], device, described.get("dtype")) if part)

@@ -17,7 +17,7 @@ from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.pipeline import Waiting, check_kinds, windows
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.report.text import aligned
+from preftree.labeling.report.text import aligned, judge_text
 from preftree.labeling.runs.recorded import finished_run, labelled_input, options_again
 from preftree.labeling.terminal import count, one_line, visible
 from preftree.labeling.types import Rejected, Sample
@@ -36,7 +36,7 @@ def plan_lines(
     found = dataset.info
     check_kinds(found, method)
     scorer = (judge_factory or load_judge)(options, weights=False)
-    total = JobTotals(found.about)
+    total = JobTotals(found.about, judge_text(scorer.describe()))
     first: Waiting | None = None
     for window in windows(dataset.read(options.limit, found.repeated), method, scorer):
         waiting = [entry for entry in window if isinstance(entry, Waiting)]
@@ -61,9 +61,9 @@ def plan_lines(
 class JobTotals:
     """Sums over the windows of a job; memory is that of the largest, for windows run one after another."""
 
-    def __init__(self, about: str) -> None:
-        """about: the input, for people."""
-        self._about = about
+    def __init__(self, about: str, judge: str) -> None:
+        """about: the input, for people. judge: what would label it, for people, too."""
+        self._about, self._judge = about, judge
         self.rows = self.rejected = 0
         self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
         self.peak_bytes = self.weight_bytes = 0
@@ -81,6 +81,7 @@ class JobTotals:
         rows = f"{self.rows:,}" + (f", {self.rejected:,} of them to be rejected" if self.rejected else "")
         lines = [
             ("input", one_line(self._about)),
+            ("judge", one_line(self._judge)),
             ("rows", rows),
             ("prompts", f"{self.prompts:,}{self._prompts_of_a_row()}"),
             ("prompt tokens", f"{self.prompt_tokens:,}"),
@@ -218,7 +219,7 @@ def _options_again(run: dict[str, Any], dataset: Dataset) -> JudgeOptions:
     """Those of a run; what says where the model ran is left out, as reading needs none of it."""
     rendering = run["scorer"].get("rendering")
     own = {"rendering": rendering} if rendering in ("chat", "plain") else {}
-    nowhere = {"device": "auto", "dtype": None, "memory_fraction": None}
+    nowhere = {"device": "auto", "dtype": "auto", "memory_fraction": None}
     return options_again(JudgeOptions, run, input=dataset.paths, **nowhere, **own)
 
 

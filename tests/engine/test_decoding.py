@@ -23,6 +23,7 @@ from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
 from preftree.engine.planning.trie import as_token_ids, unique_tokens
 from preftree.kernels import cpu
+from preftree.kernels.tiles import TileRun
 from tests.engine.greedy import transformers_choices
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
 from tests.models import CONTROL, SMALL_CONFIG, write_model
@@ -144,7 +145,7 @@ def test_the_promise_would_notice(directory: Path, monkeypatch: pytest.MonkeyPat
 
     def variant(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
         attention(queries, kv, tiles, out, **options)
-        if sum(len(group.slots) for group in tiles) % 2:
+        if sum(len(one.tiles if isinstance(one, TileRun) else one.slots) for one in tiles) % 2:
             out.mul_(3).div_(3)
 
     monkeypatch.setattr(cpu, "tree_attention", variant)

@@ -150,7 +150,7 @@ def test_bad_requests(engine: Engine, prompts: Any, labels: Any, message: str) -
     [
         ({"device": "cuda"}, "device 'cuda' cannot be used"),
         ({"device": "nowhere"}, "device 'nowhere' cannot be used"),
-        ({"dtype": "int8"}, "dtype 'int8' is not supported"),
+        ({"dtype": "int4"}, "dtype 'int4' is not supported"),
         ({"batch_tokens": 0}, "batch_tokens is 0"),
     ],
 )

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from preftree.engine.config.hf_config import from_hf
-from preftree.engine.errors import ModelError
+from preftree.engine.engine import Engine
+from preftree.engine.errors import InputError, ModelError
 from preftree.engine.weights import safetensors as weights
 from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
@@ -174,7 +175,11 @@ class FakeSource:
         pass
 
 
-OPERATIONS: Any = SimpleNamespace(pack_linear=lambda weight, bias: weight, pack_head=lambda weight: weight)
+OPERATIONS: Any = SimpleNamespace(
+    pack_linear=lambda weight, bias: weight,
+    pack_gated=lambda weight, bias: weight,
+    pack_head=lambda weight: weight,
+)
 
 
 def test_weights_go_to_the_device_one_by_one() -> None:
@@ -340,6 +345,38 @@ def test_bad_tensor_is_named(model_dir: Path, tensor: torch.Tensor, named: str) 
         tensor[:-1] = 1  # one bad value among good ones
     resave(model_dir, model__norm__weight=tensor)
     refused(model_dir, rf"tensor {NORM} (has|holds) {named}")
+
+
+@pytest.mark.parametrize(
+    ("name", "stored", "value", "dtype", "fits"),
+    [
+        (EMBEDDING, torch.float32, 65504, "float16", True),
+        (EMBEDDING, torch.float32, 65520, "float16", False),
+        (EMBEDDING, torch.bfloat16, -70000, "float16", False),
+        (EMBEDDING, torch.float32, 3.4e38, "bfloat16", False),
+        (EMBEDDING, torch.float32, -3.38e38, "bfloat16", True),
+        (EMBEDDING, torch.float32, 3.4e38, "float32", True),
+        (NORM, torch.float32, 1e5, "float16", True),  # on a CPU, norms stay float32
+        ("model.layers.1.self_attn.v_proj.weight", torch.float32, 1e5, "float16", False),
+        ("model.layers.1.self_attn.o_proj.weight", torch.float32, 1e5, "float16", False),
+        (EMBEDDING, torch.float32, -1e5, "float16", False),
+    ],
+)
+def test_weights_beyond_the_range_of_16_bits(
+    model_dir: Path, name: str, stored: torch.dtype, value: float, dtype: str, fits: bool
+) -> None:
+    """Catches weights that become infinite on the way, for whose labels a row would be blamed."""
+    tensor = load_file(model_dir / "model.safetensors")[name].to(stored)
+    tensor[-1] = value
+    resave(model_dir, **{name.replace(".", "__"): tensor})
+    if fits:
+        Engine.load(str(model_dir), dtype=dtype)
+        return
+    others = {"float16": "bfloat16 or float32", "bfloat16": "float32"}[dtype]
+    range_of = re.escape({"float16": "(65,504)", "bfloat16": "(3.38953e+38)"}[dtype])
+    said = f"^tensor {name} holds values beyond {dtype}'s range {range_of}; use dtype {others}$"
+    with pytest.raises(InputError, match=said):
+        Engine.load(str(model_dir), dtype=dtype)
 
 
 def test_empty_directory_says_what_is_missing(tmp_path: Path, edit_json: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.tiling import MOST_SLOTS, path_tiles
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels.tiles import PathTiles, PlanLayout
-from tests.kernels.shapes import random_sequences, tile_groups
+from preftree.kernels.tiles import PathTiles, PlanLayout, RunLayout, Tile, Tiles
+from tests.kernels.shapes import random_sequences, tile_runs
 
 
 def paths_of_rows(trie: TokenTrie) -> dict[int, list[int]]:
@@ -24,40 +25,59 @@ def paths_of_rows(trie: TokenTrie) -> dict[int, list[int]]:
     return paths
 
 
+def paths_of_tiles(tiles: Tiles) -> Iterator[tuple[int, Tile, list[int]]]:
+    """Every tile with the number of its run, and the slots of its path: what it adds to that of the tile before."""
+    for number, run in enumerate(tile_runs(tiles)):
+        path: list[int] = []
+        for tile in run.tiles:
+            assert len(path) >= tile.fresh
+            path = [*path[: tile.fresh], *tile.slots.tolist()]
+            assert len(path) == tile.keys
+            yield number, tile, path
+
+
 @pytest.mark.parametrize("skipped", [0, 5, 16, 21])
+@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("lanes", [8, 16])
-def test_tiles(skipped: int, lanes: int) -> None:
+def test_tile_runs(skipped: int, aligned: bool, lanes: int) -> None:
     prefix = np.full(skipped, 9)
     trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
-    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=lanes, aligned=True))
+    plan = build_plan(trie, PlanLayout(32, 8, lanes, RunLayout(lanes, aligned)))
     path_of_row = paths_of_rows(trie)
     seen = []
-    for group in tile_groups(plan.tiles):
-        assert group.lanes == lanes
-        assert group.keys % lanes == 0
-        for rows, slots in zip(group.rows.tolist(), group.slots.tolist(), strict=True):
-            for lane, row in enumerate(rows):
-                if row < trie.num_rows:
-                    seen.append(row)
-                    depth = int(trie.depth[row])
-                    assert lane == depth % lanes
-                    assert slots[: depth + 1] == path_of_row[row]
-                    assert group.keys == (depth // lanes + 1) * lanes
-                else:
-                    assert row == len(plan.tokens), "an empty lane points at the scratch row"
-    assert sorted(seen) == list(range(trie.num_rows))
+    for number, tile, path in paths_of_tiles(plan.tiles):
+        assert tile.keys % lanes == 0
+        assert tile.lane + tile.rows <= tile.lanes <= lanes
+        for i in range(tile.rows):
+            row, depth = tile.first_row + i, tile.first_depth + tile.lane + i
+            seen.append(row)
+            assert row // 32 == number, "a run is a chunk of rows"
+            assert depth == trie.depth[row]
+            assert path[: depth + 1] == path_of_row[row]
+            if aligned:
+                assert tile.lane + i == depth % lanes
+                assert tile.keys == (depth // lanes + 1) * lanes
+    assert seen == list(range(trie.num_rows))
 
 
-def test_final_tiles_hold_final_rows_only() -> None:
-    trie = TokenTrie.build(random_sequences(6, 8, 60))
-    plan = build_plan(trie, PlanLayout(32, 8, 16, aligned=True))
+@pytest.mark.parametrize("aligned", [False, True])
+def test_final_tiles_hold_final_rows_only(aligned: bool) -> None:
+    trie = TokenTrie.build(random_sequences(6, 30, 60))
+    plan = build_plan(trie, PlanLayout(32, 8, 16, RunLayout(16, aligned)))
     finals = plan.final_rows[: plan.num_finals]
     assert finals.tolist() == np.unique(trie.final_row).tolist()
     assert len(plan.final_rows) % 8 == 0
-    places = [place for group in tile_groups(plan.final_tiles) for rows in group.rows.tolist() for place in rows]
-    real = [place for place in places if place < plan.num_finals]
-    assert sorted(real) == list(range(plan.num_finals))
-    assert all(place in (*range(plan.num_finals), len(plan.final_rows)) for place in places)
+    assert len(tile_runs(plan.final_tiles)) == len(plan.final_rows) // 8 > 2
+    path_of_row = paths_of_rows(trie)
+    places = []
+    for number, tile, path in paths_of_tiles(plan.final_tiles):
+        assert tile.rows == 1
+        assert tile.first_row // 8 == number
+        row = int(finals[tile.first_row])
+        depth = tile.first_depth + tile.lane
+        assert path[: depth + 1] == path_of_row[row]
+        places.append(tile.first_row)
+    assert places == list(range(plan.num_finals))
 
 
 @pytest.mark.parametrize("skipped", [0, 21])
@@ -66,7 +86,7 @@ def test_path_tiles(skipped: int, tile_rows: int) -> None:
     """The GPU's tiles: every row once, its slots listed from depth 0; final tiles hold final rows only."""
     prefix = np.full(skipped, 9)
     trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
-    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=tile_rows, aligned=False))
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=tile_rows, runs=None))
     paths = paths_of_rows(trie)
     for tiles, rows in ((plan.tiles, np.arange(trie.num_rows)), (plan.final_tiles, np.unique(trie.final_row))):
         assert isinstance(tiles, PathTiles)

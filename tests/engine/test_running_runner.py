@@ -186,7 +186,7 @@ def test_what_running_out_of_memory_looks_like(error: BaseException, is_it: bool
 
 
 def test_weights_that_do_not_fit(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def no_room(*_: object) -> None:
+    def no_room(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     monkeypatch.setattr("preftree.engine.engine.ResidentWeights", no_room)

@@ -17,7 +17,7 @@ from preftree.engine.decoding.budget import KvBudget
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
 from preftree.engine.weights.names import num_parameters
-from preftree.kernels import cpu, launch
+from preftree.kernels import cpu, isa, launch
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
 from tests.models import SMALL_CONFIG
@@ -34,12 +34,17 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
     """A machine with one GPU, as far as choosing a target can see."""
 
     def plan_layout(
-        device: torch.device, dtype: torch.dtype, hidden_size: int, heads_per_kv: int, head_dim: int
+        device: torch.device,
+        dtype: torch.dtype,
+        hidden_size: int,
+        heads_per_kv: int,
+        head_dim: int,
+        has_softcap: bool,
     ) -> PlanLayout:
         rows = launch.tile_rows(capability, head_dim, dtype.itemsize, heads_per_kv)
-        return PlanLayout(2048, 128, rows, aligned=False)
+        return PlanLayout(2048, 128, rows, runs=None)
 
-    gpu = SimpleNamespace(plan_layout=plan_layout, GATHERED_KEYS=0)
+    gpu = SimpleNamespace(plan_layout=plan_layout)
     monkeypatch.setattr(
         target_module, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
     )
@@ -55,7 +60,7 @@ def test_without_a_gpu(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> 
     for name in (None, "auto", "cpu"):
         target = choose_target(config, name, None, None)
         assert (target.device.type, target.dtype, target.ops) == ("cpu", torch.float32, cpu)
-        assert target.batch_tokens == cpu.BATCH_BLOCKS * cpu.ROW_BLOCK
+        assert target.batch_tokens == cpu.BATCH_ROWS
 
 
 def test_a_gpu_is_the_default_in_bfloat16(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -214,3 +219,52 @@ class TestSoftware:
         monkeypatch.setattr(torch.cuda, "init", lambda: None)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setenv("CC", "cc")
+
+
+class TestTypes:
+    """What a dtype stands for, by device; `tests/kernels/test_isa.py` has it by processor."""
+
+    def test_auto(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        for dtype in (torch.float32, torch.bfloat16):
+            monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
+            for name in (None, "auto"):
+                target = choose_target(config, "cpu", name, None)
+                assert (target.dtype, target.quantized) == (dtype, False)
+                assert target.dtype_name == str(dtype).removeprefix("torch.")
+                assert target.instructions == isa.instructions(target.dtype_name)
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(isa, "default_dtype", lambda: torch.float32)
+        target = choose_target(config, "cuda", "auto", None)
+        assert (target.dtype, target.instructions, target.device_name) == (torch.bfloat16, None, "Test GPU")
+
+    def test_a_type_that_is_asked_for(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches "auto" that overrides it."""
+        monkeypatch.setattr(isa, "default_dtype", lambda: torch.bfloat16)
+        for name in ("float32", "fp32", torch.float32):
+            assert choose_target(config, "cpu", name, None).dtype == torch.float32
+
+    def test_int8(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Activations are of the type that is fast; what a run records tells the three apart."""
+        monkeypatch.setattr(isa, "int8_obstacle", lambda: None)
+        monkeypatch.setattr(isa, "instructions", {"int8": "x8", "bfloat16": "x16", "float32": "x32"}.__getitem__)
+        for dtype, products in ((torch.float32, "x8, x32"), (torch.bfloat16, "x8, x16")):
+            monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
+            for name in ("int8", torch.int8):
+                target = choose_target(config, "cpu", name, None)
+                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, True, "int8")
+                assert target.instructions == products
+
+    def test_int8_where_there_are_no_products(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One line each: device, model, processor. By default, too, a GPU is not left for a CPU without a word."""
+        use_gpu(monkeypatch)
+        for device in (None, "cuda"):
+            with pytest.raises(InputError, match=r"int8 runs on CPUs; use dtype 'bfloat16' on .*, or device 'cpu'"):
+                choose_target(config, device, "int8", None)
+        monkeypatch.setattr(isa, "int8_obstacle", lambda: "it needs a wand")
+        with pytest.raises(InputError, match="int8 does not run here: it needs a wand; use dtype 'float32'"):
+            choose_target(config, "cpu", "int8", None)
+        monkeypatch.setattr(isa, "int8_obstacle", lambda: None)
+        experts = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", "num_local_experts": 4}
+        mixture = from_hf(SMALL_CONFIG | experts | {"num_experts_per_tok": 2}, "test")
+        with pytest.raises(InputError, match="int8 has no path for mixtures of experts; use dtype 'bfloat16'"):
+            choose_target(mixture, "cpu", "int8", None)

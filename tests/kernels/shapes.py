@@ -7,9 +7,11 @@ import torch
 
 from preftree.engine.planning.plan import Plan, build_plan
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels.tiles import PlanLayout, TileGroup, Tiles
+from preftree.kernels.tiles import PlanLayout, RunLayout, TileRun, Tiles
 
-LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, aligned=True)
+LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, runs=RunLayout(16, aligned=True))
+# Of 16 bits: tiles begin where branches do.
+SHORT_LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=32, runs=RunLayout(32, aligned=False))
 
 
 def random_sequences(seed: int, count: int, longest: int, vocabulary: int = 3) -> list[np.ndarray]:
@@ -34,16 +36,16 @@ def poisoned_attention_inputs(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Queries and K/V with NaN wherever nothing was written: padding rows, and slots beyond the trie's rows."""
     generator = torch.Generator().manual_seed(seed)
-    queries = torch.full((len(plan.tokens) + 1, heads, size), float("nan"))
+    queries = torch.full((len(plan.tokens), heads, size), float("nan"))
     queries[:rows] = torch.randn(rows, heads, size, generator=generator)
     kv = torch.full((plan.num_slots, 2, kv_heads, size), float("nan"))
     kv[: plan.prefix + rows] = torch.randn(plan.prefix + rows, 2, kv_heads, size, generator=generator)
     return queries, kv
 
 
-def tile_groups(tiles: Tiles) -> tuple[TileGroup, ...]:
-    """Tiles of a plan whose layout is aligned."""
+def tile_runs(tiles: Tiles) -> tuple[TileRun, ...]:
+    """Tiles of a plan for the CPU."""
     assert isinstance(tiles, tuple)
-    groups = tuple(group for group in tiles if isinstance(group, TileGroup))
-    assert len(groups) == len(tiles)
-    return groups
+    runs = tuple(run for run in tiles if isinstance(run, TileRun))
+    assert len(runs) == len(tiles)
+    return runs

@@ -8,10 +8,16 @@ from typing import Any
 import pytest
 import torch
 
-from preftree.kernels import cpu, reference
-from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_groups
+from preftree.kernels import cpu, isa, reference
+from preftree.kernels.cpu import head as cpu_head
+from preftree.kernels.cpu.products import Activation
+from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_runs
 
 ROWS = (1, 31, 33, 127, 129)
+GATES: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": reference.swiglu,
+    "gelu_tanh": reference.geglu,
+}
 EPS = 1e-5
 
 
@@ -37,8 +43,37 @@ def test_linear_without_onednn(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.backends.mkldnn, "is_available", lambda: False)
     x, weight, bias = torch.randn(33, 96), torch.randn(160, 96), torch.randn(160)
     packed = cpu.pack_linear(weight, bias)
+    assert isinstance(packed, cpu.PackedLinear)
     assert not packed.is_onednn
     assert_as_good_as_plain(cpu.linear(x, packed), reference.linear, x, weight, bias)
+
+
+@pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
+@pytest.mark.parametrize("rows", ROWS)
+def test_products_of_8_bits(rows: int) -> None:
+    """Rows and outputs of very different sizes: a scale for all of them would lose the small ones. Zeros stay zeros."""
+    x, weight, bias = torch.randn(rows, 96), torch.randn(160, 96), torch.randn(160)
+    x *= torch.logspace(-3, 3, rows).unsqueeze(1)
+    weight *= torch.logspace(-3, 3, 160).unsqueeze(1)
+    x[-1], weight[-1] = 0, 0
+    ours = cpu.linear(x, cpu.pack_linear(weight, bias, quantized=True))
+    exact = reference.quantized_linear(x.double(), weight.double(), bias.double())
+    error = (ours - exact).abs() / (exact.abs() + 1e-3 * exact.abs().amax(1, keepdim=True))
+    # A number between two steps may be rounded to the other one.
+    assert float((error > 1e-4).double().mean()) < 0.02
+    plain = reference.linear(x.double(), weight.double(), bias.double())
+    assert (ours - plain).norm() / plain.norm() < 0.02
+
+
+@pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
+def test_a_gate_of_8_bits() -> None:
+    x, weight = torch.randn(40, 96).bfloat16(), torch.randn(160, 96).bfloat16()
+    packed = cpu.pack_gated(weight, quantized=True)
+    for activation, plain in GATES.items():
+        ours = cpu.gated(x, packed, activation)
+        exact = plain(reference.quantized_linear(x.double(), weight.double()))
+        assert ours.dtype == torch.bfloat16
+        assert (ours - exact).norm() / exact.norm() < 0.01
 
 
 @pytest.mark.parametrize("rows", ROWS)
@@ -93,6 +128,30 @@ def test_swiglu(rows: int) -> None:
     assert_as_good_as_plain(cpu.geglu(x), reference.geglu, x)
 
 
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_gated(dtype: torch.dtype, has_bias: bool) -> None:
+    """Gate and up in one product or apart: float32 inside, rounded once at most between them."""
+    x, weight, bias = (tensor.to(dtype) for tensor in (torch.randn(40, 96), torch.randn(160, 96), torch.randn(160)))
+    packed = cpu.pack_gated(weight, bias if has_bias else None)
+    gate_up = reference.linear(x.double(), weight.double(), bias.double() if has_bias else None)
+    for activation, plain in GATES.items():
+        exact = plain(gate_up)
+        ours = cpu.gated(x, packed, activation, row_block=16)
+        assert ours.dtype == dtype
+        assert (ours - exact).norm() / exact.norm() < {torch.float32: 1e-6, torch.bfloat16: 4e-3}[dtype]
+
+
+@pytest.mark.parametrize("rows", ROWS)
+def test_rotation_in_16_bits(rows: int) -> None:
+    """Float32 inside: the result is rounded once."""
+    angles, x = torch.rand(rows, 16) * 100, torch.randn(rows, 96).bfloat16()
+    exact, ours = torch.empty(rows, 3, 32, dtype=torch.float64), torch.empty(rows, 3, 32, dtype=torch.bfloat16)
+    reference.rotate(x.double(), angles.cos().double(), angles.sin().double(), exact)
+    cpu.rotate(x, *cpu.wide_angles(angles.cos(), angles.sin()), out=ours)
+    assert ((ours - exact).abs() <= exact.abs() * 2**-8 + 1e-6).all()
+
+
 @pytest.mark.parametrize("is_normalised", [False, True])
 def test_routes(is_normalised: bool) -> None:
     """Catches other experts than the likeliest, and weights that are not those of the chosen ones."""
@@ -118,21 +177,18 @@ OPTIONS = [
         *((3, 100, options) for options in OPTIONS),
     ],
 )
-def test_tree_attention(
-    heads_per_kv: int, longest: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks.
+def test_tree_attention(heads_per_kv: int, longest: int, options: dict[str, Any]) -> None:
+    """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several runs.
 
     Windows end inside a block of depths, at its bounds, and beyond every path.
     """
-    monkeypatch.setattr(cpu, "GATHERED_KEYS", 64)
     trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, 16, seed=1)
     wide = [torch.full_like(queries, float("nan"), dtype=dtype) for dtype in (torch.float64, torch.float32)]
     for out in wide:
-        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), tile_groups(plan.tiles), out, **options)
+        reference.tree_attention(queries.to(out.dtype), kv.to(out.dtype), tile_runs(plan.tiles), out, **options)
     exact, plain = (out[: trie.num_rows] for out in wide)
-    cpu.tree_attention(queries, kv, tile_groups(plan.tiles), out=queries, **options)
+    cpu.tree_attention(queries, kv, tile_runs(plan.tiles), out=queries, **options)
     ours = queries[: trie.num_rows]
     assert torch.isfinite(exact).all(), "every row of the trie is in a tile"
     assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
@@ -144,29 +200,28 @@ def test_tree_attention_over_many_kv_blocks(options: dict[str, Any]) -> None:
     trie, plan = random_plan(5, count=1, longest=600)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
     exact = torch.empty_like(queries, dtype=torch.float64)
-    reference.tree_attention(queries.double(), kv.double(), tile_groups(plan.tiles), exact, **options)
-    cpu.tree_attention(queries, kv, tile_groups(plan.tiles), out=queries, **options)
+    reference.tree_attention(queries.double(), kv.double(), tile_runs(plan.tiles), exact, **options)
+    cpu.tree_attention(queries, kv, tile_runs(plan.tiles), out=queries, **options)
     torch.testing.assert_close(queries[: trie.num_rows].double(), exact[: trie.num_rows], rtol=1e-5, atol=1e-6)
 
 
-def test_a_window_gathers_its_own_keys_only() -> None:
-    """Catches windows that are but a mask: what lies a block before them is never read (NaN)."""
-    trie, plan = random_plan(5, count=1, longest=200)
+def test_a_window_skips_keys_that_no_row_sees() -> None:
+    """Catches windows that are but a mask: as many keys as the library takes at a time, before any is seen (NaN)."""
+    trie, plan = random_plan(5, count=1, longest=1200)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
-    group = tile_groups(plan.tiles)[-1]
-    # Depths beyond the branch repeat the slot of depth 0.
-    kv[group.slots[:, 1 : group.keys - 20 - 2 * group.lanes].unique()] = float("nan")
-    cpu.tree_attention(queries, kv, (group,), out=queries, window=20)
-    rows = group.rows[group.rows < trie.num_rows]
-    assert torch.isfinite(queries[rows]).all()
+    run = next(run for run in tile_runs(plan.tiles) if run.tiles[0].first_depth >= 1100)
+    kv[run.tiles[0].slots[1:1024]] = float("nan")  # depths beyond a branch repeat the slot of depth 0
+    cpu.tree_attention(queries, kv, (run,), out=queries, window=20)
+    for tile in run.tiles:
+        assert torch.isfinite(queries[tile.first_row : tile.first_row + tile.rows]).all()
 
 
 @pytest.mark.parametrize("softcap", [None, 4.0])
 @pytest.mark.parametrize(("rows", "dtype"), [(8, torch.float32), (40, torch.float32), (40, torch.bfloat16)])
 def test_label_head(rows: int, dtype: torch.dtype, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens in the first, a middle and the last (partial) vocabulary block."""
-    monkeypatch.setattr(cpu, "VOCAB_BLOCK", 64)
-    monkeypatch.setattr(cpu, "FINAL_ROW_BLOCK", 8)
+    monkeypatch.setattr(cpu_head, "VOCAB_BLOCK", 64)
+    monkeypatch.setattr(cpu_head, "FINAL_ROW_BLOCK", 8)
     hidden, weight = torch.randn(rows, 96).to(dtype), torch.randn(200, 96).to(dtype)
     query_rows = torch.arange(rows).repeat(3)
     query_tokens = torch.cat([torch.zeros(rows), torch.randint(0, 200, (rows,)), torch.full((rows,), 199)]).long()

@@ -13,9 +13,16 @@ import torch
 from preftree.engine.model.experts import mixture
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels import cpu
-from preftree.kernels.tiles import TileGroup
-from tests.kernels.shapes import LAYOUT, poisoned_attention_inputs, random_plan, random_sequences, tile_groups
+from preftree.kernels import cpu, isa
+from preftree.kernels.tiles import PlanLayout, TileRun
+from tests.kernels.shapes import (
+    LAYOUT,
+    SHORT_LAYOUT,
+    poisoned_attention_inputs,
+    random_plan,
+    random_sequences,
+    tile_runs,
+)
 
 SHAPES = [(576, 576), (576, 384), (576, 3072), (1536, 576)]  # in and out of the embedded model's linear layers
 
@@ -32,13 +39,30 @@ def assert_rows_are_independent(operation: Callable[[torch.Tensor], torch.Tensor
     alone = torch.randn_like(rows[: cpu.ROW_BLOCK])
     alone[77] = rows[3]
     assert torch.equal(operation(alone)[77], expected[3])
-    shifted = torch.empty(rows.numel() + 3)[3:].view_as(rows).copy_(rows)
+    shifted = torch.empty(rows.numel() + 3, dtype=rows.dtype)[3:].view_as(rows).copy_(rows)
     assert torch.equal(blockwise(operation, shifted), expected)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 def test_linear(inputs: int, outputs: int) -> None:
     packed = cpu.pack_linear(torch.randn(outputs, inputs), torch.randn(outputs))
+    assert_rows_are_independent(lambda x: cpu.linear(x, packed), torch.randn(4 * cpu.ROW_BLOCK, inputs))
+
+
+@pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
+def test_products_of_16_bits(inputs: int, outputs: int) -> None:
+    packed = cpu.pack_linear(torch.randn(outputs, inputs).bfloat16(), torch.randn(outputs).bfloat16())
+    gate = cpu.pack_gated(torch.randn(outputs, inputs).bfloat16())
+    rows = torch.randn(4 * cpu.ROW_BLOCK, inputs).bfloat16()
+    assert_rows_are_independent(lambda x: cpu.linear(x, packed), rows)
+    assert_rows_are_independent(lambda x: cpu.gated(x, gate, "silu"), rows)
+    assert_rows_are_independent(lambda x: cpu.gated(x, gate, "gelu_tanh"), rows)
+
+
+@pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
+@pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
+def test_products_of_8_bits(inputs: int, outputs: int) -> None:
+    packed = cpu.pack_linear(torch.randn(outputs, inputs), torch.randn(outputs), quantized=True)
     assert_rows_are_independent(lambda x: cpu.linear(x, packed), torch.randn(4 * cpu.ROW_BLOCK, inputs))
 
 
@@ -93,11 +117,13 @@ def attention_of(
     rows_of: dict[bytes, torch.Tensor],
     kv_of: dict[bytes, torch.Tensor],
     options: dict[str, Any],
+    layout: PlanLayout = LAYOUT,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[bytes, torch.Tensor]:
     """Attention output by token path: queries and K/V of a row are functions of its path."""
     trie = TokenTrie.build(sequences)
-    plan = build_plan(trie, LAYOUT)
-    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=0)
+    plan = build_plan(trie, layout)
+    queries, kv = (one.to(dtype) for one in poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=0))
     keys = []
     paths = trie.paths()
     for path, start, length, depth in zip(paths, trie.start, trie.length, trie.first_depth, strict=True):
@@ -106,32 +132,53 @@ def attention_of(
     for row, key in enumerate(keys):
         queries[row] = rows_of.setdefault(key, torch.randn(6, 64))
         kv[row] = kv_of.setdefault(key, torch.randn(2, 2, 64))
-    cpu.tree_attention(queries, kv, tile_groups(plan.tiles), out=queries, **options)
+    cpu.tree_attention(queries, kv, tile_runs(plan.tiles), out=queries, **options)
     return {key: queries[row].clone() for row, key in enumerate(keys)}
 
 
+KINDS = [(LAYOUT, torch.float32), (SHORT_LAYOUT, torch.bfloat16)]
+
+
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-def test_tree_attention_does_not_see_siblings(options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("layout", "dtype"), [*KINDS, (LAYOUT, torch.bfloat16)])
+def test_tree_attention_does_not_see_siblings(layout: PlanLayout, dtype: torch.dtype, options: dict[str, Any]) -> None:
     """The same path in other tries: alone, among siblings that cut its branch elsewhere, in another order."""
+    if "softcap" in options and not (layout.runs and layout.runs.aligned):
+        pytest.skip("models with a softcap have aligned tiles")
     rows_of: dict[bytes, torch.Tensor] = {}
     kv_of: dict[bytes, torch.Tensor] = {}
     sequences = random_sequences(11, count=12, longest=150)
-    everything = attention_of(sequences, rows_of, kv_of, options)
+    everything = attention_of(sequences, rows_of, kv_of, options, layout, dtype)
     for part in ([sequences[0]], [sequences[4]], sequences[3:7], sequences[::-1]):
-        for key, value in attention_of(part, rows_of, kv_of, options).items():
+        for key, value in attention_of(part, rows_of, kv_of, options, layout, dtype).items():
             assert torch.equal(value, everything[key])
 
 
-def test_tree_attention_does_not_see_the_order_of_tiles() -> None:
-    trie, plan = random_plan(3, count=12, longest=100)
-    queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=3)
-    shuffled, groups = [], tile_groups(plan.tiles)
-    for group in reversed(groups):
-        order = torch.randperm(len(group.rows))
-        shuffled.append(TileGroup(group.rows[order], group.slots[order]))
+@pytest.mark.parametrize("window", [None, 300, 700])
+@pytest.mark.parametrize(("layout", "dtype"), KINDS)
+def test_long_paths_do_not_see_siblings(layout: PlanLayout, dtype: torch.dtype, window: int | None) -> None:
+    """Paths of several of the library's key blocks, cut at different places, behind windows that begin among them."""
+    trunk = np.random.default_rng(0).integers(0, 1000, 1300)
+    cut = [np.append(trunk[:length], 7) for length in (3, 290, 500, 511, 520, 777, 1010, 1024, 1030, 1299)]
+    rows_of: dict[bytes, torch.Tensor] = {}
+    kv_of: dict[bytes, torch.Tensor] = {}
+    alone = attention_of([trunk], rows_of, kv_of, {"window": window}, layout, dtype)
+    together = attention_of([*cut, trunk], rows_of, kv_of, {"window": window}, layout, dtype)
+    assert alone.keys() < together.keys()
+    assert all(torch.equal(value, together[key]) for key, value in alone.items())
+
+
+@pytest.mark.parametrize(("layout", "dtype"), KINDS)
+def test_a_run_of_tiles_needs_no_other_run(layout: PlanLayout, dtype: torch.dtype) -> None:
+    """Catches tiles that look at what another run gathered."""
+    trie, plan = random_plan(3, count=12, longest=100, layout=layout)
+    queries, kv = (one.to(dtype) for one in poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=3))
     outputs = [torch.empty_like(queries) for _ in range(2)]
-    cpu.tree_attention(queries, kv, groups, out=outputs[0])
-    cpu.tree_attention(queries, kv, shuffled, out=outputs[1])
+    runs = tile_runs(plan.tiles)
+    assert len(runs) > 3
+    cpu.tree_attention(queries, kv, runs, out=outputs[0])
+    for run in reversed(runs):
+        cpu.tree_attention(queries, kv, (TileRun(run.tiles),), out=outputs[1])
     assert torch.equal(outputs[0][: trie.num_rows], outputs[1][: trie.num_rows])
 
 

@@ -27,7 +27,7 @@ from tests.kernels.on_device import (
     gpu_if_there,
     needs_gpu,
 )
-from tests.kernels.shapes import LAYOUT, random_sequences, tile_groups
+from tests.kernels.shapes import LAYOUT, random_sequences, tile_runs
 
 pytestmark = gpu_if_there
 
@@ -113,10 +113,10 @@ def test_the_oracle_is_the_reference(options: dict[str, Any]) -> None:
     rows = trie.num_rows
     queries, kv = poisoned(rows, 6, 2, 64, torch.float32)
     plan = build_plan(trie, LAYOUT)
-    padded = torch.zeros(len(plan.tokens) + 1, 6, 64, dtype=torch.float64)
+    padded = torch.zeros(len(plan.tokens), 6, 64, dtype=torch.float64)
     padded[:rows] = queries[:rows]
     expected = torch.empty_like(padded)
-    reference.tree_attention(padded, kv.cpu().double(), tile_groups(plan.tiles), expected, **options)
+    reference.tree_attention(padded, kv.cpu().double(), tile_runs(plan.tiles), expected, **options)
     torch.testing.assert_close(by_oracle(queries, kv, trie, torch.float64, **options).cpu(), expected[:rows])
 
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from preftree.kernels import isa
 from preftree.labeling.cli import main
 from preftree.labeling.commands.table import FAILURE, OK
 from tests.models import SMALL_CONFIG, TEMPLATE, write_model
@@ -53,6 +54,21 @@ def test_without_a_model_it_looks_at_the_software(capsys: pytest.CaptureFixture[
     assert "tokenizers" in out
     assert "device cpu" in out
     assert "architecture" not in out
+
+
+def test_the_types_of_a_processor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a doctor that does not say why "auto" is what it is."""
+    monkeypatch.setattr(isa, "default_dtype", lambda: torch.bfloat16)
+    monkeypatch.setattr(isa, "instructions", lambda name: f"on {name}")
+    monkeypatch.setattr(isa, "limit", lambda: None)
+    for obstacle, int8 in ((None, "int8 (on int8)"), ("it needs a wand", "no int8: it needs a wand")):
+        monkeypatch.setattr(isa, "int8_obstacle", lambda obstacle=obstacle: obstacle)
+        assert main(["doctor"]) == OK
+        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {int8}\n"
+        assert types in capsys.readouterr().out
+    monkeypatch.setattr(isa, "limit", lambda: "ONEDNN_MAX_CPU_ISA=AVX2")
+    assert main(["doctor"]) == OK
+    assert "; ONEDNN_MAX_CPU_ISA=AVX2\n" in capsys.readouterr().out
 
 
 def break_weights(model: Path) -> None:

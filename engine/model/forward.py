@@ -1,0 +1,211 @@
+"""The layers over the rows of a plan, in the way that suits the device.
+
+A layer's K and V are read by that layer alone, so a few K/V buffers serve all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Protocol
+
+import torch
+
+from preftree.engine.model.layer import Activations, DecoderLayer
+from preftree.engine.model.workers import Stage, run_stages
+from preftree.engine.planning.plan import Plan
+from preftree.engine.profiling import span
+from preftree.engine.weights.layers import LayerWeights
+from preftree.kernels.tiles import PlanLayout, Tiles
+
+
+class CachedKv(Protocol):
+    """K/V that a batch begins with."""
+
+    def layer(self, index: int, length: int) -> torch.Tensor:
+        """K/V of the first `length` tokens in one layer: [length, 2, kv_heads, size]."""
+        ...
+
+
+# What becomes of K/V: number of the layer, which rows of the plan, and theirs [rows, 2, kv_heads, size].
+Keep = Callable[[int, slice, torch.Tensor], None]
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One forward pass. layers: their number and weights, one after the other, `count` of them.
+
+    kv: [buffers, slots, 2, kv_heads, size]. keep: None where no K/V stays.
+    choose: activations of the final rows in a chunk of their own, None where only K/V is wanted.
+    """
+
+    layers: Iterator[tuple[int, LayerWeights]]
+    count: int
+    plan: Plan
+    rows: Activations
+    kv: torch.Tensor
+    cache: CachedKv | None
+    keep: Keep | None
+    choose: Callable[[Activations, torch.Tensor], Activations] | None
+
+    def is_last(self, index: int) -> bool:
+        return index == self.count - 1
+
+
+class Forward(Protocol):
+    """Runs all layers."""
+
+    def run(self, one: Pass) -> Activations | None:
+        """Activations of the final rows after the last layer, if they are wanted."""
+        ...
+
+
+class WholeForward:
+    """For a GPU: every operation takes all rows, or as many as one launch is good for."""
+
+    def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
+        self._layer, self._layout, self._device = layer, layout, device
+
+    def run(self, one: Pass) -> Activations | None:
+        plan, rows, kv, layout = one.plan, one.rows, one.kv[0], self._layout
+        for index, layer in one.layers:
+            with span(f"layer {index}", self._device):
+                if one.cache is not None:
+                    kv[: plan.prefix] = one.cache.layer(index, plan.prefix)
+                self.project(layer, rows, kv[plan.prefix :], layout.row_block, queries=not one.is_last(index))
+                if one.keep is not None:
+                    one.keep(index, slice(0, plan.num_rows), kv[plan.prefix : plan.prefix + plan.num_rows])
+                if not one.is_last(index):
+                    self.attend_and_mlp(layer, plan.tiles, rows, kv, layout.row_block)
+                    continue
+                if one.choose is None:
+                    return None
+                rows = one.choose(rows, plan.final_rows)
+                for chunk in rows.chunks(layout.final_row_block * layout.chunk_blocks):
+                    self._layer.project_queries(layer, chunk, layout.final_row_block)
+                self.attend_and_mlp(layer, plan.final_tiles, rows, kv, layout.final_row_block)
+        return rows
+
+    def project(
+        self,
+        layer: LayerWeights,
+        rows: Activations,
+        kv: torch.Tensor,
+        row_block: int,
+        queries: bool = True,
+        slots: torch.Tensor | None = None,
+    ) -> None:
+        """`DecoderLayer.project`, for all rows."""
+        size = row_block * self._layout.chunk_blocks
+        for number, chunk in enumerate(rows.chunks(size)):
+            part = slice(number * size, number * size + len(chunk.hidden))
+            into, own = (kv[part], None) if slots is None else (kv, slots[part])
+            self._layer.project(layer, chunk, into, row_block, queries, own)
+
+    def attend_and_mlp(
+        self, layer: LayerWeights, tiles: Tiles, rows: Activations, kv: torch.Tensor, row_block: int
+    ) -> None:
+        """The rest of the layer, for all rows."""
+        chunks = rows.chunks(row_block * self._layout.chunk_blocks)
+        self._layer.attend(layer, tiles, rows.queries, kv)
+        for chunk in chunks:
+            self._layer.finish(layer, chunk, row_block)
+        if layer.experts is not None:
+            self._layer.mix(layer, chunks, row_block)
+
+
+class ChunkedForward:
+    """For a CPU: every thread takes a chunk of rows through a layer and on to the next layer's projections."""
+
+    def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
+        self._layer, self._layout, self._device = layer, layout, device
+
+    def run(self, one: Pass) -> Activations | None:
+        work = _ChunkedPass(self._layer, self._layout, self._device, one)
+        run_stages(work.stages())
+        return work.chosen
+
+
+class _ChunkedPass:
+    """The stages of one pass. chosen: the final rows, once they are."""
+
+    def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device, one: Pass) -> None:
+        self.chosen: Activations | None = None
+        self._layer, self._device, self._one, self._row_block = layer, device, one, layout.row_block
+        self._final_block = layout.final_row_block
+        self._chunks = one.rows.chunks(layout.chunk_rows)
+        slots = range(one.plan.prefix, len(one.kv[0]), layout.chunk_rows)
+        self._kv = [[kv[first : first + layout.chunk_rows] for first in slots] for kv in one.kv]
+        assert isinstance(one.plan.tiles, tuple)
+        assert isinstance(one.plan.final_tiles, tuple)
+        self._tiles, self._final_tiles = one.plan.tiles, one.plan.final_tiles
+
+    def stages(self) -> Iterator[Stage]:
+        index, layer = next(self._one.layers)
+        yield Stage(partial(self._project, index, layer), len(self._chunks))
+        for following in self._one.layers:
+            yield from self._layer_stages(index, layer, following)
+            index, layer = following
+        if self._one.choose is not None:
+            yield from self._final_stages(index, layer, self._one.choose)
+
+    def _layer_stages(self, index: int, layer: LayerWeights, following: tuple[int, LayerWeights]) -> Iterator[Stage]:
+        """The rest of a layer, and the projections of the next."""
+
+        def both(chunk: int) -> None:
+            self._finish(index, layer, chunk)
+            self._project(*following, chunk)
+
+        if layer.experts is None:
+            yield Stage(both, len(self._chunks))
+            return
+        yield Stage(partial(self._finish, index, layer), len(self._chunks))
+        yield self._mixture(layer, self._chunks, self._row_block)
+        yield Stage(partial(self._project, *following), len(self._chunks))
+
+    def _project(self, index: int, layer: LayerWeights, chunk: int) -> None:
+        one, kv = self._one, self._kv[index % len(self._kv)][chunk]
+        prefix = one.plan.prefix
+        if one.cache is not None and chunk == 0:
+            one.kv[index % len(self._kv)][:prefix] = one.cache.layer(index, prefix)
+        self._layer.project(layer, self._chunks[chunk], kv, self._row_block, queries=not one.is_last(index))
+        if one.keep is not None:
+            first = chunk * len(self._chunks[0].hidden)
+            kept = slice(first, min(first + len(kv), one.plan.num_rows))
+            one.keep(index, kept, kv[: kept.stop - kept.start])
+
+    def _finish(self, index: int, layer: LayerWeights, chunk: int) -> None:
+        with span(f"layer {index}", self._device):
+            kv, tiles = self._one.kv[index % len(self._kv)], self._tiles[chunk : chunk + 1]
+            self._layer.attend(layer, tiles, self._one.rows.queries, kv)
+            self._layer.finish(layer, self._chunks[chunk], self._row_block)
+
+    def _mixture(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> Stage:
+        """In as few parts as there are threads: an expert reads its weights once for each."""
+        size = -(-len(chunks) // torch.get_num_threads())
+        parts = [chunks[first : first + size] for first in range(0, len(chunks), size)]
+        return Stage(lambda part: self._layer.mix(layer, parts[part], row_block), len(parts))
+
+    def _final_stages(
+        self, index: int, layer: LayerWeights, choose: Callable[[Activations, torch.Tensor], Activations]
+    ) -> Iterator[Stage]:
+        """The last layer, of which only final rows are wanted."""
+        chunks: list[Activations] = []
+
+        def chosen(_: int) -> None:
+            self.chosen = choose(self._one.rows, self._one.plan.final_rows)
+            chunks[:] = self.chosen.chunks(self._final_block)
+
+        def last(chunk: int) -> None:
+            assert self.chosen is not None
+            with span(f"layer {index}", self._device):
+                kv, tiles = self._one.kv[index % len(self._kv)], self._final_tiles[chunk : chunk + 1]
+                self._layer.project_queries(layer, chunks[chunk], self._final_block)
+                self._layer.attend(layer, tiles, self.chosen.queries, kv)
+                self._layer.finish(layer, chunks[chunk], self._final_block)
+
+        yield Stage(chosen, 1)
+        yield Stage(last, len(self._one.plan.final_rows) // self._final_block)
+        if layer.experts is not None:
+            yield self._mixture(layer, chunks, self._final_block)
