@@ -85,8 +85,8 @@ def test_all_contestants_in_turns(
         expected = fake_contestant.SECONDS[who]
         if one.family in ("vllm", "openvino"):
             expected /= 3
-            assert found["setting"] == "three waves"
-            assert set(found["tried"]) == set(settings.WAVES)
+            assert found["setting"] == "three waves" + ", steps of 2,048 tokens" * (one.family == "vllm")
+            assert len(found["tried"]) == len(settings.WAVES) * (2 if one.family == "vllm" else 1)
         assert found["prompts_per_second"] == pytest.approx(1 / expected)
         assert found["ratio"] == pytest.approx(expected / 2)
         assert found["own_ratio"] == pytest.approx(expected / fake_contestant.SECONDS["preftree", one.dtype])
@@ -122,7 +122,8 @@ def test_the_table_has_a_line_for_each(
     assert lines["preftree-int8"][1:4] == ["1.00", "0.50", "1.00"]
     assert lines["vllm-bfloat16"][1:4] == ["0.50", "1.00", "1.00"]
     assert lines["vllm-bfloat16"][5] == "bfloat16"
-    assert lines["vllm-bfloat16"][7:] == ["123", "0.25", "0.12", "0.25", "0.0%", "0.0%", "three", "waves"]
+    assert lines["vllm-bfloat16"][7:13] == ["123", "0.25", "0.12", "0.25", "0.0%", "0.0%"]
+    assert " ".join(lines["vllm-bfloat16"][13:]) == "three waves, steps of 2,048 tokens"
     assert lines[OPENVINO][8:10] == ["not", "available"]
 
 
@@ -196,6 +197,7 @@ def test_a_wave_without_prompts_is_not_sent() -> None:
     workload = Workload("2", prompts(1, 1), 0.0)
     for setting in settings.settings(VLLM, workload):
         waves = setting.of(workload.prompts)["waves"]
+        assert setting.of(workload.prompts)["step_tokens"] in settings.VLLM_STEP_TOKENS
         assert all(waves)
         assert sorted(place for wave in waves for place in wave) == [0, 1]
 
@@ -249,14 +251,14 @@ def race(seconds: dict[str, list[float]]) -> tuple[FakeField, list[Any]]:
 
 def test_a_peer_that_fails_in_a_round_is_left_out_and_the_others_go_on() -> None:
     ours = [9.0, 2.0, 4.0]  # a first try, then two rounds
-    runners, entries = race({FLOAT32.name: ours, BFLOAT16.name: ours, VLLM.name: [1.0] * 8 + [3.0, 0]})
+    runners, entries = race({FLOAT32.name: ours, BFLOAT16.name: ours, VLLM.name: [1.0] * 16 + [3.0, 0]})
     assert runners.left_out == {VLLM.name: "vllm-bfloat16 ended with code 1"}
     assert [[turn.answer.seconds for turn in entry.turns] for entry in entries] == [[2.0, 4.0], [2.0, 4.0]]
 
 
 def test_nothing_is_said_without_the_reference() -> None:
     with pytest.raises(WorkerError, match="preftree-bfloat16 ended"):
-        race({FLOAT32.name: [1.0] * 3, BFLOAT16.name: [1.0, 0], VLLM.name: [1.0] * 10})
+        race({FLOAT32.name: [1.0] * 3, BFLOAT16.name: [1.0, 0], VLLM.name: [1.0] * 18})
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
