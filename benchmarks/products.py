@@ -8,10 +8,9 @@ from functools import partial
 import torch
 
 from preftree.kernels import cpu
+from preftree.kernels.quantized import ZERO_POINT, quantize_weight
 
 Product = Callable[[torch.Tensor], torch.Tensor]
-# Of uint8 activations; int8 ones run in oneDNN's reference implementation, a thousand times slower.
-ZERO_POINT = 128
 TYPES = ("float32", "bfloat16", "int8")
 
 
@@ -37,9 +36,8 @@ def activations(values: torch.Tensor, dtype: str) -> torch.Tensor:
 
 
 def _int8_product(weight: torch.Tensor) -> Product:
-    scale = weight.abs().amax(1).clamp_(min=1e-12) / 127
-    rounded = (weight / scale.unsqueeze(1)).round_().to(torch.int8)
-    packed = torch.ops.onednn.qlinear_prepack(rounded, None)
+    levels, scale = quantize_weight(weight)
+    packed = torch.ops.onednn.qlinear_prepack(levels, None)
     zeros = torch.zeros(len(weight), dtype=torch.int32)
     return partial(_multiply_int8, packed, scale, zeros)
 
