@@ -63,11 +63,16 @@ class Target:
 
     @property
     def instructions(self) -> str | None:
-        """What a CPU's matrix products run on, on which their last bits depend; None on a GPU."""
+        """What runs on a CPU, as far as last bits depend on it; None on a GPU.
+
+        The instructions of matrix products, and the sources of compiled operations where there are some.
+        """
         if self.device.type != "cpu":
             return None
-        names = [INT8] * self.quantized + [name_of(self.dtype)]
-        return ", ".join(dict.fromkeys(map(isa.instructions, names)))
+        names = [*map(isa.instructions, [INT8] * self.quantized + [name_of(self.dtype)])]
+        if build := self.ops.build():
+            names.append(f"kernels {build}")
+        return ", ".join(dict.fromkeys(names))
 
 
 def choose_target(
@@ -140,10 +145,9 @@ def _target(
         device = torch.device(name)
         if quantized:
             _check_int8(config, device)
-        ops = implementation(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
-        has_softcap = config.attention_softcap is not None
-        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim, has_softcap)
+        ops = implementation(device, dtype)
+        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     memory = _memory(layout, dtype)
@@ -164,7 +168,6 @@ def _check_int8(config: ModelConfig, device: torch.device) -> None:
 
 
 def _memory(layout: PlanLayout, dtype: torch.dtype) -> MemoryModel:
-    in_chunks = layout.runs is not None
     return MemoryModel(
         dtype_bytes=dtype.itemsize,
         row_block=layout.row_block,
@@ -172,7 +175,7 @@ def _memory(layout: PlanLayout, dtype: torch.dtype) -> MemoryModel:
         chunk_rows=layout.chunk_rows,
         wide_bytes=4 if layout.is_wide else dtype.itemsize,
         kv_buffers=layout.kv_buffers,
-        threads=torch.get_num_threads() if in_chunks else 0,
+        threads=torch.get_num_threads() if layout.in_chunks else 0,
     )
 
 

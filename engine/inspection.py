@@ -59,7 +59,7 @@ def _devices() -> Iterator[Finding]:
         properties = torch.cuda.get_device_properties(index)
         about = f"{properties.name}, {properties.total_memory / _GB:.0f} GB, {properties.major}.{properties.minor}"
         try:
-            implementation(torch.device("cuda", index))
+            implementation(torch.device("cuda", index), torch.bfloat16)
         except ValueError as error:
             yield Finding(f"device cuda:{index}", f"{about}: {error}", "failed")
         else:

@@ -47,7 +47,6 @@ def plan_layout(
     hidden_size: int,
     heads_per_kv: int,
     head_dim: int,
-    has_softcap: bool = False,
 ) -> PlanLayout:
     """Blocks by the width of the model, tiles as tall as the attention kernel takes them for these heads.
 
@@ -61,7 +60,6 @@ def plan_layout(
         row_block=NARROW_ROW_BLOCK if is_narrow else ROW_BLOCK,
         final_row_block=FINAL_ROW_BLOCK,
         tile_rows=rows,
-        runs=None,
         step_block=STEP_BLOCK,
         chunk_blocks=CHUNK_BLOCKS,
         batch_blocks=NARROW_BATCH_BLOCKS if is_narrow else BATCH_BLOCKS,

@@ -1,5 +1,7 @@
-"""Picks the operations' implementation by device: a module with the functions and constants of `kernels.cpu`."""
+"""Picks the operations' implementation: a module with the functions and constants of `kernels.cpu`."""
 
+import functools
+import logging
 import os
 import shutil
 from types import ModuleType
@@ -9,15 +11,13 @@ import torch
 OLDEST_TRITON = (3, 6)
 
 
-def implementation(device: torch.device) -> ModuleType:
-    """The module whose operations run on `device`.
+def implementation(device: torch.device, dtype: torch.dtype) -> ModuleType:
+    """The module whose operations run on `device`, with activations in `dtype`.
 
     Raises ValueError, one line, for a device that has none, that is not there, or that lacks its software.
     """
     if device.type == "cpu":
-        from preftree.kernels import cpu
-
-        return cpu
+        return _cpu(dtype)
     if device.type != "cuda" or torch.version.hip is not None:
         raise ValueError("preftree has kernels for CPUs and NVIDIA GPUs only; use device 'cpu'")
     _check_cuda(device)
@@ -25,6 +25,23 @@ def implementation(device: torch.device) -> ModuleType:
     from preftree.kernels import cuda
 
     return cuda
+
+
+def _cpu(dtype: torch.dtype) -> ModuleType:
+    from preftree.kernels import avx512, cpu, isa
+
+    if dtype != torch.bfloat16 or not isa.runs("avx512_bf16"):
+        return cpu
+    if obstacle := avx512.obstacle():
+        _warn(f"bfloat16 runs at half its speed on this CPU: {obstacle}")
+        return cpu
+    return avx512
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Once."""
+    logging.getLogger("preftree").warning(message)
 
 
 def _check_cuda(device: torch.device) -> None:

@@ -51,8 +51,13 @@ def pack_quantized(weight: torch.Tensor, bias: torch.Tensor | None, rows: int) -
 def quantized_linear(x: torch.Tensor, packed: QuantizedLinear) -> torch.Tensor:
     """x [rows, in] times the transposed weight, plus the bias: [rows, out] float32."""
     levels, scale = quantize_rows(x)
-    sums = torch.ops.onednn.qlinear_pointwise(
+    out = sums_of(levels, packed).mul_(scale)
+    return out if packed.bias is None else out.add_(packed.bias)
+
+
+def sums_of(levels: torch.Tensor, packed: QuantizedLinear) -> torch.Tensor:
+    """(levels - 128) times the transposed weight, without the bias: [rows, out] float32. levels: [rows, in] uint8."""
+    sums: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
         levels, 1.0, ZERO_POINT, packed.weight, packed.scale, packed.zeros, None, 1.0, 0, torch.float32, "none", [], ""
     )
-    out: torch.Tensor = sums.mul_(scale)
-    return out if packed.bias is None else out.add_(packed.bias)
+    return sums

@@ -4,25 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 
 # Where a tensor goes: to another device, or into pinned memory.
 Move = Callable[[torch.Tensor], torch.Tensor]
-
-
-@dataclass(frozen=True)
-class RunLayout:
-    """How rows are cut into `TileRun`s.
-
-    Attributes:
-        keys: an attention tile looks at a multiple of so many keys.
-        aligned: tiles are cut at depths that are multiples of their height, so that a row has the same lane and looks
-            at equally many keys whatever else is in the batch; else wherever a branch begins.
-    """
-
-    keys: int
-    aligned: bool
 
 
 @dataclass(frozen=True)
@@ -33,8 +20,9 @@ class PlanLayout:
         row_block: rows of a matrix product.
         final_row_block: rows of a matrix product over final rows only.
         tile_rows: query rows of an attention tile, per head.
-        runs: tiles are `TileRun`s, and chunks of rows go through the layers one by one, on all cores at once; None for
-            `PathTiles`, and for layers that take all rows together.
+        tiles: which ones attention reads, `TileRun` or `PathTiles`.
+        in_chunks: chunks of rows go through the layers one by one, on all cores at once; else layers take all rows
+            together.
         step_block: rows of a matrix product over one new row of each sequence.
         chunk_blocks: matrix-product blocks whose rows pass through the element-wise operations together.
         batch_blocks: matrix-product blocks of a batch by default.
@@ -44,7 +32,8 @@ class PlanLayout:
     row_block: int
     final_row_block: int
     tile_rows: int
-    runs: RunLayout | None
+    tiles: Literal["runs", "paths"] = "paths"
+    in_chunks: bool = False
     step_block: int = 32
     chunk_blocks: int = 1
     batch_blocks: int = 16
@@ -58,7 +47,7 @@ class PlanLayout:
     def kv_buffers(self) -> int:
         """K/V buffers that layers use in turns. A thread that works on a chunk of layer n + 1 writes K/V of layer n + 2
         while another is still at the end of layer n."""
-        return 1 if self.runs is None else 3
+        return 3 if self.in_chunks else 1
 
 
 @dataclass(frozen=True)
@@ -88,7 +77,11 @@ class Tile:
 
 @dataclass(frozen=True)
 class TileRun:
-    """Attention tiles of neighbouring rows in preorder: what one gathers serves those after it. For the CPU."""
+    """Attention tiles of neighbouring rows in preorder: what one gathers serves those after it.
+
+    They are cut at depths that are multiples of their height, so that a row has the same lane and looks at equally many
+    keys whatever else is in the batch. For the operations in plain torch.
+    """
 
     tiles: tuple[Tile, ...]
     _rows: list[TileRows] = field(default_factory=list, compare=False, repr=False)
@@ -185,7 +178,7 @@ class StepGroup:
 
 @dataclass(frozen=True)
 class PathTiles:
-    """Tiles for the GPU: consecutive query rows of one branch, and where the path above them is listed.
+    """Consecutive query rows of one branch each, and where the path above them is listed. For compiled kernels.
 
     first_row, num_rows, first_depth: [tiles] int32. Row first_row + i of a tile has depth first_depth + i.
     path: [tiles] int32, the place in `slots` where the tile's path begins. slots: [...] int32; slots[path + d] is the
@@ -211,4 +204,5 @@ class PathTiles:
         )
 
 
-Tiles = tuple[TileRun | StepGroup, ...] | PathTiles
+# Of one chunk of rows each, or of all.
+Tiles = tuple[TileRun | StepGroup | PathTiles, ...] | PathTiles

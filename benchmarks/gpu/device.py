@@ -56,7 +56,7 @@ class Device:
     @property
     def ops(self) -> ModuleType:
         """The kernels."""
-        return implementation(self.torch_device)
+        return implementation(self.torch_device, torch.bfloat16)
 
     @property
     def uuid(self) -> str:

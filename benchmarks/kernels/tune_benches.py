@@ -14,7 +14,7 @@ from preftree.kernels import reference
 from preftree.kernels.attention import launch_tree_attention
 from preftree.kernels.label_head import HeadSettings, log_normaliser
 from preftree.kernels.launch import AttentionSettings, TileShapes
-from preftree.kernels.tiles import PathTiles, PlanLayout, RunLayout
+from preftree.kernels.tiles import PathTiles, PlanLayout
 
 Seconds = Callable[[Callable[[], object]], float]
 # Of the trie's layers, the last has queries for final rows only.
@@ -110,7 +110,7 @@ class _Attention:
 
     def tiles(self, rows: int, finals: bool = False) -> PathTiles:
         """Tiles of up to `rows` tokens for every row, or of one for each final row."""
-        layout = PlanLayout(row_block=1, final_row_block=1, tile_rows=rows, runs=None)
+        layout = PlanLayout(row_block=1, final_row_block=1, tile_rows=rows)
         plan = build_plan(self._trie, layout)
         tiles = plan.final_tiles if finals else plan.tiles
         assert isinstance(tiles, PathTiles)
@@ -123,7 +123,7 @@ class _Attention:
 
     def oracle(self, dtype: torch.dtype) -> tuple[torch.Tensor, float]:
         """The result in float64, and twice the relative error of the reference in `dtype`."""
-        plan = build_plan(self._trie, PlanLayout(64, 64, 16, RunLayout(16, aligned=True)))
+        plan = build_plan(self._trie, PlanLayout(64, 64, 16, tiles="runs"))
         exact, plain = (self._by_reference(plan.tiles, kind) for kind in (torch.float64, dtype))
         return exact, 2 * float((plain.double() - exact).norm() / exact.norm())
 

@@ -38,7 +38,7 @@ class Stepper(Protocol):
 
 def open_stepper(model: Model, store: KvStore, sampling: Sampling, longest: int) -> Stepper:
     """longest: depths that a path may have."""
-    if model.layout.runs is not None:
+    if model.layout.in_chunks:
         return PlannedStepper(model, store, sampling)
     return PathStepper(model, store, sampling, longest)
 

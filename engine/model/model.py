@@ -41,10 +41,10 @@ class Model:
         layout = self.layout
         layer = DecoderLayer(config, self.ops, self.dtype, layout.final_row_block)
         self._wide = torch.float32 if layout.is_wide else self.dtype
-        self._rotary = RotaryTables(config, self.device, self.dtype, target.ops.wide_angles if layout.is_wide else None)
+        self._rotary = RotaryTables(config, self.device, self._wide)
         # Decode steps have few rows: they go through each operation together everywhere.
         self._steps = WholeForward(layer, layout, self.device)
-        self._forward: Forward = self._steps if layout.runs is None else ChunkedForward(layer, layout, self.device)
+        self._forward: Forward = ChunkedForward(layer, layout, self.device) if layout.in_chunks else self._steps
         # Rounded first, as in transformers.
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -10,12 +9,10 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_table
 
-WideAngles = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
-
 
 @dataclass(frozen=True)
 class Rotary:
-    """cos, sin: [rows, size / 2], or as the kernels' `wide_angles` lays them out."""
+    """cos, sin: [rows, size / 2]."""
 
     cos: torch.Tensor
     sin: torch.Tensor
@@ -27,9 +24,8 @@ class Rotary:
 class RotaryTables:
     """What turns depths into angles, for each of `ModelConfig.ropes`."""
 
-    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype, wide: WideAngles | None) -> None:
-        """wide: for kernels that want angles in float32, in a layout of their own."""
-        self._config, self._device, self._dtype, self._wide = config, device, dtype, wide
+    def __init__(self, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> None:
+        self._config, self._device, self._dtype = config, device, dtype
         # Sent there once: a captured graph must not read the host's memory.
         self._tables: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
@@ -46,8 +42,6 @@ class RotaryTables:
         cos, sin = angles.cos(), angles.sin()
         if self._config.ropes[place].attention_factor != 1:
             cos, sin = cos * scale, sin * scale
-        if self._wide is not None:
-            return Rotary(*self._wide(cos.float(), sin.float()))
         return Rotary(cos.to(self._dtype), sin.to(self._dtype))
 
     def _table(self, place: int, rope_variant: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -75,7 +75,7 @@ class MemoryModel:
         making_angles = 8 * config.head_dim  # float64
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
         chunk = min(padded, max(1, self.threads) * self.chunk_rows) * (3 * inner + 2 * config.hidden_size)
-        gathered = self.threads * 2 * longest * 2 * config.kv_size
+        gathered = self.threads * 2 * longest * (2 * config.kv_size + 3 * self.lanes)  # and scores of some rows
         if config.attention_softcap is not None:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
         return padded * (row + making_angles) + 2 * finals * row + tile_index + self.dtype_bytes * (chunk + gathered)

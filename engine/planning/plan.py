@@ -10,7 +10,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from preftree.engine.planning.tiling import final_path_tiles, final_tile_runs, path_tiles, tile_runs
+from preftree.engine.planning.tiling import (
+    chunk_path_tiles,
+    final_chunk_path_tiles,
+    final_path_tiles,
+    final_tile_runs,
+    path_tiles,
+    tile_runs,
+)
 from preftree.engine.planning.trie import TokenTrie
 from preftree.kernels.tiles import Move, PathTiles, PlanLayout, Tiles
 
@@ -69,9 +76,12 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
     padded_finals = _round_up(len(finals), layout.final_row_block)
     tiles: Tiles
     final_tiles: Tiles
-    if layout.runs is not None:
-        tiles = tile_runs(trie, layout.tile_rows, layout.runs, layout.chunk_rows)
-        final_tiles = final_tile_runs(trie, place, layout.tile_rows, layout.runs, layout.final_row_block)
+    if layout.tiles == "runs":
+        tiles = tile_runs(trie, layout.tile_rows, layout.chunk_rows)
+        final_tiles = final_tile_runs(trie, place, layout.tile_rows, layout.final_row_block)
+    elif layout.in_chunks:
+        tiles = chunk_path_tiles(trie, layout.chunk_rows)
+        final_tiles = final_chunk_path_tiles(trie, place, layout.final_row_block, tiles[0].slots)
     else:
         tiles = path_tiles(trie, layout.tile_rows)
         final_tiles = final_path_tiles(trie, place, tiles.slots)

@@ -40,27 +40,20 @@ def rotate(
 ) -> None:
     """Rotary embedding of x [rows, heads * size] into out [rows, heads, size].
 
-    cos, sin: [rows, size / 2]; in 16 bits those of `wide_angles`. Pairs are (i, i + size / 2), as in the checkpoints of
-    Hugging Face (Su et al., 2021, rotated halves). With `norm` [size], every head is RMS-normed before (Qwen3).
+    cos, sin: [rows, size / 2], float32. Pairs are (i, i + size / 2), as in the checkpoints of Hugging Face (Su et al.,
+    2021, rotated halves). With `norm` [size], every head is RMS-normed before (Qwen3).
     """
     heads = x.view(out.shape)
     if norm is not None:
         heads = rms_norm(heads, norm, eps)
-    if out.dtype != torch.float32:
-        wide = heads.float()
-        swapped = wide.roll(wide.shape[-1] // 2, -1)
-        out.copy_(wide.mul_(cos).addcmul_(swapped, sin))
-        return
     half = cos.shape[-1]
     left, right = heads.split(half, dim=-1)
     cos, sin = cos.unsqueeze(1), sin.unsqueeze(1)
+    if out.dtype != torch.float32:
+        out[..., :half], out[..., half:] = left * cos - right * sin, right * cos + left * sin
+        return
     torch.mul(left, cos, out=out[..., :half]).addcmul_(right, sin, value=-1)
     torch.mul(right, cos, out=out[..., half:]).addcmul_(left, sin)
-
-
-def wide_angles(cos: torch.Tensor, sin: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """What `rotate` multiplies x, and its swapped halves, with: both [rows, 1, size]. cos, sin: [rows, size / 2]."""
-    return torch.cat([cos, cos], -1).unsqueeze(1), torch.cat([-sin, sin], -1).unsqueeze(1)
 
 
 def store_kv(

@@ -11,7 +11,7 @@ import pytest
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.tiling import MOST_SLOTS, path_tiles
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels.tiles import PathTiles, PlanLayout, RunLayout, Tile, Tiles
+from preftree.kernels.tiles import PathTiles, PlanLayout, Tile, Tiles
 from tests.kernels.shapes import random_sequences, tile_runs
 
 
@@ -37,12 +37,11 @@ def paths_of_tiles(tiles: Tiles) -> Iterator[tuple[int, Tile, list[int]]]:
 
 
 @pytest.mark.parametrize("skipped", [0, 5, 16, 21])
-@pytest.mark.parametrize("aligned", [False, True])
 @pytest.mark.parametrize("lanes", [8, 16])
-def test_tile_runs(skipped: int, aligned: bool, lanes: int) -> None:
+def test_tile_runs(skipped: int, lanes: int) -> None:
     prefix = np.full(skipped, 9)
     trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
-    plan = build_plan(trie, PlanLayout(32, 8, lanes, RunLayout(lanes, aligned)))
+    plan = build_plan(trie, PlanLayout(32, 8, lanes, tiles="runs"))
     path_of_row = paths_of_rows(trie)
     seen = []
     for number, tile, path in paths_of_tiles(plan.tiles):
@@ -54,16 +53,14 @@ def test_tile_runs(skipped: int, aligned: bool, lanes: int) -> None:
             assert row // 32 == number, "a run is a chunk of rows"
             assert depth == trie.depth[row]
             assert path[: depth + 1] == path_of_row[row]
-            if aligned:
-                assert tile.lane + i == depth % lanes
-                assert tile.keys == (depth // lanes + 1) * lanes
+            assert tile.lane + i == depth % lanes
+            assert tile.keys == (depth // lanes + 1) * lanes
     assert seen == list(range(trie.num_rows))
 
 
-@pytest.mark.parametrize("aligned", [False, True])
-def test_final_tiles_hold_final_rows_only(aligned: bool) -> None:
+def test_final_tiles_hold_final_rows_only() -> None:
     trie = TokenTrie.build(random_sequences(6, 30, 60))
-    plan = build_plan(trie, PlanLayout(32, 8, 16, RunLayout(16, aligned)))
+    plan = build_plan(trie, PlanLayout(32, 8, 16, tiles="runs"))
     finals = plan.final_rows[: plan.num_finals]
     assert finals.tolist() == np.unique(trie.final_row).tolist()
     assert len(plan.final_rows) % 8 == 0
@@ -86,25 +83,42 @@ def test_path_tiles(skipped: int, tile_rows: int) -> None:
     """The GPU's tiles: every row once, its slots listed from depth 0; final tiles hold final rows only."""
     prefix = np.full(skipped, 9)
     trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 8, 60)], skipped)
-    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=tile_rows, runs=None))
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=tile_rows))
     paths = paths_of_rows(trie)
     for tiles, rows in ((plan.tiles, np.arange(trie.num_rows)), (plan.final_tiles, np.unique(trie.final_row))):
         assert isinstance(tiles, PathTiles)
-        seen = []
-        for first, count, depth, start in zip(
-            tiles.first_row.tolist(),
-            tiles.num_rows.tolist(),
-            tiles.first_depth.tolist(),
-            tiles.path.tolist(),
-            strict=True,
-        ):
-            assert 1 <= count <= tiles.max_rows
-            for i in range(count):
-                row = int(rows[first + i])
-                seen.append(row)
-                assert trie.depth[row] == depth + i
-                assert tiles.slots[start : start + depth + i + 1].tolist() == paths[row]
-        assert sorted(seen) == rows.tolist()
+        assert tiles.first_depth.tolist() == sorted(tiles.first_depth.tolist(), reverse=True)
+        assert sorted(rows_of(tiles, rows, trie, paths)) == rows.tolist()
+
+
+@pytest.mark.parametrize("skipped", [0, 21])
+def test_chunks_of_path_tiles(skipped: int) -> None:
+    """Those of a chunk of rows each, in preorder."""
+    prefix = np.full(skipped, 9)
+    trie = TokenTrie.build([np.concatenate([prefix, ids]) for ids in random_sequences(4, 30, 60)], skipped)
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=32, in_chunks=True))
+    paths = paths_of_rows(trie)
+    finals = np.unique(trie.final_row)
+    for chunks, rows, size in ((plan.tiles, np.arange(trie.num_rows), 32), (plan.final_tiles, finals, 8)):
+        assert isinstance(chunks, tuple)
+        assert len(chunks) == -(-len(rows) // size) > 2
+        for number, tiles in enumerate(chunks):
+            assert isinstance(tiles, PathTiles)
+            assert rows_of(tiles, rows, trie, paths) == rows[number * size : (number + 1) * size].tolist()
+
+
+def rows_of(tiles: PathTiles, rows: np.ndarray, trie: TokenTrie, paths: dict[int, list[int]]) -> list[int]:
+    """Those of the trie that are in the tiles, whose paths are checked. rows: which one each query row is."""
+    seen = []
+    columns = (tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path)
+    for first, count, depth, start in zip(*(column.tolist() for column in columns), strict=True):
+        assert 1 <= count <= tiles.max_rows
+        for i in range(count):
+            row = int(rows[first + i])
+            seen.append(row)
+            assert trie.depth[row] == depth + i
+            assert tiles.slots[start : start + depth + i + 1].tolist() == paths[row]
+    return seen
 
 
 def test_paths_longer_than_32_bits_count() -> None:

@@ -30,6 +30,11 @@ def config() -> ModelConfig:
     return from_hf(SMALL_CONFIG | {"head_dim": 64, "num_attention_heads": 4, "num_key_value_heads": 2}, "test")
 
 
+def kernels_of(target: Target) -> str:
+    build = target.ops.build()
+    return f", kernels {build}" if build else ""
+
+
 def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 80 * GB) -> None:
     """A machine with one GPU, as far as choosing a target can see."""
 
@@ -39,14 +44,15 @@ def use_gpu(monkeypatch: pytest.MonkeyPatch, capability: int = 90, free: int = 8
         hidden_size: int,
         heads_per_kv: int,
         head_dim: int,
-        has_softcap: bool,
     ) -> PlanLayout:
         rows = launch.tile_rows(capability, head_dim, dtype.itemsize, heads_per_kv)
-        return PlanLayout(2048, 128, rows, runs=None)
+        return PlanLayout(2048, 128, rows)
 
     gpu = SimpleNamespace(plan_layout=plan_layout)
     monkeypatch.setattr(
-        target_module, "implementation", lambda device: gpu if device.type == "cuda" else implementation(device)
+        target_module,
+        "implementation",
+        lambda device, dtype: gpu if device.type == "cuda" else implementation(device, dtype),
     )
     monkeypatch.setattr(target_module, "gpu_is_there", lambda: True)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (free, 2 * free))
@@ -164,12 +170,12 @@ class TestSoftware:
     def test_torch_without_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.version, "cuda", None)
         with pytest.raises(ValueError, match="built without CUDA; install torch's CUDA build"):
-            implementation(self.CUDA)
+            implementation(self.CUDA, torch.bfloat16)
 
     def test_amd(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.version, "hip", "6.4")
         with pytest.raises(ValueError, match="NVIDIA GPUs only"):
-            implementation(self.CUDA)
+            implementation(self.CUDA, torch.bfloat16)
 
     def test_no_driver(self, monkeypatch: pytest.MonkeyPatch) -> None:
         def init() -> None:
@@ -178,18 +184,18 @@ class TestSoftware:
         monkeypatch.setattr(torch.version, "cuda", "13.0")
         monkeypatch.setattr(torch.cuda, "init", init)
         with pytest.raises(ValueError, match=r"\(Found no NVIDIA driver on your system\.\); install or update"):
-            implementation(self.CUDA)
+            implementation(self.CUDA, torch.bfloat16)
 
     def test_one_gpu_of_two(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_cuda(monkeypatch)
         with pytest.raises(ValueError, match="there are 2 CUDA devices, numbered from 0"):
-            implementation(torch.device("cuda:2"))
+            implementation(torch.device("cuda:2"), torch.bfloat16)
 
     def test_no_triton(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_cuda(monkeypatch)
         monkeypatch.setitem(sys.modules, "triton", None)
         with pytest.raises(ValueError, match=r"triton is not installed; pip install .triton>=3\.6"):
-            implementation(self.CUDA)
+            implementation(self.CUDA, torch.bfloat16)
 
     def test_no_compiler(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.start_cuda(monkeypatch)
@@ -197,7 +203,7 @@ class TestSoftware:
         monkeypatch.delenv("CC", raising=False)
         monkeypatch.setenv("PATH", "/nowhere")
         with pytest.raises(ValueError, match="needs a C compiler; install gcc"):
-            implementation(self.CUDA)
+            implementation(self.CUDA, torch.bfloat16)
 
     @pytest.mark.parametrize(("version", "is_good"), [("3.5.1", False), ("2.3", False), ("3.6.0", True), ("4.0", True)])
     def test_old_triton(self, version: str, is_good: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -209,10 +215,10 @@ class TestSoftware:
         triton.__version__ = version  # type: ignore[attr-defined]
         monkeypatch.setitem(sys.modules, "triton", triton)
         if is_good:
-            assert implementation(self.CUDA) is cuda
+            assert implementation(self.CUDA, torch.bfloat16) is cuda
             return
         with pytest.raises(ValueError, match=rf"triton {version} is too old; pip install 'triton>=3.6'"):
-            implementation(self.CUDA)
+            implementation(self.CUDA, torch.bfloat16)
 
     def start_cuda(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(torch.version, "cuda", "13.0")
@@ -231,7 +237,7 @@ class TestTypes:
                 target = choose_target(config, "cpu", name, None)
                 assert (target.dtype, target.quantized) == (dtype, False)
                 assert target.dtype_name == str(dtype).removeprefix("torch.")
-                assert target.instructions == isa.instructions(target.dtype_name)
+                assert target.instructions == isa.instructions(target.dtype_name) + kernels_of(target)
         use_gpu(monkeypatch)
         monkeypatch.setattr(isa, "default_dtype", lambda: torch.float32)
         target = choose_target(config, "cuda", "auto", None)
@@ -252,7 +258,7 @@ class TestTypes:
             for name in ("int8", torch.int8):
                 target = choose_target(config, "cpu", name, None)
                 assert (target.dtype, target.quantized, target.dtype_name) == (dtype, True, "int8")
-                assert target.instructions == products
+                assert target.instructions == products + kernels_of(target)
 
     def test_int8_where_there_are_no_products(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         """One line each: device, model, processor. By default, too, a GPU is not left for a CPU without a word."""

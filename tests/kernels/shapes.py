@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 import torch
 
 from preftree.engine.planning.plan import Plan, build_plan
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels.tiles import PlanLayout, RunLayout, TileRun, Tiles
+from preftree.kernels import avx512
+from preftree.kernels.tiles import PlanLayout, TileRun, Tiles
 
-LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, runs=RunLayout(16, aligned=True))
-# Of 16 bits: tiles begin where branches do.
-SHORT_LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=32, runs=RunLayout(32, aligned=False))
+LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=16, tiles="runs", in_chunks=True)
+PATH_LAYOUT = PlanLayout(row_block=32, final_row_block=8, tile_rows=32, tiles="paths", in_chunks=True)
+
+needs_avx512 = pytest.mark.skipif(avx512.obstacle() is not None, reason=str(avx512.obstacle()))
 
 
 def random_sequences(seed: int, count: int, longest: int, vocabulary: int = 3) -> list[np.ndarray]:
@@ -44,7 +47,7 @@ def poisoned_attention_inputs(
 
 
 def tile_runs(tiles: Tiles) -> tuple[TileRun, ...]:
-    """Tiles of a plan for the CPU."""
+    """Tiles of a plan for the operations in plain torch."""
     assert isinstance(tiles, tuple)
     runs = tuple(run for run in tiles if isinstance(run, TileRun))
     assert len(runs) == len(tiles)

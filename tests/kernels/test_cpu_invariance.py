@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,15 +14,15 @@ import torch
 from preftree.engine.model.experts import mixture
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels import cpu, isa
-from preftree.kernels.tiles import PlanLayout, TileRun
+from preftree.kernels import avx512, cpu, isa
+from preftree.kernels.tiles import PlanLayout
 from tests.kernels.shapes import (
     LAYOUT,
-    SHORT_LAYOUT,
+    PATH_LAYOUT,
+    needs_avx512,
     poisoned_attention_inputs,
     random_plan,
     random_sequences,
-    tile_runs,
 )
 
 SHAPES = [(576, 576), (576, 384), (576, 3072), (1536, 576)]  # in and out of the embedded model's linear layers
@@ -119,6 +120,7 @@ def attention_of(
     options: dict[str, Any],
     layout: PlanLayout = LAYOUT,
     dtype: torch.dtype = torch.float32,
+    ops: ModuleType = cpu,
 ) -> dict[bytes, torch.Tensor]:
     """Attention output by token path: queries and K/V of a row are functions of its path."""
     trie = TokenTrie.build(sequences)
@@ -132,53 +134,59 @@ def attention_of(
     for row, key in enumerate(keys):
         queries[row] = rows_of.setdefault(key, torch.randn(6, 64))
         kv[row] = kv_of.setdefault(key, torch.randn(2, 2, 64))
-    cpu.tree_attention(queries, kv, tile_runs(plan.tiles), out=queries, **options)
+    ops.tree_attention(queries, kv, plan.tiles, out=queries, **options)
     return {key: queries[row].clone() for row, key in enumerate(keys)}
 
 
-KINDS = [(LAYOUT, torch.float32), (SHORT_LAYOUT, torch.bfloat16)]
+KINDS = [
+    pytest.param(LAYOUT, torch.float32, cpu, id="float32"),
+    pytest.param(LAYOUT, torch.bfloat16, cpu, id="bfloat16"),
+    pytest.param(PATH_LAYOUT, torch.bfloat16, avx512, id="avx512", marks=needs_avx512),
+]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
-@pytest.mark.parametrize(("layout", "dtype"), [*KINDS, (LAYOUT, torch.bfloat16)])
-def test_tree_attention_does_not_see_siblings(layout: PlanLayout, dtype: torch.dtype, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(("layout", "dtype", "ops"), KINDS)
+def test_tree_attention_does_not_see_siblings(
+    layout: PlanLayout, dtype: torch.dtype, ops: ModuleType, options: dict[str, Any]
+) -> None:
     """The same path in other tries: alone, among siblings that cut its branch elsewhere, in another order."""
-    if "softcap" in options and not (layout.runs and layout.runs.aligned):
-        pytest.skip("models with a softcap have aligned tiles")
     rows_of: dict[bytes, torch.Tensor] = {}
     kv_of: dict[bytes, torch.Tensor] = {}
     sequences = random_sequences(11, count=12, longest=150)
-    everything = attention_of(sequences, rows_of, kv_of, options, layout, dtype)
+    everything = attention_of(sequences, rows_of, kv_of, options, layout, dtype, ops)
     for part in ([sequences[0]], [sequences[4]], sequences[3:7], sequences[::-1]):
-        for key, value in attention_of(part, rows_of, kv_of, options, layout, dtype).items():
+        for key, value in attention_of(part, rows_of, kv_of, options, layout, dtype, ops).items():
             assert torch.equal(value, everything[key])
 
 
 @pytest.mark.parametrize("window", [None, 300, 700])
-@pytest.mark.parametrize(("layout", "dtype"), KINDS)
-def test_long_paths_do_not_see_siblings(layout: PlanLayout, dtype: torch.dtype, window: int | None) -> None:
+@pytest.mark.parametrize(("layout", "dtype", "ops"), KINDS)
+def test_long_paths_do_not_see_siblings(
+    layout: PlanLayout, dtype: torch.dtype, ops: ModuleType, window: int | None
+) -> None:
     """Paths of several of the library's key blocks, cut at different places, behind windows that begin among them."""
     trunk = np.random.default_rng(0).integers(0, 1000, 1300)
     cut = [np.append(trunk[:length], 7) for length in (3, 290, 500, 511, 520, 777, 1010, 1024, 1030, 1299)]
     rows_of: dict[bytes, torch.Tensor] = {}
     kv_of: dict[bytes, torch.Tensor] = {}
-    alone = attention_of([trunk], rows_of, kv_of, {"window": window}, layout, dtype)
-    together = attention_of([*cut, trunk], rows_of, kv_of, {"window": window}, layout, dtype)
+    alone = attention_of([trunk], rows_of, kv_of, {"window": window}, layout, dtype, ops)
+    together = attention_of([*cut, trunk], rows_of, kv_of, {"window": window}, layout, dtype, ops)
     assert alone.keys() < together.keys()
     assert all(torch.equal(value, together[key]) for key, value in alone.items())
 
 
-@pytest.mark.parametrize(("layout", "dtype"), KINDS)
-def test_a_run_of_tiles_needs_no_other_run(layout: PlanLayout, dtype: torch.dtype) -> None:
-    """Catches tiles that look at what another run gathered."""
+@pytest.mark.parametrize(("layout", "dtype", "ops"), KINDS)
+def test_tiles_of_a_chunk_need_no_other_chunk(layout: PlanLayout, dtype: torch.dtype, ops: ModuleType) -> None:
+    """Catches tiles that look at what was gathered for another chunk."""
     trie, plan = random_plan(3, count=12, longest=100, layout=layout)
     queries, kv = (one.to(dtype) for one in poisoned_attention_inputs(plan, trie.num_rows, 6, 2, 64, seed=3))
     outputs = [torch.empty_like(queries) for _ in range(2)]
-    runs = tile_runs(plan.tiles)
-    assert len(runs) > 3
-    cpu.tree_attention(queries, kv, runs, out=outputs[0])
-    for run in reversed(runs):
-        cpu.tree_attention(queries, kv, (TileRun(run.tiles),), out=outputs[1])
+    assert isinstance(plan.tiles, tuple)
+    assert len(plan.tiles) > 3
+    ops.tree_attention(queries, kv, plan.tiles, out=outputs[0])
+    for tiles in reversed(plan.tiles):
+        ops.tree_attention(queries, kv, (tiles.moved(lambda tensor: tensor),), out=outputs[1])
     assert torch.equal(outputs[0][: trie.num_rows], outputs[1][: trie.num_rows])
 
 

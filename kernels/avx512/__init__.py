@@ -1,0 +1,205 @@
+"""The operations in bfloat16 on CPUs with AVX-512 for it: C++ for what is not a matrix product.
+
+Linear layers and the label head are those of `kernels.cpu`. In all others a row's bits depend neither on the rows
+beside it nor on how many there are. Oracles of the same names stand in `kernels/reference.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from preftree.kernels import cpu
+from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
+from preftree.kernels.cpu import (
+    Activation,
+    PackedGate,
+    PackedLinear,
+    exact_products,
+    label_head,
+    pack_gated,
+    pack_head,
+    pack_linear,
+    pack_plain,
+    route,
+    token_logits,
+)
+from preftree.kernels.quantized import QuantizedLinear, sums_of
+from preftree.kernels.tiles import PathTiles, PlanLayout, StepGroup, TileRun
+
+# Query rows that attention takes at a time, of all heads that share a K/V head together.
+TILE_ROWS = 32
+
+
+def plan_layout(
+    device: torch.device,
+    dtype: torch.dtype,
+    hidden_size: int,
+    heads_per_kv: int,
+    head_dim: int,
+) -> PlanLayout:
+    """That of `kernels.cpu`, with tiles that need not end at certain depths."""
+    layout = cpu.plan_layout(device, dtype, hidden_size, heads_per_kv, head_dim)
+    return replace(layout, tile_rows=TILE_ROWS, tiles="paths")
+
+
+def tree_attention(
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    groups: Sequence[PathTiles | StepGroup | TileRun],
+    out: torch.Tensor,
+    scale: float | None = None,
+    window: int | None = None,
+    softcap: float | None = None,
+) -> None:
+    """`kernels.cpu.tree_attention`, over `PathTiles` in preorder. A decode step's groups go there."""
+    steps = [group for group in groups if not isinstance(group, PathTiles)]
+    if steps:
+        cpu.tree_attention(queries, kv, steps, out, scale, window, softcap)
+    heads, size = queries.shape[1:]
+    scale = size**-0.5 if scale is None else scale
+    for tiles in groups:
+        if isinstance(tiles, PathTiles):
+            loaded().preftree_attend(
+                prefers_amx(),
+                address(queries),
+                address(kv),
+                *map(address, (tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots)),
+                len(tiles.path),
+                address(out),
+                heads,
+                kv.shape[2],
+                size,
+                scale,
+                softcap or 0.0,
+                window or 0,
+            )
+
+
+def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """`kernels.cpu.rms_norm`. Norms of the residual stream, whose result is bfloat16, are fused; others are not."""
+    if x.dtype != torch.float32 or dtype != torch.bfloat16:
+        return cpu.rms_norm(x, weight, eps, dtype)
+    return _added_norm(x, None, weight, eps)
+
+
+def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Add `update`, bfloat16, to `residual`, float32, IN PLACE and return the norm of the sum, bfloat16."""
+    return _added_norm(residual, update, weight, eps)
+
+
+def _added_norm(residual: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    out = torch.empty(residual.shape, dtype=torch.bfloat16)
+    rows, width = residual.shape
+    addresses = map(address, (residual, update, weight))
+    loaded().preftree_add_rms_norm(*addresses, eps, address(out), rows, width)
+    return out
+
+
+def rotate(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+) -> None:
+    """`kernels.cpu.rotate`."""
+    _rotate_heads(x, cos, sin, norm, eps, out, None, out.shape[1], 0)
+
+
+def store_kv(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    out: torch.Tensor,
+    norm: torch.Tensor | None = None,
+    eps: float = 0.0,
+    slots: torch.Tensor | None = None,
+) -> None:
+    """`kernels.cpu.store_kv`."""
+    _rotate_heads(x, cos, sin, norm, eps, out, slots, out.shape[2], out.shape[2])
+
+
+def _rotate_heads(
+    x: torch.Tensor,
+    cos: torch.Tensor,
+    sin: torch.Tensor,
+    norm: torch.Tensor | None,
+    eps: float,
+    out: torch.Tensor,
+    slots: torch.Tensor | None,
+    rotated: int,
+    copied: int,
+) -> None:
+    """The first `rotated` heads of a row rotate, `copied` more do not. slots: [rows], where each row goes."""
+    loaded().preftree_rotate(
+        address(x),
+        x.stride(0),
+        *map(address, (cos, sin, norm)),
+        eps,
+        address(out),
+        out.stride(0),
+        address(slots),
+        len(x),
+        rotated,
+        copied,
+        out.shape[-1],
+    )
+
+
+def linear(x: torch.Tensor, packed: PackedLinear | QuantizedLinear, row_block: int | None = None) -> torch.Tensor:
+    """`kernels.cpu.linear`."""
+    if not isinstance(packed, QuantizedLinear):
+        return cpu.linear(x, packed, row_block)
+    sums, scale = _quantized(x, packed)
+    out = x.new_empty(sums.shape)
+    loaded().preftree_scale_rows(*map(address, (sums, scale, packed.bias, out)), *out.shape)
+    return out
+
+
+def gated(
+    x: torch.Tensor,
+    packed: PackedGate | PackedLinear | QuantizedLinear,
+    activation: Activation,
+    row_block: int | None = None,
+) -> torch.Tensor:
+    """`kernels.cpu.gated`."""
+    if not isinstance(packed, QuantizedLinear):
+        return cpu.gated(x, packed, activation, row_block)
+    sums, scale = _quantized(x, packed)
+    out = x.new_empty(len(x), sums.shape[1] // 2)
+    is_gelu = activation == "gelu_tanh"
+    loaded().preftree_gate_rows(*map(address, (sums, scale, packed.bias)), is_gelu, address(out), *out.shape)
+    return out
+
+
+def _quantized(x: torch.Tensor, packed: QuantizedLinear) -> tuple[torch.Tensor, torch.Tensor]:
+    """Sums [rows, out] float32 of x in 8 bits, and what each row of them is to be multiplied with [rows] float32."""
+    levels, scale = torch.empty(x.shape, dtype=torch.uint8), torch.empty(len(x))
+    loaded().preftree_quantize_rows(*map(address, (x, levels, scale)), *x.shape)
+    return sums_of(levels, packed), scale
+
+
+__all__ = [
+    "add_rms_norm",
+    "build",
+    "exact_products",
+    "gated",
+    "label_head",
+    "linear",
+    "obstacle",
+    "pack_gated",
+    "pack_head",
+    "pack_linear",
+    "pack_plain",
+    "plan_layout",
+    "rms_norm",
+    "rotate",
+    "route",
+    "store_kv",
+    "token_logits",
+    "tree_attention",
+]

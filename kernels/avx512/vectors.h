@@ -1,0 +1,139 @@
+// Sixteen numbers at a time, and products of 32 x 32 tiles: on AMX, or on AVX-512's instructions for bfloat16.
+// What is left of a row beyond a multiple of sixteen goes through masks.
+#pragma once
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <cstdlib>
+#include <cstring>
+
+namespace preftree {
+
+using bfloat16 = uint16_t;
+
+constexpr int64_t kVector = 16;  // float32 numbers of a register
+constexpr int64_t kTile = 32;    // rows and columns of a product; terms of a sum that are multiplied together
+constexpr int64_t kPanel = 512;  // numbers of a [16 pairs of terms][16 columns][2] block
+
+inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+// The lowest `count` of sixteen.
+inline __mmask16 lowest(int64_t count) { return count >= kVector ? 0xffff : (__mmask16)((1u << count) - 1); }
+
+inline __m512 widened(__mmask16 mask, const bfloat16* x) {
+  return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x)), 16));
+}
+
+inline void store_narrow(__mmask16 mask, bfloat16* out, __m512 x) {
+  _mm256_mask_storeu_epi16(out, mask, (__m256i)_mm512_cvtneps_pbh(x));
+}
+
+// e^x, within 2e-7 of it. A polynomial for 2^f, f in [-0.5, 0.5].
+inline __m512 exponential(__m512 x) {
+  const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
+  const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 fraction = _mm512_sub_ps(power, whole);
+  __m512 y = _mm512_set1_ps(1.32669706e-3f);
+  for (const float term : {9.67545994e-3f, 5.55074252e-2f, 2.40221217e-1f, 6.93146944e-1f, 1.00000012f})
+    y = _mm512_fmadd_ps(y, fraction, _mm512_set1_ps(term));
+  return _mm512_scalef_ps(y, whole);
+}
+
+// tanh x = 1 - 2 / (e^2x + 1)
+inline __m512 hyperbolic_tangent(__m512 x) {
+  const __m512 one = _mm512_set1_ps(1);
+  const __m512 power = exponential(_mm512_add_ps(x, x));
+  return _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2), _mm512_add_ps(power, one)));
+}
+
+// Memory that a thread uses again and again: fresh memory has to be mapped in first, which takes longer than filling it.
+template <class Number>
+class Scratch {
+ public:
+  ~Scratch() { std::free(data_); }
+  Number* of(int64_t count) {
+    if (count > count_) {
+      std::free(data_);
+      count_ = round_up(2 * count, 64);
+      data_ = static_cast<Number*>(std::aligned_alloc(64, count_ * sizeof(Number)));
+      std::memset(data_, 0, count_ * sizeof(Number));
+    }
+    return data_;
+  }
+
+ private:
+  Number* data_ = nullptr;
+  int64_t count_ = 0;
+};
+
+// product: c[32][32] = a[32][terms] b[terms][32], c with rows of `c_row` numbers. The terms of a come in blocks of 32
+// that lie `a_block` numbers apart, with rows of `a_row` numbers; those of b as two panels for sixteen columns each,
+// kPanel numbers a block. The sum over blocks begins at zero, so terms that are zero change no bit.
+
+struct Amx {
+  Amx() {
+    struct alignas(64) {
+      uint8_t palette = 1, start_row = 0, reserved[14] = {};
+      uint16_t row_bytes[16] = {};
+      uint8_t rows[16] = {};
+    } tiles;
+    std::fill_n(tiles.row_bytes, 8, 64);
+    std::fill_n(tiles.rows, 8, 16);
+    _tile_loadconfig(&tiles);
+  }
+  ~Amx() { _tile_release(); }
+
+  void product(float* c, int64_t c_row, const bfloat16* a, int64_t a_row, int64_t a_block, const bfloat16* b_left,
+               const bfloat16* b_right, int64_t blocks) const {
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    _tile_zero(3);
+    for (int64_t block = 0; block < blocks; block++) {
+      _tile_loadd(4, a + block * a_block, a_row * 2);
+      _tile_loadd(6, b_left + block * kPanel, 64);
+      _tile_dpbf16ps(0, 4, 6);
+      _tile_loadd(7, b_right + block * kPanel, 64);
+      _tile_dpbf16ps(1, 4, 7);
+      _tile_loadd(5, a + block * a_block + 16 * a_row, a_row * 2);
+      _tile_dpbf16ps(2, 5, 6);
+      _tile_dpbf16ps(3, 5, 7);
+    }
+    _tile_stored(0, c, c_row * 4);
+    _tile_stored(1, c + 16, c_row * 4);
+    _tile_stored(2, c + 16 * c_row, c_row * 4);
+    _tile_stored(3, c + 16 * c_row + 16, c_row * 4);
+  }
+};
+
+struct Avx512 {
+  void product(float* c, int64_t c_row, const bfloat16* a, int64_t a_row, int64_t a_block, const bfloat16* b_left,
+               const bfloat16* b_right, int64_t blocks) const {
+    constexpr int64_t together = 8;  // rows whose sums stay in registers
+    for (int64_t row = 0; row < kTile; row += together) {
+      __m512 sums[together][2];
+      for (auto& sum : sums) sum[0] = sum[1] = _mm512_setzero_ps();
+      for (int64_t block = 0; block < blocks; block++)
+        for (int64_t pair = 0; pair < 16; pair++) {
+          const auto left = (__m512bh)_mm512_load_si512(b_left + block * kPanel + pair * 32);
+          const auto right = (__m512bh)_mm512_load_si512(b_right + block * kPanel + pair * 32);
+          for (int64_t i = 0; i < together; i++) {
+            int32_t terms;
+            std::memcpy(&terms, a + (row + i) * a_row + block * a_block + 2 * pair, sizeof terms);
+            const auto x = (__m512bh)_mm512_set1_epi32(terms);
+            sums[i][0] = _mm512_dpbf16_ps(sums[i][0], x, left);
+            sums[i][1] = _mm512_dpbf16_ps(sums[i][1], x, right);
+          }
+        }
+      for (int64_t i = 0; i < together; i++) {
+        _mm512_store_ps(c + (row + i) * c_row, sums[i][0]);
+        _mm512_store_ps(c + (row + i) * c_row + 16, sums[i][1]);
+      }
+    }
+  }
+};
+
+}  // namespace preftree

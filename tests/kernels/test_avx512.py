@@ -1,0 +1,193 @@
+"""The compiled operations for bfloat16 against their oracles in float64, on both kinds of product."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from preftree.kernels import avx512, cpu, isa, ops, reference
+from preftree.kernels.avx512 import library
+from preftree.kernels.tiles import PathTiles
+from tests.kernels.shapes import (
+    LAYOUT,
+    PATH_LAYOUT,
+    needs_avx512,
+    poisoned_attention_inputs,
+    random_plan,
+    tile_runs,
+)
+from tests.kernels.test_cpu import EPS, GATES, OPTIONS, ROWS
+
+pytestmark = needs_avx512
+ROUNDING = 2**-8  # of a number of bfloat16
+
+
+@pytest.fixture(params=["amx", "avx512_bf16"])
+def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not isa.runs(request.param):
+        pytest.skip(f"the processor lacks {request.param}")
+    monkeypatch.setattr(avx512, "prefers_amx", lambda: request.param == "amx")
+
+
+@pytest.mark.usefixtures("products")
+@pytest.mark.parametrize(
+    ("heads_per_kv", "size", "longest", "options"),
+    [
+        *((heads, 64, longest, {}) for heads in (1, 3, 8, 40) for longest in (1, 31, 32, 33, 130)),
+        *((3, size, 70, {}) for size in (16, 40, 80, 96, 128, 256)),
+        *((3, 64, 100, options) for options in OPTIONS),
+        *((1, 64, 700, {"window": window}) for window in (20, 600)),
+    ],
+    ids=str,
+)
+def test_tree_attention(heads_per_kv: int, size: int, longest: int, options: dict[str, Any]) -> None:
+    """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks."""
+    trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest, layout=PATH_LAYOUT)
+    inputs = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, size, seed=1)
+    queries, kv = (tensor.bfloat16() for tensor in inputs)
+    exact = torch.full_like(queries, float("nan"), dtype=torch.float64)
+    _, same_plan = random_plan(longest + heads_per_kv, count=5, longest=longest, layout=LAYOUT)
+    reference.tree_attention(queries.double(), kv.double(), tile_runs(same_plan.tiles), exact, **options)
+    avx512.tree_attention(queries, kv, paths(plan.tiles), out=queries, **options)
+    ours, exact = queries[: trie.num_rows].double(), exact[: trie.num_rows]
+    assert torch.isfinite(exact).all()
+    # Probabilities and the result are rounded.
+    assert (ours - exact).norm() / exact.norm() < 0.8 * ROUNDING
+    assert ((ours - exact).abs() <= ROUNDING * (1 + exact.abs())).all()
+
+
+def paths(tiles: object) -> tuple[PathTiles, ...]:
+    assert isinstance(tiles, tuple)
+    return tiles
+
+
+def test_a_window_skips_keys_that_no_row_sees() -> None:
+    trie, plan = random_plan(5, count=1, longest=700, layout=PATH_LAYOUT)
+    queries, kv = (one.bfloat16() for one in poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2))
+    tiles = next(tiles for tiles in paths(plan.tiles) if int(tiles.first_depth[0]) >= 600)
+    kv[tiles.slots[tiles.path[0] :][:512].long()] = float("nan")
+    avx512.tree_attention(queries, kv, (tiles,), out=queries, window=20)
+    first, rows = int(tiles.first_row[0]), int(tiles.num_rows[0])
+    assert torch.isfinite(queries[first : first + rows]).all()
+
+
+@pytest.mark.parametrize("width", [96, 576, 1000])
+@pytest.mark.parametrize("rows", ROWS)
+def test_norms(rows: int, width: int) -> None:
+    """The residual stream stays float32; the result is rounded once."""
+    x, update, weight = torch.randn(rows, width), torch.randn(rows, width).bfloat16(), torch.randn(width)
+    residual = x.clone()
+    normed = avx512.add_rms_norm(residual, update, weight, EPS)
+    assert torch.equal(residual, x + update)
+    exact = reference.rms_norm((x + update).double(), weight.double(), EPS)
+    assert_rounded_once(normed, exact)
+    assert torch.equal(avx512.rms_norm(residual, weight, EPS, torch.bfloat16), normed)
+
+
+@pytest.mark.parametrize("size", [32, 64, 80])
+@pytest.mark.parametrize("is_normed", [False, True])
+@pytest.mark.parametrize("rows", ROWS)
+def test_queries_keys_and_values(rows: int, is_normed: bool, size: int) -> None:
+    """Queries rotate, keys rotate into their slots, values are copied; every element is written (NaN)."""
+    heads = 3
+    norm = torch.rand(size) + 0.5 if is_normed else None
+    angles = torch.rand(rows, size // 2) * 100
+    cos, sin = angles.cos(), angles.sin()
+    projected, slots = torch.randn(rows, 2 * heads * size).bfloat16(), torch.randperm(rows)
+    exact = torch.empty(rows, 2, heads, size, dtype=torch.float64)
+    wide_norm = None if norm is None else norm.double()
+    reference.store_kv(projected.double(), cos.double(), sin.double(), exact, wide_norm, EPS, slots)
+    kv = torch.full((rows, 2, heads, size), float("nan"), dtype=torch.bfloat16)
+    avx512.store_kv(projected, cos, sin, out=kv, norm=norm, eps=EPS, slots=slots)
+    assert_rounded_once(kv, exact)
+    queries = torch.full((rows, heads, size), float("nan"), dtype=torch.bfloat16)
+    avx512.rotate(projected[:, : heads * size], cos, sin, out=queries, norm=norm, eps=EPS)
+    assert torch.equal(queries, kv[slots, 0])
+    in_order = torch.empty_like(kv)
+    avx512.store_kv(projected, cos, sin, out=in_order, norm=norm, eps=EPS)
+    assert torch.equal(in_order, kv[slots])
+
+
+@pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
+@pytest.mark.parametrize("has_bias", [False, True])
+def test_products_of_8_bits(has_bias: bool) -> None:
+    """Those of `kernels.cpu`, rounded once; a NaN is not lost."""
+    x, weight, bias = torch.randn(70, 90).bfloat16(), torch.randn(2 * 100, 90), torch.randn(200)
+    x *= torch.logspace(-3, 3, 70).unsqueeze(1)
+    x[-1] = 0
+    packed = cpu.pack_linear(weight, bias if has_bias else None, quantized=True)
+    wide = cpu.linear(x.float(), packed)
+    ours = avx512.linear(x, packed)
+    # A number between two steps may be rounded to the other one.
+    assert (ours - wide).norm() / wide.norm() < 0.01
+    assert torch.equal(ours[-1], (bias if has_bias else torch.zeros(200)).bfloat16())
+    for activation, plain in GATES.items():
+        exact = plain(wide.double())
+        assert (avx512.gated(x, packed, activation) - exact).norm() / exact.norm() < 0.01
+    x[3, 4] = float("nan")
+    assert not torch.isfinite(avx512.linear(x, packed)[3]).any()
+    assert torch.isfinite(avx512.linear(x, packed)[4:]).all()
+
+
+@pytest.mark.parametrize("scale", [0.1, 1.0, 30.0])
+def test_gates(scale: float) -> None:
+    """Activations from the steep middle to both ends, of sums that 8-bit products leave."""
+    sums, one = torch.randn(40, 200) * scale, torch.ones(40)
+    for activation, plain in GATES.items():
+        out = torch.empty(40, 100, dtype=torch.bfloat16)
+        addresses = map(library.address, (sums, one, None))
+        library.loaded().preftree_gate_rows(*addresses, activation == "gelu_tanh", out.data_ptr(), 40, 100)
+        assert_rounded_once(out, plain(sums.double()))
+
+
+def assert_rounded_once(ours: torch.Tensor, exact: torch.Tensor) -> None:
+    assert ours.dtype == torch.bfloat16
+    assert ((ours.double() - exact).abs() <= exact.abs() * ROUNDING + 1e-5).all()
+
+
+class TestCompilation:
+    @pytest.fixture(autouse=True)
+    def fresh(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+        ops._warn.cache_clear()
+        library._load.cache_clear()
+        yield
+        library._load.cache_clear()
+
+    def test_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        assert library.obstacle() is None
+        (kept,) = (tmp_path / "preftree").iterdir()
+        assert kept.name == f"avx512-{library.build()}.so"
+        assert (tmp_path / "preftree").stat().st_mode & 0o777 == 0o700
+        library._load.cache_clear()
+        monkeypatch.setenv("PATH", "/nowhere")
+        assert library.obstacle() is None
+
+    def test_a_folder_that_others_may_write_to(self, tmp_path: Path) -> None:
+        (tmp_path / "preftree").mkdir()
+        (tmp_path / "preftree").chmod(0o777)
+        assert library.obstacle() is None
+        assert not list((tmp_path / "preftree").iterdir())
+
+    def test_without_a_compiler(self, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        """The operations in plain torch serve, and one line says what is lost."""
+        monkeypatch.delenv("CXX", raising=False)
+        monkeypatch.setenv("PATH", "/nowhere")
+        for _ in range(2):
+            assert ops.implementation(torch.device("cpu"), torch.bfloat16) is cpu
+        assert caplog.messages == [
+            "bfloat16 runs at half its speed on this CPU: there is no C++ compiler; install g++, or set CXX to one"
+        ]
+
+    def test_a_compiler_that_fails(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        compiler = tmp_path / "compiler"
+        compiler.write_text("#!/bin/sh\necho \"error: unrecognized option '-mamx-tile'\" >&2\nexit 1\n")
+        compiler.chmod(0o755)
+        monkeypatch.setenv("CXX", str(compiler))
+        said = library.obstacle()
+        assert said is not None
+        assert "error: unrecognized option '-mamx-tile'); install a newer g++" in said
