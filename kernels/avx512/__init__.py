@@ -1,7 +1,7 @@
-"""The operations in bfloat16 on CPUs with AVX-512 for it: C++ for what is not a matrix product.
+"""The operations in bfloat16 on CPUs with AVX-512 for it, compiled from the C++ beside this file.
 
-Linear layers and the label head are those of `kernels.cpu`. In all others a row's bits depend neither on the rows
-beside it nor on how many there are. Oracles of the same names stand in `kernels/reference.py`.
+A row's bits depend neither on the rows beside it nor on how many there are, except where `kernels.cpu` serves: for
+linear layers of 16 bits, which oneDNN multiplies, and for the label head. Oracles stand in `kernels/reference.py`.
 """
 
 from __future__ import annotations
@@ -13,20 +13,8 @@ import torch
 
 from preftree.kernels import cpu
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
-from preftree.kernels.cpu import (
-    Activation,
-    PackedGate,
-    PackedLinear,
-    exact_products,
-    label_head,
-    pack_gated,
-    pack_head,
-    pack_linear,
-    pack_plain,
-    route,
-    token_logits,
-)
-from preftree.kernels.quantized import QuantizedLinear, sums_of
+from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_linear
+from preftree.kernels.cpu import exact_products, label_head, pack_head, pack_plain, route, token_logits
 from preftree.kernels.tiles import PathTiles, PlanLayout, StepGroup, TileRun
 
 # Query rows that attention takes at a time, of all heads that share a K/V head together.
@@ -148,39 +136,6 @@ def _rotate_heads(
         copied,
         out.shape[-1],
     )
-
-
-def linear(x: torch.Tensor, packed: PackedLinear | QuantizedLinear, row_block: int | None = None) -> torch.Tensor:
-    """`kernels.cpu.linear`."""
-    if not isinstance(packed, QuantizedLinear):
-        return cpu.linear(x, packed, row_block)
-    sums, scale = _quantized(x, packed)
-    out = x.new_empty(sums.shape)
-    loaded().preftree_scale_rows(*map(address, (sums, scale, packed.bias, out)), *out.shape)
-    return out
-
-
-def gated(
-    x: torch.Tensor,
-    packed: PackedGate | PackedLinear | QuantizedLinear,
-    activation: Activation,
-    row_block: int | None = None,
-) -> torch.Tensor:
-    """`kernels.cpu.gated`."""
-    if not isinstance(packed, QuantizedLinear):
-        return cpu.gated(x, packed, activation, row_block)
-    sums, scale = _quantized(x, packed)
-    out = x.new_empty(len(x), sums.shape[1] // 2)
-    is_gelu = activation == "gelu_tanh"
-    loaded().preftree_gate_rows(*map(address, (sums, scale, packed.bias)), is_gelu, address(out), *out.shape)
-    return out
-
-
-def _quantized(x: torch.Tensor, packed: QuantizedLinear) -> tuple[torch.Tensor, torch.Tensor]:
-    """Sums [rows, out] float32 of x in 8 bits, and what each row of them is to be multiplied with [rows] float32."""
-    levels, scale = torch.empty(x.shape, dtype=torch.uint8), torch.empty(len(x))
-    loaded().preftree_quantize_rows(*map(address, (x, levels, scale)), *x.shape)
-    return sums_of(levels, packed), scale
 
 
 __all__ = [

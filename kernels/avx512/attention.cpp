@@ -7,6 +7,8 @@
 namespace preftree {
 namespace {
 
+constexpr int64_t kPanel = panel<bfloat16>;
+
 struct Shape {
   int64_t heads, kv_heads, size;
   float scale, softcap;

@@ -39,18 +39,6 @@ void rotate_head(const bfloat16* x, const float* cosines, const float* sines, No
   }
 }
 
-__m512 silu(__m512 x) {
-  const __m512 power = exponential(_mm512_sub_ps(_mm512_setzero_ps(), x));
-  return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1), power));
-}
-
-__m512 gelu_tanh(__m512 x) {
-  const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
-  const __m512 inner = _mm512_mul_ps(_mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), x), _mm512_set1_ps(0.797884561f));
-  const __m512 half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
-  return _mm512_fmadd_ps(half, hyperbolic_tangent(inner), half);
-}
-
 }  // namespace
 }  // namespace preftree
 
@@ -94,54 +82,5 @@ void preftree_rotate(const uint16_t* x, int64_t x_row, const float* cosines, con
       rotate_head(from + head * size, cosines + angle, sines + angle, {norm, eps}, to + head * size, size);
     std::memcpy(to + rotated * size, from + rotated * size, copied * size * sizeof *to);
   }
-}
-
-// x [rows, width] in steps of a 127th of a row's largest number, 128 for zero; scale: [rows], of a step.
-void preftree_quantize_rows(const uint16_t* x, uint8_t* out, float* scale, int64_t rows, int64_t width) {
-  for (int64_t row = 0; row < rows; row++, x += width, out += width) {
-    // Compared as integers, whose order is the same and which let a NaN through.
-    __m512i largest = _mm512_castps_si512(_mm512_set1_ps(1.17549435e-38f));
-    for (int64_t i = 0; i < width; i += kVector) {
-      const __m512 size = _mm512_abs_ps(widened(lowest(width - i), x + i));
-      largest = _mm512_max_epi32(largest, _mm512_castps_si512(size));
-    }
-    const int32_t bits = _mm512_reduce_max_epi32(largest);
-    float most;
-    std::memcpy(&most, &bits, sizeof most);
-    scale[row] = most / 127;
-    const __m512 steps = _mm512_set1_ps(127 / most);
-    for (int64_t i = 0; i < width; i += kVector) {
-      const __mmask16 mask = lowest(width - i);
-      const __m512i whole = _mm512_cvtps_epi32(_mm512_mul_ps(widened(mask, x + i), steps));
-      _mm_mask_storeu_epi8(out + i, mask, _mm512_cvtepi32_epi8(_mm512_add_epi32(whole, _mm512_set1_epi32(128))));
-    }
-  }
-}
-
-// out [rows, width] = sums [rows, width] * scale [rows] + bias [width], null for none.
-void preftree_scale_rows(const float* sums, const float* scale, const float* bias, uint16_t* out, int64_t rows,
-                         int64_t width) {
-  for (int64_t row = 0; row < rows; row++, sums += width, out += width)
-    for (int64_t i = 0; i < width; i += kVector) {
-      const __mmask16 mask = lowest(width - i);
-      const __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias + i) : _mm512_setzero_ps();
-      const __m512 x = _mm512_maskz_loadu_ps(mask, sums + i);
-      store_narrow(mask, out + i, _mm512_fmadd_ps(x, _mm512_set1_ps(scale[row]), offset));
-    }
-}
-
-// out [rows, width] = activation(gate) * up, both sums [rows, 2 * width] * scale [rows] + bias [2 * width].
-void preftree_gate_rows(const float* sums, const float* scale, const float* bias, bool is_gelu, uint16_t* out,
-                        int64_t rows, int64_t width) {
-  for (int64_t row = 0; row < rows; row++, sums += 2 * width, out += width)
-    for (int64_t i = 0; i < width; i += kVector) {
-      const __mmask16 mask = lowest(width - i);
-      const auto half = [&](int64_t first) {
-        const __m512 offset = bias ? _mm512_maskz_loadu_ps(mask, bias + first) : _mm512_setzero_ps();
-        return _mm512_fmadd_ps(_mm512_maskz_loadu_ps(mask, sums + first), _mm512_set1_ps(scale[row]), offset);
-      };
-      const __m512 gate = half(i);
-      store_narrow(mask, out + i, _mm512_mul_ps(is_gelu ? gelu_tanh(gate) : silu(gate), half(width + i)));
-    }
 }
 }

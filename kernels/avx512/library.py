@@ -18,16 +18,18 @@ import torch
 
 from preftree.kernels import isa
 
-_INSTRUCTIONS = ("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "fma", "amx-tile", "amx-bf16")
+_INSTRUCTIONS = (
+    *("avx512f", "avx512bw", "avx512vl", "avx512dq", "avx512bf16", "avx512vnni", "fma"),
+    *("amx-tile", "amx-bf16", "amx-int8"),
+)
 _FLAGS = ["-O3", "-std=c++17", "-w", "-fPIC", "-shared", "-ffp-contract=off", *(f"-m{name}" for name in _INSTRUCTIONS)]
 _INT, _FLOAT, _POINTER, _BOOL = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p, ctypes.c_bool
 _FUNCTIONS = {
     "attend": [_BOOL, *[_POINTER] * 7, _INT, _POINTER, *[_INT] * 3, _FLOAT, _FLOAT, _INT],
     "add_rms_norm": [*[_POINTER] * 3, _FLOAT, _POINTER, _INT, _INT],
     "rotate": [_POINTER, _INT, *[_POINTER] * 3, _FLOAT, _POINTER, _INT, _POINTER, *[_INT] * 4],
-    "quantize_rows": [*[_POINTER] * 3, _INT, _INT],
-    "scale_rows": [*[_POINTER] * 4, _INT, _INT],
-    "gate_rows": [*[_POINTER] * 3, _BOOL, _POINTER, _INT, _INT],
+    "multiply_16": [_BOOL, _POINTER, _INT, _INT, _POINTER, _POINTER, _INT, _INT, _POINTER],
+    "multiply_8": [_BOOL, _POINTER, _INT, _INT, _BOOL, *[_POINTER] * 4, _INT, _INT, _POINTER],
 }
 _COMPILERS = ("c++", "g++", "clang++")
 _TIMEOUT_S = 300
@@ -59,8 +61,8 @@ def build() -> str:
 
 @functools.cache
 def _load() -> tuple[ctypes.CDLL | None, str | None]:
-    if not isa.runs("avx512_bf16"):
-        return None, "it needs avx512_bf16"
+    if not (isa.runs("avx512_bf16") and isa.runs("avx512_vnni")):
+        return None, "it needs avx512_bf16 and avx512_vnni"
     try:
         found = ctypes.CDLL(str(_compiled()))
     except (OSError, subprocess.SubprocessError) as error:

@@ -15,13 +15,14 @@ namespace preftree {
 using bfloat16 = uint16_t;
 
 constexpr int64_t kVector = 16;  // float32 numbers of a register
-constexpr int64_t kTile = 32;    // rows and columns of a product; terms of a sum that are multiplied together
-constexpr int64_t kPanel = 512;  // numbers of a [16 pairs of terms][16 columns][2] block
+constexpr int64_t kTile = 32;    // rows and columns of a product
 
 inline int64_t round_up(int64_t value, int64_t multiple) { return (value + multiple - 1) / multiple * multiple; }
 
 // The lowest `count` of sixteen.
-inline __mmask16 lowest(int64_t count) { return count >= kVector ? 0xffff : (__mmask16)((1u << count) - 1); }
+inline __mmask16 lowest(int64_t count) {
+  return count >= kVector ? 0xffff : (__mmask16)((1u << std::max<int64_t>(count, 0)) - 1);
+}
 
 inline __m512 widened(__mmask16 mask, const bfloat16* x) {
   return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(mask, x)), 16));
@@ -49,6 +50,20 @@ inline __m512 hyperbolic_tangent(__m512 x) {
   return _mm512_sub_ps(one, _mm512_div_ps(_mm512_set1_ps(2), _mm512_add_ps(power, one)));
 }
 
+// x / (1 + e^-x)
+inline __m512 silu(__m512 x) {
+  const __m512 power = exponential(_mm512_sub_ps(_mm512_setzero_ps(), x));
+  return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1), power));
+}
+
+// x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))
+inline __m512 gelu_tanh(__m512 x) {
+  const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);
+  const __m512 inner = _mm512_mul_ps(_mm512_fmadd_ps(cube, _mm512_set1_ps(0.044715f), x), _mm512_set1_ps(0.797884561f));
+  const __m512 half = _mm512_mul_ps(x, _mm512_set1_ps(0.5f));
+  return _mm512_fmadd_ps(half, hyperbolic_tangent(inner), half);
+}
+
 // Memory that a thread uses again and again: fresh memory has to be mapped in first, which takes longer than filling it.
 template <class Number>
 class Scratch {
@@ -69,9 +84,37 @@ class Scratch {
   int64_t count_ = 0;
 };
 
-// product: c[32][32] = a[32][terms] b[terms][32], c with rows of `c_row` numbers. The terms of a come in blocks of 32
-// that lie `a_block` numbers apart, with rows of `a_row` numbers; those of b as two panels for sixteen columns each,
-// kPanel numbers a block. The sum over blocks begins at zero, so terms that are zero change no bit.
+// Products of 32 rows by 32 columns, whose sums over terms begin at zero: terms that are zero change no bit.
+//
+// c[32][32] = a[32][terms] b[terms][32], c with rows of `c_row` sums. Terms come in blocks of 64 bytes: those of a lie
+// `a_block` numbers apart, with rows of `a_row` numbers; those of b are panels, `b_left` for the first sixteen columns
+// and `b_right` for the others. bfloat16 is summed in float32, uint8 times int8 in int32. `beside(block)` is called with
+// every block: other work that the processor does while the tiles multiply.
+
+template <class Number>
+struct Terms;
+template <>
+struct Terms<bfloat16> {
+  using Weight = bfloat16;
+  using Sum = float;
+  static __m512 add(__m512 sum, __m512i x, __m512i y) { return _mm512_dpbf16_ps(sum, (__m512bh)x, (__m512bh)y); }
+  static __m512 zero() { return _mm512_setzero_ps(); }
+};
+template <>
+struct Terms<uint8_t> {
+  using Weight = int8_t;
+  using Sum = int32_t;
+  static __m512i add(__m512i sum, __m512i x, __m512i y) { return _mm512_dpbusd_epi32(sum, x, y); }
+  static __m512i zero() { return _mm512_setzero_si512(); }
+};
+
+// Of a [16 groups of terms][16 columns][a group] panel; a group has 4 bytes.
+template <class Number>
+constexpr int64_t panel = 1024 / sizeof(Number);
+template <class Number>
+constexpr int64_t block_terms = 64 / sizeof(Number);
+
+inline void nothing(int64_t) {}
 
 struct Amx {
   Amx() {
@@ -86,21 +129,32 @@ struct Amx {
   }
   ~Amx() { _tile_release(); }
 
-  void product(float* c, int64_t c_row, const bfloat16* a, int64_t a_row, int64_t a_block, const bfloat16* b_left,
-               const bfloat16* b_right, int64_t blocks) const {
+  template <class Number, class Beside = void (*)(int64_t)>
+  void product(typename Terms<Number>::Sum* c, int64_t c_row, const Number* a, int64_t a_row, int64_t a_block,
+               const typename Terms<Number>::Weight* b_left, const typename Terms<Number>::Weight* b_right,
+               int64_t blocks, const Beside& beside = nothing) const {
+    const int64_t row_bytes = a_row * sizeof(Number);
     _tile_zero(0);
     _tile_zero(1);
     _tile_zero(2);
     _tile_zero(3);
     for (int64_t block = 0; block < blocks; block++) {
-      _tile_loadd(4, a + block * a_block, a_row * 2);
-      _tile_loadd(6, b_left + block * kPanel, 64);
-      _tile_dpbf16ps(0, 4, 6);
-      _tile_loadd(7, b_right + block * kPanel, 64);
-      _tile_dpbf16ps(1, 4, 7);
-      _tile_loadd(5, a + block * a_block + 16 * a_row, a_row * 2);
-      _tile_dpbf16ps(2, 5, 6);
-      _tile_dpbf16ps(3, 5, 7);
+      _tile_loadd(4, a + block * a_block, row_bytes);
+      _tile_loadd(5, a + block * a_block + 16 * a_row, row_bytes);
+      _tile_loadd(6, b_left + block * panel<Number>, 64);
+      _tile_loadd(7, b_right + block * panel<Number>, 64);
+      if constexpr (sizeof(Number) == 1) {
+        _tile_dpbusd(0, 4, 6);
+        _tile_dpbusd(1, 4, 7);
+        _tile_dpbusd(2, 5, 6);
+        _tile_dpbusd(3, 5, 7);
+      } else {
+        _tile_dpbf16ps(0, 4, 6);
+        _tile_dpbf16ps(1, 4, 7);
+        _tile_dpbf16ps(2, 5, 6);
+        _tile_dpbf16ps(3, 5, 7);
+      }
+      beside(block);
     }
     _tile_stored(0, c, c_row * 4);
     _tile_stored(1, c + 16, c_row * 4);
@@ -110,27 +164,32 @@ struct Amx {
 };
 
 struct Avx512 {
-  void product(float* c, int64_t c_row, const bfloat16* a, int64_t a_row, int64_t a_block, const bfloat16* b_left,
-               const bfloat16* b_right, int64_t blocks) const {
+  template <class Number, class Beside = void (*)(int64_t)>
+  void product(typename Terms<Number>::Sum* c, int64_t c_row, const Number* a, int64_t a_row, int64_t a_block,
+               const typename Terms<Number>::Weight* b_left, const typename Terms<Number>::Weight* b_right,
+               int64_t blocks, const Beside& beside = nothing) const {
+    using With = Terms<Number>;
     constexpr int64_t together = 8;  // rows whose sums stay in registers
+    constexpr int64_t group = 4 / sizeof(Number);
+    for (int64_t block = 0; block < blocks; block++) beside(block);
     for (int64_t row = 0; row < kTile; row += together) {
-      __m512 sums[together][2];
-      for (auto& sum : sums) sum[0] = sum[1] = _mm512_setzero_ps();
+      decltype(With::zero()) sums[together][2];
+      for (auto& sum : sums) sum[0] = sum[1] = With::zero();
       for (int64_t block = 0; block < blocks; block++)
-        for (int64_t pair = 0; pair < 16; pair++) {
-          const auto left = (__m512bh)_mm512_load_si512(b_left + block * kPanel + pair * 32);
-          const auto right = (__m512bh)_mm512_load_si512(b_right + block * kPanel + pair * 32);
-          for (int64_t i = 0; i < together; i++) {
+        for (int64_t i = 0; i < 16; i++) {
+          const __m512i left = _mm512_load_si512(b_left + block * panel<Number> + i * 16 * group);
+          const __m512i right = _mm512_load_si512(b_right + block * panel<Number> + i * 16 * group);
+          for (int64_t j = 0; j < together; j++) {
             int32_t terms;
-            std::memcpy(&terms, a + (row + i) * a_row + block * a_block + 2 * pair, sizeof terms);
-            const auto x = (__m512bh)_mm512_set1_epi32(terms);
-            sums[i][0] = _mm512_dpbf16_ps(sums[i][0], x, left);
-            sums[i][1] = _mm512_dpbf16_ps(sums[i][1], x, right);
+            std::memcpy(&terms, a + (row + j) * a_row + block * a_block + i * group, sizeof terms);
+            const __m512i x = _mm512_set1_epi32(terms);
+            sums[j][0] = With::add(sums[j][0], x, left);
+            sums[j][1] = With::add(sums[j][1], x, right);
           }
         }
-      for (int64_t i = 0; i < together; i++) {
-        _mm512_store_ps(c + (row + i) * c_row, sums[i][0]);
-        _mm512_store_ps(c + (row + i) * c_row + 16, sums[i][1]);
+      for (int64_t j = 0; j < together; j++) {
+        _mm512_store_si512(c + (row + j) * c_row, (__m512i)sums[j][0]);
+        _mm512_store_si512(c + (row + j) * c_row + 16, (__m512i)sums[j][1]);
       }
     }
   }

@@ -1,0 +1,121 @@
+"""Linear layers in 8 bits, and gates in 16: what follows a product happens while the next one runs.
+
+Plain products of 16 bits run as fast in oneDNN, and are left to it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+
+from preftree.kernels import cpu
+from preftree.kernels.avx512.library import address, loaded, prefers_amx
+from preftree.kernels.cpu import Activation, PackedGate, PackedLinear
+from preftree.kernels.quantized import ROTATED, ZERO_POINT, QuantizedLinear, quantize_weight
+
+# Outputs of a panel, and bytes that 16 terms of a sum have with each other in a column of it.
+_COLUMNS = 16
+_GROUP_BYTES = 4
+# Rows of a product in 16 bits, which takes no other number of them.
+_ROWS = 32
+_ACTIVATIONS: dict[Activation | None, int] = {None: 0, "silu": 1, "gelu_tanh": 2}
+
+
+@dataclass(frozen=True)
+class Panels:
+    """A weight matrix as `multiply` of products.cpp reads it.
+
+    Attributes:
+        weight: [out / 16, in / terms, 16, 16, group], bfloat16 or int8, padded with zeros.
+        bias: [out] float32 or None.
+        inputs: of a row.
+        outputs: both halves of a gate, sixteen of each in turns.
+        step: [out] float32, what int8 weights are to be multiplied with; None for bfloat16.
+        offset: [out] int32, 128 times the sum of an output's int8 weights.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    inputs: int
+    outputs: int
+    step: torch.Tensor | None = None
+    offset: torch.Tensor | None = None
+
+
+def pack_linear(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
+) -> PackedLinear | QuantizedLinear | Panels:
+    """`kernels.cpu.pack_linear`."""
+    return _pack_quantized(weight, bias) if quantized else cpu.pack_linear(weight, bias)
+
+
+def pack_gated(
+    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
+) -> PackedGate | PackedLinear | QuantizedLinear | Panels:
+    """`kernels.cpu.pack_gated`."""
+    rows, inputs = weight.shape
+    fits = rows % (2 * _COLUMNS) == 0
+    if fits and quantized:
+        return _pack_quantized(_in_turns(weight), None if bias is None else _in_turns(bias))
+    if fits and prefers_amx() and inputs % _ROWS == 0:
+        return Panels(_panels(_in_turns(weight)), None if bias is None else _in_turns(bias).float(), inputs, rows)
+    return cpu.pack_gated(weight, bias, quantized)
+
+
+def linear(
+    x: torch.Tensor, packed: PackedLinear | QuantizedLinear | Panels, row_block: int | None = None
+) -> torch.Tensor:
+    """`kernels.cpu.linear`."""
+    return _multiply(x, packed, None) if isinstance(packed, Panels) else cpu.linear(x, packed, row_block)
+
+
+def gated(
+    x: torch.Tensor,
+    packed: PackedGate | PackedLinear | QuantizedLinear | Panels,
+    activation: Activation,
+    row_block: int | None = None,
+) -> torch.Tensor:
+    """`kernels.cpu.gated`."""
+    if isinstance(packed, Panels):
+        return _multiply(x, packed, activation)
+    return cpu.gated(x, packed, activation, row_block)
+
+
+def _multiply(x: torch.Tensor, packed: Panels, activation: Activation | None) -> torch.Tensor:
+    out = x.new_empty(len(x), packed.outputs // 2 if activation else packed.outputs)
+    after = packed.outputs, _ACTIVATIONS[activation], address(out)
+    rows, weight, bias = (prefers_amx(), address(x), *x.shape), address(packed.weight), address(packed.bias)
+    if packed.step is None:
+        assert len(x) % _ROWS == 0, f"{len(x)} rows"
+        loaded().preftree_multiply_16(*rows, weight, bias, *after)
+    else:
+        scales = address(packed.step), address(packed.offset)
+        loaded().preftree_multiply_8(*rows, packed.inputs % ROTATED == 0, weight, *scales, bias, *after)
+    return out
+
+
+def _pack_quantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Panels:
+    levels, step = quantize_weight(weight)
+    outputs, inputs = weight.shape
+    padding = (0, -outputs % (2 * _COLUMNS))
+    offset = ZERO_POINT * levels.sum(1, dtype=torch.int32)
+    wide_bias = None if bias is None else bias.float()
+    return Panels(_panels(levels), wide_bias, inputs, outputs, F.pad(step, padding), F.pad(offset, padding))
+
+
+def _panels(weight: torch.Tensor) -> torch.Tensor:
+    """weight [out, in] as `Panels.weight`. Its memory begins at a multiple of 64 bytes."""
+    group = _GROUP_BYTES // weight.itemsize
+    terms = 16 * group
+    padded = F.pad(weight, (0, -weight.shape[1] % terms, 0, -weight.shape[0] % (2 * _COLUMNS)))
+    panels = padded.view(len(padded) // _COLUMNS, _COLUMNS, -1, 16, group).permute(0, 2, 3, 1, 4).contiguous()
+    assert panels.data_ptr() % 64 == 0
+    return panels
+
+
+def _in_turns(gate_up: torch.Tensor) -> torch.Tensor:
+    """Gate and up, one below the other, as sixteen rows of each in turns."""
+    shape = gate_up.shape
+    return gate_up.view(2, -1, _COLUMNS, *shape[1:]).transpose(0, 1).reshape(shape)
