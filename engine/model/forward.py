@@ -110,7 +110,7 @@ class WholeForward:
         chunks = rows.chunks(row_block * self._layout.chunk_blocks)
         self._layer.attend(layer, tiles, rows.queries, kv)
         for chunk in chunks:
-            self._layer.finish(layer, chunk, row_block)
+            self._layer.finish_all(layer, chunk, row_block)
         if layer.experts is not None:
             self._layer.mix(layer, chunks, row_block)
 
@@ -154,8 +154,7 @@ class _ChunkedPass:
         """The rest of a layer, and the projections of the next."""
 
         def both(chunk: int) -> None:
-            self._finish(index, layer, chunk)
-            self._project(*following, chunk)
+            self._project(*following, chunk, self._finish(index, layer, chunk))
 
         if layer.experts is None:
             yield Stage(both, len(self._chunks))
@@ -164,22 +163,24 @@ class _ChunkedPass:
         yield self._mixture(layer, self._chunks, self._row_block)
         yield Stage(partial(self._project, *following), len(self._chunks))
 
-    def _project(self, index: int, layer: LayerWeights, chunk: int) -> None:
+    def _project(self, index: int, layer: LayerWeights, chunk: int, update: torch.Tensor | None = None) -> None:
         one, kv = self._one, self._kv[index % len(self._kv)][chunk]
         prefix = one.plan.prefix
         if one.cache is not None and chunk == 0:
             one.kv[index % len(self._kv)][:prefix] = one.cache.layer(index, prefix)
-        self._layer.project(layer, self._chunks[chunk], kv, self._row_block, queries=not one.is_last(index))
+        rows, with_queries = self._chunks[chunk], not one.is_last(index)
+        self._layer.project(layer, rows, kv, self._row_block, with_queries, update=update)
         if one.keep is not None:
             first = chunk * len(self._chunks[0].hidden)
             kept = slice(first, min(first + len(kv), one.plan.num_rows))
             one.keep(index, kept, kv[: kept.stop - kept.start])
 
-    def _finish(self, index: int, layer: LayerWeights, chunk: int) -> None:
+    def _finish(self, index: int, layer: LayerWeights, chunk: int) -> torch.Tensor | None:
+        """What is still to be added to the chunk's residual stream, see `DecoderLayer.finish`."""
         with span(f"layer {index}", self._device):
             kv, tiles = self._one.kv[index % len(self._kv)], self._tiles[chunk : chunk + 1]
             self._layer.attend(layer, tiles, self._one.rows.queries, kv)
-            self._layer.finish(layer, self._chunks[chunk], self._row_block)
+            return self._layer.finish(layer, self._chunks[chunk], self._row_block)
 
     def _mixture(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> Stage:
         """In as few parts as there are threads: an expert reads its weights once for each."""
@@ -203,7 +204,7 @@ class _ChunkedPass:
                 kv, tiles = self._one.kv[index % len(self._kv)], self._final_tiles[chunk : chunk + 1]
                 self._layer.project_queries(layer, chunks[chunk], self._final_block)
                 self._layer.attend(layer, tiles, self.chosen.queries, kv)
-                self._layer.finish(layer, chunks[chunk], self._final_block)
+                self._layer.finish_all(layer, chunks[chunk], self._final_block)
 
         yield Stage(chosen, 1)
         yield Stage(last, len(self._one.plan.final_rows) // self._final_block)

@@ -64,12 +64,16 @@ class DecoderLayer:
         row_block: int,
         queries: bool = True,
         slots: torch.Tensor | None = None,
+        update: torch.Tensor | None = None,
     ) -> None:
         """Rotated keys and values of a chunk into `kv` [rows, 2, kv_heads, size]; rotated queries where wanted.
 
-        slots: [rows] int64, of each row in a longer `kv`.
+        slots: [rows] int64, of each row in a longer `kv`. update: what `finish` of the layer before has left to add.
         """
-        normed = self._input(rows.hidden, layer.attention_norm)
+        if update is None:
+            normed = self._input(rows.hidden, layer.attention_norm)
+        else:
+            normed = self._added(rows.hidden, update, layer.attention_norm)
         self._write_kv(layer, normed, rows.rotary[layer.rope], kv, row_block, slots)
         if queries:
             self._write_queries(layer, normed, rows, row_block)
@@ -83,16 +87,26 @@ class DecoderLayer:
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
         self.ops.tree_attention(queries, kv, tiles, out=queries, scale=scale, window=layer.window, softcap=softcap)
 
-    def finish(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
-        """What follows attention for a chunk, but for experts."""
+    def finish(self, layer: LayerWeights, rows: Activations, row_block: int) -> torch.Tensor | None:
+        """What follows attention for a chunk, but for experts.
+
+        Returns what is still to be added to the residual stream; None where nothing is. The norm that follows takes no
+        pass over the stream more for it.
+        """
         hidden = rows.hidden
         attended = self.ops.linear(rows.queries.flatten(1), layer.o, row_block)
         update = self._normed(attended, layer.post_attention_norm)
         if layer.mlp is None:
             hidden.add_(update)
-            return
+            return None
         normed = self._added(hidden, update, layer.mlp_norm)
-        hidden.add_(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
+        return self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm)
+
+    def finish_all(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
+        """`finish`, and the addition."""
+        update = self.finish(layer, rows, row_block)
+        if update is not None:
+            rows.hidden.add_(update)
 
     def mix(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> None:
         """The experts, for many chunks together: of one chunk's rows, few would choose the same expert."""

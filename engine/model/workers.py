@@ -27,7 +27,7 @@ class Stage:
     done.
     """
 
-    run: Callable[[int], None]
+    run: Callable[[int], object]
     chunks: int
 
 

@@ -1,7 +1,7 @@
 """The operations in bfloat16 on CPUs with AVX-512 for it, compiled from the C++ beside this file.
 
-A row's bits depend neither on the rows beside it nor on how many there are, except where `kernels.cpu` serves: for
-linear layers of 16 bits, which oneDNN multiplies, and for the label head. Oracles stand in `kernels/reference.py`.
+A row's bits depend neither on the rows beside it nor on how many there are, but in plain linear layers of 16 bits:
+those are left to oneDNN and `kernels.cpu`. Oracles of the same names stand in `kernels/reference.py`.
 """
 
 from __future__ import annotations
@@ -12,9 +12,10 @@ from dataclasses import replace
 import torch
 
 from preftree.kernels import cpu
+from preftree.kernels.avx512.head import label_head, pack_head, token_logits
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
 from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_linear
-from preftree.kernels.cpu import exact_products, label_head, pack_head, pack_plain, route, token_logits
+from preftree.kernels.cpu import exact_products, pack_plain, route
 from preftree.kernels.tiles import PathTiles, PlanLayout, StepGroup, TileRun
 
 # Query rows that attention takes at a time, of all heads that share a K/V head together.

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from preftree.kernels import avx512, cpu, isa, ops, reference
+from preftree.kernels.avx512 import head as head_module
 from preftree.kernels.avx512 import library
 from preftree.kernels.avx512 import products as products_module
+from preftree.kernels.avx512.head import Head
 from preftree.kernels.tiles import PathTiles
 from tests.kernels.shapes import (
     LAYOUT,
@@ -31,7 +33,7 @@ ROUNDING = 2**-8  # of a number of bfloat16
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not isa.runs(request.param):
         pytest.skip(f"the processor lacks {request.param}")
-    for module in (avx512, products_module):
+    for module in (avx512, products_module, head_module):
         monkeypatch.setattr(module, "prefers_amx", lambda: request.param == "amx")
 
 
@@ -173,6 +175,30 @@ def test_a_nan_is_not_quantized_away() -> None:
     x[3, 4], x[5, 70] = float("nan"), float("inf")
     found = torch.isfinite(avx512.linear(x, avx512.pack_linear(torch.randn(40, 192), quantized=True)))
     assert found.any(1).tolist() == [True, True, True, False, True, False, True, True]
+
+
+@pytest.mark.usefixtures("products")
+@pytest.mark.parametrize("softcap", [None, 4.0])
+@pytest.mark.parametrize(("rows", "inputs", "vocabulary"), [(8, 96, 200), (40, 576, 32), (70, 64, 1000), (8, 90, 200)])
+def test_label_head(rows: int, inputs: int, vocabulary: int, softcap: float | None) -> None:
+    """Tokens in the first, a middle and the last (partial) block; hidden states in float32 keep their digits."""
+    hidden, weight = torch.randn(rows, inputs), torch.randn(vocabulary, inputs).bfloat16()
+    query_rows = torch.arange(rows).repeat(3)
+    last = torch.full((rows,), vocabulary - 1)
+    query_tokens = torch.cat([torch.zeros(rows), torch.randint(0, vocabulary, (rows,)), last]).long()
+    head = avx512.pack_head(weight)
+    assert weight.data_ptr() == head.weight.data_ptr() if isinstance(head, Head) else inputs % 32
+    found = avx512.label_head(hidden, head, query_rows, query_tokens, softcap=softcap)
+    exact = reference.label_head(hidden.double(), weight.double(), query_rows, query_tokens, softcap)
+    torch.testing.assert_close(tuple(one.double() for one in found), exact, rtol=1e-5, atol=2e-4)
+    everything = avx512.token_logits(hidden, head)
+    exact_logits = reference.linear(hidden.double(), weight.double())
+    torch.testing.assert_close(everything.double(), exact_logits, rtol=1e-5, atol=2e-4)
+    order = torch.randperm(rows)
+    if isinstance(head, Head):
+        assert torch.equal(avx512.token_logits(hidden[order[:3]], head), everything[order[:3]])
+        shuffled = avx512.label_head(hidden[order], head, query_rows, query_tokens[: len(query_rows)], softcap)
+        assert torch.equal(shuffled[1], found[1][order])
 
 
 def assert_rounded_once(ours: torch.Tensor, exact: torch.Tensor) -> None:
