@@ -84,32 +84,36 @@ class Path {
   bfloat16 *keys_, *values_;
 };
 
+void cap(float* scores, int64_t first, int64_t last, float scale, float softcap) {
+  const __m512 before = _mm512_set1_ps(scale / softcap), after = _mm512_set1_ps(softcap);
+  for (int64_t key = first; key <= last; key += kVector) {
+    const __m512 score = _mm512_mul_ps(_mm512_load_ps(scores + key), before);
+    _mm512_store_ps(scores + key, _mm512_mul_ps(hyperbolic_tangent(score), after));
+  }
+}
+
 // Softmax of a row: e^(score - largest) of the keys [from, depth] into `weights`, zero for others of [begin, stop), and
 // one over their sum.
 float exponentiate(float* scores, bfloat16* weights, const Shape& shape, int64_t begin, int64_t from, int64_t depth,
                    int64_t stop) {
-  const __m512 scale = _mm512_set1_ps(shape.scale), lowest_score = _mm512_set1_ps(-INFINITY);
   const int64_t first = from / kVector * kVector, last = depth / kVector * kVector;
-  const auto seen = [&](int64_t key) {
-    return (__mmask16)(lowest(depth + 1 - key) & (from > key ? 0xffffu << (from - key) : 0xffffu));
+  if (shape.softcap > 0) cap(scores, first, last, shape.scale, shape.softcap);
+  // Keys that the row does not see get a score whose power is zero.
+  const auto hide = [&](int64_t key, __mmask16 mask) {
+    _mm512_mask_store_ps(scores + key, mask, _mm512_set1_ps(-1e30f));
   };
-  __m512 largest = lowest_score;
-  for (int64_t key = first; key <= last; key += kVector) {
-    __m512 score = _mm512_mul_ps(_mm512_load_ps(scores + key), scale);
-    if (shape.softcap > 0) {
-      const __m512 cap = _mm512_set1_ps(shape.softcap);
-      score = _mm512_mul_ps(hyperbolic_tangent(_mm512_div_ps(score, cap)), cap);
-    }
-    _mm512_store_ps(scores + key, score);
-    largest = _mm512_mask_max_ps(largest, seen(key), largest, score);
-  }
-  largest = _mm512_set1_ps(_mm512_reduce_max_ps(largest));
+  hide(first, lowest(from - first));
+  hide(last, ~lowest(depth + 1 - last));
+  __m512 largest = _mm512_load_ps(scores + first);
+  for (int64_t key = first + kVector; key <= last; key += kVector)
+    largest = _mm512_max_ps(largest, _mm512_load_ps(scores + key));
+  const float power = (shape.softcap > 0 ? 1 : shape.scale) * kLog2E;
+  const __m512 factor = _mm512_set1_ps(power), offset = _mm512_set1_ps(_mm512_reduce_max_ps(largest) * power);
   const auto zeros = _mm256_setzero_si256();
   for (int64_t key = begin; key < first; key += kVector) _mm256_store_si256((__m256i*)(weights + key), zeros);
   __m512 sum = _mm512_setzero_ps();
   for (int64_t key = first; key <= last; key += kVector) {
-    const __m512 power = exponential(_mm512_sub_ps(_mm512_load_ps(scores + key), largest));
-    const __m512 weight = _mm512_maskz_mov_ps(seen(key), power);
+    const __m512 weight = power_of_two(_mm512_fmsub_ps(_mm512_load_ps(scores + key), factor, offset));
     sum = _mm512_add_ps(sum, weight);
     _mm256_store_si256((__m256i*)(weights + key), (__m256i)_mm512_cvtneps_pbh(weight));
   }

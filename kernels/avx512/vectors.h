@@ -32,16 +32,19 @@ inline void store_narrow(__mmask16 mask, bfloat16* out, __m512 x) {
   _mm256_mask_storeu_epi16(out, mask, (__m256i)_mm512_cvtneps_pbh(x));
 }
 
-// e^x, within 2e-7 of it. A polynomial for 2^f, f in [-0.5, 0.5].
-inline __m512 exponential(__m512 x) {
-  const __m512 power = _mm512_mul_ps(x, _mm512_set1_ps(1.44269504f));
-  const __m512 whole = _mm512_roundscale_ps(power, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
-  const __m512 fraction = _mm512_sub_ps(power, whole);
+constexpr float kLog2E = 1.44269504f;
+
+// 2^x, within 2e-7 of it. A polynomial for the fraction, which is in [-0.5, 0.5].
+inline __m512 power_of_two(__m512 x) {
+  const __m512 whole = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+  const __m512 fraction = _mm512_sub_ps(x, whole);
   __m512 y = _mm512_set1_ps(1.32669706e-3f);
   for (const float term : {9.67545994e-3f, 5.55074252e-2f, 2.40221217e-1f, 6.93146944e-1f, 1.00000012f})
     y = _mm512_fmadd_ps(y, fraction, _mm512_set1_ps(term));
   return _mm512_scalef_ps(y, whole);
 }
+
+inline __m512 exponential(__m512 x) { return power_of_two(_mm512_mul_ps(x, _mm512_set1_ps(kLog2E))); }
 
 // tanh x = 1 - 2 / (e^2x + 1)
 inline __m512 hyperbolic_tangent(__m512 x) {
