@@ -53,6 +53,7 @@ def _devices() -> Iterator[Finding]:
     onednn = "with" if torch.backends.mkldnn.is_available() else "without"
     yield Finding("device cpu", f"{torch.get_num_threads()} threads, {onednn} oneDNN", "ok")
     yield Finding("types on cpu", _cpu_types())
+    yield from _compiled_operations()
     if not torch.cuda.is_available():
         yield Finding("device cuda", "none that torch sees")
     for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0):
@@ -64,6 +65,16 @@ def _devices() -> Iterator[Finding]:
             yield Finding(f"device cuda:{index}", f"{about}: {error}", "failed")
         else:
             yield Finding(f"device cuda:{index}", about, "ok")
+
+
+def _compiled_operations() -> Iterator[Finding]:
+    """Those for bfloat16, where the processor has instructions for it."""
+    from preftree.kernels import avx512, isa
+
+    if isa.runs("avx512_bf16"):
+        obstacle = avx512.obstacle()
+        found = f"not compiled, bfloat16 and int8 run at half their speed: {obstacle}" if obstacle else avx512.build()
+        yield Finding("kernels on cpu", found, "" if obstacle else "ok")
 
 
 def _cpu_types() -> str:

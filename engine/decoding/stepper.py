@@ -1,4 +1,4 @@
-"""Runs decode steps: planned one by one on a CPU, as a CUDA graph on a GPU."""
+"""Runs decode steps: planned one by one in plain torch, on the same tensors for compiled kernels."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ class Stepper(Protocol):
 
 def open_stepper(model: Model, store: KvStore, sampling: Sampling, longest: int) -> Stepper:
     """longest: depths that a path may have."""
-    if model.layout.in_chunks:
+    if model.layout.tiles == "runs":
         return PlannedStepper(model, store, sampling)
     return PathStepper(model, store, sampling, longest)
 
 
 class PlannedStepper:
-    """For the CPU: plans every step anew."""
+    """For operations in plain torch: plans every step anew."""
 
     def __init__(self, model: Model, store: KvStore, sampling: Sampling) -> None:
         self._model = model
@@ -61,7 +61,9 @@ class PlannedStepper:
 
 
 class PathStepper:
-    """For the GPU: a whole step block each time, with other numbers in the same tensors, as a captured graph.
+    """For compiled kernels: a whole step block each time, with other numbers in the same tensors.
+
+    On a GPU it is a captured graph.
 
     A sequence keeps its row as long as it is in the batch, so that its path is sent once. Rows without a sequence run
     along: they write the scratch slot and attend to nothing.

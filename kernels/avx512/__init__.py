@@ -16,7 +16,7 @@ from preftree.kernels.avx512.head import label_head, pack_head, token_logits
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
 from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_linear
 from preftree.kernels.cpu import exact_products, pack_plain, route
-from preftree.kernels.tiles import PathTiles, PlanLayout, StepGroup, TileRun
+from preftree.kernels.tiles import PathTiles, PlanLayout
 
 # Query rows that attention takes at a time, of all heads that share a K/V head together.
 TILE_ROWS = 32
@@ -37,34 +37,32 @@ def plan_layout(
 def tree_attention(
     queries: torch.Tensor,
     kv: torch.Tensor,
-    groups: Sequence[PathTiles | StepGroup | TileRun],
+    tiles: PathTiles | Sequence[PathTiles],
     out: torch.Tensor,
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
 ) -> None:
-    """`kernels.cpu.tree_attention`, over `PathTiles` in preorder. A decode step's groups go there."""
-    steps = [group for group in groups if not isinstance(group, PathTiles)]
-    if steps:
-        cpu.tree_attention(queries, kv, steps, out, scale, window, softcap)
+    """`kernels.cpu.tree_attention`, over tiles that may be cut anywhere.
+
+    What is gathered for a tile serves the next one as far as their paths agree.
+    """
     heads, size = queries.shape[1:]
-    scale = size**-0.5 if scale is None else scale
-    for tiles in groups:
-        if isinstance(tiles, PathTiles):
-            loaded().preftree_attend(
-                prefers_amx(),
-                address(queries),
-                address(kv),
-                *map(address, (tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots)),
-                len(tiles.path),
-                address(out),
-                heads,
-                kv.shape[2],
-                size,
-                scale,
-                softcap or 0.0,
-                window or 0,
-            )
+    for one in [tiles] if isinstance(tiles, PathTiles) else tiles:
+        loaded().preftree_attend(
+            prefers_amx(),
+            address(queries),
+            address(kv),
+            *map(address, (one.first_row, one.num_rows, one.first_depth, one.path, one.slots)),
+            len(one.path),
+            address(out),
+            heads,
+            kv.shape[2],
+            size,
+            size**-0.5 if scale is None else scale,
+            softcap or 0.0,
+            window or 0,
+        )
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -65,8 +66,10 @@ def build() -> str:
 def _load() -> tuple[ctypes.CDLL | None, str | None]:
     if not (isa.runs("avx512_bf16") and isa.runs("avx512_vnni")):
         return None, "it needs avx512_bf16 and avx512_vnni"
+    if sys.platform != "linux":
+        return None, "it is for Linux"
     try:
-        found = ctypes.CDLL(str(_compiled()))
+        found = _opened(_folder() / f"avx512-{build()}.so")
     except (OSError, subprocess.SubprocessError) as error:
         return None, str(error).strip().partition("\n")[0]
     for name, arguments in _FUNCTIONS.items():
@@ -80,20 +83,29 @@ def _sources() -> list[Path]:
     return [*sorted(folder.glob("*.cpp")), *sorted(folder.glob("*.h"))]
 
 
-def _compiled() -> Path:
-    kept = _folder() / f"avx512-{build()}.so"
-    if not kept.exists():
-        fresh = kept.with_suffix(f".{os.getpid()}")
-        compiler = _compiler()
-        sources = [str(path) for path in _sources() if path.suffix == ".cpp"]
+def _opened(kept: Path) -> ctypes.CDLL:
+    if kept.exists():
+        try:
+            return ctypes.CDLL(str(kept))
+        except OSError:
+            pass  # cut or damaged
+    _compile(kept)
+    return ctypes.CDLL(str(kept))
+
+
+def _compile(out: Path) -> None:
+    """Other processes may be at it, too."""
+    compiler = _compiler()
+    sources = [str(path) for path in _sources() if path.suffix == ".cpp"]
+    with tempfile.TemporaryDirectory(prefix="compiling-", dir=out.parent) as folder:
+        fresh = Path(folder) / out.name
         made = subprocess.run(
             [compiler, *_FLAGS, *sources, "-o", str(fresh)], capture_output=True, text=True, timeout=_TIMEOUT_S
         )
         if made.returncode:
             said = next((line for line in made.stderr.splitlines() if "error" in line), "it says not why")
             raise OSError(f"{compiler} does not compile it ({said}); install a newer g++ or clang++")
-        os.replace(fresh, kept)  # another process may be as far
-    return kept
+        fresh.replace(out)
 
 
 def _compiler() -> str:

@@ -224,6 +224,13 @@ class TestCompilation:
         monkeypatch.setenv("PATH", "/nowhere")
         assert library.obstacle() is None
 
+    def test_a_damaged_library_is_compiled_again(self, tmp_path: Path) -> None:
+        (tmp_path / "preftree").mkdir(mode=0o700)
+        kept = tmp_path / "preftree" / f"avx512-{library.build()}.so"
+        kept.write_bytes(b"\x7fELF")
+        assert library.obstacle() is None
+        assert kept.stat().st_size > 4
+
     def test_a_folder_that_others_may_write_to(self, tmp_path: Path) -> None:
         (tmp_path / "preftree").mkdir()
         (tmp_path / "preftree").chmod(0o777)
