@@ -26,6 +26,7 @@ class PlanLayout:
         step_block: rows of a matrix product over one new row of each sequence.
         chunk_blocks: matrix-product blocks whose rows pass through the element-wise operations together.
         batch_blocks: matrix-product blocks of a batch by default.
+        threads: that take chunks at once.
         is_wide: residual stream, norms' weights and angles are float32, whatever the rest is.
     """
 
@@ -37,17 +38,27 @@ class PlanLayout:
     step_block: int = 32
     chunk_blocks: int = 1
     batch_blocks: int = 16
+    threads: int = 1
     is_wide: bool = False
 
     @property
     def chunk_rows(self) -> int:
         return self.row_block * self.chunk_blocks
 
+    def chunk_rows_of(self, rows: int) -> int:
+        """Rows of a chunk where a pass has `rows`: as few as give all threads as much to do, `chunk_rows` at most."""
+        chunks = _round_up(-(-rows // self.chunk_rows), self.threads)
+        return min(self.chunk_rows, _round_up(-(-rows // chunks), self.row_block))
+
     @property
     def kv_buffers(self) -> int:
         """K/V buffers that layers use in turns. A thread that works on a chunk of layer n + 1 writes K/V of layer n + 2
         while another is still at the end of layer n."""
         return 3 if self.in_chunks else 1
+
+
+def _round_up(value: int, multiple: int) -> int:
+    return -(-value // multiple) * multiple
 
 
 @dataclass(frozen=True)

@@ -134,9 +134,10 @@ class _ChunkedPass:
         self.chosen: Activations | None = None
         self._layer, self._device, self._one, self._row_block = layer, device, one, layout.row_block
         self._final_block = layout.final_row_block
-        self._chunks = one.rows.chunks(layout.chunk_rows)
-        slots = range(one.plan.prefix, len(one.kv[0]), layout.chunk_rows)
-        self._kv = [[kv[first : first + layout.chunk_rows] for first in slots] for kv in one.kv]
+        size = one.plan.chunk_rows
+        self._chunks = one.rows.chunks(size)
+        slots = range(one.plan.prefix, len(one.kv[0]), size)
+        self._kv = [[kv[first : first + size] for first in slots] for kv in one.kv]
         assert isinstance(one.plan.tiles, tuple)
         assert isinstance(one.plan.final_tiles, tuple)
         self._tiles, self._final_tiles = one.plan.tiles, one.plan.final_tiles

@@ -30,6 +30,7 @@ class Plan:
     prefix: K/V slots 0 to prefix - 1 hold the prefix cache; row r writes slot prefix + r.
     tiles: attention tiles of all rows. final_rows: [padded finals] int64, the rows whose logits are wanted.
     final_tiles: attention tiles of the last layer, whose rows are places in final_rows.
+    chunk_rows: rows that go through the layers together, where the layout has chunks.
     rope_variant: what the rotary embeddings of all rows are made for, see `RopeConfig.rope_variant`.
     """
 
@@ -41,6 +42,7 @@ class Plan:
     final_rows: torch.Tensor
     num_finals: int
     final_tiles: Tiles
+    chunk_rows: int
     rope_variant: int = 0
 
     @property
@@ -74,13 +76,14 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
     place[finals] = np.arange(len(finals))
     padded = _round_up(trie.num_rows, layout.row_block)
     padded_finals = _round_up(len(finals), layout.final_row_block)
+    chunk_rows = layout.chunk_rows_of(trie.num_rows)
     tiles: Tiles
     final_tiles: Tiles
     if layout.tiles == "runs":
-        tiles = tile_runs(trie, layout.tile_rows, layout.chunk_rows)
+        tiles = tile_runs(trie, layout.tile_rows, chunk_rows)
         final_tiles = final_tile_runs(trie, place, layout.tile_rows, layout.final_row_block)
     elif layout.in_chunks:
-        tiles = chunk_path_tiles(trie, layout.chunk_rows)
+        tiles = chunk_path_tiles(trie, chunk_rows)
         final_tiles = final_chunk_path_tiles(trie, place, layout.final_row_block, tiles[0].slots)
     else:
         tiles = path_tiles(trie, layout.tile_rows)
@@ -93,6 +96,7 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
         tiles=tiles,
         final_rows=torch.from_numpy(np.pad(finals, (0, padded_finals - len(finals)))),
         num_finals=len(finals),
+        chunk_rows=chunk_rows,
         final_tiles=final_tiles,
         rope_variant=rope_variant,
     )

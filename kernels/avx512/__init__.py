@@ -1,7 +1,7 @@
 """The operations in bfloat16 on CPUs with AVX-512 for it, compiled from the C++ beside this file.
 
-A row's bits depend neither on the rows beside it nor on how many there are, but in plain linear layers of 16 bits:
-those are left to oneDNN and `kernels.cpu`. Oracles of the same names stand in `kernels/reference.py`.
+A row's bits depend neither on the rows beside it nor on how many there are. Oracles of the same names stand in
+`kernels/reference.py`.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_lin
 from preftree.kernels.cpu import exact_products, pack_plain, route
 from preftree.kernels.tiles import PathTiles, PlanLayout
 
-# Query rows that attention takes at a time, of all heads that share a K/V head together.
-TILE_ROWS = 32
+# Rows of a matrix product, and query rows that attention takes at a time, of all heads that share a K/V head together.
+ROW_BLOCK = 32
+# Rows that a thread takes through a layer: weights are read from memory once for them.
+CHUNK_ROWS = 512
 
 
 def plan_layout(
@@ -29,9 +31,17 @@ def plan_layout(
     heads_per_kv: int,
     head_dim: int,
 ) -> PlanLayout:
-    """That of `kernels.cpu`, with tiles that need not end at certain depths."""
+    """The same for every model."""
     layout = cpu.plan_layout(device, dtype, hidden_size, heads_per_kv, head_dim)
-    return replace(layout, tile_rows=TILE_ROWS, tiles="paths")
+    rows = layout.batch_blocks * layout.row_block
+    return replace(
+        layout,
+        row_block=ROW_BLOCK,
+        tile_rows=ROW_BLOCK,
+        tiles="paths",
+        chunk_blocks=CHUNK_ROWS // ROW_BLOCK,
+        batch_blocks=rows // ROW_BLOCK,
+    )
 
 
 def tree_attention(

@@ -30,9 +30,9 @@ class Path {
         keys_(keys.of(shape.kv_heads * depths * shape.padded())),
         values_(values.of(shape.kv_heads * depths * shape.padded())) {}
 
-  const bfloat16* keys(int64_t head, int64_t depth) const { return keys_ + (head * depths_ + depth) * shape_.padded(); }
-  const bfloat16* values(int64_t head, int64_t depth, int64_t first) const {
-    return values_ + head * depths_ * shape_.padded() + (first / 16 * (depths_ / 32) + depth / 32) * kPanel;
+  bfloat16* keys(int64_t head, int64_t depth) const { return keys_ + (head * depths_ + depth) * shape_.padded(); }
+  bfloat16* values(int64_t head, int64_t depth, int64_t number) const {
+    return values_ + head * depths_ * shape_.padded() + (number / 16 * (depths_ / 32) + depth / 32) * kPanel;
   }
 
   // Depths from `first`, a multiple of 32, up to `end`; zeros fill the last block.
@@ -42,9 +42,9 @@ class Path {
         const bfloat16* rows[kTile] = {};
         for (int64_t i = 0; i < std::min(kTile, end - depth); i++)
           rows[i] = kv_ + slots[depth + i] * shape_.kv_row() + head * shape_.size;
-        for (int64_t first = 0; first < shape_.padded(); first += kTile) {
-          pack_keys(rows, first, const_cast<bfloat16*>(keys(head, depth)) + first / kTile * kPanel);
-          pack_values(rows, first, const_cast<bfloat16*>(values(head, depth, first)));
+        for (int64_t number = 0; number < shape_.padded(); number += kTile) {
+          pack_keys(rows, number, keys(head, depth) + number / kTile * kPanel);
+          pack_values(rows, number, values(head, depth, number));
         }
       }
   }

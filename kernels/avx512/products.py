@@ -1,11 +1,11 @@
-"""Linear layers in 8 bits, and gates in 16: what follows a product happens while the next one runs.
+"""Linear layers in 16 and 8 bits: what follows a product happens while the next one runs.
 
-Plain products of 16 bits run as fast in oneDNN, and are left to it.
+A row's bits do not depend on the number of rows, as they may in oneDNN, so few rows need little padding.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -47,21 +47,20 @@ class Panels:
 def pack_linear(
     weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
 ) -> PackedLinear | QuantizedLinear | Panels:
-    """`kernels.cpu.pack_linear`."""
-    return _pack_quantized(weight, bias) if quantized else cpu.pack_linear(weight, bias)
+    """`kernels.cpu.pack_linear`. Rows of odd lengths are left to it."""
+    if quantized:
+        return _quantized_panels(weight, bias)
+    return _panels(weight, bias) if weight.shape[1] % _ROWS == 0 else cpu.pack_linear(weight, bias)
 
 
 def pack_gated(
     weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
 ) -> PackedGate | PackedLinear | QuantizedLinear | Panels:
-    """`kernels.cpu.pack_gated`."""
-    rows, inputs = weight.shape
-    fits = rows % (2 * _COLUMNS) == 0
-    if fits and quantized:
-        return _pack_quantized(_in_turns(weight), None if bias is None else _in_turns(bias))
-    if fits and prefers_amx() and inputs % _ROWS == 0:
-        return Panels(_panels(_in_turns(weight)), None if bias is None else _in_turns(bias).float(), inputs, rows)
-    return cpu.pack_gated(weight, bias, quantized)
+    """`kernels.cpu.pack_gated`. Odd widths are left to it."""
+    if len(weight) % (2 * _COLUMNS) or not (quantized or weight.shape[1] % _ROWS == 0):
+        return cpu.pack_gated(weight, bias, quantized)
+    in_turns = _in_turns(weight), None if bias is None else _in_turns(bias)
+    return _quantized_panels(*in_turns) if quantized else _panels(*in_turns)
 
 
 def linear(
@@ -96,16 +95,19 @@ def _multiply(x: torch.Tensor, packed: Panels, activation: Activation | None) ->
     return out
 
 
-def _pack_quantized(weight: torch.Tensor, bias: torch.Tensor | None) -> Panels:
-    levels, step = quantize_weight(weight)
+def _panels(weight: torch.Tensor, bias: torch.Tensor | None) -> Panels:
     outputs, inputs = weight.shape
-    padding = (0, -outputs % (2 * _COLUMNS))
+    return Panels(_in_panels(weight), None if bias is None else bias.float(), inputs, outputs)
+
+
+def _quantized_panels(weight: torch.Tensor, bias: torch.Tensor | None) -> Panels:
+    levels, step = quantize_weight(weight)
+    padding = (0, -len(weight) % (2 * _COLUMNS))
     offset = ZERO_POINT * levels.sum(1, dtype=torch.int32)
-    wide_bias = None if bias is None else bias.float()
-    return Panels(_panels(levels), wide_bias, inputs, outputs, F.pad(step, padding), F.pad(offset, padding))
+    return replace(_panels(levels, bias), step=F.pad(step, padding), offset=F.pad(offset, padding))
 
 
-def _panels(weight: torch.Tensor) -> torch.Tensor:
+def _in_panels(weight: torch.Tensor) -> torch.Tensor:
     """weight [out, in] as `Panels.weight`. Its memory begins at a multiple of 64 bytes."""
     group = _GROUP_BYTES // weight.itemsize
     terms = 16 * group

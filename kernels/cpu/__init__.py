@@ -47,7 +47,8 @@ def plan_layout(
 ) -> PlanLayout:
     """The same for every model."""
     row_block = ROW_BLOCK if dtype == torch.float32 else SHORT_ROW_BLOCK
-    rows = max(BATCH_ROWS, CHUNKS_A_THREAD * torch.get_num_threads() * row_block)
+    threads = torch.get_num_threads()
+    rows = max(BATCH_ROWS, CHUNKS_A_THREAD * threads * row_block)
     return PlanLayout(
         row_block,
         FINAL_ROW_BLOCK,
@@ -56,6 +57,7 @@ def plan_layout(
         in_chunks=True,
         step_block=STEP_BLOCK,
         batch_blocks=rows // row_block,
+        threads=threads,
         is_wide=dtype != torch.float32,
     )
 

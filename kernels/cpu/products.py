@@ -18,7 +18,7 @@ from preftree.kernels.quantized import QuantizedLinear, pack_quantized, quantize
 # Rows that a thread takes through a layer: their activations stay in its core's cache. In float32, linear layers reach
 # 95% of their rate at 128 rows; products of 16 bits are done sooner, and want more rows a call.
 ROW_BLOCK = 128
-SHORT_ROW_BLOCK = 512
+SHORT_ROW_BLOCK = 256
 
 Activation = Literal["silu", "gelu_tanh"]
 

@@ -107,6 +107,13 @@ def test_chunks_of_path_tiles(skipped: int) -> None:
             assert rows_of(tiles, rows, trie, paths) == rows[number * size : (number + 1) * size].tolist()
 
 
+def test_chunks_give_all_threads_as_much() -> None:
+    layout = PlanLayout(row_block=32, final_row_block=8, tile_rows=32, in_chunks=True, chunk_blocks=16, threads=2)
+    assert [layout.chunk_rows_of(rows) for rows in (1, 100, 1100, 3705, 16_384)] == [32, 64, 288, 480, 512]
+    whole = PlanLayout(row_block=128, final_row_block=8, tile_rows=32, in_chunks=True, threads=2)
+    assert {whole.chunk_rows_of(rows) for rows in (1, 100, 1100, 3705)} == {128}
+
+
 def rows_of(tiles: PathTiles, rows: np.ndarray, trie: TokenTrie, paths: dict[int, list[int]]) -> list[int]:
     """Those of the trie that are in the tiles, whose paths are checked. rows: which one each query row is."""
     seen = []
