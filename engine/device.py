@@ -150,7 +150,7 @@ def _target(
         layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = _memory(layout, dtype)
+    memory = _memory(layout, dtype, quantized)
     blocks = layout.batch_blocks
     if device.type == "cuda":
         blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
@@ -167,7 +167,7 @@ def _check_int8(config: ModelConfig, device: torch.device) -> None:
         raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
 
 
-def _memory(layout: PlanLayout, dtype: torch.dtype) -> MemoryModel:
+def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> MemoryModel:
     return MemoryModel(
         dtype_bytes=dtype.itemsize,
         row_block=layout.row_block,
@@ -175,6 +175,7 @@ def _memory(layout: PlanLayout, dtype: torch.dtype) -> MemoryModel:
         chunk_rows=layout.chunk_rows,
         wide_bytes=4 if layout.is_wide else dtype.itemsize,
         kv_buffers=layout.kv_buffers,
+        is_quantized=is_quantized,
         threads=torch.get_num_threads() if layout.in_chunks else 0,
     )
 

@@ -108,7 +108,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     rows = target.batch_tokens
     longest = min(config.max_context, _PROMPT_TOKENS)
     batch = target.memory.batch_bytes(config, rows, rows // _ROWS_PER_PROMPT, longest)
-    weights = num_parameters(config) * target.dtype.itemsize
+    weights = target.memory.weight_bytes(config)
     where = f"in {target.dtype_name} on {target.device}"
     yield Finding("memory", f"{weights / _GB:.2f} GB of weights {where}, {batch / _GB:.2f} GB for a full batch")
 

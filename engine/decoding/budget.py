@@ -12,7 +12,6 @@ from preftree.engine.device import Target, usable_bytes
 from preftree.engine.errors import InputError
 from preftree.engine.model.kv import KvStore
 from preftree.engine.planning.estimate import MemoryModel
-from preftree.engine.weights.names import num_parameters
 
 # On a CPU; memory that was never written to is never taken.
 _CPU_BYTES = 4 * 1024**3
@@ -38,7 +37,7 @@ class KvBudget:
         if target.device.type != "cuda":
             most = min(_CPU_BYTES, int(_host_bytes() * _CPU_SHARE))
             return cls(_slots(kv_memory or most, slot_bytes), target.batch_tokens, slot_bytes)
-        weights = num_parameters(config) * target.dtype.itemsize
+        weights = target.memory.weight_bytes(config)
         usable = usable_bytes(target.device, target.memory_fraction, taken=weights)
         budget = kv_memory or int(usable * _GPU_SHARE)
         rows = _prefill_rows(config, target.memory, target.batch_tokens, usable - budget)

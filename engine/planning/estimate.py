@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
-from preftree.engine.weights.names import num_parameters
+from preftree.engine.weights.names import num_linear_parameters, num_parameters
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class MemoryModel:
         chunk_rows: rows whose intermediate activations are alive together.
         wide_bytes: bytes of a number of the residual stream.
         kv_buffers: that K/V of a layer go to in turns.
+        is_quantized: whether linear layers have weights of 8 bits.
         threads: that have a chunk at hand each, and K/V of its path; 0 where the kernel gathers by itself.
     """
 
@@ -59,6 +60,7 @@ class MemoryModel:
     chunk_rows: int
     wide_bytes: int
     kv_buffers: int = 1
+    is_quantized: bool = False
     threads: int = 0
 
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
@@ -80,6 +82,11 @@ class MemoryModel:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
         return padded * (row + making_angles) + 2 * finals * row + tile_index + self.dtype_bytes * (chunk + gathered)
 
+    def weight_bytes(self, config: ModelConfig) -> int:
+        """All weights in memory, but for scales of quantized ones."""
+        saved = num_linear_parameters(config) * (self.dtype_bytes - 1) if self.is_quantized else 0
+        return num_parameters(config) * self.dtype_bytes - saved
+
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
         """K/V of every layer for `tokens` cached tokens."""
         return config.num_layers * tokens * 2 * config.kv_size * self.dtype_bytes
@@ -97,5 +104,5 @@ def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenId
         rows=plan.rows,
         batches=len(plan.batches),
         peak_bytes=peak + memory.cache_bytes(config, plan.skipped),
-        weight_bytes=num_parameters(config) * memory.dtype_bytes,
+        weight_bytes=memory.weight_bytes(config),
     )

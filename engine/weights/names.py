@@ -131,6 +131,12 @@ def num_parameters(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in expected_tensors(config).values())
 
 
+def num_linear_parameters(config: ModelConfig) -> int:
+    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized."""
+    layers = (layer_tensors(config, index).tensors() for index in range(config.num_layers))
+    return sum(math.prod(shape) for layer in layers for _, shape in layer if len(shape) == 2)
+
+
 def expected_tensors(config: ModelConfig) -> Shapes:
     """Every tensor of the model by its Hugging Face name, with its shape; the head only if untied."""
     tensors: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}

@@ -16,7 +16,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
 from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import InputError
-from preftree.engine.weights.names import num_parameters
+from preftree.engine.weights.names import expected_tensors, num_parameters
 from preftree.kernels import cpu, isa, launch
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
@@ -259,6 +259,10 @@ class TestTypes:
                 target = choose_target(config, "cpu", name, None)
                 assert (target.dtype, target.quantized, target.dtype_name) == (dtype, True, "int8")
                 assert target.instructions == products + kernels_of(target)
+                shapes = expected_tensors(config)
+                matrices = [shape for name, shape in shapes.items() if ".layers." in name and len(shape) == 2]
+                saved = (dtype.itemsize - 1) * sum(rows * columns for rows, columns in matrices)
+                assert target.memory.weight_bytes(config) == num_parameters(config) * dtype.itemsize - saved
 
     def test_int8_where_there_are_no_products(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         """One line each: device, model, processor. By default, too, a GPU is not left for a CPU without a word."""
