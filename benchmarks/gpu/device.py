@@ -55,8 +55,8 @@ class Device:
 
     @property
     def ops(self) -> ModuleType:
-        """The kernels."""
-        return implementation(self.torch_device, torch.bfloat16)
+        """The kernels; in a rehearsal, plain torch, which takes every type."""
+        return implementation(self.torch_device, torch.float32)
 
     @property
     def uuid(self) -> str:

@@ -48,7 +48,7 @@ def triton_engine(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
     monkeypatch.setattr(cuda, "FINAL_ROW_BLOCK", 16)
     monkeypatch.setattr(cuda, "STEP_BLOCK", 4)
     monkeypatch.setattr(cuda, "CHUNK_BLOCKS", 2)
-    monkeypatch.setattr(target_module, "implementation", lambda device: cuda)
+    monkeypatch.setattr(target_module, "implementation", lambda device, dtype: cuda)
     return Engine.load(str(directory))
 
 
@@ -112,7 +112,7 @@ def on_cpu_path() -> Iterator[None]:
     from preftree.kernels import cpu
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(target_module, "implementation", lambda device: cpu)
+        patch.setattr(target_module, "implementation", lambda device, dtype: cpu)
         yield
 
 

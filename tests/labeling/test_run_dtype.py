@@ -14,6 +14,7 @@ from preftree import label_file
 from preftree.engine.errors import OutputError
 from preftree.kernels import isa
 from preftree.kernels.isa import default_dtype  # the fixture of all tests replaces it in its module
+from preftree.kernels.ops import implementation
 from preftree.labeling import cli
 from preftree.labeling.runs.manifest import difference
 from tests.labeling.commands import one_error, preftree
@@ -47,11 +48,18 @@ def judge_of(out: Path) -> dict[str, Any]:
     return judge
 
 
+def kernels() -> str:
+    """How a record of bfloat16 names compiled operations, where there are some."""
+    build = implementation(torch.device("cpu"), torch.bfloat16).build()
+    return f", kernels {build}" if build else ""
+
+
 def test_the_choice_is_printed_and_recorded(
     source: Path, tmp_path: Path, model: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches a type that is chosen without a word, before a run, in a plan, or in what is left of a run."""
-    for dtype, words in ((torch.bfloat16, "bfloat16 (avx512_bf16)"), (torch.float32, "float32 (avx512)")):
+    both = (torch.bfloat16, f"bfloat16 (avx512_bf16{kernels()})"), (torch.float32, "float32 (avx512)")
+    for dtype, words in both:
         choose(monkeypatch, dtype)
         out = tmp_path / words.partition(" ")[0]
         assert label(source, out, model) == 0
@@ -116,7 +124,8 @@ def test_other_instructions_do_not_resume(
     assert label(source, tmp_path / "run", model, "--quiet") == 0
     choose(monkeypatch, torch.bfloat16, "avx512_bf16")
     assert label(source, tmp_path / "run", model, "--quiet") == 1
-    assert "scorer.instructions was amx and is avx512_bf16 now; name another --out" in one_error(capsys)
+    refusal = f"scorer.instructions was amx{kernels()} and is avx512_bf16{kernels()} now; name another --out"
+    assert refusal in one_error(capsys)
 
 
 def test_a_complete_run_in_another_type_is_not_taken_for_the_one_asked_for(
