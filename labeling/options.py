@@ -438,6 +438,16 @@ class ShowOptions(MovedOptions):
 
 
 @options
+class ReportOptions(OverwriteOptions, MovedOptions):
+    """`preftree report`."""
+
+    labels: str = option(
+        f"{_LABELLED}; or a Parquet file with columns as labels.parquet has them", metavar="RUN_OR_FILE", flag=""
+    )
+    html: str = option("write the report as one self-contained HTML file", metavar="FILE")
+
+
+@options
 class ExportOptions(OverwriteOptions, MovedOptions):
     """`preftree export`."""
 

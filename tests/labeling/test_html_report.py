@@ -1,0 +1,309 @@
+"""The report as a page: what it shows of each kind of labels, that data stays text, that it needs nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preftree.labeling import cli
+from preftree.labeling.methods.ranking_labels import RankingLabel
+from preftree.labeling.methods.score_labels import DirectLabel, Score
+from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.options import ReportOptions
+from preftree.labeling.principles.principle import Principle
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.report.html.svg import drawing, svg_of
+from preftree.labeling.runs.html_report import write_html
+from preftree.labeling.types import Label, PairLabel
+from tests.labeling.commands import one_error
+from tests.labeling.fakes import row
+from tests.labeling.html_page import HtmlPage
+from tests.labeling.labelled_run import labelled_run
+from tests.labeling.salmon_run import salmon_run
+
+FOLDED = {
+    "pairs": 2,
+    "brier": 0.2,
+    "expected_calibration_error": 0.125,
+    "bins": [{"from": 0.6, "to": 0.65, "pairs": 2, "mean_confidence": 0.625, "correct": 0.5}],
+}
+LENGTHS = {
+    "verdicts": 2,
+    "chose_longer": 0.5,
+    "chose_longer_interval": [0.1, 0.9],
+    "gold_chose_longer": None,
+    "mean_chosen_minus_other": -3.0,
+    "correlation": 0.25,
+}
+HOSTILE = (
+    "<script>alert(1)</script> \"><img src=x onerror=alert(1)> ' & {{ 7 * 7 }} </pre> </svg> $x^2$ \x1b[31m \u202e"
+)
+
+
+def soft(first: float, second: float, mass: float = 0.9) -> PairLabel:
+    return PairLabel((first + second) / 2, first, second, mass, mass, 10)
+
+
+def pairs_run(directory: Path, labels: Sequence[Label | None], quality: dict[str, Any], **cells: Any) -> Path:
+    """Labels of method rlaif on rows whose gold is A."""
+    rows = [row(**{"id": f"row {k}", "gold": "a", "response_a": "" if one is None else f"this {k}", **cells})
+            for k, one in enumerate(labels)]  # fmt: skip
+    run = labelled_run(directory, "rlaif", rows, labels)
+    return with_quality(run, quality)
+
+
+def with_quality(run: Path, quality: dict[str, Any]) -> Path:
+    record = json.loads((run / "run.json").read_bytes())
+    (run / "run.json").write_text(json.dumps(record | {"quality": quality}))
+    return run
+
+
+def page_of(run: Path, **options: Any) -> HtmlPage:
+    out = run.with_name(f"{run.name}.html")
+    write_html(ReportOptions(labels=str(run), html=str(out), overwrite=True, **options))
+    return HtmlPage(out.read_text(encoding="utf-8"))
+
+
+def test_a_page_of_pairs_has_its_sections(tmp_path: Path) -> None:
+    labels = [soft(0.9, 0.7), soft(0.9, 0.2), soft(0.1, 0.3), None]
+    values = [{"value": "essay", "pairs": 3, "agreement": 1 / 3, "agreement_interval": [0.1, 0.7]}]
+    quality = {
+        "calibration": FOLDED,
+        "length_bias": LENGTHS,
+        "subsets": {"column": "kind", "values": values, "others": None},
+    }
+    page = page_of(pairs_run(tmp_path / "run", labels, quality | {"mean_label_mass": 0.9, "mean_gap": 0.2}))
+    titles = ("What was run", "Agreement with gold", "Calibration", "Probabilities", "Position bias", "Label mass")
+    assert [text for text in page.headings if text in (*titles, "Length bias", "By kind", "Rows worth reading")] == [
+        *titles, "Length bias", "By kind", "Rows worth reading"
+    ]  # fmt: skip
+    assert "Report on 3 labelled rows" in page.text
+    # One of three judgements prefers the first position in both orders; of two consistent rows one agrees with gold.
+    assert page.cells("all") == ["3", "33.3%", "66.7%", "0.0%"]
+    assert page.cells("both orders prefer the same response")[0] == "2"
+    assert [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"][1].startswith("Reliability diagram")  # type: ignore[union-attr]
+
+
+def test_sections_without_columns_are_left_out(tmp_path: Path) -> None:
+    page = page_of(labelled_run(tmp_path / "run", "rlaif", [row()], [soft(0.9, 0.7)]))
+    assert not {"Agreement with gold", "Calibration", "Length bias", "Principles", "Scores", "Ranking"} & {
+        *page.headings
+    }
+    assert "Position bias" in page.headings
+
+
+def test_texts_from_data_do_nothing(tmp_path: Path) -> None:
+    """Catches a text that is not escaped: of ids, prompts, responses, rationales, subsets, principles or run.json."""
+    written = (Rationale(HOSTILE, 3, True),)
+    label = PairLabel(0.2, 0.9, 0.1, 0.9, 0.9, 10, written, written)
+    values = [{"value": HOSTILE, "pairs": 1, "agreement": 0.0, "agreement_interval": [0.0, 0.8]}]
+    quality = {"subsets": {"column": HOSTILE, "values": values, "others": None}}
+    hostile = {"id": HOSTILE, "prompt": HOSTILE, "response_a": HOSTILE, "response_b": HOSTILE + "b"}
+    run = with_quality(rationales_run(tmp_path / "run", row(gold="a", **hostile), label), quality)
+    record = json.loads((run / "run.json").read_bytes())
+    (run / "run.json").write_text(json.dumps(record | {"versions": {HOSTILE: HOSTILE}, "scorer": {"model": HOSTILE}}))
+    page = page_of(run)
+    assert not {"script", "img", "iframe", "link", "object", "form", "a", "base"} & {tag for tag, _ in page.tags}
+    assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
+    shown = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
+    assert page.text.count(shown) >= 6  # id, prompt, two responses and two rationales
+    assert "49" not in page.text.replace("0.49", "")
+
+
+def rationales_run(directory: Path, cells: dict[str, Any], label: PairLabel) -> Path:
+    """With the columns that labels after rationales have."""
+    columns = {**PairLabel.COLUMNS}
+    for end in ("_first", "_second"):
+        columns |= {f"rationale{end}": "string", f"rationale_tokens{end}": "int64", f"rationale_cut{end}": "bool"}
+    return labelled_run(directory, "rlaif", [cells], [_WithColumns(label, columns)])
+
+
+class _WithColumns:
+    """A label whose method has more columns than its class names."""
+
+    def __init__(self, label: PairLabel, columns: dict[str, Any]) -> None:
+        type(self).COLUMNS = columns
+        self.prompt_tokens = label.prompt_tokens
+        self.values = label.values
+
+    COLUMNS: dict[str, Any]
+
+
+def test_names_of_principles_are_text_in_plots(tmp_path: Path) -> None:
+    """Catches mathematics between dollar signs, which matplotlib fails on, and markup in labels of axes."""
+    names = ["<script>x</script>", "$\\frac{", "& id=\"y\" 'z'"]
+    principles = [Principle(name, "Be good.", "Be bad.") for name in names]
+    run = salmon_run(tmp_path / "salmon", [[(2.0, 1.0), (1.0, -1.0), (0.0, 0.0)], [(1.0, 1.0)] * 3], principles)
+    of_each = dict.fromkeys(("consistent", "agreement", "mean_score", "mean_gap", "mean_label_mass"), 0.5)
+    quality = {
+        "principles": [{"name": name, "decided": 1, **of_each} for name in names],
+        "correlations": [[1.0, 0.43, None], [0.43, 1.0, -0.37], [None, -0.37, 1.0]],
+    }
+    page = page_of(with_quality(run, quality))
+    assert {*page.headings} >= {"Principles", "Position bias", "Probabilities"}
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert page.texts.count(names[2]) >= 3  # a table, the axis of a bar and those of the heat map
+    assert [text for text in page.texts if text in ("0.43", "-0.37")] == ["0.43", "0.43", "-0.37", "-0.37"]
+
+
+def test_other_kinds_of_labels(tmp_path: Path) -> None:
+    score = Score(5.0, 0.25, 5.0, 1.5, 0.9, (1.0,))
+    direct = labelled_run(tmp_path / "direct", "direct", [row(gold="b")], [DirectLabel((score, score), 1)])
+    assert {"Agreement with gold", "Scores", "Label mass"} <= {*(page := page_of(direct)).headings}
+    assert "Position bias" not in page.headings
+    comparisons = ((0, 1, soft(0.8, 0.6)), (0, 2, soft(0.9, 0.2)), (1, 2, soft(0.5, 0.5)))
+    several = {"id": "x", "prompt": "Which?", "responses": ["one", "two", "three"]}
+    ranking = labelled_run(tmp_path / "ranking", "ranking", [several], [RankingLabel(comparisons, (1.0, 0.0, -1.0), 9)])
+    assert {"Ranking", "Position bias", "Label mass", "Response 2"} <= {*(page := page_of(ranking)).headings}
+    assert page.cells("A = 0, B = 2")[:2] == ["0.900", "0.200"]
+    sets = PrincipledLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.6)))
+    principled = labelled_run(tmp_path / "sets", "principled", [row()], [sets])
+    assert (page := page_of(principled)).cells("brief")[:2] == ["0.200", "0.600"]
+    assert "Position bias" in page.headings
+
+
+def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
+    """No script and no reference but to its own parts; unique ids; nothing wider than a phone."""
+    page = page_of(pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)], {"calibration": FOLDED}))
+    assert "script" not in {tag for tag, _ in page.tags}
+    references = [page.values(name) for name in ("href", "xlink:href", "src", "srcset", "action", "background")]
+    ids = page.values("id")
+    assert all(value.startswith("#") and value[1:] in ids for values in references for value in values)
+    assert len(ids) == len(set(ids)) > 0
+    styles = [page.style, *page.values("style"), *page.values("clip-path")]
+    found = [value for text in styles for value in re.findall(r"url\(([^)]*)\)", text)]
+    assert found
+    assert all(value.startswith("#") and value[1:] in ids for value in found)
+    assert "@import" not in page.style
+    assert "//" not in "".join(styles)
+    viewport = [attrs["content"] for tag, attrs in page.tags if attrs.get("name") == "viewport"]
+    assert viewport == ["width=device-width, initial-scale=1"]
+    assert not [attrs for tag, attrs in page.tags if tag == "svg" and ("width" in attrs or "height" in attrs)]
+    assert not [width for width in re.findall(r"(?<!max-)width:\s*([\d.]+)(?:px|pt)", page.style) if float(width) > 390]
+    assert "prefers-color-scheme: dark" in page.style
+    assert "@media print" in page.style
+
+
+def test_plots_have_the_colours_of_the_page(tmp_path: Path) -> None:
+    """Catches a plot that cannot be read in the dark: every colour is a variable, of which there are two palettes."""
+    page = page_of(pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)], {"calibration": FOLDED}))
+    drawn = [value for value in page.values("style") if "fill" in value or "stroke" in value]
+    assert len(drawn) > 20
+    assert not [value for value in drawn if re.search(r"(?:fill|stroke): (?!none|var\(--)", value)]
+    light, dark = page.style.split("prefers-color-scheme: dark")
+    for name in {name for value in drawn for name in re.findall(r"var\((--\w+)\)", value)}:
+        assert f"{name}: #" in light
+        assert f"{name}: #" in dark
+
+
+def test_rows_worth_reading_are_the_extreme_ones(tmp_path: Path) -> None:
+    labels = [soft(0.6, 0.6) for _ in range(40)]
+    labels[7], labels[11], labels[23] = soft(0.95, 0.1), soft(0.02, 0.04), soft(0.6, 0.6, mass=0.01)
+    page = page_of(pairs_run(tmp_path / "run", labels, {}))
+    summaries = [text for text in page.texts if text.startswith("row ")]
+    assert len(summaries) == len(set(summaries)) == 20
+    for name, reason in (
+        ("row 7", "position gap 0.850"),
+        ("row 11", "confidence 0.970"),
+        ("row 23", "label mass 0.010"),
+    ):
+        assert reason in page.texts[page.texts.index(name) + 2]
+    assert "this 7" in page.texts
+
+
+def test_rows_without_their_input(tmp_path: Path) -> None:
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    moved = (tmp_path / "run.in.jsonl").rename(tmp_path / "moved.jsonl")
+    page = page_of(run)
+    assert "Prompts and responses are not shown: " in page.text
+    assert "this 0" not in page.text
+    assert "this 0" in page_of(run, input=str(moved)).text
+
+
+def test_labels_without_a_run(tmp_path: Path) -> None:
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    page = page_of((run / "labels.parquet").rename(tmp_path / "some.parquet"))
+    assert page.headings[0] == "some.parquet"
+    assert "What was run" not in page.headings
+    assert "they are not in the labels" in page.text
+
+
+def test_the_same_run_is_the_same_page(tmp_path: Path) -> None:
+    """Catches dates and random ids."""
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)], {"calibration": FOLDED})
+    page_of(run)
+    before = (tmp_path / "run.html").read_bytes()
+    page_of(run)
+    assert (tmp_path / "run.html").read_bytes() == before
+
+
+def test_the_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    out = tmp_path / "page.html"
+    arguments = ["report", str(run), "--html", str(out)]
+    assert cli.main(arguments) == 0
+    assert capsys.readouterr().out == f"report  {out}\n"
+    out.write_text("mine")
+    assert cli.main(arguments) == 1
+    assert "exists already" in one_error(capsys)
+    assert out.read_text() == "mine"
+    assert cli.main([*arguments, "--overwrite"]) == 0
+    assert out.read_text().startswith("<!DOCTYPE html>")
+    assert [path.name for path in tmp_path.iterdir() if path.suffix == ".tmp"] == []
+
+
+@pytest.mark.parametrize(
+    ("out", "said"),
+    [
+        ("none/page.html", "no writable directory"),
+        (".", "is a directory"),
+        ("run/labels.parquet", "name another --html"),
+    ],
+)
+def test_where_no_page_can_go(tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, said: str) -> None:
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    before = (run / "labels.parquet").read_bytes()
+    assert cli.main(["report", str(run), "--html", str(tmp_path / out), "--overwrite"]) == 1
+    assert said in one_error(capsys)
+    assert (run / "labels.parquet").read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"no parquet", None])
+def test_files_that_hold_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None) -> None:
+    path = tmp_path / "other.parquet"
+    if content is None:
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        parquet.write_table(pa.table({"id": ["x"], "text": ["y"]}), path)
+    else:
+        path.write_bytes(content)
+    assert cli.main(["report", str(path), "--html", str(tmp_path / "page.html")]) == 1
+    assert str(path) in one_error(capsys)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_without_matplotlib(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    assert cli.main(["report", str(run), "--html", str(tmp_path / "page.html")]) == 1
+    assert "pip install 'preftree[report]'" in one_error(capsys)
+    assert not (tmp_path / "page.html").exists()
+
+
+def test_plots_of_one_page_share_no_ids() -> None:
+    found = []
+    for name in ("one", "two"):
+        with drawing(1.0) as (figure, axes):
+            axes.plot((0, 1), (0, 1), "o")
+            found.append({*HtmlPage(svg_of(figure, name, "a line")).values("id")})
+    assert found[0]
+    assert not found[0] & found[1]
