@@ -438,6 +438,17 @@ class ShowOptions(MovedOptions):
 
 
 @options
+class ReportOptions(Options):
+    """`preftree report`."""
+
+    labels: str = option(
+        f"{_LABELLED}; or a Parquet file with columns as labels.parquet has them", metavar="RUN_OR_FILE", flag=""
+    )
+    subset: str | None = option("figures by the values of this column, too", metavar="COLUMN", default=None)
+    json: bool = option("print JSON", switch, default=False)
+
+
+@options
 class ExportOptions(OverwriteOptions, MovedOptions):
     """`preftree export`."""
 
