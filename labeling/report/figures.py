@@ -20,7 +20,7 @@ from preftree.labeling.terminal import count, one_line
 _PAIR_COLUMNS = ("p_a", "verdict", *(name for names in pairs.NEEDS for name in names))
 _TEXTS = ("response_a", "response_b")
 _BATCH_ROWS = 1 << 16
-_BATCH_VALUES = 1 << 22
+_BATCH_VALUES = 1 << 20
 _NEEDED = (
     "pairs need p_a or verdict, principles need principles (name, s12, s21), responses need score or score_a and "
     "score_b, rankings need win_matrix, sets of principles need sets (set and p_a or score)"
