@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,15 +20,11 @@ B, TIE, A, NONE = -1, 0, 1, 2
 def numbers(array: Any, name: str) -> Floats:
     """Values as float64, NaN for null. InputError where the column holds something else."""
     import pyarrow as pa
-    from pyarrow import compute, types
 
-    if not (types.is_floating(array.type) or types.is_integer(array.type) or types.is_null(array.type)):
-        raise InputError(f"column {one_line(name)} holds {array.type}, not numbers")
     try:
-        cast = compute.cast(array, pa.float64(), safe=False)
-    except pa.ArrowException as error:
-        raise InputError(f"column {one_line(name)} cannot be read: {one_line(str(error))}") from None
-    found: Floats = cast.to_numpy(zero_copy_only=False)
+        found: Floats = array.cast("double", safe=False).to_numpy(zero_copy_only=False)
+    except pa.ArrowException:
+        raise InputError(f"column {one_line(name)} holds {array.type}, not numbers") from None
     return found
 
 
@@ -45,33 +40,26 @@ def probabilities(array: Any, name: str) -> Floats:
 def choices(array: Any) -> Choices:
     """A, B or TIE for "a", "b" and "tie"; NONE for anything else."""
     import pyarrow as pa
-    from pyarrow import compute, types
+    from pyarrow import compute
 
-    if types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    if not (types.is_string(array.type) or types.is_large_string(array.type)):
-        return np.full(len(array), NONE, np.int8)
-    places = compute.index_in(array.cast("string"), pa.array(["b", "tie", "a"]))
-    found: Choices = (places.fill_null(NONE + 1).to_numpy(zero_copy_only=False) - 1).astype(np.int8)
+    places = compute.index_in(array.cast("string"), pa.array(["b", "tie", "a"])).fill_null(NONE + 1)
+    found: Choices = (places.to_numpy(zero_copy_only=False) - 1).astype(np.int8)
     return found
 
 
 def column(batch: Any, name: str) -> Any:
-    """The column of a record batch, or the field of a struct array; None where there is none."""
-    import pyarrow as pa
-
-    names = batch.schema.names if isinstance(batch, pa.RecordBatch) else [field.name for field in batch.type]
-    if name not in names:
-        return None
-    return batch.column(names.index(name)) if isinstance(batch, pa.RecordBatch) else batch.field(name)
+    """A column of a record batch; None where there is none."""
+    place = batch.schema.get_field_index(name)
+    return None if place < 0 else batch.column(place)
 
 
 def flattened(array: Any) -> tuple[NDArray[np.int64], Any]:
-    """Of a list column: the row of each element, and the elements."""
-    from pyarrow import compute
+    """Of a list column: the row of each element, and the elements; objects as a record batch."""
+    from pyarrow import RecordBatch, compute, types
 
     rows: NDArray[np.int64] = compute.list_parent_indices(array).to_numpy(zero_copy_only=False).astype(np.int64)
-    return rows, compute.list_flatten(array)
+    values = compute.list_flatten(array)
+    return rows, RecordBatch.from_struct_array(values) if types.is_struct(values.type) else values
 
 
 def sizes(array: Any) -> NDArray[np.int64]:
@@ -107,11 +95,6 @@ def known(*arrays: Floats) -> Mask:
     for array in arrays[1:]:
         found &= ~np.isnan(array)
     return found
-
-
-def of_mask(mask: Mask, arrays: Sequence[Any]) -> list[Any]:
-    """Each of the arrays where the mask is true; None stays None."""
-    return [None if array is None else array[mask] for array in arrays]
 
 
 def _is_list(kind: Any) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.report import pairs, principles, rankings, scores, sets
-from preftree.labeling.report.arrays import is_list_of, is_numbers
+from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.subsets import Section, Subsets
 from preftree.labeling.terminal import count, one_line
 
@@ -138,12 +138,10 @@ def _labelled(batch: Any) -> Any:
     """The rows without those that were rejected."""
     from pyarrow import compute
 
-    if "status" not in batch.schema.names:
+    status = column(batch, "status")
+    if status is None:
         return batch
-    status = batch.column(batch.schema.names.index("status"))
-    if str(status.type) not in ("string", "large_string"):
-        return batch
-    return batch.filter(compute.not_equal(status, "rejected").fill_null(True))
+    return batch.filter(compute.not_equal(status.cast("string"), "rejected").fill_null(True))
 
 
 def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, tuple[str, ...]]]:

@@ -20,7 +20,6 @@ from preftree.labeling.report.arrays import (
     flattened,
     known,
     numbers,
-    of_mask,
     probabilities,
     sizes,
 )
@@ -62,13 +61,15 @@ class PairColumns:
     longer: Floats | None = None
 
     def where(self, mask: Mask) -> PairColumns:
-        return PairColumns(*of_mask(mask, list(vars(self).values())))
+        found: dict[str, Any] = {name: None if one is None else one[mask] for name, one in vars(self).items()}
+        return PairColumns(**found)
 
 
 def pair_columns(batch: Any, gold: Choices | None, longer: Floats | None) -> PairColumns:
-    """Those of a record batch or a struct array, without rows that have no verdict. See `PairColumns`."""
-    found = {name: column(batch, name) for name in ("p_a", *_ORDERS, *_MASSES)}
-    read = {name: None if array is None else probabilities(array, name) for name, array in found.items()}
+    """Those of a record batch, without rows that have no verdict. See `PairColumns`."""
+    kinds = dict.fromkeys(("p_a", *_ORDERS), probabilities) | dict.fromkeys(_MASSES, numbers)
+    found = {name: column(batch, name) for name in kinds}
+    read = {name: None if found[name] is None else kind(found[name], name) for name, kind in kinds.items()}
     p_a = np.full(len(batch), np.nan) if read["p_a"] is None else read["p_a"]
     verdicts = column(batch, "verdict")
     verdict = np.full(len(batch), NONE, np.int8) if verdicts is None else choices(verdicts)

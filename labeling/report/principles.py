@@ -20,7 +20,6 @@ from preftree.labeling.report.arrays import (
     flattened,
     known,
     numbers,
-    probabilities,
     sizes,
 )
 from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_columns
@@ -29,7 +28,6 @@ from preftree.labeling.terminal import count, one_line
 
 FIELDS = ("name", "s12", "s21", "label_mass_first", "label_mass_second")
 _PRINCIPLES_SHOWN = 20
-_MAX_PRINCIPLES = 10_000
 
 
 class PrincipleFigures:
@@ -55,12 +53,11 @@ class PrincipleFigures:
 
     def add(self, batch: Any) -> None:
         """The rows of a record batch with the columns of labels.parquet. InputError unless principles are the same."""
-        judged = column(batch, "principles")
-        batch = batch.filter(judged.is_valid())
+        batch = batch.filter(column(batch, "principles").is_valid())
         if not batch.num_rows:
             return
         self.verdicts.add_columns(pair_columns(batch, gold_of(batch), None))
-        table = self._by_name(batch.column(batch.schema.names.index("principles")))
+        table = self._by_name(column(batch, "principles"))
         s12, s21 = table["s12"], table["s21"]
         consistent = ((s12 > 0) & (s21 > 0)) | ((s12 < 0) & (s21 < 0))
         self._pairs += len(s12)
@@ -94,13 +91,11 @@ class PrincipleFigures:
         from pyarrow import compute
 
         rows, entries = flattened(judged)
-        names = column(entries, "name")
-        names = names.dictionary_decode() if pa.types.is_dictionary(names.type) else names
+        names = column(entries, "name").cast("string")
         if not self._names:
-            first = names.slice(0, int(sizes(judged)[0])).to_pylist()
-            self._size([str(name) for name in first[:_MAX_PRINCIPLES]])
+            self._size(list(map(str, names.slice(0, int(sizes(judged)[0])).to_pylist())))
         size = len(self._names)
-        places = compute.index_in(names.cast("string"), pa.array(self._names, "string")).fill_null(size)
+        places = compute.index_in(names, pa.array(self._names, "string")).fill_null(size)
         order = np.lexsort((places.to_numpy(), rows))
         expected = np.tile(np.arange(size), len(judged))
         if not size or len(order) != len(expected) or (places.to_numpy()[order] != expected).any():
@@ -109,8 +104,7 @@ class PrincipleFigures:
         table = {}
         for name in FIELDS[1:]:
             if (array := column(entries, name)) is not None:
-                read = numbers if name in ("s12", "s21") else probabilities
-                table[name] = read(array, f"principles.{name}")[order].reshape(-1, size)
+                table[name] = numbers(array, f"principles.{name}")[order].reshape(-1, size)
                 if name in ("s12", "s21") and not np.isfinite(table[name]).all():
                     raise InputError(f"column principles.{name} has entries that are no finite numbers")
         return table

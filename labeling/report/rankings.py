@@ -129,7 +129,8 @@ def _stacked(matrices: Any, name: str, size: int) -> Floats:
     lines = compute.list_flatten(matrices)
     if matrices.null_count or (sizes(matrices) != size).any() or (sizes(lines) != size).any():
         raise InputError(f"column {name}: each row needs a square matrix, one line a response")
-    return probabilities(compute.list_flatten(lines), name).reshape(-1, size, size)
+    read = numbers if name == MATRICES[2] else probabilities
+    return read(compute.list_flatten(lines), name).reshape(-1, size, size)
 
 
 def _lengths(batch: Any, size: int) -> Floats | None:

@@ -42,7 +42,7 @@ class ScoreFigures:
             self.gold.add(verdict[verdict != NONE], gold[verdict != NONE])
 
     def add_scores(self, batch: Any, end: str = "") -> None:
-        """One score a row, of a record batch or a struct array; rows without one are left out."""
+        """One score a row of a record batch; rows without one are left out."""
         found = column(batch, f"score{end}")
         if found is None:
             return

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from preftree.engine.errors import InputError
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import column, flattened
 from preftree.labeling.report.pairs import PairFigures, gold_of, length_difference, pair_columns
@@ -14,7 +13,6 @@ from preftree.labeling.terminal import count, one_line
 _OF_PAIRS = ("p_a", "verdict", "p_a_first", "p_a_second", "label_mass_first", "label_mass_second")
 FIELDS = ("set", *_OF_PAIRS, "score", "entropy", "label_mass")
 _SETS_SHOWN = 20
-_MAX_SETS = 10_000
 
 
 class SetFigures:
@@ -34,20 +32,12 @@ class SetFigures:
         for code, name in enumerate(encoded.dictionary.to_pylist()):
             mask = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False) == code
             some, mine = entries.filter(pa.array(mask)), rows[mask]
-            pairs, singles = self._of(name)
+            pairs, singles = self._sets.setdefault(name, (PairFigures(), ScoreFigures()))
             of_pairs = pair_columns(
                 some, None if gold is None else gold[mine], None if longer is None else longer[mine]
             )
             pairs.add_columns(of_pairs)
-            if column(some, "score") is not None:
-                singles.add_scores(some)
-
-    def _of(self, name: str) -> tuple[PairFigures, ScoreFigures]:
-        if name not in self._sets:
-            if len(self._sets) == _MAX_SETS:
-                raise InputError(f"column sets names over {_MAX_SETS:,} sets")
-            self._sets[name] = PairFigures(), ScoreFigures()
-        return self._sets[name]
+            singles.add_scores(some)
 
     def figures(self) -> dict[str, Any]:
         """For run.json. None where there was nothing to count."""

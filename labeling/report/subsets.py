@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from preftree.labeling.report.agreement import Agreement
+from preftree.labeling.report.arrays import column
 from preftree.labeling.terminal import one_line
 
 MAX_VALUES = 50
@@ -60,8 +61,8 @@ class Subsets:
         """The rows of a record batch with the columns of labels.parquet."""
         import pyarrow as pa
 
-        texts, codes = _texts(batch.column(batch.schema.names.index(self._column)))
-        kept = list(dict.fromkeys(text for text in texts))
+        texts, codes = _texts(column(batch, self._column))
+        kept = list(dict.fromkeys(texts))
         places = np.array([kept.index(text) if text in self._values or self._has_room(text) else -1 for text in texts])
         of_row = places[codes]
         for place in np.unique(of_row):
