@@ -10,6 +10,7 @@ from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
 from preftree.labeling.options import ReportOptions
+from preftree.labeling.report.figures import figures_of
 from preftree.labeling.report.html.page import page
 from preftree.labeling.report.html.survey import Survey
 from preftree.labeling.report.text import aligned
@@ -18,9 +19,9 @@ from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
 
-def write_html(options: ReportOptions) -> list[str]:
-    """Writes `html`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
-    path, out = Path(options.labels), Path(options.html)
+def write_html(options: ReportOptions, out: Path) -> list[str]:
+    """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
+    path = Path(options.labels)
     check_out_file(out, options.overwrite)
     title, record = path.resolve().name, {}
     if path.is_dir():
@@ -28,16 +29,18 @@ def write_html(options: ReportOptions) -> list[str]:
     for read in (path, path.with_name(RUN)):
         if read.resolve() == out.resolve():
             raise OutputError(f"{read} is what is reported on; name another --html")
+    figures = figures_of(path, options.subset or _subset_then(record)).figures()
     survey = Survey.of(path)
     samples, missing = _samples(record, [str(found.row["id"]) for found in survey.notable.rows()], options.input)
-    text = page(title, record, _figures(record), survey, samples, missing)
+    text = page(title, record, figures, survey, samples, missing)
     with drafts(out) as [draft]:
         draft.file.write(text.encode("utf-8"))
-    return [aligned([("report", one_line(options.html))])]
+    return [aligned([("report", one_line(str(out)))])]
 
 
-def _figures(record: Mapping[str, Any]) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = record.get("quality", {})
+def _subset_then(record: Mapping[str, Any]) -> str | None:
+    """The column of the labels that the run had figures by, if any."""
+    found: str | None = record.get("quality", {}).get("subsets", {}).get("column")
     return found
 
 

@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from preftree.labeling import cli
+from preftree.labeling.methods.principle_labels import Aggregate, PrincipleScore, SalmonLabel
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.score_labels import DirectLabel, Score
 from preftree.labeling.methods.set_labels import PrincipledLabel
 from preftree.labeling.options import ReportOptions
-from preftree.labeling.principles.principle import Principle
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.html.svg import drawing, svg_of
 from preftree.labeling.runs.html_report import write_html
@@ -25,22 +26,7 @@ from tests.labeling.commands import one_error
 from tests.labeling.fakes import row
 from tests.labeling.html_page import HtmlPage
 from tests.labeling.labelled_run import labelled_run
-from tests.labeling.salmon_run import salmon_run
 
-FOLDED = {
-    "pairs": 2,
-    "brier": 0.2,
-    "expected_calibration_error": 0.125,
-    "bins": [{"from": 0.6, "to": 0.65, "pairs": 2, "mean_confidence": 0.625, "correct": 0.5}],
-}
-LENGTHS = {
-    "verdicts": 2,
-    "chose_longer": 0.5,
-    "chose_longer_interval": [0.1, 0.9],
-    "gold_chose_longer": None,
-    "mean_chosen_minus_other": -3.0,
-    "correlation": 0.25,
-}
 HOSTILE = (
     "<script>alert(1)</script> \"><img src=x onerror=alert(1)> ' & {{ 7 * 7 }} </pre> </svg> $x^2$ \x1b[31m \u202e"
 )
@@ -50,44 +36,37 @@ def soft(first: float, second: float, mass: float = 0.9) -> PairLabel:
     return PairLabel((first + second) / 2, first, second, mass, mass, 10)
 
 
-def pairs_run(directory: Path, labels: Sequence[Label | None], quality: dict[str, Any], **cells: Any) -> Path:
-    """Labels of method rlaif on rows whose gold is A."""
-    rows = [row(**{"id": f"row {k}", "gold": "a", "response_a": "" if one is None else f"this {k}", **cells})
-            for k, one in enumerate(labels)]  # fmt: skip
-    run = labelled_run(directory, "rlaif", rows, labels)
-    return with_quality(run, quality)
-
-
-def with_quality(run: Path, quality: dict[str, Any]) -> Path:
-    record = json.loads((run / "run.json").read_bytes())
-    (run / "run.json").write_text(json.dumps(record | {"quality": quality}))
-    return run
+def pairs_run(directory: Path, labels: Sequence[Label | None], **cells: Any) -> Path:
+    """Labels of method rlaif on rows whose gold is A, the last of another kind than the others."""
+    rows = [
+        row(id=f"row {k}", gold="a", response_a="" if one is None else f"this {k}", kind="essay", **cells)
+        for k, one in enumerate(labels)
+    ]
+    rows[-1]["kind"] = "poem"
+    return labelled_run(directory, "rlaif", rows, labels)
 
 
 def page_of(run: Path, **options: Any) -> HtmlPage:
     out = run.with_name(f"{run.name}.html")
-    write_html(ReportOptions(labels=str(run), html=str(out), overwrite=True, **options))
+    write_html(ReportOptions(labels=str(run), html=str(out), overwrite=True, **options), out)
     return HtmlPage(out.read_text(encoding="utf-8"))
 
 
 def test_a_page_of_pairs_has_its_sections(tmp_path: Path) -> None:
-    labels = [soft(0.9, 0.7), soft(0.9, 0.2), soft(0.1, 0.3), None]
-    values = [{"value": "essay", "pairs": 3, "agreement": 1 / 3, "agreement_interval": [0.1, 0.7]}]
-    quality = {
-        "calibration": FOLDED,
-        "length_bias": LENGTHS,
-        "subsets": {"column": "kind", "values": values, "others": None},
-    }
-    page = page_of(pairs_run(tmp_path / "run", labels, quality | {"mean_label_mass": 0.9, "mean_gap": 0.2}))
-    titles = ("What was run", "Agreement with gold", "Calibration", "Probabilities", "Position bias", "Label mass")
-    assert [text for text in page.headings if text in (*titles, "Length bias", "By kind", "Rows worth reading")] == [
-        *titles, "Length bias", "By kind", "Rows worth reading"
-    ]  # fmt: skip
+    labels = [soft(0.9, 0.7), soft(0.9, 0.2), None, soft(0.1, 0.3)]
+    page = page_of(pairs_run(tmp_path / "run", labels), subset="kind")
+    titles = ["What was run", "Agreement with gold", "Calibration", "Probabilities", "Position bias", "Label mass"]
+    titles += ["Length bias", "By kind", "Rows worth reading"]
+    assert [text for text in page.headings if text in titles] == titles
     assert "Report on 3 labelled rows" in page.text
     # One of three judgements prefers the first position in both orders; of two consistent rows one agrees with gold.
     assert page.cells("all") == ["3", "33.3%", "66.7%", "0.0%"]
     assert page.cells("both orders prefer the same response")[0] == "2"
-    assert [attrs["aria-label"] for tag, attrs in page.tags if tag == "svg"][1].startswith("Reliability diagram")  # type: ignore[union-attr]
+    assert page.cells("poem") == ["1", "0.0% (0.0% to 79.3%)"]
+    assert page.cells("verdicts for the longer response")[0].startswith("66.7%")
+    drawn = [value.split(":")[0] for value in page.values("aria-label")]
+    assert drawn.count("Reliability diagram") == 1
+    assert drawn.count("Shares with 95% intervals") == 3  # of gold, of longer responses, and by kind
 
 
 def test_sections_without_columns_are_left_out(tmp_path: Path) -> None:
@@ -102,13 +81,11 @@ def test_texts_from_data_do_nothing(tmp_path: Path) -> None:
     """Catches a text that is not escaped: of ids, prompts, responses, rationales, subsets, principles or run.json."""
     written = (Rationale(HOSTILE, 3, True),)
     label = PairLabel(0.2, 0.9, 0.1, 0.9, 0.9, 10, written, written)
-    values = [{"value": HOSTILE, "pairs": 1, "agreement": 0.0, "agreement_interval": [0.0, 0.8]}]
-    quality = {"subsets": {"column": HOSTILE, "values": values, "others": None}}
-    hostile = {"id": HOSTILE, "prompt": HOSTILE, "response_a": HOSTILE, "response_b": HOSTILE + "b"}
-    run = with_quality(rationales_run(tmp_path / "run", row(gold="a", **hostile), label), quality)
+    cells = {"id": HOSTILE, "prompt": HOSTILE, "response_a": HOSTILE, "response_b": HOSTILE + "b", HOSTILE: HOSTILE}
+    run = rationales_run(tmp_path / "run", row(gold="a", **cells), label)
     record = json.loads((run / "run.json").read_bytes())
     (run / "run.json").write_text(json.dumps(record | {"versions": {HOSTILE: HOSTILE}, "scorer": {"model": HOSTILE}}))
-    page = page_of(run)
+    page = page_of(run, subset=HOSTILE)
     assert not {"script", "img", "iframe", "link", "object", "form", "a", "base"} & {tag for tag, _ in page.tags}
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     shown = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
@@ -138,18 +115,23 @@ class _WithColumns:
 def test_names_of_principles_are_text_in_plots(tmp_path: Path) -> None:
     """Catches mathematics between dollar signs, which matplotlib fails on, and markup in labels of axes."""
     names = ["<script>x</script>", "$\\frac{", "& id=\"y\" 'z'"]
-    principles = [Principle(name, "Be good.", "Be bad.") for name in names]
-    run = salmon_run(tmp_path / "salmon", [[(2.0, 1.0), (1.0, -1.0), (0.0, 0.0)], [(1.0, 1.0)] * 3], principles)
-    of_each = dict.fromkeys(("consistent", "agreement", "mean_score", "mean_gap", "mean_label_mass"), 0.5)
-    quality = {
-        "principles": [{"name": name, "decided": 1, **of_each} for name in names],
-        "correlations": [[1.0, 0.43, None], [0.43, 1.0, -0.37], [None, -0.37, 1.0]],
-    }
-    page = page_of(with_quality(run, quality))
+    scores = np.array([[1.5, 0.0, 0.25], [1.0, 1.25, -1.0], [0.05, 1.5, 1.0], [-2.0, 0.5, 0.75]])
+    labels = [
+        SalmonLabel(Aggregate(0.0, 0.5), tuple(map(of_principle, names, of_row)), 1) for of_row in scores.tolist()
+    ]
+    rows = [row(id=f"row {k}", gold="a") for k in range(len(labels))]
+    page = page_of(labelled_run(tmp_path / "salmon", "salmon", rows, labels))
     assert {*page.headings} >= {"Principles", "Position bias", "Probabilities"}
     assert "script" not in {tag for tag, _ in page.tags}
-    assert page.texts.count(names[2]) >= 3  # a table, the axis of a bar and those of the heat map
-    assert [text for text in page.texts if text in ("0.43", "-0.37")] == ["0.43", "0.43", "-0.37", "-0.37"]
+    assert page.cells(names[2])  # of the last table, that of a row worth reading
+    assert page.texts.count(names[2]) >= 5  # two tables, the axis of bars, both axes of the heat map
+    of_pairs = np.corrcoef(scores.T)[[0, 0, 1], [1, 2, 2]]
+    for correlation in of_pairs:
+        assert page.texts.count(f"{correlation:.2f}") == 2
+
+
+def of_principle(name: str, score: float) -> PrincipleScore:
+    return PrincipleScore(name, score + 0.5, score - 0.5, 0.9, 0.9)
 
 
 def test_other_kinds_of_labels(tmp_path: Path) -> None:
@@ -170,7 +152,7 @@ def test_other_kinds_of_labels(tmp_path: Path) -> None:
 
 def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
     """No script and no reference but to its own parts; unique ids; nothing wider than a phone."""
-    page = page_of(pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)], {"calibration": FOLDED}))
+    page = page_of(pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)]))
     assert "script" not in {tag for tag, _ in page.tags}
     references = [page.values(name) for name in ("href", "xlink:href", "src", "srcset", "action", "background")]
     ids = page.values("id")
@@ -192,7 +174,7 @@ def test_a_page_needs_nothing_from_elsewhere(tmp_path: Path) -> None:
 
 def test_plots_have_the_colours_of_the_page(tmp_path: Path) -> None:
     """Catches a plot that cannot be read in the dark: every colour is a variable, of which there are two palettes."""
-    page = page_of(pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)], {"calibration": FOLDED}))
+    page = page_of(pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)]))
     drawn = [value for value in page.values("style") if "fill" in value or "stroke" in value]
     assert len(drawn) > 20
     assert not [value for value in drawn if re.search(r"(?:fill|stroke): (?!none|var\(--)", value)]
@@ -205,7 +187,7 @@ def test_plots_have_the_colours_of_the_page(tmp_path: Path) -> None:
 def test_rows_worth_reading_are_the_extreme_ones(tmp_path: Path) -> None:
     labels = [soft(0.6, 0.6) for _ in range(40)]
     labels[7], labels[11], labels[23] = soft(0.95, 0.1), soft(0.02, 0.04), soft(0.6, 0.6, mass=0.01)
-    page = page_of(pairs_run(tmp_path / "run", labels, {}))
+    page = page_of(pairs_run(tmp_path / "run", labels))
     summaries = [text for text in page.texts if text.startswith("row ")]
     assert len(summaries) == len(set(summaries)) == 20
     for name, reason in (
@@ -218,7 +200,7 @@ def test_rows_worth_reading_are_the_extreme_ones(tmp_path: Path) -> None:
 
 
 def test_rows_without_their_input(tmp_path: Path) -> None:
-    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)])
     moved = (tmp_path / "run.in.jsonl").rename(tmp_path / "moved.jsonl")
     page = page_of(run)
     assert "Prompts and responses are not shown: " in page.text
@@ -227,7 +209,7 @@ def test_rows_without_their_input(tmp_path: Path) -> None:
 
 
 def test_labels_without_a_run(tmp_path: Path) -> None:
-    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)])
     page = page_of((run / "labels.parquet").rename(tmp_path / "some.parquet"))
     assert page.headings[0] == "some.parquet"
     assert "What was run" not in page.headings
@@ -236,7 +218,7 @@ def test_labels_without_a_run(tmp_path: Path) -> None:
 
 def test_the_same_run_is_the_same_page(tmp_path: Path) -> None:
     """Catches dates and random ids."""
-    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)], {"calibration": FOLDED})
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)])
     page_of(run)
     before = (tmp_path / "run.html").read_bytes()
     page_of(run)
@@ -244,7 +226,7 @@ def test_the_same_run_is_the_same_page(tmp_path: Path) -> None:
 
 
 def test_the_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)])
     out = tmp_path / "page.html"
     arguments = ["report", str(run), "--html", str(out)]
     assert cli.main(arguments) == 0
@@ -267,7 +249,7 @@ def test_the_command_replaces_nothing_unasked(tmp_path: Path, capsys: pytest.Cap
     ],
 )
 def test_where_no_page_can_go(tmp_path: Path, capsys: pytest.CaptureFixture[str], out: str, said: str) -> None:
-    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)])
     before = (run / "labels.parquet").read_bytes()
     assert cli.main(["report", str(run), "--html", str(tmp_path / out), "--overwrite"]) == 1
     assert said in one_error(capsys)
@@ -292,7 +274,7 @@ def test_files_that_hold_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture
 def test_without_matplotlib(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)], {})
+    run = pairs_run(tmp_path / "run", [soft(0.9, 0.7)])
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     assert cli.main(["report", str(run), "--html", str(tmp_path / "page.html")]) == 1
     assert "pip install 'preftree[report]'" in one_error(capsys)
