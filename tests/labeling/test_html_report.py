@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from preftree.labeling import cli
 from preftree.labeling.methods.principle_labels import Aggregate, PrincipleScore, SalmonLabel
@@ -216,6 +218,22 @@ def test_labels_without_a_run(tmp_path: Path) -> None:
     assert "they are not in the labels" in page.text
 
 
+def test_labels_from_elsewhere_with_few_columns(tmp_path: Path) -> None:
+    """Catches columns that are taken for granted: ids, label mass, scores that follow from others."""
+    path = tmp_path / "few.parquet"
+    parquet.write_table(pa.table({"verdict": ["a", "b"], "gold": ["a", "a"]}), path)
+    page = page_of(path)
+    assert page.cells("all pairs with gold") == ["2", "50.0% (9.5% to 90.5%)"]
+    assert "Rows worth reading" not in page.headings
+    principles = [[{"name": "kind", "s12": 2.0, "s21": -1.0}], [{"name": "kind", "s12": 1.0, "s21": 1.0}]]
+    parquet.write_table(pa.table({"id": ["x", "y"], "principles": principles}), path)
+    page = page_of(path)
+    assert [row for row in page.rows if row[0] == "kind" and row[1] == "2"] == [["kind", "2", "50.0%", "50.0%", "0.0%"]]
+    assert "Label mass" not in page.headings
+    parquet.write_table(pa.table({"id": ["x"], "sets": [[{"set": "kind", "p_a": 0.7}]]}), path)
+    assert "Position bias" not in page_of(path).headings
+
+
 def test_the_same_run_is_the_same_page(tmp_path: Path) -> None:
     """Catches dates and random ids."""
     run = pairs_run(tmp_path / "run", [soft(0.9, 0.7), soft(0.9, 0.2)])
@@ -260,9 +278,6 @@ def test_where_no_page_can_go(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 def test_files_that_hold_no_labels(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes | None) -> None:
     path = tmp_path / "other.parquet"
     if content is None:
-        import pyarrow as pa
-        from pyarrow import parquet
-
         parquet.write_table(pa.table({"id": ["x"], "text": ["y"]}), path)
     else:
         path.write_bytes(content)

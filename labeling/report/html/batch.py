@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from preftree.engine.errors import InputError
-
 Array = Any
 _UNNAMED = ("",)
+_MASSES = ("label_mass_first", "label_mass_second")
 
 
 @dataclass(frozen=True)
@@ -79,7 +78,7 @@ class LabelBatch:
         import pyarrow.types as types
 
         column = self._column(name)
-        if column is None or not types.is_string(column.type):
+        if column is None or not any(kind(column.type) for kind in (types.is_string, types.is_large_string)):
             return None
         return np.array(column.to_pylist(), dtype=object)
 
@@ -124,21 +123,23 @@ class LabelBatch:
         found = [column for name in known if (column := self.numbers(name)) is not None]
         return np.fmin.reduce(found) if found else None
 
-    def _of_principles(self) -> Judgements:
+    def _of_principles(self) -> Judgements | None:
         """Scores are log-probabilities for A less those for B, in nats."""
-        row, name, names, fields = self._entries("principles", "name", ("s12", "s21", "score"))
-        first, second, score = fields
-        mass = self._entry_mass("principles")
+        row, name, names, (first, second, *masses) = self._entries("principles", "name", ("s12", "s21", *_MASSES))
+        if first is None or second is None:
+            return None
+        score = (first + second) / 2
+        mass = _smaller(*masses, len(row))
         return Judgements(row, name, names, _logistic(score), _logistic(first), _logistic(second), mass)
 
     def _of_sets(self) -> Judgements | None:
-        row, name, names, fields = self._entries("sets", "set", ("p_a", "p_a_first", "p_a_second"))
-        mass = self._entry_mass("sets")
-        pairs = ~np.isnan(fields[0])
-        if not pairs.any():
+        fields = ("p_a", "p_a_first", "p_a_second", *_MASSES)
+        row, name, names, (p, first, second, *masses) = self._entries("sets", "set", fields)
+        if p is None or first is None or second is None or np.isnan(p).all():
             return None
-        p, first, second = (field[pairs] for field in fields)
-        return Judgements(row[pairs], name[pairs], names, p, first, second, mass[pairs])
+        pairs = ~np.isnan(p)
+        mass = _smaller(*masses, len(row))
+        return Judgements(row[pairs], name[pairs], names, p[pairs], first[pairs], second[pairs], mass[pairs])
 
     def _of_rankings(self) -> Judgements:
         """Every two responses that were compared, the one with the smaller index as A."""
@@ -155,24 +156,20 @@ class LabelBatch:
         return Judgements(np.array(rows, np.int64), np.zeros(len(rows), np.int64), _UNNAMED, *columns)
 
     def _entries(self, column: str, name: str, fields: tuple[str, ...]) -> tuple[Array, Array, tuple[str, ...], Any]:
-        """Of a column of lists of objects: the row of each entry, its name, all names, and its fields."""
+        """Of a column of lists of objects: the row of each entry, its name, all names, and its fields.
+
+        A field that is not there is None.
+        """
         import pyarrow.compute as pc
 
         lists = self._column(column)
         entries = pc.list_flatten(lists)
+        known = [field.name for field in entries.type]
         row = pc.list_parent_indices(lists).to_numpy(zero_copy_only=False)
-        try:
-            named = pc.struct_field(entries, name).dictionary_encode()
-            found = [_numbers(pc.struct_field(entries, field)) for field in fields]
-        except (KeyError, ValueError) as error:
-            raise InputError(f"column {column} of the labels lacks what it has in labels.parquet: {error}") from error
+        named = pc.struct_field(entries, name).dictionary_encode()
+        found = [_numbers(pc.struct_field(entries, field)) if field in known else None for field in fields]
         names = tuple(str(text) for text in named.dictionary.to_pylist())
         return row, named.indices.to_numpy(zero_copy_only=False), names, found
-
-    def _entry_mass(self, column: str) -> Array:
-        name = "set" if column == "sets" else "name"
-        _, _, _, (first, second) = self._entries(column, name, ("label_mass_first", "label_mass_second"))
-        return np.fmin(first, second)
 
     def _column(self, name: str) -> Any:
         """The only chunk of a column; None where there is no such column or it is not a plain one."""

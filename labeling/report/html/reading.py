@@ -71,11 +71,11 @@ def _of_orders(row: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     if isinstance(principles := row.get("principles"), list):
         for one in principles:
             odds = (_logistic(one["s12"]), _logistic(one["s21"]))
-            yield (_name(one["name"]), *odds, *(one[mass] for mass in masses))
+            yield (_name(one["name"]), *odds, *(one.get(mass) for mass in masses))
     elif isinstance(sets := row.get("sets"), list):
         for one in sets:
-            if one["p_a"] is not None:
-                yield (_name(one["set"]), *(one[name] for name in ("p_a_first", "p_a_second", *masses)))
+            if one.get("p_a_first") is not None:
+                yield (_name(one["set"]), *(one.get(name) for name in ("p_a_first", "p_a_second", *masses)))
     elif isinstance(wins := row.get("win_matrix"), list):
         first, mass = row["win_matrix_first"], row.get("mass_matrix_first")
         for i, j in compared(wins):
@@ -91,7 +91,7 @@ def _scores(row: Mapping[str, Any]) -> Table:
     names = {"": "response", "_a": "A", "_b": "B"}
     found = [(name, [row.get(f"{field}{end}") for field in fields]) for end, name in names.items()]
     if isinstance(sets := row.get("sets"), list):
-        found += [(_name(one["set"]), [one[field] for field in fields]) for one in sets]
+        found += [(_name(one["set"]), [one.get(field) for field in fields]) for one in sets]
     rows = tuple((name, *map(_number, values)) for name, values in found if isinstance(values[0], float))
     return Table(rows, _SCORES)
 

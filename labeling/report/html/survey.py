@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import OutputError
 from preftree.labeling.report.html.batch import LabelBatch
 from preftree.labeling.report.html.notable import Notable
 from preftree.labeling.report.html.tallies import Directions, Histogram, Places, Share
 from preftree.labeling.terminal import one_line
 
 _BATCH_ROWS = 1024
-_KNOWN = ("p_a", "verdict", "principles", "sets", "win_matrix", "score")
 # Lower ends of how much longer the longer response is, as a share of the shorter one.
 LONGER_BY = (0.0, 0.1, 0.25, 0.5, 1.0)
 
@@ -51,16 +50,13 @@ class Survey:
 
     @classmethod
     def of(cls, path: Path) -> Survey:
-        """Of the labels in a file. Raises OutputError, and InputError where they are not labels."""
+        """Of the labels in a file. Raises OutputError where it cannot be read."""
         import pyarrow as pa
         from pyarrow import parquet
 
         found = cls()
         try:
             with parquet.ParquetFile(path) as file:
-                names = file.schema_arrow.names
-                if "id" not in names or not set(_KNOWN) & set(names):
-                    raise InputError(f"{path} has no labels of a method that is known: no column {', '.join(_KNOWN)}")
                 for batch in file.iter_batches(_BATCH_ROWS):
                     found.add(LabelBatch(pa.Table.from_batches([batch])))
         except FileNotFoundError:
@@ -84,7 +80,8 @@ class Survey:
             self.mass.add(mass)
         for strengths in batch.lists("strengths") or ():
             self.strengths.add(sorted(strengths, reverse=True))
-        self.notable.add(batch)
+        if "id" in batch.table.column_names:
+            self.notable.add(batch)
 
     def _add_judgements(self, batch: LabelBatch) -> None:
         judged, p_a = batch.judgements, batch.numbers("p_a")
