@@ -161,37 +161,25 @@ class PairFigures:
         self._absolute_gap += float(abs(gap).sum())
         self.gap_histogram += np.histogram(gap, HISTOGRAM_BINS, (-1, 1))[0]
 
-    @property
-    def kept(self) -> int:
-        return self.kept_first + self.kept_second
-
-    @property
-    def position_bias(self) -> float | None:
-        return self.kept / self._ordered if self._ordered else None
-
-    @property
-    def prefers_first(self) -> float | None:
-        """Of the pairs that keep their position: the share that prefers the first."""
-        return self.kept_first / self.kept if self.kept else None
-
-    @property
-    def mean_gap(self) -> float | None:
-        return self._gap / self._ordered if self._ordered else None
-
-    @property
-    def mean_absolute_gap(self) -> float | None:
-        return self._absolute_gap / self._ordered if self._ordered else None
-
-    @property
-    def mean_label_mass(self) -> float | None:
-        return self._mass / self._massed if self._massed else None
-
     def figures(self) -> dict[str, Any]:
-        """For run.json. None where there was nothing to count."""
-        gold = self.gold.figures()
-        shares = ("position_bias", "prefers_first", "mean_gap", "mean_absolute_gap", "mean_label_mass", "low_mass")
-        own = {"pairs": self.pairs, "ties": self.ties} | {name: getattr(self, name) for name in shares}
-        return own | gold | {"calibration": self.calibration.figures(), "length_bias": self.lengths.figures()}
+        """For run.json. None where there was nothing to count.
+
+        prefers_first: of the pairs that keep their position, the share that prefers the first.
+        """
+        kept = self.kept_first + self.kept_second
+        return {
+            "pairs": self.pairs,
+            "ties": self.ties,
+            "position_bias": share(kept, self._ordered),
+            "prefers_first": share(self.kept_first, kept),
+            "mean_gap": share(self._gap, self._ordered),
+            "mean_absolute_gap": share(self._absolute_gap, self._ordered),
+            "mean_label_mass": share(self._mass, self._massed),
+            "low_mass": self.low_mass,
+            **self.gold.figures(),
+            "calibration": self.calibration.figures(),
+            "length_bias": self.lengths.figures(),
+        }
 
     def histograms(self) -> dict[str, dict[str, list[Any]]]:
         """Of p_a and of the position gap, with the edges of their bins."""
@@ -203,16 +191,17 @@ class PairFigures:
         return found
 
     def lines(self) -> list[tuple[str, str]]:
-        lines = self.gold.lines() + self.calibration.lines()
-        if self.position_bias is not None:
-            kept = f"{count(self.kept, 'pair')} of {self._ordered:,}"
-            text = f"{self.position_bias:.1%}: {kept} prefer the same position in both orders"
-            if self.kept:
+        lines, figures = self.gold.lines() + self.calibration.lines(), self.figures()
+        if self._ordered:
+            kept = self.kept_first + self.kept_second
+            text = f"{figures['position_bias']:.1%}: {count(kept, 'pair')} of {self._ordered:,}"
+            text += " prefer the same position in both orders"
+            if kept:
                 text += f" ({self.kept_first:,} the first, {self.kept_second:,} the second)"
-            lines.append(("position bias", text))
-            lines.append(("position gap", f"mean {self.mean_gap:+.3f}, mean size {self.mean_absolute_gap:.3f}"))
-        if self.mean_label_mass is not None:
-            text = f"mean {self.mean_label_mass:.3f}"
+            gap = f"mean {figures['mean_gap']:+.3f}, mean size {figures['mean_absolute_gap']:.3f}"
+            lines += [("position bias", text), ("position gap", gap)]
+        if self._massed:
+            text = f"mean {figures['mean_label_mass']:.3f}"
             if self.low_mass:
                 text += f"; {count(self.low_mass, 'pair')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
@@ -225,11 +214,16 @@ class PairFigures:
         """The figures on one line; none where there are no pairs."""
         if not self.pairs:
             return []
-        texts = []
+        texts, figures = [], self.figures()
         if self.gold.pairs:
             texts.append(f"{self.gold.share:.1%} of {self.gold.pairs:,} agree with gold ({self.gold.interval_text()})")
-        if self.position_bias is not None:
-            texts.append(f"position bias {self.position_bias:.1%}")
-        if self.mean_label_mass is not None:
-            texts.append(f"label mass {self.mean_label_mass:.3f}")
+        if self._ordered:
+            texts.append(f"position bias {figures['position_bias']:.1%}")
+        if self._massed:
+            texts.append(f"label mass {figures['mean_label_mass']:.3f}")
         return [f"{count(self.pairs, 'pair')}: {', '.join(texts)}" if texts else count(self.pairs, "pair")]
+
+
+def share(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return float(part) / float(whole) if whole else None

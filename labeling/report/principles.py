@@ -22,7 +22,7 @@ from preftree.labeling.report.arrays import (
     numbers,
     sizes,
 )
-from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_columns
+from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_columns, share
 from preftree.labeling.report.spread import Spread
 from preftree.labeling.terminal import count, one_line
 
@@ -119,9 +119,9 @@ class PrincipleFigures:
         return {
             "pairs": self._pairs,
             "ties": self.verdicts.ties,
-            "position_bias": _of(kept, judgements),
-            "prefers_first": _of(self._counts["kept_first"].sum(), kept),
-            "mean_label_mass": _of(self._mass.sum(), massed),
+            "position_bias": share(kept, judgements),
+            "prefers_first": share(self._counts["kept_first"].sum(), kept),
+            "mean_label_mass": share(self._mass.sum(), massed),
             "low_mass": int(self._counts["low_mass"].sum()),
             "calibration": self.verdicts.calibration.figures(),
             "principles": [self._of_principle(index) for index in range(len(self._names))],
@@ -197,21 +197,17 @@ class PrincipleFigures:
         return {
             "name": self._names[index],
             "agreement": self._agreements[index].share,
-            "consistent": _of(counts["consistent"], self._pairs),
-            "position_bias": _of(kept, self._pairs),
-            "prefers_first": _of(counts["kept_first"], kept),
+            "consistent": share(counts["consistent"], self._pairs),
+            "position_bias": share(kept, self._pairs),
+            "prefers_first": share(counts["kept_first"], kept),
             "mean_score": float(self._scores.mean[index]),
-            "mean_gap": _of(self._gap[index], self._pairs),
-            "score_variance": _of(self._scores.products[index, index], self._pairs),
+            "mean_gap": share(self._gap[index], self._pairs),
+            "score_variance": share(self._scores.products[index, index], self._pairs),
             "decided": counts["decided"],
-            "mean_label_mass": _of(self._mass[index], counts["massed"]),
+            "mean_label_mass": share(self._mass[index], counts["massed"]),
             "low_mass": counts["low_mass"],
         }
 
     @property
     def _kept(self) -> NDArray[np.int64]:
         return self._counts["kept_first"] + self._counts["kept_second"]
-
-
-def _of(part: float, whole: float) -> float | None:
-    return float(part) / float(whole) if whole else None

@@ -10,7 +10,7 @@ import numpy as np
 from preftree.engine.errors import InputError
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import Floats, column, numbers, probabilities, sizes
-from preftree.labeling.report.pairs import LENGTHS, PairColumns, PairFigures
+from preftree.labeling.report.pairs import LENGTHS, PairColumns, PairFigures, share
 from preftree.labeling.terminal import count
 
 MATRICES = ("win_matrix", "win_matrix_first", "mass_matrix_first")
@@ -76,15 +76,15 @@ class RankingFigures:
         self.triads += round(float(((met @ met) * met).sum())) // 6
         self.circular += round(float(((beats @ beats) * beats.swapaxes(1, 2)).sum())) // 3
 
-    @property
-    def circular_share(self) -> float | None:
-        return self.circular / self.triads if self.triads else None
-
     def figures(self) -> dict[str, Any]:
         """For run.json; pairs are comparisons in both orders."""
         of_pairs = self.pairs.figures()
-        own = {"rows": self.rows, "triads": self.triads, "circular_triads": self.circular}
-        return {**own, "circular_share": self.circular_share, **{name: of_pairs[name] for name in _OF_PAIRS}}
+        own: dict[str, Any] = {"rows": self.rows, "triads": self.triads, "circular_triads": self.circular}
+        return {
+            **own,
+            "circular_share": share(self.circular, self.triads),
+            **{name: of_pairs[name] for name in _OF_PAIRS},
+        }
 
     def histograms(self) -> dict[str, dict[str, list[Any]]]:
         """Of the comparisons."""
@@ -94,32 +94,28 @@ class RankingFigures:
         if not self.rows:
             return []
         lines = [("comparisons", f"{count(self.pairs.pairs, 'pair')} of responses, each in both orders")]
-        if self.circular_share is not None:
+        if self.triads:
             circles = f"{self.circular:,} of {count(self.triads, 'triad')}"
-            text = f"{self.circular_share:.1%}: {circles} have no order among themselves (tossed coins: 25.0%)"
+            text = f"{self.circular / self.triads:.1%}: {circles} have no order among themselves (tossed coins: 25.0%)"
             lines.append(("circular triads", text))
         return lines + self.pairs.lines()
 
     def briefly(self) -> list[str]:
         """The figures on one line; none where there are no rows."""
-        circles = "" if self.circular_share is None else f", {self.circular_share:.1%} of triads circular"
+        circles = f", {self.circular / self.triads:.1%} of triads circular" if self.triads else ""
         return [f"{text}{circles}" for text in self.pairs.briefly()]
 
 
 def _of_one_size(batch: Any) -> Iterator[tuple[int, Any]]:
     """Rows with as many responses each, so few that their matrices are small."""
+    import pyarrow as pa
+
     number = sizes(column(batch, "win_matrix"))
     for size in np.unique(number):
-        some = batch.filter(_mask(number == size))
+        some = batch.filter(pa.array(number == size))
         step = max(1, _MAX_ENTRIES // max(1, int(size) ** 2))
         for start in range(0, len(some), step):
             yield int(size), some.slice(start, step)
-
-
-def _mask(values: Any) -> Any:
-    import pyarrow as pa
-
-    return pa.array(values)
 
 
 def _stacked(matrices: Any, name: str, size: int) -> Floats:
