@@ -125,20 +125,22 @@ class LabelBatch:
 
     def _of_principles(self) -> Judgements | None:
         """Scores are log-probabilities for A less those for B, in nats."""
-        row, name, names, (first, second, *masses) = self._entries("principles", "name", ("s12", "s21", *_MASSES))
+        row, name, names, (first, second, mass_first, mass_second) = self._entries(
+            "principles", "name", ("s12", "s21", *_MASSES)
+        )
         if first is None or second is None:
             return None
         score = (first + second) / 2
-        mass = _smaller(*masses, len(row))
+        mass = _smaller(mass_first, mass_second, len(row))
         return Judgements(row, name, names, _logistic(score), _logistic(first), _logistic(second), mass)
 
     def _of_sets(self) -> Judgements | None:
         fields = ("p_a", "p_a_first", "p_a_second", *_MASSES)
-        row, name, names, (p, first, second, *masses) = self._entries("sets", "set", fields)
+        row, name, names, (p, first, second, mass_first, mass_second) = self._entries("sets", "set", fields)
         if p is None or first is None or second is None or np.isnan(p).all():
             return None
         pairs = ~np.isnan(p)
-        mass = _smaller(*masses, len(row))
+        mass = _smaller(mass_first, mass_second, len(row))
         return Judgements(row[pairs], name[pairs], names, p[pairs], first[pairs], second[pairs], mass[pairs])
 
     def _of_rankings(self) -> Judgements:
