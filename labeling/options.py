@@ -438,6 +438,27 @@ class ShowOptions(MovedOptions):
 
 
 @options
+class ReportOptions(Options):
+    """`preftree report`."""
+
+    labels: str = option(
+        f"{_LABELLED}; or a Parquet file with columns as labels.parquet has them", metavar="RUN_OR_FILE", flag=""
+    )
+    subset: str | None = option("figures by the values of this column, too", metavar="COLUMN", default=None)
+    json: bool = option("print JSON", switch, default=False)
+    html: str | None = option(
+        "write a page to look at instead: figures, plots and the rows worth reading in one file",
+        metavar="FILE",
+        excludes="json",
+        default=None,
+    )
+    overwrite: bool = option("replace FILE", switch, requires=("html",), default=False)
+    input: str | None = option(
+        "where the labelled input is now, if it was moved", metavar="FILE", requires=("html",), default=None
+    )
+
+
+@options
 class ExportOptions(OverwriteOptions, MovedOptions):
     """`preftree export`."""
 

@@ -57,7 +57,7 @@ def test_a_wheel_holds_every_source_once(wheel: Path) -> None:
     names = set(contents(wheel))
     packages = ("engine", "kernels", "labeling")
     expected = {f"preftree/{path.relative_to(ROOT)}" for name in packages for path in (ROOT / name).rglob("*.py")}
-    data = [path for pattern in ("*.txt", "*.yaml") for path in (ROOT / "labeling").rglob(pattern)]
+    data = [path for pattern in ("*.txt", "*.yaml", "*.html") for path in (ROOT / "labeling").rglob(pattern)]
     data += [path for pattern in ("*.cpp", "*.h") for path in (ROOT / "kernels").rglob(pattern)]
     expected |= {f"preftree/{path.relative_to(ROOT)}" for path in data}
     assert names == expected | {f"preftree/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}

@@ -17,6 +17,7 @@ from preftree.labeling.options import (
     MergeOptions,
     PrincipledOptions,
     RationaleOptions,
+    ReportOptions,
     ShowOptions,
     StatusOptions,
     TemplatesOptions,
@@ -58,6 +59,16 @@ def _show(options: ShowOptions) -> int:
     from preftree.labeling.runs.show import show_lines
 
     return _printed(show_lines(options.dir, options.id, options.input))
+
+
+def _report(options: ReportOptions) -> int:
+    if options.html is not None:
+        from preftree.labeling.runs.html_report import write_html
+
+        return _printed(write_html(options, Path(options.html)))
+    from preftree.labeling.report.show import report_lines
+
+    return _printed(report_lines(options))
 
 
 def _export(options: ExportOptions) -> int:
@@ -127,6 +138,11 @@ COMMANDS = {
         LabelOptions,
     ),
     "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
+    "report": Command(
+        "how good labels are: agreement with gold, calibration, position and length bias, by subsets",
+        ReportOptions,
+        _report,
+    ),
     "templates": Command("the prompt templates that come with preftree", TemplatesOptions, _templates),
     "doctor": Command(
         "what is installed, and whether a model is fit to label with; fails if anything is wrong",

@@ -19,8 +19,12 @@ Kind = Literal["string", "int", "float", "bool", "json"]
 
 
 def label_columns(method: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
-    """Every column that labels.parquet starts with, `method` being those of its method."""
-    return {"id": "string", **method, "status": "string", "reason": "string", "prompt_tokens": "int64"}
+    """Every column that labels.parquet starts with, `method` being those of its method.
+
+    response_chars: characters of each response, for figures of length bias without the texts.
+    """
+    own: dict[str, ArrowType] = {"status": "string", "reason": "string", "prompt_tokens": "int64"}
+    return {"id": "string", **method, **own, "response_chars": ["int64"]}
 
 
 MAX_COLUMNS = 1000

@@ -24,6 +24,7 @@ from preftree.labeling.data.layout import Layout, column_mapping, no_rows, recog
 from preftree.labeling.data.row import BadRow, quoted
 from preftree.labeling.data.shards import Shards
 from preftree.labeling.data.source import File, Source
+from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
 
@@ -52,6 +53,12 @@ class DatasetInfo:
     repeated: frozenset[int] = frozenset()
     about: str = ""
     files: Sequence[tuple[int, str]] = ()
+
+    def check_subset(self, column: str) -> None:
+        """UsageError where there is no such column for figures of subsets."""
+        if column not in self.columns:
+            names = ", ".join(one_line(name) for name in self.columns) or "no such column"
+            raise UsageError(f"{self.name} has no column {one_line(column)} to go --by; it has {names}")
 
     def place(self, line: int) -> str:
         """ "line 7", or "b.jsonl, line 3" where lines are counted across files."""

@@ -15,7 +15,7 @@ from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.columns import label_columns, output_names, stored
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import ArrowType, Label, Rejected, Sample
+from preftree.labeling.types import ArrowType, Label, Pair, Rejected, Response, ResponseSet, Sample
 
 LABELS, RUN = "labels.parquet", "run.json"
 
@@ -59,6 +59,7 @@ class LabelTable:
             ["rejected" if label is None else "ok" for _, label in rows],
             [f"{self._info.place(item.line)}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
             [None if label is None else label.prompt_tokens for _, label in rows],
+            [None if label is None else _lengths(item) for item, label in rows],
         ]
         if self._info.has_gold:
             columns.append([getattr(item, "gold", None) for item in items])
@@ -184,15 +185,31 @@ class _Sink:
         """The draft closes the file."""
 
 
+def _lengths(item: Sample | Rejected) -> list[int]:
+    """Characters of each response."""
+    if isinstance(item, Pair):
+        return [len(item.response_a), len(item.response_b)]
+    if isinstance(item, Response):
+        return [len(item.response)]
+    return [len(text) for text in item.responses] if isinstance(item, ResponseSet) else []
+
+
 def _schema(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> Any:
     import pyarrow as pa
 
-    types = label_columns(columns)
-    if info.has_gold:
-        types["gold"] = "string"
-    names = output_names(info.columns, reserved=list(types))
+    types = _own_columns(info, columns)
+    names = names_of_input(info, columns)
     types |= {names[name]: _ARROW_TYPES[kind] for name, kind in info.columns.items()}
     return pa.schema([(name, arrow_type(spec)) for name, spec in types.items()])
+
+
+def names_of_input(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> dict[str, str]:
+    """What the columns that pass through are called among the labels, by their names in the input."""
+    return output_names(info.columns, reserved=list(_own_columns(info, columns)))
+
+
+def _own_columns(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
+    return label_columns(columns) | ({"gold": "string"} if info.has_gold else {})
 
 
 def arrow_type(spec: ArrowType) -> Any:

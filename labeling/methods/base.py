@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.report.pairs import Quality
 from preftree.labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
 
 
@@ -33,9 +32,6 @@ class Method(Protocol):
 
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """What the judge wrote for each request before it answered, from the same; [] where it was not to explain."""
-
-    def quality(self) -> Quality:
-        """To gather the figures of a new run."""
 
     def record(self) -> dict[str, Any]:
         """For run.json: name to JSON value, enough to ask the same again."""

@@ -14,7 +14,6 @@ from preftree.labeling.methods.score_labels import ENDS, DirectLabel
 from preftree.labeling.options import DirectOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.report.scores import ScoreQuality
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
 
 
@@ -80,9 +79,6 @@ class Direct:
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """What was written for each request, from the same."""
         return [recorded_rationales(values, end) for end in _ends(values)] if self.reasoning else []
-
-    def quality(self) -> ScoreQuality:
-        return ScoreQuality(len(self.scale.values))
 
     def record(self) -> dict[str, Any]:
         """For run.json. values: what the labels stand for, in the order of the distribution."""

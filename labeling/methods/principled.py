@@ -13,7 +13,7 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
-from preftree.labeling.methods.set_labels import PrincipledLabel, PrincipledQuality
+from preftree.labeling.methods.set_labels import PrincipledLabel
 from preftree.labeling.options import PrincipledOptions
 from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
@@ -70,10 +70,6 @@ class Principled:
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """The judge is not to explain."""
         return []
-
-    def quality(self) -> PrincipledQuality:
-        names = tuple(chosen.name for chosen in self.sets)
-        return PrincipledQuality(names, len(self.single.template.labels) if self.single else 0)
 
     def record(self) -> dict[str, Any]:
         """For run.json. pair, single: None where such rows are not taken."""

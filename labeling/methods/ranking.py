@@ -12,7 +12,7 @@ import numpy as np
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.bradley_terry import RIDGE, strengths
-from preftree.labeling.methods.ranking_labels import RankingLabel, RankingQuality
+from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import RankingOptions
 from preftree.labeling.prompts.catalogue import chosen_template
@@ -74,9 +74,6 @@ class Ranking:
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """The judge is not to explain."""
         return []
-
-    def quality(self) -> RankingQuality:
-        return RankingQuality()
 
     def record(self) -> dict[str, Any]:
         """For run.json."""

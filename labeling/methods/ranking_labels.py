@@ -1,30 +1,16 @@
-"""A ranking of several responses: what a row's label holds, and how good the labels of a run are."""
+"""A ranking of several responses: what a row's label holds."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from preftree.labeling.report.pairs import PairQuality
-from preftree.labeling.terminal import count
-from preftree.labeling.types import ArrowType, Label, Pair, PairLabel, ResponseSet, Sample
+from preftree.labeling.types import ArrowType, PairLabel
 
 TIED = 1e-9  # nats; ten times what strengths are exact to
-_OF_PAIRS = (
-    "pairs",
-    "ties",
-    "low_mass",
-    "position_bias",
-    "prefers_first",
-    "mean_gap",
-    "mean_absolute_gap",
-    "mean_label_mass",
-    "length_bias",
-)
-
 Matrix = list[list[float | None]]
 
 
@@ -49,6 +35,7 @@ class RankingLabel:
         "strengths": ["double"],
         "win_matrix": [["double"]],
         "win_matrix_first": [["double"]],
+        "mass_matrix_first": [["double"]],
         "position_gap_mean": "double",
         "label_mass_min": "double",
     }
@@ -70,6 +57,14 @@ class RankingLabel:
         matrix = self._empty()
         for i, j, label in self.comparisons:
             matrix[i][j], matrix[j][i] = label.p_a_first, 1.0 - label.p_a_second
+        return matrix
+
+    @property
+    def mass_matrix_first(self) -> Matrix:
+        """[i][j]: probability of the label tokens together, with i shown first; None as in `win_matrix`."""
+        matrix = self._empty()
+        for i, j, label in self.comparisons:
+            matrix[i][j], matrix[j][i] = label.label_mass_first, label.label_mass_second
         return matrix
 
     @property
@@ -108,21 +103,6 @@ class RankingLabel:
     def label_mass_min(self) -> float:
         return min(min(label.label_mass_first, label.label_mass_second) for _, _, label in self.comparisons)
 
-    def triads(self) -> tuple[int, int]:
-        """(all, circular): triples with a winner in each of their comparisons; those in which each has won one."""
-        size = len(self.strengths)
-        beats, beaten_by = [0] * size, [0] * size  # sets of responses, as bits
-        for i, j, label in self.comparisons:
-            if label.verdict != "tie":
-                winner, loser = (i, j) if label.verdict == "a" else (j, i)
-                beats[winner] |= 1 << loser
-                beaten_by[loser] |= 1 << winner
-        decided = [wins | losses for wins, losses in zip(beats, beaten_by, strict=True)]
-        met = [(i, j) for i in range(size) for j in range(size) if beats[i] >> j & 1]
-        together = sum((decided[i] & decided[j]).bit_count() for i, j in met)
-        circular = sum((beats[j] & beaten_by[i]).bit_count() for i, j in met)
-        return together // 3, circular // 3
-
     def _empty(self) -> Matrix:
         return [[None] * len(self.strengths) for _ in self.strengths]
 
@@ -136,47 +116,3 @@ class RankingLabel:
             else:
                 groups.append([below])
         return [sorted(group) for group in groups]
-
-
-@dataclass
-class RankingQuality:
-    """Running figures over ranked rows: those of their comparisons, and circular triads.
-
-    A triad is circular when i beats j, j beats k and k beats i (Kendall and Babington Smith 1940): no ranking agrees
-    with it. A judge that tosses coins makes a quarter of all triads circular.
-    """
-
-    rows: int = 0
-    triads: int = 0
-    circular: int = 0
-    pairs: PairQuality = field(default_factory=PairQuality)
-
-    def add(self, sample: Sample, label: Label) -> None:
-        assert isinstance(sample, ResponseSet)
-        assert isinstance(label, RankingLabel)
-        self.rows += 1
-        for i, j, comparison in label.comparisons:
-            self.pairs.add(Pair(sample.id, sample.prompt, sample.responses[i], sample.responses[j]), comparison)
-        triads, circular = label.triads()
-        self.triads += triads
-        self.circular += circular
-
-    @property
-    def circular_share(self) -> float | None:
-        return self.circular / self.triads if self.triads else None
-
-    def figures(self) -> dict[str, Any]:
-        """For run.json; pairs are comparisons in both orders."""
-        of_pairs = self.pairs.figures()
-        own = {"rows": self.rows, "triads": self.triads, "circular_triads": self.circular}
-        return {**own, "circular_share": self.circular_share, **{name: of_pairs[name] for name in _OF_PAIRS}}
-
-    def lines(self) -> list[tuple[str, str]]:
-        if not self.rows:
-            return []
-        lines = [("comparisons", f"{count(self.pairs.pairs, 'pair')} of responses, each in both orders")]
-        if self.circular_share is not None:
-            circles = f"{self.circular:,} of {count(self.triads, 'triad')}"
-            text = f"{self.circular_share:.1%}: {circles} have no order among themselves (tossed coins: 25.0%)"
-            lines.append(("circular triads", text))
-        return lines + self.pairs.lines()

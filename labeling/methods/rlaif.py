@@ -12,7 +12,6 @@ from preftree.labeling.methods.probability import mean_probability, on_grid
 from preftree.labeling.options import RlaifOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 ENDS = ("_first", "_second")  # of columns, by the place where A is shown
@@ -84,9 +83,6 @@ class Rlaif:
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """What was written for each request, from the same."""
         return [recorded_rationales(values, end) for end in ENDS] if self.reasoning else []
-
-    def quality(self) -> PairQuality:
-        return PairQuality()
 
     def record(self) -> dict[str, Any]:
         """For run.json."""

@@ -16,7 +16,6 @@ from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import LABELLED, load_principles
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.report.salmon import SalmonQuality
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
 
 ORDERS = ("A first", "B first")
@@ -103,9 +102,6 @@ class Salmon:
         if not self.reasoning:
             return []
         return [recorded_rationales(judged, end) for end in ENDS for judged in values["principles"]]
-
-    def quality(self) -> SalmonQuality:
-        return SalmonQuality(tuple(principle.name for principle in self.principles))
 
     def record(self) -> dict[str, Any]:
         """For run.json."""

@@ -1,44 +1,52 @@
-"""Whether a probability means what it says: p_a against what gold says, in ten bins. Constant memory."""
+"""Whether a probability means what it says: the confidence of verdicts against how often they are right."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
+from preftree.labeling.report.arrays import Floats, Mask
+
 BINS = 10
+_EDGES = np.arange(BINS, 2 * BINS + 1) / (2 * BINS)
+_SHOWN = 5
 
 
-@dataclass
-class Bin:
-    """pairs: how many p_a fell in here. sum_p: of their p_a. gold_a: how many of them gold gives to A."""
-
-    pairs: int = 0
-    sum_p: float = 0.0
-    gold_a: int = 0
-
-
-@dataclass
 class Calibration:
-    """Reliability of p_a as a forecast of "gold is A", over pairs whose gold is A or B; gold ties are left out.
+    """Reliability of verdicts, over pairs whose gold is A or B; gold ties are left out.
 
-    Bin k holds p_a from k/10 to below (k + 1)/10, the last one 1 too: a label that ties is in the sixth.
-    Brier score (Brier 1950): mean of (p_a - outcome)^2, 0.25 for one that always says 0.5. Expected calibration error
-    (Naeini et al. 2015): over the bins, weighted by their pairs, |mean p_a - share of gold A|.
+    The confidence of a verdict is max(p_a, 1 - p_a). So a figure does not depend on which response is called A, nor is
+    it degenerate in files whose gold is always A. Bin k of ten holds confidences from 0.5 + k/20 to below the next, the
+    last one 1 too. A label that ties has confidence 0.5 and is half right.
+
+    Brier score (Brier 1950): mean of (p_a - [gold is A])^2, 0.25 for one that always says 0.5. Expected calibration
+    error (Naeini et al. 2015): over the bins, weighted by their pairs, |mean confidence - share of right verdicts|.
+
+    Attributes:
+        counts: pairs in each bin.
+        confidences: sum of their confidences.
+        correct: how many of them are right.
     """
 
-    bins: list[Bin] = field(default_factory=lambda: [Bin() for _ in range(BINS)])
-    _squares: float = 0.0
+    def __init__(self) -> None:
+        self.counts = np.zeros(BINS, np.int64)
+        self.confidences = np.zeros(BINS)
+        self.correct = np.zeros(BINS)
+        self._squares = 0.0
 
-    def add(self, p_a: float, gold_is_a: bool) -> None:
-        into = self.bins[min(int(p_a * BINS), BINS - 1)]
-        into.pairs += 1
-        into.sum_p += p_a
-        into.gold_a += gold_is_a
-        self._squares += (p_a - gold_is_a) ** 2
+    def add(self, p_a: Floats, gold_is_a: Mask) -> None:
+        confidence = np.maximum(p_a, 1 - p_a)
+        right = np.where(p_a == 0.5, 0.5, (p_a > 0.5) == gold_is_a)
+        place = np.clip(np.searchsorted(_EDGES, confidence, side="right") - 1, 0, BINS - 1)
+        self.counts += np.bincount(place, minlength=BINS)
+        self.confidences += np.bincount(place, confidence, BINS)
+        self.correct += np.bincount(place, right, BINS)
+        self._squares += float(((p_a - gold_is_a) ** 2).sum())
 
     @property
     def pairs(self) -> int:
-        return sum(one.pairs for one in self.bins)
+        return int(self.counts.sum())
 
     @property
     def brier(self) -> float | None:
@@ -46,32 +54,40 @@ class Calibration:
 
     @property
     def expected_error(self) -> float | None:
-        return sum(abs(one.sum_p - one.gold_a) for one in self.bins) / self.pairs if self.pairs else None
+        return float(abs(self.confidences - self.correct).sum()) / self.pairs if self.pairs else None
 
     def figures(self) -> dict[str, Any] | None:
         """For run.json: both figures, and the bins that hold pairs; None where there are none."""
         if not self.pairs:
             return None
         table = [
-            {"from": k / BINS, "pairs": one.pairs, "mean_p_a": one.sum_p / one.pairs, "gold_a": one.gold_a / one.pairs}
-            for k, one in enumerate(self.bins)
-            if one.pairs
+            {
+                "from": float(_EDGES[k]),
+                "to": float(_EDGES[k + 1]),
+                "pairs": int(number),
+                "mean_confidence": float(self.confidences[k] / number),
+                "correct": float(self.correct[k] / number),
+            }
+            for k, number in enumerate(self.counts)
+            if number
         ]
         return {"pairs": self.pairs, "brier": self.brier, "expected_calibration_error": self.expected_error} | {
             "bins": table
         }
 
     def lines(self) -> list[tuple[str, str]]:
-        """For a terminal: the figures, and a small table of the bins that hold pairs."""
+        """For a terminal: the figures, and a small table of the bins that hold pairs, two of them in one."""
         if not self.pairs:
             return []
-        filled = [(k, one) for k, one in enumerate(self.bins) if one.pairs]
+        counts, correct = (bins.reshape(_SHOWN, -1).sum(axis=1) for bins in (self.counts, self.correct))
+        edges = _EDGES[:: BINS // _SHOWN]
+        filled = [k for k in range(_SHOWN) if counts[k]]
         table = {
-            "p_a": [f"{k / BINS:.1f}-{(k + 1) / BINS:.1f}" for k, _ in filled],
-            "gold is A": [f"{one.gold_a / one.pairs:.0%}" for _, one in filled],
-            "pairs": [f"{one.pairs:,}" for _, one in filled],
+            "confidence": [f"{edges[k]:.1f}-{edges[k + 1]:.1f}" for k in filled],
+            "right": [f"{correct[k] / counts[k]:.0%}" for k in filled],
+            "pairs": [f"{counts[k]:,}" for k in filled],
         }
         width = max(len(cell) for cells in table.values() for cell in cells)
         text = f"expected error {self.expected_error:.3f}, Brier score {self.brier:.3f} (always 0.5 has 0.250)"
-        rows = [f"{name:<9}" + "".join(f"  {cell:>{width}}" for cell in cells) for name, cells in table.items()]
+        rows = [f"{name:<10}" + "".join(f"  {cell:>{width}}" for cell in cells) for name, cells in table.items()]
         return [("calibration", line) for line in (text, *rows)]

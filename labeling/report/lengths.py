@@ -1,4 +1,4 @@
-"""Whether a judge likes long responses. Lengths are in characters. Constant memory."""
+"""Whether a judge likes long responses. Lengths are in characters."""
 
 from __future__ import annotations
 
@@ -6,16 +6,23 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from preftree.labeling.report.agreement import decided
+from preftree.labeling.report.arrays import TIE, Choices, Floats, known
 from preftree.labeling.report.intervals import interval_text, wilson_interval
-from preftree.labeling.types import Pair, Verdict
 
 
 @dataclass
 class LengthBias:
     """Running figures over labelled pairs; none of them depends on which response is called A.
 
-    verdicts: pairs with a verdict other than a tie. decided: those of them whose responses differ in length; longer:
-    those whose verdict is the longer one. gold_decided, gold_longer: the same of gold, to compare with.
+    Attributes:
+        verdicts: pairs with a verdict other than a tie.
+        decided: those of them whose responses differ in length.
+        longer: those of these whose verdict is the longer one.
+        gold_decided: as `decided`, of gold.
+        gold_longer: as `longer`, of gold.
     """
 
     verdicts: int = 0
@@ -24,24 +31,26 @@ class LengthBias:
     gold_decided: int = 0
     gold_longer: int = 0
     _chosen_minus_other: int = 0
-    _lengths_squared: int = 0
+    _lengths_squared: float = 0.0
     _leanings_squared: float = 0.0
     _products: float = 0.0
 
-    def add(self, pair: Pair, p_a: float, verdict: Verdict) -> None:
-        difference, leaning = len(pair.response_a) - len(pair.response_b), p_a - 0.5
-        self._lengths_squared += difference * difference
-        self._leanings_squared += leaning * leaning
-        self._products += difference * leaning
-        longer = "a" if difference > 0 else "b"
-        if verdict != "tie":
-            self.verdicts += 1
-            self._chosen_minus_other += difference if verdict == "a" else -difference
-            self.decided += difference != 0
-            self.longer += difference != 0 and verdict == longer
-        if pair.gold in ("a", "b") and difference:
-            self.gold_decided += 1
-            self.gold_longer += pair.gold == longer
+    def add(self, difference: Floats, p_a: Floats, verdict: Choices, gold: Choices | None) -> None:
+        """difference: characters of A less those of B. It and p_a are NaN where they are not known."""
+        there = known(difference)
+        difference, leaning, verdict = difference[there], np.nan_to_num(p_a[there] - 0.5), verdict[there]
+        self._lengths_squared += float((difference * difference).sum())
+        self._leanings_squared += float((leaning * leaning).sum())
+        self._products += float((difference * leaning).sum())
+        longer, judged = np.sign(difference), verdict != TIE
+        self.verdicts += int(np.count_nonzero(judged))
+        self._chosen_minus_other += int((difference * verdict).sum())
+        self.decided += int(np.count_nonzero(judged & (longer != 0)))
+        self.longer += int(np.count_nonzero(judged & (longer == verdict)))
+        if gold is not None:
+            gold = gold[there]
+            self.gold_decided += int(np.count_nonzero(decided(gold) & (longer != 0)))
+            self.gold_longer += int(np.count_nonzero(decided(gold) & (longer == gold)))
 
     @property
     def share(self) -> float | None:

@@ -1,38 +1,111 @@
-"""How good the labels of a run are: agreement with gold, calibration, position and length bias, label mass.
-
-Constant memory.
-"""
+"""How good labels of pairs are: agreement with gold, calibration, position and length bias, label mass."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from preftree.labeling.report.agreement import Agreement, decided
+from preftree.labeling.report.arrays import (
+    NONE,
+    TIE,
+    Choices,
+    Floats,
+    Mask,
+    choices,
+    column,
+    flattened,
+    known,
+    numbers,
+    probabilities,
+    sizes,
+)
 from preftree.labeling.report.calibration import Calibration
-from preftree.labeling.report.intervals import interval_text
-from preftree.labeling.report.intervals import wilson_interval as wilson_interval
 from preftree.labeling.report.lengths import LengthBias
 from preftree.labeling.terminal import count
-from preftree.labeling.types import Label, Pair, PairLabel, Sample
 
 LOW_MASS = 0.5
+HISTOGRAM_BINS = 20
+LENGTHS = "response_chars"
+_ORDERS = ("p_a_first", "p_a_second")
+_MASSES = ("label_mass_first", "label_mass_second")
+# Columns beyond p_a, and the figures that need them.
+NEEDS = {_ORDERS: "position bias", _MASSES: "label mass", (LENGTHS,): "length bias"}
 
 
-class Quality(Protocol):
-    """Figures of a run, gathered row by row."""
+@dataclass(frozen=True)
+class PairColumns:
+    """Columns of labelled pairs, one entry a pair. Numbers are NaN where a pair has none.
 
-    def add(self, sample: Sample, label: Label) -> None:
-        """One more labelled row."""
+    Attributes:
+        p_a: probability that A is better.
+        verdict: A, B or TIE.
+        first: p_a with A shown first; None without the column.
+        second: the same with A shown second.
+        mass_first: probability of the label tokens together, A shown first; None without the column.
+        mass_second: the same with A shown second.
+        gold: A, B, TIE or NONE; None without the column.
+        longer: characters of A less those of B; None where they are not known.
+    """
 
-    def figures(self) -> dict[str, Any]:
-        """For run.json. None where there was nothing to count."""
+    p_a: Floats
+    verdict: Choices
+    first: Floats | None = None
+    second: Floats | None = None
+    mass_first: Floats | None = None
+    mass_second: Floats | None = None
+    gold: Choices | None = None
+    longer: Floats | None = None
 
-    def lines(self) -> list[tuple[str, str]]:
-        """For a terminal: name and text; figures that have nothing to stand on are left out."""
+    def where(self, mask: Mask) -> PairColumns:
+        found: dict[str, Any] = {name: None if one is None else one[mask] for name, one in vars(self).items()}
+        return PairColumns(**found)
+
+
+def pair_columns(batch: Any, gold: Choices | None, longer: Floats | None) -> PairColumns:
+    """Those of a record batch, without rows that have no verdict. See `PairColumns`."""
+    kinds = dict.fromkeys(("p_a", *_ORDERS), probabilities) | dict.fromkeys(_MASSES, numbers)
+    found = {name: column(batch, name) for name in kinds}
+    read = {name: None if found[name] is None else kind(found[name], name) for name, kind in kinds.items()}
+    p_a = np.full(len(batch), np.nan) if read["p_a"] is None else read["p_a"]
+    verdicts = column(batch, "verdict")
+    verdict = np.full(len(batch), NONE, np.int8) if verdicts is None else choices(verdicts)
+    follows = np.where(np.isnan(p_a), NONE, np.sign(np.nan_to_num(p_a) - 0.5)).astype(np.int8)
+    verdict = np.where(verdict == NONE, follows, verdict)
+    first, second, mass_first, mass_second = (read[name] for name in (*_ORDERS, *_MASSES))
+    of_all = PairColumns(p_a, verdict, first, second, mass_first, mass_second, gold, longer)
+    return of_all.where(verdict != NONE)
+
+
+def length_difference(batch: Any) -> Floats | None:
+    """Characters of response A less those of B, NaN for rows that are no pairs; None where no column says."""
+    from pyarrow import compute, types
+
+    texts = [column(batch, name) for name in ("response_a", "response_b")]
+    if (lengths := column(batch, LENGTHS)) is not None:
+        found = np.full(len(batch), np.nan)
+        rows, values = flattened(lengths)
+        of_pairs = sizes(lengths) == 2
+        both = numbers(values, LENGTHS)[of_pairs[rows]].reshape(-1, 2)
+        found[of_pairs] = both[:, 0] - both[:, 1]
+        return found
+    if all(text is not None and types.is_string(text.type) for text in texts):
+        a, b = (numbers(compute.utf8_length(text), LENGTHS) for text in texts)
+        return a - b
+    return None
+
+
+def gold_of(batch: Any) -> Choices | None:
+    """A, B, TIE or NONE for each row; None without the column."""
+    gold = column(batch, "gold")
+    return None if gold is None else choices(gold)
 
 
 @dataclass
-class PairQuality:
+class PairFigures:
     """Running figures over labelled pairs.
 
     A pair keeps its position when both orders prefer the response shown in the same place (Lee et al. 2023,
@@ -41,96 +114,94 @@ class PairQuality:
 
     pairs: int = 0
     ties: int = 0
-    gold_pairs: int = 0
-    gold_ties: int = 0
-    agreements: float = 0.0
+    gold: Agreement = field(default_factory=Agreement)
     kept_first: int = 0
     kept_second: int = 0
     low_mass: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     lengths: LengthBias = field(default_factory=LengthBias)
+    p_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
+    gap_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
+    _ordered: int = 0
+    _massed: int = 0
     _gap: float = 0.0
     _absolute_gap: float = 0.0
     _mass: float = 0.0
 
-    def add(self, sample: Sample, label: Label) -> None:
-        assert isinstance(sample, Pair)
-        assert isinstance(label, PairLabel)
-        gold, verdict, gap = sample.gold, label.verdict, label.position_gap
-        self.pairs += 1
-        tie = verdict == "tie"
-        self.ties += tie
-        if gold in ("a", "b"):
-            self.gold_pairs += 1
-            self.gold_ties += tie
-            self.agreements += 0.5 if tie else float(verdict == gold)
-            self.calibration.add(label.p_a, gold == "a")
-        self.lengths.add(sample, label.p_a, verdict)
-        self.kept_first += label.p_a_first > 0.5 > label.p_a_second
-        self.kept_second += label.p_a_first < 0.5 < label.p_a_second
-        self._gap += gap
-        self._absolute_gap += abs(gap)
-        self._mass += (label.label_mass_first + label.label_mass_second) / 2
-        self.low_mass += min(label.label_mass_first, label.label_mass_second) < LOW_MASS
+    def add(self, batch: Any) -> None:
+        """The rows of a record batch with the columns of labels.parquet."""
+        self.add_columns(pair_columns(batch, gold_of(batch), length_difference(batch)))
 
-    @property
-    def agreement(self) -> float | None:
-        return self.agreements / self.gold_pairs if self.gold_pairs else None
+    def add_columns(self, of: PairColumns) -> None:
+        self.pairs += len(of.verdict)
+        self.ties += int(np.count_nonzero(of.verdict == TIE))
+        self.p_histogram += np.histogram(of.p_a[known(of.p_a)], HISTOGRAM_BINS, (0, 1))[0]
+        if of.gold is not None:
+            self.gold.add(of.verdict, of.gold)
+            forecast = decided(of.gold) & known(of.p_a)
+            self.calibration.add(of.p_a[forecast], of.gold[forecast] > 0)
+        if of.first is not None and of.second is not None:
+            there = known(of.first, of.second)
+            self._add_orders(of.first[there], of.second[there])
+        if of.mass_first is not None and of.mass_second is not None:
+            there = known(of.mass_first, of.mass_second)
+            first, second = of.mass_first[there], of.mass_second[there]
+            self._massed += len(first)
+            self._mass += float(((first + second) / 2).sum())
+            self.low_mass += int(np.count_nonzero(np.minimum(first, second) < LOW_MASS))
+        if of.longer is not None:
+            self.lengths.add(of.longer, of.p_a, of.verdict, of.gold)
 
-    @property
-    def agreement_interval(self) -> tuple[float, float] | None:
-        return wilson_interval(self.agreements, self.gold_pairs) if self.gold_pairs else None
+    def _add_orders(self, first: Floats, second: Floats) -> None:
+        gap = first - second
+        self._ordered += len(gap)
+        self.kept_first += int(np.count_nonzero((first > 0.5) & (second < 0.5)))
+        self.kept_second += int(np.count_nonzero((first < 0.5) & (second > 0.5)))
+        self._gap += float(gap.sum())
+        self._absolute_gap += float(abs(gap).sum())
+        self.gap_histogram += np.histogram(gap, HISTOGRAM_BINS, (-1, 1))[0]
 
-    @property
-    def kept(self) -> int:
-        return self.kept_first + self.kept_second
+    def figures(self) -> dict[str, Any]:
+        """For run.json. None where there was nothing to count.
 
-    @property
-    def position_bias(self) -> float | None:
-        return self.kept / self.pairs if self.pairs else None
+        prefers_first: of the pairs that keep their position, the share that prefers the first.
+        """
+        kept = self.kept_first + self.kept_second
+        return {
+            "pairs": self.pairs,
+            "ties": self.ties,
+            "position_bias": share(kept, self._ordered),
+            "prefers_first": share(self.kept_first, kept),
+            "mean_gap": share(self._gap, self._ordered),
+            "mean_absolute_gap": share(self._absolute_gap, self._ordered),
+            "mean_label_mass": share(self._mass, self._massed),
+            "low_mass": self.low_mass,
+            **self.gold.figures(),
+            "calibration": self.calibration.figures(),
+            "length_bias": self.lengths.figures(),
+        }
 
-    @property
-    def prefers_first(self) -> float | None:
-        """Of the pairs that keep their position: the share that prefers the first."""
-        return self.kept_first / self.kept if self.kept else None
-
-    @property
-    def mean_gap(self) -> float | None:
-        return self._gap / self.pairs if self.pairs else None
-
-    @property
-    def mean_absolute_gap(self) -> float | None:
-        return self._absolute_gap / self.pairs if self.pairs else None
-
-    @property
-    def mean_label_mass(self) -> float | None:
-        return self._mass / self.pairs if self.pairs else None
-
-    def figures(self) -> dict[str, object]:
-        """For run.json. None where there was nothing to count."""
-        counts = ("pairs", "ties", "gold_pairs", "gold_ties", "agreements", "low_mass")
-        shares = ("agreement", "agreement_interval", "position_bias", "prefers_first")
-        means = ("mean_gap", "mean_absolute_gap", "mean_label_mass")
-        figures = {name: getattr(self, name) for name in (*counts, *shares, *means)}
-        return figures | {"calibration": self.calibration.figures(), "length_bias": self.lengths.figures()}
+    def histograms(self) -> dict[str, dict[str, list[Any]]]:
+        """Of p_a and of the position gap, with the edges of their bins."""
+        found = {}
+        for name, counts, low in (("p_a", self.p_histogram, 0), ("position_gap", self.gap_histogram, -1)):
+            if counts.any():
+                edges = np.linspace(low, 1, HISTOGRAM_BINS + 1)
+                found[name] = {"edges": edges.tolist(), "counts": counts.tolist()}
+        return found
 
     def lines(self) -> list[tuple[str, str]]:
-        lines = []
-        if self.agreement is not None:
-            interval = interval_text(self.agreements, self.gold_pairs)
-            text = f"{self.agreement:.1%} of {count(self.gold_pairs, 'pair')} ({interval})"
-            if self.gold_ties:
-                text += f"; {count(self.gold_ties, 'tie')} counted half"
-            lines.append(("agreement with gold", text))
-        lines += self.calibration.lines()
-        if self.position_bias is not None:
-            kept = f"{count(self.kept, 'pair')} of {self.pairs:,}"
-            text = f"{self.position_bias:.1%}: {kept} prefer the same position in both orders"
-            if self.kept:
+        lines, figures = self.gold.lines() + self.calibration.lines(), self.figures()
+        if self._ordered:
+            kept = self.kept_first + self.kept_second
+            text = f"{figures['position_bias']:.1%}: {count(kept, 'pair')} of {self._ordered:,}"
+            text += " prefer the same position in both orders"
+            if kept:
                 text += f" ({self.kept_first:,} the first, {self.kept_second:,} the second)"
-            lines.append(("position bias", text))
-            lines.append(("position gap", f"mean {self.mean_gap:+.3f}, mean size {self.mean_absolute_gap:.3f}"))
-            text = f"mean {self.mean_label_mass:.3f}"
+            gap = f"mean {figures['mean_gap']:+.3f}, mean size {figures['mean_absolute_gap']:.3f}"
+            lines += [("position bias", text), ("position gap", gap)]
+        if self._massed:
+            text = f"mean {figures['mean_label_mass']:.3f}"
             if self.low_mass:
                 text += f"; {count(self.low_mass, 'pair')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
@@ -138,3 +209,21 @@ class PairQuality:
         if self.ties:
             lines.append(("ties", count(self.ties, "pair")))
         return lines
+
+    def briefly(self) -> list[str]:
+        """The figures on one line; none where there are no pairs."""
+        if not self.pairs:
+            return []
+        texts, figures = [], self.figures()
+        if self.gold.pairs:
+            texts.append(f"{self.gold.share:.1%} of {self.gold.pairs:,} agree with gold ({self.gold.interval_text()})")
+        if self._ordered:
+            texts.append(f"position bias {figures['position_bias']:.1%}")
+        if self._massed:
+            texts.append(f"label mass {figures['mean_label_mass']:.3f}")
+        return [f"{count(self.pairs, 'pair')}: {', '.join(texts)}" if texts else count(self.pairs, "pair")]
+
+
+def share(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return float(part) / float(whole) if whole else None

@@ -1,91 +1,147 @@
-"""Agreement with gold by the values of an input column. Constant memory: so many values, each cut short."""
+"""Figures by the values of a column: so many values, each cut short."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any, Protocol
 
-from preftree.engine.errors import UsageError
-from preftree.labeling.data.dataset import DatasetInfo
-from preftree.labeling.report.intervals import interval_text, wilson_interval
-from preftree.labeling.report.pairs import Quality
-from preftree.labeling.terminal import count, one_line
-from preftree.labeling.types import ArrowType, Label, Sample
+import numpy as np
+
+from preftree.labeling.report.agreement import Agreement
+from preftree.labeling.report.arrays import column
+from preftree.labeling.terminal import one_line
 
 MAX_VALUES = 50
 _MAX_CHARS = 60
 OTHERS = "all other values"
 
 
-def check_subset(found: DatasetInfo, columns: Mapping[str, ArrowType], column: str) -> None:
-    """UsageError where there is nothing to compare by `column`. columns: those of the method's labels."""
-    if "verdict" not in columns:
-        raise UsageError("--by compares verdicts with gold, and this method gives no verdicts")
-    if column not in found.columns:
-        names = ", ".join(one_line(name) for name in found.columns) or "no such column"
-        raise UsageError(f"{found.name} has no column {one_line(column)} to go --by; it has {names}")
-    if not found.has_gold:
-        raise UsageError(f"{found.name} has no gold, and --by compares verdicts with gold")
+class Section(Protocol):
+    """Running figures of one kind of labels.
 
-
-@dataclass
-class Agreement:
-    """Pairs with a gold of a or b, and how many verdicts agree; a verdict that ties counts half."""
-
-    pairs: int = 0
-    agreements: float = 0.0
-
-    def add(self, verdict: str, gold: str) -> None:
-        self.pairs += 1
-        self.agreements += 0.5 if verdict == "tie" else float(verdict == gold)
-
-    def figures(self) -> dict[str, Any]:
-        return {
-            "pairs": self.pairs,
-            "agreement": self.agreements / self.pairs,
-            "agreement_interval": wilson_interval(self.agreements, self.pairs),
-        }
-
-    def text(self) -> str:
-        share = self.agreements / self.pairs
-        return f"{share:.1%} of {count(self.pairs, 'pair')} ({interval_text(self.agreements, self.pairs)})"
-
-
-class BySubset:
-    """The figures of `whole`, and the agreement for each value of `column`, in the order in which values appear.
-
-    The first 50 values are kept apart, the others together. Values are told by the first 60 characters of their text,
-    which is JSON for all but strings; a row without the column has the value null.
+    Attributes:
+        gold: agreement of verdicts with gold; empty for labels without verdicts.
     """
 
-    def __init__(self, whole: Quality, column: str) -> None:
-        self._whole = whole
-        self._column = column
-        self._values: dict[str, Agreement] = {}
-        self._others = Agreement()
+    @property
+    def gold(self) -> Agreement: ...
 
-    def add(self, sample: Sample, label: Label) -> None:
-        self._whole.add(sample, label)
-        gold = getattr(sample, "gold", None)
-        if gold not in ("a", "b"):
-            return
-        value = sample.extra.get(self._column)
-        text = (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))[:_MAX_CHARS]
-        if text not in self._values and len(self._values) < MAX_VALUES:
-            self._values[text] = Agreement()
-        self._values.get(text, self._others).add(label.values()["verdict"], gold)
+    def add(self, batch: Any) -> None:
+        """The rows of a record batch with the columns of labels.parquet."""
 
     def figures(self) -> dict[str, Any]:
-        values = [{"value": text, **agreement.figures()} for text, agreement in self._values.items()]
-        others = self._others.figures() if self._others.pairs else None
-        return {**self._whole.figures(), "subsets": {"column": self._column, "values": values, "others": others}}
+        """For run.json. None where there was nothing to count."""
 
     def lines(self) -> list[tuple[str, str]]:
-        named = [(one_line(text), agreement) for text, agreement in self._values.items()]
-        if self._others.pairs:
-            named.append((OTHERS, self._others))
+        """For a terminal: name and text; figures that have nothing to stand on are left out."""
+
+    def briefly(self) -> list[str]:
+        """For a terminal: what matters most, on one line or a few."""
+
+    def histograms(self) -> dict[str, dict[str, list[Any]]]:
+        """Counts of probabilities and gaps by name, with the edges of their bins."""
+
+
+class Subsets:
+    """The figures for each value of a column, in the order in which values appear.
+
+    The first 50 values are kept apart, the others together. Values are told by the first 60 characters of their text,
+    which is JSON for all but strings; a row without a value has the value null.
+    """
+
+    def __init__(self, column: str, section: Callable[[], Section]) -> None:
+        self._column = column
+        self._section = section
+        self._values: dict[str, tuple[list[int], Section]] = {}
+        self._others: tuple[list[int], Section] = [0], section()
+
+    def add(self, batch: Any) -> None:
+        """The rows of a record batch with the columns of labels.parquet."""
+        import pyarrow as pa
+
+        texts, codes = _texts(column(batch, self._column))
+        kept = list(dict.fromkeys(texts))
+        places = np.array([kept.index(text) if text in self._values or self._has_room(text) else -1 for text in texts])
+        of_row = places[codes]
+        for place in np.unique(of_row):
+            rows, section = self._others if place < 0 else self._values[kept[place]]
+            some = batch.filter(pa.array(of_row == place))
+            rows[0] += len(some)
+            section.add(some)
+
+    def _has_room(self, text: str) -> bool:
+        """Whether the value is kept apart, which it is from now on."""
+        if len(self._values) < MAX_VALUES:
+            self._values[text] = [0], self._section()
+            return True
+        return False
+
+    def figures(self) -> dict[str, Any]:
+        """For run.json. pairs: those with a gold of a or b."""
+        values = [{"value": text, **_entry(rows[0], of)} for text, (rows, of) in self._values.items()]
+        rows, others = self._others
+        return {"column": self._column, "values": values, "others": _entry(rows[0], others) if rows[0] else None}
+
+    def lines(self) -> list[tuple[str, str]]:
+        """For a terminal: a line a value, of agreement with gold where there is gold, else of what else there is."""
+        named = [(one_line(text), of) for text, (_, of) in self._values.items()]
+        if self._others[0][0]:
+            named.append((OTHERS, self._others[1]))
+        has_gold = any(of.gold.pairs for _, of in named)
+        named = [(name, of) for name, of in named if of.gold.pairs or not has_gold]
         width = max((len(name) for name, _ in named), default=0)
         by = f"by {one_line(self._column)[:_MAX_CHARS]}"
-        return self._whole.lines() + [(by, f"{name:<{width}}  {agreement.text()}") for name, agreement in named]
+        return [
+            (by, f"{name:<{width}}  {text}")
+            for name, of in named
+            for text in ([of.gold.text()] if has_gold else of.briefly())
+        ]
+
+
+def _texts(array: Any) -> tuple[list[str], Any]:
+    """The different values as texts, in the order in which they appear, and which of them each row has."""
+    import pyarrow as pa
+    from pyarrow import types
+
+    if types.is_dictionary(array.type):
+        array = array.dictionary_decode()
+    if types.is_nested(array.type):
+        array = pa.array([None if value is None else _text(value) for value in array.to_pylist()], "string")
+    encoded = array.dictionary_encode(null_encoding="encode")
+    return [_text(value)[:_MAX_CHARS] for value in encoded.dictionary.to_pylist()], encoded.indices.to_numpy()
+
+
+def _text(value: Any) -> str:
+    """A column of values of several types holds JSON, strings in quotes."""
+    if not isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False, default=str)
+    if value[:1] == value[-1:] == '"':
+        with suppress(ValueError):
+            return str(json.loads(value))
+    return value
+
+
+def _entry(rows: int, of: Section) -> dict[str, Any]:
+    gold = of.gold.figures()
+    agreement = {"pairs": of.gold.pairs, **{name: gold[name] for name in ("agreement", "agreement_interval")}}
+    return {"rows": rows, **agreement, "figures": _headline(of.figures())}
+
+
+def _headline(figures: dict[str, Any]) -> dict[str, Any]:
+    """The figures that are numbers, with two of those that are objects; set by set where there are sets."""
+    if "sets" in figures:
+        kinds = ("pairs", "responses")
+        return {
+            "sets": [
+                {"name": one["name"], **{kind: one[kind] and _headline(one[kind]) for kind in kinds}}
+                for one in figures["sets"]
+            ]
+        }
+    numbers = {name: value for name, value in figures.items() if value is None or isinstance(value, int | float)}
+    for name, inner in (("calibration", "expected_calibration_error"), ("length_bias", "chose_longer")):
+        numbers.pop(name, None)
+        if figures.get(name):
+            numbers[inner] = figures[name][inner]
+    return numbers

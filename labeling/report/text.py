@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from preftree.labeling.report.pairs import Quality
 from preftree.labeling.terminal import count, one_line
+
+if TYPE_CHECKING:
+    from preftree.labeling.report.figures import Figures
 
 _KINDS_KEPT = 50
 _ROWS_SHOWN = 5
@@ -51,7 +53,8 @@ class RunSummary:
     """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading.
 
     judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
-    rationales, cut_rationales: what the judge wrote, and how often up to the most tokens.
+    rationales, cut_rationales: what the judge wrote, and how often up to the most tokens. quality: figures of the
+    labels, once they are written.
     """
 
     labels: Path
@@ -59,7 +62,7 @@ class RunSummary:
     judge: str
     noun: str
     ok: int
-    quality: Quality
+    quality: Figures | None
     rejections: Rejections
     prompt_tokens: int
     unique_tokens: int
@@ -104,7 +107,7 @@ def render_summary(summary: RunSummary) -> str:
     if rejections.count:
         labelled += f", {count(rejections.count, 'row')} rejected"
     lines = [("judge", one_line(summary.judge)), ("labels", labelled)]
-    lines += summary.quality.lines()
+    lines += summary.quality.lines() if summary.quality else []
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
         lines.append(("tokens", f"{tokens}: sharing {summary.sharing:.2f}x"))

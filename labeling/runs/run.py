@@ -6,21 +6,19 @@ import gc
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Dataset, rows_of
-from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, check_out_file
+from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, check_out_file, names_of_input
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.pipeline import check_kinds, label_windows
-from preftree.labeling.report.pairs import Quality
-from preftree.labeling.report.subsets import BySubset, check_subset
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.journal import Journal, entries
@@ -30,6 +28,9 @@ from preftree.labeling.runs.recall import Recall
 from preftree.labeling.runs.stopping import Stopping
 from preftree.labeling.terminal import count, one_line
 from preftree.labeling.types import Pair, Rejected
+
+if TYPE_CHECKING:
+    from preftree.labeling.report.figures import Figures
 
 _LOGGER = logging.getLogger("preftree")
 _COLLECT_AFTER = 100_000
@@ -56,7 +57,7 @@ class Job:
         found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:
-            check_subset(found, method.columns, options.subset)
+            found.check_subset(options.subset)
         return cls(options, dataset, method, rows_of(found.rows, options.limit, options.shard))
 
     @property
@@ -109,12 +110,22 @@ def label_into(
                 journal.forget_attempt()
                 raise
             writer.publish()
-        directory.finish({**record, "totals": summary.totals(), "quality": summary.quality.figures()})
+        quality = _figures(job, directory.path)
+        directory.finish({**record, "totals": summary.totals(), "quality": quality.figures()})
     except KeyboardInterrupt:
         kept = journal.count()
         went_on = f"{count(kept, 'row')} of {directory.path} are kept; run the same command again to resume"
         raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None
-    return summary
+    return replace(summary, quality=quality)
+
+
+def _figures(job: Job, directory: Path) -> Figures:
+    """Of the labels as they are written."""
+    from preftree.labeling.report.figures import figures_of
+
+    subset = job.options.subset
+    names = names_of_input(job.dataset.info, job.method.columns)
+    return figures_of(directory / LABELS, None if subset is None else names[subset])
 
 
 def _remembered(job: Job, directory: RunDirectory) -> AnyJudge | None:
@@ -143,9 +154,7 @@ def _label_rows(
     from preftree.labeling.progress import Progress
 
     options, method = job.options, job.method
-    quality, rejections, ok = method.quality(), Rejections(), 0
-    if options.subset is not None:
-        quality = BySubset(quality, options.subset)
+    rejections, ok = Rejections(), 0
     recall = Recall(entries(journal.path), options.retry_rejects)
     info = job.dataset.info
     rows = islice(job.dataset.read(job.rows.stop, info.repeated), job.rows.start, None)
@@ -162,7 +171,6 @@ def _label_rows(
                 if isinstance(item, Rejected):
                     rejections.add(info.place(item.line), item.reason)
                 elif label is not None:
-                    quality.add(item, label)
                     ok += 1
             progress.advance(sum(not labelled.recalled for labelled in window))
     if number < job.rows.stop:
@@ -171,7 +179,7 @@ def _label_rows(
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
     if recall.damaged:
         _LOGGER.warning(f"damaged in the journal, and judged again: {count(recall.damaged, 'row')}")
-    return _summary(directory, journal.usage(), job, judge_text(scorer.describe()), ok, quality, rejections)
+    return _summary(directory, journal.usage(), job, judge_text(scorer.describe()), ok, rejections)
 
 
 def _summary(
@@ -180,7 +188,6 @@ def _summary(
     job: Job,
     judge: str,
     ok: int,
-    quality: Quality,
     rejections: Rejections,
 ) -> RunSummary:
     """usage: of all attempts together."""
@@ -190,7 +197,7 @@ def _summary(
         judge=judge,
         noun=job.noun,
         ok=ok,
-        quality=quality,
+        quality=None,
         rejections=rejections,
         seconds=usage.get("seconds", 0.0),
         journal_seconds=usage.get("journal_seconds", 0.0),

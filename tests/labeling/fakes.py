@@ -15,7 +15,6 @@ from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.report.pairs import PairQuality
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
 
@@ -37,9 +36,6 @@ class FakeMethod:
     name: ClassVar[str] = "rlaif"
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
     columns: ClassVar[Mapping[str, ArrowType]] = PairLabel.COLUMNS
-
-    def quality(self) -> PairQuality:
-        return PairQuality()
 
     def record(self) -> dict[str, Any]:
         return {"template": vars(self.template)}

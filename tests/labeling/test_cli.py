@@ -151,8 +151,20 @@ def test_by(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.Capt
     assert not scorer.calls
     assert cli.main(["label", str(pairs), "--out", out, "--by", "source"]) == 0
     assert "by source " in capsys.readouterr().err
-    [value] = json.loads((tmp_path / "out" / "run.json").read_text())["quality"]["subsets"]["values"]
+    values = json.loads((tmp_path / "out" / "run.json").read_text())["quality"]["subsets"]["values"]
+    [value] = [one for one in values if one["pairs"]]
     assert (value["value"], value["pairs"]) == ("web", 1)
+
+
+def test_by_a_column_that_labels_have_too(
+    scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches figures by the status of labels where the input's was asked for, and gold that must be there."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id=k, status=f"s{k % 2}") for k in range(5)])
+    assert cli.main(["label", str(source), "--out", str(tmp_path / "out"), "--by", "status"]) == 0
+    assert "by input_status " in capsys.readouterr().err
+    subsets = json.loads((tmp_path / "out" / "run.json").read_text())["quality"]["subsets"]
+    assert {one["value"]: one["rows"] for one in subsets["values"]} == {"s0": 3, "s1": 2}
 
 
 def test_quiet(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,8 +23,9 @@ from preftree.labeling.options import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.prompts.catalogue import Template, load_template, parse_template
 from preftree.labeling.runs import run
-from preftree.labeling.types import Message, Pair, RequestScores, Response, Verdict
+from preftree.labeling.types import Label, Message, Pair, RequestScores, Response, Sample, Verdict
 from tests.labeling.fakes import write_rows
+from tests.labeling.queried import queried
 from tests.models import CONFIG, SMALL_CONFIG, tokenizer_data, write_model
 
 PROMPT = (Message("user", "q"),)
@@ -237,9 +238,10 @@ def test_templates_that_give_no_scores(
 
 def test_quality_by_hand() -> None:
     """Catches a deviation of rewards, pairs counted as responses, and a tie against gold counted as wrong."""
-    quality = direct().quality()
-    assert quality.figures()["mean_score"] is None
-    assert quality.lines() == []
+    nothing = queried([], columns=direct().columns)
+    assert nothing.figures()["mean_score"] is None
+    assert nothing.lines() == []
+    rows: list[tuple[Sample, Label]] = []
 
     def certain(value: int, mass: float) -> RequestScores:
         return RequestScores.single(tuple(0.0 if n == value else -1000.0 for n in range(1, 11)), mass, 10)
@@ -247,11 +249,12 @@ def test_quality_by_hand() -> None:
     def add(gold: Verdict | None, *values: int) -> None:
         answered = [certain(value, 0.3 if value == 2 else 0.9) for value in values]
         sample = Pair("1", PROMPT, "x", "y", gold) if len(values) == 2 else SINGLE
-        quality.add(sample, direct().aggregate(sample, answered))
+        rows.append((sample, direct().aggregate(sample, answered)))
 
     add(None, 8)
     for gold, a, b in (("a", 6, 2), ("b", 6, 4), ("a", 4, 4), ("tie", 6, 4), (None, 2, 2)):
         add(gold, a, b)  # type: ignore[arg-type]
+    quality = queried(rows, columns=direct().columns)
     figures = quality.figures()
     every = [8, 6, 2, 6, 4, 4, 4, 6, 4, 2, 2]
     assert figures["responses"] == 11

@@ -24,6 +24,7 @@ from preftree.labeling.principles.sets import GUARDS, load_principles, principle
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Message, Pair, RequestScores, Response, ResponseSet, Sample
 from tests.labeling.fakes import row, write_rows
+from tests.labeling.queried import queried
 from tests.models import SMALL_CONFIG, write_model
 
 PROMPT = (Message("user", "QQQ"),)
@@ -277,11 +278,12 @@ def test_a_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 def test_the_summary(sample: Sample, said: str) -> None:
     """Catches figures of a kind of rows that was not there, and a summary that grows with the sets."""
     chosen = method(*[(f"The response should be of kind {number}.",) for number in range(30)])
-    quality = chosen.quality()
-    json.dumps(quality.figures(), allow_nan=False)
-    assert quality.lines() == []
+    nothing = queried([], columns=chosen.columns)
+    json.dumps(nothing.figures(), allow_nan=False)
+    assert nothing.lines() == []
     requests = chosen.requests(sample)
-    quality.add(sample, chosen.aggregate(sample, [scores(*[-1.0] * len(one.labels)) for one in requests]))
+    label = chosen.aggregate(sample, [scores(*[-1.0] * len(one.labels)) for one in requests])
+    quality = queried([(sample, label)], columns=chosen.columns)
     assert len(quality.lines()) == 41
     assert quality.lines()[-1] == ("principles", "and 10 sets more in run.json")
     assert quality.lines()[1][1].strip().startswith(said)

@@ -17,7 +17,7 @@ import pytest
 from preftree.engine.errors import InputError
 from preftree.labeling.methods.bradley_terry import strengths
 from preftree.labeling.methods.ranking import MAX_RESPONSES, Ranking
-from preftree.labeling.methods.ranking_labels import RankingLabel, RankingQuality
+from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options import JudgeOptions, LabelOptions
@@ -26,6 +26,7 @@ from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.show import show_lines
 from preftree.labeling.types import Message, Pair, PairLabel, RequestScores, ResponseSet, ScoreRequest
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
+from tests.labeling.queried import queried
 from tests.labeling.test_bradley_terry import random_wins
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -232,18 +233,21 @@ def test_circular_triads_against_counting() -> None:
             if 0.5 not in (wins[i][j], wins[j][k], wins[k][i]):
                 all_triads += 1
                 circular += (wins[i][j] > 0.5) == (wins[j][k] > 0.5) == (wins[k][i] > 0.5)
-        assert label_from(wins).triads() == (all_triads, circular)
+        row = FIVE._replace(responses=tuple(map(str, range(size))))
+        figures = queried([(row, label_from(wins))], columns=RankingLabel.COLUMNS).figures()
+        assert (figures["triads"], figures["circular_triads"]) == (all_triads, circular)
 
 
 def test_quality_by_hand() -> None:
     """Catches figures of some of the comparisons, and bias counted by row."""
-    quality = RankingQuality()
-    assert quality.lines() == []
-    assert quality.figures()["circular_share"] is None
+    nothing = queried([], columns=RankingLabel.COLUMNS)
+    assert nothing.lines() == []
+    assert nothing.figures()["circular_share"] is None
     beats = {(0, 1): (0.9, 0.8), (1, 2): (0.9, 0.3), (0, 2): (0.2, 0.1)}  # by i shown first, second
     comparisons = tuple((i, j, PairLabel((p + q) / 2, p, q, 0.9, 0.4, 2)) for (i, j), (p, q) in beats.items())
     several = FIVE._replace(responses=("x", "long", "longer"))
-    quality.add(several, RankingLabel(comparisons, (0.1, 0.0, -0.1), 6))
+    label = RankingLabel(comparisons, (0.1, 0.0, -0.1), 6)
+    quality = queried([(several, label)], columns=RankingLabel.COLUMNS)
     figures = quality.figures()
     assert (figures["rows"], figures["pairs"], figures["triads"], figures["circular_triads"]) == (1, 3, 1, 1)
     assert figures["circular_share"] == 1.0

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from preftree.labeling.report.pairs import PairQuality
+from preftree.labeling.report.figures import Figures
 from preftree.labeling.report.text import Rejections, RunSummary, reason_kind, render_summary
 from preftree.labeling.types import PairLabel, Verdict
 from tests.labeling.test_quality import label, quality_of
 
 
-def summary_of(quality: PairQuality, rejections: Rejections | None = None, seconds: float = 2.0) -> RunSummary:
+def summary_of(quality: Figures, rejections: Rejections | None = None, seconds: float = 2.0) -> RunSummary:
     return RunSummary(
         Path("d/labels.parquet"),
         Path("d/run.json"),
         "model, cpu, float32",
         "pair",
-        quality.pairs,
+        quality.rows,
         quality,
         rejections or Rejections(),
         6000,
@@ -27,8 +27,9 @@ def summary_of(quality: PairQuality, rejections: Rejections | None = None, secon
 
 def test_nothing_labelled() -> None:
     """Catches divisions by zero, and NaN, which is no JSON, in run.json."""
-    assert {value for value in PairQuality().figures().values() if value} == set()
-    summary = RunSummary(Path("l"), Path("r"), "m", "pair", 0, PairQuality(), Rejections(), 0, 0, 0.0)
+    nothing = quality_of()
+    assert not any(nothing.figures().values())
+    summary = RunSummary(Path("l"), Path("r"), "m", "pair", 0, nothing, Rejections(), 0, 0, 0.0)
     assert summary.totals()["sharing"] is None
     assert summary.totals()["prompt_tokens_per_second"] is None
     assert "0 pairs labelled" in render_summary(summary)

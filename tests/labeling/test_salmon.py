@@ -26,6 +26,7 @@ from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.prompts.catalogue import load_template, parse_template
 from preftree.labeling.types import Message, Pair, RequestScores
 from tests.labeling.fakes import row, write_rows
+from tests.labeling.queried import queried
 from tests.models import SMALL_CONFIG, write_model
 
 OpenScorer = Callable[..., Judge]
@@ -362,11 +363,12 @@ def test_quality_by_hand() -> None:
         [(-1.0, -3.0), (4.0, -1.0), (0.0, 0.0)],
         [(2.0, 4.0), (-3.0, 5.0), (0.0, 0.0)],
     ]
-    quality = Salmon(TEMPLATE, named(1, 1, 1)).quality()
-    assert quality.lines() == []
-    assert quality.figures()["agreement"] is None
-    for pair, judgements in zip((PAIR, PAIR, PAIR._replace(gold=None)), both, strict=True):
-        quality.add(pair, judged(*judgements))
+    nothing = queried([], columns=SalmonLabel.COLUMNS)
+    assert nothing.lines() == []
+    assert nothing.figures()["agreement"] is None
+    pairs = (PAIR, PAIR, PAIR._replace(gold=None))
+    rows = [(pair, judged(*judgements)) for pair, judgements in zip(pairs, both, strict=True)]
+    quality = queried(rows, columns=SalmonLabel.COLUMNS)
     figures = json.loads(json.dumps(quality.figures(), allow_nan=False))
     assert (figures["pairs"], figures["gold_pairs"], figures["agreement"]) == (3, 2, 0.5)
     assert figures["position_bias"] == pytest.approx(2 / 9)
@@ -388,8 +390,7 @@ def test_quality_by_hand() -> None:
 
 
 def test_the_summary_stays_short() -> None:
-    quality = Salmon(TEMPLATE, named(*[1.0] * 30)).quality()
-    quality.add(PAIR, judged(*[(1.0, 1.0)] * 30))
+    quality = queried([(PAIR, judged(*[(1.0, 1.0)] * 30))], columns=SalmonLabel.COLUMNS)
     assert len(quality.lines()) < 30
     assert ("principles", "and 10 more in run.json") in quality.lines()
 
