@@ -5,6 +5,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from preftree.labeling.answers.part import PATTERN, Attempt, DamagedPart, Part, 
 
 ANSWERS = "answers"
 MISSING, ANSWERED, REJECTED = 0, 1, 2
+_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -35,18 +37,25 @@ class Answers:
 
         run: that parts must be of. Raises OutputError.
         """
-        parts, damaged = [], []
         try:
-            for path in sorted(directory.glob(PATTERN)):
-                try:
-                    parts.append(open_part(path))
-                except DamagedPart as error:
-                    damaged.append((path, str(error)))
+            answers = cls._opened(directory)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise OutputError(f"cannot read {directory}: {error.strerror or error}") from error
-        for part in parts:
+        for part in answers.parts:
             if run is not None and part.run != run:
                 raise OutputError(f"{part.path} belongs to another run; move it out of {directory}")
+        return answers
+
+    @classmethod
+    def _opened(cls, directory: Path) -> Answers:
+        parts, damaged = [], []
+        for path in sorted(directory.glob(PATTERN)):
+            try:
+                parts.append(open_part(path))
+            except DamagedPart as error:
+                damaged.append((path, str(error)))
         return cls(tuple(sorted(parts, key=lambda part: part.sequence)), tuple(damaged))
 
     def states(self, rows: range) -> Any:
@@ -77,6 +86,18 @@ class Answers:
         for attempt in self.attempts():
             sums.update(attempt.usage)
         return dict(sums)
+
+
+def look(directory: Path, run: str, rows: range) -> tuple[Answers, Any]:
+    """The answers of a run that another process may be adding to, and their `states`. Raises OutputError.
+
+    That process removes parts which it has joined: what is gone before it was read is in a new one.
+    """
+    for _ in range(_LOOKS):
+        with suppress(FileNotFoundError):
+            answers = Answers.open(directory, run)
+            return answers, answers.states(rows)
+    raise OutputError(f"cannot read {directory}: its files come and go; try again")
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Entry]:

@@ -24,7 +24,7 @@ _ROWS = 20_000
 # may be lost to one flipped bit.
 _SMALL_PARTS = 64
 _SMALL_BYTES = 1024 * 1024
-_DAMAGED = ".damaged"
+DAMAGED = ".damaged"
 
 
 class AnswerWriter:
@@ -50,7 +50,7 @@ class AnswerWriter:
             directory.mkdir(exist_ok=True)
             remove_drafts(directory)
             for path, problem in answers.damaged:
-                path.replace(path.with_name(path.name + _DAMAGED))
+                path.replace(path.with_name(path.name + DAMAGED))
                 _warn_of(path, problem)
             self.answers = Answers(_joined(answers.parts))
         self._before = len(self.answers.parts)
@@ -147,5 +147,5 @@ def _one_of(group: Sequence[Part]) -> Part:
 
 
 def _warn_of(path: Path, problem: str) -> None:
-    said = f"{path} is damaged: {problem}; it is {path.name}{_DAMAGED} now, and its rows are judged again"
+    said = f"{path} is damaged: {problem}; it is {path.name}{DAMAGED} now, and its rows are judged again"
     logging.getLogger("preftree").warning(said)
