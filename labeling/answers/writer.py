@@ -19,7 +19,7 @@ from preftree.labeling.data.atomic import remove_drafts, sync_directory
 
 # A part ends at whichever comes first, at the end of a window.
 _SECONDS = 2.0
-_ROWS = 20_000
+_LINES = 100_000
 # More small parts than this are joined: a run that is resumed opens all of them. What is joined is no larger than what
 # may be lost to one flipped bit.
 _SMALL_PARTS = 64
@@ -44,6 +44,7 @@ class AnswerWriter:
         self.seconds = 0.0
         self._run = run
         self._pending: list[Entry] = []
+        self._lines = 0
         self._last_commit = time.monotonic()
         self._name, self._started, self._committed = secrets.token_hex(4), time.time(), 0
         with self._guarded():
@@ -57,11 +58,13 @@ class AnswerWriter:
 
     def add(self, entries: Iterable[Entry]) -> None:
         """Finished rows. The next commit keeps them."""
-        self._pending += entries
+        for entry in entries:
+            self._pending.append(entry)
+            self._lines += len(entry.scores) or 1
 
     def is_due(self) -> bool:
         """Whether to commit before the next window is waited for."""
-        return len(self._pending) >= _ROWS or time.monotonic() - self._last_commit >= _SECONDS
+        return self._lines >= _LINES or time.monotonic() - self._last_commit >= _SECONDS
 
     def commit(self, usage: Any) -> None:
         """Writes what was added. usage: the scorer's running totals since this writer was opened, a dataclass."""
@@ -73,7 +76,7 @@ class AnswerWriter:
             totals = {**asdict(usage), "answers_seconds": self.seconds}
             attempt = Attempt(self._name, self._started, time.time(), done, totals)
             part = write_part(self.directory, self._next(), self._run, pending, [attempt])
-            self._pending, self._committed = [], done
+            self._pending, self._lines, self._committed = [], 0, done
             parts = (*self.answers.parts, part)
             self.answers = Answers(parts)
             self.answers = Answers((*parts[: self._before], *_joined(parts[self._before :])))
@@ -87,7 +90,7 @@ class AnswerWriter:
 
     def forget_attempt(self) -> None:
         """Takes back every row of this attempt."""
-        self._pending = []
+        self._pending, self._lines = [], 0
         with self._guarded():
             for part in self.answers.parts[self._before :]:
                 part.path.unlink()
