@@ -11,7 +11,7 @@ import pytest
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers import part as parts_module
 from preftree.labeling.answers import writer as writer_module
-from preftree.labeling.answers.answers import ANSWERED, MISSING, REJECTED, Answers
+from preftree.labeling.answers.answers import ANSWERED, MISSING, REJECTED, Answers, look
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.answers.writer import AnswerWriter
@@ -248,3 +248,26 @@ def test_a_draft_of_a_killed_process_goes(tmp_path: Path) -> None:
     (directory / ".part-000002-0123456789abcdef.parquet.01234567.tmp").write_bytes(b"PAR1")
     assert numbers_of(opened(directory).answers) == [0]
     assert len(list(directory.iterdir())) == 1
+
+
+def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches `preftree status` that fails because a file it has listed is gone, or that waits for ever."""
+    directory = tmp_path / "answers"
+    first = written(directory, [entry(0)], [entry(1)]).parts[0]
+    states = Answers.states
+    looks = 0
+
+    def gone(answers: Answers, rows: range) -> object:
+        nonlocal looks
+        looks += 1
+        if looks <= times:
+            raise FileNotFoundError(first.path)
+        return states(answers, rows)
+
+    monkeypatch.setattr(Answers, "states", gone)
+    times = 2
+    answers, found = look(directory, RUN, range(3))
+    assert (found.tolist(), len(answers.parts)) == ([ANSWERED, ANSWERED, MISSING], 2)
+    looks, times = 0, 1000
+    with pytest.raises(OutputError, match="its files come and go; try again"):
+        look(directory, RUN, range(3))
