@@ -102,7 +102,7 @@ class RunDirectory:
 
     def _found(self) -> dict[str, Any] | None:
         """The record of the run that is there. Raises OutputError for what nobody asked to replace."""
-        there = [name for name in (LABELS, RUN, ANSWERS) if os.path.lexists(self.path / name)]
+        there = [name for name in (LABELS, RUN, ANSWERS, _OLD[0]) if os.path.lexists(self.path / name)]
         for name in there:
             if (self.path / name).is_dir() != (name == ANSWERS):
                 kind = "a file" if name == ANSWERS else "a directory"

@@ -413,6 +413,11 @@ def test_a_run_in_the_old_format(source: Path, tmp_path: Path, capsys: pytest.Ca
         )
     assert (out / "journal.sqlite").exists()
     assert finished_run(out)["totals"]["rows"] == ROWS
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(out / "journal.sqlite", alone)
+    with pytest.raises(OutputError, match=r"journal\.sqlite exists already; name another --out"):
+        run(source, alone)
     run(source, out, overwrite=True)
     assert sorted(path.name for path in out.iterdir()) == ["answers", "labels.parquet", "lock", "run.json"]
 
