@@ -1,4 +1,4 @@
-"""Rows a second through everything but the model: reading, planning, journal, writing; and memory, which must not grow.
+"""Rows a second through everything but the model: reading, planning, answers, writing; and memory, which must not grow.
 
     python -m benchmarks.pipeline [--rows 1000000] [--keep DIR]
 
@@ -126,7 +126,7 @@ def labelled(source: Path, out: Path) -> dict[str, float]:
         "seconds": seconds,
         "cpu_seconds": time.process_time() - cpu,
         "rows_per_second": summary.ok / seconds,
-        "journal_share": record["totals"]["journal_seconds"] / seconds,
+        "answers_share": record["totals"]["answers_seconds"] / seconds,
         "peak_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / _KIB,
     }
 
@@ -148,7 +148,7 @@ def main() -> None:
             results.append(found)
             print(
                 f"{rows:>9,} rows: {found['rows_per_second']:,.0f} rows/s, {found['peak_mib']:,.0f} MiB at the peak, "
-                f"{found['journal_share']:.1%} of the time in the journal"
+                f"{found['answers_share']:.1%} of the time writing answers"
             )
         print(json.dumps(results))
 

@@ -45,6 +45,7 @@ class Option(NamedTuple):
         flag: where it is not the name; "" for a positional argument.
         labels: whether labels depend on the value, so that a run is resumed only with the same. False for the name of
             a thing (a model, a file) whose content is recorded itself.
+        derived: whether labels depend on it and answers do not, so that a run is labelled again with another value.
         requires: options without which this one has no effect.
         excludes: an option that cannot be given together with this one.
         switches: help by value, for flags that each stand for a value.
@@ -55,6 +56,7 @@ class Option(NamedTuple):
     metavar: str | None = None
     flag: str | None = None
     labels: bool = False
+    derived: bool = False
     requires: tuple[str, ...] = ()
     excludes: str = ""
     switches: Mapping[str, str] = {}
@@ -299,6 +301,7 @@ class SalmonOptions(PrinciplesOptions, RationaleOptions):
         one_of("strongest", "weighted", "won"),
         "RULE",
         labels=True,
+        derived=True,
         default="strongest",
     )
 
@@ -427,6 +430,20 @@ class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions):
         "the directory of a finished run with --shard; name all of them", Each(text), metavar="SHARD", flag=""
     )
     out: str = option("the joined run", metavar="DIR")
+
+
+@options
+class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
+    """`preftree aggregate`. What is None is as in the run."""
+
+    run: str = option(_LABELLED, metavar="RUN", flag="")
+    aggregate: str | None = option(
+        "salmon: strongest, weighted, or won", one_of("strongest", "weighted", "won"), "RULE", default=None
+    )
+    subset: str | None = option(
+        "report agreement with gold by the values of this input column, too", metavar="COLUMN", flag="by", default=None
+    )
+    out: str | None = option("a new run with the same answers (default: RUN itself)", metavar="DIR", default=None)
 
 
 @options

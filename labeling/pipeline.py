@@ -33,31 +33,20 @@ class Waiting(NamedTuple):
     encoded: Sequence[Encoded]
 
 
-class Recalled(NamedTuple):
-    """A row that was finished before. scores: of a sample's requests, as the model gave them then."""
-
-    item: Sample | Rejected
-    scores: Sequence[RequestScores] = ()
-
-
 class Labelled(NamedTuple):
-    """A row with its label and the scores that it was made of, or a rejected one with neither.
-
-    recalled: whether it was finished before.
-    """
+    """A row with its label and the scores that it was made of, or a rejected one with neither."""
 
     item: Sample | Rejected
     label: Label | None = None
     scores: Sequence[RequestScores] = ()
-    recalled: bool = False
 
     @property
     def reason(self) -> str | None:
         return self.item.reason if isinstance(self.item, Rejected) else None
 
 
-Item = Sample | Rejected | Recalled
-Entry = Waiting | Rejected | Recalled
+Item = Sample | Rejected
+Entry = Waiting | Rejected
 
 
 def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator[list[Entry]]:
@@ -118,10 +107,8 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
     for entry in window:
         if isinstance(entry, Waiting):
             end = position + len(entry.encoded)
-            yield _aggregate(entry.sample, method, scores[position:end])
+            yield aggregated(entry.sample, method, scores[position:end])
             position = end
-        elif isinstance(entry, Recalled):
-            yield _aggregate(entry.item, method, entry.scores, recalled=True)
         else:
             yield Labelled(entry)
 
@@ -132,18 +119,17 @@ def _encode(item: Item, method: Method, scorer: AnyJudge) -> Entry:
             return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
         except InputError as error:
             return rejected(item, one_line(str(error)))
-    return item if isinstance(item, Rejected | Recalled) else rejected(item, f"wrong kind: {needs(method)}")
+    return item if isinstance(item, Rejected) else rejected(item, f"wrong kind: {needs(method)}")
 
 
-def _aggregate(
-    item: Sample | Rejected, method: Method, scores: Sequence[RequestScores], recalled: bool = False
-) -> Labelled:
+def aggregated(item: Item, method: Method, scores: Sequence[RequestScores]) -> Labelled:
+    """A row with the label that follows from its answers; rejected where none does."""
     if isinstance(item, Rejected):
-        return Labelled(item, recalled=recalled)
+        return Labelled(item)
     try:
-        return Labelled(item, method.aggregate(item, scores), scores, recalled)
+        return Labelled(item, method.aggregate(item, scores), scores)
     except InputError as error:
-        return Labelled(rejected(item, one_line(str(error))), recalled=recalled)
+        return Labelled(rejected(item, one_line(str(error))))
 
 
 def check_kinds(found: DatasetInfo, method: Method) -> None:

@@ -112,7 +112,7 @@ LABELING_LAYERS = (
     ("options", "yaml_file", "progress"),
     ("types",),
     ("principles", "data"),
-    ("prompts", "report"),
+    ("prompts", "report", "answers"),
     ("methods",),
     ("judge",),
     ("pipeline",),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from preftree.labeling.commands.parser import Command
 from preftree.labeling.options import (
+    AggregateOptions,
     DoctorOptions,
     ExportOptions,
     InstructionOptions,
@@ -53,6 +54,12 @@ def _merge(options: MergeOptions) -> int:
 
     summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet)
     return _reported(summary, options.quiet)
+
+
+def _aggregate(options: AggregateOptions) -> int:
+    from preftree.labeling.runs.aggregate import aggregate
+
+    return _reported(aggregate(options), options.quiet)
 
 
 def _show(options: ShowOptions) -> int:
@@ -130,6 +137,9 @@ COMMANDS = {
     ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
+    "aggregate": Command(
+        "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
+    ),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job, without running the model",
         JudgeOptions,

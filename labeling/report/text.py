@@ -70,7 +70,7 @@ class RunSummary:
     generated_tokens: int = 0
     rationales: int = 0
     cut_rationales: int = 0
-    journal_seconds: float = 0.0
+    answers_seconds: float = 0.0
 
     @property
     def sharing(self) -> float | None:
@@ -87,7 +87,7 @@ class RunSummary:
             "unique_tokens": self.unique_tokens,
             "sharing": self.sharing,
             "seconds": self.seconds,
-            "journal_seconds": self.journal_seconds,
+            "answers_seconds": self.answers_seconds,
             "prompt_tokens_per_second": self.rate(self.prompt_tokens),
             "unique_tokens_per_second": self.rate(self.unique_tokens),
             "rationales": self.rationales,

@@ -1,1 +1,1 @@
-"""A run: its directory, journal, lock, shards and status."""
+"""A run: its directory, lock, rows that are asked about, labels that follow, shards and status."""

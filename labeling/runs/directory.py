@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import sqlite3
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.answers.answers import ANSWERS, Answers
+from preftree.labeling.answers.part import PATTERN
+from preftree.labeling.answers.writer import DAMAGED, AnswerWriter
 from preftree.labeling.data.atomic import remove_drafts
 from preftree.labeling.data.labels_file import LABELS, RUN
-from preftree.labeling.runs.journal import JOURNAL, Journal, holds
 from preftree.labeling.runs.lock import LOCK, RunLock
-from preftree.labeling.runs.manifest import COMPLETE, DTYPE, difference, write_record
-from preftree.labeling.runs.recorded import read_run
-from preftree.labeling.runs.salvage import DAMAGED, problem_of, salvage
-from preftree.labeling.terminal import count
+from preftree.labeling.runs.manifest import COMPLETE, DTYPE, answers_key, difference, write_record
+from preftree.labeling.runs.recorded import check_format, read_run
 
+# What earlier versions kept answers in.
+_OLD = [f"{name}{end}" for name in ("journal.sqlite", "journal.damaged.sqlite") for end in ("", "-wal", "-shm")]
 _WAYS_OUT = "name another --out, start again beside it with --force-new, or in its place with --overwrite"
 
 
@@ -36,7 +37,7 @@ class RunDirectory:
         self.previous: dict[str, Any] | None = None
         self._overwrite = overwrite
         self._lock: RunLock | None = None
-        self._journal: Journal | None = None
+        self._writer: AnswerWriter | None = None
         self._created: list[Path] = []
 
     def __enter__(self) -> RunDirectory:
@@ -66,81 +67,75 @@ class RunDirectory:
             resume = f"resume it with --dtype {self.previous['scorer']['dtype']}, " if said.startswith(DTYPE) else ""
             raise OutputError(f"{self.path} holds another run: {said}; {resume}{_WAYS_OUT}")
 
-    def remembers(self, rows: range) -> bool:
-        """Whether the journal that is there holds all these rows, whole."""
-        path = self.path / JOURNAL
-        try:
-            return path.exists() and problem_of(path) is None and holds(path, rows)
-        except sqlite3.Error:
-            return False
+    def check_new(self) -> None:
+        """Raises OutputError where a run is there already."""
+        if self.previous is not None:
+            raise OutputError(f"{self.path} exists already; name another --out, or replace it with --overwrite")
 
-    def begin(self, record: Mapping[str, Any]) -> Journal:
-        """From here on the run exists: its record is written, its journal open. What it replaces is gone."""
+    @cached_property
+    def answers(self) -> Answers:
+        """Those of the run that is there, as it was found. Raises OutputError."""
+        return Answers() if self.previous is None else Answers.open(self.path / ANSWERS, self.previous["answers"])
+
+    def begin(self, record: dict[str, Any]) -> AnswerWriter:
+        """From here on the run exists: its record is written. What it replaces is gone.
+
+        record: gets the key of its answers, unless it has one.
+        """
         self.check(record)
+        record.setdefault("answers", self.previous["answers"] if self.previous else answers_key(record))
+        answers = self.answers
         with self._guarded():
             remove_drafts(self.path)
             if self.previous is None:
-                for name in (RUN, LABELS, DAMAGED, JOURNAL):
-                    for end in ("", "-wal", "-shm"):
-                        (self.path / f"{name}{end}").unlink(missing_ok=True)
+                self._remove()
             write_record(self.path, record)
-            self._journal = self._opened_journal()
-        return self._journal
+            self._writer = AnswerWriter(self.path / ANSWERS, record["answers"], answers)
+        return self._writer
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """The labels are there; now their record may say so."""
-        assert self._journal is not None
         with self._guarded():
             write_record(self.path, {**record, "state": COMPLETE})
-            self._journal.rest()
-            self._journal = None
-            self._created = []
+        self._writer = None
+        self._created = []
 
     def _found(self) -> dict[str, Any] | None:
         """The record of the run that is there. Raises OutputError for what nobody asked to replace."""
-        there = [name for name in (LABELS, RUN, JOURNAL) if os.path.lexists(self.path / name)]
+        there = [name for name in (LABELS, RUN, ANSWERS, _OLD[0]) if os.path.lexists(self.path / name)]
         for name in there:
-            if (self.path / name).is_dir():
-                raise OutputError(f"{self.path / name} is a directory; name another --out")
+            if (self.path / name).is_dir() != (name == ANSWERS):
+                kind = "a file" if name == ANSWERS else "a directory"
+                raise OutputError(f"{self.path / name} is {kind}; name another --out")
         if self._overwrite or not there:
             return None
-        if RUN in there and (JOURNAL in there or LABELS not in there):
-            record = read_run(self.path / RUN)
-            if "state" in record:
+        record = read_run(self.path / RUN) if RUN in there else {}
+        if "state" in record:
+            check_format(self.path, record)
+            if ANSWERS in there or LABELS not in there:
                 return record
         raise OutputError(f"{self.path / there[0]} exists already; {_WAYS_OUT}")
 
-    def _opened_journal(self) -> Journal:
-        path = self.path / JOURNAL
-        if path.exists():
-            try:
-                problem = problem_of(path)
-            except sqlite3.Error as error:
-                raise OutputError(f"cannot read {path}: {error}") from error
-            if problem is not None:
-                kept = salvage(path)
-                said = f"{path} is damaged ({problem}): {count(kept, 'row')} could be kept, the others are asked again"
-                logging.getLogger("preftree").warning(f"{said}; the damaged file is {DAMAGED} now")
-        return Journal(path)
+    def _remove(self) -> None:
+        """The files of runs, and nothing else that may be there."""
+        for name in (RUN, LABELS, *_OLD):
+            (self.path / name).unlink(missing_ok=True)
+        answers = self.path / ANSWERS
+        for pattern in (PATTERN, PATTERN + DAMAGED):
+            for path in answers.glob(pattern):
+                path.unlink()
 
     def _leave(self) -> None:
-        if self._journal is not None:
-            if self._is_empty(self._journal):
-                self._created[:0] = [self.path / name for name in (RUN, JOURNAL)]
+        if self._writer is not None:
+            if self.previous is None and not self._writer.answers.parts:
+                self._created[:0] = [self.path / name for name in (RUN, ANSWERS)]
             else:
                 self._created = []
-            self._journal.close()
         with suppress(OSError):  # a directory that holds something by now stays
             for path in self._created:
                 path.rmdir() if path.is_dir() else path.unlink()
         if self._lock is not None:
             self._lock.release()
-
-    def _is_empty(self, journal: Journal) -> bool:
-        try:
-            return self.previous is None and journal.count() == 0
-        except OutputError:
-            return False
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

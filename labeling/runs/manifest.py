@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import platform
 from collections.abc import Iterator, Mapping
@@ -25,6 +26,13 @@ _COMPARED = ("input", "method", "options", "scorer", "versions")
 _FREE = {
     *("input.path", "input.sha256s", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"),
     *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
+}
+# What labels depend on and answers do not.
+_DERIVED = {
+    f"{section}.{name}"
+    for name, option in declared(LabelOptions).items()
+    if option.derived
+    for section in ("options", "method")
 }
 _SHARD = "options.shard"
 DTYPE = "scorer.dtype"
@@ -58,18 +66,28 @@ def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
     return {**record["scorer"], "versions": record["versions"]}
 
 
+def answers_key(record: Mapping[str, Any]) -> str:
+    """A hash of all that answers depend on: that of each shard of a run is the same. record: with its judge."""
+    known = json.loads(json.dumps({section: record[section] for section in _COMPARED}))
+    entries = sorted((name, value) for section in _COMPARED for name, value in _flat(known[section], section))
+    asked = [entry for entry in entries if entry[0] not in {*_FREE, *_DERIVED, _SHARD}]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
+
+
 def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool = False) -> str | None:
     """The first entry by which two runs are not the same, in words; None where there is none.
 
-    Only what both records have come to know is compared. shards: whether they may be shards of one run.
+    Only what both records have come to know is compared, and only what answers depend on. shards: whether they may be
+    shards of one run, whose labels are made in one way, too.
     """
+    free = _FREE | ({_SHARD} if shards else _DERIVED)
     for section in _COMPARED:
         if section not in then or section not in now:
             continue
         old, new = (dict(_flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
         names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
         names -= _LATER - old.keys()
-        for name in sorted(names - _FREE - ({_SHARD} if shards else set())):
+        for name in sorted(names - free):
             if old.get(name) != new.get(name):
                 of = _changed_file(then, now) if name in ("input.rows", "input.sha256") else ""
                 return f"{name}{of} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"

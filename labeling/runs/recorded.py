@@ -41,6 +41,16 @@ def _rename_settings(run: dict[str, Any]) -> None:
     run.get("method", {}).pop("reasoning", None)
 
 
+def check_format(directory: Path, record: Mapping[str, Any]) -> None:
+    """OutputError for a run of an earlier preftree, whose answers are no Parquet files."""
+    if "answers" not in record:
+        version = record.get("versions", {}).get("preftree", "(an early version)")
+        raise OutputError(
+            f"{directory} was made by preftree {version}, whose answers this version cannot read; finish it with that "
+            "one, or label again: `preftree label` with another --out, or with --overwrite"
+        )
+
+
 def options_again(kind: type[Chosen], run: Mapping[str, Any], **own: Any) -> Chosen:
     """The options of a run, with `own` in the place of some."""
     then = run["options"]

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
+from preftree.labeling.answers.part import Attempt
+from preftree.labeling.data.dataset import rows_of
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.report.text import aligned
-from preftree.labeling.runs.journal import JOURNAL, Attempt, attempts, connected, counts
 from preftree.labeling.runs.lock import holder
 from preftree.labeling.runs.manifest import COMPLETE
-from preftree.labeling.runs.recorded import read_run
+from preftree.labeling.runs.recorded import check_format, read_run
 from preftree.labeling.terminal import count, one_line
 
 
@@ -23,29 +23,24 @@ def status_lines(directory: Path) -> list[str]:
     record = read_run(directory / RUN)
     if "state" not in record:
         raise OutputError(f"{directory / RUN} is no record of a run by preftree")
-    total = int(record["rows"])
+    check_format(directory, record)
     who = holder(directory)
-    (done, rejected), tried = _progress(directory / JOURNAL)
+    rows = rows_of(record["input"]["rows"], record["options"].get("limit"), record["options"].get("shard"))
+    answers, states = look(directory / ANSWERS, record["answers"], rows)
+    done, rejected = (int(found.sum()) for found in (states != MISSING, states == REJECTED))
     lines = [("run", _about(record)), ("state", _state(record, directory, who))]
-    share = f" ({done / total:.1%})" if total else ""
-    lines.append(("rows", f"{done:,} of {total:,}{share}, {rejected:,} of them rejected"))
-    if tried:
-        lines += _pace(tried[-1], total - done, is_alive=who is not None)
+    lines.append(("rows", f"{done:,} of {len(rows):,} ({done / len(rows):.1%}), {rejected:,} of them rejected"))
+    lines += _damage(answers)
+    if attempts := answers.attempts():
+        lines += _pace(max(attempts, key=lambda attempt: attempt.committed), len(rows) - done, is_alive=who is not None)
     if who is None and record["state"] != COMPLETE:
         lines.append(("to go on", "the same `preftree label` command"))
     return aligned(lines).split("\n")
 
 
-def _progress(path: Path) -> tuple[tuple[int, int], list[Attempt]]:
-    if not path.exists():
-        return (0, 0), []
-    try:
-        with closing(connected(path, read_only=True)) as database:
-            return counts(database), attempts(database)
-    except sqlite3.Error as error:
-        raise OutputError(
-            f"cannot read {path}: {error}; if it is damaged, `preftree label` keeps what can be kept"
-        ) from error
+def _damage(answers: Answers) -> list[tuple[str, str]]:
+    way = "`preftree label` judges its rows again"
+    return [("damaged", f"{one_line(str(path))}: {problem}; {way}") for path, problem in answers.damaged]
 
 
 def _about(record: dict[str, Any]) -> str:

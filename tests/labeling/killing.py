@@ -10,21 +10,22 @@ import json
 import os
 import random
 import signal
-import sqlite3
 import sys
 import time
 import traceback
 from pathlib import Path
 from typing import Any
 
+from preftree.labeling.answers import writer
+from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.runs import journal
 from preftree.labeling.runs.run import run_label
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
 ROWS = 120
-# So that a run of a third of a second has many transactions.
-journal._SECONDS = 0.005
+# So that a run of a third of a second has many parts, which are joined now and then.
+writer._SECONDS = 0.005
+writer._SMALL_PARTS = 8
 
 
 class LoggingScorer(FakeScorer):
@@ -69,14 +70,10 @@ def forked(source: Path, out: Path, seconds: float | None) -> bool:
 
 
 def committed(out: Path) -> set[str]:
-    """Ids of the rows in the journal; none where the process was killed while it made the file."""
-    path = out / journal.JOURNAL
-    try:
-        return {entry.id.decode() for entry in journal.entries(path) if entry.id} if path.exists() else set()
-    except sqlite3.OperationalError as error:
-        if any(reason in str(error) for reason in ("readonly database", "no such table")):
-            return set()
-        raise
+    """Ids of the rows that have answers."""
+    answers = Answers.open(out / ANSWERS)
+    assert not answers.damaged, "a kill leaves whole parts only"
+    return {entry.id for entry in answers.entries() if entry.id}
 
 
 def asked(out: Path) -> list[str]:

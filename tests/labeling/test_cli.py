@@ -333,7 +333,7 @@ def test_interrupt(tmp_path: Path, times: int) -> None:
             f"preftree: interrupted; {kept} of {out} are kept; run the same command again to resume\n"
         ]
     assert process.returncode == 130
-    assert sorted(path.name for path in out.iterdir()) == ["journal.sqlite", "lock", "run.json"]
+    assert sorted(path.name for path in out.iterdir()) == ["answers", "lock", "run.json"]
 
 
 # principles

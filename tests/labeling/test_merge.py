@@ -107,7 +107,8 @@ def test_what_cannot_be_joined(source: Path, tmp_path: Path) -> None:
     unfinished = shutil.copytree(three, tmp_path / "unfinished")
     (unfinished / "run.json").write_text(json.dumps(record(unfinished) | {"state": "running"}))
     damaged = shutil.copytree(three, tmp_path / "damaged")
-    (damaged / "journal.sqlite").write_bytes(b"SQLite format 3\0 not")
+    for part in (damaged / "answers").iterdir():
+        part.write_bytes(part.read_bytes()[:-1])
     cases: list[tuple[list[str | Path], str]] = [
         ([one, two], "missing shards: 3/3"),
         ([one, three, two, shutil.copytree(two, tmp_path / "copy")], "shard 2 and .*copy are both shard 2/3"),
@@ -131,6 +132,8 @@ def test_what_cannot_be_joined(source: Path, tmp_path: Path) -> None:
 def test_a_shard_is_not_taken_for_the_whole(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a third of the data exported as all of it."""
     run(source, tmp_path / "part", shard="1/3")
+    assert cli.main(["status", str(tmp_path / "part")]) == 0
+    assert "8 of 8 (100.0%), 1 of them rejected" in capsys.readouterr().out
     command = ["export", str(tmp_path / "part"), "--to", "kto", "--out", str(tmp_path / "x.jsonl")]
     assert cli.main(command) == 1
     assert "part is shard 1/3; join it with the others first" in capsys.readouterr().err

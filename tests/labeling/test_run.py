@@ -156,7 +156,7 @@ def test_an_engine_that_breaks_leaves_no_labels(tmp_path: Path) -> None:
     source = write_rows(tmp_path / "in.jsonl", rows)
     with pytest.raises(RuntimeError, match="the engine broke"):
         run(source, tmp_path / "out", FakeScorer(window_tokens=1))
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["journal.sqlite", "lock", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["answers", "lock", "run.json"]
 
 
 def test_cheap_mistakes_are_found_before_the_model_loads(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,18 +15,15 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling import cli
+from preftree.labeling.answers import writer
+from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.text import RunSummary
-from preftree.labeling.runs import journal
-from preftree.labeling.runs.answers import packed, unpacked
-from preftree.labeling.runs.journal import JOURNAL
+from preftree.labeling.runs import aggregate
 from preftree.labeling.runs.lock import RunLock, holder
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.runs.run import run_label
-from preftree.labeling.runs.salvage import DAMAGED
 from preftree.labeling.runs.status import status_lines
-from preftree.labeling.types import Answer, RequestScores
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -94,7 +92,7 @@ def kill(tmp_path: Path, moments: int, seed: int) -> dict[str, int]:
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
-    """Catches other bytes after a kill, wherever it comes, and rows of the journal that are asked about again."""
+    """Catches other bytes after a kill, wherever it comes, and rows with answers that are judged again."""
     found = kill(tmp_path, 4, seed=random.randrange(10**6))
     assert found["killed"] == 4
     assert (found["asked_again"], found["other_bytes"]) == (0, 0)
@@ -118,7 +116,7 @@ def test_going_on(source: Path, tmp_path: Path, whole: bytes) -> None:
     first, again = record(tmp_path / "whole"), record(out)
     assert again["state"] == "complete"
     assert again["quality"] == first["quality"]
-    timed = ("seconds", "journal_seconds", "prompt_tokens_per_second", "unique_tokens_per_second")
+    timed = ("seconds", "answers_seconds", "prompt_tokens_per_second", "unique_tokens_per_second")
     assert {k: v for k, v in again["totals"].items() if k not in timed} == {
         k: v for k, v in first["totals"].items() if k not in timed
     }
@@ -228,16 +226,6 @@ def test_a_row_whose_scores_are_not_finite_leaves_its_neighbours_alone(
     assert [(entry["id"], entry["p_a"]) for entry in alone] == [(entry["id"], entry["p_a"]) for entry in kept]
 
 
-def test_answers_survive_to_the_bit() -> None:
-    """Catches a float that loses its last bit in the journal, and a rationale that loses its text."""
-    draw = random.Random(0)
-    floats = [draw.uniform(-30, 0) * 10 ** draw.randrange(-12, 3) for _ in range(300)] + [-0.0, 5e-324, 0.1 + 0.2]
-    scores = [RequestScores.single((one, two), two, 7) for one, two in zip(floats, reversed(floats), strict=True)]
-    written = Rationale('text "with\n\x00\u2028 all', 9, True)
-    scores.append(RequestScores((Answer((-0.5,), 0.25, written), Answer((-1.5,), 0.75, None)), 3))
-    assert repr(unpacked(packed(scores))) == repr(scores)
-
-
 # the lock
 
 
@@ -280,25 +268,30 @@ from tests.labeling.test_rundir import *
 limit = int(sys.argv[3])
 resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 try:
-    run(Path(sys.argv[1]), Path(sys.argv[2]), FakeScorer(window_tokens=200))
+    run(Path(sys.argv[1]), Path(sys.argv[2]), FakeScorer(window_tokens=int(sys.argv[4])))
 except OutputError as error:
     print(error)
 """
 
 
-def test_a_full_disk(tmp_path: Path) -> None:
-    """Catches a traceback out of SQLite, a journal that cannot be opened afterwards, and finished rows lost."""
+@pytest.mark.parametrize("window_tokens", [200, 20_000], ids=["joining parts", "writing a part"])
+def test_a_full_disk(window_tokens: int, tmp_path: Path) -> None:
+    """Catches a traceback, half a part that is taken for one, and finished rows lost."""
     rows = [row(id=f"id {n}", prompt=f"Which of {n}? " * 9) for n in range(400)]
     source = write_rows(tmp_path / "in.jsonl", rows)
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from tests.labeling.test_rundir import journal\njournal._SECONDS = 0.0" + FULL]
+    command = [sys.executable, "-c", "from tests.labeling.test_rundir import writer\nwriter._SECONDS = 0.0" + FULL]
     done = subprocess.run(
-        [*command, str(source), str(out), "200000"], cwd=ROOT, capture_output=True, text=True, check=True
+        [*command, str(source), str(out), "5000", str(window_tokens)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
     )
-    assert "rows that it holds are kept" in done.stdout
+    assert "answers that are there are kept" in done.stdout
     assert "run the same command again" in done.stdout
     assert len(done.stdout.splitlines()) == 1
-    kept = sum(1 for _ in journal.entries(out / JOURNAL))
+    kept = sum(1 for _ in Answers.open(out / ANSWERS).entries())
     assert kept > 10
     scorer = FakeScorer()
     run(source, out, scorer)
@@ -320,56 +313,113 @@ def test_a_read_only_directory(source: Path, tmp_path: Path, monkeypatch: pytest
 # damage
 
 
+def parts_of(out: Path) -> list[Path]:
+    return sorted((out / ANSWERS).glob("part-*.parquet"))
+
+
+def in_parts(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """A finished run with a part for each window of a few rows."""
+    with monkeypatch.context() as patched:
+        patched.setattr(writer, "_SECONDS", 0.0)
+        run(source, out, FakeScorer(window_tokens=400))
+    parts = parts_of(out)
+    assert len(parts) > 3
+    return parts
+
+
+def rows_in(part: Path) -> list[int]:
+    numbers: list[int] = sorted(set(parquet.read_table(part)["row"].to_pylist()))
+    return numbers
+
+
 def flipped(path: Path, place: int) -> None:
-    with path.open("r+b") as file:
-        file.seek(place)
-        byte = file.read(1)[0]
-        file.seek(place)
-        file.write(bytes([byte ^ 0x10]))
+    data = bytearray(path.read_bytes())
+    data[place] ^= 0x10
+    path.write_bytes(data)
 
 
-def test_a_flipped_byte_in_an_answer(source: Path, tmp_path: Path, whole: bytes) -> None:
-    """Catches a number in the journal that is not the one which was written."""
-    out = tmp_path / "whole"
-    data = (out / JOURNAL).read_bytes()
-    place = data.index(b"id 33") + 20
-    flipped(out / JOURNAL, place)
-    scorer = FakeScorer()
-    run(source, out, scorer)
-    assert sum(scorer.calls) == 2, "the one row, in both orders"
-    assert labels(out) == whole
-
-
-def test_flipped_bytes_anywhere(source: Path, tmp_path: Path, whole: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """Catches damage that ends in a traceback or in other labels, be it in pages, in the header or in the schema."""
-    out = tmp_path / "whole"
-    good = (out / JOURNAL).read_bytes()
+def test_a_damaged_part_costs_its_rows_alone(
+    source: Path, tmp_path: Path, whole: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Catches numbers that are not those which were written, other labels, and rows that are judged for nothing."""
+    out = tmp_path / "out"
+    parts = in_parts(source, out, monkeypatch)
     draw = random.Random(1)
-    salvaged = 0
-    header, schema = (0, 17, 100, 105), [draw.randrange(3700, 4096) for _ in range(5)]
-    for place in (*header, *schema, *(draw.randrange(4096, len(good)) for _ in range(8))):
-        (out / JOURNAL).write_bytes(good)
-        flipped(out / JOURNAL, place)
+    for harm in ("flipped", "flipped", "cut", "empty", "missing"):
+        part = draw.choice(parts_of(out))
+        asked = [number for number in rows_in(part) if number not in (5, 7)]
+        if harm == "flipped":
+            flipped(part, draw.randrange(part.stat().st_size))
+        elif harm == "missing":
+            part.unlink()
+        else:
+            part.write_bytes(part.read_bytes()[:-9] if harm == "cut" else b"")
         caplog.clear()
+        scorer = FakeScorer()
+        run(source, out, scorer)
+        assert sum(scorer.calls) == 2 * len(asked), harm
+        assert labels(out) == whole, harm
+        assert (f"{part} is damaged" in caplog.text) == (harm != "missing")
+    assert len(parts_of(out)) == len(parts)
+
+
+def test_damage_is_named_by_status_and_refused_by_aggregate(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches labels with holes, and a look that repairs or removes."""
+    out = tmp_path / "out"
+    part = in_parts(source, out, monkeypatch)[1]
+    left = ROWS - len(rows_in(part))
+    flipped(part, 100)
+    before = {path: path.read_bytes() for path in (out / ANSWERS).iterdir()}
+    assert cli.main(["status", str(out)]) == 0
+    text = capsys.readouterr().out
+    assert f"{part}: its checksum is not that of its bytes; `preftree label` judges its rows again" in text
+    assert f"{left} of {ROWS} (" in text
+    assert {path: path.read_bytes() for path in (out / ANSWERS).iterdir()} == before
+    monkeypatch.setattr(aggregate, "open_method", open_fake_method)
+    assert cli.main(["aggregate", str(out)]) == 1
+    [said] = capsys.readouterr().err.splitlines()
+    assert f"are damaged or missing ({part.name} its checksum is not that of its bytes)" in said
+    assert "its `preftree label` command puts that right" in said
+
+
+def test_parts_of_another_run_are_refused(source: Path, tmp_path: Path) -> None:
+    """Catches answers about other rows that are taken for those of this run."""
+    run(source, tmp_path / "other", limit=7)
+    out = stopped(source, tmp_path / "out", 3)
+    [part] = parts_of(tmp_path / "other")
+    shutil.copy(part, out / ANSWERS)
+    with pytest.raises(OutputError, match=r"part-000001-\w+\.parquet belongs to another run; move it out of "):
         run(source, out)
-        assert labels(out) == whole, place
-        salvaged += DAMAGED in caplog.text
-    assert salvaged >= 3
 
 
-def test_rows_around_a_broken_page_are_kept(tmp_path: Path) -> None:
-    """Catches a whole journal thrown away for one page of it."""
-    source = write_rows(tmp_path / "in.jsonl", [row(id=f"id {n}", response_a=f"this {n}") for n in range(1000)])
+def test_a_run_in_the_old_format(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches hours of answers that are thrown away without a word, or a traceback; labels can still be read."""
     out = tmp_path / "out"
     run(source, out)
-    before = labels(out)
-    with (out / JOURNAL).open("r+b") as file:
-        file.seek(5 * 4096)
-        file.write(b"\xff" * 4096)
-    scorer = FakeScorer()
-    run(source, out, scorer)
-    assert labels(out) == before
-    assert 0 < sum(scorer.calls) < 2 * 200
+    old = record(out)
+    del old["answers"]
+    (out / "run.json").write_text(json.dumps(old | {"versions": {**old["versions"], "preftree": "0.3"}}))
+    shutil.rmtree(out / ANSWERS)
+    for name in ("journal.sqlite", "journal.sqlite-wal"):
+        (out / name).write_bytes(b"SQLite format 3\0")
+    commands = (["label", str(source), "--out", str(out)], ["status", str(out)], ["aggregate", str(out)])
+    for command in commands:
+        assert cli.main(command) == 1
+        [said] = capsys.readouterr().err.splitlines()
+        assert (
+            f"{out} was made by preftree 0.3, whose answers this version cannot read; finish it with that one" in said
+        )
+    assert (out / "journal.sqlite").exists()
+    assert finished_run(out)["totals"]["rows"] == ROWS
+    alone = tmp_path / "alone"
+    alone.mkdir()
+    shutil.copy(out / "journal.sqlite", alone)
+    with pytest.raises(OutputError, match=r"journal\.sqlite exists already; name another --out"):
+        run(source, alone)
+    run(source, out, overwrite=True)
+    assert sorted(path.name for path in out.iterdir()) == ["answers", "labels.parquet", "lock", "run.json"]
 
 
 # what others read
@@ -393,12 +443,12 @@ def test_unfinished_runs_are_not_taken_for_finished_ones(
 def test_status(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a dead run that is called running, and a look that changes what it looks at."""
     out = stopped(source, tmp_path / "out", 20)
-    before = {path.name: path.read_bytes() for path in out.iterdir()}
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert cli.main(["status", str(out)]) == 0
     text = capsys.readouterr().out
     for part in ("stopped: no process works on it", "of 60 (", "3 of them rejected", "to go on "):
         assert part in text
-    assert {path.name: path.read_bytes() for path in out.iterdir() if path.name in before} == before
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     lock = RunLock(out)
     assert f"running: process {os.getpid()} on " in "\n".join(status_lines(out))
     lock.release()

@@ -1,0 +1,154 @@
+"""Adds answers to those of a run: a part every few seconds of work, small ones joined when there are many."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.errors import OutputError
+from preftree.labeling.answers.answers import Answers, latest, merged
+from preftree.labeling.answers.entry import Entry
+from preftree.labeling.answers.part import Attempt, Part, copied_part, write_part
+from preftree.labeling.data.atomic import remove_drafts, sync_directory
+
+# A part ends at whichever comes first, at the end of a window.
+_SECONDS = 2.0
+_LINES = 100_000
+# More small parts than this are joined: a run that is resumed opens all of them. What is joined is no larger than what
+# may be lost to one flipped bit.
+_SMALL_PARTS = 64
+_SMALL_BYTES = 1024 * 1024
+DAMAGED = ".damaged"
+
+
+class AnswerWriter:
+    """Open for one process at a time, see `preftree.labeling.runs.lock`. Methods raise OutputError.
+
+    Attributes:
+        answers: those that are there, the new ones among them.
+        seconds: spent in here.
+    """
+
+    def __init__(self, directory: Path, run: str, answers: Answers) -> None:
+        """Makes the directory if need be. Damaged parts are set aside, with a message.
+
+        run: that parts are of, see `Part`. answers: those of the directory, as they were opened.
+        """
+        self.directory = directory
+        self.seconds = 0.0
+        self._run = run
+        self._pending: list[Entry] = []
+        self._lines = 0
+        self._last_commit = time.monotonic()
+        self._name, self._started, self._committed = secrets.token_hex(4), time.time(), 0
+        with self._guarded():
+            directory.mkdir(exist_ok=True)
+            remove_drafts(directory)
+            for path, problem in answers.damaged:
+                path.replace(path.with_name(path.name + DAMAGED))
+                _warn_of(path, problem)
+            self.answers = Answers(_joined(answers.parts))
+        self._before = len(self.answers.parts)
+
+    def add(self, entries: Iterable[Entry]) -> None:
+        """Finished rows. The next commit keeps them."""
+        for entry in entries:
+            self._pending.append(entry)
+            self._lines += len(entry.scores) or 1
+
+    def is_due(self) -> bool:
+        """Whether to commit before the next window is waited for."""
+        return self._lines >= _LINES or time.monotonic() - self._last_commit >= _SECONDS
+
+    def commit(self, usage: Any) -> None:
+        """Writes what was added. usage: the scorer's running totals since this writer was opened, a dataclass."""
+        if not self._pending:
+            return
+        with self._guarded():
+            pending = sorted(self._pending, key=lambda entry: entry.number)
+            done = self._committed + len(pending)
+            totals = {**asdict(usage), "answers_seconds": self.seconds}
+            attempt = Attempt(self._name, self._started, time.time(), done, totals)
+            part = write_part(self.directory, self._next(), self._run, pending, [attempt])
+            self._pending, self._lines, self._committed = [], 0, done
+            parts = (*self.answers.parts, part)
+            self.answers = Answers(parts)
+            self.answers = Answers((*parts[: self._before], *_joined(parts[self._before :])))
+        self._last_commit = time.monotonic()
+
+    def take_over(self, parts: Iterable[Part]) -> None:
+        """Copies parts of other directories."""
+        with self._guarded():
+            for part in parts:
+                self.answers = Answers((*self.answers.parts, copied_part(part, self.directory, self._next())))
+
+    def forget_attempt(self) -> None:
+        """Takes back every row of this attempt."""
+        self._pending, self._lines = [], 0
+        with self._guarded():
+            for part in self.answers.parts[self._before :]:
+                part.path.unlink()
+        self.answers = Answers(self.answers.parts[: self._before])
+
+    def _next(self) -> int:
+        """The sequence number of the next part."""
+        return 1 + max((part.sequence for part in self.answers.parts), default=0)
+
+    @contextmanager
+    def _guarded(self) -> Iterator[None]:
+        started = time.perf_counter()
+        try:
+            yield
+        except OSError as error:
+            raise OutputError(
+                f"cannot write to {self.directory}: {error.strerror or error}; answers that are there are kept: put "
+                "that right (a full disk, a read-only directory) and run the same command again"
+            ) from error
+        finally:
+            self.seconds += time.perf_counter() - started
+
+
+def _joined(parts: Sequence[Part]) -> tuple[Part, ...]:
+    """`parts`; where too many of them are small, with those that follow on one another as one. Raises OSError.
+
+    The new part has the sequence number of the last that it replaces, so that what counted still counts. These are
+    removed once it is in place: whoever is killed between leaves rows in two parts, and each still counts once.
+    """
+    if sum(part.size < _SMALL_BYTES for part in parts) <= _SMALL_PARTS:
+        return tuple(parts)
+    return tuple(_one_of(group) if len(group) > 1 else group[0] for group in _groups(parts))
+
+
+def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
+    group: list[Part] = []
+    size = 0
+    for part in parts:
+        if group and (part.size >= _SMALL_BYTES or size + part.size > _SMALL_BYTES):
+            yield group
+            group, size = [], 0
+        group.append(part)
+        size += part.size
+    if group:
+        yield group
+
+
+def _one_of(group: Sequence[Part]) -> Part:
+    last = group[-1]
+    attempts = latest(attempt for part in group for attempt in part.attempts)
+    made = write_part(last.path.parent, last.sequence, last.run, list(merged(group)), attempts)
+    for part in group:
+        if part.path != made.path:
+            part.path.unlink()
+    sync_directory(last.path.parent)
+    return made
+
+
+def _warn_of(path: Path, problem: str) -> None:
+    said = f"{path} is damaged: {problem}; it is {path.name}{DAMAGED} now, and its rows are judged again"
+    logging.getLogger("preftree").warning(said)

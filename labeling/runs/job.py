@@ -1,0 +1,54 @@
+"""What a run is about: an input, a method, and which rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from preftree.labeling.data.dataset import Dataset, rows_of
+from preftree.labeling.methods.base import Method
+from preftree.labeling.options import LabelOptions
+from preftree.labeling.pipeline import check_kinds
+from preftree.labeling.runs.manifest import manifest
+from preftree.labeling.types import Pair, Rejected, Sample
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be labelled, how.
+
+    Attributes:
+        options: as they were chosen.
+        dataset: the opened input.
+        method: what is asked, and what is made of answers.
+        rows: the numbers of the rows, from 0.
+    """
+
+    options: LabelOptions
+    dataset: Dataset
+    method: Method
+    rows: range
+
+    @classmethod
+    def of(cls, options: LabelOptions, method: Method, dataset: Dataset | None = None) -> Job:
+        """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
+        dataset = dataset or Dataset.open(options.input, options.mapping)
+        found = dataset.info
+        check_kinds(found, method)
+        if options.subset is not None:
+            found.check_subset(options.subset)
+        return cls(options, dataset, method, rows_of(found.rows, options.limit, options.shard))
+
+    @property
+    def noun(self) -> str:
+        return "pair" if self.method.takes == (Pair,) else "row"
+
+    def items(self) -> Iterator[Sample | Rejected]:
+        """The rows, in the order of the input."""
+        return islice(self.dataset.read(self.rows.stop, self.dataset.info.repeated), self.rows.start, None)
+
+    def manifest(self) -> dict[str, Any]:
+        """What is known of the run before its model is loaded."""
+        return manifest(self.options, self.dataset, self.method, self.rows)

@@ -1,0 +1,122 @@
+"""The second pass of a run: labels.parquet as a function of input, answers and options, without a model.
+
+Rows are labelled in the order of the input, whatever order their answers came in, so its bytes do not depend on it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.answers.answers import Answers
+from preftree.labeling.answers.part import Part
+from preftree.labeling.data.dataset import rejected
+from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
+from preftree.labeling.pipeline import Labelled, aggregated
+from preftree.labeling.report.text import Rejections, RunSummary, judge_text
+from preftree.labeling.runs.collecting import few_collections
+from preftree.labeling.runs.directory import RunDirectory
+from preftree.labeling.runs.job import Job
+from preftree.labeling.runs.manifest import judge_of
+from preftree.labeling.terminal import one_line
+from preftree.labeling.types import Rejected
+
+if TYPE_CHECKING:
+    from preftree.labeling.report.figures import Figures
+
+_ROWS = 1024
+_TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
+
+
+def labels_of_parts(directory: RunDirectory, job: Job, record: dict[str, Any], parts: Iterable[Part]) -> RunSummary:
+    """Labels from answers of other directories, which are copied, or from those that are there already.
+
+    Whatever is raised, no answers are left that were not there before.
+    """
+    writer = directory.begin(record)
+    try:
+        writer.take_over(parts)
+        return write_labels(directory, job, record, writer.answers)
+    except BaseException:
+        with suppress(OutputError):
+            writer.forget_attempt()
+        raise
+
+
+def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answers: Answers) -> RunSummary:
+    """Writes labels.parquet, then the record of the complete run. record: with its judge.
+
+    Raises OutputError where answers of a row are missing, and InputError where the input is not what it was.
+    """
+    rejections, ok = Rejections(), 0
+    info = job.dataset.info
+    with few_collections(), LabelWriter(directory.path, info, job.method.columns) as writer:
+        rows = _labelled(job, answers)
+        while batch := list(islice(rows, _ROWS)):
+            writer.add([(labelled.item, labelled.label) for labelled in batch])
+            for item, label, _ in batch:
+                if isinstance(item, Rejected):
+                    rejections.add(info.place(item.line), item.reason)
+                elif label is not None:
+                    ok += 1
+        job.dataset.check_unchanged()
+        writer.publish()
+    judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
+    summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
+    directory.finish({**record, "totals": summary.totals(), "quality": quality.figures()})
+    return summary
+
+
+def _figures(job: Job, directory: Path) -> Figures:
+    """Of the labels as they are written."""
+    from preftree.labeling.report.figures import figures_of
+
+    subset = job.options.subset
+    names = names_of_input(job.dataset.info, job.method.columns)
+    return figures_of(directory / LABELS, None if subset is None else names[subset])
+
+
+def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
+    """Input and answers, both in one order, walked side by side."""
+    entries = answers.entries()
+    number = job.rows.start - 1
+    for number, item in enumerate(job.items(), job.rows.start):
+        entry = next(entries, None)
+        if entry is None or entry.number != number:
+            raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
+        if entry.id != item.id:
+            found, wanted = one_line(str(entry.id)), one_line(str(item.id))
+            raise OutputError(f"the answers of row {number + 1:,} are those of {found}, and {wanted} is in the input")
+        if entry.reason is not None and not isinstance(item, Rejected):
+            item = rejected(item, entry.reason)
+        yield aggregated(item, job.method, entry.scores)
+    if number + 1 < job.rows.stop:
+        raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
+
+
+def _summary(
+    directory: RunDirectory,
+    usage: Mapping[str, float],
+    job: Job,
+    judge: str,
+    ok: int,
+    quality: Figures,
+    rejections: Rejections,
+) -> RunSummary:
+    """usage: of all attempts together."""
+    return RunSummary(
+        labels=directory.path / LABELS,
+        run=directory.path / RUN,
+        judge=judge,
+        noun=job.noun,
+        ok=ok,
+        quality=quality,
+        rejections=rejections,
+        seconds=usage.get("seconds", 0.0),
+        answers_seconds=usage.get("answers_seconds", 0.0),
+        **{name: int(usage.get(name, 0)) for name in _TOTALS},
+    )
