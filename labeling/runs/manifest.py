@@ -126,4 +126,4 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
 
 def _brief(value: Any) -> str:
     text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= 24 else f"{text[:12]}..."
+    return text if len(text) <= 48 else f"{text[:12]}..."
