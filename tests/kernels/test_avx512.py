@@ -29,6 +29,12 @@ pytestmark = needs_avx512
 ROUNDING = 2**-8  # of a number of bfloat16
 
 
+@pytest.fixture(autouse=True)
+def seeded() -> None:
+    """Bounds are of what numbers usually add up to, which a few draws in a hundred exceed."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=["amx", "avx512_bf16"])
 def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     if not isa.runs(request.param):
