@@ -47,8 +47,8 @@ class PlanLayout:
 
     def chunk_rows_of(self, rows: int) -> int:
         """Rows of a chunk where a pass has `rows`: as few as give all threads as much to do, `chunk_rows` at most."""
-        chunks = _round_up(-(-rows // self.chunk_rows), self.threads)
-        return min(self.chunk_rows, _round_up(-(-rows // chunks), self.row_block))
+        chunks = round_up(-(-rows // self.chunk_rows), self.threads)
+        return min(self.chunk_rows, round_up(-(-rows // chunks), self.row_block))
 
     @property
     def kv_buffers(self) -> int:
@@ -57,7 +57,8 @@ class PlanLayout:
         return 3 if self.in_chunks else 1
 
 
-def _round_up(value: int, multiple: int) -> int:
+def round_up(value: int, multiple: int) -> int:
+    """The least multiple that is not below `value`."""
     return -(-value // multiple) * multiple
 
 

@@ -19,7 +19,7 @@ from preftree.engine.planning.tiling import (
     tile_runs,
 )
 from preftree.engine.planning.trie import TokenTrie
-from preftree.kernels.tiles import Move, PathTiles, PlanLayout, Tiles
+from preftree.kernels.tiles import Move, PathTiles, PlanLayout, Tiles, round_up
 
 
 @dataclass(frozen=True)
@@ -74,8 +74,8 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
     finals = np.unique(trie.final_row)
     place = np.full(trie.num_rows, -1)
     place[finals] = np.arange(len(finals))
-    padded = _round_up(trie.num_rows, layout.row_block)
-    padded_finals = _round_up(len(finals), layout.final_row_block)
+    padded = round_up(trie.num_rows, layout.row_block)
+    padded_finals = round_up(len(finals), layout.final_row_block)
     chunk_rows = layout.chunk_rows_of(trie.num_rows)
     tiles: Tiles
     final_tiles: Tiles
@@ -104,7 +104,3 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
 
 def _moved(tiles: Tiles, move: Move) -> Tiles:
     return tiles.moved(move) if isinstance(tiles, PathTiles) else tuple(group.moved(move) for group in tiles)
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

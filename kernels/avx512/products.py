@@ -18,8 +18,8 @@ from preftree.kernels.quantized import ROTATED, ZERO_POINT, QuantizedLinear, qua
 # Outputs of a panel, and bytes that 16 terms of a sum have with each other in a column of it.
 _COLUMNS = 16
 _GROUP_BYTES = 4
-# Rows of a product in 16 bits, which takes no other number of them.
-_ROWS = 32
+# Rows of a product in 16 bits, and terms of its sums: it takes multiples of both.
+_ROWS = _TERMS = 32
 _ACTIVATIONS: dict[Activation | None, int] = {None: 0, "silu": 1, "gelu_tanh": 2}
 
 
@@ -50,14 +50,14 @@ def pack_linear(
     """`kernels.cpu.pack_linear`. Rows of odd lengths are left to it."""
     if quantized:
         return _quantized_panels(weight, bias)
-    return _panels(weight, bias) if weight.shape[1] % _ROWS == 0 else cpu.pack_linear(weight, bias)
+    return _panels(weight, bias) if weight.shape[1] % _TERMS == 0 else cpu.pack_linear(weight, bias)
 
 
 def pack_gated(
     weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
 ) -> PackedGate | PackedLinear | QuantizedLinear | Panels:
     """`kernels.cpu.pack_gated`. Odd widths are left to it."""
-    if len(weight) % (2 * _COLUMNS) or not (quantized or weight.shape[1] % _ROWS == 0):
+    if len(weight) % (2 * _COLUMNS) or not (quantized or weight.shape[1] % _TERMS == 0):
         return cpu.pack_gated(weight, bias, quantized)
     in_turns = _in_turns(weight), None if bias is None else _in_turns(bias)
     return _quantized_panels(*in_turns) if quantized else _panels(*in_turns)
