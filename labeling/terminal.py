@@ -48,3 +48,8 @@ class _Lines(logging.Handler):
 
         said = one_line(record.getMessage())
         tqdm.write(f"preftree: {said}" if record.levelno >= logging.WARNING else said, file=sys.stderr)
+
+
+def heading(text: str) -> str:
+    """A line that divides what is printed, with a blank line before it."""
+    return f"\n---- {text} ----"

@@ -38,7 +38,7 @@ def _label(options: LabelOptions) -> int:
 
 
 def _plan(options: JudgeOptions) -> int:
-    from preftree.labeling.runs.show import plan_lines
+    from preftree.labeling.runs.plan import plan_lines
 
     return _printed(plan_lines(options))
 

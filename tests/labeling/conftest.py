@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preftree.labeling.runs import run, show
+from preftree.labeling.runs import plan, run, show
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
 
@@ -14,7 +14,7 @@ from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
     """What all commands get for a model from now on."""
     fake = FakeScorer()
-    for module in (run, show):
+    for module in (plan, run, show):
         monkeypatch.setattr(module, "load_judge", lambda options, weights=True: fake)
         monkeypatch.setattr(module, "open_method", open_fake_method)
     return fake

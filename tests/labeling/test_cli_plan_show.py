@@ -54,9 +54,9 @@ def test_a_reader_that_leaves_is_no_failure(pairs: Path) -> None:
     code = (
         "import sys\n"
         "from preftree.labeling import cli\n"
-        "from preftree.labeling.runs import show\n"
+        "from preftree.labeling.runs import plan\n"
         "from tests.labeling.fakes import FakeScorer, open_fake_method\n"
-        "show.open_method, show.load_judge = open_fake_method, lambda options, weights=True: FakeScorer()\n"
+        "plan.open_method, plan.load_judge = open_fake_method, lambda options, weights=True: FakeScorer()\n"
         "sys.stdin.read()\n"
         "sys.exit(cli.main(['plan', sys.argv[1]]))"
     )

@@ -17,7 +17,7 @@ from preftree.engine.generation import Generation, Sampling
 from preftree.labeling import cli
 from preftree.labeling.commands.table import USAGE
 from preftree.labeling.progress import Progress
-from preftree.labeling.runs import run, show
+from preftree.labeling.runs import plan, run, show
 from tests.labeling import fake_engine
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import row, write_rows
@@ -37,7 +37,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 def engine(model: str, monkeypatch: pytest.MonkeyPatch) -> FakeEngine:
     """The command line with a fake engine behind it."""
     fake = FakeEngine()
-    for module in (run, show):
+    for module in (plan, run, show):
         monkeypatch.setattr(
             module,
             "load_judge",
