@@ -13,13 +13,14 @@ import base64
 import json
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.data.arrow_types import is_read, named
 from preftree.labeling.data.columns import check_names
 from preftree.labeling.data.row import MAX_LINE_BYTES, TOO_LONG, BadRow, rivals
 from preftree.labeling.data.source import File, Rows
@@ -33,13 +34,13 @@ PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
 _STATE, _SPLITS = "state.json", "dataset_dict.json"
 
-Batches = tuple[Any, Iterator[Any]]
-"""(schema, record batches)"""
+Batches = tuple[Any, Callable[[Sequence[int] | None], Iterator[Any]]]
+"""(schema, record batches of the columns with these places, None for all)"""
 
 
 @dataclass(frozen=True)
 class Table:
-    """See `preftree.labeling.data.source.Source`. open_batches: a context with (schema, record batches)."""
+    """See `preftree.labeling.data.source.Source`. open_batches: a context with `Batches`."""
 
     name: str
     format: str
@@ -47,22 +48,49 @@ class Table:
 
     def rows(self, last: int = 0) -> Rows:
         """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
+        number = last
+        with self._reading(), self.open_batches() as (schema, batches):
+            optional = rivals(schema.names)
+            for batch in batches(self._places(schema)):
+                step = batch_rows(batch.num_rows, batch.nbytes)
+                for start in range(0, batch.num_rows, step):
+                    for row in _rows(self.name, batch.slice(start, step)):
+                        number += 1
+                        if optional and isinstance(row, dict):
+                            yield number, {k: v for k, v in row.items() if v is not None or k not in optional}
+                        else:
+                            yield number, row
+        return number
+
+    def left_out(self) -> dict[str, str]:
+        """See `preftree.labeling.data.source.Source`."""
+        with self._reading(), self.open_batches() as (schema, _):
+            self._places(schema)
+            return {field.name: named(field.type) for field in schema if not is_read(field.type)}
+
+    def _places(self, schema: Any) -> list[int] | None:
+        """Of the columns to read, None for all: nothing of the others is looked at, not even whether it is sound."""
+        check_names(self.name, schema.names)
+        places = [place for place, field in enumerate(schema) if is_read(field.type)]
+        if schema.names and not places:
+            first = schema.field(0)
+            raise InputError(
+                f"{self.name} has no column of a type that is read: {one_line(first.name)} is {named(first.type)}; "
+                "save it with columns of text"
+            )
+        return None if len(places) == len(schema.names) else places
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """Inside, what is wrong with a file becomes an InputError."""
         import pyarrow as pa
 
-        number = last
         try:
-            with self.open_batches() as (schema, batches):
-                check_names(self.name, schema.names)
-                left_out = rivals(schema.names)
-                for batch in batches:
-                    step = batch_rows(batch.num_rows, batch.nbytes)
-                    for start in range(0, batch.num_rows, step):
-                        for row in _rows(self.name, batch.slice(start, step)):
-                            number += 1
-                            if left_out and isinstance(row, dict):
-                                yield number, {k: v for k, v in row.items() if v is not None or k not in left_out}
-                            else:
-                                yield number, row
+            yield
+        except MemoryError as error:  # pyarrow's among them, which is an ArrowException, too
+            raise InputError(
+                f"there is not enough memory to read {self.name}; free some, or save it again in smaller batches"
+            ) from error
         except (OSError, pa.ArrowException, UnicodeDecodeError) as error:
             if isinstance(error, OSError) and error.errno is not None:
                 raise InputError(f"cannot read {self.name}: {error.strerror}") from error
@@ -70,41 +98,55 @@ class Table:
             raise InputError(
                 f"{self.name} is damaged, cut off or no {self.format} ({problem}); get it whole again"
             ) from error
-        return number
 
 
 @contextmanager
 def parquet_batches(file: File) -> Iterator[Batches]:
-    """Row groups are read piece by piece: one may be as large as the file."""
+    """Row groups are read piece by piece: one may be as large as the file. What pyarrow decodes itself is sound."""
     from pyarrow.parquet import ParquetFile
 
     with ParquetFile(file.path, buffer_size=1 << 20, page_checksum_verification=True) as opened:
         groups = [opened.metadata.row_group(index) for index in range(opened.metadata.num_row_groups)]
         size = sum(group.total_byte_size for group in groups)
-        yield opened.schema_arrow, opened.iter_batches(batch_rows(opened.metadata.num_rows, size))
+        schema, rows = opened.schema_arrow, batch_rows(opened.metadata.num_rows, size)
+
+        def batches(places: Sequence[int] | None) -> Iterator[Any]:
+            if places is None:
+                return opened.iter_batches(rows)
+            names = [schema.names[place] for place in places]  # a name stands for columns inside of others, too
+            return (batch.select(names) for batch in opened.iter_batches(rows, columns=names))
+
+        yield schema, batches
 
 
 @contextmanager
 def arrow_batches(file: File) -> Iterator[Batches]:
-    """Nothing in these files is checked by who reads them, so every batch is: an offset may point anywhere."""
     import pyarrow as pa
 
     with pa.memory_map(str(file.path)) as source:
-        if source.read(len(FILE_MAGIC)) == FILE_MAGIC:
-            reader = pa.ipc.open_file(source)
-            batches = (reader.get_batch(index) for index in range(reader.num_record_batches))
-        else:
+        is_stream = source.read(len(FILE_MAGIC)) != FILE_MAGIC
+        if is_stream:
             source.seek(max(0, source.size() - len(_END_OF_STREAM)), os.SEEK_SET)
             if source.read() != _END_OF_STREAM:
                 raise InputError(f"{file} is cut off: a stream of Arrow ends with a mark; get it whole again")
+
+        def opened(places: Sequence[int] | None) -> Any:
             source.seek(0)
-            reader = pa.ipc.open_stream(source)
-            batches = iter(reader)
-        yield reader.schema, map(_checked, batches)
+            options = pa.ipc.IpcReadOptions(included_fields=list(places or ()))
+            return (pa.ipc.open_stream if is_stream else pa.ipc.open_file)(source, options=options)
+
+        def batches(places: Sequence[int] | None) -> Iterator[Any]:
+            reader = opened(places)
+            return map(checked, reader if is_stream else map(reader.get_batch, range(reader.num_record_batches)))
+
+        yield opened(None).schema, batches
 
 
-def _checked(batch: Any) -> Any:
-    """Raises pyarrow's errors for what is malformed. Text that is not UTF-8 is left to its rows."""
+def checked(batch: Any) -> Any:
+    """Raises pyarrow's errors for what is malformed: an offset may point anywhere, and nobody else checks it.
+
+    Text that is not UTF-8 is left to its rows.
+    """
     import pyarrow as pa
 
     try:

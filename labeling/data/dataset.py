@@ -6,6 +6,7 @@ Memory does not grow with the input, but for eight bytes a row and the ids that 
 from __future__ import annotations
 
 import hashlib
+import logging
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,6 +27,8 @@ from preftree.labeling.data.shards import Shards
 from preftree.labeling.data.source import File, Source
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
+
+_LOGGER = logging.getLogger("preftree")
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,8 @@ class Dataset:
                 kinds.add(look.extra)
         if not number:
             raise no_rows(self.name)
+        for name, kind in source.left_out().items():
+            _LOGGER.warning(f"{self.name}: column {one_line(name)} is left out: its type, {kind}, cannot be read")
         return DatasetInfo(
             name=self.name,
             rows=number,

@@ -124,10 +124,17 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     head = first_rows(source)
     if not head:
         return Layout(OWN, mapping, "no row that can be read")
-    mapping.check(head, source.name)
+    unread = source.left_out()
+    mapping.check([*head, unread], source.name)
     head = [mapping.applied(row) for row in head]
-    columns = list(dict.fromkeys(name for row in head for name in row))
+    lost = mapping.applied(dict(zip(unread, unread, strict=True)))
+    columns = list(dict.fromkeys(name for row in (*head, lost) for name in row))
     shape = _shape(source, columns, mapping)
+    if needed := next((lost[name] for name in shape.columns if name in lost), None):
+        raise InputError(
+            f"{source.name}: column {one_line(needed)} has the type {unread[needed]}, which cannot be read; save it as "
+            "text"
+        )
     return Layout(shape, mapping, _about(source, shape, columns, head))
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.arrow import BATCH_ROWS, Table
+from preftree.labeling.data.arrow import BATCH_ROWS, Batches, Table, checked
 from preftree.labeling.data.row import BadRow
 from preftree.labeling.data.source import Rows, Source
 
@@ -44,12 +45,15 @@ class Records:
                 yield number, BadRow(f"not a dictionary: {type(record).__name__}")
         return last + len(self.records)
 
+    def left_out(self) -> dict[str, str]:
+        return {}
 
-def _arrow_batches(rows: Any) -> Callable[[], tuple[Any, Iterator[Any]]] | None:
+
+def _arrow_batches(rows: Any) -> Callable[[], Batches] | None:
     """Schema and record batches of a table, None for what is none. None of the libraries is imported for it."""
     library = type(rows).__module__.partition(".")[0]
     if library == "pyarrow" and hasattr(rows, "to_batches"):
-        return lambda: (rows.schema, iter(rows.to_batches()))
+        return lambda: (rows.schema, partial(_selected, rows.to_batches()))
     if library == "pandas" and hasattr(rows, "columns"):
         import pyarrow as pa
 
@@ -57,5 +61,12 @@ def _arrow_batches(rows: Any) -> Callable[[], tuple[Any, Iterator[Any]]] | None:
     if library == "datasets" and hasattr(rows, "num_rows") and hasattr(rows, "features"):
         tables = rows.with_format("arrow")
         schema = rows.features.arrow_schema
-        return lambda: (schema, (batch for table in tables.iter(BATCH_ROWS) for batch in table.to_batches()))
+        return lambda: (
+            schema,
+            partial(_selected, (batch for table in tables.iter(BATCH_ROWS) for batch in table.to_batches())),
+        )
     return None
+
+
+def _selected(batches: Iterable[Any], places: Sequence[int] | None) -> Iterator[Any]:
+    return (checked(batch if places is None else batch.select(places)) for batch in batches)

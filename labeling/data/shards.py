@@ -39,6 +39,9 @@ class Shards:
             last = yield from source.rows(last)
         return last
 
+    def left_out(self) -> dict[str, str]:
+        return {name: kind for source in self.sources for name, kind in source.left_out().items()}
+
     def check(self, layout: Layout | None = None) -> None:
         """InputError where a file has other columns than the first; of JSON only those are compared that the layout
         needs, if it is known.

@@ -53,6 +53,9 @@ class Source(Protocol):
             InputError: the file as a whole is at fault: damaged, cut off, not what its name says.
         """
 
+    def left_out(self) -> dict[str, str]:
+        """Columns that no row has because their type cannot be read: the type by name. InputError as above."""
+
 
 @dataclass(frozen=True)
 class File:
@@ -111,6 +114,10 @@ class TextFile:
     @property
     def format(self) -> str:
         return f"{self.FORMAT}, {self.compression}" if self.compression else self.FORMAT
+
+    def left_out(self) -> dict[str, str]:
+        """None: everything is text."""
+        return {}
 
 
 def compression_of(file: File, head: bytes) -> str | None:

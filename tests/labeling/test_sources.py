@@ -202,12 +202,9 @@ def test_text_that_is_not_utf8_is_a_bad_row(tmp_path: Path, name: str) -> None:
     assert [type(one) for one in (first, last)] == [Pair, Pair]
 
 
-@pytest.mark.parametrize(
-    "column",
-    [pa.array([0], pa.timestamp("s", "Mars/Olympus")), pa.array([(1, 2, 3)], pa.month_day_nano_interval())],
-)
-def test_a_column_that_cannot_be_read_is_named(tmp_path: Path, column: Any) -> None:
+def test_a_column_that_cannot_be_read_is_named(tmp_path: Path) -> None:
     """Catches a whole file called damaged for one column that nobody asked for."""
+    column = pa.array([0], pa.timestamp("s", "Mars/Olympus"))
     whole = pa.table({name: pa.array([text]) for name, text in row(id="1").items()} | {"odd": column})
     with pa.OSFile(str(tmp_path / "x.arrow"), "wb") as sink, pa.ipc.new_stream(sink, whole.schema) as writer:
         writer.write_table(whole)
