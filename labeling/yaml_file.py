@@ -13,6 +13,7 @@ from pathlib import Path
 import yaml
 
 from preftree.engine.errors import InputError
+from preftree.labeling.regular_file import open_regular
 from preftree.labeling.terminal import one_line
 
 MAX_BYTES = 1_000_000
@@ -25,9 +26,11 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 def read_text(path: Path, what: str) -> str:
     """A text file. InputError for one that is not there, no UTF-8, or much larger than people write."""
     try:
-        if path.stat().st_size > MAX_BYTES:
+        with open_regular(path) as file:
+            content = file.read(MAX_BYTES + 1)
+        if len(content) > MAX_BYTES:
             raise InputError(f"{what} is larger than {MAX_BYTES:,} bytes")
-        return path.read_text(encoding="utf-8-sig")
+        return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{what} cannot be read: {getattr(error, 'strerror', None) or one_line(str(error))}") from None
 

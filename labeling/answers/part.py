@@ -18,6 +18,7 @@ from typing import Any
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
 from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.regular_file import open_regular
 
 FORMAT = 1
 PATTERN = "part-*.parquet"
@@ -131,7 +132,8 @@ def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
     name = _NAME.fullmatch(path.name)
     if name is None:
         raise DamagedPart("its name is not that of a part")
-    data = path.read_bytes()
+    with open_regular(path) as file:
+        data = file.read()
     if _checksum(data) != name[2]:
         raise DamagedPart("its checksum is not that of its bytes")
     header: dict[str, Any] = json.loads(parquet.read_schema(BufferReader(data)).metadata[_KEY])

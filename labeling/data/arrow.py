@@ -24,6 +24,7 @@ from preftree.labeling.data.arrow_types import is_read, named
 from preftree.labeling.data.columns import check_names
 from preftree.labeling.data.row import MAX_LINE_BYTES, TOO_LONG, BadRow, rivals
 from preftree.labeling.data.source import File, Rows
+from preftree.labeling.regular_file import open_regular
 from preftree.labeling.terminal import one_line
 
 # What is Python objects at a time, whichever is less.
@@ -245,7 +246,8 @@ def saved_files(path: Path) -> list[Path]:
 def _names(record: Path, key: str) -> list[str]:
     """Of what lies beside a record, and of nothing elsewhere."""
     try:
-        found = json.loads(record.read_bytes())
+        with open_regular(record) as file:
+            found = json.load(file)
         has_index = found.get("_indices_files") or found.get("_indices_data_files")
         names = [entry["filename"] if key == "_data_files" else entry for entry in found[key]]
         is_good = names and all(name not in ("", ".", "..") and Path(name).name == name for name in names)

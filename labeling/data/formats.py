@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from functools import partial
 
 from preftree.engine.errors import InputError
@@ -10,6 +9,7 @@ from preftree.labeling.data import arrow
 from preftree.labeling.data.csv import Csv, Tsv
 from preftree.labeling.data.jsonl import BLANK, BOM, JsonLines
 from preftree.labeling.data.source import File, Source, compression_of, reading
+from preftree.labeling.regular_file import kind_of, open_regular
 
 _TABLES = {".csv": Csv, ".tsv": Tsv}
 _BINARY = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
@@ -43,7 +43,10 @@ def open_source(file: File) -> Source:
 def _head(file: File) -> bytes:
     """The first bytes of a file. The input is read more than once, so a pipe will not do."""
     with reading(file):
-        if not stat.S_ISREG(file.path.stat().st_mode):
-            raise InputError(f"{file} is not a plain file, and the input is read twice; save it to a file first")
-        with file.path.open("rb") as opened:
+        if kind := kind_of(file.path.stat().st_mode):
+            raise InputError(
+                f"{file} is not a plain file but {kind}, and the input is read twice; use - for standard input, or "
+                "save it to a file first"
+            )
+        with open_regular(file.path) as opened:
             return opened.read(64)

@@ -99,6 +99,8 @@ def _writing() -> Iterator[None]:
 
 def _files(name: str, copies: _Copies) -> Iterable[File]:
     if name == STANDARD_INPUT:
+        if sys.stdin is None:
+            raise InputError("- is standard input, and that is closed; pipe rows into it, or name a file")
         if sys.stdin.isatty():
             raise InputError("- is standard input, and that is a terminal; pipe rows into it, or name a file")
         return [copies.add(sys.stdin.buffer, "standard input", STANDARD_INPUT)]

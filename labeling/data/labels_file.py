@@ -14,6 +14,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import Draft, sync_directory
 from preftree.labeling.data.columns import label_columns, output_names, stored
 from preftree.labeling.data.dataset import DatasetInfo
+from preftree.labeling.regular_file import check_regular, kind_of
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType, Label, Pair, Rejected, Response, ResponseSet, Sample
 
@@ -28,9 +29,14 @@ _ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "
 
 
 def check_out_file(path: Path, overwrite: bool) -> None:
-    """Raises OutputError where a file cannot go, or must not without `overwrite`."""
+    """Raises OutputError where a file cannot go, or must not without `overwrite`.
+
+    What it replaces must be a regular file: a device is not what anybody wants replaced, and no link is followed.
+    """
     if path.is_dir():
         raise OutputError(f"{path} is a directory; name a file")
+    if os.path.lexists(path) and (kind := kind_of(path.lstat().st_mode)):
+        raise OutputError(f"{path} is {kind}; name a regular file, or one that is not there")
     if os.path.lexists(path) and not overwrite:
         raise OutputError(f"{path} exists already; name another file, or replace it with --overwrite")
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
@@ -229,6 +235,7 @@ def label_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
+        check_regular(path)
         with parquet.ParquetFile(path) as file:
             if missing := [name for name in columns if name not in file.schema_arrow.names]:
                 raise OutputError(f"{path} has no column {missing[0]}; label the input again")

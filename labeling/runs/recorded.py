@@ -12,6 +12,7 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.options import LabelOptions, Options, declared, defaults
+from preftree.labeling.regular_file import open_regular
 
 Chosen = TypeVar("Chosen", bound=Options)
 
@@ -19,7 +20,8 @@ Chosen = TypeVar("Chosen", bound=Options)
 def read_run(path: Path) -> dict[str, Any]:
     """The record in a run.json. Raises OutputError where there is none."""
     try:
-        run = json.loads(path.read_bytes())
+        with open_regular(path) as file:
+            run = json.load(file)
     except FileNotFoundError:
         raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
     except OSError as error:

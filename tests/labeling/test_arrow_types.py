@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,11 +18,11 @@ from preftree.labeling.data.dataset import Dataset  # noqa: E402
 from preftree.labeling.data.formats import open_source  # noqa: E402
 from preftree.labeling.data.objects import source_of  # noqa: E402
 from preftree.labeling.data.source import File  # noqa: E402
+from tests.labeling.child import in_child  # noqa: E402
 from tests.labeling.fakes import row  # noqa: E402
 from tests.labeling.opened import info_of, read  # noqa: E402
 
 SUITES = "PREFTREE_FOREIGN_FILES"
-SECONDS = 60  # for one file
 UNION = pa.sparse_union([pa.field("i", pa.int32()), pa.field("s", pa.string())])
 MONTHS = pa.month_day_nano_interval()
 
@@ -49,25 +47,6 @@ def write_stream(path: Path, whole: Any) -> Path:
 def table(rows: int, **odd: Any) -> Any:
     texts = row(id="1")
     return pa.table({name: pa.array([text] * rows) for name, text in texts.items() if name != "id"} | odd)
-
-
-def in_child(task: Callable[[], str]) -> str:
-    """What `task` returns in a process of its own; that it was killed, where it was."""
-    reading, writing = os.pipe()
-    child = os.fork()
-    if not child:
-        try:
-            signal.alarm(SECONDS)
-            os.write(writing, task().encode()[:4096])
-        except BaseException as error:
-            os.write(writing, f"raised {type(error).__name__}: {error}".encode()[:4096])
-        finally:
-            os._exit(0)
-    os.close(writing)
-    with os.fdopen(reading, "rb") as said:
-        text = said.read().decode("utf-8", "replace")
-    status = os.waitpid(child, 0)[1]
-    return f"killed by signal {os.WTERMSIG(status)}" if os.WIFSIGNALED(status) else text
 
 
 @pytest.mark.parametrize("kind", [UNION, MONTHS, pa.struct([("inner", UNION)])], ids=str)
