@@ -47,6 +47,7 @@ class Option(NamedTuple):
             a thing (a model, a file) whose content is recorded itself.
         derived: whether labels depend on it and answers do not, so that a run is labelled again with another value.
         requires: options without which this one has no effect.
+        serves: an option with which it has an effect without what it requires, whatever the method.
         excludes: an option that cannot be given together with this one.
         switches: help by value, for flags that each stand for a value.
     """
@@ -58,6 +59,7 @@ class Option(NamedTuple):
     labels: bool = False
     derived: bool = False
     requires: tuple[str, ...] = ()
+    serves: str = ""
     excludes: str = ""
     switches: Mapping[str, str] = {}
 
@@ -87,12 +89,19 @@ class Options:
             except ValueError as error:
                 raise UsageError(f"{spelled(name, option)} {error}") from None
         for name, option in given.items():
-            for needed in option.requires:
-                if needed in known and not getattr(self, needed):
-                    above = " above 0" if isinstance(getattr(self, needed), float) else ""
-                    raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}")
+            if (needed := self.lacking(option)) and not self.has(option.serves):
+                above = " above 0" if isinstance(getattr(self, needed), float) else ""
+                raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}")
             if option.excludes in given:
                 raise UsageError(f"{spelled(name, option)} excludes {spelled(option.excludes, known[option.excludes])}")
+
+    def has(self, name: str) -> bool:
+        """Whether there is an option of this name, with a value."""
+        return bool(getattr(self, name, None))
+
+    def lacking(self, option: Option) -> str | None:
+        """The first that `option` requires and that has no value."""
+        return next((name for name in option.requires if name in declared(type(self)) and not self.has(name)), None)
 
     def given(self) -> dict[str, Option]:
         """The options whose value is not the default."""
@@ -131,7 +140,22 @@ class InputOptions(Options):
         "INPUT",
         flag="",
     )
-    limit: int | None = option("the first N rows only", whole(1), "N", labels=True, default=None)
+    limit: int | None = option(
+        "the first N rows only; a finished run may be run again with more",
+        whole(1),
+        "N",
+        labels=True,
+        derived=True,
+        default=None,
+    )
+    sample: int | None = option(
+        "N rows that --seed draws; a larger sample, or the whole, resumes the run",
+        whole(1),
+        "N",
+        labels=True,
+        derived=True,
+        default=None,
+    )
     mapping: tuple[str, ...] = option(
         "take COLUMN for a field, such as response_a=output or prompt=info.post; give it again for another",
         Each(text),
@@ -247,7 +271,16 @@ class RationaleOptions(MethodOptions):
         requires=_DRAWN,
         default=None,
     )
-    seed: int = option("sampling seed", whole(0), "N", labels=True, requires=_DRAWN, default=0)
+    seed: int = option(
+        "seed of sampled rationales, and of --sample",
+        whole(0),
+        "N",
+        labels=True,
+        derived=True,
+        requires=_DRAWN,
+        serves="sample",
+        default=0,
+    )
 
     @property
     def sampling(self) -> Sampling | None:

@@ -73,7 +73,7 @@ def _check_ending(to: str, out: Path) -> None:
 def _comparisons(
     labels: Path, dataset: Dataset, run: Mapping[str, Any], reader: Reader, selection: Selection
 ) -> Iterator[Comparison]:
-    items = dataset.read(run["options"].get("limit"))
+    items = dataset.read()
     for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), items, labels):
         if sample is None:
             selection.leave_out(NO_LABEL)

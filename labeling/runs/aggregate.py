@@ -41,7 +41,7 @@ def aggregate(options: AggregateOptions) -> RunSummary:
         return labels_of_parts(directory, job, new_record, answers.parts)
 
 
-def check_answered(path: Path, answers: Answers, rows: range) -> None:
+def check_answered(path: Path, answers: Answers, rows: Any) -> None:
     """OutputError unless all these rows have answers. path: of their run."""
     if missing := int((answers.states(rows) == MISSING).sum()):
         named = f" ({answers.damaged[0][0].name} {answers.damaged[0][1]})" if answers.damaged else ""

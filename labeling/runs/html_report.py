@@ -52,7 +52,7 @@ def _samples(
         return {}, "they are not in the labels; name the directory of a run, which knows its input"
     found: dict[str, Sample] = {}
     try:
-        for item in labelled_input(record, moved_to).read(record["options"].get("limit")):
+        for item in labelled_input(record, moved_to).read():
             if len(found) == len(wanted):
                 break
             if not isinstance(item, Rejected) and item.id in wanted:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from preftree.labeling.data.dataset import Dataset, rows_of
+from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.pipeline import check_kinds
@@ -23,13 +23,13 @@ class Job:
         options: as they were chosen.
         dataset: the opened input.
         method: what is asked, and what is made of answers.
-        rows: the numbers of the rows, from 0.
+        rows: their numbers, from 0 and ascending: a NumPy array of int64.
     """
 
     options: LabelOptions
     dataset: Dataset
     method: Method
-    rows: range
+    rows: Any
 
     @classmethod
     def of(cls, options: LabelOptions, method: Method, dataset: Dataset | None = None) -> Job:
@@ -39,7 +39,7 @@ class Job:
         check_kinds(found, method)
         if options.subset is not None:
             found.check_subset(options.subset)
-        return cls(options, dataset, method, rows_of(found.rows, options.limit, options.shard))
+        return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))
 
     @property
     def noun(self) -> str:
@@ -47,8 +47,8 @@ class Job:
 
     def items(self) -> Iterator[Sample | Rejected]:
         """The rows, in the order of the input."""
-        return islice(self.dataset.read(self.rows.stop, self.dataset.info.repeated), self.rows.start, None)
+        return self.dataset.pick(self.rows)
 
     def manifest(self) -> dict[str, Any]:
         """What is known of the run before its model is loaded."""
-        return manifest(self.options, self.dataset, self.method, self.rows)
+        return manifest(self.options, self.dataset, self.method, len(self.rows))

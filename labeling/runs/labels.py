@@ -83,9 +83,11 @@ def _figures(job: Job, directory: Path) -> Figures:
 def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
     """Input and answers, both in one order, walked side by side."""
     entries = answers.entries()
-    number = job.rows.start - 1
-    for number, item in enumerate(job.items(), job.rows.start):
-        entry = next(entries, None)
+    entry = next(entries, None)
+    done = 0
+    for number, item in zip(map(int, job.rows), job.items(), strict=False):
+        while entry is not None and entry.number < number:  # of a row that is not in the job any more
+            entry = next(entries, None)
         if entry is None or entry.number != number:
             raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
         if entry.id != item.id:
@@ -94,7 +96,8 @@ def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
         if entry.reason is not None and not isinstance(item, Rejected):
             item = rejected(item, entry.reason)
         yield aggregated(item, job.method, entry.scores)
-    if number + 1 < job.rows.stop:
+        done += 1
+    if done < len(job.rows):
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 

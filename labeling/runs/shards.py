@@ -9,7 +9,7 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, Answers
-from preftree.labeling.data.dataset import parse_shard, rows_of
+from preftree.labeling.data.selection import parse_shard, rows_of, selection_of
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary
@@ -54,7 +54,7 @@ def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: boo
         answers = []
         for shard in shards:
             answers.append(Answers.open(shard.path / ANSWERS, shard.record["answers"]))
-            mine = rows_of(dataset.info.rows, options.limit, f"{shard.index}/{shard.number}")
+            mine = rows_of(dataset.info.rows, **selection_of(shard.record["options"]))
             check_answered(shard.path, answers[-1], mine)
         directory.check_new()
         new_record = with_judge(job.manifest(), judge_of(record)) | {"answers": record["answers"]}

@@ -111,6 +111,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "exemplars": 0,
         "rendering": "plain",
         "limit": 1,
+        "sample": None,
         "mapping": [],
         "device": "auto",
         "dtype": "auto",

@@ -15,7 +15,7 @@ import pytest
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling import cli
 from preftree.labeling.commands.table import REJECTED_ROWS
-from preftree.labeling.data.dataset import rows_of
+from preftree.labeling.data.selection import rows_of
 from preftree.labeling.runs import shards as merge
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run
@@ -150,8 +150,8 @@ def test_shards_cover_all_rows_once() -> None:
     """Catches rows between two shards, and an empty shard that is only found out when the model is loaded."""
     for total in (1, 5, 12, 100):
         for number in range(1, min(total, 12) + 1):
-            parts = [rows_of(total, None, f"{index}/{number}") for index in range(1, number + 1)]
+            parts = [rows_of(total, shard=f"{index}/{number}") for index in range(1, number + 1)]
             assert [n for part in parts for n in part] == list(range(total))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(InputError, match="--shard 1/3 has no rows: there are 2 in all; use fewer shards"):
-        rows_of(2, None, "1/3")
+        rows_of(2, shard="1/3")

@@ -140,7 +140,7 @@ def test_a_complete_run_loads_no_model(source: Path, tmp_path: Path, whole: byte
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"limit": 5}, "options.limit was null and is 5 now"),
+        ({"limit": 5}, r"\d+ of its \d+ rows would be left out \(--limit, --sample\)"),
         ({"shard": "1/2"}, "options.shard was null and is 1/2 now"),
         ({"mapping": ("id=note",)}, "options.mapping"),
     ],
@@ -386,7 +386,7 @@ def test_damage_is_named_by_status_and_refused_by_aggregate(
 
 def test_parts_of_another_run_are_refused(source: Path, tmp_path: Path) -> None:
     """Catches answers about other rows that are taken for those of this run."""
-    run(source, tmp_path / "other", limit=7)
+    run(source, tmp_path / "other", preamble="base")
     out = stopped(source, tmp_path / "out", 3)
     [part] = parts_of(tmp_path / "other")
     shutil.copy(part, out / ANSWERS)
