@@ -93,7 +93,8 @@ class Options:
                 above = " above 0" if isinstance(getattr(self, needed), float) else ""
                 raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}")
             if option.excludes in given:
-                raise UsageError(f"{spelled(name, option)} excludes {spelled(option.excludes, known[option.excludes])}")
+                said = f"--{getattr(self, name)}" if option.switches else spelled(name, option)
+                raise UsageError(f"{said} excludes {spelled(option.excludes, known[option.excludes])}")
 
     def has(self, name: str) -> bool:
         """Whether there is an option of this name, with a value."""
@@ -122,7 +123,9 @@ def defaults(kind: type[Options]) -> dict[str, Any]:
 
 def spelled(name: str, option: Option) -> str:
     """The option as it stands on the command line."""
-    return str(option.metavar) if option.flag == "" else f"--{option.flag or name.replace('_', '-')}"
+    if option.flag == "":
+        return str(option.metavar)
+    return f"-{option.flag}" if option.flag and len(option.flag) == 1 else f"--{option.flag or name.replace('_', '-')}"
 
 
 @options
@@ -483,12 +486,26 @@ class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
 class ShowOptions(MovedOptions):
     """`preftree show`."""
 
-    dir: str = option(_LABELLED, metavar="DIR", flag="")
-    id: str = option("id of the pair; line-N where the input has no ids", metavar="ID", flag="")
+    run: str = option(f"{_LABELLED}, or is filling", metavar="RUN", flag="")
+    id: str | None = option(
+        "id of a row, to show all of it; line-N where the input has no ids", metavar="ID", flag="", default=None
+    )
+    which: Literal["disagree", "biased", "wrong"] | None = option(
+        "rows worth reading",
+        one_of("disagree", "biased", "wrong"),
+        switches={
+            "disagree": "rows on which the two orders prefer different responses",
+            "biased": "rows with the largest position gap",
+            "wrong": "rows whose verdict is not that of gold, the most confident first",
+        },
+        excludes="id",
+        default=None,
+    )
+    rows: int = option("rows to show", whole(1), "N", "n", excludes="id", default=10)
 
 
 @options
-class ReportOptions(Options):
+class ReportOptions(MovedOptions):
     """`preftree report`."""
 
     labels: str = option(
@@ -503,9 +520,6 @@ class ReportOptions(Options):
         default=None,
     )
     overwrite: bool = option("replace FILE", switch, requires=("html",), default=False)
-    input: str | None = option(
-        "where the labelled input is now, if it was moved", metavar="FILE", requires=("html",), default=None
-    )
 
 
 @options
@@ -531,6 +545,7 @@ class ExportOptions(OverwriteOptions, MovedOptions):
         "leave out verdicts of a lower probability, from 0.5 to 1", share, "P", default=None
     )
     drop_inconsistent: bool = option("leave out pairs on which the two orders disagree", switch, default=False)
+    partial: bool = option("export the rows of an unfinished run that are labelled so far", switch, default=False)
 
 
 @options

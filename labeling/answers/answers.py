@@ -74,9 +74,14 @@ class Answers:
         return states
 
     def entries(self) -> Iterator[Entry]:
-        """Every row once, in the order of their numbers; a few parts are open at a time. OutputError."""
+        """Every row once, in the order of their numbers; a few parts are open at a time.
+
+        Raises OutputError, and FileNotFoundError where another process has joined parts meanwhile.
+        """
         try:
             yield from merged(self.parts)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise OutputError(f"cannot read answers: {error}") from error
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.pipeline import check_kinds
 from preftree.labeling.runs.manifest import manifest
+from preftree.labeling.runs.recorded import options_again
 from preftree.labeling.types import Pair, Rejected, Sample
 
 
@@ -40,6 +42,16 @@ class Job:
         if options.subset is not None:
             found.check_subset(options.subset)
         return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))
+
+    @classmethod
+    def again(cls, record: Mapping[str, Any], dataset: Dataset, **changes: Any) -> Job:
+        """That of a run, with `changes` to its options. Raises PreftreeError.
+
+        record: a run.json. dataset: what was labelled.
+        """
+        once = {"retry_rejects": False, "force_new": False, "overwrite": False, "profile": None}
+        options = options_again(LabelOptions, record, input=dataset.paths, **once, **changes)
+        return cls.of(options, open_method(options, record["method"]), dataset)
 
     @property
     def noun(self) -> str:
