@@ -30,7 +30,7 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     from preftree.labeling.progress import Progress
 
     wanted = to_judge(job, writer.answers)
-    numbers = job.rows.start + wanted.nonzero()[0]
+    numbers = job.rows[wanted]
     done = 0
     items = compress(job.items(), wanted.tobytes())
     bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - len(numbers))

@@ -9,8 +9,8 @@ from typing import Any
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
 from preftree.labeling.answers.part import Attempt
-from preftree.labeling.data.dataset import rows_of
 from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.lock import holder
 from preftree.labeling.runs.manifest import COMPLETE
@@ -25,7 +25,7 @@ def status_lines(directory: Path) -> list[str]:
         raise OutputError(f"{directory / RUN} is no record of a run by preftree")
     check_format(directory, record)
     who = holder(directory)
-    rows = rows_of(record["input"]["rows"], record["options"].get("limit"), record["options"].get("shard"))
+    rows = rows_of(record["input"]["rows"], **selection_of(record["options"]))
     answers, states = look(directory / ANSWERS, record["answers"], rows)
     done, rejected = (int(found.sum()) for found in (states != MISSING, states == REJECTED))
     lines = [("run", _about(record)), ("state", _state(record, directory, who))]

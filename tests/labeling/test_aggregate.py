@@ -180,4 +180,5 @@ def test_the_record_names_its_answers(source: Path, tmp_path: Path) -> None:
 
     one = key("one")
     assert one == key("two", batch_tokens=7, aggregate="won") == key("three", shard="1/2")
-    assert len({one, key("four", limit=3), key("five", preamble="base"), key("six", cot=True)}) == 4
+    assert one == key("four", limit=3) == key("seven", sample=2, seed=7)
+    assert len({one, key("five", preamble="base"), key("six", cot=True)}) == 3

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from preftree.engine.errors import OutputError
@@ -89,9 +91,9 @@ def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
 def test_states(tmp_path: Path) -> None:
     """Catches rows of another shard that are counted, and a rejection that outlives a later answer."""
     answers = written(tmp_path / "answers", [entry(9), entry(10), Entry(11, "x", "bad")], [Entry(13, "y", "bad")])
-    assert answers.states(range(10, 15)).tolist() == [ANSWERED, REJECTED, MISSING, REJECTED, MISSING]
+    assert answers.states(np.arange(10, 15)).tolist() == [ANSWERED, REJECTED, MISSING, REJECTED, MISSING]
     again = written(tmp_path / "answers", [entry(11)])
-    assert again.states(range(10, 12)).tolist() == [ANSWERED, ANSWERED]
+    assert again.states(np.arange(10, 12)).tolist() == [ANSWERED, ANSWERED]
     assert [found.reason for found in again.entries()] == [None, None, None, "bad"]
 
 
@@ -257,7 +259,7 @@ def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkey
     states = Answers.states
     looks = 0
 
-    def gone(answers: Answers, rows: range) -> object:
+    def gone(answers: Answers, rows: Any) -> object:
         nonlocal looks
         looks += 1
         if looks <= times:
@@ -266,8 +268,8 @@ def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkey
 
     monkeypatch.setattr(Answers, "states", gone)
     times = 2
-    answers, found = look(directory, RUN, range(3))
+    answers, found = look(directory, RUN, np.arange(3))
     assert (found.tolist(), len(answers.parts)) == ([ANSWERED, ANSWERED, MISSING], 2)
     looks, times = 0, 1000
     with pytest.raises(OutputError, match="its files come and go; try again"):
-        look(directory, RUN, range(3))
+        look(directory, RUN, np.arange(3))
