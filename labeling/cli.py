@@ -11,15 +11,22 @@ from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
 from preftree.labeling.options import LabelOptions
+from preftree.labeling.streams import speak_utf8, standard_streams, terminated_as_interrupted
 from preftree.labeling.terminal import messages_on_stderr, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command and returns its exit code. Everything a user can cause ends in one line on stderr."""
-    _be_lenient_about_encoding()
+    if argv is None:
+        speak_utf8()
+    with standard_streams(), terminated_as_interrupted():
+        return _run(sys.argv[1:] if argv is None else argv)
+
+
+def _run(argv: Sequence[str]) -> int:
     labels = False
     try:
-        command, options = parse(COMMANDS, sys.argv[1:] if argv is None else argv)
+        command, options = parse(COMMANDS, argv)
         labels = isinstance(options, LabelOptions)
         wait_briefly()
         with messages_on_stderr(getattr(options, "quiet", False)):
@@ -32,9 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         return _fail(str(interrupt) or f"interrupted{'; nothing was written' if labels else ''}", INTERRUPTED)
     except BrokenPipeError:
-        # `preftree plan ... | head` is no failure; labels that were not finished are.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILURE if labels else OK
+        return OK  # `preftree plan ... | head`
     except Exception as error:
         if os.environ.get("PREFTREE_DEBUG") == "1":
             raise
@@ -46,13 +51,6 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _fail(message: str, code: int = FAILURE) -> int:
     print(f"preftree: {one_line(message)}", file=sys.stderr)
     return code
-
-
-def _be_lenient_about_encoding() -> None:
-    """A terminal that lacks a character gets its escape instead of an exception."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
 
 
 if __name__ == "__main__":

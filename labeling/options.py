@@ -20,6 +20,7 @@ from preftree.labeling.values import (
     fraction,
     number,
     one_of,
+    path,
     shard_part,
     share,
     size,
@@ -410,7 +411,7 @@ class OverwriteOptions(Options):
 class RunOptions(QuietOptions, OverwriteOptions):
     """The run directory."""
 
-    out: str = option("output directory; an existing run of the same job is resumed", metavar="DIR")
+    out: str = option("output directory; an existing run of the same job is resumed", path, "DIR")
     force_new: bool = option(
         "start a new run in DIR-2, DIR-3, ... instead of resuming", switch, excludes="overwrite", default=False
     )
@@ -420,6 +421,7 @@ class RunOptions(QuietOptions, OverwriteOptions):
     )
     profile: str | None = option(
         "write a trace of the first forward passes, for ui.perfetto.dev; compressed if FILE ends in .gz",
+        kind=path,
         metavar="FILE",
         default=None,
     )
@@ -439,6 +441,7 @@ class ConfigOptions(Options):
 
     config: str | None = option(
         "YAML file of options, or a run.json; flags on the command line go before it (--no-NAME turns one off)",
+        kind=path,
         metavar="FILE",
         default=None,
     )
@@ -448,14 +451,16 @@ class ConfigOptions(Options):
 class MovedOptions(Options):
     """Of what reads a labelled input again."""
 
-    input: str | None = option("where the labelled input is now, if it was moved", metavar="FILE", default=None)
+    input: str | None = option(
+        "where the labelled input is now, if it was moved", kind=path, metavar="FILE", default=None
+    )
 
 
 @options
 class StatusOptions(Options):
     """`preftree status`."""
 
-    dir: str = option("the --out of a `preftree label`", metavar="DIR", flag="")
+    dir: str = option("the --out of a `preftree label`", kind=path, metavar="DIR", flag="")
 
 
 @options
@@ -463,30 +468,30 @@ class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions):
     """`preftree merge`."""
 
     shards: tuple[str, ...] = option(
-        "the directory of a finished run with --shard; name all of them", Each(text), metavar="SHARD", flag=""
+        "the directory of a finished run with --shard; name all of them", Each(path), metavar="SHARD", flag=""
     )
-    out: str = option("the joined run", metavar="DIR")
+    out: str = option("the joined run", path, "DIR")
 
 
 @options
 class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
     """`preftree aggregate`. What is None is as in the run."""
 
-    run: str = option(_LABELLED, metavar="RUN", flag="")
+    run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
     aggregate: str | None = option(
         "salmon: strongest, weighted, or won", one_of("strongest", "weighted", "won"), "RULE", default=None
     )
     subset: str | None = option(
         "report agreement with gold by the values of this input column, too", metavar="COLUMN", flag="by", default=None
     )
-    out: str | None = option("a new run with the same answers (default: RUN itself)", metavar="DIR", default=None)
+    out: str | None = option("a new run with the same answers (default: RUN itself)", path, "DIR", default=None)
 
 
 @options
 class ShowOptions(MovedOptions):
     """`preftree show`."""
 
-    run: str = option(f"{_LABELLED}, or is filling", metavar="RUN", flag="")
+    run: str = option(f"{_LABELLED}, or is filling", kind=path, metavar="RUN", flag="")
     id: str | None = option(
         "id of a row, to show all of it; line-N where the input has no ids", metavar="ID", flag="", default=None
     )
@@ -509,12 +514,16 @@ class ReportOptions(MovedOptions):
     """`preftree report`."""
 
     labels: str = option(
-        f"{_LABELLED}; or a Parquet file with columns as labels.parquet has them", metavar="RUN_OR_FILE", flag=""
+        f"{_LABELLED}; or a Parquet file with columns as labels.parquet has them",
+        kind=path,
+        metavar="RUN_OR_FILE",
+        flag="",
     )
     subset: str | None = option("figures by the values of this column, too", metavar="COLUMN", default=None)
     json: bool = option("print JSON", switch, default=False)
     html: str | None = option(
         "write a page to look at instead: figures, plots and the rows worth reading in one file",
+        kind=path,
         metavar="FILE",
         excludes="json",
         default=None,
@@ -526,9 +535,9 @@ class ReportOptions(MovedOptions):
 class ExportOptions(OverwriteOptions, MovedOptions):
     """`preftree export`."""
 
-    run: str = option(_LABELLED, metavar="RUN", flag="")
+    run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
     to: str = option(f"{', '.join(_EXPORTS)}; see labeling/export/formats.py", one_of(*_EXPORTS), "FORMAT")
-    out: str = option(".jsonl or .parquet; .json for annotated-pairs", metavar="FILE")
+    out: str = option(".jsonl or .parquet; .json for annotated-pairs", path, "FILE")
     pairs: Literal["best-worst", "all"] = option(
         "of a ranking: best-worst, or all that were compared",
         one_of("best-worst", "all"),
@@ -552,8 +561,10 @@ class ExportOptions(OverwriteOptions, MovedOptions):
 class InstructionOptions(OverwriteOptions, MovedOptions):
     """`preftree instructions`."""
 
-    labels: str = option("a directory that `preftree label --method salmon` has filled", metavar="DIR", flag="")
-    out: str = option("JSONL to write, a preference a line", metavar="FILE")
+    labels: str = option(
+        "a directory that `preftree label --method salmon` has filled", kind=path, metavar="DIR", flag=""
+    )
+    out: str = option("JSONL to write, a preference a line", path, "FILE")
     num_principles: str = option(
         "principles in a row: a number, or geometric (p = 0.2, at most 8)", metavar="N", default="geometric"
     )
@@ -578,6 +589,7 @@ class DoctorOptions(Options):
     model: str | None = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", flag="", default=None)
     accuracy: str | None = option(
         "judge the first pairs of FILE in two types and print how far the labels are apart",
+        kind=path,
         metavar="FILE",
         requires=("model",),
         default=None,

@@ -23,6 +23,14 @@ def text(value: object) -> str:
     return value
 
 
+def path(value: object) -> str:
+    """Where a file or a directory is, or is to be."""
+    found = text(value)
+    if not found or "\0" in found:
+        raise _refused("the path of a file or a directory", found)
+    return found
+
+
 def switch(value: object) -> bool:
     """True or false."""
     found = _SWITCH.get(str(value).lower())

@@ -108,7 +108,7 @@ ENGINE_LAYERS = (
     ("engine",),
 )
 LABELING_LAYERS = (
-    ("terminal", "rationales", "values", "regular_file"),
+    ("terminal", "rationales", "values", "regular_file", "streams"),
     ("options", "yaml_file", "progress"),
     ("types",),
     ("principles", "data"),

@@ -25,7 +25,7 @@ from preftree.labeling.data.layout import Layout, column_mapping, no_rows, recog
 from preftree.labeling.data.row import BadRow, quoted
 from preftree.labeling.data.shards import Shards
 from preftree.labeling.data.source import File, Source
-from preftree.labeling.terminal import one_line
+from preftree.labeling.terminal import one_line, visible
 from preftree.labeling.types import Rejected, Sample
 
 _LOGGER = logging.getLogger("preftree")
@@ -68,7 +68,7 @@ class DatasetInfo:
         if not self.files:
             return f"line {line}"
         before, name = self.files[bisect_right(self.files, line - 1, key=lambda entry: entry[0]) - 1]
-        return f"{name}, line {line - before}"
+        return f"{visible(name)}, line {line - before}"
 
 
 class Dataset:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from io import BufferedReader
 from typing import BinaryIO
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.row import MAX_LINE_BYTES, BadRow, parse, parse_array
-from preftree.labeling.data.source import Rows, TextFile, text_bytes
+from preftree.labeling.data.source import Rows, TextFile, skip_blank_lines, text_bytes
 
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
@@ -22,10 +24,13 @@ class JsonLines(TextFile):
     def rows(self, last: int = 0) -> Rows:
         """A last line that breaks off is the file's fault: what was to follow it is missing, too."""
         with text_bytes(self.file, self.compression) as stream:
-            if stream.peek(1 << 10).removeprefix(BOM).lstrip(BLANK).startswith(b"["):  # type: ignore[attr-defined]
-                return (yield from self._array(stream, last))
+            first = b""
+            if stream.peek(1).removeprefix(BOM).lstrip(BLANK).startswith(b"["):
+                first = stream.readline(MAX_LINE_BYTES + 1)
+                if not _is_row(first, stream.peek(1)):
+                    return (yield from self._array(first, stream, last))
             number = 0
-            for number, text, ended in _numbered_lines(stream):
+            for number, text, ended in _numbered_lines(stream, first):
                 if text == b"":
                     continue
                 try:
@@ -36,8 +41,8 @@ class JsonLines(TextFile):
                     yield last + number, error
             return last + number
 
-    def _array(self, stream: BinaryIO, last: int) -> Rows:
-        text = stream.read(MAX_ARRAY_BYTES + 1)
+    def _array(self, first: bytes, stream: BinaryIO, last: int) -> Rows:
+        text = first + stream.read(max(0, MAX_ARRAY_BYTES + 1 - len(first)))
         if len(text) > MAX_ARRAY_BYTES:
             raise InputError(
                 f"{self.file} is one JSON array of over {MAX_ARRAY_BYTES // 1024**2} MB; put each object on a line of "
@@ -58,13 +63,25 @@ class JsonLines(TextFile):
         )
 
 
-def _numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
+def _is_row(first: bytes, rest: bytes) -> bool:
+    """Whether a first line is a value of its own before a line with an object, and not where an array begins."""
+    if not rest.lstrip(BLANK).startswith(b"{"):
+        return False
+    try:
+        return isinstance(json.loads(first.removeprefix(BOM)), list)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _numbered_lines(file: BufferedReader, first: bytes) -> Iterator[tuple[int, bytes | None, bool]]:
     """Of every line its number from 1, its text, and whether it ended by a line feed.
 
-    Text is stripped, so that of a blank line is empty; it is None for a line too long to be a row, which is never held.
+    Text is stripped, so that of a blank line is empty, and of many such lines only the last is there; it is None for a
+    line too long to be a row, which is never held. first: a line that was read already.
     """
     number = 0
-    while line := file.readline(MAX_LINE_BYTES + 1):
+    while line := first or file.readline(MAX_LINE_BYTES + 1):
+        first = b""
         number += 1
         ended = line.endswith(b"\n")
         if len(line) > MAX_LINE_BYTES and not ended:
@@ -72,7 +89,10 @@ def _numbered_lines(file: BinaryIO) -> Iterator[tuple[int, bytes | None, bool]]:
             continue
         if number == 1:
             line = line.removeprefix(BOM)
-        yield number, line.strip(BLANK), ended
+        text = line.strip(BLANK)
+        if not text:
+            number += skip_blank_lines(file, BLANK)
+        yield number, text, ended
 
 
 def _skip_to_line_end(file: BinaryIO) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
 _ROWS_LOOKED_AT = 100
+_FEW = 10  # of so many rows, one is few
 _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
 FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
@@ -129,13 +131,14 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     head = [mapping.applied(row) for row in head]
     lost = mapping.applied(dict(zip(unread, unread, strict=True)))
     columns = list(dict.fromkeys(name for row in (*head, lost) for name in row))
-    shape = _shape(source, columns, mapping)
+    shape = _shape(source, columns, [*head, lost], mapping)
     if needed := next((lost[name] for name in shape.columns if name in lost), None):
         raise InputError(
             f"{source.name}: column {one_line(needed)} has the type {unread[needed]}, which cannot be read; save it as "
             "text"
         )
-    return Layout(shape, mapping, _about(source, shape, columns, head))
+    mine = [row for row in head if row.keys() >= {*shape.needs}] or head
+    return Layout(shape, mapping, _about(source, shape, mine))
 
 
 def first_rows(source: Source) -> list[dict[str, Any]]:
@@ -148,17 +151,13 @@ def no_rows(name: str) -> InputError:
     return InputError(f"{name} holds no rows; each must have a prompt and its responses")
 
 
-def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> Shape:
+def _shape(
+    source: Source, columns: Collection[str], rows: Sequence[Mapping[str, Any]], mapping: ColumnMapping
+) -> Shape:
     if not columns:
         raise no_rows(source.name)
     present = set(columns)
-    fitting = [shape for shape in OTHERS if present.issuperset(shape.needs)]
-    if "prompt" in present and present.intersection(_RESPONSES):
-        fitting.insert(0, OWN)
-    if present.issuperset(_PAIR):
-        fitting = [OWN]
-    if fields := mapping.columns.keys():
-        fitting = [shape for shape in fitting if fields <= set(shape.columns)]
+    fitting = _frequent(rows, mapping) or _fitting(present, mapping)
     if len(fitting) == 1:
         return fitting[0]
     found = ", ".join(map(one_line, columns))
@@ -175,12 +174,34 @@ def _shape(source: Source, columns: Collection[str], mapping: ColumnMapping) -> 
     raise InputError(f"{source.name} has {found}: no columns that are known; name them, such as {ways}")
 
 
-def _about(source: Source, shape: Shape, columns: Sequence[str], head: Sequence[dict[str, Any]]) -> str:
+def _fitting(present: Collection[str], mapping: ColumnMapping) -> list[Shape]:
+    """What rows with these columns may be."""
+    present, fields = set(present), mapping.columns.keys()
+    found = [shape for shape in OTHERS if present.issuperset(shape.needs)]
+    if "prompt" in present and present.intersection(_RESPONSES):
+        found.insert(0, OWN)
+    if present.issuperset(_PAIR):
+        found = [OWN]
+    return [shape for shape in found if fields <= set(shape.columns)]
+
+
+def _frequent(rows: Sequence[Mapping[str, Any]], mapping: ColumnMapping) -> list[Shape]:
+    """What rows may be one by one, without what few of them may be: an odd row settles nothing for the others."""
+    votes = [(shape.name, shape) for row in rows for shape in _fitting(row.keys(), mapping)]
+    counts = Counter(name for name, _ in votes)
+    few = max(1, len(rows) // _FEW)
+    return [shape for name, shape in dict(votes).items() if counts[name] > few]
+
+
+def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
+    """head: rows that have the columns of this shape, if any has."""
+    columns = list(dict.fromkeys(name for row in head for name in row))
     if shape is not PREFERENCE:
         return ": ".join(filter(None, (shape.name, shape.sides)))
-    if "prompt" not in columns and not isinstance(head[0].get("chosen"), list):
+    if "prompt" not in columns and 2 * sum(isinstance(row.get("chosen"), list) for row in head) <= len(head):
         _check_implicit(source, columns, head)
-    return f"{preference_name(head[0])}: {shape.sides}"
+    [(name, _)] = Counter(map(preference_name, head)).most_common(1)
+    return f"{name}: {shape.sides}"
 
 
 def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[str, Any]]) -> None:

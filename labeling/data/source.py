@@ -10,13 +10,14 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.row import BadRow
 
 Rows = Generator[tuple[int, dict[str, Any] | BadRow], None, int]
 
+_BUFFER = 1 << 17
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
 _REFUSED = {
     b"PK\x03\x04": "a zip archive; unpack it, or compress it with gzip or zstd",
@@ -129,7 +130,7 @@ def compression_of(file: File, head: bytes) -> str | None:
 
 
 @contextmanager
-def text_bytes(file: File, compression: str | None) -> Iterator[BinaryIO]:
+def text_bytes(file: File, compression: str | None) -> Iterator[io.BufferedReader]:
     """The text of a file as bytes. Inside, errors of reading and of damaged compression become InputError."""
     with reading(file):
         try:
@@ -145,11 +146,26 @@ def text_bytes(file: File, compression: str | None) -> Iterator[BinaryIO]:
             ) from error
 
 
-def _opened(path: Path, compression: str | None) -> BinaryIO:
-    if compression == "gzip":
-        return cast(BinaryIO, gzip.open(path))
-    if compression == "zstd":
-        import pyarrow as pa
+def skip_blank_lines(stream: io.BufferedReader, blank: bytes) -> int:
+    """Skips lines of nothing but `blank` that come next, a buffer at a time. Returns how many.
 
-        return cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), 1 << 17))
-    return path.open("rb")
+    A few kilobytes of zstd can hold a billion of them.
+    """
+    skipped = 0
+    while chunk := stream.peek(1):
+        end = chunk.rfind(b"\n", 0, len(chunk) - len(chunk.lstrip(blank))) + 1
+        skipped += chunk.count(b"\n", 0, end)
+        stream.read(end)
+        if end < len(chunk):
+            break
+    return skipped
+
+
+def _opened(path: Path, compression: str | None) -> io.BufferedReader:
+    if compression is None:
+        return io.BufferedReader(io.FileIO(path), _BUFFER)
+    if compression == "gzip":
+        return io.BufferedReader(cast(io.RawIOBase, gzip.open(path)), _BUFFER)
+    import pyarrow as pa
+
+    return io.BufferedReader(pa.CompressedInputStream(pa.OSFile(str(path)), "zstd"), _BUFFER)

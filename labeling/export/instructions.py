@@ -90,7 +90,7 @@ def write_instructions(options: InstructionOptions) -> list[str]:
         if not tally.preferences:
             raise InputError(f"{options.labels} leaves nothing to write; {'; '.join(tally.dropped()) or 'no rows'}")
         text = json.dumps(_record(options, labels, dataset, variances, tally), indent=2, ensure_ascii=False)
-        record.file.write(text.encode() + b"\n")
+        record.file.write(text.encode("utf-8", "backslashreplace") + b"\n")
     return _lines(options, tally, variances, (out, record_path))
 
 

@@ -47,7 +47,7 @@ def write_html(options: ReportOptions, out: Path) -> list[str]:
     samples, missing = samples_again(found.record, ids, options.input)
     text = page(path.resolve().name, found.record, figures, survey, samples, missing)
     with drafts(out) as [draft]:
-        draft.file.write(text.encode("utf-8"))
+        draft.file.write(text.encode("utf-8", "backslashreplace"))
     return [aligned([*found.so_far(), ("report", one_line(str(out)))])]
 
 

@@ -1,4 +1,4 @@
-"""Ctrl-C while rows are labelled: the first lets what was begun be finished, the second stops at once."""
+"""Ctrl-C or SIGTERM while rows are labelled: the first lets what was begun be finished, the second stops at once."""
 
 from __future__ import annotations
 
@@ -10,23 +10,27 @@ from typing import Any
 
 
 class Stopping:
-    """A context in which the first SIGINT only sets `asked`. Outside the main thread it changes nothing."""
+    """A context in which the first of these signals only sets `asked`. Outside the main thread it changes nothing."""
 
     def __init__(self) -> None:
         self.asked = False
-        self._before: Any = None
+        self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Stopping:
         is_main = threading.current_thread() is threading.main_thread()
-        if is_main and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._before = signal.signal(signal.SIGINT, self._first)
+        for number in (signal.SIGINT, signal.SIGTERM) if is_main else ():
+            before = signal.getsignal(number)
+            if before is signal.default_int_handler or (number == signal.SIGTERM and before is signal.SIG_DFL):
+                self._before[number] = signal.signal(number, self._first)
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._before is not None:
-            signal.signal(signal.SIGINT, self._before)
+        for number, before in self._before.items():
+            signal.signal(number, before)
 
     def _first(self, number: int, frame: FrameType | None) -> None:
         self.asked = True
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        logging.getLogger("preftree").info("finishing the current batch; press Ctrl-C again to stop now")
+        for one in self._before:
+            signal.signal(one, signal.default_int_handler)
+        again = "press Ctrl-C again" if number == signal.SIGINT else "send SIGTERM again"
+        logging.getLogger("preftree").info(f"finishing the current batch; {again} to stop now")
