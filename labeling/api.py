@@ -14,7 +14,7 @@ from preftree.labeling.data.labels_file import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
-from preftree.labeling.methods.registry import entry_of, make_method, name_of
+from preftree.labeling.methods.registry import entry_of, imitations_of, make_method, name_of
 from preftree.labeling.options import LabelOptions, MethodOptions, ModelOptions, declared
 from preftree.labeling.pipeline import Labelled, check_kinds, label_samples, needs
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
@@ -88,7 +88,7 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
         check_kinds(info, chosen)
         items = dataset.read(repeated=info.repeated)
     labelled = tuple(label_samples(items, chosen, judge))
-    return Labels(labelled, LabelTable(info, chosen.columns))
+    return Labels(labelled, LabelTable(info, chosen.columns, imitations_of(chosen)))
 
 
 def label_file(

@@ -236,6 +236,9 @@ class MethodOptions(Options):
     )
     preamble: str = option("base or detailed", metavar="NAME", labels=True, default="detailed")
     exemplars: int = option("few-shot exemplars to show", whole(0), "N", labels=True, default=0)
+    fence: bool = option(
+        "show each response between fences of backticks that it cannot close", switch, labels=True, default=False
+    )
 
 
 @options

@@ -15,16 +15,18 @@ from preftree.engine.errors import InputError
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType
 
+IMITATES = "imitates_template"
 Kind = Literal["string", "int", "float", "bool", "json"]
 
 
 def label_columns(method: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
     """Every column that labels.parquet starts with, `method` being those of its method.
 
-    response_chars: characters of each response, for figures of length bias without the texts.
+    response_chars: characters of each response, for figures of length bias without the texts. imitates_template:
+    whether the row's texts hold a line of the template, see `preftree.labeling.prompts.imitation`.
     """
     own: dict[str, ArrowType] = {"status": "string", "reason": "string", "prompt_tokens": "int64"}
-    return {"id": "string", **method, **own, "response_chars": ["int64"]}
+    return {"id": "string", **method, **own, "response_chars": ["int64"], IMITATES: "bool"}
 
 
 MAX_COLUMNS = 1000

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -46,9 +46,14 @@ def check_out_file(path: Path, overwrite: bool) -> None:
 class LabelTable:
     """Rows and their labels as Arrow record batches, with the columns of labels.parquet."""
 
-    def __init__(self, info: DatasetInfo, columns: Mapping[str, ArrowType]) -> None:
-        """columns: those of the labels' method, see `preftree.labeling.types.Label`."""
+    def __init__(
+        self, info: DatasetInfo, columns: Mapping[str, ArrowType], imitates: Callable[[Sample], bool] | None = None
+    ) -> None:
+        """columns: those of the labels' method, see `preftree.labeling.types.Label`. imitates: whether a sample holds
+        lines of the template; None where that is not known.
+        """
         self._info = info
+        self._imitates = imitates
         self._columns = columns
         self._nothing = {name: "none" if name == "verdict" else None for name in columns}
         self.schema = _schema(info, columns)
@@ -66,6 +71,7 @@ class LabelTable:
             [f"{self._info.place(item.line)}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
             [None if label is None else label.prompt_tokens for _, label in rows],
             [None if label is None else _lengths(item) for item, label in rows],
+            [None if isinstance(item, Rejected) or not self._imitates else self._imitates(item) for item in items],
         ]
         if self._info.has_gold:
             columns.append([getattr(item, "gold", None) for item in items])
@@ -81,12 +87,18 @@ class LabelWriter:
     The bytes of the file depend on nothing but the rows, in their order.
     """
 
-    def __init__(self, out_dir: str | Path, info: DatasetInfo, columns: Mapping[str, ArrowType]) -> None:
-        """out_dir: a directory. columns: those of the labels' method, see `preftree.labeling.types.Label`."""
+    def __init__(
+        self,
+        out_dir: str | Path,
+        info: DatasetInfo,
+        columns: Mapping[str, ArrowType],
+        imitates: Callable[[Sample], bool] | None = None,
+    ) -> None:
+        """out_dir: a directory. The others are those of `LabelTable`."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._table = LabelTable(info, columns)
+        self._table = LabelTable(info, columns, imitates)
         self._batches: list[Any] = []
         self._rows = self._text = 0
         with guarded(Path(out_dir)):

@@ -101,7 +101,7 @@ def _ends(values: Mapping[str, Any]) -> tuple[str, ...]:
 
 def opened(options: DirectOptions, recorded: Mapping[str, Any] | None) -> Direct:
     """See `preftree.labeling.methods.registry.open_method`."""
-    template = chosen_template(options.template, recorded, "direct")
+    template = chosen_template(options, recorded, "direct")
     if template.num_responses != 1:
         raise InputError(f"template {template.name} compares two responses; method direct scores one")
     if "principle" in template.variables:

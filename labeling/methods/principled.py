@@ -129,11 +129,11 @@ def _templates(
     """Of pairs and of single responses."""
     if recorded is not None:
         pair, single = (
-            recorded[kind] and chosen_template(options.template, recorded[kind], f"principled-{kind}")
+            recorded[kind] and chosen_template(options, recorded[kind], f"principled-{kind}")
             for kind in ("pair", "single")
         )
         return pair, single
     if options.template is None:
-        return chosen_template(None, None, "principled-pair"), chosen_template(None, None, "principled-single")
-    template = chosen_template(options.template, None, "")
+        return chosen_template(options, None, "principled-pair"), chosen_template(options, None, "principled-single")
+    template = chosen_template(options, None, "")
     return (template, None) if template.num_responses == 2 else (None, template)

@@ -123,7 +123,7 @@ def _round_robin(size: int) -> Iterator[tuple[int, int]]:
 
 def opened(options: RankingOptions, recorded: Mapping[str, Any] | None) -> Ranking:
     """See `preftree.labeling.methods.registry.open_method`."""
-    template = chosen_template(options.template, recorded, "general")
+    template = chosen_template(options, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method ranking compares two")
     asked = options.comparisons

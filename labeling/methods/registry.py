@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from importlib import import_module
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import UsageError
 from preftree.labeling.methods.base import Method
@@ -24,6 +24,10 @@ from preftree.labeling.options import (
 )
 from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
+
+if TYPE_CHECKING:
+    from preftree.labeling.prompts.imitation import Imitations
+    from preftree.labeling.prompts.template import Template
 
 
 class Entry(NamedTuple):
@@ -90,3 +94,19 @@ def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] |
     for kind in method.takes:
         method.requests(_PROBES[kind])
     return method
+
+
+def templates_of(method: Method) -> list[Template]:
+    """Its template, or those of the methods that it is made of."""
+    from preftree.labeling.prompts.template import Template
+
+    parts = [getattr(part, "template", part) for part in vars(method).values()]
+    return [part for part in parts if isinstance(part, Template)]
+
+
+def imitations_of(method: Method) -> Imitations | None:
+    """What tells samples that hold lines of its templates; None for a method without."""
+    from preftree.labeling.prompts.imitation import Imitations
+
+    templates = templates_of(method)
+    return Imitations(templates) if templates else None

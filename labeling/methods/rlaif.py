@@ -97,7 +97,7 @@ class Rlaif:
 
 def opened(options: RlaifOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
     """See `preftree.labeling.methods.registry.open_method`."""
-    template = chosen_template(options.template, recorded, "general")
+    template = chosen_template(options, recorded, "general")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method rlaif compares two")
     return Rlaif(template, options.preamble, options.exemplars, options.sampling)

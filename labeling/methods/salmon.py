@@ -125,7 +125,7 @@ class Salmon:
 
 def opened(options: SalmonOptions, recorded: Mapping[str, Any] | None) -> Salmon:
     """See `preftree.labeling.methods.registry.open_method`."""
-    template = chosen_template(options.template, recorded, "salmon")
+    template = chosen_template(options, recorded, "salmon")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method salmon compares two")
     if "principle" not in template.variables:

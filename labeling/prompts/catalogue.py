@@ -22,7 +22,9 @@ A template file is YAML front matter between two lines of `---`, then the sample
     Question: {{ prompt }}
     ...{{ response_1 }}...{{ response_2 }}
 
-The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. With --cot, `ask` is
+The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. With --fence, every
+response, those of exemplars too, is shown between two lines of backticks: three, or one more than the longest run of
+backticks in it, so that no response can close its fence. With --cot, `ask` is
 added to the sample and `start` takes the place of `answer`; the judge writes, and `ending` is put behind what it wrote.
 The sample shows two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }},
 a {{ principle }} to judge by, and the {{ low }} and {{ high }} end of the labels. It may have {% if %}, {% for %},
@@ -35,10 +37,12 @@ once.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.options import MethodOptions
 from preftree.labeling.prompts.parse import parse_template
 from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
 from preftree.labeling.yaml_file import read_text
@@ -74,8 +78,8 @@ def load_template(name_or_path: str) -> Template:
     return parse_template(read_text(path, f"template {path}"), name_or_path)
 
 
-def chosen_template(name: str | None, recorded: Mapping[str, Any] | None, default: str) -> Template:
-    """The template `name`, or else `default`; its text as a run recorded it where there is such a record."""
-    if recorded is None:
-        return load_template(name or default)
-    return parse_template(recorded["template"]["source"], name or default)
+def chosen_template(options: MethodOptions, recorded: Mapping[str, Any] | None, default: str) -> Template:
+    """The template of `options`, or else `default`; its text as a run recorded it where there is such a record."""
+    name = options.template or default
+    template = load_template(name) if recorded is None else parse_template(recorded["template"]["source"], name)
+    return replace(template, fenced=options.fence)

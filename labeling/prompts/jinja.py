@@ -80,6 +80,16 @@ class Body:
         """In the order in which they are read."""
         return tuple(self._pieces(self._tree))
 
+    def fixed_text(self, known: Mapping[str, str], place: str) -> str:
+        """What is written between variables, in statements, too; `place` stands for each variable but the `known`."""
+        parts = []
+        for node in _descendants(self._tree):
+            if isinstance(node, nodes.TemplateData):
+                parts.append(node.data)
+            elif isinstance(node, nodes.Name) and node.name in VARIABLES:
+                parts.append(known.get(node.name, place))
+        return "".join(parts)
+
     def render(self, variables: Mapping[str, str]) -> str:
         """InputError, with the line, when a variable is missing or the text grows beyond MAX_SAMPLE_CHARACTERS."""
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,8 @@ from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 DEFAULT_PREAMBLE = "detailed"
 # Headings and a closing question are shorter; instructions are longer.
 _SHORT_TEXT = 200
+_SHORTEST_FENCE = 3
+_BACKTICKS = re.compile("`+")
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class Template:
 
     labels: two or more; of a template for pairs, the first response's and the second's. values: the number that each
     label stands for, or None. explaining: None where it has no texts for that. lines: where in the file each key of its
-    head is.
+    head is. fenced: whether responses are shown between fences, see `fenced_text`.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Template:
     explaining: Explaining | None
     sample: Body
     lines: Mapping[str, int]
+    fenced: bool = False
 
     @property
     def body(self) -> str:
@@ -96,7 +100,8 @@ class Template:
 
     def record(self) -> dict[str, Any]:
         """For run.json: enough to ask the same again."""
-        return {
+        fenced = {"fenced": True} if self.fenced else {}
+        return fenced | {
             "name": self.name,
             "sha256": self.sha256,
             "source": self.source,
@@ -183,8 +188,18 @@ class Template:
         return f"{self._shown(exemplar.variables, explaining)}\n\n{answer}"
 
     def _shown(self, variables: Mapping[str, str], explaining: Explaining | None) -> str:
+        if self.fenced:
+            responses = (*PAIR, *SINGLE)
+            variables = {name: fenced_text(text) if name in responses else text for name, text in variables.items()}
         sample = self.sample.render({**variables, "low": self.labels[0], "high": self.labels[-1]})
         return sample if explaining is None else f"{sample}\n\n{explaining.ask}"
+
+
+def fenced_text(text: str) -> str:
+    """A text between two lines of backticks, three or more, that are longer than any run of backticks in it."""
+    longest = max(map(len, _BACKTICKS.findall(text)), default=0)
+    fence = "`" * max(_SHORTEST_FENCE, longest + 1)
+    return f"{fence}\n{text}\n{fence}"
 
 
 def conversation_text(messages: Sequence[Message]) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
+from preftree.labeling.data.columns import IMITATES
 from preftree.labeling.regular_file import check_regular
 from preftree.labeling.report import pairs, principles, rankings, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
@@ -47,12 +48,12 @@ class Figures:
         Raises:
             InputError: the columns are no labels, or there is no column `subset`. The message names what is missing.
         """
-        self.rows = self.rejected = 0
+        self.rows = self.rejected = self._imitating = 0
         section, self.reads = _section(schema, name)
         self._name = name
         self._section: Section = section()
         self._missing = _missing(schema, self._section)
-        self.reads |= {"status": (), "gold": ()} | ({subset: ()} if subset is not None else {})
+        self.reads |= {"status": (), "gold": (), IMITATES: ()} | ({subset: ()} if subset is not None else {})
         if subset is not None and schema.get_field_index(subset) < 0:
             named = ", ".join(map(one_line, schema.names))
             raise InputError(f"{name} has no column {one_line(subset)}; it has {named}")
@@ -63,6 +64,7 @@ class Figures:
         labelled = _labelled(batch)
         self.rows += len(labelled)
         self.rejected += len(batch) - len(labelled)
+        self._imitating += _true(column(labelled, IMITATES))
         try:
             self._section.add(labelled)
             if self._subsets is not None:
@@ -73,7 +75,8 @@ class Figures:
     def figures(self) -> dict[str, Any]:
         """For run.json. None where there was nothing to count."""
         subsets = {} if self._subsets is None else {"subsets": self._subsets.figures()}
-        return self._section.figures() | subsets
+        imitating = {"imitating": self._imitating} if self._imitating else {}
+        return self._section.figures() | imitating | subsets
 
     def histograms(self) -> dict[str, dict[str, list[Any]]]:
         """Counts of `p_a` and `position_gap`, with the edges of their bins; only of what there is."""
@@ -82,7 +85,14 @@ class Figures:
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: name and text; figures that have nothing to stand on are left out."""
         subsets = [] if self._subsets is None else self._subsets.lines()
-        return self._section.lines() + subsets + [("missing", text) for text in self._missing]
+        missing = [("missing", text) for text in self._missing]
+        return self._section.lines() + self._of_imitations() + subsets + missing
+
+    def _of_imitations(self) -> list[tuple[str, str]]:
+        if not self._imitating:
+            return []
+        rows = count(self._imitating, "row")
+        return [("imitations", f"{rows} of {self.rows:,} hold a line of the template ({IMITATES}); see --fence")]
 
     def counted(self) -> str:
         """ "20 rows labelled, 1 row rejected"."""
@@ -144,6 +154,13 @@ def _labelled(batch: Any) -> Any:
     if status is None:
         return batch
     return batch.filter(compute.not_equal(status.cast("string"), "rejected").fill_null(True))
+
+
+def _true(values: Any) -> int:
+    """How many are."""
+    from pyarrow import compute, types
+
+    return int(compute.sum(values).as_py() or 0) if values is not None and types.is_boolean(values.type) else 0
 
 
 def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, tuple[str, ...]]]:

@@ -16,6 +16,7 @@ from preftree.labeling.answers.answers import Answers
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
+from preftree.labeling.methods.registry import imitations_of
 from preftree.labeling.pipeline import Labelled, aggregated
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
@@ -66,7 +67,7 @@ def labels_file(out: Path, job: Job, answers: Answers) -> tuple[int, Rejections]
     """
     ok, rejections = 0, Rejections()
     info = job.dataset.info
-    with few_collections(), LabelWriter(out, info, job.method.columns) as writer:
+    with few_collections(), LabelWriter(out, info, job.method.columns, imitations_of(job.method)) as writer:
         rows = _labelled(job, answers)
         while batch := list(islice(rows, _ROWS)):
             writer.add([(labelled.item, labelled.label) for labelled in batch])

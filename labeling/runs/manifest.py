@@ -38,7 +38,7 @@ _DERIVED = {
 _SHARD, _SEED = "options.shard", "options.seed"
 DTYPE = "scorer.dtype"
 # Entries that earlier versions did not record: unknown there, not different.
-_LATER = {"scorer.instructions"}
+_LATER = {"scorer.instructions", "options.fence"}
 
 
 def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
-from preftree.labeling.methods.registry import open_method
+from preftree.labeling.methods.registry import open_method, templates_of
 from preftree.labeling.options import JudgeOptions
 from preftree.labeling.pipeline import Waiting, check_kinds, windows
 from preftree.labeling.report.text import aligned, judge_text
@@ -112,8 +112,4 @@ def _of_first(method: Method, first: Waiting, prompts: int) -> list[tuple[str, s
 
 def _warnings(method: Method) -> list[tuple[str, str]]:
     """What makes prompts share less than they could: in its template, or in those of the methods it is made of."""
-    from preftree.labeling.prompts.catalogue import Template
-
-    parts = [getattr(part, "template", part) for part in vars(method).values()]
-    templates = [part for part in parts if isinstance(part, Template)]
-    return [("warning", one_line(text)) for template in templates for text in template.warnings()]
+    return [("warning", one_line(text)) for template in templates_of(method) for text in template.warnings()]

@@ -24,7 +24,7 @@ PAIRS = Path(__file__).parents[2] / "examples" / "pairs.jsonl"
 ROWS = 6
 COT = ("--cot", "--max-rationale-tokens", "8")
 DRAWN = (*COT, "--samples", "2", "--temperature", "0.7")
-ADDED = ("response_chars", "mass_matrix_first")
+ADDED = ("response_chars", "mass_matrix_first", "imitates_template")
 RECORDED: dict[tuple[str, ...], str] = {
     ("label", "--method", "rlaif"): "75f0bf782a9b1638",
     ("label", "--method", "rlaif", "--template", "helpfulness", "--chat"): "cba5be0643acd2fb",

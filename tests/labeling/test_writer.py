@@ -55,13 +55,14 @@ def test_schema_and_values(tmp_path: Path) -> None:
         ("reason", "string"),
         ("prompt_tokens", "int64"),
         ("response_chars", "list<element: int64>"),
+        ("imitates_template", "bool"),
         ("gold", "string"),
         ("source", "string"),
     ]
     one, two, bad = (list(values.values()) for values in table.to_pylist())
-    assert one == ["one", 0.75, "a", 0.875, 0.625, 0.25, 0.9, 0.8, "ok", None, 321, [4, 4], "a", "web"]
+    assert one == ["one", 0.75, "a", 0.875, 0.625, 0.25, 0.9, 0.8, "ok", None, 321, [4, 4], None, "a", "web"]
     nothing = [None, "none", None, None, None, None, None, "rejected"]
-    assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None, None]
+    assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None, None, None]
     assert bad[:9] == [None, *nothing]
     assert bad[9].startswith("line 3: broken JSON: ")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels.parquet"]
@@ -74,11 +75,11 @@ def test_passed_through_columns(tmp_path: Path) -> None:
         row(id="2", n=2, x=0.5, big=None, mix=1, flag=True, status=None, reason=5, **{"": "unnamed"}),
     ]
     table = write(tmp_path / "out", survey_of(tmp_path, rows))
-    names = table.column_names[12:]
+    names = table.column_names[13:]
     assert names == [
         "n", "x", "big", "mix", "nested", "input_input_status", "input_status", "flag", "input_reason", ""
     ]  # fmt: skip
-    first, second = (list(values.values())[12:] for values in table.to_pylist())
+    first, second = (list(values.values())[13:] for values in table.to_pylist())
     nested = '{"k": [1, null, "é"]}'
     assert first == [1, 1.0, str(2**63), '"a"', nested, "mine", "too", None, None, None]
     assert second == [2, 0.5, None, "1", None, None, None, True, 5, "unnamed"]
@@ -87,7 +88,7 @@ def test_passed_through_columns(tmp_path: Path) -> None:
 
 def test_no_gold_column_without_gold(tmp_path: Path) -> None:
     """Catches a gold column of nulls where the input has none."""
-    assert len(write(tmp_path / "out", survey_of(tmp_path, [row()])).column_names) == 12
+    assert len(write(tmp_path / "out", survey_of(tmp_path, [row()])).column_names) == 13
 
 
 def test_hostile_text_survives(tmp_path: Path) -> None:
