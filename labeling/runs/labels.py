@@ -21,7 +21,7 @@ from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.manifest import judge_of
+from preftree.labeling.runs.manifest import date, judge_of
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected
 
@@ -55,7 +55,12 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
     ok, rejections = labels_file(directory.path, job, answers)
     judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
     summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
-    directory.finish({**record, "totals": summary.totals(), "quality": quality.figures()})
+    attempts = answers.attempts()
+    dates = {
+        "started": date(min(attempt.started for attempt in attempts)),
+        "finished": date(max(attempt.committed for attempt in attempts)),
+    }
+    directory.finish({**record, **dates, "totals": summary.totals(), "quality": quality.figures()})
     return summary
 
 
