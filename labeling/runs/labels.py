@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
+from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
@@ -27,6 +28,11 @@ from preftree.labeling.types import Rejected
 
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
+
+
+class StaleAnswers(OutputError):
+    """Answers about a text that the input does not have: it was changed while it was judged, and changed back."""
+
 
 _ROWS = 1024
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
@@ -104,9 +110,11 @@ def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
             entry = next(entries, None)
         if entry is None or entry.number != number:
             raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
-        if entry.id != item.id:
-            found, wanted = one_line(str(entry.id)), one_line(str(item.id))
-            raise OutputError(f"the answers of row {number + 1:,} are those of {found}, and {wanted} is in the input")
+        if entry.text != digest_of(item):
+            raise StaleAnswers(
+                f"the answers of row {number + 1:,} ({one_line(str(entry.id))}) are about another text than is in "
+                f"{job.dataset.name}; judge it again: `preftree label`"
+            )
         if entry.reason is not None and not isinstance(item, Rejected):
             item = rejected(item, entry.reason)
         yield aggregated(item, job.method, entry.scores)
