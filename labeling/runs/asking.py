@@ -55,7 +55,8 @@ def _to_ask(
     """The rows to judge; `begun` gets number and digest of each. wanted: by row of the job, whether it has to be."""
     known = answers.texts(job.rows)
     seen = 0
-    for number, item, is_wanted, then in zip(map(int, job.rows), job.items(), wanted, known, strict=False):
+    numbers: Iterator[int] = iter(memoryview(job.rows))  # Python's own, which an array does not give
+    for number, item, is_wanted, then in zip(numbers, job.items(), wanted.tobytes(), memoryview(known), strict=False):
         seen += 1
         text = digest_of(item)
         if is_wanted or (text or 0) != then:

@@ -105,7 +105,7 @@ def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
     entries = answers.entries()
     entry = next(entries, None)
     done = 0
-    for number, item in zip(map(int, job.rows), job.items(), strict=False):
+    for number, item in zip(memoryview(job.rows), job.items(), strict=False):
         while entry is not None and entry.number < number:  # of a row that is not in the job any more
             entry = next(entries, None)
         if entry is None or entry.number != number:

@@ -74,7 +74,8 @@ def test_aggregate_refuses_them(edited: Path, tmp_path: Path, monkeypatch: pytes
     label(edited, tmp_path / "done")
     for part in parts:
         (tmp_path / "done" / "answers" / part.name.replace("part-0000", "part-9999")).write_bytes(part.read_bytes())
-    with pytest.raises(OutputError, match=r"the answers of row \d+ \(id \d+\) are about another text than is in .*judge it again"):
+    said = r"the answers of row \d+ \(id \d+\) are about another text than is in .*judge it again"
+    with pytest.raises(OutputError, match=said):
         aggregate(AggregateOptions(run=str(tmp_path / "done"), quiet=True))
     assert label(edited, tmp_path / "done") == (tmp_path / "whole" / "labels.parquet").read_bytes()
 
