@@ -460,7 +460,7 @@ class MovedOptions(Options):
 
 
 @options
-class StatusOptions(Options):
+class StatusOptions(MovedOptions):
     """`preftree status`."""
 
     dir: str = option("the --out of a `preftree label`", kind=path, metavar="DIR", flag="")

@@ -67,11 +67,23 @@ class Answers:
 
         states = np.full(len(rows), MISSING, np.uint8)
         for part in self.parts:
-            numbers, rejected = part.states()
+            numbers, rejected, _ = part.states()
             places = np.searchsorted(rows, numbers)
             wanted = rows.take(places, mode="clip") == numbers
             states[places[wanted]] = np.where(rejected[wanted], REJECTED, ANSWERED)
         return states
+
+    def texts(self, rows: Any) -> Any:
+        """A NumPy array of digests, see `Entry.text`; 0 for a row that has no answers or could not be read."""
+        import numpy as np
+
+        texts = np.zeros(len(rows), np.int64)
+        for part in self.parts:
+            numbers, _, digests = part.states()
+            places = np.searchsorted(rows, numbers)
+            wanted = rows.take(places, mode="clip") == numbers
+            texts[places[wanted]] = digests[wanted]
+        return texts
 
     def entries(self) -> Iterator[Entry]:
         """Every row once, in the order of their numbers; a few parts are open at a time.

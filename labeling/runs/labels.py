@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
+from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
@@ -22,12 +23,17 @@ from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.manifest import judge_of
+from preftree.labeling.runs.manifest import date, judge_of
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected
 
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
+
+
+class StaleAnswers(OutputError):
+    """Answers about a text that the input does not have: it was changed while it was judged, and changed back."""
+
 
 _ROWS = 1024
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
@@ -56,7 +62,12 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
     ok, rejections = labels_file(directory.path, job, answers)
     judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
     summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
-    directory.finish({**record, "totals": summary.totals(), "quality": quality.figures()})
+    attempts = answers.attempts()
+    dates = {
+        "started": date(min(attempt.started for attempt in attempts)),
+        "finished": date(max(attempt.committed for attempt in attempts)),
+    }
+    directory.finish({**record, **dates, "totals": summary.totals(), "quality": quality.figures()})
     return summary
 
 
@@ -95,14 +106,16 @@ def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
     entries = answers.entries()
     entry = next(entries, None)
     done = 0
-    for number, item in zip(map(int, job.rows), job.items(), strict=False):
+    for number, item in zip(memoryview(job.rows), job.items(), strict=False):
         while entry is not None and entry.number < number:  # of a row that is not in the job any more
             entry = next(entries, None)
         if entry is None or entry.number != number:
             raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
-        if entry.id != item.id:
-            found, wanted = one_line(str(entry.id)), one_line(str(item.id))
-            raise OutputError(f"the answers of row {number + 1:,} are those of {found}, and {wanted} is in the input")
+        if entry.text != digest_of(item):
+            raise StaleAnswers(
+                f"the answers of row {number + 1:,} ({one_line(str(entry.id))}) are about another text than is in "
+                f"{job.dataset.name}; judge it again: `preftree label`"
+            )
         if entry.reason is not None and not isinstance(item, Rejected):
             item = rejected(item, entry.reason)
         yield aggregated(item, job.method, entry.scores)

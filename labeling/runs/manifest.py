@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -17,6 +19,8 @@ from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options import LabelOptions, declared
+from preftree.labeling.runs.command import command_line
+from preftree.labeling.runs.recorded import SCHEMA
 from preftree.labeling.terminal import count, one_line
 
 RUNNING, COMPLETE = "running", "complete"
@@ -45,6 +49,7 @@ def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int)
     """What is known of a run before its model is loaded."""
     own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
+        "schema": SCHEMA,
         "state": RUNNING,
         "versions": own,
         "input": dataset.record(),
@@ -55,11 +60,14 @@ def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int)
 
 
 def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` and what the scorer says of itself. A dtype of "auto" becomes what it stood for, here and in options."""
+    """`record` and what the scorer says of itself. A dtype of "auto" becomes what it stood for, here and in options;
+    the command says it, too.
+    """
     scorer = {name: value for name, value in judge.items() if name != "versions"}
     options = {**record["options"], "dtype": scorer.get("dtype") or record["options"]["dtype"]}
     versions = {**record["versions"], **judge.get("versions", {})}
-    return {**record, "versions": versions, "options": options, "scorer": scorer}
+    command = shlex.join(command_line(LabelOptions(**options)))
+    return {**record, "command": command, "versions": versions, "options": options, "scorer": scorer}
 
 
 def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -99,6 +107,11 @@ def write_record(directory: Path, record: Mapping[str, Any]) -> None:
     """Puts run.json in its place, whole. Raises OutputError."""
     with drafts(directory / RUN) as [draft]:
         draft.file.write(json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
+
+
+def date(seconds: float) -> str:
+    """Seconds since 1970 as "2026-01-31T12:00:00Z"."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 def version() -> str:

@@ -13,7 +13,11 @@ from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.options import LabelOptions, Options, declared, defaults
 from preftree.labeling.regular_file import open_regular
+from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
+
+# Of run.json; higher where an older preftree could not read it.
+SCHEMA = 1
 
 Chosen = TypeVar("Chosen", bound=Options)
 
@@ -33,6 +37,9 @@ def read_run(path: Path) -> dict[str, Any]:
         _rename_settings(run)
     if not isinstance(run, dict) or not {"input", "options", "method", "scorer"} <= run.keys():
         raise OutputError(f"{path} is no record of a run by preftree")
+    if run.get("schema", SCHEMA) != SCHEMA:
+        schema, by = (one_line(str(found)) for found in (run["schema"], run.get("versions", {}).get("preftree")))
+        raise OutputError(f"{path} has schema {schema}, not {SCHEMA}; read it with preftree {by}, which made it")
     return run
 
 

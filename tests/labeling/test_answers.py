@@ -27,7 +27,7 @@ RUN = "f" * 16
 
 
 def entry(number: int, value: float = -0.5) -> Entry:
-    return Entry(number, f"id {number}", None, (RequestScores.single((value, -1.0), 0.9, 7),) * 2)
+    return Entry(number, f"id {number}", None, (RequestScores.single((value, -1.0), 0.9, 7),) * 2, -number)
 
 
 def opened(directory: Path) -> AnswerWriter:
@@ -74,6 +74,7 @@ def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
     assert first == {
         "row": 3,
         "id": "id 3",
+        "text": -3,
         "reason": None,
         "request": 0,
         "answer": 0,
@@ -85,7 +86,7 @@ def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
         "rationale_cut": None,
     }
     assert (last["row"], last["reason"], last["request"]) == (4, "broken", None)
-    assert b'"format": 1' in parquet.read_schema(part.path).metadata[b"preftree"]
+    assert b'"format": 2' in parquet.read_schema(part.path).metadata[b"preftree"]
 
 
 def test_states(tmp_path: Path) -> None:
@@ -164,8 +165,8 @@ def test_parts_of_another_run_and_another_format_are_refused(tmp_path: Path, mon
     written(directory, [entry(0)])
     with pytest.raises(OutputError, match=r"part-000001-\w+\.parquet belongs to another run; move it out of"):
         Answers.open(directory, "e" * 16)
-    monkeypatch.setattr(parts_module, "FORMAT", 2)
-    with pytest.raises(OutputError, match="has format 1 of answers, this preftree reads format 2"):
+    monkeypatch.setattr(parts_module, "FORMAT", 3)
+    with pytest.raises(OutputError, match="has format 2 of answers, this preftree reads 3; finish"):
         Answers.open(directory, RUN)
 
 

@@ -132,6 +132,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "under": [],
         "add_principle": [],
         "guard": False,
+        "fence": False,
         "subset": None,
         "cot": False,
         "max_rationale_tokens": 512,

@@ -447,7 +447,7 @@ def test_status(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert cli.main(["status", str(out)]) == 0
     text = capsys.readouterr().out
-    for part in ("stopped: no process works on it", "of 60 (", "3 of them rejected", "to go on "):
+    for part in ("stopped: no process works on it", "of 60 (", "3 of them rejected", "to resume"):
         assert part in text
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     lock = RunLock(out)
