@@ -21,7 +21,7 @@ class NotRegularError(OSError):
     """`strerror` says what is there instead of a regular file."""
 
     def __init__(self, kind: str) -> None:
-        super().__init__(0, f"it is {kind}, not a regular file")
+        super().__init__(0, f"it is {kind}; name a regular file")
 
     def __str__(self) -> str:
         return str(self.strerror)

@@ -1,22 +1,17 @@
-"""Files of Arrow columns as rows of JSON values, a batch at a time: Parquet, Arrow's IPC, datasets saved to disk.
+"""Files of Arrow columns as rows of JSON values, a batch at a time: Parquet and Arrow's IPC.
 
 What JSON has no word for becomes text: times and decimals as Arrow writes them, bytes as base64. NaN and infinities
-become null, as they do in JSON lines. A dataset that Hugging Face's `datasets` has saved is a directory of IPC streams:
-
-state.json          {"_data_files": [{"filename": "data-00000-of-00002.arrow"}, ...], ...}
-dataset_dict.json   {"splits": ["train", "test"]} in the directory above, where there are several
+become null, as they do in JSON lines.
 """
 
 from __future__ import annotations
 
 import base64
-import json
 import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
@@ -24,7 +19,6 @@ from preftree.labeling.data.arrow_types import is_read, named
 from preftree.labeling.data.columns import check_names
 from preftree.labeling.data.row import MAX_LINE_BYTES, TOO_LONG, BadRow, rivals
 from preftree.labeling.data.source import File, Rows
-from preftree.labeling.regular_file import open_regular
 from preftree.labeling.terminal import one_line
 
 # What is Python objects at a time, whichever is less.
@@ -33,7 +27,6 @@ BATCH_BYTES = 32 * 1024 * 1024
 
 PARQUET_MAGIC, FILE_MAGIC, STREAM_MAGIC = b"PAR1", b"ARROW1", b"\xff\xff\xff\xff"
 _END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"
-_STATE, _SPLITS = "state.json", "dataset_dict.json"
 
 Batches = tuple[Any, Callable[[Sequence[int] | None], Iterator[Any]]]
 """(schema, record batches of the columns with these places, None for all)"""
@@ -226,35 +219,3 @@ def json_value(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [json_value(inner) for inner in value]
     return str(value)
-
-
-def is_saved_dataset(path: Path) -> bool:
-    return (path / _STATE).is_file() or (path / _SPLITS).is_file()
-
-
-def saved_files(path: Path) -> list[Path]:
-    """Raises InputError for a broken dataset, or for one of several splits: each is a directory to be named itself."""
-    if (path / _STATE).is_file():
-        return [path / name for name in _names(path / _STATE, "_data_files")]
-    first, *others = _names(path / _SPLITS, "splits")
-    if others:
-        names = ", ".join(one_line(str(path / split)) for split in (first, *others))
-        raise InputError(f"{path} holds several splits; name one of them: {names}")
-    return saved_files(path / first)
-
-
-def _names(record: Path, key: str) -> list[str]:
-    """Of what lies beside a record, and of nothing elsewhere."""
-    try:
-        with open_regular(record) as file:
-            found = json.load(file)
-        has_index = found.get("_indices_files") or found.get("_indices_data_files")
-        names = [entry["filename"] if key == "_data_files" else entry for entry in found[key]]
-        is_good = names and all(name not in ("", ".", "..") and Path(name).name == name for name in names)
-    except (OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        has_index = is_good = False
-    if has_index:
-        raise InputError(f"{record.parent} selects its rows by an index; save it again after flatten_indices()")
-    if not is_good:
-        raise InputError(f"{record} does not say what lies beside it; save the dataset again")
-    return names

@@ -20,8 +20,8 @@ from urllib.parse import unquote, urlsplit
 from weakref import finalize
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
-from preftree.labeling.data.arrow import is_saved_dataset, saved_files
 from preftree.labeling.data.formats import ENDINGS
+from preftree.labeling.data.saved_dataset import is_saved_dataset, saved_files
 from preftree.labeling.data.source import File, reading
 from preftree.labeling.terminal import one_line
 

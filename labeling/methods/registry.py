@@ -100,7 +100,7 @@ def templates_of(method: Method) -> list[Template]:
     """Its template, or those of the methods that it is made of."""
     from preftree.labeling.prompts.template import Template
 
-    parts = [getattr(part, "template", part) for part in vars(method).values()]
+    parts = [getattr(part, "template", part) for part in getattr(method, "__dict__", {}).values()]
     return [part for part in parts if isinstance(part, Template)]
 
 
