@@ -13,7 +13,7 @@ from preftree.labeling.terminal import count, one_line
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
 
-_KINDS_KEPT = 50
+_KINDS_KEPT, _KINDS_SHOWN = 50, 8
 _ROWS_SHOWN = 5
 
 
@@ -33,6 +33,21 @@ class Rejections:
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.first) < _ROWS_SHOWN:
             self.first.append((place, reason))
+
+    def by_kind(self) -> str:
+        """ "blank text (280); broken JSON (4)", the most frequent first."""
+        kinds = sorted(self.kinds.items(), key=lambda kind: -kind[1])
+        shown = [f"{one_line(kind)} ({number:,})" for kind, number in kinds[:_KINDS_SHOWN]]
+        hidden = sum(number for _, number in kinds[_KINDS_SHOWN:])
+        return "; ".join(shown + ([f"other reasons ({hidden:,})"] if hidden else []))
+
+    def lines(self, elsewhere: str = "") -> list[tuple[str, str]]:
+        """Kinds and the first rows, for `aligned`. elsewhere: where the reasons of the other rows are."""
+        texts = [self.by_kind()] if self.count > 1 else []
+        texts += [f"{one_line(place)}: {one_line(reason)}" for place, reason in self.first]
+        if hidden := self.count - len(self.first):
+            texts.append(f"and {count(hidden, 'more row')}{elsewhere}")
+        return [("rejected", text) for text in texts]
 
 
 def judge_text(described: Mapping[str, Any]) -> str:
@@ -124,9 +139,7 @@ def render_summary(summary: RunSummary) -> str:
         if generated_rate := summary.rate(summary.generated_tokens):
             rates += f", {generated_rate:,.0f} generated tokens/s"
         lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
-    lines += [("rejected", f"{one_line(place)}: {one_line(reason)}") for place, reason in rejections.first]
-    if hidden := rejections.count - len(rejections.first):
-        lines.append(("rejected", f"and {count(hidden, 'more row')}; every reason is in the labels"))
+    lines += rejections.lines("; every reason is in the labels")
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
     return aligned(lines)
 

@@ -12,7 +12,8 @@ from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.pipeline import Labelled, label_windows
+from preftree.labeling.pipeline import Labelled, label_windows, suited
+from preftree.labeling.report.text import Rejections
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.stopping import Stopping
@@ -23,6 +24,30 @@ def to_judge(job: Job, answers: Answers) -> Any:
     """A NumPy array of bools: which rows of the job have to be judged, --retry-rejects considered."""
     states = answers.states(job.rows)
     return (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+
+
+def hopeless(job: Job, answers: Answers) -> Rejections | None:
+    """Why none of the rows that have to be judged can be. None where one can: it is looked for up to the first."""
+    found = Rejections()
+    for item in compress(job.items(), to_judge(job, answers).tobytes()):
+        item = suited(item, job.method)
+        if not isinstance(item, Rejected):
+            return None
+        found.add(job.dataset.info.place(item.line), item.reason)
+    return found
+
+
+def reject(job: Job, writer: AnswerWriter) -> None:
+    """Keeps the rejection of every row that has to be judged, where all of them are `hopeless`."""
+    from preftree.labeling.judge.judge import Usage
+
+    wanted = to_judge(job, writer.answers)
+    numbers = job.rows.start + wanted.nonzero()[0]
+    for number, item in zip(numbers.tolist(), compress(job.items(), wanted.tobytes()), strict=True):
+        writer.add([_entry(number, Labelled(suited(item, job.method)))])
+        if writer.is_due():
+            writer.commit(Usage())
+    writer.commit(Usage())
 
 
 def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:

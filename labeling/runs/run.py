@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.answers.answers import ANSWERED
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
@@ -16,7 +17,7 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary, judge_text
-from preftree.labeling.runs.asking import ask, to_judge
+from preftree.labeling.runs.asking import ask, hopeless, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import write_labels
@@ -46,27 +47,37 @@ def run_label(
             check_out_file(Path(options.profile), options.overwrite)
         job = Job.of(options, (method_factory or open_method)(options))
         directory.check(job.manifest())
-        _LOGGER.info(_announcement(job, out))
         judge = None
-        before = _answered(job, directory)
+        before = _needs_no_model(job, directory)
+        _LOGGER.info(_announcement(job, out))
         described = judge_of(before) if before else (judge := _loaded(options, judge_factory)).describe()
         record = with_judge(job.manifest(), described)
         writer = directory.begin(record)
         with _resumable(out, writer, job):
-            if judge is not None:
+            if judge is None:
+                reject(job, writer)
+            else:
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
                     ask(job, writer, judge)
             return write_labels(directory, job, record, writer.answers)
 
 
-def _answered(job: Job, directory: RunDirectory) -> dict[str, Any] | None:
-    """The record of the run that is there, if nothing need be judged any more, and so no model be loaded."""
+def _needs_no_model(job: Job, directory: RunDirectory) -> dict[str, Any] | None:
+    """The record of the run that is there, if every row left to judge is rejected without a model, or none is left.
+
+    Raises InputError where that leaves the run without a label. A shard may: others have labels.
+    """
+    left = hopeless(job, directory.answers)
+    if left is None:
+        return None
+    if left.count and job.options.shard is None and not (directory.answers.states(job.rows) == ANSWERED).any():
+        raise InputError(
+            f"no row of {job.dataset.name} can be labelled: {count(left.count, 'row')} rejected, {left.by_kind()}"
+        )
     before = directory.previous
-    if before is None or job.options.retry_rejects or before["options"].get("model") != job.options.model:
+    if before is None or before["options"].get("model") != job.options.model:
         return None
-    if job.options.dtype not in ("auto", before["scorer"].get("dtype")):
-        return None
-    return None if to_judge(job, directory.answers).any() else before
+    return before if job.options.dtype in ("auto", before["scorer"].get("dtype")) else None
 
 
 def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None) -> AnyJudge:

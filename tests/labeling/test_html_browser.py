@@ -64,9 +64,9 @@ def seen(browser: str, page: str, tmp_path: Path) -> tuple[int, list[str]]:
     return max(map(int, measured.groups())), [line for line in done.stderr.splitlines() if "CONSOLE" in line]
 
 
-def report_of(run: Path, **options: str) -> str:
+def report_of(run: Path, subset: str | None = None) -> str:
     out = run.with_name(f"{run.name}.html")
-    write_html(ReportOptions(labels=str(run), html=str(out), **options), out)
+    write_html(ReportOptions(labels=str(run), html=str(out), subset=subset), out)
     return out.read_text(encoding="utf-8")
 
 

@@ -16,7 +16,7 @@ import preftree as pt
 from preftree.labeling import cli
 from preftree.labeling.commands.parser import Command, build_parser, parse
 from preftree.labeling.commands.table import COMMANDS, USAGE
-from preftree.labeling.options import JudgeOptions, LabelOptions, Options, declared, defaults, spelled
+from preftree.labeling.options import JudgeOptions, LabelOptions, Options, PlanOptions, declared, defaults, spelled
 from preftree.labeling.runs import run
 from preftree.labeling.values import size
 from tests.labeling.commands import ROOT, one_error, preftree
@@ -139,7 +139,7 @@ def test_several_inputs() -> None:
 
 def test_plan_reads_the_config_of_label(config: Config) -> None:
     path = config("input: in.jsonl\nout: dir\nexemplars: 1\n")
-    assert parse(COMMANDS, ["plan", "--config", str(path)])[1] == JudgeOptions(input="in.jsonl", exemplars=1)
+    assert parse(COMMANDS, ["plan", "--config", str(path)])[1] == PlanOptions(input="in.jsonl", exemplars=1)
 
 
 @pytest.mark.parametrize(
