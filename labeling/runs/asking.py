@@ -42,8 +42,7 @@ def reject(job: Job, writer: AnswerWriter) -> None:
     from preftree.labeling.judge.judge import Usage
 
     wanted = to_judge(job, writer.answers)
-    numbers = job.rows.start + wanted.nonzero()[0]
-    for number, item in zip(numbers.tolist(), compress(job.items(), wanted.tobytes()), strict=True):
+    for number, item in zip(_numbers(job, wanted).tolist(), compress(job.items(), wanted.tobytes()), strict=True):
         writer.add([_entry(number, Labelled(suited(item, job.method)))])
         if writer.is_due():
             writer.commit(Usage())
@@ -55,7 +54,7 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     from preftree.labeling.progress import Progress
 
     wanted = to_judge(job, writer.answers)
-    numbers = job.rows.start + wanted.nonzero()[0]
+    numbers = _numbers(job, wanted)
     done = 0
     items = compress(job.items(), wanted.tobytes())
     bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - len(numbers))
@@ -71,6 +70,11 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
         if stopping.asked:
             raise KeyboardInterrupt
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
+
+
+def _numbers(job: Job, wanted: Any) -> Any:
+    """Of the wanted rows, a NumPy array."""
+    return job.rows.start + wanted.nonzero()[0]
 
 
 def _entry(number: int, labelled: Labelled) -> Entry:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.answers.answers import ANSWERED
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
@@ -65,12 +64,12 @@ def run_label(
 def _needs_no_model(job: Job, directory: RunDirectory) -> dict[str, Any] | None:
     """The record of the run that is there, if every row left to judge is rejected without a model, or none is left.
 
-    Raises InputError where that leaves the run without a label. A shard may: others have labels.
+    Raises InputError where these are all rows of the run. A shard may be without a label: others have some.
     """
     left = hopeless(job, directory.answers)
     if left is None:
         return None
-    if left.count and job.options.shard is None and not (directory.answers.states(job.rows) == ANSWERED).any():
+    if left.count == len(job.rows) and job.options.shard is None:
         raise InputError(
             f"no row of {job.dataset.name} can be labelled: {count(left.count, 'row')} rejected, {left.by_kind()}"
         )
