@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 _KINDS_KEPT, _KINDS_SHOWN = 50, 8
 _ROWS_SHOWN = 5
+_OTHER = "other"
 
 
 @dataclass
@@ -29,16 +30,16 @@ class Rejections:
         self.count += 1
         kind = reason_kind(reason)
         if kind not in self.kinds and len(self.kinds) >= _KINDS_KEPT:
-            kind = "other"
+            kind = _OTHER
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.first) < _ROWS_SHOWN:
             self.first.append((place, reason))
 
     def by_kind(self) -> str:
         """ "blank text (280); broken JSON (4)", the most frequent first."""
-        kinds = sorted(self.kinds.items(), key=lambda kind: -kind[1])
-        shown = [f"{one_line(kind)} ({number:,})" for kind, number in kinds[:_KINDS_SHOWN]]
-        hidden = sum(number for _, number in kinds[_KINDS_SHOWN:])
+        kinds = sorted(self.kinds.items(), key=lambda kind: (kind[0] == _OTHER, -kind[1]))[:_KINDS_SHOWN]
+        shown = [f"{one_line(kind)} ({number:,})" for kind, number in kinds]
+        hidden = self.count - sum(number for _, number in kinds)
         return "; ".join(shown + ([f"other reasons ({hidden:,})"] if hidden else []))
 
     def lines(self, elsewhere: str = "") -> list[tuple[str, str]]:
