@@ -91,8 +91,8 @@ class Figures:
     def _of_imitations(self) -> list[tuple[str, str]]:
         if not self._imitating:
             return []
-        rows = count(self._imitating, "row")
-        return [("imitations", f"{rows} of {self.rows:,} hold a line of the template ({IMITATES}); see --fence")]
+        rows = f"{count(self._imitating, 'row')} of {self.rows:,}"
+        return [("imitations", f"lines of the template in the texts of {rows} ({IMITATES}); see --fence")]
 
     def counted(self) -> str:
         """ "20 rows labelled, 1 row rejected"."""

@@ -115,7 +115,7 @@ def test_the_column_and_the_lines(tmp_path: Path, capsys: pytest.CaptureFixture[
     summary = run_label(LabelOptions(input=str(source), out=str(out), quiet=True), fake_scorer_factory())
     found = parquet.read_table(out / "labels.parquet")[IMITATES].to_pylist()
     assert found == [False, True, None, False, True]
-    assert ("imitations", "2 rows of 4 hold a line of the template (imitates_template); see --fence") in (
+    assert ("imitations", "lines of the template in the texts of 2 rows of 4 (imitates_template); see --fence") in (
         summary.quality.lines() if summary.quality else []
     )
     assert json.loads((out / "run.json").read_text())["quality"]["imitating"] == 2
