@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +141,37 @@ def outcome(path: Path) -> str:
     return f"read {rows}"
 
 
+FOREIGN = pytest.mark.skipif(SUITES not in os.environ, reason=f"{SUITES} names no folder of files")
+
+
+def foreign_files() -> list[Path]:
+    found = sorted(path for path in Path(os.environ[SUITES]).rglob("*") if path.is_file())
+    assert found
+    return found
+
+
 @pytest.mark.soak
-@pytest.mark.skipif(SUITES not in os.environ, reason=f"{SUITES} names no folder of files, such as of arrow-testing")
+@FOREIGN
 def test_files_of_other_suites() -> None:
     """Catches a crash, a traceback or a hang by any file of apache/arrow-testing and apache/parquet-testing."""
-    found = {path: path.stat().st_size for path in Path(os.environ[SUITES]).rglob("*") if path.is_file()}
-    assert found
-    said = {str(path): in_child(lambda path=path: outcome(path)) for path in found}  # type: ignore[misc]
+    said = {str(path): in_child(lambda path=path: outcome(path)) for path in foreign_files()}  # type: ignore[misc]
     wrong = {path: text for path, text in said.items() if not text.startswith(("read ", "refused "))}
     assert not wrong, json.dumps(wrong, indent=1)
     assert any(text.startswith("read ") for text in said.values())
+
+
+@pytest.mark.soak
+@FOREIGN
+@pytest.mark.parametrize("seed", range(5))
+def test_harmed_files_of_other_suites(tmp_path: Path, seed: int) -> None:
+    """Catches the same by a few bytes that are not what they were, in types and layouts that nobody here writes."""
+    rng = random.Random(seed)
+    files = [path for path in foreign_files() if 8 < path.stat().st_size < 200_000]
+    path = tmp_path / "harmed"
+    for original in rng.choices(files, k=300):
+        raw = bytearray(original.read_bytes())
+        for _ in range(rng.choice((1, 1, 2, 8))):
+            raw[rng.randrange(len(raw))] = rng.choice((0, 1, 0x7F, 0x80, 0xFF, rng.randrange(256)))
+        path.write_bytes(raw)
+        said = in_child(lambda: outcome(path))
+        assert said.startswith(("read ", "refused ")), f"{original}, harmed: {said}"
