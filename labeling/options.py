@@ -32,7 +32,7 @@ Class = TypeVar("Class")
 _COT, _DRAWN = ("cot",), ("cot", "temperature")
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
 _EXPORTS = ("trl-reward", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
-_LABELLED = "a directory that `preftree label` has filled"
+_LABELLED = "a directory or URL that `preftree label` has filled"
 
 
 class Option(NamedTuple):
@@ -374,7 +374,11 @@ class OverwriteOptions(Options):
 class RunOptions(QuietOptions, OverwriteOptions):
     """The run directory."""
 
-    out: str = option("output directory; an existing run of the same job is resumed", metavar="DIR")
+    out: str = option(
+        "output directory, or a URL such as s3://bucket/run (nothing locks there: of several processes each may judge "
+        "the same rows, with the same labels); an existing run of the same job is resumed",
+        metavar="DIR",
+    )
     force_new: bool = option(
         "start a new run in DIR-2, DIR-3, ... instead of resuming", switch, excludes="overwrite", default=False
     )
@@ -504,7 +508,7 @@ class ExportOptions(OverwriteOptions, MovedOptions):
 class InstructionOptions(OverwriteOptions, MovedOptions):
     """`preftree instructions`."""
 
-    labels: str = option("a directory that `preftree label --method salmon` has filled", metavar="DIR", flag="")
+    labels: str = option("a directory or URL that `preftree label --method salmon` has filled", metavar="DIR", flag="")
     out: str = option("JSONL to write, a preference a line", metavar="FILE")
     num_principles: str = option(
         "principles in a row: a number, or geometric (p = 0.2, at most 8)", metavar="N", default="geometric"

@@ -46,7 +46,7 @@ def _plan(options: JudgeOptions) -> int:
 def _status(options: StatusOptions) -> int:
     from preftree.labeling.runs.status import status_lines
 
-    return _printed(status_lines(Path(options.dir)))
+    return _printed(status_lines(options.dir))
 
 
 def _merge(options: MergeOptions) -> int:

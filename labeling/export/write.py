@@ -11,7 +11,8 @@ from typing import Any, BinaryIO
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file, label_rows, with_samples
+from preftree.labeling.data.folder import folder_of
+from preftree.labeling.data.labels_file import RUN, arrow_type, check_out_file, label_rows, local_labels, with_samples
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Reader, Selection, reader_of
 from preftree.labeling.export.formats import FORMATS, Format
@@ -27,24 +28,24 @@ _GROUP_ROWS = 1024
 
 def write_export(options: ExportOptions) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
-    directory, out = Path(options.run), Path(options.out)
-    run = finished_run(directory)
+    folder, out = folder_of(options.run), Path(options.out)
+    run, labels = finished_run(folder), local_labels(folder)
     reader = reader_of(run, options.pairs == "all")
     selection = _selection(options, run)
     _check_ending(options.to, out)
     check_out_file(out, options.overwrite)
     dataset = labelled_input(run, options.input)
-    for path in (*(file.path for file in dataset.files), directory / LABELS, directory / RUN):
+    for path in (*(file.path for file in dataset.files), labels, labels.with_name(RUN)):
         if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
-    comparisons = _comparisons(directory / LABELS, dataset, run, reader, selection)
+    comparisons = _comparisons(labels, dataset, run, reader, selection)
     with drafts(out) as [draft]:
         if options.to == ANNOTATED_PAIRS:
-            _write_annotated(draft.file, run, directory.resolve().name, comparisons)
+            _write_annotated(draft.file, run, folder.title, comparisons)
         else:
             _write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
         if not selection.kept:
-            raise InputError(f"{directory} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
+            raise InputError(f"{folder} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
     return _lines(options, selection)
 
 

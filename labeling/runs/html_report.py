@@ -8,7 +8,8 @@ from typing import Any
 
 from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling.data.atomic import drafts
-from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
+from preftree.labeling.data.folder import file_or_folder
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, local_labels
 from preftree.labeling.options import ReportOptions
 from preftree.labeling.report.figures import figures_of
 from preftree.labeling.report.html.page import page
@@ -21,11 +22,11 @@ from preftree.labeling.types import Rejected, Sample
 
 def write_html(options: ReportOptions, out: Path) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
-    path = Path(options.labels)
+    folder, name = file_or_folder(options.labels)
     check_out_file(out, options.overwrite)
-    title, record = path.resolve().name, {}
-    if path.is_dir():
-        record, path = finished_run(path, shards=True), path / LABELS
+    record = finished_run(folder, shards=True) if name is None else {}
+    path = local_labels(folder, name or LABELS)
+    title = name or folder.title
     for read in (path, path.with_name(RUN)):
         if read.resolve() == out.resolve():
             raise OutputError(f"{read} is what is reported on; name another --html")

@@ -8,13 +8,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
+from preftree.labeling.data.folder import Folder
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
 from preftree.labeling.pipeline import Labelled, aggregated
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
@@ -54,7 +54,7 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
     """
     rejections, ok = Rejections(), 0
     info = job.dataset.info
-    with few_collections(), LabelWriter(directory.path, info, job.method.columns) as writer:
+    with few_collections(), LabelWriter(directory.folder, info, job.method.columns) as writer:
         rows = _labelled(job, answers)
         while batch := list(islice(rows, _ROWS)):
             writer.add([(labelled.item, labelled.label) for labelled in batch])
@@ -65,19 +65,19 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
                     ok += 1
         job.dataset.check_unchanged()
         writer.publish()
-    judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
+    judge, quality = judge_text(judge_of(record)), _figures(job, directory.folder)
     summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
     directory.finish({**record, "totals": summary.totals(), "quality": quality.figures()})
     return summary
 
 
-def _figures(job: Job, directory: Path) -> Figures:
+def _figures(job: Job, folder: Folder) -> Figures:
     """Of the labels as they are written."""
     from preftree.labeling.report.figures import figures_of
 
     subset = job.options.subset
     names = names_of_input(job.dataset.info, job.method.columns)
-    return figures_of(directory / LABELS, None if subset is None else names[subset])
+    return figures_of(folder.local(LABELS), None if subset is None else names[subset])
 
 
 def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
@@ -109,8 +109,8 @@ def _summary(
 ) -> RunSummary:
     """usage: of all attempts together."""
     return RunSummary(
-        labels=directory.path / LABELS,
-        run=directory.path / RUN,
+        labels=directory.folder.place(LABELS),
+        run=directory.folder.place(RUN),
         judge=judge,
         noun=job.noun,
         ok=ok,

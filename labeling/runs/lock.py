@@ -10,10 +10,12 @@ import errno
 import fcntl
 import os
 import socket
+import stat
 import time
 from pathlib import Path
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.data.folder import Folder, LocalFolder, folder_of, kind_of
 
 LOCK = "lock"
 # A look at the lock by `holder` holds it for an instant, too.
@@ -27,7 +29,7 @@ class RunLock:
         """Raises OutputError where another process holds it, and OSError."""
         path = directory / LOCK
         while True:
-            self._handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+            self._handle = _opened(path, os.O_RDWR | os.O_CREAT)
             try:
                 self._take(directory)
                 if _is_at(self._handle, path):
@@ -52,11 +54,14 @@ class RunLock:
         raise OutputError(f"{directory} is in use by {who}; wait for it, or stop it and run this command again")
 
 
-def holder(directory: Path) -> str | None:
-    """Who works in a directory at this moment: "process 123 on host"; None where nobody does."""
+def holder(named: Path | Folder) -> str | None:
+    """Who works in a directory at this moment: "process 123 on host"; None where nobody does, or nothing locks."""
+    folder = folder_of(named)
+    if not isinstance(folder, LocalFolder):
+        return None
     try:
-        handle = os.open(directory / LOCK, os.O_RDONLY)
-    except OSError:
+        handle = _opened(folder.path / LOCK, os.O_RDONLY)
+    except (OSError, OutputError):
         return None
     try:
         return None if _locked(handle, fcntl.LOCK_SH) else _said_by(handle)
@@ -64,6 +69,24 @@ def holder(directory: Path) -> str | None:
         return None
     finally:
         os.close(handle)
+
+
+def _opened(path: Path, flags: int) -> int:
+    """Links are not followed, and a pipe is not waited for: what is written is a lock's file and nothing else."""
+    try:
+        handle = os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO, errno.EISDIR):
+            raise _no_file(path) from None
+        raise
+    if not stat.S_ISREG(os.fstat(handle).st_mode):
+        os.close(handle)
+        raise _no_file(path)
+    return handle
+
+
+def _no_file(path: Path) -> OutputError:
+    return OutputError(f"{path} is {kind_of(path)}, and must be a file; remove it, or name another directory")
 
 
 def _is_at(handle: int, path: Path) -> bool:

@@ -11,8 +11,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options import LabelOptions, declared
@@ -94,10 +94,9 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
     return None
 
 
-def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Puts run.json in its place, whole. Raises OutputError."""
-    with drafts(directory / RUN) as [draft]:
-        draft.file.write(json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
+def write_record(named: Path | Folder, record: Mapping[str, Any]) -> None:
+    """Puts run.json in its folder, whole. Raises OSError."""
+    folder_of(named).write(RUN, json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
 
 
 def version() -> str:

@@ -40,7 +40,7 @@ def run_label(
     Everything that is cheap to find wrong is looked at before the model is loaded, and nothing is left of a run that
     did not come so far.
     """
-    out = free_sibling(Path(options.out)) if options.force_new else Path(options.out)
+    out = free_sibling(options.out) if options.force_new else options.out
     with RunDirectory(out, options.overwrite) as directory:
         if options.profile is not None:
             check_out_file(Path(options.profile), options.overwrite)
@@ -75,16 +75,16 @@ def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None
     return judge
 
 
-def _announcement(job: Job, out: Path) -> str:
+def _announcement(job: Job, out: str) -> str:
     options = job.options
     rows = count(len(job.rows), "row")
     part = f" (shard {options.shard})" if options.shard else ""
-    place = f" into {one_line(str(out))}" if options.force_new else ""
+    place = f" into {one_line(out)}" if options.force_new else ""
     return f"{rows}{part} of {one_line(job.dataset.name)}{place}; loading {one_line(options.model)}"
 
 
 @contextmanager
-def _resumable(out: Path, writer: AnswerWriter, job: Job) -> Iterator[None]:
+def _resumable(out: str, writer: AnswerWriter, job: Job) -> Iterator[None]:
     """Answers about an input that changed meanwhile are forgotten; an interrupt says what is kept."""
     try:
         yield

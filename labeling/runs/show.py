@@ -9,7 +9,8 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.data.labels_file import LABELS
+from preftree.labeling.data.folder import folder_of
+from preftree.labeling.data.labels_file import LABELS, local_labels
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
@@ -55,11 +56,11 @@ def show_lines(
     Raises OutputError where the run cannot be read and InputError for an unknown id. Prompts that cannot be
     made again are replaced by a line that says why.
     """
-    directory = Path(directory)
-    run = finished_run(directory, shards=True)
-    rows = _find_rows(directory / LABELS, identity)
+    folder = folder_of(directory)
+    run = finished_run(folder, shards=True)
+    rows = _find_rows(local_labels(folder), identity)
     if not rows:
-        raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")
+        raise InputError(f"no row with id {one_line(identity)} in {folder.place(LABELS)}")
     for row in rows:
         yield aligned(_label_lines(row))
     labelled = next((row for row in rows if row["status"] == "ok"), None)

@@ -10,6 +10,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
 from preftree.labeling.answers.part import Attempt
 from preftree.labeling.data.dataset import rows_of
+from preftree.labeling.data.folder import Folder, LocalFolder, folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.lock import holder
@@ -18,15 +19,16 @@ from preftree.labeling.runs.recorded import check_format, read_run
 from preftree.labeling.terminal import count, one_line
 
 
-def status_lines(directory: Path) -> list[str]:
+def status_lines(named: str | Path) -> list[str]:
     """For a terminal. Raises OutputError where there is no run."""
-    record = read_run(directory / RUN)
+    directory = folder_of(named)
+    record = read_run(directory)
     if "state" not in record:
-        raise OutputError(f"{directory / RUN} is no record of a run by preftree")
+        raise OutputError(f"{directory.place(RUN)} is no record of a run by preftree")
     check_format(directory, record)
     who = holder(directory)
     rows = rows_of(record["input"]["rows"], record["options"].get("limit"), record["options"].get("shard"))
-    answers, states = look(directory / ANSWERS, record["answers"], rows)
+    answers, states = look(directory.child(ANSWERS), record["answers"], rows)
     done, rejected = (int(found.sum()) for found in (states != MISSING, states == REJECTED))
     lines = [("run", _about(record)), ("state", _state(record, directory, who))]
     lines.append(("rows", f"{done:,} of {len(rows):,} ({done / len(rows):.1%}), {rejected:,} of them rejected"))
@@ -51,11 +53,13 @@ def _about(record: dict[str, Any]) -> str:
     return one_line(f"{name}, method {record['method']['name']}, {settings['model']}{part}")
 
 
-def _state(record: dict[str, Any], directory: Path, who: str | None) -> str:
+def _state(record: dict[str, Any], directory: Folder, who: str | None) -> str:
     if who is not None:
         return f"running: {who}"
     if record["state"] == COMPLETE:
-        return f"complete: {directory / LABELS}"
+        return f"complete: {directory.place(LABELS)}"
+    if not isinstance(directory, LocalFolder):
+        return "unfinished; nothing locks a URL, so a process may or may not work on it"
     return "stopped: no process works on it"
 
 

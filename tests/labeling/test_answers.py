@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.answers import answers as answers_module
 from preftree.labeling.answers import part as parts_module
 from preftree.labeling.answers import writer as writer_module
 from preftree.labeling.answers.answers import ANSWERED, MISSING, REJECTED, Answers, look
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.answers.writer import AnswerWriter
+from preftree.labeling.data.folder import Folder
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import Answer, RequestScores
 from tests.labeling.fakes import FakeUsage
@@ -254,17 +256,16 @@ def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkey
     """Catches `preftree status` that fails because a file it has listed is gone, or that waits for ever."""
     directory = tmp_path / "answers"
     first = written(directory, [entry(0)], [entry(1)]).parts[0]
-    states = Answers.states
     looks = 0
 
-    def gone(answers: Answers, rows: range) -> object:
+    def gone(folder: Folder, name: str) -> Part:
         nonlocal looks
         looks += 1
         if looks <= times:
             raise FileNotFoundError(first.path)
-        return states(answers, rows)
+        return parts_module.open_part(folder, name)
 
-    monkeypatch.setattr(Answers, "states", gone)
+    monkeypatch.setattr(answers_module, "open_part", gone)
     times = 2
     answers, found = look(directory, RUN, range(3))
     assert (found.tolist(), len(answers.parts)) == ([ANSWERED, ANSWERED, MISSING], 2)
