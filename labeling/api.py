@@ -112,7 +112,7 @@ def label_file(
     method = options.get("method")
     if isinstance(method, MethodOptions):
         options = {**vars(method), **options, "method": name_of(method)}
-    settled = frozenset({"input", "out", "model"} if isinstance(judge, str) else {"input", "out", *_OF_THE_JUDGE})
+    settled = {"input", "out", "worker", *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
     _check_names(options, declared(LabelOptions).keys() - settled, "")
     model = judge if isinstance(judge, str) else judge.model
     chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})

@@ -367,7 +367,7 @@ class OverwriteOptions(Options):
 
     SECTION: ClassVar[str] = "run"
 
-    overwrite: bool = option("replace what is there", switch, default=False)
+    overwrite: bool = option("replace what is there", switch, excludes="worker", default=False)
 
 
 @options
@@ -384,7 +384,20 @@ class RunOptions(QuietOptions, OverwriteOptions):
     )
     retry_rejects: bool = option("judge rejected rows again", switch, default=False)
     shard: str | None = option(
-        "only this part of the rows; `preftree merge` joins the parts", shard_part, "I/N", labels=True, default=None
+        "only this part of the rows; `preftree merge` joins the parts",
+        shard_part,
+        "I/N",
+        labels=True,
+        excludes="worker",
+        default=None,
+    )
+    worker: str | None = option(
+        "judge only this part of the rows, beside other processes with the same --out and another I; whoever is done "
+        "last makes the labels",
+        shard_part,
+        "I/N",
+        excludes="force_new",
+        default=None,
     )
     profile: str | None = option(
         "write a trace of the first forward passes, for ui.perfetto.dev; compressed if FILE ends in .gz",

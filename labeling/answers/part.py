@@ -13,7 +13,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -102,36 +102,30 @@ class DamagedPart(Exception):
 
 def write_part(folder: Folder, sequence: int, run: str, entries: Sequence[Entry], attempts: Sequence[Attempt]) -> Part:
     """entries: one or more, sorted by number. Raises OSError, and then nothing is left."""
+    import numpy as np
     from pyarrow import parquet
 
     header = {"format": FORMAT, "run": run, "first": entries[0].number, "attempts": [asdict(one) for one in attempts]}
     table = table_of(entries).replace_schema_metadata({_KEY: json.dumps(header)})
     buffer = BytesIO()
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=["id", "reason"])
-    return _written(folder, sequence, buffer.getvalue())
+    numbers = np.array([entry.number for entry in entries])
+    rejected = np.array([entry.reason is not None for entry in entries])
+    data = buffer.getvalue()
+    return _part(folder, _written(folder, sequence, data), len(data), header, (numbers, rejected))
 
 
 def copied_part(part: Part, folder: Folder, sequence: int) -> Part:
     """The same in another folder. Raises OSError and DamagedPart."""
-    return _written(folder, sequence, _checked(part.folder, part.name))
+    return replace(part, folder=folder, name=_written(folder, sequence, _checked(part.folder, part.name)))
 
 
 def open_part(folder: Folder, name: str) -> Part:
     """Reads and checks a whole file. Raises DamagedPart, OSError, and OutputError for a format of a later preftree."""
-    return _part(folder, name, _checked(folder, name))
-
-
-def _written(folder: Folder, sequence: int, data: bytes) -> Part:
-    name = f"part-{sequence:06}-{_checksum(data)}.parquet"
-    folder.write(name, data)
-    return _part(folder, name, data)
-
-
-def _part(folder: Folder, name: str, data: bytes) -> Part:
-    """data: of the file. The checksum is enough to trust all that is in it."""
     import numpy as np
     from pyarrow import BufferReader, parquet
 
+    data = _checked(folder, name)
     with parquet.ParquetFile(BufferReader(data)) as file:
         header: dict[str, Any] = json.loads(file.schema_arrow.metadata[_KEY])
         if header["format"] != FORMAT:
@@ -139,9 +133,18 @@ def _part(folder: Folder, name: str, data: bytes) -> Part:
             raise OutputError(f"{place} has format {header['format']} of answers, this preftree reads format {FORMAT}")
         lines = file.read(columns=["row", "reason"])
     numbers, places = np.unique(lines["row"].to_numpy(), return_index=True)
-    rejected = lines["reason"].is_valid().to_numpy()[places]
+    return _part(folder, name, len(data), header, (numbers, lines["reason"].is_valid().to_numpy()[places]))
+
+
+def _part(folder: Folder, name: str, size: int, header: Mapping[str, Any], states: tuple[Any, Any]) -> Part:
     attempts = tuple(Attempt(**one) for one in header["attempts"])
-    return Part(folder, name, header["run"], header["first"], attempts, len(data), (numbers, rejected))
+    return Part(folder, name, header["run"], header["first"], attempts, size, states)
+
+
+def _written(folder: Folder, sequence: int, data: bytes) -> str:
+    name = f"part-{sequence:06}-{_checksum(data)}.parquet"
+    folder.write(name, data)
+    return name
 
 
 def _checked(folder: Folder, name: str) -> bytes:

@@ -7,10 +7,11 @@ from contextlib import contextmanager, suppress
 from itertools import compress
 from typing import Any
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
+from preftree.labeling.data.dataset import parse_shard
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.pipeline import Labelled, label_windows
 from preftree.labeling.runs.collecting import few_collections
@@ -19,10 +20,26 @@ from preftree.labeling.runs.stopping import Stopping
 from preftree.labeling.types import Rejected
 
 
+def own_rows(job: Job) -> slice:
+    """Places in `job.rows` of what this process judges: all, or neighbours for a worker. UsageError for no rows."""
+    worker, total = job.options.worker, len(job.rows)
+    if worker is None:
+        return slice(0, total)
+    index, number = parse_shard(worker)
+    mine = slice(total * (index - 1) // number, total * index // number)
+    if mine.start == mine.stop:
+        raise UsageError(f"--worker {worker} has no rows: there are {total:,} in all; use fewer workers")
+    return mine
+
+
 def to_judge(job: Job, answers: Answers) -> Any:
-    """A NumPy array of bools: which rows of the job have to be judged, --retry-rejects considered."""
-    states = answers.states(job.rows)
-    return (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+    """A NumPy array of bools: which rows of the job this process has to judge, --retry-rejects considered."""
+    import numpy as np
+
+    states, mine = answers.states(job.rows), own_rows(job)
+    wanted = (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+    places = np.arange(len(wanted))
+    return wanted & (places >= mine.start) & (places < mine.stop)
 
 
 def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
@@ -33,7 +50,9 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     numbers = job.rows.start + wanted.nonzero()[0]
     done = 0
     items = compress(job.items(), wanted.tobytes())
-    bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - len(numbers))
+    mine = own_rows(job)
+    total = mine.stop - mine.start
+    bar = Progress(total, job.options.quiet, job.noun, done=total - len(numbers))
     with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
         for window in label_windows(items, job.method, judge, progress, lambda: stopping.asked):
             places = numbers[done : done + len(window)].tolist()

@@ -27,20 +27,22 @@ _WAYS_OUT = "name another --out, start again beside it with --force-new, or in i
 
 
 class RunDirectory:
-    """A context, in which this process may write a run. Raises OutputError where it may not.
+    """A context, in which this process may write a run, alone or as a worker. Raises OutputError where it may not.
 
     A directory is locked. Nothing locks a URL: several processes that write there judge rows twice at worst. What was
     made in a directory for a run that never began, or that ended before a row was finished, is removed on leaving.
+    Processes that are not alone leave everything else as it is.
 
     Attributes:
         folder: a directory, or what a URL names.
         previous: the record of the run that is there, None for a new one.
     """
 
-    def __init__(self, named: str | Path | Folder, overwrite: bool = False) -> None:
+    def __init__(self, named: str | Path | Folder, overwrite: bool = False, worker: str | None = None) -> None:
+        """worker: such as "2/3"."""
         self.folder = folder_of(named)
         self.previous: dict[str, Any] | None = None
-        self._overwrite = overwrite
+        self._overwrite, self._worker = overwrite, worker
         self._lock: RunLock | None = None
         self._writer: AnswerWriter | None = None
         self._created: list[Path] = []
@@ -64,7 +66,11 @@ class RunDirectory:
     @property
     def is_alone(self) -> bool:
         """Whether nobody else writes there."""
-        return self._lock is not None
+        return self._lock is not None and self._lock.is_alone
+
+    def take_alone(self) -> bool:
+        """A worker is done: whether it has the directory to itself from now on, where anything locks at all."""
+        return self._lock is None or self._lock.take_alone()
 
     def check(self, record: Mapping[str, Any]) -> None:
         """Raises OutputError where the run that is there is not this one, as far as `record` knows."""
@@ -80,9 +86,11 @@ class RunDirectory:
     @cached_property
     def answers(self) -> Answers:
         """Those of the run that is there, as it was found. Raises OutputError."""
-        if self.previous is None:
-            return Answers()
-        return Answers.open(self.folder.child(ANSWERS), self.previous["answers"])
+        return Answers() if self.previous is None else self.answers_now(self.previous)
+
+    def answers_now(self, record: Mapping[str, Any]) -> Answers:
+        """Those of the run with this record, whoever has written them. Raises OutputError."""
+        return Answers.open(self.folder.child(ANSWERS), record["answers"])
 
     def begin(self, record: dict[str, Any]) -> AnswerWriter:
         """From here on the run exists: its record is written. What it replaces is gone.
@@ -99,6 +107,8 @@ class RunDirectory:
                 self._remove()
             if self.is_alone:
                 self.folder.remove_drafts()
+            if self.previous is None and isinstance(self.folder, LocalFolder):
+                self._created[:0] = [self.folder.path / name for name in (RUN, ANSWERS)]
             if self.is_alone or self.previous is None or self.previous["state"] != RUNNING:
                 write_record(self.folder, record)
             self._writer = AnswerWriter(self.folder.child(ANSWERS), record["answers"], answers, self.is_alone)
@@ -118,7 +128,7 @@ class RunDirectory:
         self._created = [parent for parent in (path, *path.parents) if not parent.exists()]
         path.mkdir(parents=True, exist_ok=True)
         is_new = kind_of(path / LOCK) == MISSING
-        self._lock = RunLock(path)
+        self._lock = RunLock(path, self._worker)
         if is_new:
             self._created.insert(0, path / LOCK)
 
@@ -148,16 +158,19 @@ class RunDirectory:
                 answers.remove(name)
 
     def _leave(self) -> None:
-        if self._writer is not None and isinstance(self.folder, LocalFolder):
-            if self.previous is None and not self._writer.answers.parts:
-                self._created[:0] = [self.folder.path / name for name in (RUN, ANSWERS)]
-            else:
-                self._created = []
+        lock = self._lock
         with suppress(OSError):  # a directory that holds something by now stays
-            for path in self._created:
-                path.rmdir() if path.is_dir() else path.unlink()
-        if self._lock is not None:
-            self._lock.release()
+            if lock is None or (self._came_to_nothing() and lock.take_alone() and self._came_to_nothing()):
+                for path in self._created:
+                    path.rmdir() if path.is_dir() else path.unlink()
+        if lock is not None:
+            lock.release()
+
+    def _came_to_nothing(self) -> bool:
+        """Whether there is something of this run to remove. Raises OSError."""
+        if self._writer is None:
+            return bool(self._created)
+        return self.previous is None and not self.folder.child(ANSWERS).names(PATTERN)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -49,7 +49,7 @@ def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: rang
         "input": dataset.record(),
         "rows": len(rows),
         "method": {"name": method.name, **method.record()},
-        "options": asdict(options),
+        "options": {name: value for name, value in asdict(options).items() if name != "worker"},  # it is of all workers
     }
 
 

@@ -16,11 +16,12 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary, judge_text
-from preftree.labeling.runs.asking import ask, to_judge
+from preftree.labeling.runs.asking import ask, own_rows, to_judge
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import write_labels
 from preftree.labeling.runs.manifest import judge_of, with_judge
+from preftree.labeling.runs.workers import answers_of_all
 from preftree.labeling.terminal import count, one_line
 
 _LOGGER = logging.getLogger("preftree")
@@ -40,8 +41,19 @@ def run_label(
     Everything that is cheap to find wrong is looked at before the model is loaded, and nothing is left of a run that
     did not come so far.
     """
+    summary = run_worker(options, judge_factory, method_factory)
+    assert summary is not None, "only workers leave labels to others"
+    return summary
+
+
+def run_worker(
+    options: LabelOptions,
+    judge_factory: Callable[..., AnyJudge] | None = None,
+    method_factory: Callable[..., Method] | None = None,
+) -> RunSummary | None:
+    """`run_label`, as one of several processes. None where labels are left to another, see `answers_of_all`."""
     out = free_sibling(options.out) if options.force_new else options.out
-    with RunDirectory(out, options.overwrite) as directory:
+    with RunDirectory(out, options.overwrite, options.worker) as directory:
         if options.profile is not None:
             check_out_file(Path(options.profile), options.overwrite)
         job = Job.of(options, (method_factory or open_method)(options))
@@ -56,7 +68,8 @@ def run_label(
             if judge is not None:
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
                     ask(job, writer, judge)
-            return write_labels(directory, job, record, writer.answers)
+            answers = writer.answers if options.worker is None else answers_of_all(directory, job, record)
+            return None if answers is None else write_labels(directory, job, record, answers)
 
 
 def _answered(job: Job, directory: RunDirectory) -> dict[str, Any] | None:
@@ -77,8 +90,9 @@ def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None
 
 def _announcement(job: Job, out: str) -> str:
     options = job.options
-    rows = count(len(job.rows), "row")
-    part = f" (shard {options.shard})" if options.shard else ""
+    mine = own_rows(job)
+    rows = count(mine.stop - mine.start, "row")
+    part = f" (shard {options.shard})" if options.shard else f" (worker {options.worker})" if options.worker else ""
     place = f" into {one_line(out)}" if options.force_new else ""
     return f"{rows}{part} of {one_line(job.dataset.name)}{place}; loading {one_line(options.model)}"
 
