@@ -230,7 +230,10 @@ def arrow_type(spec: ArrowType) -> Any:
 def local_labels(folder: Folder, name: str = LABELS) -> Path:
     """The labels as a file of this machine, which lasts as long as `folder`. Raises OutputError."""
     try:
-        return folder.local(name)
+        path = folder.local(name)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError(f"it is {kind_of(path)}")
+        return path
     except FileNotFoundError:
         raise OutputError(f"no such file: {folder.place(name)}; label the input again") from None
     except OSError as error:

@@ -76,7 +76,8 @@ class RunDirectory:
         """Raises OutputError where the run that is there is not this one, as far as `record` knows."""
         if self.previous and (said := difference(self.previous, record)):
             resume = f"resume it with --dtype {self.previous['scorer']['dtype']}, " if said.startswith(DTYPE) else ""
-            raise OutputError(f"{self.folder} holds another run: {said}; {resume}{_WAYS_OUT}")
+            ways_out = _WAYS_OUT if self._worker is None else "name another --out, or give all workers the same options"
+            raise OutputError(f"{self.folder} holds another run: {said}; {resume}{ways_out}")
 
     def check_new(self) -> None:
         """Raises OutputError where a run is there already."""

@@ -83,8 +83,8 @@ def record(out: Path) -> dict[str, Any]:
     return found
 
 
-def kill(tmp_path: Path, moments: int, seed: int) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.labeling.killing", str(tmp_path), str(moments), str(seed)]
+def kill(tmp_path: Path, moments: int, seed: int, *workers: str) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.labeling.killing", str(tmp_path), str(moments), str(seed), *workers]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout)
@@ -102,6 +102,14 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     found = kill(tmp_path, 50, seed=0)
     assert found["killed"] == 50
+    assert (found["asked_again"], found["other_bytes"]) == (0, 0)
+
+
+@pytest.mark.soak
+def test_workers_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    """Catches labels with holes or of two processes at once, wherever a worker ends."""
+    found = kill(tmp_path, 50, 0, "workers")
+    assert found["killed"] >= 50
     assert (found["asked_again"], found["other_bytes"]) == (0, 0)
 
 
