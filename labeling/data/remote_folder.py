@@ -70,18 +70,14 @@ class RemoteFolder(Folder):
     def names(self, pattern: str) -> list[str]:
         from pyarrow import fs
 
-        with _reached():
-            with suppress(AttributeError):  # fsspec remembers what it has listed
-                self._system.handler.fs.invalidate_cache()
-            entries = self._system.get_file_info(fs.FileSelector(self._path, allow_not_found=True))
+        entries = self._look(fs.FileSelector(self._path, allow_not_found=True))
         names = (entry.base_name for entry in entries if entry.type == fs.FileType.File)
         return sorted(name for name in names if fnmatchcase(name, pattern))
 
     def kind(self, name: str) -> str:
         from pyarrow import fs
 
-        with _reached():
-            [found] = self._system.get_file_info([self._at(name)])
+        [found] = self._look([self._at(name)])
         return {fs.FileType.NotFound: MISSING, fs.FileType.Directory: DIRECTORY}.get(found.type, FILE)
 
     def read(self, name: str) -> bytes:
@@ -120,6 +116,12 @@ class RemoteFolder(Folder):
                 self._copy(path, path.name)
             except FileNotFoundError:  # some file systems want a folder first
                 self._with_folder(path)
+
+    def _look(self, wanted: Any) -> Any:
+        with _reached():
+            with suppress(AttributeError):  # fsspec remembers what it has seen
+                self._system.handler.fs.invalidate_cache()
+            return self._system.get_file_info(wanted)
 
     def _with_folder(self, path: Path) -> None:
         try:

@@ -16,7 +16,7 @@ from preftree.labeling import cli
 from preftree.labeling.answers import writer
 from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.data import remote_folder
-from preftree.labeling.data.folder import folder_of
+from preftree.labeling.data.folder import FILE, MISSING, folder_of
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.runs import run as runs
@@ -158,6 +158,18 @@ def test_two_writers_at_once(source: Path, tmp_path: Path, store: str) -> None:
     folder_of(store).remove("labels.parquet")
     salmon(source, store, Failing(0, AssertionError("judged again")))
     assert labels(store) == labels(tmp_path / "whole")
+
+
+def test_what_others_write_is_seen(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a listing that fsspec remembers: answers of other workers would be missing for ever."""
+    forgotten: list[Any] = []
+    monkeypatch.setattr(type(fsspec.filesystem("memory")), "invalidate_cache", lambda *them: forgotten.append(them))
+    one, other = folder_of(store), folder_of(store)
+    assert (one.names("*"), one.kind("run.json")) == ([], MISSING)
+    other.write("run.json", b"{}")
+    forgotten.clear()
+    assert (one.names("*"), one.kind("run.json")) == (["run.json"], FILE)
+    assert len(forgotten) >= 2
 
 
 class Faulty:
