@@ -221,10 +221,8 @@ def test_workers_of_another_job_are_refused(source: Path, tmp_path: Path, whole:
                 assert work(source, out, "1/2") is None
             return super().describe()
 
-    with pytest.raises(
-        OutputError,
-        match=r"out holds another run: \d+ of its 60 rows would be left out \(--limit, --sample\); .* all workers the same",
-    ):
+    said = r"out holds another run: \d+ of its 60 rows would be left out \(--limit, --sample\); .* all workers the same"
+    with pytest.raises(OutputError, match=said):
         work(source, out, "2/2", Overtaken(), limit=9)
     assert work(source, out, "2/2") is not None
     assert labels(out) == whole
