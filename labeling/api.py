@@ -98,7 +98,7 @@ def label_file(
 
     Args:
         path: JSONL, CSV, Parquet, Arrow, or a saved dataset; a pattern, a folder of files, a URL, or several of them.
-        out: the run directory, which then holds labels.parquet and run.json.
+        out: the run directory, or a URL such as s3://bucket/run; it then holds labels.parquet and run.json.
         judge: a loaded `preftree.Judge`, or the name of a model to load.
         options: as of `preftree.labeling.options.LabelOptions`: method (a string, or such as `preftree.Salmon()`),
             template, principles, limit and so on; where a judge is loaded already, without device, dtype and what else
@@ -112,7 +112,7 @@ def label_file(
     method = options.get("method")
     if isinstance(method, MethodOptions):
         options = {**vars(method), **options, "method": name_of(method)}
-    settled = frozenset({"input", "out", "model"} if isinstance(judge, str) else {"input", "out", *_OF_THE_JUDGE})
+    settled = {"input", "out", "worker", *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
     _check_names(options, declared(LabelOptions).keys() - settled, "")
     model = judge if isinstance(judge, str) else judge.model
     chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})

@@ -33,7 +33,7 @@ Class = TypeVar("Class")
 _COT, _DRAWN = ("cot",), ("cot", "temperature")
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
 _EXPORTS = ("trl-reward", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
-_LABELLED = "a directory that `preftree label` has filled"
+_LABELLED = "a directory or URL that `preftree label` has filled"
 
 
 class Option(NamedTuple):
@@ -407,20 +407,38 @@ class OverwriteOptions(Options):
 
     SECTION: ClassVar[str] = "run"
 
-    overwrite: bool = option("replace what is there", switch, default=False)
+    overwrite: bool = option("replace what is there", switch, excludes="worker", default=False)
 
 
 @options
 class RunOptions(QuietOptions, OverwriteOptions):
     """The run directory."""
 
-    out: str = option("output directory; an existing run of the same job is resumed", path, "DIR")
+    out: str = option(
+        "output directory, or a URL such as s3://bucket/run (nothing locks there: of several processes each may judge "
+        "the same rows, with the same labels); an existing run of the same job is resumed",
+        path,
+        "DIR",
+    )
     force_new: bool = option(
         "start a new run in DIR-2, DIR-3, ... instead of resuming", switch, excludes="overwrite", default=False
     )
     retry_rejects: bool = option("judge rejected rows again", switch, default=False)
     shard: str | None = option(
-        "only this part of the rows; `preftree merge` joins the parts", shard_part, "I/N", labels=True, default=None
+        "only this part of the rows; `preftree merge` joins the parts",
+        shard_part,
+        "I/N",
+        labels=True,
+        excludes="worker",
+        default=None,
+    )
+    worker: str | None = option(
+        "judge only this part of the rows, beside other processes with the same --out and another I; whoever is done "
+        "last makes the labels",
+        shard_part,
+        "I/N",
+        excludes="force_new",
+        default=None,
     )
     profile: str | None = option(
         "write a trace of the first forward passes, for ui.perfetto.dev; compressed if FILE ends in .gz",
@@ -576,7 +594,7 @@ class InstructionOptions(OverwriteOptions, MovedOptions):
     """`preftree instructions`."""
 
     labels: str = option(
-        "a directory that `preftree label --method salmon` has filled", kind=path, metavar="DIR", flag=""
+        "a directory or URL that `preftree label --method salmon` has filled", kind=path, metavar="DIR", flag=""
     )
     out: str = option("JSONL to write, a preference a line", path, "FILE")
     num_principles: str = option(

@@ -13,7 +13,6 @@ _KINDS = {
     stat.S_IFSOCK: "a socket",
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
-    stat.S_IFLNK: "a link",
 }
 
 
@@ -32,13 +31,8 @@ def kind_of(mode: int) -> str | None:
     return None if stat.S_ISREG(mode) else _KINDS.get(stat.S_IFMT(mode), "no file")
 
 
-def check_regular(path: Path) -> None:
-    """Follows links. Raises NotRegularError, and OSError where nothing is there."""
+def open_regular(path: Path) -> BinaryIO:
+    """Open for reading without ever waiting; links are followed. Raises NotRegularError and OSError."""
     if kind := kind_of(path.stat().st_mode):
         raise NotRegularError(kind)
-
-
-def open_regular(path: Path) -> BinaryIO:
-    """Open for reading without ever waiting. Raises NotRegularError and OSError."""
-    check_regular(path)
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")

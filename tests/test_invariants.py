@@ -145,7 +145,7 @@ def test_a_run_that_runs_out_of_memory_writes_the_same_bytes(
     def labels(name: str) -> bytes:
         summary = run_label(LabelOptions(input=str(rows), out=str(tmp_path / name), model=str(model), quiet=True))
         assert summary.ok == 8
-        return summary.labels.read_bytes()
+        return Path(summary.labels).read_bytes()
 
     expected = labels("roomy")
     monkeypatch.setattr(Model, "final_hidden", final_hidden)

@@ -13,6 +13,7 @@ from typing import Any
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.part import PATTERN, Attempt, DamagedPart, Part, open_part
+from preftree.labeling.data.folder import Folder, folder_of
 
 ANSWERS = "answers"
 MISSING, ANSWERED, REJECTED = 0, 1, 2
@@ -21,42 +22,50 @@ _LOOKS = 5
 
 @dataclass(frozen=True)
 class Answers:
-    """What was in a directory when it was opened.
+    """What was in a folder when it was opened.
 
     Attributes:
-        parts: in the order of their sequence numbers.
-        damaged: files that are no parts any more, each with what is wrong with it.
+        parts: from the earliest to the latest.
+        damaged: where files are that are no parts (any more, or yet), each with what is wrong with it.
     """
 
     parts: tuple[Part, ...] = ()
-    damaged: tuple[tuple[Path, str], ...] = ()
+    damaged: tuple[tuple[Path | str, str], ...] = ()
 
     @classmethod
-    def open(cls, directory: Path, run: str | None = None) -> Answers:
-        """Reads and checks every part; empty where there is no such directory.
+    def open(cls, named: Path | Folder, run: str | None = None) -> Answers:
+        """Reads and checks every part; empty where there is no such folder. Others may be adding to it.
+
+        A process that joins parts removes them: what is gone before it was read is in a new one.
 
         run: that parts must be of. Raises OutputError.
         """
-        try:
-            answers = cls._opened(directory)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise OutputError(f"cannot read {directory}: {error.strerror or error}") from error
+        folder = folder_of(named)
+        for _ in range(_LOOKS):
+            with suppress(FileNotFoundError):
+                answers = cls._opened(folder)
+                break
+        else:
+            raise OutputError(f"cannot read {folder}: its files come and go; try again")
         for part in answers.parts:
             if run is not None and part.run != run:
-                raise OutputError(f"{part.path} belongs to another run; move it out of {directory}")
+                raise OutputError(f"{folder.place(part.name)} belongs to another run; move it out of {folder}")
         return answers
 
     @classmethod
-    def _opened(cls, directory: Path) -> Answers:
+    def _opened(cls, folder: Folder) -> Answers:
         parts, damaged = [], []
-        for path in sorted(directory.glob(PATTERN)):
-            try:
-                parts.append(open_part(path))
-            except DamagedPart as error:
-                damaged.append((path, str(error)))
-        return cls(tuple(sorted(parts, key=lambda part: part.sequence)), tuple(damaged))
+        try:
+            for name in folder.names(PATTERN):
+                try:
+                    parts.append(open_part(folder, name))
+                except DamagedPart as error:
+                    damaged.append((folder.place(name), str(error)))
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error
+        return cls(tuple(sorted(parts, key=lambda part: part.order)), tuple(damaged))
 
     def states(self, rows: Any) -> Any:
         """A NumPy array with MISSING, ANSWERED or REJECTED for each of these rows.
@@ -109,16 +118,10 @@ class Answers:
         return dict(sums)
 
 
-def look(directory: Path, run: str, rows: Any) -> tuple[Answers, Any]:
-    """The answers of a run that another process may be adding to, and their `states`. Raises OutputError.
-
-    That process removes parts which it has joined: what is gone before it was read is in a new one.
-    """
-    for _ in range(_LOOKS):
-        with suppress(FileNotFoundError):
-            answers = Answers.open(directory, run)
-            return answers, answers.states(rows)
-    raise OutputError(f"cannot read {directory}: its files come and go; try again")
+def look(named: Path | Folder, run: str, rows: Any) -> tuple[Answers, Any]:
+    """The answers of a run that another process may be adding to, and their `states`. Raises OutputError."""
+    answers = Answers.open(named, run)
+    return answers, answers.states(rows)
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Entry]:
@@ -127,16 +130,16 @@ def merged(parts: Sequence[Part]) -> Iterator[Entry]:
     A part is opened when its first row is due, so that parts that follow on one another are read one by one.
     """
     waiting = deque(sorted(parts, key=lambda part: part.first))
-    heap: list[tuple[int, int, int, Entry, Iterator[Entry]]] = []
-    opened, last = 0, -1
+    latest_first = {part.name: place for place, part in enumerate(sorted(parts, key=lambda part: part.order)[::-1])}
+    heap: list[tuple[int, int, Entry, Iterator[Entry]]] = []
+    last = -1
     while heap or waiting:
         while waiting and (not heap or waiting[0].first <= heap[0][0]):
             part = waiting.popleft()
             rest = part.entries()
             entry = next(rest)
-            opened += 1
-            heapq.heappush(heap, (entry.number, -part.sequence, opened, entry, rest))
-        number, order, place, entry, rest = heap[0]
+            heapq.heappush(heap, (entry.number, latest_first[part.name], entry, rest))
+        number, place, entry, rest = heap[0]
         if number != last:
             yield entry
             last = number
@@ -144,7 +147,7 @@ def merged(parts: Sequence[Part]) -> Iterator[Entry]:
         if following is None:
             heapq.heappop(heap)
         else:
-            heapq.heapreplace(heap, (following.number, order, place, following, rest))
+            heapq.heapreplace(heap, (following.number, place, following, rest))
 
 
 def latest(attempts: Iterable[Attempt]) -> list[Attempt]:

@@ -1,7 +1,10 @@
 """A file of answers, which gets its name when it is complete and never changes afterwards.
 
 The name is `part-SEQUENCE-CHECKSUM.parquet`. The checksum is of all bytes of the file, so that a cut or flipped one is
-found whatever Parquet makes of it. The sequence number tells which of two parts is the later one.
+found whatever Parquet makes of it. It also serves where files get their names before they are complete, as on some
+object stores: bytes that do not match the name are no part, in flight or damaged, and their rows are judged again. So
+nothing lists the parts that are whole. The sequence number tells which of two parts is the later one; processes that
+write at the same time may use one twice, and then the checksum decides, so that there is one order.
 """
 
 from __future__ import annotations
@@ -10,15 +13,14 @@ import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
-from preftree.labeling.data.atomic import Draft, sync_directory
-from preftree.labeling.regular_file import open_regular
+from preftree.labeling.data.folder import Folder, bytes_of
 
 FORMAT = 2
 PATTERN = "part-*.parquet"
@@ -51,20 +53,40 @@ class Part:
     """A whole file of answers.
 
     Attributes:
-        path: where it is.
-        sequence: higher in later parts; where two hold one row, the later counts.
+        folder: where it is.
+        name: in there.
         run: hash of what answers depend on, see `preftree.labeling.runs.manifest.answers_key`.
         first: the lowest row number in it.
         attempts: those that its rows come from, as they were when it was written.
         size: bytes.
     """
 
-    path: Path
-    sequence: int
+    folder: Folder
+    name: str
     run: str
     first: int
     attempts: tuple[Attempt, ...]
     size: int
+    _states: tuple[Any, Any, Any] = field(compare=False, repr=False)
+
+    @property
+    def path(self) -> Path:
+        """Itself or a copy on this machine. Raises OSError."""
+        return self.folder.local(self.name)
+
+    @property
+    def sequence(self) -> int:
+        """Higher in later parts."""
+        return int(_name(self.name)[1])
+
+    @property
+    def order(self) -> tuple[int, str]:
+        """Where two parts hold one row, the one that is higher in this order counts."""
+        return self.sequence, self.name
+
+    def states(self) -> tuple[Any, Any, Any]:
+        """NumPy arrays: the number of each row, whether it was rejected, and its digest, 0 where that is None."""
+        return self._states
 
     def entries(self) -> Iterator[Entry]:
         """In the order of row numbers, each once."""
@@ -73,84 +95,77 @@ class Part:
         with parquet.ParquetFile(self.path) as file:
             yield from entries_of(file.iter_batches(_READ_LINES))
 
-    def states(self) -> tuple[Any, Any, Any]:
-        """NumPy arrays: the number of each line's row, whether that was rejected, and the digest of its text.
-
-        A row may have many lines; one that could not be read has digest 0.
-        """
-        from pyarrow import parquet
-
-        table = parquet.read_table(self.path, columns=["row", "reason", "text"])
-        texts = table["text"].fill_null(0).to_numpy()
-        return table["row"].to_numpy(), table["reason"].is_valid().to_numpy(), texts
-
 
 class DamagedPart(Exception):
     """A file that is not what was written under its name. The message says why."""
 
 
-def write_part(directory: Path, sequence: int, run: str, entries: Sequence[Entry], attempts: Sequence[Attempt]) -> Part:
+def write_part(folder: Folder, sequence: int, run: str, entries: Sequence[Entry], attempts: Sequence[Attempt]) -> Part:
     """entries: one or more, sorted by number. Raises OSError, and then nothing is left."""
+    import numpy as np
     from pyarrow import parquet
 
     header = {"format": FORMAT, "run": run, "first": entries[0].number, "attempts": [asdict(one) for one in attempts]}
     table = table_of(entries).replace_schema_metadata({_KEY: json.dumps(header)})
     buffer = BytesIO()
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=["id", "reason"])
-    return _published(directory, sequence, buffer.getvalue(), header, attempts)
+    numbers = np.array([entry.number for entry in entries])
+    rejected = np.array([entry.reason is not None for entry in entries])
+    texts = np.array([entry.text or 0 for entry in entries], np.int64)
+    data = buffer.getvalue()
+    return _part(folder, _written(folder, sequence, data), len(data), header, (numbers, rejected, texts))
 
 
-def copied_part(part: Part, directory: Path, sequence: int) -> Part:
-    """The same in another directory. Raises OSError and DamagedPart."""
-    data, header = _read(part.path)
-    return _published(directory, sequence, data, header, part.attempts)
+def copied_part(part: Part, folder: Folder, sequence: int) -> Part:
+    """The same in another folder. Raises OSError and DamagedPart."""
+    return replace(part, folder=folder, name=_written(folder, sequence, _checked(part.folder, part.name)))
 
 
-def open_part(path: Path) -> Part:
+def open_part(folder: Folder, name: str) -> Part:
     """Reads and checks a whole file. Raises DamagedPart, OSError, and OutputError for a format of a later preftree."""
-    data, header = _read(path)
-    if header["format"] != FORMAT:
-        raise OutputError(
-            f"{path} has format {header['format']} of answers, this preftree reads {FORMAT}; finish the run with the "
-            "version that began it (`versions` in run.json), or label again: --overwrite"
-        )
-    attempts = tuple(Attempt(**one) for one in header["attempts"])
-    return Part(path, _sequence(path), header["run"], header["first"], attempts, len(data))
-
-
-def _published(
-    directory: Path, sequence: int, data: bytes, header: Mapping[str, Any], attempts: Sequence[Attempt]
-) -> Part:
-    draft = Draft(directory / f"part-{sequence:06}-{_checksum(data)}.parquet")
-    try:
-        draft.file.write(data)
-        draft.seal()
-        draft.publish()
-    finally:
-        draft.discard()
-    sync_directory(directory)
-    return Part(draft.final, sequence, header["run"], header["first"], tuple(attempts), len(data))
-
-
-def _read(path: Path) -> tuple[bytes, dict[str, Any]]:
-    """All bytes and the header. The checksum is enough to trust both."""
+    import numpy as np
     from pyarrow import BufferReader, parquet
 
-    name = _NAME.fullmatch(path.name)
+    data = _checked(folder, name)
+    with parquet.ParquetFile(BufferReader(data)) as file:
+        header: dict[str, Any] = json.loads(file.schema_arrow.metadata[_KEY])
+        if header["format"] != FORMAT:
+            place = folder.place(name)
+            raise OutputError(
+                f"{place} has format {header['format']} of answers, this preftree reads {FORMAT}; finish the run with "
+                "the version that began it (`versions` in run.json), or label again: --overwrite"
+            )
+        lines = file.read(columns=["row", "reason", "text"])
+    numbers, places = np.unique(lines["row"].to_numpy(), return_index=True)
+    rejected, texts = lines["reason"].is_valid().to_numpy(), lines["text"].fill_null(0).to_numpy()
+    return _part(folder, name, len(data), header, (numbers, rejected[places], texts[places]))
+
+
+def _part(folder: Folder, name: str, size: int, header: Mapping[str, Any], states: tuple[Any, Any, Any]) -> Part:
+    attempts = tuple(Attempt(**one) for one in header["attempts"])
+    return Part(folder, name, header["run"], header["first"], attempts, size, states)
+
+
+def _written(folder: Folder, sequence: int, data: bytes) -> str:
+    name = f"part-{sequence:06}-{_checksum(data)}.parquet"
+    folder.write(name, data)
+    return name
+
+
+def _checked(folder: Folder, name: str) -> bytes:
+    """All bytes of a part. Raises OSError and DamagedPart."""
+    checksum = _name(name)[2]
+    data = bytes_of(folder.local(name))
+    if _checksum(data) != checksum:
+        raise DamagedPart("its checksum is not that of its bytes")
+    return data
+
+
+def _name(text: str) -> re.Match[str]:
+    name = _NAME.fullmatch(text)
     if name is None:
         raise DamagedPart("its name is not that of a part")
-    with open_regular(path) as file:
-        data = file.read()
-    if _checksum(data) != name[2]:
-        raise DamagedPart("its checksum is not that of its bytes")
-    header: dict[str, Any] = json.loads(parquet.read_schema(BufferReader(data)).metadata[_KEY])
-    return data, header
-
-
-def _sequence(path: Path) -> int:
-    name = _NAME.fullmatch(path.name)
-    assert name is not None
-    return int(name[1])
+    return name
 
 
 def _checksum(data: bytes) -> str:

@@ -15,10 +15,11 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import Answers, latest, merged
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.part import Attempt, Part, copied_part, write_part
-from preftree.labeling.data.atomic import remove_drafts, sync_directory
+from preftree.labeling.data.folder import Folder, LocalFolder, folder_of
 
-# A part ends at whichever comes first, at the end of a window.
+# A part ends at whichever comes first, at the end of a window. An upload takes longer than a file.
 _SECONDS = 2.0
+_SECONDS_OF_UPLOADS = 20.0
 _LINES = 100_000
 # More small parts than this are joined: a run that is resumed opens all of them. What is joined is no larger than what
 # may be lost to one flipped bit.
@@ -28,19 +29,25 @@ DAMAGED = ".damaged"
 
 
 class AnswerWriter:
-    """Open for one process at a time, see `preftree.labeling.runs.lock`. Methods raise OutputError.
+    """Methods raise OutputError. What another process writes at the same time is left alone.
 
     Attributes:
+        folder: where parts go.
         answers: those that are there, the new ones among them.
         seconds: spent in here.
     """
 
-    def __init__(self, directory: Path, run: str, answers: Answers) -> None:
-        """Makes the directory if need be. Damaged parts are set aside, with a message.
+    def __init__(self, named: Path | Folder, run: str, answers: Answers, is_alone: bool = True) -> None:
+        """Makes the folder if need be.
 
-        run: that parts are of, see `Part`. answers: those of the directory, as they were opened.
+        Args:
+            named: the folder, or its path.
+            run: that parts are of, see `Part`.
+            answers: those of the folder, as they were opened.
+            is_alone: whether nobody else writes there, see `preftree.labeling.runs.lock`. Then damaged parts are set
+                aside, with a message, small ones are joined, and drafts are removed.
         """
-        self.directory = directory
+        self.folder = folder_of(named)
         self.seconds = 0.0
         self._run = run
         self._pending: list[Entry] = []
@@ -48,12 +55,12 @@ class AnswerWriter:
         self._last_commit = time.monotonic()
         self._name, self._started, self._committed = secrets.token_hex(4), time.time(), 0
         with self._guarded():
-            directory.mkdir(exist_ok=True)
-            remove_drafts(directory)
-            for path, problem in answers.damaged:
-                path.replace(path.with_name(path.name + DAMAGED))
-                _warn_of(path, problem)
-            self.answers = Answers(_joined(answers.parts))
+            self.folder.make()
+            for place, problem in answers.damaged:
+                _warn_of(place, problem, _set_aside(place) if is_alone else None)
+            if is_alone:
+                self.folder.remove_drafts()
+            self.answers = Answers(_joined(answers.parts) if is_alone else answers.parts)
         self._before = len(self.answers.parts)
 
     def add(self, entries: Iterable[Entry]) -> None:
@@ -64,7 +71,8 @@ class AnswerWriter:
 
     def is_due(self) -> bool:
         """Whether to commit before the next window is waited for."""
-        return self._lines >= _LINES or time.monotonic() - self._last_commit >= _SECONDS
+        seconds = _SECONDS if isinstance(self.folder, LocalFolder) else _SECONDS_OF_UPLOADS
+        return self._lines >= _LINES or time.monotonic() - self._last_commit >= seconds
 
     def commit(self, usage: Any) -> None:
         """Writes what was added. usage: the scorer's running totals since this writer was opened, a dataclass."""
@@ -75,7 +83,7 @@ class AnswerWriter:
             done = self._committed + len(pending)
             totals = {**asdict(usage), "answers_seconds": self.seconds}
             attempt = Attempt(self._name, self._started, time.time(), done, totals)
-            part = write_part(self.directory, self._next(), self._run, pending, [attempt])
+            part = write_part(self.folder, self._next(), self._run, pending, [attempt])
             self._pending, self._lines, self._committed = [], 0, done
             parts = (*self.answers.parts, part)
             self.answers = Answers(parts)
@@ -86,14 +94,14 @@ class AnswerWriter:
         """Copies parts of other directories."""
         with self._guarded():
             for part in parts:
-                self.answers = Answers((*self.answers.parts, copied_part(part, self.directory, self._next())))
+                self.answers = Answers((*self.answers.parts, copied_part(part, self.folder, self._next())))
 
     def forget_attempt(self) -> None:
         """Takes back every row of this attempt."""
         self._pending, self._lines = [], 0
         with self._guarded():
             for part in self.answers.parts[self._before :]:
-                part.path.unlink()
+                self.folder.remove(part.name)
         self.answers = Answers(self.answers.parts[: self._before])
 
     def _next(self) -> int:
@@ -107,7 +115,7 @@ class AnswerWriter:
             yield
         except OSError as error:
             raise OutputError(
-                f"cannot write to {self.directory}: {error.strerror or error}; answers that are there are kept: put "
+                f"cannot write to {self.folder}: {error.strerror or error}; answers that are there are kept: put "
                 "that right (a full disk, a read-only directory) and run the same command again"
             ) from error
         finally:
@@ -141,14 +149,21 @@ def _groups(parts: Sequence[Part]) -> Iterator[list[Part]]:
 def _one_of(group: Sequence[Part]) -> Part:
     last = group[-1]
     attempts = latest(attempt for part in group for attempt in part.attempts)
-    made = write_part(last.path.parent, last.sequence, last.run, list(merged(group)), attempts)
+    made = write_part(last.folder, last.sequence, last.run, list(merged(group)), attempts)
     for part in group:
-        if part.path != made.path:
-            part.path.unlink()
-    sync_directory(last.path.parent)
+        if part.name != made.name:
+            last.folder.remove(part.name)
+    last.folder.sync()
     return made
 
 
-def _warn_of(path: Path, problem: str) -> None:
-    said = f"{path} is damaged: {problem}; it is {path.name}{DAMAGED} now, and its rows are judged again"
-    logging.getLogger("preftree").warning(said)
+def _set_aside(place: Path | str) -> str | None:
+    """The name that a damaged file of this machine has from now on."""
+    if isinstance(place, str):
+        return None
+    return place.replace(place.with_name(place.name + DAMAGED)).name
+
+
+def _warn_of(place: Path | str, problem: str, now: str | None) -> None:
+    renamed = f"it is {now} now, and " if now else ""
+    logging.getLogger("preftree").warning(f"{place} is damaged: {problem}; {renamed}its rows are judged again")

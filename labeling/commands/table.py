@@ -32,9 +32,9 @@ OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _label(options: LabelOptions) -> int:
-    from preftree.labeling.runs.run import run_label
+    from preftree.labeling.runs.run import run_worker
 
-    return _reported(run_label(options), options.quiet)
+    return _reported(run_worker(options), options.quiet)
 
 
 def _plan(options: PlanOptions) -> int:
@@ -46,7 +46,7 @@ def _plan(options: PlanOptions) -> int:
 def _status(options: StatusOptions) -> int:
     from preftree.labeling.runs.status import status_lines
 
-    return _printed(status_lines(Path(options.dir), options.input))
+    return _printed(status_lines(options.dir, options.input))
 
 
 def _merge(options: MergeOptions) -> int:
@@ -114,10 +114,12 @@ def _printed(lines: Iterable[str], to: TextIO | None = None) -> int:
     return OK
 
 
-def _reported(summary: RunSummary, quiet: bool) -> int:
-    """Prints what a finished run amounts to, unless `quiet`; the exit code."""
+def _reported(summary: RunSummary | None, quiet: bool) -> int:
+    """Prints what a finished run amounts to, unless `quiet`; the exit code. None: it is left to another process."""
     from preftree.labeling.report.text import render_summary
 
+    if summary is None:
+        return OK
     if not quiet:
         print(render_summary(summary), file=sys.stderr)
     return REJECTED_ROWS if summary.rejections.count else OK

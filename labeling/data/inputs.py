@@ -62,6 +62,20 @@ def filesystem_of(url: str) -> tuple[Any, str]:
     return fs.PyFileSystem(fs.FSSpecHandler(system)), path
 
 
+def missing_package(url: str, error: ImportError) -> InputError:
+    """What to say where `filesystem_of` lacks a package."""
+    scheme = url.partition("://")[0]
+    wanted = one_line(str(error)).rstrip(".")
+    is_in_extra = "fsspec" in wanted or scheme.lower() in _OF_THE_EXTRA
+    remedy = ": pip install 'preftree[remote]'" if is_in_extra else ""
+    return InputError(f"{scheme}:// needs a package that is not installed ({wanted}){remedy}")
+
+
+def detail_of(error: Exception) -> str:
+    """What a file system says, in one line; it may be any library's exception."""
+    return one_line(str(getattr(error, "strerror", None) or error)).rstrip(".") or type(error).__name__
+
+
 class _Copies:
     """Copies of what is elsewhere, in a directory that is removed once no file refers to it."""
 
@@ -71,7 +85,7 @@ class _Copies:
 
     def add(self, stream: BinaryIO, name: str, original: str) -> File:
         """Raises what `stream` raises, and OutputError where there is no room."""
-        with _writing():
+        with writing_copies():
             if self._directory is None:
                 self._directory = Path(mkdtemp(prefix="preftree-"))
                 finalize(self, shutil.rmtree, self._directory, ignore_errors=True)
@@ -80,14 +94,15 @@ class _Copies:
             file = path.open("wb")
         with file:
             while chunk := stream.read(_COPIED_AT_A_TIME):
-                with _writing():
+                with writing_copies():
                     file.write(chunk)
                     file.flush()
         return File(path, name, original, keeper=self)
 
 
 @contextmanager
-def _writing() -> Iterator[None]:
+def writing_copies() -> Iterator[None]:
+    """OutputError where there is no room for temporary files."""
     try:
         yield
     except OSError as error:
@@ -134,7 +149,6 @@ def _shards(names: Iterable[str], folder: str) -> list[str]:
 
 
 def _remote(url: str, copies: _Copies) -> list[File]:
-    scheme = url.partition("://")[0]
     files = []
     try:
         for system, path, name in _objects(url):
@@ -144,15 +158,11 @@ def _remote(url: str, copies: _Copies) -> list[File]:
     except PreftreeError:
         raise
     except ImportError as error:
-        wanted = one_line(str(error)).rstrip(".")
-        is_in_extra = "fsspec" in wanted or scheme.lower() in _OF_THE_EXTRA
-        remedy = ": pip install 'preftree[remote]'" if is_in_extra else ""
-        raise InputError(f"{scheme}:// needs a package that is not installed ({wanted}){remedy}") from error
+        raise missing_package(url, error) from error
     except FileNotFoundError as error:
         raise InputError(f"no such file: {url}") from error
     except Exception as error:  # file systems raise what their libraries do
-        detail = one_line(str(error)).rstrip(".") or type(error).__name__
-        raise InputError(f"cannot read {url}: {detail}") from error
+        raise InputError(f"cannot read {url}: {detail_of(error)}") from error
 
 
 def _objects(url: str) -> list[tuple[Any, str, str]]:

@@ -11,10 +11,10 @@ from types import TracebackType
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.data.atomic import Draft, sync_directory
+from preftree.labeling.data.atomic import Draft
 from preftree.labeling.data.columns import label_columns, output_names, stored
 from preftree.labeling.data.dataset import DatasetInfo
-from preftree.labeling.regular_file import check_regular, kind_of
+from preftree.labeling.data.folder import DIRECTORY, FILE, LINK, MISSING, Folder, folder_of, kind_of
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType, Label, Pair, Rejected, Response, ResponseSet, Sample
 
@@ -31,13 +31,16 @@ _ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "
 def check_out_file(path: Path, overwrite: bool) -> None:
     """Raises OutputError where a file cannot go, or must not without `overwrite`.
 
-    What it replaces must be a regular file: a device is not what anybody wants replaced, and no link is followed.
+    What it replaces must be a regular file or a link, which is not followed: nobody wants /dev/stdout replaced.
     """
     if path.is_dir():
-        raise OutputError(f"{path} is a directory; name a file")
-    if os.path.lexists(path) and (kind := kind_of(path.lstat().st_mode)):
-        raise OutputError(f"{path} is {kind}; name a regular file, or one that is not there")
-    if os.path.lexists(path) and not overwrite:
+        raise OutputError(f"{path} is {DIRECTORY}; name a file")
+    if (kind := kind_of(path)) not in (FILE, LINK, MISSING):
+        raise OutputError(f"{path} is {kind}; name a file")
+    is_stream = kind == LINK and os.readlink(path).startswith("/proc/")  # /dev/stdout, wherever that leads
+    if is_stream or (kind == LINK and path.exists() and not path.is_file()):
+        raise OutputError(f"{path} is a link to what is no file; name a file")
+    if kind != MISSING and not overwrite:
         raise OutputError(f"{path} exists already; name another file, or replace it with --overwrite")
     if not os.access(path.absolute().parent, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: {path.absolute().parent} is no writable directory")
@@ -89,20 +92,21 @@ class LabelWriter:
 
     def __init__(
         self,
-        out_dir: str | Path,
+        out: str | Path | Folder,
         info: DatasetInfo,
         columns: Mapping[str, ArrowType],
         imitates: Callable[[Sample], bool] | None = None,
     ) -> None:
-        """out_dir: a directory. The others are those of `LabelTable`."""
+        """out: a folder. The others are those of `LabelTable`."""
         import pyarrow as pa
         from pyarrow import parquet
 
         self._table = LabelTable(info, columns, imitates)
         self._batches: list[Any] = []
         self._rows = self._text = 0
-        with guarded(Path(out_dir)):
-            self._draft = Draft(Path(out_dir) / LABELS)
+        self._folder = folder_of(out)
+        with guarded(self._folder):
+            self._draft = self._folder.draft(LABELS)
         self._sink = _Sink(self._draft)
         self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._table.schema)
 
@@ -127,17 +131,17 @@ class LabelWriter:
             self._text += _text_bytes(taken)
             batch = batch.slice(taken.num_rows)
             if self._rows == _GROUP_ROWS or self._text >= _GROUP_BYTES:
-                with guarded(self._draft.final.parent):
+                with guarded(self._folder):
                     self._flush()
 
     def publish(self) -> None:
         """Gives the file its name, in the place of an older one. Raises OutputError."""
-        with guarded(self._draft.final.parent):
+        with guarded(self._folder):
             self._flush()
             self._parquet.close()
             self._draft.seal()
             self._draft.publish()
-            sync_directory(self._draft.final.parent)
+            self._folder.sync()
 
     def _flush(self) -> None:
         """Batches are joined: pages must not end where windows happened to."""
@@ -158,7 +162,7 @@ class LabelWriter:
 
 
 @contextmanager
-def guarded(directory: Path) -> Iterator[None]:
+def guarded(directory: Folder) -> Iterator[None]:
     """What keeps a run's directory from being written becomes an OutputError, and says how to go on."""
     try:
         yield
@@ -241,13 +245,25 @@ def arrow_type(spec: ArrowType) -> Any:
     return pa.type_for_alias(spec)
 
 
+def local_labels(folder: Folder, name: str = LABELS) -> Path:
+    """The labels as a file of this machine, which lasts as long as `folder`. Raises OutputError."""
+    try:
+        path = folder.local(name)
+        if path.exists() and not path.is_file():  # a pipe would be waited for
+            raise OSError(f"it is {kind_of(path)}")
+        return path
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {folder.place(name)}; label the input again") from None
+    except OSError as error:
+        raise OutputError(f"cannot read {folder.place(name)}: {error.strerror or error}") from error
+
+
 def label_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     """These columns of every row, in file order. Raises OutputError where they cannot be read."""
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
-        check_regular(path)
         with parquet.ParquetFile(path) as file:
             if missing := [name for name in columns if name not in file.schema_arrow.names]:
                 raise OutputError(f"{path} has no column {missing[0]}; label the input again")

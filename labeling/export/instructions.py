@@ -72,14 +72,14 @@ def write_instructions(options: InstructionOptions) -> list[str]:
 
     Two streaming passes over the labels: variances, then preferences.
     """
-    labels = SalmonLabels(Path(options.labels))
+    labels = SalmonLabels(options.labels)
     recipe = _recipe(options, labels)
     out = Path(options.out)
     record_path = out.with_name(f"{out.name}.{RUN}")
     for path in (out, record_path):
         check_out_file(path, options.overwrite)
     dataset = labelled_input(labels.run, options.input)
-    for path in (*(file.path for file in dataset.files), labels.path, labels.run_path):
+    for path in (*(file.path for file in dataset.files), labels.path, labels.path.with_name(RUN)):
         if path.resolve() in (out.resolve(), record_path.resolve()):
             raise OutputError(f"{path} is what instructions are made from; name another --out")
     variances = labels.variances()
@@ -168,7 +168,7 @@ def _record(
     return {
         "versions": {"preftree": version()},
         "options": asdict(options),
-        "labels": {"path": str(labels.path.absolute()), "sha256": File(labels.path, str(labels.path)).sha256()},
+        "labels": {"path": labels.place, "sha256": File(labels.path, str(labels.path)).sha256()},
         "input": dataset.record(),
         "principles": [{**one.record(), "variance": variances[one.name]} for one in labels.principles],
         "totals": asdict(tally),

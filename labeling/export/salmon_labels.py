@@ -10,7 +10,8 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.data.labels_file import LABELS, RUN, label_rows, with_samples
+from preftree.labeling.data.folder import folder_of
+from preftree.labeling.data.labels_file import LABELS, RUN, label_rows, local_labels, with_samples
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.terminal import one_line
@@ -20,18 +21,21 @@ _COLUMNS = ("id", "status", "principles")
 
 
 class SalmonLabels:
-    """Raises OutputError where `directory` holds no finished run, and InputError for one of another method."""
+    """Raises OutputError where there is no finished run, and InputError for one of another method."""
 
-    def __init__(self, directory: Path) -> None:
-        self.path, self.run_path = directory / LABELS, directory / RUN
-        self.run = finished_run(directory)
+    def __init__(self, directory: str | Path) -> None:
+        self._folder = folder_of(directory)
+        self.run = finished_run(self._folder)
+        self.path = local_labels(self._folder)
+        place = self._folder.place(LABELS)
+        self.place = place if isinstance(place, str) else str(place.absolute())
         name = self.run["method"].get("name")
         if name != "salmon":
             raise InputError(f"{directory} holds labels of method {name}; instructions are made of --method salmon's")
         try:
             self.principles = tuple(Principle.recorded(entry) for entry in self.run["method"]["principles"])
         except (KeyError, TypeError):
-            raise OutputError(f"{self.run_path} does not say which principles were judged") from None
+            raise OutputError(f"{self._folder.place(RUN)} does not say which principles were judged") from None
 
     def variances(self) -> dict[str, float]:
         """Of each principle: that of its scores in single orders, two of every pair, consistent or not.

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.folder import folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file, label_rows, with_samples
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Reader, Selection, reader_of
@@ -28,32 +29,32 @@ _GROUP_ROWS = 1024
 
 def write_export(options: ExportOptions) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
-    directory, out = Path(options.run), Path(options.out)
+    out = Path(options.out)
     if not options.partial:
-        finished_run(directory)
+        finished_run(folder_of(options.run))
     _check_ending(options.to, out)
     check_out_file(out, options.overwrite)
-    with view(directory, options.input) as found:
+    with view(options.run, options.input) as found:
         selection = _export(options, out, found)
     return _lines(options, found, selection)
 
 
 def _export(options: ExportOptions, out: Path, found: RunView) -> Selection:
-    directory = Path(options.run)
+    folder = found.folder
     reader = reader_of(found.record, options.pairs == "all")
     selection = _selection(options, found.record)
     dataset = labelled_input(found.record, options.input)
-    for path in (*(file.path for file in dataset.files), directory / LABELS, directory / RUN):
+    for path in (*(file.path for file in dataset.files), *(Path(folder.place(name)) for name in (LABELS, RUN))):
         if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
     comparisons = _comparisons(found.labels, dataset, reader, selection)
     with drafts(out) as [draft]:
         if options.to == ANNOTATED_PAIRS:
-            _write_annotated(draft.file, found.record, directory.resolve().name, comparisons)
+            _write_annotated(draft.file, found.record, folder.title, comparisons)
         else:
             _write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
         if not selection.kept:
-            raise InputError(f"{directory} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
+            raise InputError(f"{folder} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
     return selection
 
 

@@ -13,7 +13,6 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.columns import IMITATES
-from preftree.labeling.regular_file import check_regular
 from preftree.labeling.report import pairs, principles, rankings, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.subsets import Section, Subsets
@@ -115,7 +114,6 @@ def figures_of(path: str | Path, subset: str | None = None) -> Figures:
     from pyarrow.parquet import ParquetFile
 
     try:
-        check_regular(Path(path))
         with ParquetFile(path, pre_buffer=False) as file:
             figures = Figures(file.schema_arrow, subset, str(path))
             for batch in _batches(file, figures.reads):

@@ -73,8 +73,8 @@ class RunSummary:
     labels, once they are written.
     """
 
-    labels: Path
-    run: Path
+    labels: Path | str
+    run: Path | str
     judge: str
     noun: str
     ok: int

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, Answers
-from preftree.labeling.data.labels_file import RUN
+from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.options import AggregateOptions
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.directory import RunDirectory
@@ -23,8 +22,8 @@ def aggregate(options: AggregateOptions) -> RunSummary:
 
     Raises PreftreeError.
     """
-    source = Path(options.run)
-    record = read_run(source / RUN)
+    source = folder_of(options.run)
+    record = read_run(source)
     check_format(source, record)
     given = {name: getattr(options, name) for name in ("aggregate", "subset")}
     changes = {name: value for name, value in given.items() if value is not None}
@@ -35,17 +34,20 @@ def aggregate(options: AggregateOptions) -> RunSummary:
         with RunDirectory(source) as directory:
             check_answered(source, directory.answers, job.rows)
             return labels_of_parts(directory, job, new_record, ())
-    answers = Answers.open(source / ANSWERS, record["answers"])
+    answers = Answers.open(source.child(ANSWERS), record["answers"])
     check_answered(source, answers, job.rows)
-    with RunDirectory(Path(options.out), options.overwrite) as directory:
+    with RunDirectory(options.out, options.overwrite) as directory:
         directory.check_new()
         return labels_of_parts(directory, job, new_record, answers.parts)
 
 
-def check_answered(path: Path, answers: Answers, rows: Any) -> None:
+def check_answered(path: Folder, answers: Answers, rows: Any) -> None:
     """OutputError unless all these rows have answers. path: of their run."""
     if missing := int((answers.states(rows) == MISSING).sum()):
-        named = f" ({answers.damaged[0][0].name} {answers.damaged[0][1]})" if answers.damaged else ""
+        named = ""
+        if answers.damaged:
+            place, problem = answers.damaged[0]
+            named = f" ({str(place).rpartition('/')[2]} {problem})"
         raise OutputError(
             f"answers about {count(missing, 'row')} of {path} are damaged or missing{named}; "
             "its `preftree label` command puts that right"

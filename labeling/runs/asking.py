@@ -8,11 +8,12 @@ from contextlib import contextmanager, suppress
 from itertools import compress
 from typing import Any
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
 from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
+from preftree.labeling.data.selection import parse_shard
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.pipeline import Labelled, label_windows, suited
 from preftree.labeling.report.text import Rejections
@@ -22,10 +23,26 @@ from preftree.labeling.runs.stopping import Stopping
 from preftree.labeling.types import Rejected, Sample
 
 
+def own_rows(job: Job) -> slice:
+    """Places in `job.rows` of what this process judges: all, or neighbours for a worker. UsageError for no rows."""
+    worker, total = job.options.worker, len(job.rows)
+    if worker is None:
+        return slice(0, total)
+    index, number = parse_shard(worker)
+    mine = slice(total * (index - 1) // number, total * index // number)
+    if mine.start == mine.stop:
+        raise UsageError(f"--worker {worker} has no rows: there are {total:,} in all; use fewer workers")
+    return mine
+
+
 def to_judge(job: Job, answers: Answers) -> Any:
-    """A NumPy array of bools: which rows of the job have to be judged, --retry-rejects considered."""
-    states = answers.states(job.rows)
-    return (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+    """A NumPy array of bools: which rows of the job this process has to judge, --retry-rejects considered."""
+    import numpy as np
+
+    states, mine = answers.states(job.rows), own_rows(job)
+    wanted = (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+    places = np.arange(len(wanted))
+    return wanted & (places >= mine.start) & (places < mine.stop)
 
 
 def hopeless(job: Job, answers: Answers) -> Rejections | None:
@@ -60,10 +77,11 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     from preftree.labeling.progress import Progress
 
     wanted = to_judge(job, writer.answers)
-    left = int(wanted.sum())
+    left, mine = int(wanted.sum()), own_rows(job)
+    total = mine.stop - mine.start
     begun: deque[tuple[int, int | None]] = deque()
     items = _to_ask(job, wanted, writer.answers, begun)
-    bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - left)
+    bar = Progress(total, job.options.quiet, job.noun, done=total - left)
     with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
         for window in label_windows(items, job.method, judge, progress, lambda: stopping.asked):
             writer.add([_entry(*begun.popleft(), labelled) for labelled in window])
@@ -79,13 +97,14 @@ def _to_ask(
     job: Job, wanted: Any, answers: Answers, begun: deque[tuple[int, int | None]]
 ) -> Iterator[Sample | Rejected]:
     """The rows to judge; `begun` gets number and digest of each. wanted: by row of the job, whether it has to be."""
-    known = answers.texts(job.rows)
+    known, mine = answers.texts(job.rows), own_rows(job)
     seen = 0
     numbers: Iterator[int] = iter(memoryview(job.rows))  # Python's own, which an array does not give
     for number, item, is_wanted, then in zip(numbers, job.items(), wanted.tobytes(), memoryview(known), strict=False):
-        seen += 1
         text = digest_of(item)
-        if is_wanted or (text or 0) != then:
+        is_stale = mine.start <= seen < mine.stop and (text or 0) != then
+        seen += 1
+        if is_wanted or is_stale:
             begun.append((number, text))
             yield item
     if seen < len(job.rows):

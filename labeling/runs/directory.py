@@ -15,43 +15,54 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.answers.part import PATTERN
 from preftree.labeling.answers.writer import DAMAGED, AnswerWriter
-from preftree.labeling.data.atomic import remove_drafts
+from preftree.labeling.data.folder import DIRECTORY, FILE, MISSING, Folder, LocalFolder, folder_of, kind_of
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.runs.lock import LOCK, RunLock
-from preftree.labeling.runs.manifest import ARITHMETIC, COMPLETE, DTYPE, answers_key, date, difference, write_record
+from preftree.labeling.runs.manifest import (
+    ARITHMETIC,
+    COMPLETE,
+    DTYPE,
+    RUNNING,
+    answers_key,
+    date,
+    difference,
+    write_record,
+)
 from preftree.labeling.runs.recorded import check_format, read_run
 
 # What earlier versions kept answers in.
 _OLD = [f"{name}{end}" for name in ("journal.sqlite", "journal.damaged.sqlite") for end in ("", "-wal", "-shm")]
 _ARITHMETIC = "the processor and variables such as ATEN_CPU_CAPABILITY"
+_KINDS = {LABELS: FILE, RUN: FILE, ANSWERS: DIRECTORY, _OLD[0]: FILE}
 _WAYS_OUT = "name another --out, start again beside it with --force-new, or in its place with --overwrite"
 
 
 class RunDirectory:
-    """A context, in which this process has the directory to itself. Raises OutputError where it may not.
+    """A context, in which this process may write a run, alone or as a worker. Raises OutputError where it may not.
 
-    previous: the record of the run that is there, None for a new one. What was made for a run that never began, or
-    that ended before a row was finished, is removed on leaving.
+    A directory is locked. Nothing locks a URL: several processes that write there judge rows twice at worst. What was
+    made in a directory for a run that never began, or that ended before a row was finished, is removed on leaving.
+    Processes that are not alone leave everything else as it is.
+
+    Attributes:
+        folder: a directory, or what a URL names.
+        previous: the record of the run that is there, None for a new one.
     """
 
-    def __init__(self, path: Path, overwrite: bool = False) -> None:
-        self.path = path
+    def __init__(self, named: str | Path | Folder, overwrite: bool = False, worker: str | None = None) -> None:
+        """worker: such as "2/3"."""
+        self.folder = folder_of(named)
         self.previous: dict[str, Any] | None = None
-        self._overwrite = overwrite
+        self._overwrite, self._worker = overwrite, worker
         self._lock: RunLock | None = None
         self._writer: AnswerWriter | None = None
         self._created: list[Path] = []
 
     def __enter__(self) -> RunDirectory:
-        if os.path.lexists(self.path) and not self.path.is_dir():
-            raise OutputError(f"{self.path} is not a directory; name another --out")
         try:
             with self._guarded():
-                self._created = [path for path in (self.path, *self.path.parents) if not path.exists()]
-                self.path.mkdir(parents=True, exist_ok=True)
-                if not (self.path / LOCK).exists():
-                    self._created.insert(0, self.path / LOCK)
-                self._lock = RunLock(self.path)
+                if isinstance(self.folder, LocalFolder):
+                    self._take(self.folder.path)
                 self.previous = self._found()
         except BaseException:
             self._leave()
@@ -63,6 +74,15 @@ class RunDirectory:
     ) -> None:
         self._leave()
 
+    @property
+    def is_alone(self) -> bool:
+        """Whether nobody else writes there."""
+        return self._lock is not None and self._lock.is_alone
+
+    def take_alone(self) -> bool:
+        """A worker is done: whether it has the directory to itself from now on, where anything locks at all."""
+        return self._lock is None or self._lock.take_alone()
+
     def check(self, record: Mapping[str, Any]) -> None:
         """Raises OutputError where the run that is there is not this one, as far as `record` knows."""
         if self.previous and (said := difference(self.previous, record)):
@@ -71,92 +91,128 @@ class RunDirectory:
                 hint = f"resume it with --dtype {self.previous['scorer']['dtype']}, "
             elif said.startswith(ARITHMETIC):
                 hint = f"this process computes other bits; resume it where {_ARITHMETIC} are as they were, "
-            raise OutputError(f"{self.path} holds another run: {said}; {hint}{_WAYS_OUT}")
+            ways_out = _WAYS_OUT if self._worker is None else "name another --out, or give all workers the same options"
+            raise OutputError(f"{self.folder} holds another run: {said}; {hint}{ways_out}")
 
     def check_new(self) -> None:
         """Raises OutputError where a run is there already."""
         if self.previous is not None:
-            raise OutputError(f"{self.path} exists already; name another --out, or replace it with --overwrite")
+            raise OutputError(f"{self.folder} exists already; name another --out, or replace it with --overwrite")
 
     @cached_property
     def answers(self) -> Answers:
         """Those of the run that is there, as it was found. Raises OutputError."""
-        return Answers() if self.previous is None else Answers.open(self.path / ANSWERS, self.previous["answers"])
+        return Answers() if self.previous is None else self.answers_now(self.previous)
+
+    def answers_now(self, record: Mapping[str, Any]) -> Answers:
+        """Those of the run with this record, whoever has written them. Raises OutputError."""
+        return Answers.open(self.folder.child(ANSWERS), record["answers"])
 
     def begin(self, record: dict[str, Any]) -> AnswerWriter:
         """From here on the run exists: its record is written. What it replaces is gone.
 
         record: gets the key of its answers and the date, unless it has them.
         """
-        self.check(record)
-        record.setdefault("started", (self.previous or {}).get("started") or date(time.time()))
-        record.setdefault("answers", self.previous["answers"] if self.previous else answers_key(record))
-        answers = self.answers
         with self._guarded():
-            remove_drafts(self.path)
-            if self.previous is None:
+            if self.previous is None and not self.is_alone:  # another process may have begun meanwhile
+                self.previous = self._found()
+            self.check(record)
+            record.setdefault("started", (self.previous or {}).get("started") or date(time.time()))
+            record.setdefault("answers", self.previous["answers"] if self.previous else answers_key(record))
+            answers = self.answers
+            if self._overwrite:
                 self._remove()
-            write_record(self.path, record)
-            self._writer = AnswerWriter(self.path / ANSWERS, record["answers"], answers)
+            if self.is_alone:
+                self.folder.remove_drafts()
+            if self.previous is None and isinstance(self.folder, LocalFolder):
+                self._created[:0] = [self.folder.path / name for name in (RUN, ANSWERS)]
+            if self.is_alone or self.previous is None or self.previous["state"] != RUNNING:
+                write_record(self.folder, record)
+            self._writer = AnswerWriter(self.folder.child(ANSWERS), record["answers"], answers, self.is_alone)
         return self._writer
 
     def finish(self, record: Mapping[str, Any]) -> None:
         """The labels are there; now their record may say so."""
         with self._guarded():
-            write_record(self.path, {**record, "state": COMPLETE})
+            write_record(self.folder, {**record, "state": COMPLETE})
         self._writer = None
         self._created = []
 
+    def _take(self, path: Path) -> None:
+        """Makes the directory and locks it."""
+        if os.path.lexists(path) and not path.is_dir():
+            raise OutputError(f"{path} is not a directory; name another --out")
+        self._created = [parent for parent in (path, *path.parents) if not parent.exists()]
+        path.mkdir(parents=True, exist_ok=True)
+        is_new = kind_of(path / LOCK) == MISSING
+        self._lock = RunLock(path, self._worker)
+        if is_new:
+            self._created.insert(0, path / LOCK)
+
     def _found(self) -> dict[str, Any] | None:
         """The record of the run that is there. Raises OutputError for what nobody asked to replace."""
-        there = [name for name in (LABELS, RUN, ANSWERS, _OLD[0]) if os.path.lexists(self.path / name)]
+        kinds = {name: self.folder.kind(name) for name in _KINDS}
+        there = [name for name, kind in kinds.items() if kind != MISSING]
         for name in there:
-            if (self.path / name).is_dir() != (name == ANSWERS):
-                kind = "a file" if name == ANSWERS else "a directory"
-                raise OutputError(f"{self.path / name} is {kind}; name another --out")
+            if kinds[name] != _KINDS[name]:
+                raise OutputError(f"{self.folder.place(name)} is {kinds[name]}; remove it, or name another --out")
         if self._overwrite or not there:
             return None
-        record = read_run(self.path / RUN) if RUN in there else {}
+        record = read_run(self.folder) if RUN in there else {}
         if "state" in record:
-            check_format(self.path, record)
+            check_format(self.folder, record)
             if ANSWERS in there or LABELS not in there:
                 return record
-        raise OutputError(f"{self.path / there[0]} exists already; {_WAYS_OUT}")
+        raise OutputError(f"{self.folder.place(there[0])} exists already; {_WAYS_OUT}")
 
     def _remove(self) -> None:
         """The files of runs, and nothing else that may be there."""
         for name in (RUN, LABELS, *_OLD):
-            (self.path / name).unlink(missing_ok=True)
-        answers = self.path / ANSWERS
+            self.folder.remove(name)
+        answers = self.folder.child(ANSWERS)
         for pattern in (PATTERN, PATTERN + DAMAGED):
-            for path in answers.glob(pattern):
-                path.unlink()
+            for name in answers.names(pattern):
+                answers.remove(name)
 
     def _leave(self) -> None:
-        if self._writer is not None:
-            if self.previous is None and not self._writer.answers.parts:
-                self._created[:0] = [self.path / name for name in (RUN, ANSWERS)]
-            else:
-                self._created = []
+        lock = self._lock
         with suppress(OSError):  # a directory that holds something by now stays
-            for path in self._created:
-                path.rmdir() if path.is_dir() else path.unlink()
-        if self._lock is not None:
-            self._lock.release()
+            if lock is None or (self._came_to_nothing() and lock.take_alone() and self._came_to_nothing()):
+                for path in self._created:
+                    path.rmdir() if path.is_dir() else path.unlink()
+        if lock is not None:
+            lock.release()
+
+    def _came_to_nothing(self) -> bool:
+        """Whether there is something of this run to remove. Raises OSError."""
+        if self._writer is None:
+            return bool(self._created)
+        return self.previous is None and not self.folder.child(ANSWERS).names(PATTERN)
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:
         try:
             yield
         except OSError as error:
-            raise OutputError(f"cannot write to {self.path}: {error.strerror or error}") from error
+            raise OutputError(f"cannot write to {self.folder}: {error.strerror or error}") from error
 
 
-def free_sibling(path: Path) -> Path:
-    """`path` if nothing is there, else the first of path-2, path-3, ... of which that is true."""
-    number = 1
-    candidate = path
-    while os.path.lexists(candidate):
+def free_sibling(named: str) -> str:
+    """`named` if nothing is there, else the first of NAME-2, NAME-3, ... of which that is true."""
+    base, mark, query = named.partition("?") if "://" in named else (named, "", "")
+    base = base.rstrip("/") or base
+    number, candidate = 1, base
+    while _is_taken(f"{candidate}{mark}{query}"):
         number += 1
-        candidate = path.with_name(f"{path.name}-{number}")
-    return candidate
+        candidate = f"{base}-{number}"
+    return f"{candidate}{mark}{query}"
+
+
+def _is_taken(named: str) -> bool:
+    folder = folder_of(named)
+    if isinstance(folder, LocalFolder):
+        return os.path.lexists(folder.path)
+    try:
+        return any(folder.kind(name) != MISSING for name in _KINDS)
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error

@@ -16,6 +16,7 @@ from preftree.labeling.answers.answers import Answers
 from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
+from preftree.labeling.data.folder import Folder
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
 from preftree.labeling.methods.registry import imitations_of
 from preftree.labeling.pipeline import Labelled, aggregated
@@ -59,8 +60,8 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
 
     Raises OutputError where answers of a row are missing, and InputError where the input is not what it was.
     """
-    ok, rejections = labels_file(directory.path, job, answers)
-    judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
+    ok, rejections = labels_file(directory.folder, job, answers)
+    judge, quality = judge_text(judge_of(record)), _figures(job, directory.folder)
     summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
     attempts = answers.attempts()
     dates = {
@@ -71,8 +72,8 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
     return summary
 
 
-def labels_file(out: Path, job: Job, answers: Answers) -> tuple[int, Rejections]:
-    """Writes labels.parquet into the directory `out`; returns the number of labels, and the rows without.
+def labels_file(out: Folder | Path, job: Job, answers: Answers) -> tuple[int, Rejections]:
+    """Writes labels.parquet into `out`; returns the number of labels, and the rows without.
 
     Raises what `write_labels` does.
     """
@@ -92,13 +93,13 @@ def labels_file(out: Path, job: Job, answers: Answers) -> tuple[int, Rejections]
     return ok, rejections
 
 
-def _figures(job: Job, directory: Path) -> Figures:
+def _figures(job: Job, folder: Folder) -> Figures:
     """Of the labels as they are written."""
     from preftree.labeling.report.figures import figures_of
 
     subset = job.options.subset
     names = names_of_input(job.dataset.info, job.method.columns)
-    return figures_of(directory / LABELS, None if subset is None else names[subset])
+    return figures_of(folder.local(LABELS), None if subset is None else names[subset])
 
 
 def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
@@ -135,8 +136,8 @@ def _summary(
 ) -> RunSummary:
     """usage: of all attempts together."""
     return RunSummary(
-        labels=directory.path / LABELS,
-        run=directory.path / RUN,
+        labels=directory.folder.place(LABELS),
+        run=directory.folder.place(RUN),
         judge=judge,
         noun=job.noun,
         ok=ok,

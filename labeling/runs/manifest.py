@@ -13,8 +13,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
@@ -56,7 +56,7 @@ def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int)
         "input": dataset.record(),
         "rows": rows,
         "method": {"name": method.name, **method.record()},
-        "options": asdict(options),
+        "options": {name: value for name, value in asdict(options).items() if name != "worker"},  # it is of all workers
     }
 
 
@@ -105,10 +105,9 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
     return None if shards else _left_out(then, now)
 
 
-def write_record(directory: Path, record: Mapping[str, Any]) -> None:
-    """Puts run.json in its place, whole. Raises OutputError."""
-    with drafts(directory / RUN) as [draft]:
-        draft.file.write(json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
+def write_record(named: Path | Folder, record: Mapping[str, Any]) -> None:
+    """Puts run.json in its folder, whole. Raises OSError."""
+    folder_of(named).write(RUN, json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
 
 
 def date(seconds: float) -> str:

@@ -9,10 +9,10 @@ from typing import Any, TypeVar
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.options import LabelOptions, Options, declared, defaults
-from preftree.labeling.regular_file import open_regular
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 
@@ -22,11 +22,11 @@ SCHEMA = 1
 Chosen = TypeVar("Chosen", bound=Options)
 
 
-def read_run(path: Path) -> dict[str, Any]:
-    """The record in a run.json. Raises OutputError where there is none."""
+def read_run(folder: Folder) -> dict[str, Any]:
+    """The record in its run.json. Raises OutputError where there is none."""
+    path = folder.place(RUN)
     try:
-        with open_regular(path) as file:
-            run = json.load(file)
+        run = json.loads(folder.read(RUN))
     except FileNotFoundError:
         raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
     except OSError as error:
@@ -51,7 +51,7 @@ def _rename_settings(run: dict[str, Any]) -> None:
     run.get("method", {}).pop("reasoning", None)
 
 
-def check_format(directory: Path, record: Mapping[str, Any]) -> None:
+def check_format(directory: Folder, record: Mapping[str, Any]) -> None:
     """OutputError for a run of an earlier preftree, whose answers are no Parquet files."""
     if "answers" not in record:
         version = record.get("versions", {}).get("preftree", "(an early version)")
@@ -67,9 +67,10 @@ def options_again(kind: type[Chosen], run: Mapping[str, Any], **own: Any) -> Cho
     return kind(**{name: then[name] for name in declared(kind) if name in then} | own)
 
 
-def finished_run(directory: Path, shards: bool = False) -> dict[str, Any]:
+def finished_run(named: Path | Folder, shards: bool = False) -> dict[str, Any]:
     """The record of a run whose labels are there, those of all rows unless `shards` may be. Raises OutputError."""
-    run = read_run(directory / RUN)
+    directory = folder_of(named)
+    run = read_run(directory)
     if run.get("state") != "complete":
         raise OutputError(
             f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"

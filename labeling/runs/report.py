@@ -10,7 +10,8 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import drafts
-from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
+from preftree.labeling.data.folder import MISSING, Folder, file_or_folder
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, local_labels
 from preftree.labeling.options import ReportOptions
 from preftree.labeling.report.figures import figures_of
 from preftree.labeling.report.html.page import page
@@ -35,17 +36,17 @@ def report_lines(options: ReportOptions) -> Iterator[str]:
 
 def write_html(options: ReportOptions, out: Path) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
-    path = Path(options.labels)
     check_out_file(out, options.overwrite)
-    for read in (path, path / LABELS, path / RUN):
-        if read.resolve() == out.resolve():
-            raise OutputError(f"{read} is what is reported on; name another --html")
     with _labels(options) as found:
+        for read in (found.labels, *(Path(found.folder.place(name)) for name in (LABELS, RUN))):
+            if read.resolve() == out.resolve():
+                raise OutputError(f"{read} is what is reported on; name another --html")
+        title = found.folder.title if found.record else found.labels.name
         figures = figures_of(found.labels, options.subset or _subset_then(found.record)).figures()
         survey = Survey.of(found.labels)
     ids = [str(row.row["id"]) for row in survey.notable.rows()]
     samples, missing = samples_again(found.record, ids, options.input)
-    text = page(path.resolve().name, found.record, figures, survey, samples, missing)
+    text = page(title, found.record, figures, survey, samples, missing)
     with drafts(out) as [draft]:
         draft.file.write(text.encode("utf-8", "backslashreplace"))
     return [aligned([*found.so_far(), ("report", one_line(str(out)))])]
@@ -54,12 +55,22 @@ def write_html(options: ReportOptions, out: Path) -> list[str]:
 @contextmanager
 def _labels(options: ReportOptions) -> Iterator[RunView]:
     """Those of a run, or of a file from anywhere, which has no record."""
-    path = Path(options.labels)
-    if not path.is_dir() or ((path / LABELS).exists() and not (path / RUN).exists()):
-        yield RunView({}, path / LABELS if path.is_dir() else path, 0, 0)
+    folder, name = file_or_folder(options.labels)
+    if name is None and not _is_run(folder):
+        name = LABELS
+    if name is not None:
+        yield RunView(folder, {}, local_labels(folder, name), 0, 0)
         return
-    with view(path, options.input) as found:
+    with view(folder, options.input) as found:
         yield found
+
+
+def _is_run(folder: Folder) -> bool:
+    """Labels alone are no run."""
+    try:
+        return folder.kind(RUN) != MISSING or folder.kind(LABELS) == MISSING
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
 def _subset_then(record: Mapping[str, Any]) -> str | None:

@@ -16,11 +16,12 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary, judge_text
-from preftree.labeling.runs.asking import ask, hopeless, reject
+from preftree.labeling.runs.asking import ask, hopeless, own_rows, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import StaleAnswers, write_labels
 from preftree.labeling.runs.manifest import with_judge
+from preftree.labeling.runs.workers import answers_of_all
 from preftree.labeling.terminal import count, one_line
 
 _LOGGER = logging.getLogger("preftree")
@@ -40,8 +41,19 @@ def run_label(
     Everything that is cheap to find wrong is looked at before the model is loaded, and nothing is left of a run that
     did not come so far.
     """
-    out = free_sibling(Path(options.out)) if options.force_new else Path(options.out)
-    with RunDirectory(out, options.overwrite) as directory:
+    summary = run_worker(options, judge_factory, method_factory)
+    assert summary is not None, "only workers leave labels to others"
+    return summary
+
+
+def run_worker(
+    options: LabelOptions,
+    judge_factory: Callable[..., AnyJudge] | None = None,
+    method_factory: Callable[..., Method] | None = None,
+) -> RunSummary | None:
+    """`run_label`, as one of several processes. None where labels are left to another, see `answers_of_all`."""
+    out = free_sibling(options.out) if options.force_new else options.out
+    with RunDirectory(out, options.overwrite, options.worker) as directory:
         if options.profile is not None:
             check_out_file(Path(options.profile), options.overwrite)
         job = Job.of(options, (method_factory or open_method)(options))
@@ -59,10 +71,16 @@ def run_label(
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
                     ask(job, writer, judge)
             try:
-                return write_labels(directory, job, record, writer.answers)
+                return _labels(directory, job, record, writer)
             except StaleAnswers:
                 ask(job, writer, judge or _loaded(options, judge_factory))
-                return write_labels(directory, job, record, writer.answers)
+                return _labels(directory, job, record, writer)
+
+
+def _labels(directory: RunDirectory, job: Job, record: dict[str, Any], writer: AnswerWriter) -> RunSummary | None:
+    """None where they are left to another worker."""
+    answers = writer.answers if job.options.worker is None else answers_of_all(directory, job, record)
+    return None if answers is None else write_labels(directory, job, record, answers)
 
 
 def _needs_model(job: Job, directory: RunDirectory) -> bool:
@@ -96,16 +114,17 @@ def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None
     return judge
 
 
-def _announcement(job: Job, out: Path) -> str:
+def _announcement(job: Job, out: str) -> str:
     options = job.options
-    rows = count(len(job.rows), "row")
-    part = f" (shard {options.shard})" if options.shard else ""
-    place = f" into {one_line(str(out))}" if options.force_new else ""
+    mine = own_rows(job)
+    rows = count(mine.stop - mine.start, "row")
+    part = f" (shard {options.shard})" if options.shard else f" (worker {options.worker})" if options.worker else ""
+    place = f" into {one_line(out)}" if options.force_new else ""
     return f"{rows}{part} of {one_line(job.dataset.name)}{place}; loading {one_line(options.model)}"
 
 
 @contextmanager
-def _resumable(out: Path, writer: AnswerWriter, job: Job) -> Iterator[None]:
+def _resumable(out: str, writer: AnswerWriter, job: Job) -> Iterator[None]:
     """Answers about an input that changed meanwhile are forgotten; an interrupt says what is kept."""
     try:
         yield

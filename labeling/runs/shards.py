@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, Answers
+from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.selection import parse_shard, rows_of, selection_of
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.aggregate import check_answered
@@ -23,13 +23,13 @@ from preftree.labeling.runs.recorded import check_format, finished_run, labelled
 class Shard:
     """A finished shard. index: from 1, of `number`."""
 
-    path: Path
+    path: Folder
     record: dict[str, Any]
     index: int
     number: int
 
     @classmethod
-    def of(cls, path: Path) -> Shard:
+    def of(cls, path: Folder) -> Shard:
         """Raises OutputError for anything but a finished shard."""
         record = finished_run(path, shards=True)
         check_format(path, record)
@@ -41,14 +41,14 @@ class Shard:
 
 def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: bool, quiet: bool) -> RunSummary:
     """Joins finished shards into the run `out`. Loads no model. Raises PreftreeError, and then leaves nothing."""
-    shards = complete([Shard.of(Path(path)) for path in paths])
+    shards = complete([Shard.of(folder_of(path)) for path in paths])
     record = shards[0].record
     dataset = labelled_input(record, input_path)
-    with RunDirectory(Path(out), overwrite) as directory:
+    with RunDirectory(out, overwrite) as directory:
         job = Job.again(record, dataset, out=out, quiet=quiet, shard=None)
         answers = []
         for shard in shards:
-            answers.append(Answers.open(shard.path / ANSWERS, shard.record["answers"]))
+            answers.append(Answers.open(shard.path.child(ANSWERS), shard.record["answers"]))
             mine = rows_of(dataset.info.rows, **selection_of(shard.record["options"]))
             check_answered(shard.path, answers[-1], mine)
         directory.check_new()

@@ -49,7 +49,7 @@ def show_lines(
     method_factory: Callable[..., Method] | None = None,
 ) -> Iterator[str]:
     """For a terminal. Raises OutputError where the run cannot be read and InputError for an unknown id."""
-    with view(Path(options.run), options.input) as found:
+    with view(options.run, options.input) as found:
         if options.id is not None:
             yield from _row_lines(found, options.id, options.input, judge_factory, method_factory)
         else:

@@ -10,6 +10,7 @@ from typing import Any
 from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
 from preftree.labeling.answers.part import Attempt
+from preftree.labeling.data.folder import Folder, LocalFolder, folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.report.text import aligned
@@ -22,18 +23,19 @@ from preftree.labeling.terminal import count, duration, one_line
 _ROWS = 20_000  # of an unfinished run, whose figures take about a second then
 
 
-def status_lines(directory: Path, moved_to: str | None = None) -> Iterator[str]:
+def status_lines(named: str | Path, moved_to: str | None = None) -> Iterator[str]:
     """For a terminal. Raises OutputError where there is no run.
 
     moved_to: where the input is now, from which figures of an unfinished run are made.
     """
-    record = read_run(directory / RUN)
+    directory = folder_of(named)
+    record = read_run(directory)
     if "state" not in record:
-        raise OutputError(f"{directory / RUN} is no record of a run by preftree")
+        raise OutputError(f"{directory.place(RUN)} is no record of a run by preftree")
     check_format(directory, record)
     who = holder(directory)
     rows = rows_of(record["input"]["rows"], **selection_of(record["options"]))
-    answers, states = look(directory / ANSWERS, record["answers"], rows)
+    answers, states = look(directory.child(ANSWERS), record["answers"], rows)
     done, rejected = (int(found.sum()) for found in (states != MISSING, states == REJECTED))
     lines = [("run", _about(record)), ("state", _state(record, directory, who))]
     lines.append(("rows", f"{done:,} of {len(rows):,} ({done / len(rows):.1%}), {rejected:,} of them rejected"))
@@ -47,7 +49,7 @@ def status_lines(directory: Path, moved_to: str | None = None) -> Iterator[str]:
         yield from _quality(directory, moved_to)
 
 
-def _quality(directory: Path, moved_to: str | None) -> Iterator[str]:
+def _quality(directory: Folder, moved_to: str | None) -> Iterator[str]:
     """Figures of the labels, or of what follows from the first answers so far."""
     from preftree.labeling.report.figures import figures_of
 
@@ -74,11 +76,13 @@ def _about(record: dict[str, Any]) -> str:
     return one_line(f"{name}, method {record['method']['name']}, {settings['model']}{part}")
 
 
-def _state(record: dict[str, Any], directory: Path, who: str | None) -> str:
+def _state(record: dict[str, Any], directory: Folder, who: str | None) -> str:
     if who is not None:
         return f"running: {who}"
     if record["state"] == COMPLETE:
-        return f"complete: {directory / LABELS}"
+        return f"complete: {directory.place(LABELS)}"
+    if not isinstance(directory, LocalFolder):
+        return "unfinished; nothing locks a URL, so a process may or may not work on it"
     return "stopped: no process works on it"
 
 

@@ -11,7 +11,8 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, look
-from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.data.folder import Folder, folder_of
+from preftree.labeling.data.labels_file import LABELS, local_labels
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import labels_file
 from preftree.labeling.runs.manifest import COMPLETE
@@ -26,12 +27,14 @@ class RunView:
     """Labels to read.
 
     Attributes:
-        record: the run.json.
-        labels: a labels.parquet, temporary where the run is not finished.
+        folder: of the run.
+        record: the run.json; empty for labels without one.
+        labels: a labels.parquet, itself or a copy, which is gone once it has been looked at.
         rows: of the run.
         done: of them, in `labels`.
     """
 
+    folder: Folder
     record: dict[str, Any]
     labels: Path
     rows: int
@@ -47,11 +50,11 @@ class RunView:
 
 
 @contextmanager
-def view(directory: Path, moved_to: str | None = None, most: int | None = None) -> Iterator[RunView]:
+def view(named: str | Path | Folder, moved_to: str | None = None, most: int | None = None) -> Iterator[RunView]:
     """Look at a run, whether another process works on it or not. Changes nothing.
 
     Args:
-        directory: of the run.
+        named: directory or URL of the run.
         moved_to: where its input is now; needed where the run is not finished.
         most: rows to look at where the run is not finished.
 
@@ -59,26 +62,27 @@ def view(directory: Path, moved_to: str | None = None, most: int | None = None) 
         OutputError: there is no run, or nothing has been judged so far.
         InputError: the input of a run that is not finished is not there any more.
     """
-    record = read_run(directory / RUN)
+    folder = folder_of(named)
+    record = read_run(folder)
     if record.get("state") == COMPLETE:
         rows = record.get("totals", {}).get("rows", 0)
-        yield RunView(record, directory / LABELS, rows, rows)
+        yield RunView(folder, record, local_labels(folder), rows, rows)
         return
-    check_format(directory, record)
+    check_format(folder, record)
     job = Job.again(record, labelled_input(record, moved_to))
     with TemporaryDirectory(prefix="preftree-") as temporary:
-        done = _labels_so_far(directory, record, job, most, Path(temporary))
-        yield RunView(record, Path(temporary) / LABELS, len(job.rows), done)
+        done = _labels_so_far(folder, record, job, most, Path(temporary))
+        yield RunView(folder, record, Path(temporary) / LABELS, len(job.rows), done)
 
 
-def _labels_so_far(directory: Path, record: dict[str, Any], job: Job, most: int | None, out: Path) -> int:
+def _labels_so_far(folder: Folder, record: dict[str, Any], job: Job, most: int | None, out: Path) -> int:
     """Writes them, and returns the number of rows. A process that works on the run may join parts at any time."""
     for _ in range(_LOOKS):
         with suppress(FileNotFoundError):
-            answers, states = look(directory / ANSWERS, record["answers"], job.rows)
+            answers, states = look(folder.child(ANSWERS), record["answers"], job.rows)
             rows = job.rows[states != MISSING][:most]
             if not len(rows):
-                raise OutputError(f"{directory} has no answers yet; `preftree status` says how far it is")
+                raise OutputError(f"{folder} has no answers yet; `preftree status` says how far it is")
             labels_file(out, replace(job, rows=rows), answers)
             return len(rows)
-    raise OutputError(f"cannot read {directory / ANSWERS}: its files come and go; try again")
+    raise OutputError(f"cannot read {folder.child(ANSWERS)}: its files come and go; try again")

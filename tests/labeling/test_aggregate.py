@@ -15,6 +15,7 @@ from preftree.labeling import cli
 from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.answers.part import write_part
 from preftree.labeling.commands.table import OK, REJECTED_ROWS
+from preftree.labeling.data.folder import LocalFolder
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.runs import run as runs
@@ -108,7 +109,7 @@ def test_the_order_of_answers_does_not_reach_labels(source: Path, tmp_path: Path
         part.path.unlink()
     for sequence, start in enumerate(range(0, ROWS, 7), 1):
         mine = sorted(entries[start : start + 7])
-        write_part(out / ANSWERS, sequence, answers.parts[0].run, mine, answers.attempts())
+        write_part(LocalFolder(out / ANSWERS), sequence, answers.parts[0].run, mine, answers.attempts())
     assert cli.main(["aggregate", str(out), "--quiet"]) == REJECTED_ROWS
     assert labels(out) == before
 
@@ -119,7 +120,7 @@ def test_answers_about_other_rows(source: Path, tmp_path: Path, capsys: pytest.C
     before = labels(out)
     answers = Answers.open(out / ANSWERS)
     entries = [entry._replace(id="strange", text=7) if entry.number == 3 else entry for entry in answers.entries()]
-    write_part(out / ANSWERS, 9, answers.parts[0].run, entries, answers.attempts())
+    write_part(LocalFolder(out / ANSWERS), 9, answers.parts[0].run, entries, answers.attempts())
     assert cli.main(["aggregate", str(out), "--quiet"]) == 1
     assert "the answers of row 4 (strange) are about another text than is in" in one_error(capsys)
     assert labels(out) == before

@@ -5,18 +5,19 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.answers import answers as answers_module
 from preftree.labeling.answers import part as parts_module
 from preftree.labeling.answers import writer as writer_module
-from preftree.labeling.answers.answers import ANSWERED, MISSING, REJECTED, Answers, look
+from preftree.labeling.answers.answers import ANSWERED, MISSING, REJECTED, Answers, look, merged
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
-from preftree.labeling.answers.part import Part
+from preftree.labeling.answers.part import Attempt, Part, write_part
 from preftree.labeling.answers.writer import AnswerWriter
+from preftree.labeling.data.folder import Folder, LocalFolder
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import Answer, RequestScores
 from tests.labeling.fakes import FakeUsage
@@ -108,6 +109,22 @@ def test_rows_in_any_order_come_out_in_that_of_the_input(tmp_path: Path) -> None
     assert numbers_of(answers) == list(range(200))
     values = {found.number: found.scores[0].answers[0].logprob[0] for found in answers.entries()}
     assert {number for number, value in values.items() if value == -7.0} == {5, 150}, "the later part counts"
+
+
+def test_two_parts_of_one_number(tmp_path: Path) -> None:
+    """Catches answers that depend on which of two workers' parts is listed, or opened, first."""
+    folder = LocalFolder(tmp_path)
+    attempts = [Attempt(name, 0.0, 1.0, 1, {}) for name in ("one", "two")]
+    rejected = Entry(5, "id 5", "bad")
+    made = [
+        write_part(folder, 1, RUN, [entry(3), entry(5, -7.0)], attempts[:1]),
+        write_part(folder, 1, RUN, [rejected, entry(9)], attempts[1:]),
+    ]
+    last = max(made, key=lambda part: part.name)
+    for parts in (made, made[::-1], [*Answers.open(tmp_path).parts]):
+        answers = Answers(tuple(sorted(parts, key=lambda part: part.order)))
+        assert [found for found in merged(parts) if found.number == 5] == [[entry(5, -7.0), rejected][made.index(last)]]
+        assert answers.states(np.arange(5, 6)).tolist() == [[ANSWERED, REJECTED][made.index(last)]]
 
 
 def test_parts_that_follow_on_one_another_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -257,17 +274,16 @@ def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkey
     """Catches `preftree status` that fails because a file it has listed is gone, or that waits for ever."""
     directory = tmp_path / "answers"
     first = written(directory, [entry(0)], [entry(1)]).parts[0]
-    states = Answers.states
     looks = 0
 
-    def gone(answers: Answers, rows: Any) -> object:
+    def gone(folder: Folder, name: str) -> Part:
         nonlocal looks
         looks += 1
         if looks <= times:
             raise FileNotFoundError(first.path)
-        return states(answers, rows)
+        return parts_module.open_part(folder, name)
 
-    monkeypatch.setattr(Answers, "states", gone)
+    monkeypatch.setattr(answers_module, "open_part", gone)
     times = 2
     answers, found = look(directory, RUN, np.arange(3))
     assert (found.tolist(), len(answers.parts)) == ([ANSWERED, ANSWERED, MISSING], 2)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -327,6 +328,19 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
     assert (tmp_path / "there.jsonl").read_text() == "mine"
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(".") or path.name == "x.jsonl"]
+
+
+def test_what_is_no_file_is_not_replaced(run: Path, tmp_path: Path) -> None:
+    """Catches a device or a pipe that is replaced by rows, and a link's target that is written."""
+    pipe, link, precious = (tmp_path / name for name in ("pipe.jsonl", "link.jsonl", "precious"))
+    os.mkfifo(pipe)
+    precious.write_text("mine")
+    link.symlink_to(precious)
+    with pytest.raises(OutputError, match=r"pipe\.jsonl is a device, a pipe or a socket; name a file"):
+        write_export(ExportOptions(run=str(run), to="soft", out=str(pipe), overwrite=True))
+    write_export(ExportOptions(run=str(run), to="soft", out=str(link), overwrite=True))
+    assert precious.read_text() == "mine"
+    assert not link.is_symlink()
 
 
 def test_an_unfinished_run(run: Path, tmp_path: Path) -> None:

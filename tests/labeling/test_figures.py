@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -293,6 +294,14 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["report", str(tmp_path / LABELS), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found == {"labelled": 32, "rejected": 0} | json.loads(json.dumps(figures_of(tmp_path / LABELS).figures()))
+
+
+def test_report_of_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a command that waits for ever."""
+    os.mkfifo(tmp_path / LABELS)
+    for named in (tmp_path, tmp_path / LABELS):
+        assert cli.main(["report", str(named)]) == 1
+        assert f"cannot read {tmp_path / LABELS}: it is a device, a pipe or a socket" in capsys.readouterr().err
 
 
 def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

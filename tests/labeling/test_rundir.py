@@ -83,8 +83,8 @@ def record(out: Path) -> dict[str, Any]:
     return found
 
 
-def kill(tmp_path: Path, moments: int, seed: int) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.labeling.killing", str(tmp_path), str(moments), str(seed)]
+def kill(tmp_path: Path, moments: int, seed: int, *workers: str) -> dict[str, int]:
+    command = [sys.executable, "-m", "tests.labeling.killing", str(tmp_path), str(moments), str(seed), *workers]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     found: dict[str, int] = json.loads(done.stdout)
@@ -102,6 +102,14 @@ def test_killed_at_random_moments(tmp_path: Path) -> None:
 def test_killed_at_fifty_random_moments(tmp_path: Path) -> None:
     found = kill(tmp_path, 50, seed=0)
     assert found["killed"] == 50
+    assert (found["asked_again"], found["other_bytes"]) == (0, 0)
+
+
+@pytest.mark.soak
+def test_workers_killed_at_fifty_random_moments(tmp_path: Path) -> None:
+    """Catches labels with holes or of two processes at once, wherever a worker ends."""
+    found = kill(tmp_path, 50, 0, "workers")
+    assert found["killed"] >= 50
     assert (found["asked_again"], found["other_bytes"]) == (0, 0)
 
 
@@ -257,6 +265,61 @@ def test_a_look_does_not_lock_out(tmp_path: Path) -> None:
     lock.release()
     assert holder(tmp_path) is None
     RunLock(tmp_path).release()
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "directory"])
+def test_a_lock_that_is_no_file_is_left_alone(kind: str, source: Path, tmp_path: Path) -> None:
+    """Catches a link named lock whose target is emptied, and a pipe that is waited for."""
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    out.mkdir()
+    precious.write_text("years of work")
+    made = {
+        "link": lambda path: path.symlink_to(precious),
+        "dangling link": lambda path: path.symlink_to(tmp_path / "none"),
+        "pipe": os.mkfifo,
+        "directory": Path.mkdir,
+    }
+    made[kind](out / "lock")
+    with pytest.raises(OutputError, match=r"out/lock is a .*, and must be a file; remove it, or name another"):
+        run(source, out, Failing(0, AssertionError("the model was asked")))
+    assert holder(out) is None
+    assert precious.read_text() == "years of work"
+    assert [path.name for path in out.iterdir()] == ["lock"]
+    assert not (tmp_path / "none").exists()
+
+
+@pytest.mark.parametrize("name", ["run.json", "labels.parquet", "answers"])
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_links_in_the_place_of_a_runs_files(name: str, overwrite: bool, source: Path, tmp_path: Path) -> None:
+    """Catches files elsewhere that are written, or removed, through a link."""
+    run(source, tmp_path / "other")
+    before = {path: path.read_bytes() for path in (tmp_path / "other").rglob("*") if path.is_file()}
+    out = stopped(source, tmp_path / "out", 20)
+    if (out / name).exists():
+        (out / name).rename(tmp_path / "moved")
+    (out / name).symlink_to(tmp_path / "other" / name)
+    with pytest.raises(OutputError, match=rf"out/{name} is a link; remove it, or name another --out"):
+        run(source, out, overwrite=overwrite)
+    assert {path: path.read_bytes() for path in (tmp_path / "other").rglob("*") if path.is_file()} == before
+
+
+def test_a_link_that_comes_later_is_replaced(source: Path, tmp_path: Path, whole: bytes) -> None:
+    """Catches labels or a record that are written through a link which is made while rows are judged."""
+    out, precious = tmp_path / "out", tmp_path / "precious"
+    precious.write_text("years of work")
+
+    class Linking(FakeScorer):
+        def score(self, encoded: Any) -> Any:
+            for name in ("labels.parquet", "run.json"):
+                (out / name).unlink(missing_ok=True)
+                (out / name).symlink_to(precious)
+            return super().score(encoded)
+
+    run(source, out, Linking())
+    assert precious.read_text() == "years of work"
+    assert labels(out) == whole
+    assert not (out / "labels.parquet").is_symlink()
+    assert record(out)["state"] == "complete"
 
 
 # disks
