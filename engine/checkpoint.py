@@ -7,7 +7,7 @@ from pathlib import Path
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
-from preftree.engine.files import first_line, naming, read_json
+from preftree.engine.files import is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
@@ -31,12 +31,7 @@ class Checkpoint:
         """sha256 in hexadecimal over names and contents of all files, some seconds a gigabyte."""
         total = hashlib.sha256()
         for path in sorted(self.files, key=lambda path: path.name):
-            try:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
-            total.update(f"{path.name}\0{digest}\n".encode())
+            total.update(f"{path.name}\0{sha256(path)}\n".encode())
         return total.hexdigest()
 
 
@@ -50,7 +45,7 @@ def open_checkpoint(spec: str) -> Checkpoint:
     path = Path(spec).expanduser()
     if path.is_dir():
         return _open_directory(path, path.resolve().name)
-    if not path.exists():
+    if not is_there(path):
         raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
@@ -58,7 +53,7 @@ def open_checkpoint(spec: str) -> Checkpoint:
 
 
 def _open_directory(directory: Path, name: str) -> Checkpoint:
-    if not (directory / "config.json").is_file():
+    if not is_there(directory / "config.json"):
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = f"; name the file itself: {directory / ggufs[0]}" if ggufs else "; it is no Hugging Face model directory"
         raise ModelError(f"{directory}: holds no config.json{hint}")
