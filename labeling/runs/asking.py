@@ -15,6 +15,7 @@ from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.pipeline import Labelled, label_windows
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.job import Job
+from preftree.labeling.runs.label_mass import LabelMassWatch
 from preftree.labeling.runs.stopping import Stopping
 from preftree.labeling.types import Rejected
 
@@ -26,12 +27,14 @@ def to_judge(job: Job, answers: Answers) -> Any:
 
 
 def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
-    """Judges every row that has to be. Raises KeyboardInterrupt where Ctrl-C left some of them."""
+    """Judges every row that has to be. Raises KeyboardInterrupt where Ctrl-C left some of them, and ModelError where
+    the judge does not answer with labels.
+    """
     from preftree.labeling.progress import Progress
 
     wanted = to_judge(job, writer.answers)
     numbers = job.rows.start + wanted.nonzero()[0]
-    done = 0
+    done, watch = 0, LabelMassWatch()
     items = compress(job.items(), wanted.tobytes())
     bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - len(numbers))
     with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
@@ -42,6 +45,8 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
             if writer.is_due():
                 writer.commit(judge.usage)
             progress.advance(len(window))
+            if not job.options.allow_low_mass:
+                watch.add(window)
     if done < len(numbers):
         if stopping.asked:
             raise KeyboardInterrupt
