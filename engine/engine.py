@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
@@ -66,7 +67,12 @@ class Planner:
 
 
 class Engine:
-    """A model, ready to score. One engine serves any number of calls; results never depend on earlier ones."""
+    """A model, ready to score. One engine serves any number of calls; results never depend on earlier ones.
+
+    An engine belongs to its process. It pickles as what it was loaded with, and whoever unpickles it loads the model
+    there: weights are too large to travel, and threads and GPU memory cannot. So it may be handed to processes that are
+    spawned; one that was forked is told to load its own.
+    """
 
     def __init__(
         self,
@@ -80,6 +86,14 @@ class Engine:
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
+        self._asked: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "batch_tokens": batch_tokens,
+            "kv_memory": kv_memory,
+            "memory_fraction": memory_fraction,
+        }
+        self._process = os.getpid()
         self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
         self.device = target.device
         self.dtype = target.dtype
@@ -145,6 +159,9 @@ class Engine:
             memory_fraction=memory_fraction,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Engine, **self._asked), (self.checkpoint,)
+
     def close(self) -> None:
         """Give the memory of weights and caches back. The engine cannot run afterwards."""
         self._parts = None
@@ -168,6 +185,11 @@ class Engine:
     def _open(self) -> tuple[Model, Runner]:
         if self._parts is None:
             raise InputError("this engine is closed; load it again")
+        if self._process != os.getpid():  # torch's threads, and whoever held a lock, stayed behind
+            raise InputError(
+                "this engine was loaded before its process forked, and cannot run in the child; load it there, or "
+                'start processes with multiprocessing.get_context("spawn")'
+            )
         return self._parts
 
     @property
@@ -223,6 +245,7 @@ class Engine:
         """
         if not len(prompts):
             raise InputError("there are no prompts to score")
+        assert self._open
         return self._gathered[prefix_cache](encoded(self.checkpoint.tokenizer, prompts, labels))
 
     def score_stream(
