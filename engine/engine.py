@@ -25,7 +25,7 @@ from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
-from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
+from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of, too_long
 from preftree.engine.results import LabelScores, split
 from preftree.engine.scoring.runner import Prompts, Runner
 from preftree.engine.texts import Text, encoded
@@ -226,6 +226,7 @@ class Engine:
         labels: Sequence[str] | Sequence[Sequence[Text]],
         *,
         prefix_cache: bool = True,
+        skip_too_long: bool = False,
     ) -> LabelScores:
         """Log-probabilities of labels after prompts.
 
@@ -238,6 +239,8 @@ class Engine:
             labels: texts that are the labels of all prompts; or of each prompt its labels, texts or lists of one or
                 more token ids. A text stands for the ids that it adds after the prompt.
             prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
+            skip_too_long: give prompts beyond the model's context nan, and name them in `LabelScores.too_long`, instead
+                of failing the call.
 
         Raises:
             InputError: ids outside the vocabulary, a prompt beyond the model's context, a label that merges with the
@@ -246,7 +249,13 @@ class Engine:
         if not len(prompts):
             raise InputError("there are no prompts to score")
         assert self._open
-        return self._gathered[prefix_cache](encoded(self.checkpoint.tokenizer, prompts, labels))
+        ids, options = encoded(self.checkpoint.tokenizer, prompts, labels)
+        skipped = too_long(ids, options, self.checkpoint.config) if skip_too_long else []
+        if not skipped:
+            return self._gathered[prefix_cache]((ids, options))
+        kept = sorted(set(range(len(ids))) - set(skipped))
+        scores = self._gathered[prefix_cache](([ids[place] for place in kept], [options[place] for place in kept]))
+        return scores.with_gaps(skipped, max(map(len, options)))
 
     def score_stream(
         self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], *, prefix_cache: bool = True

@@ -23,6 +23,7 @@ class LabelScores:
         rows: unique tokens run through the model, a new prefix cache included.
         batches: forward passes over prompts.
         seconds: wall time, without what ran while an earlier call was collected.
+        too_long: prompts that exceed the model's context and were not run: their rows are nan.
     """
 
     logprob: np.ndarray
@@ -32,6 +33,17 @@ class LabelScores:
     rows: int
     batches: int
     seconds: float
+    too_long: tuple[int, ...] = ()
+
+    def with_gaps(self, too_long: Sequence[int], num_labels: int) -> LabelScores:
+        """The same with rows of nan at these places, and this many columns."""
+        count = len(self.label_mass) + len(too_long)
+        kept = np.setdiff1d(np.arange(count), too_long)
+        logprob, logit = (np.full((count, num_labels), np.nan, np.float32) for _ in range(2))
+        mass = np.full(count, np.nan, np.float32)
+        columns = slice(self.logprob.shape[1])
+        logprob[kept, columns], logit[kept, columns], mass[kept] = self.logprob, self.logit, self.label_mass
+        return replace(self, logprob=logprob, logit=logit, label_mass=mass, too_long=tuple(too_long))
 
 
 def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
