@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -117,7 +118,8 @@ class Engine:
         if target.device.type == "cpu":
             dismiss_team()  # another thread may be the one that scores
         self._gathered = {
-            cached: Gathering(partial(self._score_together, prefix_cache=cached)) for cached in (True, False)
+            asked: Gathering(partial(self._score_together, prefix_cache=asked[0], with_tokens=asked[1]))
+            for asked in product((True, False), repeat=2)
         }
 
     @classmethod
@@ -227,6 +229,7 @@ class Engine:
         *,
         prefix_cache: bool = True,
         skip_too_long: bool = False,
+        with_tokens: bool = False,
     ) -> LabelScores:
         """Log-probabilities of labels after prompts.
 
@@ -241,6 +244,8 @@ class Engine:
             prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
             skip_too_long: give prompts beyond the model's context nan, and name them in `LabelScores.too_long`, instead
                 of failing the call.
+            with_tokens: add `LabelScores.tokens`: log-probabilities of a label's tokens, and whether greedy decoding
+                would write it. Costs one more product with the output matrix.
 
         Raises:
             InputError: ids outside the vocabulary, a prompt beyond the model's context, a label that merges with the
@@ -252,9 +257,11 @@ class Engine:
         ids, options = encoded(self.checkpoint.tokenizer, prompts, labels)
         skipped = too_long(ids, options, self.checkpoint.config) if skip_too_long else []
         if not skipped:
-            return self._gathered[prefix_cache]((ids, options))
+            return self._gathered[prefix_cache, with_tokens]((ids, options))
         kept = sorted(set(range(len(ids))) - set(skipped))
-        scores = self._gathered[prefix_cache](([ids[place] for place in kept], [options[place] for place in kept]))
+        scores = self._gathered[prefix_cache, with_tokens](
+            ([ids[place] for place in kept], [options[place] for place in kept])
+        )
         return scores.with_gaps(skipped, max(map(len, options)))
 
     def score_stream(
@@ -271,13 +278,13 @@ class Engine:
             prefix_cache: see `score`.
         """
         if not self._runner.is_ahead:
-            yield from map(self._gathered[prefix_cache], calls)
+            yield from map(self._gathered[prefix_cache, False], calls)
         else:
             for call in self._runner.run(calls, prefix_cache):
                 yield call.scores()
 
     def _score_together(
-        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
+        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
     ) -> list[LabelScores]:
         """The results of several calls, run as one."""
         everything: list[Any] = []
@@ -285,7 +292,8 @@ class Engine:
             # What is wrong is named by its place in its own call; arrays are not converted again.
             is_one_of_many = len(prompts) and len(calls) > 1
             everything += checked_prompts(prompts, labels, self.checkpoint.config) if is_one_of_many else prompts
-        (call,) = self._runner.run([(everything, [options for _, labels in calls for options in labels])], prefix_cache)
+        together = everything, [options for _, labels in calls for options in labels]
+        (call,) = self._runner.run([together], prefix_cache, with_tokens)
         if self.device.type == "cpu":
             dismiss_team()  # the next call may come from another thread
         return split(call.scores(), calls)
