@@ -47,6 +47,7 @@ class Option(NamedTuple):
             a thing (a model, a file) whose content is recorded itself.
         derived: whether labels depend on it and answers do not, so that a run is labelled again with another value.
         requires: options without which this one has no effect.
+        serves: an option with which it has an effect without what it requires, whatever the method.
         excludes: an option that cannot be given together with this one.
         switches: help by value, for flags that each stand for a value.
     """
@@ -58,6 +59,7 @@ class Option(NamedTuple):
     labels: bool = False
     derived: bool = False
     requires: tuple[str, ...] = ()
+    serves: str = ""
     excludes: str = ""
     switches: Mapping[str, str] = {}
 
@@ -87,12 +89,20 @@ class Options:
             except ValueError as error:
                 raise UsageError(f"{spelled(name, option)} {error}") from None
         for name, option in given.items():
-            for needed in option.requires:
-                if needed in known and not getattr(self, needed):
-                    above = " above 0" if isinstance(getattr(self, needed), float) else ""
-                    raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}")
+            if (needed := self.lacking(option)) and not self.has(option.serves):
+                above = " above 0" if isinstance(getattr(self, needed), float) else ""
+                raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}")
             if option.excludes in given:
-                raise UsageError(f"{spelled(name, option)} excludes {spelled(option.excludes, known[option.excludes])}")
+                said = f"--{getattr(self, name)}" if option.switches else spelled(name, option)
+                raise UsageError(f"{said} excludes {spelled(option.excludes, known[option.excludes])}")
+
+    def has(self, name: str) -> bool:
+        """Whether there is an option of this name, with a value."""
+        return bool(getattr(self, name, None))
+
+    def lacking(self, option: Option) -> str | None:
+        """The first that `option` requires and that has no value."""
+        return next((name for name in option.requires if name in declared(type(self)) and not self.has(name)), None)
 
     def given(self) -> dict[str, Option]:
         """The options whose value is not the default."""
@@ -113,7 +123,9 @@ def defaults(kind: type[Options]) -> dict[str, Any]:
 
 def spelled(name: str, option: Option) -> str:
     """The option as it stands on the command line."""
-    return str(option.metavar) if option.flag == "" else f"--{option.flag or name.replace('_', '-')}"
+    if option.flag == "":
+        return str(option.metavar)
+    return f"-{option.flag}" if option.flag and len(option.flag) == 1 else f"--{option.flag or name.replace('_', '-')}"
 
 
 @options
@@ -131,7 +143,22 @@ class InputOptions(Options):
         "INPUT",
         flag="",
     )
-    limit: int | None = option("the first N rows only", whole(1), "N", labels=True, default=None)
+    limit: int | None = option(
+        "the first N rows only; a finished run may be run again with more",
+        whole(1),
+        "N",
+        labels=True,
+        derived=True,
+        default=None,
+    )
+    sample: int | None = option(
+        "N rows that --seed draws; a larger sample, or the whole, resumes the run",
+        whole(1),
+        "N",
+        labels=True,
+        derived=True,
+        default=None,
+    )
     mapping: tuple[str, ...] = option(
         "take COLUMN for a field, such as response_a=output or prompt=info.post; give it again for another",
         Each(text),
@@ -247,7 +274,16 @@ class RationaleOptions(MethodOptions):
         requires=_DRAWN,
         default=None,
     )
-    seed: int = option("sampling seed", whole(0), "N", labels=True, requires=_DRAWN, default=0)
+    seed: int = option(
+        "seed of sampled rationales, and of --sample",
+        whole(0),
+        "N",
+        labels=True,
+        derived=True,
+        requires=_DRAWN,
+        serves="sample",
+        default=0,
+    )
 
     @property
     def sampling(self) -> Sampling | None:
@@ -419,7 +455,7 @@ class MovedOptions(Options):
 
 
 @options
-class StatusOptions(Options):
+class StatusOptions(MovedOptions):
     """`preftree status`."""
 
     dir: str = option("the --out of a `preftree label`", metavar="DIR", flag="")
@@ -453,12 +489,26 @@ class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
 class ShowOptions(MovedOptions):
     """`preftree show`."""
 
-    dir: str = option(_LABELLED, metavar="DIR", flag="")
-    id: str = option("id of the pair; line-N where the input has no ids", metavar="ID", flag="")
+    run: str = option(f"{_LABELLED}, or is filling", metavar="RUN", flag="")
+    id: str | None = option(
+        "id of a row, to show all of it; line-N where the input has no ids", metavar="ID", flag="", default=None
+    )
+    which: Literal["disagree", "biased", "wrong"] | None = option(
+        "rows worth reading",
+        one_of("disagree", "biased", "wrong"),
+        switches={
+            "disagree": "rows on which the two orders prefer different responses",
+            "biased": "rows with the largest position gap",
+            "wrong": "rows whose verdict is not that of gold, the most confident first",
+        },
+        excludes="id",
+        default=None,
+    )
+    rows: int = option("rows to show", whole(1), "N", "n", excludes="id", default=10)
 
 
 @options
-class ReportOptions(Options):
+class ReportOptions(MovedOptions):
     """`preftree report`."""
 
     labels: str = option(
@@ -473,9 +523,6 @@ class ReportOptions(Options):
         default=None,
     )
     overwrite: bool = option("replace FILE", switch, requires=("html",), default=False)
-    input: str | None = option(
-        "where the labelled input is now, if it was moved", metavar="FILE", requires=("html",), default=None
-    )
 
 
 @options
@@ -501,6 +548,7 @@ class ExportOptions(OverwriteOptions, MovedOptions):
         "leave out verdicts of a lower probability, from 0.5 to 1", share, "P", default=None
     )
     drop_inconsistent: bool = option("leave out pairs on which the two orders disagree", switch, default=False)
+    partial: bool = option("export the rows of an unfinished run that are labelled so far", switch, default=False)
 
 
 @options

@@ -58,21 +58,42 @@ class Answers:
                 damaged.append((path, str(error)))
         return cls(tuple(sorted(parts, key=lambda part: part.sequence)), tuple(damaged))
 
-    def states(self, rows: range) -> Any:
-        """A NumPy array with MISSING, ANSWERED or REJECTED for each of these rows."""
+    def states(self, rows: Any) -> Any:
+        """A NumPy array with MISSING, ANSWERED or REJECTED for each of these rows.
+
+        rows: their numbers, ascending: a NumPy array.
+        """
         import numpy as np
 
         states = np.full(len(rows), MISSING, np.uint8)
         for part in self.parts:
-            numbers, rejected = part.states()
-            inside = (numbers >= rows.start) & (numbers < rows.stop)
-            states[numbers[inside] - rows.start] = np.where(rejected[inside], REJECTED, ANSWERED)
+            numbers, rejected, _ = part.states()
+            places = np.searchsorted(rows, numbers)
+            wanted = rows.take(places, mode="clip") == numbers
+            states[places[wanted]] = np.where(rejected[wanted], REJECTED, ANSWERED)
         return states
 
+    def texts(self, rows: Any) -> Any:
+        """A NumPy array of digests, see `Entry.text`; 0 for a row that has no answers or could not be read."""
+        import numpy as np
+
+        texts = np.zeros(len(rows), np.int64)
+        for part in self.parts:
+            numbers, _, digests = part.states()
+            places = np.searchsorted(rows, numbers)
+            wanted = rows.take(places, mode="clip") == numbers
+            texts[places[wanted]] = digests[wanted]
+        return texts
+
     def entries(self) -> Iterator[Entry]:
-        """Every row once, in the order of their numbers; a few parts are open at a time. OutputError."""
+        """Every row once, in the order of their numbers; a few parts are open at a time.
+
+        Raises OutputError, and FileNotFoundError where another process has joined parts meanwhile.
+        """
         try:
             yield from merged(self.parts)
+        except FileNotFoundError:
+            raise
         except OSError as error:
             raise OutputError(f"cannot read answers: {error}") from error
 
@@ -88,7 +109,7 @@ class Answers:
         return dict(sums)
 
 
-def look(directory: Path, run: str, rows: range) -> tuple[Answers, Any]:
+def look(directory: Path, run: str, rows: Any) -> tuple[Answers, Any]:
     """The answers of a run that another process may be adding to, and their `states`. Raises OutputError.
 
     That process removes parts which it has joined: what is gone before it was read is in a new one.

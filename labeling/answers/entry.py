@@ -17,6 +17,7 @@ from preftree.labeling.types import Answer, ArrowType, RequestScores
 _COLUMNS: dict[str, ArrowType] = {
     "row": "int64",
     "id": "string",
+    "text": "int64",
     "reason": "string",
     "request": "int32",
     "answer": "int32",
@@ -28,7 +29,8 @@ _COLUMNS: dict[str, ArrowType] = {
     "rationale_cut": "bool",
 }
 _PROMPT_TOKENS = list(_COLUMNS).index("prompt_tokens")
-_NOTHING = (None,) * (len(_COLUMNS) - 3)
+_REQUEST = list(_COLUMNS).index("request")
+_NOTHING = (None,) * (len(_COLUMNS) - _REQUEST)
 
 Line = tuple[Any, ...]
 
@@ -41,12 +43,14 @@ class Entry(NamedTuple):
         id: None where the row could not even be read so far.
         reason: why it was rejected; None where it was answered.
         scores: of its requests, in their order; () where it was rejected.
+        text: digest of what was judged, see `preftree.labeling.answers.digest`; None where nothing could be read.
     """
 
     number: int
     id: str | None
     reason: str | None = None
     scores: Sequence[RequestScores] = ()
+    text: int | None = None
 
 
 def table_of(entries: Iterable[Entry]) -> Any:
@@ -63,22 +67,22 @@ def entries_of(batches: Iterable[Any]) -> Iterator[Entry]:
     lines = (line for batch in batches for line in _tuples(batch))
     for number, group in groupby(lines, itemgetter(0)):
         mine = list(group)
-        _, identity, reason, request, *_ = mine[0]
-        yield Entry(number, identity, reason, () if request is None else tuple(_scores(mine)))
+        _, identity, text, reason, request, *_ = mine[0]
+        yield Entry(number, identity, reason, () if request is None else tuple(_scores(mine)), text)
 
 
 def _lines(entry: Entry) -> Iterator[Line]:
-    number, identity, reason, scores = entry
+    number, identity, reason, scores, text = entry
     if not scores:
-        yield number, identity, reason, *_NOTHING
+        yield number, identity, text, reason, *_NOTHING
     for request, (answers, prompt_tokens) in enumerate(scores):
         for place, (logprob, mass, written) in enumerate(answers):
             rationale = (None, None, None) if written is None else (written.text, written.tokens, written.cut)
-            yield number, identity, None, request, place, logprob, mass, prompt_tokens, *rationale
+            yield number, identity, text, None, request, place, logprob, mass, prompt_tokens, *rationale
 
 
 def _scores(lines: Sequence[Line]) -> Iterator[RequestScores]:
-    for _, group in groupby(lines, itemgetter(3)):
+    for _, group in groupby(lines, itemgetter(_REQUEST)):
         mine = list(group)
         answers = [
             Answer(logprob, mass, None if text is None else Rationale(text, tokens, cut))

@@ -19,7 +19,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
 from preftree.labeling.data.atomic import Draft, sync_directory
 
-FORMAT = 1
+FORMAT = 2
 PATTERN = "part-*.parquet"
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{16})\.parquet")
 _KEY = b"preftree"
@@ -72,12 +72,16 @@ class Part:
         with parquet.ParquetFile(self.path) as file:
             yield from entries_of(file.iter_batches(_READ_LINES))
 
-    def states(self) -> tuple[Any, Any]:
-        """NumPy arrays: the number of each line's row, and whether that was rejected. A row may have many lines."""
+    def states(self) -> tuple[Any, Any, Any]:
+        """NumPy arrays: the number of each line's row, whether that was rejected, and the digest of its text.
+
+        A row may have many lines; one that could not be read has digest 0.
+        """
         from pyarrow import parquet
 
-        table = parquet.read_table(self.path, columns=["row", "reason"])
-        return table["row"].to_numpy(), table["reason"].is_valid().to_numpy()
+        table = parquet.read_table(self.path, columns=["row", "reason", "text"])
+        texts = table["text"].fill_null(0).to_numpy()
+        return table["row"].to_numpy(), table["reason"].is_valid().to_numpy(), texts
 
 
 class DamagedPart(Exception):
@@ -105,7 +109,10 @@ def open_part(path: Path) -> Part:
     """Reads and checks a whole file. Raises DamagedPart, OSError, and OutputError for a format of a later preftree."""
     data, header = _read(path)
     if header["format"] != FORMAT:
-        raise OutputError(f"{path} has format {header['format']} of answers, this preftree reads format {FORMAT}")
+        raise OutputError(
+            f"{path} has format {header['format']} of answers, this preftree reads {FORMAT}; finish the run with the "
+            "version that began it (`versions` in run.json), or label again: --overwrite"
+        )
     attempts = tuple(Attempt(**one) for one in header["attempts"])
     return Part(path, _sequence(path), header["run"], header["first"], attempts, len(data))
 

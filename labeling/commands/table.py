@@ -46,7 +46,7 @@ def _plan(options: JudgeOptions) -> int:
 def _status(options: StatusOptions) -> int:
     from preftree.labeling.runs.status import status_lines
 
-    return _printed(status_lines(Path(options.dir)))
+    return _printed(status_lines(Path(options.dir), options.input))
 
 
 def _merge(options: MergeOptions) -> int:
@@ -65,15 +65,15 @@ def _aggregate(options: AggregateOptions) -> int:
 def _show(options: ShowOptions) -> int:
     from preftree.labeling.runs.show import show_lines
 
-    return _printed(show_lines(options.dir, options.id, options.input))
+    return _printed(show_lines(options))
 
 
 def _report(options: ReportOptions) -> int:
     if options.html is not None:
-        from preftree.labeling.runs.html_report import write_html
+        from preftree.labeling.runs.report import write_html
 
         return _printed(write_html(options, Path(options.html)))
-    from preftree.labeling.report.show import report_lines
+    from preftree.labeling.runs.report import report_lines
 
     return _printed(report_lines(options))
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import islice
+from itertools import compress, islice
 from pathlib import Path
 from typing import Any
 
@@ -183,6 +183,14 @@ class Dataset:
                         used.add(item.id)
                 yield item
 
+    def pick(self, rows: Any) -> Iterator[Sample | Rejected]:
+        """The rows of these numbers, see `rows_of`, with ids compared over the whole input."""
+        import numpy as np
+
+        chosen = np.zeros(int(rows[-1]) + 1, np.bool_)
+        chosen[rows] = True
+        return compress(self.read(len(chosen), self.info.repeated), chosen.tobytes())
+
     def record(self) -> dict[str, Any]:
         """What a run remembers of its input."""
         paths = self.paths
@@ -208,27 +216,6 @@ class Dataset:
 def rejected(sample: Sample, reason: str) -> Rejected:
     """The row of a sample that could be read but not labelled."""
     return Rejected(sample.line, reason, sample.id, sample.extra, getattr(sample, "gold", None))
-
-
-def rows_of(total: int, limit: int | None, shard: str | None) -> range:
-    """Numbers of rows, from 0. Shards are runs of neighbours, because neighbours often share a prompt.
-
-    Raises UsageError for a shard that has no rows.
-    """
-    total = total if limit is None else min(total, limit)
-    if shard is None:
-        return range(total)
-    index, number = parse_shard(shard)
-    mine = range(total * (index - 1) // number, total * index // number)
-    if not mine:
-        raise UsageError(f"--shard {shard} has no rows: there are {total:,} in all; use fewer shards")
-    return mine
-
-
-def parse_shard(shard: str) -> tuple[int, int]:
-    """ "2/3" as (2, 3)."""
-    index, number = shard.split("/")
-    return int(index), int(number)
 
 
 def _repeated(hashes: array[int]) -> frozenset[int]:

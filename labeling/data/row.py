@@ -45,7 +45,8 @@ def parse(line: bytes | None) -> dict[str, Any]:
     """The JSON object on a line. Raises BadRow; None stands for a line that was too long to read."""
     if line is None:
         raise BadRow(TOO_LONG)
-    return _checked(_decoded(line), _SURROGATE_ESCAPE.search(line) is not None)
+    may_be_deep = line.count(b"{") + line.count(b"[") > MAX_DEPTH  # hardly ever; walking the row costs more
+    return _checked(_decoded(line), _SURROGATE_ESCAPE.search(line) is not None, may_be_deep)
 
 
 def parse_array(text: bytes) -> Iterator[dict[str, Any] | BadRow]:
@@ -53,7 +54,7 @@ def parse_array(text: bytes) -> Iterator[dict[str, Any] | BadRow]:
     has_surrogates = _SURROGATE_ESCAPE.search(text) is not None
     for value in _decoded(text):
         try:
-            row: dict[str, Any] | BadRow = _checked(value, has_surrogates)
+            row: dict[str, Any] | BadRow = _checked(value, has_surrogates, may_be_deep=True)
         except BadRow as error:
             row = error
         yield row
@@ -209,10 +210,10 @@ def _decoded(text: bytes) -> Any:
         raise BadRow(f"broken JSON: {error}") from None
 
 
-def _checked(row: Any, has_surrogates: bool) -> dict[str, Any]:
+def _checked(row: Any, has_surrogates: bool, may_be_deep: bool) -> dict[str, Any]:
     if not isinstance(row, dict):
         raise BadRow(f"not an object: {name_of(row)}")
-    if _is_deeper(row, MAX_DEPTH):
+    if may_be_deep and _is_deeper(row, MAX_DEPTH):
         raise BadRow(_TOO_DEEP)
     if has_surrogates:
         _refuse_lone_surrogates(row)

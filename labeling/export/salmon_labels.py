@@ -51,7 +51,7 @@ class SalmonLabels:
 
         A score is the mean of both orders, and 0 where the principle is not consistent.
         """
-        items = dataset.read(self.run["options"].get("limit"))
+        items = dataset.read()
         for sample, row in with_samples(label_rows(self.path, _COLUMNS), items, self.path):
             if sample is None:
                 yield None, []

@@ -18,6 +18,7 @@ from preftree.labeling.export.formats import FORMATS, Format
 from preftree.labeling.options import ExportOptions
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import finished_run, labelled_input
+from preftree.labeling.runs.view import RunView, view
 from preftree.labeling.terminal import count, one_line
 
 ANNOTATED_PAIRS = "annotated-pairs"
@@ -28,24 +29,32 @@ _GROUP_ROWS = 1024
 def write_export(options: ExportOptions) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
     directory, out = Path(options.run), Path(options.out)
-    run = finished_run(directory)
-    reader = reader_of(run, options.pairs == "all")
-    selection = _selection(options, run)
+    if not options.partial:
+        finished_run(directory)
     _check_ending(options.to, out)
     check_out_file(out, options.overwrite)
-    dataset = labelled_input(run, options.input)
+    with view(directory, options.input) as found:
+        selection = _export(options, out, found)
+    return _lines(options, found, selection)
+
+
+def _export(options: ExportOptions, out: Path, found: RunView) -> Selection:
+    directory = Path(options.run)
+    reader = reader_of(found.record, options.pairs == "all")
+    selection = _selection(options, found.record)
+    dataset = labelled_input(found.record, options.input)
     for path in (*(file.path for file in dataset.files), directory / LABELS, directory / RUN):
         if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
-    comparisons = _comparisons(directory / LABELS, dataset, run, reader, selection)
+    comparisons = _comparisons(found.labels, dataset, reader, selection)
     with drafts(out) as [draft]:
         if options.to == ANNOTATED_PAIRS:
-            _write_annotated(draft.file, run, directory.resolve().name, comparisons)
+            _write_annotated(draft.file, found.record, directory.resolve().name, comparisons)
         else:
             _write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
         if not selection.kept:
             raise InputError(f"{directory} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
-    return _lines(options, selection)
+    return selection
 
 
 def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
@@ -70,11 +79,8 @@ def _check_ending(to: str, out: Path) -> None:
         raise InputError(f"{to} is written to {' or '.join(endings)}, which {one_line(out.name)} does not end in")
 
 
-def _comparisons(
-    labels: Path, dataset: Dataset, run: Mapping[str, Any], reader: Reader, selection: Selection
-) -> Iterator[Comparison]:
-    items = dataset.read(run["options"].get("limit"))
-    for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), items, labels):
+def _comparisons(labels: Path, dataset: Dataset, reader: Reader, selection: Selection) -> Iterator[Comparison]:
+    for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), dataset.read(), labels):
         if sample is None:
             selection.leave_out(NO_LABEL)
             continue
@@ -114,8 +120,8 @@ def _write_parquet(file: BinaryIO, form: Format, rows: Iterator[dict[str, Any]])
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
 
 
-def _lines(options: ExportOptions, selection: Selection) -> list[str]:
-    lines = [("exported", f"{count(selection.kept, 'pair')} as {options.to}")]
+def _lines(options: ExportOptions, found: RunView, selection: Selection) -> list[str]:
+    lines = [*found.so_far(), ("exported", f"{count(selection.kept, 'pair')} as {options.to}")]
     lines += [("left out", reason) for reason in selection.lines()]
     lines.append(("file", one_line(options.out)))
     return aligned(lines).split("\n")

@@ -74,10 +74,10 @@ def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None
     own = declared(entry_of(options.method).options)
     for name, option in options.given().items():
         takers = [method for method, entry in METHODS.items() if name in declared(entry.options)]
-        if takers and name not in own:
+        if takers and name not in own and not options.has(option.serves):
             ours = f"it is for {' and '.join(takers)}"
             raise UsageError(f"{spelled(name, option)} is not for method {options.method}; {ours}")
-    values = {name: getattr(options, name) for name in own if hasattr(options, name)}
+    values = {name: getattr(options, name) for name, option in own.items() if not options.lacking(option)}
     return make_method(options.method, METHODS[options.method].options(**values), recorded)
 
 

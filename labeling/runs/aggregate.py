@@ -7,16 +7,14 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, Answers
-from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN
-from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import AggregateOptions, LabelOptions
+from preftree.labeling.options import AggregateOptions
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import labels_of_parts
 from preftree.labeling.runs.manifest import judge_of, with_judge
-from preftree.labeling.runs.recorded import check_format, labelled_input, options_again, read_run
+from preftree.labeling.runs.recorded import check_format, labelled_input, read_run
 from preftree.labeling.terminal import count
 
 
@@ -28,7 +26,10 @@ def aggregate(options: AggregateOptions) -> RunSummary:
     source = Path(options.run)
     record = read_run(source / RUN)
     check_format(source, record)
-    job = _job(options, record, labelled_input(record, options.input))
+    given = {name: getattr(options, name) for name in ("aggregate", "subset")}
+    changes = {name: value for name, value in given.items() if value is not None}
+    out = options.out or options.run
+    job = Job.again(record, labelled_input(record, options.input), out=out, quiet=options.quiet, **changes)
     new_record = with_judge(job.manifest(), judge_of(record)) | {"answers": record["answers"]}
     if options.out is None:
         with RunDirectory(source) as directory:
@@ -41,7 +42,7 @@ def aggregate(options: AggregateOptions) -> RunSummary:
         return labels_of_parts(directory, job, new_record, answers.parts)
 
 
-def check_answered(path: Path, answers: Answers, rows: range) -> None:
+def check_answered(path: Path, answers: Answers, rows: Any) -> None:
     """OutputError unless all these rows have answers. path: of their run."""
     if missing := int((answers.states(rows) == MISSING).sum()):
         named = f" ({answers.damaged[0][0].name} {answers.damaged[0][1]})" if answers.damaged else ""
@@ -49,12 +50,3 @@ def check_answered(path: Path, answers: Answers, rows: range) -> None:
             f"answers about {count(missing, 'row')} of {path} are damaged or missing{named}; "
             "its `preftree label` command puts that right"
         )
-
-
-def _job(options: AggregateOptions, record: dict[str, Any], dataset: Dataset) -> Job:
-    given = {name: getattr(options, name) for name in ("aggregate", "subset")}
-    changes = {name: value for name, value in given.items() if value is not None}
-    own = {"input": dataset.paths, "out": options.out or options.run, "overwrite": False, "quiet": options.quiet}
-    whole = {"retry_rejects": False, "force_new": False, "profile": None}
-    chosen = options_again(LabelOptions, record, **own, **whole, **changes)
-    return Job.of(chosen, open_method(chosen, record["method"]), dataset)

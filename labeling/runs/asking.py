@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from itertools import compress
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
+from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.judge.protocol import AnyJudge
@@ -17,7 +18,7 @@ from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.label_mass import LabelMassWatch
 from preftree.labeling.runs.stopping import Stopping
-from preftree.labeling.types import Rejected
+from preftree.labeling.types import Rejected, Sample
 
 
 def to_judge(job: Job, answers: Answers) -> Any:
@@ -27,37 +28,53 @@ def to_judge(job: Job, answers: Answers) -> Any:
 
 
 def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
-    """Judges every row that has to be. Raises KeyboardInterrupt where Ctrl-C left some of them, and ModelError where
-    the judge does not answer with labels.
+    """Judges every row that has to be, and rows whose text is not the one that was judged.
+
+    Raises KeyboardInterrupt where Ctrl-C left some of them, and ModelError where the judge does not answer with labels.
     """
     from preftree.labeling.progress import Progress
 
     wanted = to_judge(job, writer.answers)
-    numbers = job.rows.start + wanted.nonzero()[0]
-    done, watch = 0, LabelMassWatch()
-    items = compress(job.items(), wanted.tobytes())
-    bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - len(numbers))
+    left = int(wanted.sum())
+    begun: deque[tuple[int, int | None]] = deque()
+    items = _to_ask(job, wanted, writer.answers, begun)
+    bar = Progress(len(job.rows), job.options.quiet, job.noun, done=len(job.rows) - left)
+    watch = LabelMassWatch()
     with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
         for window in label_windows(items, job.method, judge, progress, lambda: stopping.asked):
-            places = numbers[done : done + len(window)].tolist()
-            writer.add([_entry(number, labelled) for number, labelled in zip(places, window, strict=True)])
-            done += len(window)
+            writer.add([_entry(*begun.popleft(), labelled) for labelled in window])
+            left -= len(window)
             if writer.is_due():
                 writer.commit(judge.usage)
             progress.advance(len(window))
             if not job.options.allow_low_mass:
                 watch.add(window)
-    if done < len(numbers):
-        if stopping.asked:
-            raise KeyboardInterrupt
+    if left > 0:
+        raise KeyboardInterrupt
+
+
+def _to_ask(
+    job: Job, wanted: Any, answers: Answers, begun: deque[tuple[int, int | None]]
+) -> Iterator[Sample | Rejected]:
+    """The rows to judge; `begun` gets number and digest of each. wanted: by row of the job, whether it has to be."""
+    known = answers.texts(job.rows)
+    seen = 0
+    numbers: Iterator[int] = iter(memoryview(job.rows))  # Python's own, which an array does not give
+    for number, item, is_wanted, then in zip(numbers, job.items(), wanted.tobytes(), memoryview(known), strict=False):
+        seen += 1
+        text = digest_of(item)
+        if is_wanted or (text or 0) != then:
+            begun.append((number, text))
+            yield item
+    if seen < len(job.rows):
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 
-def _entry(number: int, labelled: Labelled) -> Entry:
+def _entry(number: int, text: int | None, labelled: Labelled) -> Entry:
     item = labelled.item
     if isinstance(item, Rejected):
-        return Entry(number, item.id, item.reason)
-    return Entry(number, item.id, None, labelled.scores)
+        return Entry(number, item.id, item.reason, text=text)
+    return Entry(number, item.id, None, labelled.scores, text)
 
 
 @contextmanager

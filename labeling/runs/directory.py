@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -17,7 +18,7 @@ from preftree.labeling.answers.writer import DAMAGED, AnswerWriter
 from preftree.labeling.data.atomic import remove_drafts
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.runs.lock import LOCK, RunLock
-from preftree.labeling.runs.manifest import COMPLETE, DTYPE, answers_key, difference, write_record
+from preftree.labeling.runs.manifest import COMPLETE, DTYPE, answers_key, date, difference, write_record
 from preftree.labeling.runs.recorded import check_format, read_run
 
 # What earlier versions kept answers in.
@@ -80,9 +81,10 @@ class RunDirectory:
     def begin(self, record: dict[str, Any]) -> AnswerWriter:
         """From here on the run exists: its record is written. What it replaces is gone.
 
-        record: gets the key of its answers, unless it has one.
+        record: gets the key of its answers and the date, unless it has them.
         """
         self.check(record)
+        record.setdefault("started", (self.previous or {}).get("started") or date(time.time()))
         record.setdefault("answers", self.previous["answers"] if self.previous else answers_key(record))
         answers = self.answers
         with self._guarded():

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any
 
-from preftree.labeling.data.dataset import Dataset, rows_of
+from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.pipeline import check_kinds
 from preftree.labeling.runs.manifest import manifest
+from preftree.labeling.runs.recorded import options_again
 from preftree.labeling.types import Pair, Rejected, Sample
 
 
@@ -23,13 +25,13 @@ class Job:
         options: as they were chosen.
         dataset: the opened input.
         method: what is asked, and what is made of answers.
-        rows: the numbers of the rows, from 0.
+        rows: their numbers, from 0 and ascending: a NumPy array of int64.
     """
 
     options: LabelOptions
     dataset: Dataset
     method: Method
-    rows: range
+    rows: Any
 
     @classmethod
     def of(cls, options: LabelOptions, method: Method, dataset: Dataset | None = None) -> Job:
@@ -39,7 +41,17 @@ class Job:
         check_kinds(found, method)
         if options.subset is not None:
             found.check_subset(options.subset)
-        return cls(options, dataset, method, rows_of(found.rows, options.limit, options.shard))
+        return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))
+
+    @classmethod
+    def again(cls, record: Mapping[str, Any], dataset: Dataset, **changes: Any) -> Job:
+        """That of a run, with `changes` to its options. Raises PreftreeError.
+
+        record: a run.json. dataset: what was labelled.
+        """
+        once = {"retry_rejects": False, "force_new": False, "overwrite": False, "profile": None}
+        options = options_again(LabelOptions, record, input=dataset.paths, **once, **changes)
+        return cls.of(options, open_method(options, record["method"]), dataset)
 
     @property
     def noun(self) -> str:
@@ -47,8 +59,8 @@ class Job:
 
     def items(self) -> Iterator[Sample | Rejected]:
         """The rows, in the order of the input."""
-        return islice(self.dataset.read(self.rows.stop, self.dataset.info.repeated), self.rows.start, None)
+        return self.dataset.pick(self.rows)
 
     def manifest(self) -> dict[str, Any]:
         """What is known of the run before its model is loaded."""
-        return manifest(self.options, self.dataset, self.method, self.rows)
+        return manifest(self.options, self.dataset, self.method, len(self.rows))

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
+from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
@@ -21,12 +22,17 @@ from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.manifest import judge_of
+from preftree.labeling.runs.manifest import date, judge_of
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected
 
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
+
+
+class StaleAnswers(OutputError):
+    """Answers about a text that the input does not have: it was changed while it was judged, and changed back."""
+
 
 _ROWS = 1024
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
@@ -52,9 +58,26 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
 
     Raises OutputError where answers of a row are missing, and InputError where the input is not what it was.
     """
-    rejections, ok = Rejections(), 0
+    ok, rejections = labels_file(directory.path, job, answers)
+    judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
+    summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
+    attempts = answers.attempts()
+    dates = {
+        "started": date(min(attempt.started for attempt in attempts)),
+        "finished": date(max(attempt.committed for attempt in attempts)),
+    }
+    directory.finish({**record, **dates, "totals": summary.totals(), "quality": quality.figures()})
+    return summary
+
+
+def labels_file(out: Path, job: Job, answers: Answers) -> tuple[int, Rejections]:
+    """Writes labels.parquet into the directory `out`; returns the number of labels, and the rows without.
+
+    Raises what `write_labels` does.
+    """
+    ok, rejections = 0, Rejections()
     info = job.dataset.info
-    with few_collections(), LabelWriter(directory.path, info, job.method.columns) as writer:
+    with few_collections(), LabelWriter(out, info, job.method.columns) as writer:
         rows = _labelled(job, answers)
         while batch := list(islice(rows, _ROWS)):
             writer.add([(labelled.item, labelled.label) for labelled in batch])
@@ -65,10 +88,7 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
                     ok += 1
         job.dataset.check_unchanged()
         writer.publish()
-    judge, quality = judge_text(judge_of(record)), _figures(job, directory.path)
-    summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
-    directory.finish({**record, "totals": summary.totals(), "quality": quality.figures()})
-    return summary
+    return ok, rejections
 
 
 def _figures(job: Job, directory: Path) -> Figures:
@@ -83,18 +103,23 @@ def _figures(job: Job, directory: Path) -> Figures:
 def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
     """Input and answers, both in one order, walked side by side."""
     entries = answers.entries()
-    number = job.rows.start - 1
-    for number, item in enumerate(job.items(), job.rows.start):
-        entry = next(entries, None)
+    entry = next(entries, None)
+    done = 0
+    for number, item in zip(memoryview(job.rows), job.items(), strict=False):
+        while entry is not None and entry.number < number:  # of a row that is not in the job any more
+            entry = next(entries, None)
         if entry is None or entry.number != number:
             raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
-        if entry.id != item.id:
-            found, wanted = one_line(str(entry.id)), one_line(str(item.id))
-            raise OutputError(f"the answers of row {number + 1:,} are those of {found}, and {wanted} is in the input")
+        if entry.text != digest_of(item):
+            raise StaleAnswers(
+                f"the answers of row {number + 1:,} ({one_line(str(entry.id))}) are about another text than is in "
+                f"{job.dataset.name}; judge it again: `preftree label`"
+            )
         if entry.reason is not None and not isinstance(item, Rejected):
             item = rejected(item, entry.reason)
         yield aggregated(item, job.method, entry.scores)
-    if number + 1 < job.rows.stop:
+        done += 1
+    if done < len(job.rows):
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 

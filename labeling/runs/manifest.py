@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shlex
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from importlib import metadata
@@ -14,9 +16,12 @@ from typing import Any
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN
+from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options import LabelOptions, declared
-from preftree.labeling.terminal import one_line
+from preftree.labeling.runs.command import command_line
+from preftree.labeling.runs.recorded import SCHEMA
+from preftree.labeling.terminal import count, one_line
 
 RUNNING, COMPLETE = "running", "complete"
 
@@ -34,31 +39,35 @@ _DERIVED = {
     if option.derived
     for section in ("options", "method")
 }
-_SHARD = "options.shard"
+_SHARD, _SEED = "options.shard", "options.seed"
 DTYPE = "scorer.dtype"
 # Entries that earlier versions did not record: unknown there, not different.
 _LATER = {"scorer.instructions"}
 
 
-def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: range) -> dict[str, Any]:
+def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
     """What is known of a run before its model is loaded."""
     own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
+        "schema": SCHEMA,
         "state": RUNNING,
         "versions": own,
         "input": dataset.record(),
-        "rows": len(rows),
+        "rows": rows,
         "method": {"name": method.name, **method.record()},
         "options": asdict(options),
     }
 
 
 def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str, Any]:
-    """`record` and what the scorer says of itself. A dtype of "auto" becomes what it stood for, here and in options."""
+    """`record` and what the scorer says of itself. A dtype of "auto" becomes what it stood for, here and in options;
+    the command says it, too.
+    """
     scorer = {name: value for name, value in judge.items() if name != "versions"}
     options = {**record["options"], "dtype": scorer.get("dtype") or record["options"]["dtype"]}
     versions = {**record["versions"], **judge.get("versions", {})}
-    return {**record, "versions": versions, "options": options, "scorer": scorer}
+    command = shlex.join(command_line(LabelOptions(**options)))
+    return {**record, "command": command, "versions": versions, "options": options, "scorer": scorer}
 
 
 def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -70,7 +79,7 @@ def answers_key(record: Mapping[str, Any]) -> str:
     """A hash of all that answers depend on: that of each shard of a run is the same. record: with its judge."""
     known = json.loads(json.dumps({section: record[section] for section in _COMPARED}))
     entries = sorted((name, value) for section in _COMPARED for name, value in _flat(known[section], section))
-    asked = [entry for entry in entries if entry[0] not in {*_FREE, *_DERIVED, _SHARD}]
+    asked = [entry for entry in entries if entry[0] not in {*_FREE, *_derived(record), _SHARD}]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
 
@@ -80,7 +89,7 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
     Only what both records have come to know is compared, and only what answers depend on. shards: whether they may be
     shards of one run, whose labels are made in one way, too.
     """
-    free = _FREE | ({_SHARD} if shards else _DERIVED)
+    free = _FREE | ({_SHARD} if shards else _derived(then))
     for section in _COMPARED:
         if section not in then or section not in now:
             continue
@@ -91,7 +100,7 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
             if old.get(name) != new.get(name):
                 of = _changed_file(then, now) if name in ("input.rows", "input.sha256") else ""
                 return f"{name}{of} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"
-    return None
+    return None if shards else _left_out(then, now)
 
 
 def write_record(directory: Path, record: Mapping[str, Any]) -> None:
@@ -100,11 +109,32 @@ def write_record(directory: Path, record: Mapping[str, Any]) -> None:
         draft.file.write(json.dumps(record, indent=2, sort_keys=True, allow_nan=False).encode() + b"\n")
 
 
+def date(seconds: float) -> str:
+    """Seconds since 1970 as "2026-01-31T12:00:00Z"."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
 def version() -> str:
     try:
         return metadata.version("preftree")
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _derived(record: Mapping[str, Any]) -> set[str]:
+    """A seed draws rows, which answers do not depend on, and rationales, which they do."""
+    return _DERIVED - {_SEED} if record.get("options", {}).get("temperature") else _DERIVED
+
+
+def _left_out(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
+    """A run may grow; one that shrinks would lose labels."""
+    import numpy as np
+
+    if not all({"input", "options"} <= record.keys() for record in (then, now)):
+        return None
+    old, new = (rows_of(record["input"]["rows"], **selection_of(record["options"])) for record in (then, now))
+    lost = int(np.isin(old, new, invert=True).sum())
+    return f"{lost:,} of its {count(len(old), 'row')} would be left out (--limit, --sample)" if lost else None
 
 
 def _changed_file(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.options import LabelOptions, Options, declared, defaults
+from preftree.labeling.terminal import one_line
+from preftree.labeling.types import Rejected, Sample
+
+# Of run.json; higher where an older preftree could not read it.
+SCHEMA = 1
 
 Chosen = TypeVar("Chosen", bound=Options)
 
@@ -30,6 +35,9 @@ def read_run(path: Path) -> dict[str, Any]:
         _rename_settings(run)
     if not isinstance(run, dict) or not {"input", "options", "method", "scorer"} <= run.keys():
         raise OutputError(f"{path} is no record of a run by preftree")
+    if run.get("schema", SCHEMA) != SCHEMA:
+        schema, by = (one_line(str(found)) for found in (run["schema"], run.get("versions", {}).get("preftree")))
+        raise OutputError(f"{path} has schema {schema}, not {SCHEMA}; read it with preftree {by}, which made it")
     return run
 
 
@@ -78,3 +86,26 @@ def labelled_input(run: Mapping[str, Any], moved_to: str | None) -> Dataset:
     if changed := dataset.difference(run["input"]):
         raise InputError(f"{changed} is not the file that was labelled; name that one with --input")
     return dataset
+
+
+def samples_again(
+    record: Mapping[str, Any], wanted: Collection[str], moved_to: str | None
+) -> tuple[dict[str, Sample], str | None]:
+    """What was labelled, by id; or nothing and why, where the input is not there any more.
+
+    record: a run.json; empty for labels of an unknown one. Raises PreftreeError for an input that was named.
+    """
+    if not record:
+        return {}, "they are not in the labels; name the directory of a run, which knows its input"
+    found: dict[str, Sample] = {}
+    try:
+        for item in labelled_input(record, moved_to).read():
+            if len(found) == len(wanted):
+                break
+            if not isinstance(item, Rejected) and item.id in wanted:
+                found.setdefault(item.id, item)
+    except PreftreeError as error:
+        if moved_to:
+            raise
+        return {}, str(error)
+    return found, None

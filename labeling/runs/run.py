@@ -19,7 +19,7 @@ from preftree.labeling.report.text import RunSummary, judge_text
 from preftree.labeling.runs.asking import ask, to_judge
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.labels import write_labels
+from preftree.labeling.runs.labels import StaleAnswers, write_labels
 from preftree.labeling.runs.manifest import judge_of, with_judge
 from preftree.labeling.terminal import count, one_line
 
@@ -56,7 +56,11 @@ def run_label(
             if judge is not None:
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
                     ask(job, writer, judge)
-            return write_labels(directory, job, record, writer.answers)
+            try:
+                return write_labels(directory, job, record, writer.answers)
+            except StaleAnswers:
+                ask(job, writer, judge or _loaded(options, judge_factory))
+                return write_labels(directory, job, record, writer.answers)
 
 
 def _answered(job: Job, directory: RunDirectory) -> dict[str, Any] | None:

@@ -9,16 +9,14 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, Answers
-from preftree.labeling.data.dataset import parse_shard, rows_of
-from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.data.selection import parse_shard, rows_of, selection_of
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.aggregate import check_answered
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import labels_of_parts
 from preftree.labeling.runs.manifest import difference, judge_of, with_judge
-from preftree.labeling.runs.recorded import check_format, finished_run, labelled_input, options_again
+from preftree.labeling.runs.recorded import check_format, finished_run, labelled_input
 
 
 @dataclass(frozen=True)
@@ -46,15 +44,12 @@ def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: boo
     shards = complete([Shard.of(Path(path)) for path in paths])
     record = shards[0].record
     dataset = labelled_input(record, input_path)
-    own = {"input": dataset.paths, "out": out, "overwrite": overwrite, "quiet": quiet}
-    whole = {"shard": None, "retry_rejects": False, "force_new": False, "profile": None}
-    options = options_again(LabelOptions, record, **own, **whole)
     with RunDirectory(Path(out), overwrite) as directory:
-        job = Job.of(options, open_method(options, record["method"]), dataset)
+        job = Job.again(record, dataset, out=out, quiet=quiet, shard=None)
         answers = []
         for shard in shards:
             answers.append(Answers.open(shard.path / ANSWERS, shard.record["answers"]))
-            mine = rows_of(dataset.info.rows, options.limit, f"{shard.index}/{shard.number}")
+            mine = rows_of(dataset.info.rows, **selection_of(shard.record["options"]))
             check_answered(shard.path, answers[-1], mine)
         directory.check_new()
         new_record = with_judge(job.manifest(), judge_of(record)) | {"answers": record["answers"]}

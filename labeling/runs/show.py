@@ -1,4 +1,4 @@
-"""Rows of a run for people: label, prompts and answers."""
+"""Rows of a run for people: one with everything that was asked and answered, or several that are worth reading."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.data.labels_file import LABELS
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options import JudgeOptions, ShowOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.text import aligned
-from preftree.labeling.runs.recorded import finished_run, labelled_input, options_again
+from preftree.labeling.runs.recorded import labelled_input, options_again
+from preftree.labeling.runs.view import RunView, view
 from preftree.labeling.terminal import count, heading, one_line, visible
 from preftree.labeling.types import Rejected, Sample
 
@@ -44,29 +44,42 @@ class Asked:
 
 
 def show_lines(
-    directory: str | Path,
-    identity: str,
-    input_path: str | None = None,
+    options: ShowOptions,
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> Iterator[str]:
-    """One row of a finished run: its label, then its prompts, made again from input and recorded template.
+    """For a terminal. Raises OutputError where the run cannot be read and InputError for an unknown id."""
+    with view(Path(options.run), options.input) as found:
+        if options.id is not None:
+            yield from _row_lines(found, options.id, options.input, judge_factory, method_factory)
+        else:
+            from preftree.labeling.runs.reading import list_lines
 
-    Raises OutputError where the run cannot be read and InputError for an unknown id. Prompts that cannot be
-    made again are replaced by a line that says why.
+            yield from list_lines(found, options)
+
+
+def _row_lines(
+    found: RunView,
+    identity: str,
+    input_path: str | None,
+    judge_factory: Callable[..., AnyJudge] | None,
+    method_factory: Callable[..., Method] | None,
+) -> Iterator[str]:
+    """One row: its label, then its prompts, made again from input and recorded template.
+
+    Prompts that cannot be made again are replaced by a line that says why.
     """
-    directory = Path(directory)
-    run = finished_run(directory, shards=True)
-    rows = _find_rows(directory / LABELS, identity)
+    rows = _find_rows(found.labels, identity)
     if not rows:
-        raise InputError(f"no row with id {one_line(identity)} in {directory / LABELS}")
+        among = f" among the {count(found.done, 'row')} so far" if found.is_partial else ""
+        raise InputError(f"no row with id {one_line(identity)}{among}")
     for row in rows:
         yield aligned(_label_lines(row))
     labelled = next((row for row in rows if row["status"] == "ok"), None)
     if labelled is None:
         return
     try:
-        prompts = _prompts_again(run, labelled, input_path, judge_factory, method_factory)
+        prompts = _prompts_again(found.record, labelled, input_path, judge_factory, method_factory)
     except PreftreeError as error:
         yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
         return

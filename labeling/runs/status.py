@@ -3,29 +3,36 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from preftree.engine.errors import OutputError
+from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
 from preftree.labeling.answers.part import Attempt
-from preftree.labeling.data.dataset import rows_of
 from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.lock import holder
 from preftree.labeling.runs.manifest import COMPLETE
 from preftree.labeling.runs.recorded import check_format, read_run
+from preftree.labeling.runs.view import view
 from preftree.labeling.terminal import count, one_line
 
+_ROWS = 20_000  # of an unfinished run, whose figures take about a second then
 
-def status_lines(directory: Path) -> list[str]:
-    """For a terminal. Raises OutputError where there is no run."""
+
+def status_lines(directory: Path, moved_to: str | None = None) -> Iterator[str]:
+    """For a terminal. Raises OutputError where there is no run.
+
+    moved_to: where the input is now, from which figures of an unfinished run are made.
+    """
     record = read_run(directory / RUN)
     if "state" not in record:
         raise OutputError(f"{directory / RUN} is no record of a run by preftree")
     check_format(directory, record)
     who = holder(directory)
-    rows = rows_of(record["input"]["rows"], record["options"].get("limit"), record["options"].get("shard"))
+    rows = rows_of(record["input"]["rows"], **selection_of(record["options"]))
     answers, states = look(directory / ANSWERS, record["answers"], rows)
     done, rejected = (int(found.sum()) for found in (states != MISSING, states == REJECTED))
     lines = [("run", _about(record)), ("state", _state(record, directory, who))]
@@ -34,8 +41,24 @@ def status_lines(directory: Path) -> list[str]:
     if attempts := answers.attempts():
         lines += _pace(max(attempts, key=lambda attempt: attempt.committed), len(rows) - done, is_alive=who is not None)
     if who is None and record["state"] != COMPLETE:
-        lines.append(("to go on", "the same `preftree label` command"))
-    return aligned(lines).split("\n")
+        lines.append(("to resume", one_line(record.get("command", "the same `preftree label` command"))))
+    yield aligned(lines)
+    if done > rejected:
+        yield from _quality(directory, moved_to)
+
+
+def _quality(directory: Path, moved_to: str | None) -> Iterator[str]:
+    """Figures of the labels, or of what follows from the first answers so far."""
+    from preftree.labeling.report.figures import figures_of
+
+    try:
+        with view(directory, moved_to, _ROWS) as found:
+            figures = figures_of(found.labels)
+    except PreftreeError as error:
+        yield f"\nfigures cannot be shown: {one_line(str(error))}"
+        return
+    if lines := figures.lines():
+        yield f"\n{aligned([('figures of', figures.counted()), *lines])}"
 
 
 def _damage(answers: Answers) -> list[tuple[str, str]]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from preftree.labeling.runs import plan, run, show
+from preftree.labeling.runs import job, plan, run, show
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 
 
@@ -16,6 +16,7 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
     fake = FakeScorer()
     for module in (plan, run, show):
         monkeypatch.setattr(module, "load_judge", lambda options, weights=True: fake)
+    for module in (job, plan, run, show):
         monkeypatch.setattr(module, "open_method", open_fake_method)
     return fake
 

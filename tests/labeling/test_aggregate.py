@@ -118,10 +118,10 @@ def test_answers_about_other_rows(source: Path, tmp_path: Path, capsys: pytest.C
     out = salmon(source, tmp_path / "out")
     before = labels(out)
     answers = Answers.open(out / ANSWERS)
-    entries = [entry._replace(id="strange" if entry.number == 3 else entry.id) for entry in answers.entries()]
+    entries = [entry._replace(id="strange", text=7) if entry.number == 3 else entry for entry in answers.entries()]
     write_part(out / ANSWERS, 9, answers.parts[0].run, entries, answers.attempts())
     assert cli.main(["aggregate", str(out), "--quiet"]) == 1
-    assert "the answers of row 4 are those of strange, and id 3 is in the input" in one_error(capsys)
+    assert "the answers of row 4 (strange) are about another text than is in" in one_error(capsys)
     assert labels(out) == before
 
 
@@ -180,4 +180,5 @@ def test_the_record_names_its_answers(source: Path, tmp_path: Path) -> None:
 
     one = key("one")
     assert one == key("two", batch_tokens=7, aggregate="won") == key("three", shard="1/2")
-    assert len({one, key("four", limit=3), key("five", preamble="base"), key("six", cot=True)}) == 4
+    assert one == key("four", limit=3) == key("seven", sample=2, seed=7)
+    assert len({one, key("five", preamble="base"), key("six", cot=True)}) == 3

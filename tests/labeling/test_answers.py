@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from preftree.engine.errors import OutputError
@@ -25,7 +27,7 @@ RUN = "f" * 16
 
 
 def entry(number: int, value: float = -0.5) -> Entry:
-    return Entry(number, f"id {number}", None, (RequestScores.single((value, -1.0), 0.9, 7),) * 2)
+    return Entry(number, f"id {number}", None, (RequestScores.single((value, -1.0), 0.9, 7),) * 2, -number)
 
 
 def opened(directory: Path) -> AnswerWriter:
@@ -72,6 +74,7 @@ def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
     assert first == {
         "row": 3,
         "id": "id 3",
+        "text": -3,
         "reason": None,
         "request": 0,
         "answer": 0,
@@ -83,15 +86,15 @@ def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
         "rationale_cut": None,
     }
     assert (last["row"], last["reason"], last["request"]) == (4, "broken", None)
-    assert b'"format": 1' in parquet.read_schema(part.path).metadata[b"preftree"]
+    assert b'"format": 2' in parquet.read_schema(part.path).metadata[b"preftree"]
 
 
 def test_states(tmp_path: Path) -> None:
     """Catches rows of another shard that are counted, and a rejection that outlives a later answer."""
     answers = written(tmp_path / "answers", [entry(9), entry(10), Entry(11, "x", "bad")], [Entry(13, "y", "bad")])
-    assert answers.states(range(10, 15)).tolist() == [ANSWERED, REJECTED, MISSING, REJECTED, MISSING]
+    assert answers.states(np.arange(10, 15)).tolist() == [ANSWERED, REJECTED, MISSING, REJECTED, MISSING]
     again = written(tmp_path / "answers", [entry(11)])
-    assert again.states(range(10, 12)).tolist() == [ANSWERED, ANSWERED]
+    assert again.states(np.arange(10, 12)).tolist() == [ANSWERED, ANSWERED]
     assert [found.reason for found in again.entries()] == [None, None, None, "bad"]
 
 
@@ -162,8 +165,8 @@ def test_parts_of_another_run_and_another_format_are_refused(tmp_path: Path, mon
     written(directory, [entry(0)])
     with pytest.raises(OutputError, match=r"part-000001-\w+\.parquet belongs to another run; move it out of"):
         Answers.open(directory, "e" * 16)
-    monkeypatch.setattr(parts_module, "FORMAT", 2)
-    with pytest.raises(OutputError, match="has format 1 of answers, this preftree reads format 2"):
+    monkeypatch.setattr(parts_module, "FORMAT", 3)
+    with pytest.raises(OutputError, match="has format 2 of answers, this preftree reads 3; finish"):
         Answers.open(directory, RUN)
 
 
@@ -257,7 +260,7 @@ def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkey
     states = Answers.states
     looks = 0
 
-    def gone(answers: Answers, rows: range) -> object:
+    def gone(answers: Answers, rows: Any) -> object:
         nonlocal looks
         looks += 1
         if looks <= times:
@@ -266,8 +269,8 @@ def test_a_look_at_a_run_whose_parts_are_joined_meanwhile(tmp_path: Path, monkey
 
     monkeypatch.setattr(Answers, "states", gone)
     times = 2
-    answers, found = look(directory, RUN, range(3))
+    answers, found = look(directory, RUN, np.arange(3))
     assert (found.tolist(), len(answers.parts)) == ([ANSWERED, ANSWERED, MISSING], 2)
     looks, times = 0, 1000
     with pytest.raises(OutputError, match="its files come and go; try again"):
-        look(directory, RUN, range(3))
+        look(directory, RUN, np.arange(3))

@@ -72,7 +72,8 @@ def test_nothing_heavy_is_imported_to_start() -> None:
         ["label", "in.jsonl", "--out", "d", "--chat", "--plain"],
         ["label", "in.jsonl", "--out", "d", "--over"],
         ["plan", "in.jsonl", "--out", "d"],
-        ["show", "d"],
+        ["show"],
+        ["show", "d", "-n", "0"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +112,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "exemplars": 0,
         "rendering": "plain",
         "limit": 1,
+        "sample": None,
         "mapping": [],
         "device": "auto",
         "dtype": "auto",

@@ -300,7 +300,7 @@ def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert cli.main(["report", str(tmp_path)]) == 1
     assert (
         capsys.readouterr().err
-        == f"preftree: {tmp_path} has no labels.parquet yet; `preftree label` writes it when it is done\n"
+        == f"preftree: no such file: {tmp_path / 'run.json'}; name a directory that `preftree label` has filled\n"
     )
     source = write_rows(tmp_path / "in.jsonl", [row(response_a="")])
     labelled(tmp_path, source, make_method("rlaif", RlaifOptions()), 0)

@@ -22,7 +22,7 @@ from preftree.labeling.methods.set_labels import PrincipledLabel
 from preftree.labeling.options import ReportOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.html.svg import drawing, svg_of
-from preftree.labeling.runs.html_report import write_html
+from preftree.labeling.runs.report import write_html
 from preftree.labeling.types import Label, PairLabel
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import row

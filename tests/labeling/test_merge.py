@@ -15,8 +15,9 @@ import pytest
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling import cli
 from preftree.labeling.commands.table import REJECTED_ROWS
-from preftree.labeling.data.dataset import rows_of
-from preftree.labeling.runs import shards as merge
+from preftree.labeling.data.selection import rows_of
+from preftree.labeling.runs import job
+from preftree.labeling.runs.shards import merge
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.labeling.test_rundir import labels, record, run
 
@@ -42,7 +43,7 @@ def source(rows: list[Any], tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True)
 def _fake_method(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(merge, "open_method", open_fake_method)
+    monkeypatch.setattr(job, "open_method", open_fake_method)
 
 
 def shards_of(source: Path, out: Path, number: int, **changes: Any) -> list[str]:
@@ -121,12 +122,12 @@ def test_what_cannot_be_joined(source: Path, tmp_path: Path) -> None:
     ]
     for parts, said in cases:
         with pytest.raises(OutputError, match=said) as error:
-            merge.merge([str(part) for part in parts], str(tmp_path / "merged"), None, False, True)
+            merge([str(part) for part in parts], str(tmp_path / "merged"), None, False, True)
         assert len(str(error.value).splitlines()) == 1
         assert not (tmp_path / "merged").exists()
     write_rows(source, [row()])
     with pytest.raises(InputError, match="is not the file that was labelled; name that one with --input"):
-        merge.merge([one, two, three], str(tmp_path / "merged"), None, False, True)
+        merge([one, two, three], str(tmp_path / "merged"), None, False, True)
 
 
 def test_a_shard_is_not_taken_for_the_whole(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -150,8 +151,8 @@ def test_shards_cover_all_rows_once() -> None:
     """Catches rows between two shards, and an empty shard that is only found out when the model is loaded."""
     for total in (1, 5, 12, 100):
         for number in range(1, min(total, 12) + 1):
-            parts = [rows_of(total, None, f"{index}/{number}") for index in range(1, number + 1)]
+            parts = [rows_of(total, shard=f"{index}/{number}") for index in range(1, number + 1)]
             assert [n for part in parts for n in part] == list(range(total))
             assert max(map(len, parts)) - min(map(len, parts)) <= 1
     with pytest.raises(InputError, match="--shard 1/3 has no rows: there are 2 in all; use fewer shards"):
-        rows_of(2, None, "1/3")
+        rows_of(2, shard="1/3")

@@ -20,7 +20,7 @@ from preftree.labeling.methods.ranking import MAX_RESPONSES, Ranking
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import JudgeOptions, LabelOptions
+from preftree.labeling.options import JudgeOptions, LabelOptions, ShowOptions
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.show import show_lines
@@ -283,7 +283,7 @@ def test_run_and_show(tmp_path: Path) -> None:
     record = json.loads((tmp_path / "out" / "run.json").read_text())
     assert record["quality"]["pairs"] == 4
     assert record["method"]["comparisons"] == 8
-    text = "\n".join(show_lines(tmp_path / "out", "r", None, fake_scorer_factory()))
+    text = "\n".join(show_lines(ShowOptions(run=str(tmp_path / "out"), id="r"), fake_scorer_factory()))
     assert text.count("---- prompt, ") == text.count("---- answer, ") == 8
     for i, j in itertools.permutations(range(4), 2):
         if (p := ranked["win_matrix_first"][i][j]) is not None:

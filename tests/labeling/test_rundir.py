@@ -19,7 +19,7 @@ from preftree.labeling.answers import writer
 from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary
-from preftree.labeling.runs import aggregate
+from preftree.labeling.runs import job
 from preftree.labeling.runs.lock import RunLock, holder
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.runs.run import run_label
@@ -140,7 +140,7 @@ def test_a_complete_run_loads_no_model(source: Path, tmp_path: Path, whole: byte
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"limit": 5}, "options.limit was null and is 5 now"),
+        ({"limit": 5}, r"\d+ of its \d+ rows would be left out \(--limit, --sample\)"),
         ({"shard": "1/2"}, "options.shard was null and is 1/2 now"),
         ({"mapping": ("id=note",)}, "options.mapping"),
     ],
@@ -372,12 +372,12 @@ def test_damage_is_named_by_status_and_refused_by_aggregate(
     left = ROWS - len(rows_in(part))
     flipped(part, 100)
     before = {path: path.read_bytes() for path in (out / ANSWERS).iterdir()}
+    monkeypatch.setattr(job, "open_method", open_fake_method)
     assert cli.main(["status", str(out)]) == 0
     text = capsys.readouterr().out
     assert f"{part}: its checksum is not that of its bytes; `preftree label` judges its rows again" in text
     assert f"{left} of {ROWS} (" in text
     assert {path: path.read_bytes() for path in (out / ANSWERS).iterdir()} == before
-    monkeypatch.setattr(aggregate, "open_method", open_fake_method)
     assert cli.main(["aggregate", str(out)]) == 1
     [said] = capsys.readouterr().err.splitlines()
     assert f"are damaged or missing ({part.name} its checksum is not that of its bytes)" in said
@@ -386,7 +386,7 @@ def test_damage_is_named_by_status_and_refused_by_aggregate(
 
 def test_parts_of_another_run_are_refused(source: Path, tmp_path: Path) -> None:
     """Catches answers about other rows that are taken for those of this run."""
-    run(source, tmp_path / "other", limit=7)
+    run(source, tmp_path / "other", preamble="base")
     out = stopped(source, tmp_path / "out", 3)
     [part] = parts_of(tmp_path / "other")
     shutil.copy(part, out / ANSWERS)
@@ -426,7 +426,7 @@ def test_a_run_in_the_old_format(source: Path, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_unfinished_runs_are_not_taken_for_finished_ones(
-    source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Catches the labels of an older run that are read under the record of an unfinished one."""
     out = tmp_path / "out"
@@ -436,8 +436,9 @@ def test_unfinished_runs_are_not_taken_for_finished_ones(
         run(source, out, Failing(1, ZeroDivisionError()), overwrite=True)
     with pytest.raises(OutputError, match=r"out is not finished; `preftree status` says how far it is"):
         finished_run(out)
+    monkeypatch.setattr(job, "open_method", open_fake_method)
     assert cli.main(["show", str(out), "id 1"]) == 1
-    assert "is not finished" in capsys.readouterr().err
+    assert "no row with id id 1 among the 1 row so far" in capsys.readouterr().err
 
 
 def test_status(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -446,7 +447,7 @@ def test_status(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert cli.main(["status", str(out)]) == 0
     text = capsys.readouterr().out
-    for part in ("stopped: no process works on it", "of 60 (", "3 of them rejected", "to go on "):
+    for part in ("stopped: no process works on it", "of 60 (", "3 of them rejected", "to resume"):
         assert part in text
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     lock = RunLock(out)

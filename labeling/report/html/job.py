@@ -7,7 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from preftree.labeling.options import LabelOptions, defaults
-from preftree.labeling.report.html.section import Section, Table
+from preftree.labeling.report.html.section import Section
+from preftree.labeling.report.table import Table
 from preftree.labeling.terminal import one_line
 
 _SHOWN_ELSEWHERE = {"input", "model", "out", "method", "template", "device", "dtype", "overwrite", "quiet", "force_new"}

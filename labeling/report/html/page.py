@@ -7,10 +7,10 @@ from importlib import resources
 from typing import Any
 
 from preftree.labeling.report.html.job import job
-from preftree.labeling.report.html.reading import reading
 from preftree.labeling.report.html.section import Figures, percent
 from preftree.labeling.report.html.sections import sections
 from preftree.labeling.report.html.survey import Survey
+from preftree.labeling.report.reading import reading
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Sample
 

@@ -8,23 +8,9 @@ from typing import Any
 
 from markupsafe import Markup
 
+from preftree.labeling.report.table import Table
+
 Figures = Mapping[str, Any]
-
-
-@dataclass(frozen=True)
-class Table:
-    """Attributes:
-    head: of each column; empty where a row is a name and its value.
-    rows: the first cell of each names the row.
-    """
-
-    rows: tuple[tuple[str, ...], ...]
-    head: tuple[str, ...] = ()
-
-    @property
-    def is_wide(self) -> bool:
-        """Whether nothing else fits beside it."""
-        return len(self.head) > 5 or (not self.head and len(self.rows) > 6)
 
 
 @dataclass(frozen=True)
@@ -60,11 +46,6 @@ class Section:
 def percent(value: float | None) -> str:
     """ "12.3%", a dash for what there is none of."""
     return "–" if value is None else f"{value:.1%}"
-
-
-def decimal(value: float | None, sign: str = "") -> str:
-    """Three digits after the point; sign "+" shows it always."""
-    return "–" if value is None else f"{value:{sign}.3f}"
 
 
 def with_interval(share: float, interval: tuple[float, float]) -> str:

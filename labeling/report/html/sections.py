@@ -6,10 +6,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from preftree.labeling.report.html import plots
-from preftree.labeling.report.html.section import Figures, Plot, Section, Table, decimal, percent, with_interval
+from preftree.labeling.report.html.section import Figures, Plot, Section, percent, with_interval
 from preftree.labeling.report.html.survey import LONGER_BY, Survey
 from preftree.labeling.report.html.tallies import Directions, Share
 from preftree.labeling.report.intervals import wilson_interval
+from preftree.labeling.report.table import Table, decimal
 from preftree.labeling.terminal import count
 
 _BARS = 30

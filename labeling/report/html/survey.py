@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from preftree.engine.errors import OutputError
-from preftree.labeling.report.html.batch import LabelBatch
-from preftree.labeling.report.html.notable import Notable
+from preftree.labeling.report.batch import LabelBatch, batches_of
 from preftree.labeling.report.html.tallies import Directions, Histogram, Places, Share
-from preftree.labeling.terminal import one_line
+from preftree.labeling.report.notable import Notable
 
-_BATCH_ROWS = 1024
 # Lower ends of how much longer the longer response is, as a share of the shorter one.
 LONGER_BY = (0.0, 0.1, 0.25, 0.5, 1.0)
 
@@ -51,18 +48,9 @@ class Survey:
     @classmethod
     def of(cls, path: Path) -> Survey:
         """Of the labels in a file. Raises OutputError where it cannot be read."""
-        import pyarrow as pa
-        from pyarrow import parquet
-
         found = cls()
-        try:
-            with parquet.ParquetFile(path) as file:
-                for batch in file.iter_batches(_BATCH_ROWS):
-                    found.add(LabelBatch(pa.Table.from_batches([batch])))
-        except FileNotFoundError:
-            raise OutputError(f"no such file: {path}; label the input again") from None
-        except (OSError, pa.ArrowException) as error:
-            raise OutputError(f"cannot read {path}: {one_line(str(error))}") from error
+        for batch in batches_of(path):
+            found.add(batch)
         return found
 
     def add(self, batch: LabelBatch) -> None:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from preftree.engine.errors import OutputError
+from preftree.labeling.terminal import one_line
+
 Array = Any
+_BATCH_ROWS = 1024
 _UNNAMED = ("",)
 _MASSES = ("label_mass_first", "label_mass_second")
 
@@ -186,6 +192,21 @@ class LabelBatch:
         import pyarrow.types as types
 
         return name in self.table.column_names and types.is_list(self.table.schema.field(name).type)
+
+
+def batches_of(path: Path) -> Iterator[LabelBatch]:
+    """The labelled rows of a labels.parquet, some at a time. Raises OutputError where it cannot be read."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    try:
+        with parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(_BATCH_ROWS):
+                yield LabelBatch(pa.Table.from_batches([batch]))
+    except FileNotFoundError:
+        raise OutputError(f"no such file: {path}; label the input again") from None
+    except (OSError, pa.ArrowException) as error:
+        raise OutputError(f"cannot read {path}: {one_line(str(error))}") from error
 
 
 def compared(matrix: list[list[float | None]]) -> list[tuple[int, int]]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from preftree.labeling.rationales import recorded_rationales
-from preftree.labeling.report.html.batch import compared
-from preftree.labeling.report.html.notable import NotableRow
-from preftree.labeling.report.html.section import Table, decimal
+from preftree.labeling.report.batch import compared
+from preftree.labeling.report.notable import NotableRow
+from preftree.labeling.report.table import Table, decimal
 from preftree.labeling.terminal import count, one_line, visible
 from preftree.labeling.types import Pair, Response, Sample
 

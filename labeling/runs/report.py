@@ -1,0 +1,68 @@
+"""`preftree report`: the figures of labels as text, as JSON, or as a page with the rows that are worth reading."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from preftree.engine.errors import OutputError
+from preftree.labeling.data.atomic import drafts
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
+from preftree.labeling.options import ReportOptions
+from preftree.labeling.report.figures import figures_of
+from preftree.labeling.report.html.page import page
+from preftree.labeling.report.html.survey import Survey
+from preftree.labeling.report.text import aligned
+from preftree.labeling.runs.recorded import samples_again
+from preftree.labeling.runs.view import RunView, view
+from preftree.labeling.terminal import one_line
+
+
+def report_lines(options: ReportOptions) -> Iterator[str]:
+    """Raises InputError for a file that holds no labels, and OutputError for one that cannot be read."""
+    with _labels(options) as found:
+        figures = figures_of(found.labels, options.subset)
+    if options.json:
+        counts = {"labelled": figures.rows, "rejected": figures.rejected}
+        counts |= {"rows": found.rows} if found.is_partial else {}
+        yield json.dumps(counts | figures.figures(), indent=2, ensure_ascii=False, allow_nan=False)
+    else:
+        yield aligned([*found.so_far(), ("labels", figures.counted()), *figures.lines()])
+
+
+def write_html(options: ReportOptions, out: Path) -> list[str]:
+    """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
+    path = Path(options.labels)
+    check_out_file(out, options.overwrite)
+    for read in (path, path / LABELS, path / RUN):
+        if read.resolve() == out.resolve():
+            raise OutputError(f"{read} is what is reported on; name another --html")
+    with _labels(options) as found:
+        figures = figures_of(found.labels, options.subset or _subset_then(found.record)).figures()
+        survey = Survey.of(found.labels)
+    ids = [str(row.row["id"]) for row in survey.notable.rows()]
+    samples, missing = samples_again(found.record, ids, options.input)
+    text = page(path.resolve().name, found.record, figures, survey, samples, missing)
+    with drafts(out) as [draft]:
+        draft.file.write(text.encode("utf-8"))
+    return [aligned([*found.so_far(), ("report", one_line(str(out)))])]
+
+
+@contextmanager
+def _labels(options: ReportOptions) -> Iterator[RunView]:
+    """Those of a run, or of a file from anywhere, which has no record."""
+    path = Path(options.labels)
+    if not path.is_dir() or ((path / LABELS).exists() and not (path / RUN).exists()):
+        yield RunView({}, path / LABELS if path.is_dir() else path, 0, 0)
+        return
+    with view(path, options.input) as found:
+        yield found
+
+
+def _subset_then(record: Mapping[str, Any]) -> str | None:
+    """The column of the labels that the run had figures by, if any."""
+    found: str | None = record.get("quality", {}).get("subsets", {}).get("column")
+    return found

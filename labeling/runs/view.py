@@ -1,0 +1,84 @@
+"""The labels of a run for reading: those of a finished one, or what follows from the answers so far."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from preftree.engine.errors import OutputError
+from preftree.labeling.answers.answers import ANSWERS, MISSING, look
+from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.runs.job import Job
+from preftree.labeling.runs.labels import labels_file
+from preftree.labeling.runs.manifest import COMPLETE
+from preftree.labeling.runs.recorded import check_format, labelled_input, read_run
+from preftree.labeling.terminal import count
+
+_LOOKS = 5
+
+
+@dataclass(frozen=True)
+class RunView:
+    """Labels to read.
+
+    Attributes:
+        record: the run.json.
+        labels: a labels.parquet, temporary where the run is not finished.
+        rows: of the run.
+        done: of them, in `labels`.
+    """
+
+    record: dict[str, Any]
+    labels: Path
+    rows: int
+    done: int
+
+    @property
+    def is_partial(self) -> bool:
+        return self.done < self.rows
+
+    def so_far(self) -> list[tuple[str, str]]:
+        """A line that says how much there is, where it is not all."""
+        return [("so far", f"{self.done:,} of {count(self.rows, 'row')}")] if self.is_partial else []
+
+
+@contextmanager
+def view(directory: Path, moved_to: str | None = None, most: int | None = None) -> Iterator[RunView]:
+    """Look at a run, whether another process works on it or not. Changes nothing.
+
+    Args:
+        directory: of the run.
+        moved_to: where its input is now; needed where the run is not finished.
+        most: rows to look at where the run is not finished.
+
+    Raises:
+        OutputError: there is no run, or nothing has been judged so far.
+        InputError: the input of a run that is not finished is not there any more.
+    """
+    record = read_run(directory / RUN)
+    if record.get("state") == COMPLETE:
+        rows = record.get("totals", {}).get("rows", 0)
+        yield RunView(record, directory / LABELS, rows, rows)
+        return
+    check_format(directory, record)
+    job = Job.again(record, labelled_input(record, moved_to))
+    with TemporaryDirectory(prefix="preftree-") as temporary:
+        done = _labels_so_far(directory, record, job, most, Path(temporary))
+        yield RunView(record, Path(temporary) / LABELS, len(job.rows), done)
+
+
+def _labels_so_far(directory: Path, record: dict[str, Any], job: Job, most: int | None, out: Path) -> int:
+    """Writes them, and returns the number of rows. A process that works on the run may join parts at any time."""
+    for _ in range(_LOOKS):
+        with suppress(FileNotFoundError):
+            answers, states = look(directory / ANSWERS, record["answers"], job.rows)
+            rows = job.rows[states != MISSING][:most]
+            if not len(rows):
+                raise OutputError(f"{directory} has no answers yet; `preftree status` says how far it is")
+            labels_file(out, replace(job, rows=rows), answers)
+            return len(rows)
+    raise OutputError(f"cannot read {directory / ANSWERS}: its files come and go; try again")
