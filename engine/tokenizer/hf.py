@@ -17,6 +17,7 @@ from preftree.engine.tokenizer.sentencepiece import is_blank
 
 # WordPiece looks every part of a word up. Published ones have 100.
 MAX_WORD_CHARACTERS = 256
+_PREFIX = "continuing_subword_prefix"
 
 Guard = Callable[[], AbstractContextManager[None]]
 
@@ -100,11 +101,13 @@ def _encoder(library: Library, guard: Guard, dropped: int = 0) -> Encode:
 
 def _check_merges(model: Any) -> None:
     """ModelError for a merge that the library would cut in the middle of a character, and then end the process."""
-    prefix, merges = (model.get(key) for key in ("continuing_subword_prefix", "merges")) if model else (None, None)
-    if prefix and isinstance(merges, list):
-        rights = (merge.partition(" ")[2] if isinstance(merge, str) else list(merge)[-1:] for merge in merges)
-        if not all(str(*right).startswith(str(prefix)) for right in rights):
-            raise ModelError("tokenizer.json: a merge lacks the continuing_subword_prefix; download it again")
+    prefix, merges = (model.get(key) if isinstance(model, dict) else None for key in (_PREFIX, "merges"))
+    if not isinstance(prefix, str) or not isinstance(merges, list):
+        return
+    pairs = (merge.split(" ", 1) if isinstance(merge, str) else merge for merge in merges)
+    rights = (pair[1] for pair in pairs if isinstance(pair, list) and len(pair) == 2)
+    if not all(isinstance(right, str) and right.startswith(prefix) for right in rights):
+        raise ModelError(f"tokenizer.json: a merge lacks the {_PREFIX}; download it again")
 
 
 def _check_model(library: Library, data: dict[str, Any]) -> None:

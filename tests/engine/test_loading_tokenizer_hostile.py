@@ -1,5 +1,6 @@
 """Files of tokenizers that draw at random, that grow texts without end, or that make the library panic."""
 
+import base64
 import os
 import subprocess
 import sys
@@ -7,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +18,9 @@ from hypothesis import strategies as st
 from preftree.engine.errors import InputError, ModelError, PreftreeError
 from preftree.engine.tokenizer.held_back import held_back
 from preftree.engine.tokenizer.hf import JsonBackend
+from preftree.engine.tokenizer.sentencepiece import _fields, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
+from tests.engine.sentencepiece_files import trained
 from tests.models import tokenizer_data
 
 MODEL: dict[str, Any] = tokenizer_data()["model"]
@@ -120,6 +124,37 @@ def test_merges_cut_in_a_character_are_refused() -> None:
     for merges in ([["a", "\u00e9"]], ["a \u00e9"]):
         with pytest.raises(ModelError, match="lacks the continuing_subword_prefix"):
             make(model=model | {"merges": merges}, added_tokens=[])
+
+
+@pytest.mark.parametrize("model", ["BPE", 7, [], {}, {"type": "BPE", "continuing_subword_prefix": "#", "merges": [5]}])
+def test_models_that_are_none_are_refused(model: Any) -> None:
+    """Catches an AttributeError of the checks that run before the library's own."""
+    with pytest.raises(ModelError, match="refuses it"):
+        make(model=model)
+
+
+def test_published_chains_are_not_refused(tmp_path: Path) -> None:
+    """Catches bounds that a real model exceeds: XLM-R's steps with a real table, Llama 2's, GPT-4's, and BERT's."""
+    pieces = read_sentencepiece(trained(tmp_path / "m", normalization_rule_name="nmt_nfkc"))
+    table = base64.b64encode(dict(_fields(pieces._normalizer))[2]).decode()
+    metaspace = {"type": "Metaspace", "replacement": "\u2581", "prepend_scheme": "always", "split": True}
+    precompiled = {"type": "Precompiled", "precompiled_charsmap": table}
+    bert = {"clean_text": True, "handle_chinese_chars": True, "strip_accents": None, "lowercase": True}
+    chains: list[dict[str, Any]] = [
+        {
+            "normalizer": several("normalizers", precompiled, replace({"Regex": " {2,}"}, " ")),
+            "pre_tokenizer": several("pretokenizers", {"type": "WhitespaceSplit"}, metaspace),
+        },
+        {
+            "normalizer": several(
+                "normalizers", {"type": "Prepend", "prepend": "\u2581"}, replace({"String": " "}, "\u2581")
+            )
+        },
+        {"normalizer": {"type": "NFKC"}, "pre_tokenizer": BYTES},
+        {"normalizer": {"type": "BertNormalizer"} | bert, "pre_tokenizer": {"type": "BertPreTokenizer"}},
+    ]
+    for chain in chains:
+        assert make(**chain).encode("a" * 100_000)
 
 
 PANICS: dict[str, dict[str, Any]] = {
