@@ -15,7 +15,8 @@ from preftree.engine.tokenizer.growth import check_tables, growth, may_panic, st
 from preftree.engine.tokenizer.held_back import held_back
 from preftree.engine.tokenizer.sentencepiece import is_blank
 
-# WordPiece looks every part of a word up. Published ones have 100.
+# WordPiece looks every part of a word up; published ones have words of up to 100. Unigram goes along an entry from
+# every place of a text on; SentencePiece's trainer makes entries of up to 16 by default.
 MAX_WORD_CHARACTERS = 256
 _PREFIX = "continuing_subword_prefix"
 
@@ -120,11 +121,11 @@ def _check_model(library: Library, data: dict[str, Any]) -> None:
         )
     if isinstance(vocabulary, dict) and len(set(vocabulary.values())) < len(vocabulary):
         raise ModelError("tokenizer.json: two entries of its vocabulary have the same id; download it again")
-    longest = getattr(model, "max_input_chars_per_word", 0)
+    longest, what = getattr(model, "max_input_chars_per_word", 0), "max_input_chars_per_word is"
+    if isinstance(vocabulary, list):
+        longest, what = max((len(entry[0]) for entry in vocabulary), default=0), "the letters of its longest entry are"
     if longest > MAX_WORD_CHARACTERS:
-        raise ModelError(
-            f"tokenizer.json: max_input_chars_per_word is {longest:,}; preftree's limit is {MAX_WORD_CHARACTERS}"
-        )
+        raise ModelError(f"tokenizer.json: {what} {longest:,}; preftree's limit is {MAX_WORD_CHARACTERS}")
 
 
 def _is_text(token: dict[str, Any]) -> bool:

@@ -98,10 +98,13 @@ def test_endless_growth_is_refused(case: str) -> None:
 
 
 def test_words_are_looked_up_in_bounded_time() -> None:
-    """Catches a word of 100,000 letters, each part of which is looked up."""
+    """Catches a word of 100,000 letters, each part of which is looked up, and an entry that all places may begin."""
     model = {"type": "WordPiece", "unk_token": "t", "continuing_subword_prefix": "", "vocab": {"t": 0}}
     with pytest.raises(ModelError, match="max_input_chars_per_word is 100,000"):
         make(model=model | {"max_input_chars_per_word": 100_000}, pre_tokenizer=None)
+    unigram = {"type": "Unigram", "unk_id": 0, "vocab": [["b", -1.0], ["a" * 100_000, -2.0]], "byte_fallback": False}
+    with pytest.raises(ModelError, match="the letters of its longest entry are 100,000"):
+        make(model=unigram, pre_tokenizer=None, added_tokens=[])
 
 
 def test_texts_may_be_shorter_where_they_grow() -> None:
