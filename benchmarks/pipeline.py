@@ -80,7 +80,7 @@ class StubbedJudge:
     def plan(self, encoded: Sequence[Encoded]) -> None:
         return None
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, before: Any = None) -> dict[str, Any]:
         return {"model": "stub", "model_sha256": "0", "rendering": "plain"}
 
 
@@ -118,7 +118,7 @@ def labelled(source: Path, out: Path) -> dict[str, float]:
     method = StubbedMethod(load_template("general"))
     options = LabelOptions(input=str(source), out=str(out), quiet=True)
     started, cpu = time.perf_counter(), time.process_time()
-    summary = run_label(options, lambda *_: StubbedJudge(), lambda *_: method)
+    summary = run_label(options, lambda *_, weights=True: StubbedJudge(), lambda *_: method)
     seconds = time.perf_counter() - started
     record = json.loads((out / "run.json").read_text())
     return {

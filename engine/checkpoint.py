@@ -43,6 +43,14 @@ class Checkpoint:
             raise ModelError(f"{self.name}: a model in memory cannot go to another process; save it, and load it there")
         return open_checkpoint, (self.spec,)
 
+    def file_states(self) -> list[list[str | int]]:
+        """Name, size in bytes and time of change in nanoseconds of every file. Raises ModelError."""
+        try:
+            found = sorted((path.name, path.stat()) for path in self.files)
+        except OSError as error:
+            raise ModelError(f"{self.name}: cannot be read ({error.strerror or first_line(error)})") from None
+        return [[name, state.st_size, state.st_mtime_ns] for name, state in found]
+
     def fingerprint(self) -> str:
         """sha256 in hexadecimal over names and contents of all files, some seconds a gigabyte."""
         total = hashlib.sha256()

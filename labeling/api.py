@@ -116,7 +116,7 @@ def label_file(
     _check_names(options, declared(LabelOptions).keys() - settled, "")
     model = judge if isinstance(judge, str) else judge.model
     chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})
-    return run_label(chosen) if isinstance(judge, str) else run_label(chosen, lambda _: judge)
+    return run_label(chosen) if isinstance(judge, str) else run_label(chosen, lambda _, weights=True: judge)
 
 
 def _method(method: str | MethodOptions | Method, options: Mapping[str, Any]) -> Method:

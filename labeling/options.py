@@ -437,6 +437,17 @@ class LabelOptions(RunOptions, JudgeOptions):
 
 
 @options
+class PlanOptions(QuietOptions, JudgeOptions):
+    """`preftree plan`."""
+
+    measure: bool = option(
+        "load the model, run a few seconds of the job, and report how long all of it will take on this machine",
+        switch,
+        default=False,
+    )
+
+
+@options
 class ConfigOptions(Options):
     """Where other options are; not one of a command's own."""
 

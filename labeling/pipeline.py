@@ -114,12 +114,20 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
 
 
 def _encode(item: Item, method: Method, scorer: AnyJudge) -> Entry:
-    if isinstance(item, method.takes):
-        try:
-            return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
-        except InputError as error:
-            return rejected(item, one_line(str(error)))
-    return item if isinstance(item, Rejected) else rejected(item, f"wrong kind: {needs(method)}")
+    item = suited(item, method)
+    if isinstance(item, Rejected):
+        return item
+    try:
+        return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+    except InputError as error:
+        return rejected(item, one_line(str(error)))
+
+
+def suited(item: Item, method: Method) -> Item:
+    """The row, rejected where it is of a kind that the method does not take."""
+    if isinstance(item, Rejected):
+        return item
+    return item if isinstance(item, method.takes) else rejected(item, f"wrong kind: {needs(method)}")
 
 
 def aggregated(item: Item, method: Method, scores: Sequence[RequestScores]) -> Labelled:

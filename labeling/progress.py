@@ -21,15 +21,22 @@ class Progress:
 
     Rows are labelled once their rationales are written, if there are any: both phases are shown, and the time left is
     estimated from rationales.
+
+    Attributes:
+        tokens: generated so far.
+        rationales: that are done.
     """
 
-    def __init__(self, total: int, quiet: bool = False, noun: str = "pair", done: int = 0) -> None:
-        """done: before this process began; its rate is of what it does itself."""
-        self._tokens = self._rationales = self._planned_rationales = self._planned_rows = 0
+    def __init__(
+        self, total: int, quiet: bool = False, noun: str = "pair", done: int = 0, is_kept: bool = True
+    ) -> None:
+        """done: before this process began; its rate is of what it does itself. is_kept: on a terminal, when it ends."""
+        self.tokens = self.rationales = self._planned_rationales = self._planned_rows = 0
         self._stop = threading.Event()
         is_terminal = sys.stderr.isatty()
         # tqdm shows nothing on a terminal that claims to have no rows, as those of containers do.
-        shown: dict[str, Any] = {"file": sys.stderr, "ncols": shutil.get_terminal_size().columns, "nrows": 24}
+        size = {"ncols": shutil.get_terminal_size().columns, "nrows": 24}
+        shown: dict[str, Any] = {"file": sys.stderr, **size, "leave": is_kept}
         if not is_terminal:  # `_tick` alone speaks
             shown = {"file": _Lines(), "bar_format": _LINE, "leave": False, "delay": 1, "mininterval": math.inf}
         self._bar = _Bar(total=total, initial=done, unit=noun, smoothing=0, disable=quiet, **shown)
@@ -58,15 +65,15 @@ class Progress:
 
     def written(self, tokens: int, rationales: int) -> None:
         """So much more of what comes before labels is there."""
-        self._tokens += tokens
-        self._rationales += rationales
+        self.tokens += tokens
+        self.rationales += rationales
         if self._bar.disable:
             return
         elapsed = self._bar.format_dict["elapsed"] or math.inf
-        if self._rationales and self._planned_rationales:
-            self._bar.rows_per_second = self._rationales * self._planned_rows / self._planned_rationales / elapsed
-        said = f"{count(self._rationales, 'rationale')} written, {self._tokens:,} tokens"
-        self._bar.set_postfix_str(f"{said}, {self._tokens / elapsed:,.0f} tokens/s", refresh=False)
+        if self.rationales and self._planned_rationales:
+            self._bar.rows_per_second = self.rationales * self._planned_rows / self._planned_rationales / elapsed
+        said = f"{count(self.rationales, 'rationale')} written, {self.tokens:,} tokens"
+        self._bar.set_postfix_str(f"{said}, {self.tokens / elapsed:,.0f} tokens/s", refresh=False)
 
     def _tick(self, seconds: float) -> None:
         while not self._stop.wait(seconds):

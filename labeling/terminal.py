@@ -28,6 +28,16 @@ def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
+def duration(seconds: float) -> str:
+    """ "4.2 s", "95 s", "12 min", "5 h 3 min"."""
+    if seconds < 9.95:
+        return f"{seconds:.1f} s"
+    if seconds < 120:
+        return f"{seconds:,.0f} s"
+    minutes = round(seconds / 60)
+    return f"{minutes:,} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
+
+
 @contextmanager
 def messages_on_stderr(quiet: bool) -> Iterator[None]:
     """What the logger "preftree" reports becomes lines on stderr; warnings look as errors do. quiet: those alone."""

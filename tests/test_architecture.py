@@ -104,7 +104,7 @@ ENGINE_LAYERS = (
     ("gguf", "requests", "device", "results"),
     ("checkpoint", "model"),
     ("scoring", "inspection"),
-    ("decoding",),
+    ("decoding", "arithmetic"),
     ("engine",),
 )
 LABELING_LAYERS = (

@@ -13,9 +13,9 @@ from preftree.labeling.options import (
     DoctorOptions,
     ExportOptions,
     InstructionOptions,
-    JudgeOptions,
     LabelOptions,
     MergeOptions,
+    PlanOptions,
     PrincipledOptions,
     RationaleOptions,
     ReportOptions,
@@ -37,7 +37,7 @@ def _label(options: LabelOptions) -> int:
     return _reported(run_label(options), options.quiet)
 
 
-def _plan(options: JudgeOptions) -> int:
+def _plan(options: PlanOptions) -> int:
     from preftree.labeling.runs.plan import plan_lines
 
     return _printed(plan_lines(options))
@@ -141,8 +141,8 @@ COMMANDS = {
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
     "plan": Command(
-        "tokens, sharing, memory and the first prompt of a job, without running the model",
-        JudgeOptions,
+        "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
+        PlanOptions,
         _plan,
         _OF_SCORE,
         LabelOptions,

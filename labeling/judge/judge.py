@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -80,7 +80,8 @@ class Judge:
         if rendering == "chat" and chat is None:
             raise ModelError(f"model {checkpoint.name} has no chat template; use --plain")
         # Now, not when labels are there to be lost.
-        self._fingerprint = checkpoint.fingerprint() if engine else None
+        self._model_files = checkpoint.file_states()
+        self._model_sha256 = checkpoint.fingerprint() if engine else None
         self._prefix_cache = prefix_cache
         self._rendering = "plain" if chat is None else "chat"
         pieces = None if chat is None else partial(chat.pieces, checkpoint.tokenizer)
@@ -288,12 +289,24 @@ class Judge:
         """What `score` would run for this, after all that was planned before; without rationales and what follows."""
         return self._planner.plan([item.ids for item in encoded], [item.labels_of_prompt for item in encoded])
 
-    def describe(self) -> dict[str, object]:
-        """What a run's manifest should say of the model and the software."""
+    def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """What a run's record says of the model and the software.
+
+        before: what a judge said of itself then, to be compared with: its hash of the model holds as long as no file
+            has another size or time. Without it, a judge that has no weights does not read the model to hash it.
+        """
+        from preftree.engine.arithmetic import fingerprint
+
         target = self._planner.target
+        is_same = before is not None and before.get("model_files") == self._model_files
+        if self._model_sha256 is None and before is not None:
+            self._model_sha256 = before["model_sha256"] if is_same else self._checkpoint.fingerprint()
+        has_weights = self._engine is not None or before is not None
         return {
             "model": self._checkpoint.name,
-            "model_sha256": self._fingerprint,
+            "model_sha256": self._model_sha256,
+            "model_files": self._model_files,
+            "arithmetic": fingerprint(str(target.device), target.dtype_name) if has_weights else None,
             "device": str(target.device),
             "device_name": target.device_name,
             "dtype": target.dtype_name,

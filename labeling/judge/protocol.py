@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -30,7 +30,7 @@ class AnyJudge(Protocol):
     def traced(self, path: Path) -> AbstractContextManager[None]: ...
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
     def plan(self, encoded: Sequence[Encoded]) -> Any: ...
-    def describe(self) -> dict[str, Any]: ...
+    def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
 
 
 def load_judge(options: JudgeOptions, weights: bool = True) -> AnyJudge:

@@ -13,8 +13,9 @@ from preftree.labeling.terminal import count, one_line
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
 
-_KINDS_KEPT = 50
+_KINDS_KEPT, _KINDS_SHOWN = 50, 8
 _ROWS_SHOWN = 5
+_OTHER = "other"
 
 
 @dataclass
@@ -29,10 +30,25 @@ class Rejections:
         self.count += 1
         kind = reason_kind(reason)
         if kind not in self.kinds and len(self.kinds) >= _KINDS_KEPT:
-            kind = "other"
+            kind = _OTHER
         self.kinds[kind] = self.kinds.get(kind, 0) + 1
         if len(self.first) < _ROWS_SHOWN:
             self.first.append((place, reason))
+
+    def by_kind(self) -> str:
+        """ "blank text (280); broken JSON (4)", the most frequent first."""
+        kinds = sorted(self.kinds.items(), key=lambda kind: (kind[0] == _OTHER, -kind[1]))[:_KINDS_SHOWN]
+        shown = [f"{one_line(kind)} ({number:,})" for kind, number in kinds]
+        hidden = self.count - sum(number for _, number in kinds)
+        return "; ".join(shown + ([f"other reasons ({hidden:,})"] if hidden else []))
+
+    def lines(self, elsewhere: str = "") -> list[tuple[str, str]]:
+        """Kinds and the first rows, for `aligned`. elsewhere: where the reasons of the other rows are."""
+        texts = [self.by_kind()] if self.count > 1 else []
+        texts += [f"{one_line(place)}: {one_line(reason)}" for place, reason in self.first]
+        if hidden := self.count - len(self.first):
+            texts.append(f"and {count(hidden, 'more row')}{elsewhere}")
+        return [("rejected", text) for text in texts]
 
 
 def judge_text(described: Mapping[str, Any]) -> str:
@@ -125,9 +141,7 @@ def render_summary(summary: RunSummary) -> str:
         if generated_rate := summary.rate(summary.generated_tokens):
             rates += f", {generated_rate:,.0f} generated tokens/s"
         lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
-    lines += [("rejected", f"{one_line(place)}: {one_line(reason)}") for place, reason in rejections.first]
-    if hidden := rejections.count - len(rejections.first):
-        lines.append(("rejected", f"and {count(hidden, 'more row')}; every reason is in the labels"))
+    lines += rejections.lines("; every reason is in the labels")
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
     return aligned(lines)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import compress
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError
@@ -13,7 +14,8 @@ from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.pipeline import Labelled, label_windows
+from preftree.labeling.pipeline import Labelled, label_windows, suited
+from preftree.labeling.report.text import Rejections
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.label_mass import LabelMassWatch
@@ -25,6 +27,30 @@ def to_judge(job: Job, answers: Answers) -> Any:
     """A NumPy array of bools: which rows of the job have to be judged, --retry-rejects considered."""
     states = answers.states(job.rows)
     return (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+
+
+def hopeless(job: Job, answers: Answers) -> Rejections | None:
+    """Why none of the rows that have to be judged can be. None where one can: it is looked for up to the first."""
+    found = Rejections()
+    for item in compress(job.items(), to_judge(job, answers).tobytes()):
+        item = suited(item, job.method)
+        if not isinstance(item, Rejected):
+            return None
+        found.add(job.dataset.info.place(item.line), item.reason)
+    return found
+
+
+def reject(job: Job, writer: AnswerWriter) -> None:
+    """Keeps the rejection of every row that has to be judged, where all of them are `hopeless`."""
+    from preftree.labeling.judge.judge import Usage
+
+    wanted = to_judge(job, writer.answers)
+    items = compress(job.items(), wanted.tobytes())
+    for number, item in zip(memoryview(job.rows[wanted]), items, strict=True):
+        writer.add([_entry(number, digest_of(item), Labelled(suited(item, job.method)))])
+        if writer.is_due():
+            writer.commit(Usage())
+    writer.commit(Usage())
 
 
 def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:

@@ -18,11 +18,12 @@ from preftree.labeling.answers.writer import DAMAGED, AnswerWriter
 from preftree.labeling.data.atomic import remove_drafts
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.runs.lock import LOCK, RunLock
-from preftree.labeling.runs.manifest import COMPLETE, DTYPE, answers_key, date, difference, write_record
+from preftree.labeling.runs.manifest import ARITHMETIC, COMPLETE, DTYPE, answers_key, date, difference, write_record
 from preftree.labeling.runs.recorded import check_format, read_run
 
 # What earlier versions kept answers in.
 _OLD = [f"{name}{end}" for name in ("journal.sqlite", "journal.damaged.sqlite") for end in ("", "-wal", "-shm")]
+_ARITHMETIC = "the processor and variables such as ATEN_CPU_CAPABILITY"
 _WAYS_OUT = "name another --out, start again beside it with --force-new, or in its place with --overwrite"
 
 
@@ -65,8 +66,12 @@ class RunDirectory:
     def check(self, record: Mapping[str, Any]) -> None:
         """Raises OutputError where the run that is there is not this one, as far as `record` knows."""
         if self.previous and (said := difference(self.previous, record)):
-            resume = f"resume it with --dtype {self.previous['scorer']['dtype']}, " if said.startswith(DTYPE) else ""
-            raise OutputError(f"{self.path} holds another run: {said}; {resume}{_WAYS_OUT}")
+            hint = ""
+            if said.startswith(DTYPE):
+                hint = f"resume it with --dtype {self.previous['scorer']['dtype']}, "
+            elif said.startswith(ARITHMETIC):
+                hint = f"this process computes other bits; resume it where {_ARITHMETIC} are as they were, "
+            raise OutputError(f"{self.path} holds another run: {said}; {hint}{_WAYS_OUT}")
 
     def check_new(self) -> None:
         """Raises OutputError where a run is there already."""

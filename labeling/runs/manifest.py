@@ -30,6 +30,7 @@ _COMPARED = ("input", "method", "options", "scorer", "versions")
 # What they do not depend on, or what another entry says better: a path or a name is not its content.
 _FREE = {
     *("input.path", "input.sha256s", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"),
+    "scorer.model_files",
     *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
 }
 # What labels depend on and answers do not.
@@ -40,9 +41,9 @@ _DERIVED = {
     for section in ("options", "method")
 }
 _SHARD, _SEED = "options.shard", "options.seed"
-DTYPE = "scorer.dtype"
+DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
 # Entries that earlier versions did not record: unknown there, not different.
-_LATER = {"scorer.instructions"}
+_LATER = {"scorer.instructions", ARITHMETIC}
 
 
 def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
@@ -96,7 +97,8 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
         old, new = (dict(_flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
         names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
         names -= _LATER - old.keys()
-        for name in sorted(names - free):
+        # What is computed comes after the reasons that it may have.
+        for name in sorted(names - free, key=lambda name: (name == ARITHMETIC, name)):
             if old.get(name) != new.get(name):
                 of = _changed_file(then, now) if name in ("input.rows", "input.sha256") else ""
                 return f"{name}{of} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"

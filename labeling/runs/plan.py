@@ -1,68 +1,109 @@
-"""What labelling a file takes, without running the model: tokens, sharing, memory, and the first prompt."""
+"""What labelling a file takes: tokens, sharing, memory, the first prompt, and with --measure the time."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from typing import Any
+import logging
+import time
+from collections.abc import Callable, Iterator, Sequence
 
-from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.dataset import Dataset, DatasetInfo
+from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions
-from preftree.labeling.pipeline import Waiting, check_kinds, windows
-from preftree.labeling.report.text import aligned, judge_text
+from preftree.labeling.options import PlanOptions
+from preftree.labeling.pipeline import Entry, Waiting, check_kinds, windows
+from preftree.labeling.report.text import Rejections, aligned, judge_text
+from preftree.labeling.runs.collecting import few_collections
+from preftree.labeling.runs.measurement import Spread, measure
 from preftree.labeling.terminal import heading, one_line, visible
+from preftree.labeling.types import Rejected, Sample
 
+_LOGGER = logging.getLogger("preftree")
 _MIB = 1024**2
 
 
 def plan_lines(
-    options: JudgeOptions,
+    options: PlanOptions,
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
 ) -> Iterator[str]:
-    """What labelling a file takes, then its first prompt. Runs no model, in constant memory."""
+    """What labelling a file takes, then its first prompt, in constant memory. Runs no model but to measure."""
     method = (method_factory or open_method)(options)
     dataset = Dataset.open(options.input, options.mapping)
-    found = dataset.info
-    check_kinds(found, method)
-    scorer = (judge_factory or load_judge)(options, weights=False)
-    total = JobTotals(found.about, judge_text(scorer.describe()))
-    first: Waiting | None = None
-    for window in windows(dataset.read(options.limit, found.repeated), method, scorer):
-        waiting = [entry for entry in window if isinstance(entry, Waiting)]
-        total.rows += len(window)
-        total.rejected += len(window) - len(waiting)
-        if waiting:
-            first = first or waiting[0]
-            total.add(scorer.plan([request for entry in waiting for request in entry.encoded]))
-            total.prompts_of_rows.update(len(entry.encoded) for entry in waiting)
-    yield aligned(total.lines() + (_of_first(method, first, total.prompts) if first else []) + _warnings(method))
+    check_kinds(dataset.info, method)
+    started = time.perf_counter()
+    if options.measure:
+        _LOGGER.info(f"loading {one_line(options.model)}")
+    judge = (judge_factory or load_judge)(options, weights=options.measure)
+    loading = time.perf_counter() - started
+    total = _totals(options, dataset, method, judge)
+    first = total.first
+    lines = total.lines() + ([] if first is None else _of_first(method, first, total.prompts))
+    if options.measure and first is not None:
+        _LOGGER.info(f"running {judge_text(judge.describe())}, to measure")
+        asked = first.encoded[0].rationale
+        rationales = 0 if asked is None else total.prompts * asked.reasoning.n
+        labelled = total.rows - total.rejections.count
+        lines += measure(total.spread, method, judge).lines(labelled, total.unique_tokens, rationales, loading)
+    yield aligned(lines + _warnings(method))
     if first is None:
         yield "\nno row of the input can be labelled"
     else:
         request = method.requests(first.sample)[0]
         yield heading(f"first prompt: {one_line(first.sample.id)}, {one_line(request.title)}")
-        yield visible(scorer.render(request))
+        yield visible(judge.render(request))
         if request.rationale is not None:
             yield heading("then, after the rationale")
             yield visible(request.rationale.ending)
 
 
-class JobTotals:
-    """Sums over the windows of a job; memory is that of the largest, for windows run one after another."""
+def _totals(options: PlanOptions, dataset: Dataset, method: Method, judge: AnyJudge) -> JobTotals:
+    """Of all rows, with a bar or lines on stderr."""
+    from preftree.labeling.progress import Progress
 
-    def __init__(self, about: str, judge: str) -> None:
-        """about: the input, for people. judge: what would label it, for people, too."""
-        self._about, self._judge = about, judge
-        self.rows = self.rejected = 0
+    rows = rows_of(dataset.info.rows, **selection_of(vars(options)))
+    total = JobTotals(dataset.info, judge_text(judge.describe()))
+    with few_collections(), Progress(len(rows), options.quiet, "row", is_kept=False) as progress:
+        for window in windows(dataset.pick(rows), method, judge):
+            total.add(window, judge)
+            progress.advance(len(window))
+    return total
+
+
+class JobTotals:
+    """Sums over the windows of a job; memory is that of the largest, for windows run one after another.
+
+    Attributes:
+        first: the first row that can be labelled.
+        spread: samples from all over the input.
+    """
+
+    def __init__(self, info: DatasetInfo, judge: str) -> None:
+        """judge: what would label it, for people."""
+        self._info, self._judge = info, judge
+        self.rows = 0
+        self.rejections = Rejections()
         self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
         self.peak_bytes = self.weight_bytes = 0
         self.prompts_of_rows: set[int] = set()
+        self.first: Waiting | None = None
+        self.spread: Spread[list[Sample]] = Spread()
 
-    def add(self, plan: Any) -> None:
+    def add(self, window: Sequence[Entry], judge: AnyJudge) -> None:
+        """A window of rows, as it would be run."""
+        self.rows += len(window)
+        waiting = [entry for entry in window if isinstance(entry, Waiting)]
+        for entry in window:
+            if isinstance(entry, Rejected):
+                self.rejections.add(self._info.place(entry.line), entry.reason)
+        if not waiting:
+            return
+        self.first = self.first or waiting[0]
+        self.spread.add([entry.sample for entry in waiting])
+        plan = judge.plan([request for entry in waiting for request in entry.encoded])
+        self.prompts_of_rows.update(len(entry.encoded) for entry in waiting)
         self.prompts += plan.prompts
         self.prompt_tokens += plan.prompt_tokens
         self.unique_tokens += plan.rows
@@ -71,11 +112,13 @@ class JobTotals:
         self.weight_bytes = plan.weight_bytes
 
     def lines(self) -> list[tuple[str, str]]:
-        rows = f"{self.rows:,}" + (f", {self.rejected:,} of them to be rejected" if self.rejected else "")
+        rejected = self.rejections.count
+        rows = f"{self.rows:,}" + (f", {rejected:,} of them to be rejected" if rejected else "")
         lines = [
-            ("input", one_line(self._about)),
+            ("input", one_line(self._info.about)),
             ("judge", one_line(self._judge)),
             ("rows", rows),
+            *self.rejections.lines(),
             ("prompts", f"{self.prompts:,}{self._prompts_of_a_row()}"),
             ("prompt tokens", f"{self.prompt_tokens:,}"),
         ]

@@ -16,11 +16,11 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.report.text import RunSummary, judge_text
-from preftree.labeling.runs.asking import ask, to_judge
+from preftree.labeling.runs.asking import ask, hopeless, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import StaleAnswers, write_labels
-from preftree.labeling.runs.manifest import judge_of, with_judge
+from preftree.labeling.runs.manifest import with_judge
 from preftree.labeling.terminal import count, one_line
 
 _LOGGER = logging.getLogger("preftree")
@@ -46,14 +46,16 @@ def run_label(
             check_out_file(Path(options.profile), options.overwrite)
         job = Job.of(options, (method_factory or open_method)(options))
         directory.check(job.manifest())
+        needs_model = _needs_model(job, directory)
         _LOGGER.info(_announcement(job, out))
-        judge = None
-        before = _answered(job, directory)
-        described = judge_of(before) if before else (judge := _loaded(options, judge_factory)).describe()
-        record = with_judge(job.manifest(), described)
+        described = _compared(job, directory, judge_factory)
+        judge = None if described and not needs_model else _loaded(options, judge_factory)
+        record = with_judge(job.manifest(), judge.describe() if judge else described)
         writer = directory.begin(record)
         with _resumable(out, writer, job):
-            if judge is not None:
+            if judge is None:
+                reject(job, writer)
+            else:
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
                     ask(job, writer, judge)
             try:
@@ -63,14 +65,29 @@ def run_label(
                 return write_labels(directory, job, record, writer.answers)
 
 
-def _answered(job: Job, directory: RunDirectory) -> dict[str, Any] | None:
-    """The record of the run that is there, if nothing need be judged any more, and so no model be loaded."""
-    before = directory.previous
-    if before is None or job.options.retry_rejects or before["options"].get("model") != job.options.model:
-        return None
-    if job.options.dtype not in ("auto", before["scorer"].get("dtype")):
-        return None
-    return None if to_judge(job, directory.answers).any() else before
+def _needs_model(job: Job, directory: RunDirectory) -> bool:
+    """Whether there is a row left to judge that is not rejected without a model.
+
+    Raises InputError where all rows of the run are. A shard may be without a label: others have some.
+    """
+    left = hopeless(job, directory.answers)
+    if left is not None and left.count == len(job.rows) and job.options.shard is None:
+        raise InputError(
+            f"no row of {job.dataset.name} can be labelled: {count(left.count, 'row')} rejected, {left.by_kind()}"
+        )
+    return left is None
+
+
+def _compared(job: Job, directory: RunDirectory, judge_factory: Callable[..., AnyJudge] | None) -> dict[str, Any]:
+    """What the judge says of itself without weights, which the run that is there agrees to; {} for a new run.
+
+    Raises OutputError where it is another judge: another model, type, prompt rendering or processor, for example.
+    """
+    if directory.previous is None:
+        return {}
+    described = (judge_factory or load_judge)(job.options, weights=False).describe(directory.previous["scorer"])
+    directory.check(with_judge(job.manifest(), described))
+    return described
 
 
 def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None) -> AnyJudge:

@@ -17,7 +17,7 @@ from preftree.labeling.runs.lock import holder
 from preftree.labeling.runs.manifest import COMPLETE
 from preftree.labeling.runs.recorded import check_format, read_run
 from preftree.labeling.runs.view import view
-from preftree.labeling.terminal import count, one_line
+from preftree.labeling.terminal import count, duration, one_line
 
 _ROWS = 20_000  # of an unfinished run, whose figures take about a second then
 
@@ -86,16 +86,9 @@ def _pace(last: Attempt, left: int, is_alive: bool) -> list[tuple[str, str]]:
     seconds = last.committed - last.started
     rate = last.rows / seconds if seconds > 0 else 0.0
     ago = max(time.time() - last.committed, 0.0)
-    lines = [("last rows", f"{_duration(ago)} ago")]
+    lines = [("last rows", f"{duration(ago)} ago")]
     if rate:
         lines.append(("rate", f"{rate:,.1f} rows/s, over {count(last.rows, 'row')} of the last attempt"))
         if left and is_alive:
-            lines.append(("left", f"about {_duration(left / rate)}"))
+            lines.append(("left", f"about {duration(left / rate)}"))
     return lines
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:,.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes:,} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"

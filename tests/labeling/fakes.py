@@ -139,7 +139,7 @@ class FakeScorer:
         tokens = sum(len(entry.ids) for entry in encoded)
         return FakePlan(len(encoded), tokens, tokens // 2)
 
-    def describe(self) -> dict[str, Any]:
+    def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
         return {"model": "fake", "model_sha256": "1" * 64, "rendering": "plain", "versions": {"fake": "1"}}
 
     def _score_one(self, prompt: bytes) -> RequestScores:

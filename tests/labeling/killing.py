@@ -47,7 +47,7 @@ def label(source: Path, out: Path) -> None:
 
     pa.set_cpu_count(1)
     options = LabelOptions(input=str(source), out=str(out), quiet=True)
-    run_label(options, lambda *_: LoggingScorer(out.with_suffix(".log")), open_fake_method)  # type: ignore[arg-type]
+    run_label(options, lambda *_, weights=True: LoggingScorer(out.with_suffix(".log")), open_fake_method)  # type: ignore[arg-type]
 
 
 def forked(source: Path, out: Path, seconds: float | None) -> bool:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,69 +10,11 @@ import pytest
 
 from preftree.labeling import cli
 from preftree.labeling.runs import show
-from tests.labeling.commands import ROOT, one_error, preftree
+from tests.labeling.commands import one_error, preftree
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
 parquet = pytest.importorskip("pyarrow.parquet")
-
-
-# plan
-
-
-def test_plan(scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches totals of the last window alone, a model that runs, and prompts that steer the terminal."""
-    rows: list[Any] = [b"bad", *(row(id=i, response_a=f"\x1b]0;owned\x07\u202e{i}\n\tend") for i in range(10, 20))]
-    scorer.window_tokens = 100
-    assert cli.main(["plan", str(write_rows(tmp_path / "in.jsonl", rows))]) == 0
-    captured = capsys.readouterr()
-    tokens = 10 * 2 * len("Which?|\x1b]0;owned\x07\u202e10\n\tend|that".encode())
-    for part in (
-        "rows           11, 1 of them to be rejected",
-        "prompts        20",
-        f"prompt tokens  {tokens}",
-        "sharing        2.0",
-        "batches        10",
-        "5 MiB of weights",
-        "3 MiB at the peak",
-        'label ids      "1" = [11]',
-        '"2" = [12]',
-        "---- first prompt: 10, A first ----",
-        "<|user|>Which?|\\x1b]0;owned\\x07\\u202e10\n\tend|that<|answer|>Answer: ",
-    ):
-        assert part in captured.out
-    assert captured.err == ""
-    assert scorer.calls == []
-    assert cli.main(["plan", str(tmp_path / "in.jsonl"), "--limit", "1"]) == 0
-    assert "no row of the input can be labelled" in capsys.readouterr().out
-
-
-def test_a_reader_that_leaves_is_no_failure(pairs: Path) -> None:
-    """Catches `preftree plan ... | head -1` that ends in BrokenPipeError."""
-    code = (
-        "import sys\n"
-        "from preftree.labeling import cli\n"
-        "from preftree.labeling.runs import plan\n"
-        "from tests.labeling.fakes import FakeScorer, open_fake_method\n"
-        "plan.open_method, plan.load_judge = open_fake_method, lambda options, weights=True: FakeScorer()\n"
-        "sys.stdin.read()\n"
-        "sys.exit(cli.main(['plan', sys.argv[1]]))"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(pairs)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    process.stdin.close()
-    assert process.stderr.read() == b""
-    process.stderr.close()
-    assert process.wait(30) == 0
 
 
 def test_a_terminal_without_unicode(pairs: Path, tmp_path: Path) -> None:
@@ -103,28 +43,6 @@ Two: {{ response_2 }}
 @pytest.fixture(scope="module")
 def small_model(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG))
-
-
-def test_plan_of_a_template_of_ones_own(
-    pairs: Path, small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """Catches long instructions behind the responses, computed for every prompt, that nobody is told of."""
-    mine = tmp_path / "mine.txt"
-    command = ["plan", str(pairs), "--model", small_model, "--plain", "--template", str(mine)]
-    mine.write_text(MINE % "Which?")
-    assert cli.main(command) == 0
-    text = capsys.readouterr().out
-    for part in ("prompts        4, 2 a row", "sharing  ", 'label ids      "1" = [', '"2" = ['):
-        assert part in text
-    assert text.endswith("\nChoose.\n\nWhich?\nOne: this\nTwo: that\nWhich?\n\nBetter: \n")
-    assert "warning" not in text
-    mine.write_text(MINE % ("Be fair. " * 30))
-    assert cli.main(command) == 0
-    [line] = [line for line in capsys.readouterr().out.splitlines() if "warning" in line]
-    assert line == (
-        f"warning        {mine}:9: 271 characters of fixed text come behind a variable and are computed anew for every "
-        "row; in the preamble they are computed once"
-    )
 
 
 def test_plan_and_show_of_direct_scores(small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

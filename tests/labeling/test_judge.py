@@ -126,7 +126,7 @@ def test_the_manifest_names_the_model(model: str) -> None:
     assert described["threads"] == torch.get_num_threads(), "bits depend on it, so a run may not change it half way"
     assert len(str(described["model_sha256"])) == 64
     assert (described["device"], described["dtype"], described["batch_tokens"]) == ("cpu", "float32", 77)
-    assert {"torch", "numpy", "tokenizers", "python"} <= described["versions"].keys()  # type: ignore[attr-defined]
+    assert {"torch", "numpy", "tokenizers", "python"} <= described["versions"].keys()
 
 
 def test_windows_stream_in_order_and_may_be_empty(model: str) -> None:

@@ -18,7 +18,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling import cli
 from preftree.labeling.commands.parser import Command, build_parser, parse
 from preftree.labeling.commands.table import COMMANDS, USAGE
-from preftree.labeling.options import JudgeOptions, LabelOptions, Options, declared, defaults, spelled
+from preftree.labeling.options import JudgeOptions, LabelOptions, Options, PlanOptions, declared, defaults, spelled
 from preftree.labeling.runs import run
 from preftree.labeling.values import size
 from tests.labeling.commands import ROOT, one_error, preftree
@@ -50,7 +50,9 @@ def label(*arguments: str | Path) -> LabelOptions:
 def labelled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[dict[str, Any], bytes]]:
     """Record and labels of a run with a fake engine."""
     model = str(write_model(tmp_path / "model", SMALL_CONFIG))
-    monkeypatch.setattr(run, "load_judge", lambda options: fake_scorer(model, FakeEngine(), options.batch_tokens))
+    monkeypatch.setattr(
+        run, "load_judge", lambda options, weights=True: fake_scorer(model, FakeEngine(), options.batch_tokens)
+    )
 
     def made(*arguments: str | Path, command: str = "label") -> tuple[dict[str, Any], bytes]:
         assert cli.main([command, *map(str, arguments), "--quiet"]) == 0
@@ -149,7 +151,7 @@ def test_several_inputs() -> None:
 
 def test_plan_reads_the_config_of_label(config: Config) -> None:
     path = config("input: in.jsonl\nout: dir\nexemplars: 1\n")
-    assert parse(COMMANDS, ["plan", "--config", str(path)])[1] == JudgeOptions(input="in.jsonl", exemplars=1)
+    assert parse(COMMANDS, ["plan", "--config", str(path)])[1] == PlanOptions(input="in.jsonl", exemplars=1)
 
 
 @pytest.mark.parametrize(

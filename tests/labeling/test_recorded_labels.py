@@ -75,7 +75,9 @@ def test_labels_are_those_recorded(
 ) -> None:
     engine = FakeEngine()
     for module in (run, show):
-        monkeypatch.setattr(module, "load_judge", lambda options: fake_scorer(model, engine, options.batch_tokens))
+        monkeypatch.setattr(
+            module, "load_judge", lambda options, weights=True: fake_scorer(model, engine, options.batch_tokens)
+        )
     verb, *options = command
     out = tmp_path / "out"
     assert cli.main([verb, str(source), "--out", str(out), "--quiet", *options]) == 0

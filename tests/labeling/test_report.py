@@ -47,6 +47,11 @@ def test_rejections_are_counted_by_kind() -> None:
         rejections.add(f"line {1}", "odd " + "x" * word)
     assert len(rejections.kinds) == 51
     assert sum(rejections.kinds.values()) == rejections.count == 1201
+    said = rejections.by_kind()
+    assert said.startswith(
+        "the prompt has N tokens, the model's context is N (1,000); broken JSON (1); odd (1); odd x (1)"
+    )
+    assert said.endswith("; other reasons (194)")
     assert reason_kind("line too long: over 16 MB") == "line too long"
 
 

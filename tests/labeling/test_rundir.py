@@ -127,8 +127,9 @@ def test_a_complete_run_loads_no_model(source: Path, tmp_path: Path, whole: byte
     """Catches hours that are spent again by a command that is given twice, and labels that are lost for good."""
     out = tmp_path / "whole"
 
-    def explode(*_: object) -> Any:
-        raise AssertionError("the model was loaded")
+    def explode(_: object, weights: bool = True) -> Any:
+        assert not weights, "the model was loaded"
+        return FakeScorer()
 
     (out / "labels.parquet").unlink()
     before = record(out)
@@ -164,7 +165,7 @@ def test_changed_input_model_or_method_is_refused(source: Path, tmp_path: Path) 
             super().__init__()
             self._described = described
 
-        def describe(self) -> dict[str, Any]:
+        def describe(self, before: Any = None) -> dict[str, Any]:
             return super().describe() | self._described
 
     for described, said in (

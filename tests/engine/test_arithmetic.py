@@ -1,0 +1,93 @@
+"""The fingerprint of a process's arithmetic: the same twice, and another where bits are."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+import torch
+
+from preftree.engine import arithmetic
+from preftree.engine.arithmetic import fingerprint
+from preftree.kernels import isa
+
+
+def elsewhere(dtype: str, **variables: str) -> str:
+    """The fingerprint in another process."""
+    code = "import sys\nfrom preftree.engine.arithmetic import fingerprint\nprint(fingerprint('cpu', sys.argv[1]))"
+    command = [sys.executable, "-c", code, dtype]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_same_in_every_process(dtype: str) -> None:
+    """Catches a fingerprint of addresses, seeds or what ran before: no run could be resumed."""
+    assert fingerprint("cpu", dtype) == elsewhere(dtype)
+    assert len(str(fingerprint("cpu", dtype))) == 16
+
+
+def test_the_same_in_int8() -> None:
+    """In processes of their own: activations are what "auto" stands for, which is float32 in tests."""
+    if isa.int8_obstacle():
+        pytest.skip("no int8 here")
+    assert elsewhere("int8") == elsewhere("int8") != elsewhere("float32")
+
+
+def test_types_differ() -> None:
+    """Catches a fingerprint that does not go through the operations of the type."""
+    assert fingerprint("cpu", "float32") != fingerprint("cpu", "bfloat16")
+
+
+@pytest.mark.parametrize(
+    "variable",
+    [
+        "ATEN_CPU_CAPABILITY=avx2",
+        "ATEN_CPU_CAPABILITY=default",
+        "MKL_CBWR=COMPATIBLE",
+        "MKL_CBWR=AVX2",
+        "ONEDNN_MAX_CPU_ISA=AVX2",
+    ],
+)
+def test_other_instructions(variable: str) -> None:
+    """Catches labels of two sets of instructions in one run."""
+    if isa.instructions("float32") != "avx512" or "mkl" not in torch.__config__.show().lower():
+        pytest.skip("nothing is hidden by it")
+    name, _, value = variable.partition("=")
+    assert elsewhere("float32", **{name: value}) != fingerprint("cpu", "float32")
+
+
+@pytest.mark.parametrize("limit", ["AVX512_CORE", "AVX512_CORE_BF16"])
+def test_another_instruction_set_of_onednn(limit: str) -> None:
+    """Catches the same for types that have instructions of their own."""
+    if not isa.runs("amx"):
+        pytest.skip("nothing is hidden by it")
+    assert elsewhere("bfloat16", ONEDNN_MAX_CPU_ISA=limit) != fingerprint("cpu", "bfloat16")
+
+
+def test_threads_are_computed_anew() -> None:
+    """Catches a number of threads whose bits are those of another, taken from a cache."""
+    threads = torch.get_num_threads()
+    try:
+        arithmetic._computed.cache_clear()
+        fingerprint("cpu", "float32")
+        torch.set_num_threads(threads + 1)
+        fingerprint("cpu", "float32")
+        assert arithmetic._computed.cache_info().misses == 2
+    finally:
+        torch.set_num_threads(threads)
+
+
+def test_it_is_quick() -> None:
+    """Catches a start that waits: the bound is for a busy machine, a tenth of it is usual."""
+    arithmetic._computed.cache_clear()
+    started = time.process_time()
+    fingerprint("cpu", "float32")
+    assert time.process_time() - started < 4
+
+
+def test_none_of_a_gpu() -> None:
+    assert fingerprint("cuda:0", "bfloat16") is None
