@@ -8,7 +8,7 @@ from typing import Any
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
-from preftree.engine.files import is_there, naming, read_json, sha256
+from preftree.engine.files import first_line, is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
