@@ -19,7 +19,7 @@ MAX_RENDERED_CHARACTERS = 4_000_000
 _PADDING = "\t \n \t"  # around a placeholder; a template that trims its messages takes it away
 PLAIN_WAY_OUT = "use --plain to leave the chat template out"
 # How models open and close their thoughts, here and there.
-_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")
+_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think", "mm:think")
 _THOUGHTS = {f"<{tag}>": f"</{tag}>" for tag in _TAGS} | {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",

@@ -220,7 +220,7 @@ def test_no_process_no_chat(monkeypatch: pytest.MonkeyPatch, executable: str) ->
 @pytest.mark.parametrize(
     "opening",
     [
-        *("<think>", "<thinking>\n", "[THINK]", "<|begin_of_thought|>\n\n", "<|begin_of_reasoning|>", "<|think|>\n"),
+        *("<think>", "<thinking>\n", "[THINK]", "<|begin_of_thought|>\n\n", "<|begin_of_reasoning|>", "<mm:think>"),
         "<|begin_assistant|>\nHere are my reasoning steps:\n",  # Apriel 1.5
         '<|open|>message role="assistant"<|sep|><|open|>think<|sep|>',  # Kimi K3
         "<|start|>assistant",  # gpt-oss, which would write "<|channel|>analysis" now
