@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import stat
 from pathlib import Path
 
 import yaml
@@ -23,9 +24,14 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def read_text(path: Path, what: str) -> str:
-    """A text file. InputError for one that is not there, no UTF-8, or much larger than people write."""
+    """A text file. InputError for one that is not there, no UTF-8, or much larger than people write, and for what only
+    looks like a file: a pipe may never be written to, a device never end.
+    """
     try:
-        if path.stat().st_size > MAX_BYTES:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise InputError(f"{what} is no regular file")
+        if found.st_size > MAX_BYTES:
             raise InputError(f"{what} is larger than {MAX_BYTES:,} bytes")
         return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
