@@ -3,11 +3,12 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
-from preftree.engine.files import first_line, naming, read_json
+from preftree.engine.files import first_line, is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
@@ -18,7 +19,16 @@ from preftree.engine.weights.safetensors import SafetensorsSource, TensorSource,
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A model as `open_checkpoint` found it. No tensor has been read yet."""
+    """A model as `open_checkpoint` found it. No tensor has been read yet.
+
+    It pickles as `spec`, from which the other process opens it anew: files that are mapped and the tokenizer's library
+    belong to a process.
+
+    Attributes:
+        name: what people call it.
+        spec: what `open_checkpoint` takes, with an absolute path; None for a model that is in memory only.
+        files: those that decide labels, for fingerprints.
+    """
 
     name: str
     config: ModelConfig
@@ -26,6 +36,12 @@ class Checkpoint:
     chat_template: ChatTemplate | None
     weights: TensorSource
     files: tuple[Path, ...]
+    spec: str | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.spec is None:
+            raise ModelError(f"{self.name}: a model in memory cannot go to another process; save it, and load it there")
+        return open_checkpoint, (self.spec,)
 
     def file_states(self) -> list[list[str | int]]:
         """Name, size in bytes and time of change in nanoseconds of every file. Raises ModelError."""
@@ -39,12 +55,7 @@ class Checkpoint:
         """sha256 in hexadecimal over names and contents of all files, some seconds a gigabyte."""
         total = hashlib.sha256()
         for path in sorted(self.files, key=lambda path: path.name):
-            try:
-                with path.open("rb") as file:
-                    digest = hashlib.file_digest(file, "sha256").hexdigest()
-            except OSError as error:
-                raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
-            total.update(f"{path.name}\0{digest}\n".encode())
+            total.update(f"{path.name}\0{sha256(path)}\n".encode())
         return total.hexdigest()
 
 
@@ -54,19 +65,19 @@ def open_checkpoint(spec: str) -> Checkpoint:
     Cheap: headers and tokenizer only. ModelError when something is missing, broken, unsafe or not supported.
     """
     if spec == "embedded":
-        return _open_gguf(embedded_file(), "embedded")
+        return _open_gguf(embedded_file(), "embedded", spec)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _open_directory(path, path.resolve().name)
-    if not path.exists():
+        return _open_directory(path, path.resolve().name, str(path.absolute()))
+    if not is_there(path):
         raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
-    return _open_gguf(path, path.stem)
+    return _open_gguf(path, path.stem, str(path.absolute()))
 
 
-def _open_directory(directory: Path, name: str) -> Checkpoint:
-    if not (directory / "config.json").is_file():
+def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
+    if not is_there(directory / "config.json"):
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = f"; name the file itself: {directory / ggufs[0]}" if ggufs else "; it is no Hugging Face model directory"
         raise ModelError(f"{directory}: holds no config.json{hint}")
@@ -77,10 +88,10 @@ def _open_directory(directory: Path, name: str) -> Checkpoint:
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
-    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files)
+    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files, spec)
 
 
-def _open_gguf(path: Path, name: str) -> Checkpoint:
+def _open_gguf(path: Path, name: str, spec: str) -> Checkpoint:
     source = GgufSource(path)
     check_complete(source, source.config, str(path))
 
@@ -90,4 +101,4 @@ def _open_gguf(path: Path, name: str) -> Checkpoint:
         tokenizer = source.tokenizer()
         tokenizer.check_vocab(source.config)
         chat_template = None if template is None else ChatTemplate(template, bos, eos)
-    return Checkpoint(name, source.config, tokenizer, chat_template, source, source.files)
+    return Checkpoint(name, source.config, tokenizer, chat_template, source, source.files, spec)

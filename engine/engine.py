@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import product
 from typing import Any
 
 import torch
@@ -24,7 +26,7 @@ from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
-from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
+from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of, too_long
 from preftree.engine.results import LabelScores, split
 from preftree.engine.scoring.runner import Prompts, Runner
 from preftree.engine.texts import Text, encoded
@@ -66,7 +68,12 @@ class Planner:
 
 
 class Engine:
-    """A model, ready to score. One engine serves any number of calls; results never depend on earlier ones."""
+    """A model, ready to score. One engine serves any number of calls; results never depend on earlier ones.
+
+    An engine belongs to its process. It pickles as what it was loaded with, and whoever unpickles it loads the model
+    there: weights are too large to travel, and threads and GPU memory cannot. So it may be handed to processes that are
+    spawned; one that was forked is told to load its own.
+    """
 
     def __init__(
         self,
@@ -80,6 +87,14 @@ class Engine:
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
+        self._asked: dict[str, Any] = {
+            "device": device,
+            "dtype": dtype,
+            "batch_tokens": batch_tokens,
+            "kv_memory": kv_memory,
+            "memory_fraction": memory_fraction,
+        }
+        self._process = os.getpid()
         self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
         self.device = target.device
         self.dtype = target.dtype
@@ -103,7 +118,8 @@ class Engine:
         if target.device.type == "cpu":
             dismiss_team()  # another thread may be the one that scores
         self._gathered = {
-            cached: Gathering(partial(self._score_together, prefix_cache=cached)) for cached in (True, False)
+            asked: Gathering(partial(self._score_together, prefix_cache=asked[0], with_tokens=asked[1]))
+            for asked in product((True, False), repeat=2)
         }
 
     @classmethod
@@ -145,6 +161,9 @@ class Engine:
             memory_fraction=memory_fraction,
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(Engine, **self._asked), (self.checkpoint,)
+
     def close(self) -> None:
         """Give the memory of weights and caches back. The engine cannot run afterwards."""
         self._parts = None
@@ -168,6 +187,11 @@ class Engine:
     def _open(self) -> tuple[Model, Runner]:
         if self._parts is None:
             raise InputError("this engine is closed; load it again")
+        if self._process != os.getpid():  # torch's threads, and whoever held a lock, stayed behind
+            raise InputError(
+                "this engine was loaded before its process forked, and cannot run in the child; load it there, or "
+                'start processes with multiprocessing.get_context("spawn")'
+            )
         return self._parts
 
     @property
@@ -204,6 +228,8 @@ class Engine:
         labels: Sequence[str] | Sequence[Sequence[Text]],
         *,
         prefix_cache: bool = True,
+        skip_too_long: bool = False,
+        with_tokens: bool = False,
     ) -> LabelScores:
         """Log-probabilities of labels after prompts.
 
@@ -216,6 +242,10 @@ class Engine:
             labels: texts that are the labels of all prompts; or of each prompt its labels, texts or lists of one or
                 more token ids. A text stands for the ids that it adds after the prompt.
             prefix_cache: keep the K/V of what all prompts begin with, within this call and for the next.
+            skip_too_long: give prompts beyond the model's context nan, and name them in `LabelScores.too_long`, instead
+                of failing the call.
+            with_tokens: add `LabelScores.tokens`: log-probabilities of a label's tokens, and whether greedy decoding
+                would write it. Costs one more product with the output matrix.
 
         Raises:
             InputError: ids outside the vocabulary, a prompt beyond the model's context, a label that merges with the
@@ -223,7 +253,16 @@ class Engine:
         """
         if not len(prompts):
             raise InputError("there are no prompts to score")
-        return self._gathered[prefix_cache](encoded(self.checkpoint.tokenizer, prompts, labels))
+        assert self._open
+        ids, options = encoded(self.checkpoint.tokenizer, prompts, labels)
+        skipped = too_long(ids, options, self.checkpoint.config) if skip_too_long else []
+        if not skipped:
+            return self._gathered[prefix_cache, with_tokens]((ids, options))
+        kept = sorted(set(range(len(ids))) - set(skipped))
+        scores = self._gathered[prefix_cache, with_tokens](
+            ([ids[place] for place in kept], [options[place] for place in kept])
+        )
+        return scores.with_gaps(skipped, max(map(len, options)))
 
     def score_stream(
         self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], *, prefix_cache: bool = True
@@ -239,13 +278,13 @@ class Engine:
             prefix_cache: see `score`.
         """
         if not self._runner.is_ahead:
-            yield from map(self._gathered[prefix_cache], calls)
+            yield from map(self._gathered[prefix_cache, False], calls)
         else:
             for call in self._runner.run(calls, prefix_cache):
                 yield call.scores()
 
     def _score_together(
-        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool
+        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
     ) -> list[LabelScores]:
         """The results of several calls, run as one."""
         everything: list[Any] = []
@@ -253,7 +292,8 @@ class Engine:
             # What is wrong is named by its place in its own call; arrays are not converted again.
             is_one_of_many = len(prompts) and len(calls) > 1
             everything += checked_prompts(prompts, labels, self.checkpoint.config) if is_one_of_many else prompts
-        (call,) = self._runner.run([(everything, [options for _, labels in calls for options in labels])], prefix_cache)
+        together = everything, [options for _, labels in calls for options in labels]
+        (call,) = self._runner.run([together], prefix_cache, with_tokens)
         if self.device.type == "cpu":
             dismiss_team()  # the next call may come from another thread
         return split(call.scores(), calls)

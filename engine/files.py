@@ -1,10 +1,13 @@
-"""Small files of a model directory, read with care: bounded, UTF-8, no duplicate JSON keys."""
+"""Files of a model, read with care: regular files only; text bounded, UTF-8, without duplicate JSON keys."""
 
+import hashlib
 import json
 import os
+import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BufferedReader
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,15 @@ from preftree.engine.errors import ModelError
 # The largest tokenizer.json known has some 35 MB; parsed, JSON takes up to ten times its size.
 MAX_TEXT_BYTES = 100_000_000
 MAX_JSON_CONTAINERS = 2_000_000
+# Opening a pipe would wait for a writer; a pipe that takes a file's place in between must not, either.
+_FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
+_KINDS = {
+    stat.S_IFDIR: "directory",
+    stat.S_IFIFO: "pipe",
+    stat.S_IFSOCK: "socket",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+}
 
 
 def first_line(error: BaseException) -> str:
@@ -31,20 +43,48 @@ def naming(origin: Path | str) -> Iterator[None]:
         raise ModelError(message if message.startswith(str(origin)) else f"{origin}: {message}") from None
 
 
-def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
-    """The content of `path`. ModelError when it is missing, no file, unreadable or above `most` bytes."""
-    if path.exists() and not path.is_file():  # a pipe would wait for ever
-        raise ModelError(f"{path}: is no file; download the model again")
+def is_there(path: Path) -> bool:
+    """Whether anything has this name. A link that leads nowhere has: what it stood for is missing, not optional."""
+    return os.path.lexists(path)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[BufferedReader]:
+    """`path`, open for reading. Links are followed, as caches of models are made of them.
+
+    ModelError when it is missing or no regular file, and for every OSError in the block.
+    """
     try:
-        with path.open("rb") as file:
-            size = os.fstat(file.fileno()).st_size
-            if size > most:
-                raise ModelError(f"{path}: {size:,} bytes is more than preftree reads ({most:,})")
-            return file.read(most)
+        _check_regular(path, os.stat(path))
+        with open(os.open(path, _FLAGS), "rb") as file:
+            _check_regular(path, os.fstat(file.fileno()))
+            yield file
     except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; download the model again with all its files") from None
+        fault = "is a link that leads nowhere" if path.is_symlink() else "no such file"
+        raise ModelError(f"{path}: {fault}; download the model again with all its files") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
+
+
+def _check_regular(path: Path, found: os.stat_result) -> None:
+    if not stat.S_ISREG(found.st_mode):
+        kind = _KINDS.get(stat.S_IFMT(found.st_mode), "special file")
+        raise ModelError(f"{path}: is no file but a {kind}; download the model again")
+
+
+def read_bytes(path: Path, most: int = MAX_TEXT_BYTES) -> bytes:
+    """The content of `path`. ModelError as `opened`, and above `most` bytes."""
+    with opened(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most:
+            raise ModelError(f"{path}: {size:,} bytes is more than preftree reads ({most:,})")
+        return file.read(most)
+
+
+def sha256(path: Path) -> str:
+    """In hexadecimal, some seconds a gigabyte. ModelError as `opened`."""
+    with opened(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_text(path: Path) -> str:

@@ -26,15 +26,30 @@ def checked_prompts(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], 
 
 
 def _checked_prompt(index: int, prompt: Sequence[int], labels: Labels, config: ModelConfig) -> TokenIds:
-    ids = _token_ids(f"prompt {index}", prompt, config)
-    _check_labels(index, labels, config)
-    longest = len(ids) + max(len(label) for label in labels) - 1
+    ids, longest = _measured_prompt(index, prompt, labels, config)
     if longest > config.max_context:
         raise InputError(
             f"prompt {index} has {longest:,} tokens with its longest label, "
             f"the model's context is {config.max_context:,}"
         )
     return ids
+
+
+def _measured_prompt(index: int, prompt: Sequence[int], labels: Labels, config: ModelConfig) -> tuple[TokenIds, int]:
+    """The prompt as an array, and how many tokens it has with its longest label."""
+    ids = _token_ids(f"prompt {index}", prompt, config)
+    _check_labels(index, labels, config)
+    return ids, len(ids) + max(len(label) for label in labels) - 1
+
+
+def too_long(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
+    """Places of the prompts that exceed the model's context with their longest label. InputError for other faults."""
+    asked = enumerate(zip(prompts, labels, strict=True))
+    return [
+        index
+        for index, (prompt, options) in asked
+        if _measured_prompt(index, prompt, options, config)[1] > config.max_context
+    ]
 
 
 def _check_labels(index: int, labels: Labels, config: ModelConfig) -> None:

@@ -11,6 +11,26 @@ from preftree.engine.planning.lookups import Labels
 
 
 @dataclass(frozen=True)
+class LabelTokens:
+    """A label, token by token.
+
+    Attributes:
+        ids: [tokens] int64.
+        logprob: [tokens] float32, log-probability in nats of each after the prompt and the tokens before it.
+        top: [tokens] int64, the most probable token at each place: what greedy decoding would choose.
+    """
+
+    ids: np.ndarray
+    logprob: np.ndarray
+    top: np.ndarray
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether greedy decoding would write this label."""
+        return bool((self.ids == self.top).all())
+
+
+@dataclass(frozen=True)
 class LabelScores:
     """What the model says of every label of every prompt.
 
@@ -23,6 +43,8 @@ class LabelScores:
         rows: unique tokens run through the model, a new prefix cache included.
         batches: forward passes over prompts.
         seconds: wall time, without what ran while an earlier call was collected.
+        too_long: prompts that exceed the model's context and were not run: their rows are nan.
+        tokens: [prompts][labels], where `Engine.score` was asked for them; of prompts that are too long, no labels.
     """
 
     logprob: np.ndarray
@@ -32,6 +54,22 @@ class LabelScores:
     rows: int
     batches: int
     seconds: float
+    too_long: tuple[int, ...] = ()
+    tokens: tuple[tuple[LabelTokens, ...], ...] | None = None
+
+    def with_gaps(self, too_long: Sequence[int], num_labels: int) -> LabelScores:
+        """The same with rows of nan at these places, and this many columns."""
+        count = len(self.label_mass) + len(too_long)
+        kept = np.setdiff1d(np.arange(count), too_long)
+        logprob, logit = (np.full((count, num_labels), np.nan, np.float32) for _ in range(2))
+        mass = np.full(count, np.nan, np.float32)
+        columns = slice(self.logprob.shape[1])
+        logprob[kept, columns], logit[kept, columns], mass[kept] = self.logprob, self.logit, self.label_mass
+        tokens = None
+        if self.tokens is not None:
+            of_kept = dict(zip(kept.tolist(), self.tokens, strict=True))
+            tokens = tuple(of_kept.get(place, ()) for place in range(count))
+        return replace(self, logprob=logprob, logit=logit, label_mass=mass, too_long=tuple(too_long), tokens=tokens)
 
 
 def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
@@ -64,6 +102,7 @@ def split(scores: LabelScores, calls: Sequence[tuple[Sequence[Sequence[int]], Se
                 logprob=scores.logprob[rows, columns],
                 logit=scores.logit[rows, columns],
                 label_mass=scores.label_mass[rows],
+                tokens=None if scores.tokens is None else scores.tokens[rows],
                 prompt_tokens=sum(map(len, prompts)),
                 rows=0 if place else scores.rows,
                 batches=0 if place else scores.batches,

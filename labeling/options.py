@@ -424,6 +424,9 @@ class RunOptions(QuietOptions, OverwriteOptions):
         "start a new run in DIR-2, DIR-3, ... instead of resuming", switch, excludes="overwrite", default=False
     )
     retry_rejects: bool = option("judge rejected rows again", switch, default=False)
+    allow_low_mass: bool = option(
+        "go on where the labels of the first 100 rows have almost no probability", switch, default=False
+    )
     shard: str | None = option(
         "only this part of the rows; `preftree merge` joins the parts",
         shard_part,

@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 
 from preftree.engine.errors import InputError
-from preftree.labeling.regular_file import open_regular
+from preftree.labeling.regular_file import NotRegularError, open_regular
 from preftree.labeling.terminal import one_line
 
 MAX_BYTES = 1_000_000
@@ -24,13 +24,17 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"')
 
 
 def read_text(path: Path, what: str) -> str:
-    """A text file. InputError for one that is not there, no UTF-8, or much larger than people write."""
+    """A text file. InputError for one that is not there, no UTF-8, or much larger than people write, and for what only
+    looks like a file: a pipe may never be written to, a device never end.
+    """
     try:
         with open_regular(path) as file:
             content = file.read(MAX_BYTES + 1)
         if len(content) > MAX_BYTES:
             raise InputError(f"{what} is larger than {MAX_BYTES:,} bytes")
         return content.decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except NotRegularError as error:
+        raise InputError(f"{what} is no regular file: {error}") from None
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{what} cannot be read: {getattr(error, 'strerror', None) or one_line(str(error))}") from None
 

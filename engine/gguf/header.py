@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import ModelError
-from preftree.engine.files import first_line
+from preftree.engine.files import opened
 
 SCALARS = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 STRING, ARRAY = 8, 9
@@ -180,12 +180,8 @@ def _parse(data: mmap.mmap) -> GgufHeader:
 def read_header(path: Path) -> GgufHeader:
     """Metadata and tensor places of a GGUF file. ModelError, quickly and in one line, when a length lies."""
     try:
-        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        with opened(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return _parse(data)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file") from None
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
     except ValueError:  # mmap of an empty file
         raise ModelError(f"{path}: is empty; download it again") from None
     except _Broken as error:

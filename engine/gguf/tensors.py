@@ -76,7 +76,9 @@ class GgufSource:
     @property
     def chat_template(self) -> str | None:
         template = self._metadata.get("tokenizer.chat_template")
-        return template if isinstance(template, str) else None
+        if template is not None and not isinstance(template, str):
+            raise ModelError(f"{self.files[0]}: tokenizer.chat_template is {template!r:.100}, which is no template")
+        return template
 
     @property
     def bos_token(self) -> str | None:

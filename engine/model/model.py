@@ -116,6 +116,14 @@ class Model:
             out.copy_(found if softcap is None else found.div_(softcap).tanh_().mul_(softcap))
         return logits
 
+    def most_probable(self, final_hidden: torch.Tensor) -> torch.Tensor:
+        """The token that greedy decoding would choose after each row, [rows] int64. final_hidden: as in `next_logits`.
+
+        Another pass over the output matrix, for those who ask; logits of a few rows at a time are in memory.
+        """
+        parts = final_hidden.split(self.layout.step_block)
+        return torch.cat([self.next_logits(part).argmax(-1) for part in parts])
+
     def label_logits(
         self, final_hidden: torch.Tensor, rows: torch.Tensor, tokens: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:

@@ -44,6 +44,18 @@ class LookUps:
         shape = (len(prompts), max(len(options) for options in labels))
         return cls(sequences, sequence, prompt, label_of, token_of, shape)
 
+    def by_token(self, logprob: np.ndarray, top: np.ndarray) -> list[list[tuple[np.ndarray, ...]]]:
+        """Token ids, log-probabilities and what was most probable instead, of each label of each prompt.
+
+        logprob, top: [lookups]. A label's lookups follow each other, as do a prompt's labels.
+        """
+        begins = np.flatnonzero(np.diff(self.prompt, prepend=-1) | np.diff(self.label, prepend=-1))
+        parts = zip(*(np.split(values, begins[1:]) for values in (self.token, logprob, top)), strict=True)
+        found: list[list[tuple[np.ndarray, ...]]] = [[] for _ in range(self.shape[0])]
+        for prompt, part in zip(self.prompt[begins], parts, strict=True):
+            found[prompt].append(part)
+        return found
+
     def by_label(self, logit: np.ndarray, normaliser: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """logit, normaliser: [lookups] float64. Returns log-probability and logit of every label, [prompts, labels].
 

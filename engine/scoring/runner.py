@@ -23,7 +23,7 @@ from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.profiling import run_span
 from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
-from preftree.engine.results import LabelScores, label_mass
+from preftree.engine.results import LabelScores, LabelTokens, label_mass
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
 
 Prompts = Sequence[Sequence[int]]
@@ -40,6 +40,8 @@ class Call:
     skipped: leading tokens of every prompt of RoPE variant 0 that `prefix` holds.
     logprob, logit: [prompts, labels] float64, nan where a prompt has fewer labels.
     rows, batches: that were run.
+    with_tokens: whether labels are wanted token by token.
+    tokens: those of each prompt.
     waiting: prompts without scores.
     seconds: planning, running and waiting for the device, but for what went on while an earlier call was collected.
     """
@@ -50,10 +52,12 @@ class Call:
     skipped: int
     prefix: PreparedPrefix | None
     rows: int
+    with_tokens: bool = False
     logprob: np.ndarray = field(init=False)
     logit: np.ndarray = field(init=False)
     num_batches: int = 0
     seconds: float = 0.0
+    tokens: dict[int, tuple[LabelTokens, ...]] = field(default_factory=dict)
     waiting: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -71,6 +75,7 @@ class Call:
             rows=self.rows,
             batches=self.num_batches,
             seconds=self.seconds,
+            tokens=tuple(self.tokens[place] for place in range(len(self.ids))) if self.with_tokens else None,
         )
 
     @contextmanager
@@ -121,11 +126,13 @@ class Runner:
         """Whether a call is planned while earlier ones run."""
         return self._launched_ahead > 0
 
-    def run(self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool) -> Iterator[Call]:
+    def run(
+        self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
+    ) -> Iterator[Call]:
         """Every call, complete, in order; one without prompts comes out as it is. Raises InputError for a bad call."""
         in_flight: deque[_Running] = deque()
         with run_span(self._target.device):
-            for step in self._steps(calls, prefix_cache):
+            for step in self._steps(calls, prefix_cache, with_tokens):
                 for running in self._launch(step):
                     in_flight.append(running)
                     while len(in_flight) > self._launched_ahead:
@@ -133,13 +140,15 @@ class Runner:
             while in_flight:
                 yield from self._collect(in_flight.popleft())
 
-    def _steps(self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool) -> Iterator[_Step | Call]:
+    def _steps(
+        self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool
+    ) -> Iterator[_Step | Call]:
         for prompts, labels in calls:
             if not len(prompts):
-                yield Call([], [], [], 0, None, rows=0)
+                yield Call([], [], [], 0, None, rows=0, with_tokens=with_tokens)
                 continue
             started = time.perf_counter()
-            call = self._call(prompts, labels, prefix_cache)
+            call = self._call(prompts, labels, prefix_cache, with_tokens)
             for batch in call.batches:
                 work = self._prepared(call, batch)
                 if not self._launched_ahead:
@@ -147,7 +156,7 @@ class Runner:
                 yield _Step(call, batch, work)
                 started = time.perf_counter()
 
-    def _call(self, prompts: Prompts, labels: Sequence[Labels], prefix_cache: bool) -> Call:
+    def _call(self, prompts: Prompts, labels: Sequence[Labels], prefix_cache: bool, with_tokens: bool) -> Call:
         ids = checked_prompts(prompts, labels, self._config)
         rope_variants = rope_variants_of(ids, labels, self._config)
         with self._turn:
@@ -157,13 +166,15 @@ class Runner:
                 self._prefix = PreparedPrefix(planned.new_prefix, self._target)
                 self._prefixes.keep(planned.new_prefix)
             prefix_rows = 0 if planned.new_prefix is None else len(planned.new_prefix)
-            return Call(ids, labels, planned.batches, planned.skipped, self._prefix, rows=prefix_rows)
+            return Call(ids, labels, planned.batches, planned.skipped, self._prefix, prefix_rows, with_tokens)
 
     def _prepared(self, call: Call, batch: Batch) -> PreparedBatch:
         prompts = [call.ids[index] for index in batch.prompts]
         labels = [call.labels[index] for index in batch.prompts]
         skipped = 0 if batch.rope_variant else call.skipped
-        return PreparedBatch.of(prompts, labels, call.prefix, skipped, self._target, batch.rope_variant)
+        return PreparedBatch.of(
+            prompts, labels, call.prefix, skipped, self._target, batch.rope_variant, call.with_tokens
+        )
 
     def _launch(self, step: _Step | Call) -> Iterator[_Running]:
         """Launch a batch; in smaller ones where memory does not suffice, as often as it takes."""
@@ -213,6 +224,7 @@ class Runner:
         if running.launched is not None:
             with call.timed():
                 logprob, logit = running.launched.collect()
+                call.tokens.update(zip(prompts.tolist(), running.launched.tokens(), strict=False))
             columns = slice(logprob.shape[1])
             call.logprob[prompts, columns], call.logit[prompts, columns] = logprob, logit
             call.waiting -= len(prompts)

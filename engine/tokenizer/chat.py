@@ -3,6 +3,7 @@
 The template's own text is trusted and may hold control tokens; the messages go around it as plain text.
 """
 
+import re
 import secrets
 import string
 from collections.abc import Sequence
@@ -18,14 +19,23 @@ MAX_RENDERED_CHARACTERS = 4_000_000
 _PADDING = "\t \n \t"  # around a placeholder; a template that trims its messages takes it away
 PLAIN_WAY_OUT = "use --plain to leave the chat template out"
 # How models open and close their thoughts, here and there.
-_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think")
+_TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think", "mm:think")
 _THOUGHTS = {f"<{tag}>": f"</{tag}>" for tag in _TAGS} | {
     "[THINK]": "[/THINK]",
     "◁think▷": "◁/think▷",
     "<|begin_of_thought|>": "<|end_of_thought|>",
     "<|START_THINKING|>": "<|END_THINKING|>",
     "<|channel|>analysis": "<|channel|>final",
+    "<|open|>think<|sep|>": "<|open|>response<|sep|>",  # Kimi K3
+    "Here are my reasoning steps:": "[BEGIN FINAL RESPONSE]",  # Apriel
 }
+# A tag of another name at the very end that reads like the beginning of thoughts: "<|begin_of_reasoning|>".
+_LAST_TAG = re.compile(r"[<\[]\|?([\w:]*(?:think|thought|reason)\w*)\|?[>\]]\s*\Z", re.IGNORECASE)
+_NO_THOUGHTS = re.compile(r"(?:\A|_)(?:end|stop|no|disable)", re.IGNORECASE)
+# gpt-oss (harmony): the model names a channel first, and that is "analysis".
+_BARE_START = "<|start|>assistant"
+# How templates call the switch. Each takes its own and knows nothing of the other.
+THINKING_OFF = {"enable_thinking": False, "thinking": False}
 
 
 @dataclass(frozen=True)
@@ -84,10 +94,10 @@ class ChatTemplate:
     ) -> list[str | int]:
         """The prompt for `tokenizer.encode`: ids of the template's control tokens, everything else as text.
 
-        The ids equal those of transformers' apply_chat_template(enable_thinking=False), but for control strings
-        in the texts: labels are scored where the answer begins, not among thoughts. No BOS is added, as a template
-        prints its own. If the template has no system role, `system` and a blank line go in front of `user`.
-        `answer_start` follows the generation prompt, as text.
+        The ids equal those of transformers' apply_chat_template(enable_thinking=False, thinking=False), but for
+        control strings in the texts: labels are scored where the answer begins, not among thoughts. No BOS is added,
+        as a template prints its own. If the template has no system role, `system` and a blank line go in front of
+        `user`. `answer_start` follows the generation prompt, as text.
         ModelError when the template fails, changes or repeats a message, or opens a thinking block.
         """
         contents = [user] if system is None else [system, user]
@@ -131,11 +141,18 @@ class ChatTemplate:
         ]
         # Templates ask `tools is not none`, which an undefined name would answer wrongly.
         given: dict[str, Any] = {"messages": messages, "tools": None, "documents": None}
-        return given | {"add_generation_prompt": True, "enable_thinking": False} | self._tokens
+        return given | {"add_generation_prompt": True} | THINKING_OFF | self._tokens
 
 
 def _thinking_is_open(ending: str) -> bool:
-    """Whether the text that leads to the answer opens a block of thoughts and does not close it."""
+    """Whether the text that leads to the answer opens a block of thoughts and does not close it, or leaves it open
+    to the model to begin with one.
+    """
+    if ending.rstrip().endswith(_BARE_START):
+        return True
+    last = _LAST_TAG.search(ending)
+    if last and not _NO_THOUGHTS.search(last[1]):
+        return True
     for opening, closing in _THOUGHTS.items():
         _, opened, inside = ending.rpartition(opening)
         if opened and closing not in inside:

@@ -150,8 +150,18 @@ def _split(step: dict[str, Any], space: str) -> tuple[bool, bool]:
         return space != " ", False  # Gemma's: there is no such space left
     if (step.get("behavior"), step.get("invert")) not in (("Isolated", False), ("Removed", True)):
         return False, False
-    regex = pattern.get("Regex", "").replace("++", "+").replace("?+", "?")
-    return space == " " and bool(_KNOWN_REGEX.fullmatch(regex)), any(word in regex for word in _WORDS)
+    regex = pattern.get("Regex", "")
+    return space == " " and is_known_regex(regex), any(word in _greedy(regex) for word in _WORDS)
+
+
+def is_known_regex(regex: str) -> bool:
+    """Whether it is one of those that published models cut words with: they take time in proportion to the text."""
+    return bool(_KNOWN_REGEX.fullmatch(_greedy(regex)))
+
+
+def _greedy(regex: str) -> str:
+    """`regex` without possessive signs."""
+    return regex.replace("++", "+").replace("?+", "?")
 
 
 def _is_plain_bpe(model: dict[str, Any]) -> bool:

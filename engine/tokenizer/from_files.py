@@ -6,7 +6,7 @@ from typing import Any
 
 from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
-from preftree.engine.files import naming, read_json, read_text
+from preftree.engine.files import is_there, naming, read_json, read_text
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, read_sentencepiece
@@ -27,14 +27,14 @@ class TextParts:
 
 def open_text_parts(directory: Path) -> TextParts:
     """ModelError for files that are missing, broken, ask for code, or are of no kind that preftree reads."""
-    settings = read_json(directory / SETTINGS) if (directory / SETTINGS).exists() else {}
+    settings = read_json(directory / SETTINGS) if is_there(directory / SETTINGS) else {}
     if settings.get("auto_map"):
         raise ModelError(
             f"{directory}: auto_map asks for Python code from the model directory, which preftree never runs"
         )
-    names = [name for name in (JSON, SENTENCEPIECE) if (directory / name).exists()][:1]
+    names = [name for name in (JSON, SENTENCEPIECE) if is_there(directory / name)][:1]
     if not names:
-        others = [name for name in ("tekken.json", "vocab.json") if (directory / name).exists()]
+        others = [name for name in ("tekken.json", "vocab.json") if is_there(directory / name)]
         hint = f"{others[0]} is not supported" if others else "download the model with all its files"
         raise ModelError(f"{directory}: holds no {JSON} and no {SENTENCEPIECE}; {hint}")
     with naming(directory):
@@ -48,7 +48,7 @@ def open_text_parts(directory: Path) -> TextParts:
         source = _template_source(directory, settings)
         template = None if source is None else ChatTemplate(source, bos, eos)
     files = (directory / name for name in (*names, SETTINGS, TEMPLATE))
-    return TextParts(tokenizer, template, tuple(file for file in files if file.exists()))
+    return TextParts(tokenizer, template, tuple(file for file in files if is_there(file)))
 
 
 def _from_sentencepiece(directory: Path, settings: dict[str, Any]) -> tuple[Tokenizer, str | None, str | None]:
@@ -68,7 +68,7 @@ def _from_sentencepiece(directory: Path, settings: dict[str, Any]) -> tuple[Toke
 def _extra_tokens(directory: Path, settings: dict[str, Any], texts: tuple[str, ...]) -> dict[str, int]:
     """Tokens beyond the pieces `texts`, of tokenizer_config.json and, in older models, of added_tokens.json."""
     named: list[tuple[Any, Any]] = []
-    if (directory / ADDED).exists():
+    if is_there(directory / ADDED):
         named += read_json(directory / ADDED).items()
     listed = settings.get("added_tokens_decoder") or {}
     for number, entry in listed.items() if isinstance(listed, dict) else ():
@@ -103,7 +103,7 @@ def _template_source(directory: Path, settings: dict[str, Any]) -> str | None:
 
     As in transformers, those in additional_chat_templates are for other purposes (tools, retrieval).
     """
-    if (directory / TEMPLATE).exists():
+    if is_there(directory / TEMPLATE):
         return read_text(directory / TEMPLATE)
     value = settings.get("chat_template")
     if isinstance(value, list):

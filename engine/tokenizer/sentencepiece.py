@@ -18,6 +18,7 @@ from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, naming, read_bytes
 from preftree.engine.tokenizer.cuts import Encode, letters_stay_apart
+from preftree.engine.tokenizer.growth import longest_replacement
 
 MAX_BYTES = 16_000_000  # published ones have up to five
 # Bounds of the work for a text: published pieces have up to 31 characters, replacements of NFKC 33 bytes.
@@ -64,8 +65,8 @@ class Pieces:
         self.texts, self.scores, self.kinds = texts, scores, kinds
         self._trainer, self._normalizer = trainer, normalizer
         self._settings, changes = dict(_fields(trainer)), dict(_fields(normalizer))
-        rules = _bytes(changes.get(2, b""))  # the length of a trie, the trie, and texts that end in zeros
-        if max(map(len, rules[4 + int.from_bytes(rules[:4], "little") :].split(b"\0"))) > MAX_REPLACEMENT_BYTES:
+        rules = _bytes(changes.get(2, b""))
+        if longest_replacement(rules) > MAX_REPLACEMENT_BYTES:
             raise ModelError("the vocabulary normalises single characters to long texts; download it again")
         if not _number(changes, 5, 1) or _number(self._settings, 24, 0):
             raise ModelError("writes spaces otherwise than Llama's and Mistral's do, which is not supported")
@@ -117,6 +118,7 @@ class SentencePieceBackend:
     """
 
     first_ids: tuple[int, ...] = ()
+    growth = 1  # MAX_REPLACEMENT_BYTES bounds it, and published ones keep far below
 
     def __init__(self, pieces: Pieces, extra: dict[str, int], *, prefix_once: bool) -> None:
         """extra: more control tokens. prefix_once: the space in front of texts is for the prompt's first only."""

@@ -11,6 +11,7 @@ from preftree.engine.tokenizer.cuts import Encode, cuts_hold
 from preftree.engine.tokenizer.incremental import SharedText
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
+MAX_NORMALISED = 64_000_000  # characters that a text may become, at the worst
 MAX_SPLIT_TEXTS = 64  # a chat template has a few, and every prompt asks for them
 
 
@@ -31,6 +32,7 @@ class Backend(Protocol):
         inside: encodes a text behind a control token.
         behind_cut: encodes the part of a text behind a cut (`preftree.engine.tokenizer.cuts`); None where texts must
             stay whole.
+        growth: how many times as long a text may become before it is cut into tokens.
     """
 
     kind: str
@@ -41,6 +43,7 @@ class Backend(Protocol):
     begin: Encode
     inside: Encode
     behind_cut: Encode | None
+    growth: int
 
     def token_id(self, token: str) -> int | None:
         """Of any entry of the vocabulary."""
@@ -105,7 +108,8 @@ class Tokenizer:
         was cut. Text never gives a control id. Text after a control token is encoded as inside a text: a
         vocabulary that marks the start of a text ("first" in Metaspace) marks the first piece only, which may
         stand behind an AddedBos.
-        InputError for lone surrogates, more than 4,000,000 characters, and what cannot be encoded safely.
+        InputError for lone surrogates, more than 4,000,000 characters (fewer where the tokenizer can make many of
+        one), and what cannot be encoded safely.
         """
         ids: list[int] = []
         texts: list[str] = []
@@ -126,7 +130,7 @@ class Tokenizer:
     def _encode_text(self, text: str, place: int) -> list[int]:
         if not text:
             return []
-        _check_text(text)
+        _check_text(text, min(MAX_CHARACTERS, MAX_NORMALISED // self._backend.growth))
         encode = self._backend.inside if place else self._backend.begin
         shared = self._shared.encode(place, text, encode)
         if shared is not None:
@@ -188,9 +192,9 @@ class Tokenizer:
         return self._backend.decode(int(index) for index in ids)
 
 
-def _check_text(text: str) -> None:
-    if len(text) > MAX_CHARACTERS:
-        raise InputError(f"the text has {len(text):,} characters; the limit is {MAX_CHARACTERS:,}")
+def _check_text(text: str, limit: int) -> None:
+    if len(text) > limit:
+        raise InputError(f"the text has {len(text):,} characters; the limit is {limit:,}")
     try:
         text.encode()
     except UnicodeEncodeError as error:

@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 from preftree.engine.errors import ModelError
-from preftree.engine.files import first_line
+from preftree.engine.files import first_line, opened
 
 
 class MappedFile:
@@ -15,10 +15,10 @@ class MappedFile:
         """ModelError when the file cannot be mapped."""
         self._path = path
         try:
-            with path.open("rb") as file:
+            with opened(path) as file:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
-        except (OSError, ValueError) as error:  # ValueError: an empty file
-            raise ModelError(f"{path}: cannot be read ({first_line(error)})") from None
+        except ValueError:
+            raise ModelError(f"{path}: is empty; download it again") from None
 
     def view(self, begin: int, end: int) -> memoryview:
         """The bytes from `begin` to `end`, in place; no view may outlive `close`. ModelError if they are gone."""

@@ -9,7 +9,7 @@ import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
-from preftree.engine.files import read_json
+from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.names import EMBEDDING, HEAD, expected_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
@@ -103,10 +103,10 @@ class SafetensorsSource:
         self._open: dict[Path, MappedFile] = {}
         self.files: tuple[Path, ...]
         index = directory / INDEX
-        if (directory / WEIGHTS).exists():
+        if is_there(directory / WEIGHTS):
             shards, self.files = [directory / WEIGHTS], (directory / WEIGHTS,)
             weight_map = None
-        elif index.exists():
+        elif is_there(index):
             weight_map = _weight_map(index)
             shards = [directory / name for name in sorted(set(weight_map.values()))]
             self.files = (index, *shards)

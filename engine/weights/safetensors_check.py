@@ -11,7 +11,7 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 
 from preftree.engine.errors import ModelError
-from preftree.engine.files import first_line, parse_json
+from preftree.engine.files import first_line, opened, parse_json
 
 MAX_HEADER_BYTES = 16_000_000  # room for some 100,000 tensors
 
@@ -28,7 +28,7 @@ class Entry:
 
 def _read_header(path: Path) -> bytes:
     """Its length and its JSON."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         prefix = file.read(8)
         if prefix[:1] == b"\x80" or prefix[:4] == b"PK\x03\x04":
             raise ModelError(
@@ -52,8 +52,6 @@ def read_entries(path: Path) -> dict[str, Entry]:
         header = parse_json(raw[8:], f"{path} (header)")
         with safe_open(path, "numpy"):  # types, shapes and bytes fit together
             header.pop("__metadata__", None)
-    except FileNotFoundError:
-        raise ModelError(f"{path}: no such file; download the model again with all its files") from None
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or first_line(error)})") from None
     except SafetensorError as error:

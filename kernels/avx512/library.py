@@ -84,7 +84,7 @@ def _sources() -> list[Path]:
 
 
 def _opened(kept: Path) -> ctypes.CDLL:
-    if kept.exists():
+    if kept.is_file():
         try:
             return ctypes.CDLL(str(kept))
         except OSError:

@@ -31,7 +31,7 @@ def write_export(options: ExportOptions) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
     out = Path(options.out)
     if not options.partial:
-        finished_run(folder_of(options.run))
+        finished_run(folder_of(options.run), way_out="; --partial exports what is labelled so far")
     _check_ending(options.to, out)
     check_out_file(out, options.overwrite)
     with view(options.run, options.input) as found:

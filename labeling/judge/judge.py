@@ -58,7 +58,8 @@ class Usage:
 class Judge:
     """Scores text requests with a loaded model. Create with `Judge.load`.
 
-    A context manager: leaving it gives the model's memory back, as `close` does.
+    A context manager: leaving it gives the model's memory back, as `close` does. It pickles as what `load` was given:
+    whoever unpickles it loads the model there. See `preftree.Engine` for forks.
     """
 
     def __init__(
@@ -72,6 +73,7 @@ class Judge:
     ) -> None:
         """engine: None for planning only. rendering: "auto" is "chat" where the model has a chat template."""
         self._checkpoint = checkpoint
+        self._asked: dict[str, Any] | None = None
         self._planner = planner
         self._engine = engine
         chat = None if rendering == "plain" else checkpoint.chat_template
@@ -135,7 +137,15 @@ class Judge:
         budget: dict[str, Any] = {"kv_memory": kv_memory}
         engine = Engine(checkpoint, **asked, kv_memory=ModelOptions(**budget).kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
-        return cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
+        judge = cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
+        more = {"prefix_cache": prefix_cache, "rendering": rendering, "weights": weights}
+        judge._asked = asked | budget | more
+        return judge
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._asked is None:
+            raise InputError("only a judge made by Judge.load can go to another process")
+        return partial(Judge.load, **self._asked), (self._checkpoint.spec,)
 
     def close(self) -> None:
         """Give the model's memory back. The judge cannot score afterwards."""

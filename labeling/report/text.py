@@ -52,11 +52,12 @@ class Rejections:
 
 
 def judge_text(described: Mapping[str, Any]) -> str:
-    """Model, device, type, and what a CPU multiplies with: "embedded, cpu, bfloat16 (amx)"."""
+    """Model, device, type, and what a CPU multiplies with: "embedded, cpu, bfloat16 (amx)"; and plain prompts."""
     device = described.get("device_name") or described.get("device")
     dtype, instructions = described.get("dtype"), described.get("instructions")
     typed = f"{dtype} ({instructions})" if dtype and instructions else dtype
-    return ", ".join(str(part) for part in (described["model"], device, typed) if part)
+    plain = "plain prompts" if described.get("rendering") == "plain" else None
+    return ", ".join(str(part) for part in (described["model"], device, typed, plain) if part)
 
 
 def reason_kind(reason: str) -> str:

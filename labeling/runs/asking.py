@@ -19,6 +19,7 @@ from preftree.labeling.pipeline import Labelled, label_windows, suited
 from preftree.labeling.report.text import Rejections
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.job import Job
+from preftree.labeling.runs.label_mass import LabelMassWatch
 from preftree.labeling.runs.stopping import Stopping
 from preftree.labeling.types import Rejected, Sample
 
@@ -72,7 +73,7 @@ def reject(job: Job, writer: AnswerWriter) -> None:
 def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     """Judges every row that has to be, and rows whose text is not the one that was judged.
 
-    Raises KeyboardInterrupt where Ctrl-C left some of them.
+    Raises KeyboardInterrupt where Ctrl-C left some of them, and ModelError where the judge does not answer with labels.
     """
     from preftree.labeling.progress import Progress
 
@@ -82,6 +83,7 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     begun: deque[tuple[int, int | None]] = deque()
     items = _to_ask(job, wanted, writer.answers, begun)
     bar = Progress(total, job.options.quiet, job.noun, done=total - left)
+    watch = LabelMassWatch()
     with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
         for window in label_windows(items, job.method, judge, progress, lambda: stopping.asked):
             writer.add([_entry(*begun.popleft(), labelled) for labelled in window])
@@ -89,6 +91,8 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
             if writer.is_due():
                 writer.commit(judge.usage)
             progress.advance(len(window))
+            if not job.options.allow_low_mass:
+                watch.add(window)
     if left > 0:
         raise KeyboardInterrupt
 

@@ -67,13 +67,17 @@ def options_again(kind: type[Chosen], run: Mapping[str, Any], **own: Any) -> Cho
     return kind(**{name: then[name] for name in declared(kind) if name in then} | own)
 
 
-def finished_run(named: Path | Folder, shards: bool = False) -> dict[str, Any]:
-    """The record of a run whose labels are there, those of all rows unless `shards` may be. Raises OutputError."""
+def finished_run(named: Path | Folder, shards: bool = False, way_out: str = "") -> dict[str, Any]:
+    """The record of a run whose labels are there, those of all rows unless `shards` may be. Raises OutputError.
+
+    way_out: another than to wait for the end, for the message.
+    """
     directory = folder_of(named)
     run = read_run(directory)
     if run.get("state") != "complete":
         raise OutputError(
             f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"
+            f"{way_out}"
         )
     if not shards and (shard := run["options"].get("shard")) is not None:
         raise OutputError(f"{directory} is shard {shard}; join it with the others first: `preftree merge`")

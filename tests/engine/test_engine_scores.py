@@ -62,6 +62,32 @@ def test_equals_transformers_in_float64(directory: Path, engine: Engine) -> None
     assert np.isfinite(scores.logit[:, 0]).all()
 
 
+def test_prompts_that_are_too_long_are_reported(engine: Engine) -> None:
+    """Catches a call of a thousand prompts that fails for one, rows that move, and other faults that pass."""
+    context = engine.checkpoint.config.max_context
+    prompts, labels = prompts_of(4, seed=3), [[[33]], [[34], [35]], [[36]], [[37], [38]]]
+    long = [5] * context
+    mixed = [long, *prompts[:2], long, *prompts[2:], long]
+    options = [[[33], [34, 35], [36, 37]], *labels[:2], [[33, 34]], *labels[2:], [[33, 34]]]
+    scores, alone = engine.score(mixed, options, skip_too_long=True), engine.score(prompts, labels)
+    assert scores.too_long == (0, 3, 6)
+    assert scores.logprob.shape == scores.logit.shape == (7, 3)
+    rows = [1, 2, 4, 5]
+    for name in ("logprob", "logit"):
+        np.testing.assert_array_equal(getattr(scores, name)[rows, :2], getattr(alone, name))
+    np.testing.assert_array_equal(scores.label_mass[rows], alone.label_mass)
+    assert np.isnan(scores.logprob[[0, 3, 6]]).all()
+    assert np.isnan(scores.label_mass[[0, 3, 6]]).all()
+    # With a label of one token it fits exactly.
+    assert engine.score([long], [[[33]]], skip_too_long=True).too_long == ()
+    with pytest.raises(InputError, match=r"prompt 0 has .* tokens with its longest label"):
+        engine.score(mixed, options)
+    with pytest.raises(InputError, match="prompt 1 has token ids outside"):
+        engine.score([long, [-1]], [[[33, 34]], [[33]]], skip_too_long=True)
+    none = engine.score([long], [[[33, 34], [35]]], skip_too_long=True)
+    assert (none.too_long, none.logprob.shape, none.rows) == ((0,), (1, 2), 0)
+
+
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.15), ("float16", 0.02)])
 def test_half_precision(directory: Path, engine: Engine, dtype: str, tolerance: float) -> None:
     prompts = prompts_of(6, seed=2)

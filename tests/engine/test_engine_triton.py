@@ -63,6 +63,19 @@ def test_labels_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engi
     np.testing.assert_allclose(ours.logprob, reference, atol=1e-4)
 
 
+def test_most_probable_tokens_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
+    """Catches tokens of padding rows, and other bits when they are asked for."""
+    prompts, labels = [prompt[:60] for prompt in prompts_of(3, seed=1)], [LABELS] * 3
+    ours = triton_engine.score(prompts, labels, with_tokens=True)
+    np.testing.assert_array_equal(ours.logprob, triton_engine.score(prompts, labels).logprob)
+    with on_cpu_path():
+        reference = Engine.load(str(directory)).score(prompts, labels, with_tokens=True)
+    assert ours.tokens is not None
+    assert reference.tokens is not None
+    for found, expected in zip(ours.tokens, reference.tokens, strict=True):
+        assert [label.top.tolist() for label in found] == [label.top.tolist() for label in expected]
+
+
 @pytest.mark.parametrize("directory", [SMALL_CONFIG], indirect=True, ids=["llama"])
 def test_chunks_of_element_wise_operations_change_no_bits(
     directory: Path, triton_engine: Engine, monkeypatch: pytest.MonkeyPatch

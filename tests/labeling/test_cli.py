@@ -121,6 +121,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "overwrite": False,
         "force_new": False,
         "retry_rejects": False,
+        "allow_low_mass": False,
         "shard": None,
         "quiet": False,
         "profile": None,

@@ -15,6 +15,7 @@ from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.trace import TRACED_CALLS
 from preftree.labeling.judge.judge import Judge
+from preftree.labeling.report.text import judge_text
 from preftree.labeling.types import ScoreRequest
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 
@@ -89,7 +90,10 @@ def test_lone_surrogates_are_the_rows_problem(model: str) -> None:
 def test_a_model_without_chat_template(tmp_path: Path) -> None:
     directory = write_model(tmp_path / "plain", CONFIG)
     (directory / "tokenizer_config.json").write_text('{"bos_token": "<s>", "eos_token": "</s>"}')
-    assert Judge.load(str(directory), weights=False).describe()["rendering"] == "plain"
+    described = Judge.load(str(directory), weights=False).describe()
+    assert described["rendering"] == "plain"
+    assert judge_text(described).endswith("plain prompts")
+    assert "prompts" not in judge_text(described | {"rendering": "chat"})
     with pytest.raises(ModelError, match="has no chat template; use --plain"):
         Judge.load(str(directory), rendering="chat", weights=False)
 

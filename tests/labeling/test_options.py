@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import time
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from typing import Any
 import pytest
 
 import preftree as pt
+from preftree.engine.errors import InputError
 from preftree.labeling import cli
 from preftree.labeling.commands.parser import Command, build_parser, parse
 from preftree.labeling.commands.table import COMMANDS, USAGE
@@ -124,6 +126,14 @@ def test_a_config_says_what_flags_say(config: Config) -> None:
     flags = "in.jsonl --out dir --limit 10 --map prompt=q --map response_a=left --by source --plain --batch-tokens 4096"
     more = "--no-prefix-cache --cot --temperature 0.5 --kv-memory 4294967296 --dtype bf16 --template yes"
     assert label("--config", path) == label(*flags.split(), *more.split())
+
+
+def test_a_config_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    """Catches a command that waits for ever for a pipe, or reads a device until memory is full."""
+    os.mkfifo(tmp_path / "pipe")
+    for path in (str(tmp_path / "pipe"), "/dev/zero", str(tmp_path)):
+        with pytest.raises(InputError, match=f"--config {re.escape(path)} is no regular file"):
+            label("--config", path)
 
 
 def test_the_command_line_goes_before_the_config_and_that_before_defaults(config: Config) -> None:

@@ -76,8 +76,8 @@ def test_as_input(tmp_path: Path, pairs: Path, scorer: FakeScorer, kind: str) ->
     ODD[kind](odd)
     way_out = "no such file" if kind == "dangling" else r"not a plain file but .*; use - for standard input"
     one_line_with(said_by("label", odd, "--out", out), 1, way_out)
-    problem = "No such file" if kind == "dangling" else "it is a .*; name a regular file"
-    one_line_with(said_by("label", pairs, "--out", out, "--config", odd), 2, f"--config .* cannot be read: {problem}")
+    problem = "cannot be read: No such file" if kind == "dangling" else "is no regular file: it is a .*; name a"
+    one_line_with(said_by("label", pairs, "--out", out, "--config", odd), 2, f"--config .* {problem}")
     one_line_with(said_by("templates", odd), 1, "template .* is neither a file nor one of")
     assert "neither a file nor one of" in in_child(lambda: str(load_principles(str(odd))), SECONDS)
     one_line_with(said_by("report", odd), 1, "no such file" if kind == "dangling" else "cannot read .*it is a")
