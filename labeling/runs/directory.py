@@ -33,7 +33,8 @@ from preftree.labeling.runs.recorded import check_format, read_run
 # What earlier versions kept answers in.
 _OLD = [f"{name}{end}" for name in ("journal.sqlite", "journal.damaged.sqlite") for end in ("", "-wal", "-shm")]
 _ARITHMETIC = "the processor and variables such as ATEN_CPU_CAPABILITY"
-_KINDS = {LABELS: FILE, RUN: FILE, ANSWERS: DIRECTORY, _OLD[0]: FILE}
+# Looked at in this order: another worker that begins meanwhile writes run.json before it makes what is listed above.
+_KINDS = {LABELS: FILE, ANSWERS: DIRECTORY, _OLD[0]: FILE, RUN: FILE}
 _WAYS_OUT = "name another --out, start again beside it with --force-new, or in its place with --overwrite"
 
 

@@ -171,7 +171,7 @@ def test_plan_measures_when_asked(
     assert loaded == [False, True]
     assert scorer.calls == [4]
     assert sorted(pairs.parent.rglob("*")) == before
-    assert captured.err == "loading embedded\nrunning fake, to measure\n"
+    assert captured.err == "loading embedded\nrunning fake, plain prompts, to measure\n"
     added = [line for line in captured.out.splitlines() if line not in plain.splitlines()]
     assert [line[:15].strip() for line in added] == ["measured", "time", ""]
     assert added[0][15:].startswith("2 of 2 rows in 0.0 s: ")
