@@ -30,7 +30,7 @@ from tests.labeling.html_page import HtmlPage
 from tests.labeling.labelled_run import labelled_run
 
 HOSTILE = (
-    "<script>alert(1)</script> \"><img src=x onerror=alert(1)> ' & {{ 7 * 7 }} </pre> </svg> $x^2$ \x1b[31m \u202e"
+    "<script>alert(1)</script> \"><img src=x onerror=alert(1)> ' & {{ 99*991 }} </pre> </svg> $x^2$ \x1b[31m \u202e"
 )
 
 
@@ -92,7 +92,7 @@ def test_texts_from_data_do_nothing(tmp_path: Path) -> None:
     assert not [name for _, attrs in page.tags for name in attrs if name.startswith("on")]
     shown = HOSTILE.replace("\x1b", "\\x1b").replace("\u202e", "\\u202e")
     assert page.text.count(shown) >= 6  # id, prompt, two responses and two rationales
-    assert "49" not in page.text.replace("0.49", "")
+    assert "98109" not in page.text
 
 
 def rationales_run(directory: Path, cells: dict[str, Any], label: PairLabel) -> Path:
