@@ -36,3 +36,9 @@ def open_regular(path: Path) -> BinaryIO:
     if kind := kind_of(path.stat().st_mode):
         raise NotRegularError(kind)
     return os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")
+
+
+def read(path: Path) -> bytes:
+    """All bytes. Raises as `open_regular` does."""
+    with open_regular(path) as file:
+        return file.read()

@@ -20,7 +20,8 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.entry import Entry, entries_of, table_of
-from preftree.labeling.data.folder import Folder, bytes_of
+from preftree.labeling.data.folder import Folder
+from preftree.labeling.regular_file import read
 
 FORMAT = 2
 PATTERN = "part-*.parquet"
@@ -155,7 +156,7 @@ def _written(folder: Folder, sequence: int, data: bytes) -> str:
 def _checked(folder: Folder, name: str) -> bytes:
     """All bytes of a part. Raises OSError and DamagedPart."""
     checksum = _name(name)[2]
-    data = bytes_of(folder.local(name))
+    data = read(folder.local(name))
     if _checksum(data) != checksum:
         raise DamagedPart("its checksum is not that of its bytes")
     return data

@@ -10,10 +10,10 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from preftree.engine.errors import OutputError
+from preftree.labeling import regular_file
 from preftree.labeling.data.atomic import Draft, remove_drafts, sync_directory
 
 FILE, DIRECTORY, LINK, MISSING = "a file", "a directory", "a link", "missing"
-_OTHER = "a device, a pipe or a socket"
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -110,7 +110,7 @@ class LocalFolder(Folder):
         return kind_of(self.path / name)
 
     def read(self, name: str) -> bytes:
-        return bytes_of(self.path / name)
+        return regular_file.read(self.path / name)
 
     def local(self, name: str) -> Path:
         return self.path / name
@@ -155,18 +155,10 @@ def file_or_folder(named: str) -> tuple[Folder, str | None]:
         raise OutputError(f"cannot read {named}: {error.strerror or error}") from error
 
 
-def bytes_of(path: Path) -> bytes:
-    """Of a regular file: a pipe would be waited for. Raises OSError."""
-    if path.exists() and not path.is_file():
-        raise OSError(f"it is {kind_of(path)}")
-    return path.read_bytes()
-
-
 def kind_of(path: Path) -> str:
     """What is at a path, links not followed."""
     try:
         mode = os.lstat(path).st_mode
     except (FileNotFoundError, NotADirectoryError):
         return MISSING
-    kinds = {stat.S_IFREG: FILE, stat.S_IFDIR: DIRECTORY, stat.S_IFLNK: LINK}
-    return kinds.get(stat.S_IFMT(mode), _OTHER)
+    return LINK if stat.S_ISLNK(mode) else regular_file.kind_of(mode) or FILE

@@ -15,6 +15,7 @@ from preftree.labeling.data.atomic import Draft
 from preftree.labeling.data.columns import label_columns, output_names, stored
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.folder import DIRECTORY, FILE, LINK, MISSING, Folder, folder_of, kind_of
+from preftree.labeling.regular_file import open_regular
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType, Label, Pair, Rejected, Response, ResponseSet, Sample
 
@@ -249,8 +250,7 @@ def local_labels(folder: Folder, name: str = LABELS) -> Path:
     """The labels as a file of this machine, which lasts as long as `folder`. Raises OutputError."""
     try:
         path = folder.local(name)
-        if path.exists() and not path.is_file():  # a pipe would be waited for
-            raise OSError(f"it is {kind_of(path)}")
+        open_regular(path).close()  # a pipe would be waited for
         return path
     except FileNotFoundError:
         raise OutputError(f"no such file: {folder.place(name)}; label the input again") from None

@@ -336,7 +336,7 @@ def test_what_is_no_file_is_not_replaced(run: Path, tmp_path: Path) -> None:
     os.mkfifo(pipe)
     precious.write_text("mine")
     link.symlink_to(precious)
-    with pytest.raises(OutputError, match=r"pipe\.jsonl is a device, a pipe or a socket; name a file"):
+    with pytest.raises(OutputError, match=r"pipe\.jsonl is a named pipe; name a file"):
         write_export(ExportOptions(run=str(run), to="soft", out=str(pipe), overwrite=True))
     write_export(ExportOptions(run=str(run), to="soft", out=str(link), overwrite=True))
     assert precious.read_text() == "mine"

@@ -301,7 +301,7 @@ def test_report_of_a_pipe(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     os.mkfifo(tmp_path / LABELS)
     for named in (tmp_path, tmp_path / LABELS):
         assert cli.main(["report", str(named)]) == 1
-        assert f"cannot read {tmp_path / LABELS}: it is a device, a pipe or a socket" in capsys.readouterr().err
+        assert f"cannot read {tmp_path / LABELS}: it is a named pipe; name a regular file" in capsys.readouterr().err
 
 
 def test_report_of_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
