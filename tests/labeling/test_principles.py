@@ -125,6 +125,7 @@ def test_both_spellings_of_fields() -> None:
 
 @pytest.mark.parametrize(("written", "weight"), [("3", 3.0), ("0.25", 0.25), ("1e2", 100.0), (".5", 0.5), ("0", 0.0)])
 def test_weights_are_integers_or_floats(written: str, weight: float) -> None:
+    """Catches a weight that YAML reads as a text, and one that is rounded."""
     assert parse_principles(GOOD.replace("2.5", written), "f")[0].weight == weight
 
 
