@@ -112,7 +112,7 @@ def preference(
         "prompt": _prompt(pair.prompt),
         "response_a": pair.response_a,
         "response_b": pair.response_b,
-        "principles": [one.negative if no else one.positive for one, no in zip(shown, drawn.negated, strict=True)],
+        "principles": [one.stated(no) for one, no in zip(shown, drawn.negated, strict=True)],
         "names": [one.name for one in shown],
         "signs": [-1 if negated else 1 for negated in drawn.negated],
         "scores": compared,
@@ -127,6 +127,11 @@ def _recipe(options: InstructionOptions, labels: SalmonLabels) -> Recipe:
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if not number and text != "geometric":
         raise UsageError(f"--num-principles must be geometric or a whole number from 1, not {one_line(text)}")
+    if options.negate:
+        for principle in labels.principles:
+            if principle.weight and principle.negative is None:
+                way_out = "use --negate 0, or label with a principle file that gives it a `negative`"
+                raise UsageError(f"principle {principle.name!r} has no negative statement; {way_out}")
     weights = tuple(principle.weight for principle in labels.principles)
     recipe = Recipe(weights, number or None, options.negate, options.noise, options.seed)
     if max(number, 1) > recipe.drawable:

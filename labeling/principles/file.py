@@ -16,8 +16,10 @@ from preftree.labeling.principles.principle import (
 from preftree.labeling.terminal import one_line
 from preftree.labeling.yaml_file import YamlText, json_as_yaml
 
-_REQUIRED = ("name", "positive", "negative")
-_FIELDS = (*_REQUIRED, "weight", "tags")
+_REQUIRED = ("name", "positive")
+_FIELDS = (*_REQUIRED, "negative", "weight", "tags")
+# As the principle collections released with SALMON (Sun et al. 2023) spell them.
+_SALMON = {"dimension": "name", "definition": "positive", "negative_definition": "negative"}
 
 
 def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
@@ -27,7 +29,7 @@ def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
     """
     file = YamlText(json_as_yaml(source), name)
     if not isinstance(file.tree, SequenceNode):
-        raise file.error(file.tree, f"must be a list of principles, each with {', '.join(_REQUIRED)}")
+        raise file.error(file.tree, "must be a list of principles, each with name, positive, negative (optional)")
     if not file.tree.value:
         raise file.error(file.tree, "holds no principles")
     found: dict[str, Principle] = {}
@@ -42,26 +44,37 @@ def parse_principles(source: str, name: str) -> tuple[Principle, ...]:
 
 
 def _principle(file: YamlText, node: Node) -> Principle:
-    fields = file.entries(node, "a principle")
-    for name, value in fields.items():
-        if name not in _FIELDS:
-            raise file.error(value, f"unknown field {one_line(name)!r}; known: {', '.join(_FIELDS)}")
-    if missing := [name for name in _REQUIRED if name not in fields]:
-        raise file.error(node, f"a principle lacks {missing[0]}")
-    weight = file.number(fields["weight"], "weight") if "weight" in fields else 1.0
+    fields = _fields(file, node)
+    weight = file.number(fields["weight"][1], "weight") if "weight" in fields else 1.0
     if problem := weight_problem(weight):
-        raise file.error(fields["weight"], f"weight {problem}")
-    tags = file.items(fields["tags"], "tags") if "tags" in fields else []
+        raise file.error(fields["weight"][1], f"weight {problem}")
+    tags = file.items(fields["tags"][1], "tags") if "tags" in fields else []
     return Principle(
-        name=_text(file, fields["name"], "name", name_problem),
-        positive=_text(file, fields["positive"], "positive", statement_problem),
-        negative=_text(file, fields["negative"], "negative", statement_problem),
+        name=_text(file, *fields["name"], name_problem),
+        positive=_text(file, *fields["positive"], statement_problem),
+        negative=_text(file, *fields["negative"], statement_problem) if "negative" in fields else None,
         weight=weight,
-        tags=tuple(_text(file, tag, "a tag", name_problem) for tag in tags),
+        tags=tuple(_text(file, "a tag", tag, name_problem) for tag in tags),
     )
 
 
-def _text(file: YamlText, node: Node, what: str, problem_of: Callable[[str], str | None]) -> str:
+def _fields(file: YamlText, node: Node) -> dict[str, tuple[str, Node]]:
+    """How each field is spelled, and its node, by our name of the field; all those that are required."""
+    fields: dict[str, tuple[str, Node]] = {}
+    for spelling, value in file.entries(node, "a principle").items():
+        name = _SALMON.get(spelling, spelling)
+        if name not in _FIELDS:
+            known = f"{', '.join(_FIELDS)}, or {', '.join(_SALMON)}"
+            raise file.error(value, f"unknown field {one_line(spelling)!r}; known: {known}")
+        if name in fields:
+            raise file.error(value, f"{fields[name][0]!r} and {spelling!r} of a principle are the same field")
+        fields[name] = spelling, value
+    if missing := [name for name in _REQUIRED if name not in fields]:
+        raise file.error(node, f"a principle lacks {missing[0]}")
+    return fields
+
+
+def _text(file: YamlText, what: str, node: Node, problem_of: Callable[[str], str | None]) -> str:
     text = file.scalar(node, what)
     if problem := problem_of(text):
         raise file.error(node, f"{what} {problem}")

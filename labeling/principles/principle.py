@@ -1,4 +1,4 @@
-"""A principle to judge by: two statements about a response, one the opposite of the other."""
+"""A principle to judge by: a statement about a response and, as a rule, its opposite."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from preftree.engine.errors import InputError
 from preftree.labeling.terminal import visible
 
 NEGATED = "not "
@@ -18,25 +19,39 @@ _CONTROL_STRING = re.compile(r"<[|\uff5c].*?[|\uff5c]>|</?s>|\[/?INST\]")
 
 @dataclass(frozen=True)
 class Principle:
-    """weight: how much it counts among others, finite and at least 0; at 0 it is judged and never decides.
+    """A principle. All strings are one line.
 
-    tags: what kinds it is of. All texts are one line.
+    Attributes:
+        name: unique in its set, case apart.
+        positive: the statement that is judged.
+        negative: the opposite; None where there is none, so that the principle cannot be negated.
+        weight: how much it counts among others, finite and at least 0; at 0 it is judged and never decides.
+        tags: the named sets that it belongs to.
     """
 
     name: str
     positive: str
-    negative: str
+    negative: str | None = None
     weight: float = 1.0
     tags: tuple[str, ...] = ()
 
     def record(self) -> dict[str, Any]:
-        """For run.json."""
-        return asdict(self) | {"tags": list(self.tags)}
+        """For run.json, without a negative statement where there is none."""
+        record = asdict(self) | {"tags": list(self.tags)}
+        return {name: value for name, value in record.items() if value is not None}
 
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> Principle:
         """The principle of a `record`."""
         return cls(**{**record, "tags": tuple(record["tags"])})
+
+    def stated(self, negated: bool) -> str:
+        """The positive or the negative statement. Raises InputError for a negative one that does not exist."""
+        if not negated:
+            return self.positive
+        if self.negative is None:
+            raise InputError(f"principle {self.name!r} has no negative statement; add `negative` to it in its file")
+        return self.negative
 
 
 def statement_problem(text: str) -> str | None:

@@ -1,10 +1,13 @@
-"""Sets of principles: those that come with preftree, or files of one's own. A file, YAML or JSON, is a list such as
+"""Sets of principles: those that come with preftree, or custom files. A file, YAML or JSON, is a list such as
 
 - name: concise
   positive: The response should say what is needed in few words and then stop.
-  negative: The response should be long-winded and say the same things again.
+  negative: The response should be long-winded and say the same things again.   # optional: needed to negate it
   weight: 1            # optional: how much it counts among others; at 0 it is judged and never decides
   tags: [labelled]     # optional
+
+The files released with SALMON are read as they are: `dimension`, `definition` and `negative_definition` are other
+spellings of `name`, `positive` and `negative`.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
 from preftree.labeling.yaml_file import read_text
 
-BUILT_IN, LABELLED = "default", "labelled"
+EVERY, DEFAULT, LABELLED, REINFORCEMENT = "all", "default", "labelled", "reinforcement"
 # Against reward hacking (Sun et al. 2023): added to whatever principles a response is scored under.
 GUARDS = ("no-self-praise", "answer-not-advice", "no-needless-examples")
 PRINCIPLE_FILE = Path(__file__).parent / "default.yaml"
@@ -28,20 +31,23 @@ _NAME_OF_TEXT = 40
 def load_principles(name_or_path: str) -> tuple[Principle, ...]:
     """Those of a built-in set, or of a file; one or more, with different names, case apart.
 
-    Built in are "default", which is all of them, and each of their tags: "labelled", "reinforcement".
     InputError with file, line and field for whatever is wrong with a file.
     """
-    built_in = _read(PRINCIPLE_FILE, BUILT_IN)
-    if name_or_path == BUILT_IN:
-        return built_in
-    if tagged := tuple(principle for principle in built_in if name_or_path in principle.tags):
-        return tagged
+    built_in = _built_in_sets()
+    if name_or_path in built_in:
+        return built_in[name_or_path]
     path = Path(name_or_path)
     if not path.is_file():
-        tags = dict.fromkeys(tag for principle in built_in for tag in principle.tags)
-        known = ", ".join((BUILT_IN, *tags))
-        raise InputError(f"principles {name_or_path!r} are neither a file nor one of: {known}")
+        raise InputError(f"principles {name_or_path!r} are neither a file nor one of: {', '.join(built_in)}")
     return _read(path, name_or_path)
+
+
+def _built_in_sets() -> dict[str, tuple[Principle, ...]]:
+    """By name: "default", which is "labelled" and "reinforcement" together, "all", and a set for each tag."""
+    every = _read(PRINCIPLE_FILE, EVERY)
+    tags = dict.fromkeys(tag for principle in every for tag in principle.tags)
+    tagged = {tag: tuple(principle for principle in every if tag in principle.tags) for tag in tags}
+    return {DEFAULT: tagged[LABELLED] + tagged[REINFORCEMENT], EVERY: every, **tagged}
 
 
 @dataclass(frozen=True)
@@ -65,7 +71,7 @@ def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> t
     asks for a principle and its opposite, and for a file that no set needs.
     """
     own = load_principles(principles) if principles is not None else ()
-    statements = Statements((*own, *load_principles(BUILT_IN)))
+    statements = Statements((*own, *load_principles(EVERY)))
     names = [principle.name for principle in own]
     members = [tuple(given) or tuple(names) for given in chosen or ((),)]
     if not all(members):
@@ -98,13 +104,14 @@ class Statements:
     def resolve(self, member: str) -> tuple[str, str]:
         """Name and statement: the positive one for a name, the negative one for "not NAME"; any other text is its own.
 
-        InputError for what no statement may hold, and for a single word, which is a name that does not exist.
+        InputError for what no statement may hold, for a single word, which is a name that does not exist, and for
+        "not NAME" where that principle has no negative statement.
         """
         text = one_spaced(member)
         if (principle := self.find(text)) and _bare(text) == text.casefold():
-            return principle.name, principle.positive
+            return principle.name, principle.stated(negated=False)
         if principle:
-            return f"{NEGATED}{principle.name}", principle.negative
+            return f"{NEGATED}{principle.name}", principle.stated(negated=True)
         if problem := statement_problem(member):
             raise InputError(f"principle {text[:_NAME_OF_TEXT]!r}: {problem}")
         if " " not in _bare(text):

@@ -14,11 +14,12 @@ from preftree.engine.errors import OutputError
 from preftree.labeling import cli
 from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.answers.part import write_part
-from preftree.labeling.commands.table import OK, REJECTED_ROWS
+from preftree.labeling.commands.table import OK, REJECTED_ROWS, USAGE
 from preftree.labeling.data.folder import LocalFolder
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options import LabelOptions
 from preftree.labeling.runs import run as runs
+from preftree.labeling.runs import show
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.shards import merge
 from tests.labeling.commands import one_error
@@ -64,6 +65,32 @@ def test_another_rule(source: Path, tmp_path: Path, rule: str) -> None:
     assert again["quality"] == other["quality"]
     assert again["totals"]["prompt_tokens"] == other["totals"]["prompt_tokens"]
     assert {path: path.read_bytes() for path in (out / ANSWERS).iterdir()} == answers
+
+
+def test_principles_without_negatives(
+    source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a run of SALMON's own principle file that cannot be read again after it was recorded."""
+    principles = tmp_path / "mine.json"
+    entries = [{"dimension": f"P{n}", "definition": f"Be {n}.", "weight": n} for n in (1, 2)]
+    principles.write_text(json.dumps(entries))
+    out = salmon(source, tmp_path / "out", principles=str(principles))
+    principles.unlink()
+    recorded = record(out)["method"]["principles"]
+    assert recorded[1] == {"name": "P2", "positive": "Be 2.", "weight": 2.0, "tags": []}
+    assert cli.main(["aggregate", str(out), "--aggregate", "weighted", "--quiet"]) == REJECTED_ROWS
+    assert record(out)["method"]["principles"] == recorded
+    capsys.readouterr()
+    monkeypatch.setattr(show, "load_judge", fake_scorer_factory(FakeScorer(window_tokens=20_000)))
+    assert cli.main(["show", str(out), "id 0"]) == OK
+    shown = capsys.readouterr().out
+    assert "P2, B first" in shown
+    assert "cannot be shown" not in shown
+    command = ["instructions", str(out), "--out", str(tmp_path / "x.jsonl"), "--num-principles", "2"]
+    assert cli.main(command) == USAGE
+    assert "principle 'P1' has no negative statement; use --negate 0" in one_error(capsys)
+    assert cli.main([*command, "--negate", "0"]) == OK
+    assert '"Be 2."' in (tmp_path / "x.jsonl").read_text()
 
 
 def test_into_another_directory(source: Path, tmp_path: Path) -> None:

@@ -226,6 +226,19 @@ def test_more_principles_than_there_are(tmp_path: Path) -> None:
     assert "has 0 principles with a weight above 0" in failure(none)
 
 
+def test_nothing_to_negate_with(tmp_path: Path) -> None:
+    """Catches "null" among the statements of training data, and an error for a principle that is never negated."""
+    lacking = (*PRINCIPLES[:2], replace(PRINCIPLES[2], negative=None))
+    labels = salmon_run(tmp_path / "run", [(1.0, 1.0, 1.0)], lacking)
+    said = "principle 'precise' has no negative statement; use --negate 0, or label with a principle file that gives it"
+    assert said in failure(labels, negate=0.01)
+    [only] = instructions(labels, negate=0.0)
+    assert sorted(only["principles"]) == ["Be concise.", "Be ethical.", "Be precise."]
+    never = salmon_run(tmp_path / "never", [(1.0, 1.0, 1.0)], (*lacking[:2], replace(lacking[2], weight=0.0)))
+    [only] = instructions(never, num_principles="2", negate=1.0)
+    assert only["signs"] == [-1, -1]
+
+
 def test_not_a_finished_run_of_salmon(tmp_path: Path) -> None:
     """Catches a traceback, or instructions made of something else."""
     labels = salmon_run(tmp_path / "run", [(1.0, 1.0, 1.0), (1.0, 1.0, 1.0)])

@@ -31,28 +31,102 @@ GOOD = """# mine
 """
 SHORT = Principle("short", "The response should be short.", "The response should be long.", 2.5, ("style", "form"))
 TRUE = Principle("true one", "The response should be true.", "The response should be false.")
+ONE_SIDED = Principle("odd", "The response should be odd.", weight=3.0)
+
+
+def names(principles: str) -> list[str]:
+    return [principle.name for principle in load_principles(principles)]
 
 
 def test_built_in_principles() -> None:
     """Catches a dimension of the paper left out, a guard that names nothing, and statements that are not opposites."""
-    names = [principle.name for principle in load_principles("labelled")]
-    assert names == [
+    assert names("labelled") == [
         "helpful", "concise", "honest", "ethical", "natural", "specific",
         "engaging", "methodical", "multilingual", "creative", "comprehensive",
     ]  # fmt: skip
     assert tuple(principle.name for principle in load_principles("reinforcement")) == GUARDS
-    everything = load_principles("default")
-    assert everything == load_principles("labelled") + load_principles("reinforcement")
-    statements = [text for principle in everything for text in (principle.positive, principle.negative)]
+    fourteen = load_principles("default")
+    assert fourteen == load_principles("labelled") + load_principles("reinforcement")
+    assert {principle.weight for principle in fourteen} == {1.0}
+    everything = load_principles("all")
+    assert everything == fourteen + load_principles("policy")
+    statements = [principle.stated(negated) for principle in everything for negated in (False, True)]
     assert len(set(statements)) == len(statements)
     assert all(text.startswith("The response should ") and text.endswith(".") for text in statements)
-    assert {principle.weight for principle in everything} == {1.0}
+
+
+def test_sets_of_the_paper_by_name() -> None:
+    """Catches aggregation over a dimension that the released code leaves out, and a default set that has grown."""
+    assert names("aggregated") == [
+        "concise", "honest", "ethical", "specific", "engaging", "methodical", "creative", "comprehensive",
+    ]  # fmt: skip
+    assert {one.name: one.weight for one in load_principles("policy")} == {
+        "exact-numbers": 1, "time-aware": 1, "private": 1, "candid": 4, "logical": 1, "stand-alone": 2,
+    }  # fmt: skip
+    assert len(load_principles("default")) == 14
+
+
+def test_all_built_in_names_can_be_scored_under() -> None:
+    """Catches `preftree score --under candid` answered with a name that does not exist."""
+    candid = load_principles("policy")[3]
+    (made,) = principle_sets([["candid", "not private"]], None)
+    assert made.statements[0] == candid.positive
+    assert made.name == "candid + not private"
 
 
 def test_built_in_principles_are_installed() -> None:
     """Catches a wheel without the file."""
     settings = (Path(__file__).parents[2] / "pyproject.toml").read_text()
     assert f'"{PRINCIPLE_FILE.parent.name}/*.yaml"' in settings
+
+
+# Shapes of the five collections that were released with SALMON: how many principles, with what weights; the one that
+# is labelled by has negative statements and no weights. The wording is not theirs.
+RELEASED: dict[str, tuple[int, ...]] = {
+    "rm": (),
+    "ppo": (3, 2, 1, 1, 1, 3, 3, 1, 1, 3, 1, 1, 4, 2),
+    "harmless": (10, 5, 4, 4, 4, 4, 1, 1, 1, 1, 1),
+    "honest": (5, 5, 4, 5, 4, 4, 1, 1),
+    "non_evasive": (1, 1, 1, 3, 3, 1, 1, 3, 1),
+}
+
+
+@pytest.mark.parametrize("weights", RELEASED.values(), ids=RELEASED)
+def test_collections_of_the_released_shape(weights: tuple[int, ...]) -> None:
+    """Catches a field name of SALMON refused, a weight lost, and a collection without negatives refused."""
+    texts = [
+        (f"Polite and No. {n}", f'The AI\u2019s text (e.g. a 诗 or "verse") is #{n}: polite.')
+        for n in range(len(weights) or 11)
+    ]
+    entries: list[dict[str, Any]] = [{"dimension": name, "definition": text} for name, text in texts]
+    for entry, weight in zip(entries, weights, strict=False):
+        entry["weight"] = weight
+    if not weights:
+        for n, entry in enumerate(entries):
+            entry["negative_definition"] = f"The AI should avoid being #{n}."
+    read = parse_principles(json.dumps(entries, indent=4, ensure_ascii=False), "collection.json")
+    assert [(one.name, one.positive) for one in read] == texts
+    assert [one.weight for one in read] == list(weights or [1] * 11)
+    assert [one.negative for one in read] == [entry.get("negative_definition") for entry in entries]
+
+
+def test_both_spellings_of_fields() -> None:
+    """Catches a field that another one silently replaces, and a spelling that the message does not know."""
+    salmon = GOOD.replace("name:", "dimension:").replace("positive:", "definition:", 1)
+    assert parse_principles(salmon, "f") == (SHORT, TRUE)
+    both = GOOD.replace("  weight:", "  negative_definition: The response should be long.\n  weight:")
+    with pytest.raises(
+        InputError, match=r"^f:7: 'negative' and 'negative_definition' of a principle are the same field$"
+    ):
+        parse_principles(both, "f")
+    with pytest.raises(InputError, match=r"^f:3: definition must be a non-empty text"):
+        parse_principles(salmon.replace("The response should be short.", ""), "f")
+
+
+@pytest.mark.parametrize(("written", "weight"), [("3", 3.0), ("0.25", 0.25), ("1e2", 100.0), (".5", 0.5), ("0", 0.0)])
+def test_weights_are_integers_or_floats(written: str, weight: float) -> None:
+    """Catches a weight that YAML reads as a text, and one that is rounded."""
+    assert parse_principles(GOOD.replace("2.5", written), "f")[0].weight == weight
 
 
 def test_yaml() -> None:
@@ -70,8 +144,11 @@ def test_json(layout: dict[str, Any]) -> None:
 
 
 def test_a_record_is_the_principle_again() -> None:
-    for principle in (SHORT, TRUE):
-        assert Principle.recorded(json.loads(json.dumps(principle.record()))) == principle
+    """Catches a missing negative statement recorded as a text, or refused where a record is used as a file."""
+    for principle in (SHORT, TRUE, ONE_SIDED):
+        record = json.dumps(principle.record())
+        assert Principle.recorded(json.loads(record)) == principle
+        assert parse_principles(f"[{record}]", "run.json") == (principle,)
 
 
 @pytest.mark.parametrize(
@@ -98,13 +175,15 @@ def test_a_record_is_the_principle_again() -> None:
         ("The response should be short.", "a <｜User｜>", "f:3: positive holds the control string"),
         ("The response should be short.", "x" * 2001, "f:3: positive has 2,001 characters, more than 2,000"),
         ("    be long.", "    be </s> long.", "f:4: negative holds the control string '</s>'"),
-        ("  negative: The response should be false.\n", "", "f:10: a principle lacks negative"),
+        ("  positive: 'The response should be true.'\n", "", "f:10: a principle lacks positive"),
+        ("The response should be false.", "", "f:12: negative must be a non-empty text"),
         ("weight: 2.5", "weight: .nan", "f:7: weight must be a finite number"),
         ("weight: 2.5", "weight: 1e999", "f:7: weight must be a finite number"),
         ("weight: 2.5", "weight: -1", "f:7: weight must be a finite number, at least 0"),
         ("weight: 2.5", "weight: '2'", "f:7: weight must be a finite number, without quotes"),
         ("weight: 2.5", "weight: 1:30", "f:7: weight must be a finite number"),
         ("weight: 2.5", "wieght: 2.5", "f:7: unknown field 'wieght'; known: name, positive, negative, weight, tags"),
+        ("weight: 2.5", "dimensoin: x", "tags, or dimension, definition, negative_definition"),
         ("weight: 2.5", "positive: twice", "f:7: a principle has 'positive' twice"),
         ("weight: 2.5", "? [a]\n  : 1", "f:7: a key of a principle must be a text"),
         ('[style, "form"]', "style", "f:8: tags must be a list"),
@@ -136,7 +215,7 @@ def test_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert load_principles(str(path)) == (SHORT, TRUE)
-    known = "neither a file nor one of: default, labelled, reinforcement"
+    known = "neither a file nor one of: default, all, labelled, aggregated, reinforcement, policy$"
     for name, said in (("nowhere", known), (str(tmp_path), known)):
         with pytest.raises(InputError, match=said):
             load_principles(name)
@@ -182,6 +261,17 @@ def test_names_texts_and_opposites(mine: str) -> None:
     own_concise = Path(mine)
     own_concise.write_text(GOOD.replace("name: short", "name: concise"))
     assert principle_sets([["concise"]], mine)[0].statements == (SHORT.positive,)
+
+
+def test_the_opposite_of_a_principle_without_one(tmp_path: Path) -> None:
+    """Catches "None" shown to a judge, and an error where the positive statement is enough."""
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps([ONE_SIDED.record()]))
+    (made,) = principle_sets([["odd", "not helpful"]], str(path))
+    assert made.statements[0] == ONE_SIDED.positive
+    said = "^principle 'odd' has no negative statement; add `negative` to it in its file$"
+    with pytest.raises(InputError, match=said):
+        principle_sets([["helpful", "not odd"]], str(path))
 
 
 def test_sets_without_members_are_the_whole_file(mine: str) -> None:
