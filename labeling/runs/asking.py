@@ -62,11 +62,16 @@ def reject(job: Job, writer: AnswerWriter) -> None:
     from preftree.labeling.judge.judge import Usage
 
     wanted = to_judge(job, writer.answers)
-    items = compress(job.items(), wanted.tobytes())
-    for number, item in zip(memoryview(job.rows[wanted]), items, strict=True):
-        writer.add([_entry(number, digest_of(item), Labelled(suited(item, job.method)))])
+    numbers = deque(job.rows[wanted].tolist())
+    for item in compress(job.items(), wanted.tobytes()):
+        found = suited(item, job.method)
+        if not isinstance(found, Rejected):
+            break
+        writer.add([_entry(numbers.popleft(), digest_of(item), Labelled(found))])
         if writer.is_due():
             writer.commit(Usage())
+    if numbers:
+        raise InputError(f"{job.dataset.name} changed while it was read; run the same command again")
     writer.commit(Usage())
 
 

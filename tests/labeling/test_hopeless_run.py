@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from preftree.engine.errors import InputError
 from preftree.labeling import cli
 from preftree.labeling.options import LabelOptions
-from preftree.labeling.report.text import RunSummary
+from preftree.labeling.report.text import Rejections, RunSummary
 from preftree.labeling.runs import job, run
 from preftree.labeling.runs.run import run_label
 from tests.labeling.commands import one_error
@@ -93,3 +94,16 @@ def test_rejects_that_stay_rejects_need_no_model(some: Path, tmp_path: Path) -> 
     label(long, tmp_path / "long", fake_scorer_factory())
     with pytest.raises(AssertionError, match="the model was loaded"):
         label(long, tmp_path / "long", retry_rejects=True)
+
+
+def test_an_input_that_changes_after_a_look(some: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches good rows that are kept as judged, without a score, because they were bad when they were looked at."""
+    label(some, tmp_path / "whole", fake_scorer_factory())
+    label(some, tmp_path / "out", fake_scorer_factory(), limit=1)
+    with monkeypatch.context() as patched:
+        patched.setattr(run, "hopeless", lambda *_: Rejections())
+        with pytest.raises(InputError, match="changed while it was read; run the same command again"):
+            label(some, tmp_path / "out")
+    label(some, tmp_path / "out", fake_scorer_factory())
+    whole, out = (tmp_path / name / "labels.parquet" for name in ("whole", "out"))
+    assert out.read_bytes() == whole.read_bytes()
