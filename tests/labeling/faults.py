@@ -17,6 +17,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -74,7 +75,8 @@ class Faults:
 
     def end(self) -> None:
         """The run at hand comes to its end undisturbed."""
-        assert self._ended(self._begun()) == DONE
+        end = self._ended(self._begun())
+        assert end == DONE, f"{end}: {self._said()}"
         self._look()
 
     @property
@@ -133,6 +135,11 @@ class Faults:
             end = self._ended(self._begun(scorer=Elsewhere))
             assert end == REFUSED, end
 
+    def _said(self) -> str:
+        """The last refusal."""
+        said = self._out.with_suffix(".said")
+        return said.read_text() if said.exists() else ""
+
     def _moment(self) -> float:
         return self._draw.uniform(0, 1.1 * self._seconds)
 
@@ -146,8 +153,9 @@ class Faults:
             prepare()
             self._label(scorer)
             code = 0
-        except PreftreeError:
+        except PreftreeError as error:
             code = 1
+            self._out.with_suffix(".said").write_text(str(error))
         except BaseException:
             traceback.print_exc()
         finally:
@@ -171,12 +179,16 @@ class Faults:
         return end
 
     def _look(self) -> None:
-        """At labels that are there: those of a run that says it is complete are the last of it."""
+        """At what is there: a run is over when it is complete, or began with the edited input, which it insists on."""
         labels, record = self._out / "labels.parquet", self._out / "run.json"
-        if labels.exists():
+        if not record.exists():
+            return
+        run = json.loads(record.read_bytes())
+        is_other = run["input"]["sha256"] != sha256(self._good).hexdigest()
+        if labels.exists() and not is_other:
             self.found["other_bytes"] += labels.read_bytes() != self._whole
-            if json.loads(record.read_bytes())["state"] == "complete":
-                self.found["runs"] += 1
+        self.found["runs"] += is_other or run["state"] == "complete"
+        self.found["other_inputs"] += is_other
 
 
 def main(directory: Path, moments: int, seed: int) -> dict[str, int]:
