@@ -22,12 +22,13 @@ from preftree.labeling.report.arrays import (
     numbers,
     sizes,
 )
-from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_columns, share
+from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_chars, pair_columns, share
 from preftree.labeling.report.spread import Spread
 from preftree.labeling.terminal import count, one_line
 
 FIELDS = ("name", "s12", "s21", "label_mass_first", "label_mass_second")
 _PRINCIPLES_SHOWN = 20
+_OF_VERDICTS = ("calibration", "length_bias", "win_rate")
 
 
 class PrincipleFigures:
@@ -56,7 +57,7 @@ class PrincipleFigures:
         batch = batch.filter(column(batch, "principles").is_valid())
         if not batch.num_rows:
             return
-        self.verdicts.add_columns(pair_columns(batch, gold_of(batch), None))
+        self.verdicts.add_columns(pair_columns(batch, gold_of(batch), pair_chars(batch)))
         table = self._by_name(column(batch, "principles"))
         s12, s21 = table["s12"], table["s21"]
         consistent = ((s12 > 0) & (s21 > 0)) | ((s12 < 0) & (s21 < 0))
@@ -116,6 +117,7 @@ class PrincipleFigures:
         correlations: of the scores of each two principles.
         """
         judgements, kept, massed = self._pairs * len(self._names), int(self._kept.sum()), self._counts["massed"].sum()
+        of_verdicts = self.verdicts.figures()
         return {
             "pairs": self._pairs,
             "ties": self.verdicts.ties,
@@ -123,7 +125,7 @@ class PrincipleFigures:
             "prefers_first": share(self._counts["kept_first"].sum(), kept),
             "mean_label_mass": share(self._mass.sum(), massed),
             "low_mass": int(self._counts["low_mass"].sum()),
-            "calibration": self.verdicts.calibration.figures(),
+            **{name: of_verdicts[name] for name in _OF_VERDICTS},
             "principles": [self._of_principle(index) for index in range(len(self._names))],
             "correlations": [
                 [None if math.isnan(value) else value for value in row] for row in self._scores.correlations().tolist()
@@ -148,7 +150,7 @@ class PrincipleFigures:
                 text += f"; {count(low, 'judgement')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
         lines += [("principles", line) for line in self._table()]
-        lines += self._correlation_lines()
+        lines += self._correlation_lines() + self.verdicts.length_lines()
         if self.verdicts.ties:
             lines.append(("ties", count(self.verdicts.ties, "pair")))
         return lines
@@ -159,8 +161,9 @@ class PrincipleFigures:
             return []
         figures = self.figures()
         consistent = self._counts["consistent"].sum() / (self._pairs * len(self._names))
-        text = f"{consistent:.1%} of judgements consistent, position bias {figures['position_bias']:.1%}"
-        return [f"{count(self._pairs, 'pair')}: {text}"]
+        texts = [f"{consistent:.1%} of judgements consistent", f"position bias {figures['position_bias']:.1%}"]
+        texts += [] if self.verdicts.win_rate is None else self.verdicts.win_rate.briefly()
+        return [f"{count(self._pairs, 'pair')}: {', '.join(texts)}"]
 
     @property
     def gold(self) -> Agreement:
