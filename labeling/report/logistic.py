@@ -51,7 +51,8 @@ def predict(x: Floats, trials: Floats, successes: Floats, at: float) -> Predicti
         at: the point.
 
     Returns:
-        None where no finite maximum exists: x is constant, or a threshold of x separates successes from failures.
+        None where no finite maximum exists, as x is constant, or a threshold of x separates successes from failures;
+        or where float64 does not find it, as x spans ten orders of magnitude or more.
     """
     if not _overlap(x, trials, successes):
         return None

@@ -211,14 +211,12 @@ class PairFigures:
             if self.low_mass:
                 text += f"; {count(self.low_mass, 'pair')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
-        lines += self.length_lines()
+        lines += self.lengths.lines()
+        if self.win_rate is not None:
+            lines += self.win_rate.lines()
         if self.ties:
             lines.append(("ties", count(self.ties, "pair")))
         return lines
-
-    def length_lines(self) -> list[tuple[str, str]]:
-        """Length bias, and the win rate with and without it."""
-        return self.lengths.lines() + ([] if self.win_rate is None else self.win_rate.lines())
 
     def briefly(self) -> list[str]:
         """The figures on one line; none where there are no pairs."""

@@ -24,6 +24,7 @@ from preftree.labeling.report.arrays import (
 )
 from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_chars, pair_columns, share
 from preftree.labeling.report.spread import Spread
+from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count, one_line
 
 FIELDS = ("name", "s12", "s21", "label_mass_first", "label_mass_second")
@@ -40,7 +41,8 @@ class PrincipleFigures:
     """
 
     def __init__(self) -> None:
-        self.verdicts = PairFigures()
+        self.win_rate = WinRate()
+        self.verdicts = PairFigures(win_rate=self.win_rate)
         self._pairs = 0
         self._size(())
 
@@ -150,7 +152,9 @@ class PrincipleFigures:
                 text += f"; {count(low, 'judgement')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
         lines += [("principles", line) for line in self._table()]
-        lines += self._correlation_lines() + self.verdicts.length_lines()
+        lines += self._correlation_lines()
+        if len(self._names) <= _PRINCIPLES_SHOWN:  # else the summary is long enough; run.json has it
+            lines += self.win_rate.lines()
         if self.verdicts.ties:
             lines.append(("ties", count(self.verdicts.ties, "pair")))
         return lines
@@ -162,8 +166,7 @@ class PrincipleFigures:
         figures = self.figures()
         consistent = self._counts["consistent"].sum() / (self._pairs * len(self._names))
         texts = [f"{consistent:.1%} of judgements consistent", f"position bias {figures['position_bias']:.1%}"]
-        texts += [] if self.verdicts.win_rate is None else self.verdicts.win_rate.briefly()
-        return [f"{count(self._pairs, 'pair')}: {', '.join(texts)}"]
+        return [f"{count(self._pairs, 'pair')}: {', '.join(texts + self.win_rate.briefly())}"]
 
     @property
     def gold(self) -> Agreement:
