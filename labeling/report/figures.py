@@ -167,28 +167,28 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
     Lists come first: an input's own columns pass through into labels.parquet, but never as lists.
     """
     kinds = {field.name: field.type for field in schema if schema.get_field_index(field.name) >= 0}
-    of_pairs: dict[str, tuple[str, ...]] = dict.fromkeys(_PAIR_COLUMNS, ())
-    if pairs.LENGTHS not in kinds:
-        of_pairs |= dict.fromkeys(_TEXTS, ())
+    of_lengths: dict[str, tuple[str, ...]] = dict.fromkeys((pairs.LENGTHS,) if pairs.LENGTHS in kinds else _TEXTS, ())
+    of_pairs = dict.fromkeys(_PAIR_COLUMNS, ()) | of_lengths
     if is_list_of(kinds.get("principles"), "name", "s12", "s21"):
         return principles.PrincipleFigures, {
             "p_a": (),
             "verdict": (),
             "decided_by": (),
             "principles": principles.FIELDS,
+            **of_lengths,
         }
     if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score")):
-        lengths = {name: of_pairs[name] for name in (pairs.LENGTHS, *_TEXTS) if name in of_pairs}
-        return sets.SetFigures, {"sets": sets.FIELDS, **lengths}
+        return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
-    of_scores = ("verdict", *(f"{one}{end}" for end in scores.ENDS for one in (*scores.FIELDS, "distribution")))
+    named = ("verdict", *(f"{one}{end}" for end in scores.ENDS for one in (*scores.FIELDS, "distribution")))
+    of_scores = dict.fromkeys(named, ()) | of_lengths
     if any(is_numbers(kinds.get(f"distribution{end}"), 1) for end in scores.ENDS):
-        return scores.ScoreFigures, dict.fromkeys(of_scores, ())
+        return scores.ScoreFigures, of_scores
     if is_numbers(kinds.get("p_a")):
         return pairs.PairFigures, of_pairs
     if is_numbers(kinds.get("score")) or all(is_numbers(kinds.get(f"score{end}")) for end in scores.ENDS[1:]):
-        return scores.ScoreFigures, dict.fromkeys(of_scores, ())
+        return scores.ScoreFigures, of_scores
     if "verdict" in kinds:
         return pairs.PairFigures, of_pairs
     has = ", ".join(map(one_line, schema.names)) or "no columns"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 
-_Z_95 = 1.959963984540054
+Z_95 = 1.959963984540054
 
 
 def wilson_interval(successes: float, trials: int) -> tuple[float, float]:
     """95% interval of a share (Wilson 1927): sane near 0 and 1 and for few trials. trials must be above 0."""
-    share, square = successes / trials, _Z_95**2
+    share, square = successes / trials, Z_95**2
     scale = 1 + square / trials
     centre = (share + square / (2 * trials)) / scale
-    half = _Z_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) / scale
+    half = Z_95 * math.sqrt(share * (1 - share) / trials + square / (4 * trials**2)) / scale
     return max(0.0, centre - half), min(1.0, centre + half)
 
 

@@ -1,4 +1,4 @@
-"""How good labels of pairs are: agreement with gold, calibration, position and length bias, label mass."""
+"""How good labels of pairs are: agreement with gold, calibration, position and length bias, label mass, win rate."""
 
 from __future__ import annotations
 
@@ -25,6 +25,7 @@ from preftree.labeling.report.arrays import (
 )
 from preftree.labeling.report.calibration import Calibration
 from preftree.labeling.report.lengths import LengthBias
+from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count
 
 LOW_MASS = 0.5
@@ -48,7 +49,7 @@ class PairColumns:
         mass_first: probability of the label tokens together, A shown first; None without the column.
         mass_second: the same with A shown second.
         gold: A, B, TIE or NONE; None without the column.
-        longer: characters of A less those of B; None where they are not known.
+        chars: [pairs, 2], characters of A and of B; None where they are not known.
     """
 
     p_a: Floats
@@ -58,14 +59,14 @@ class PairColumns:
     mass_first: Floats | None = None
     mass_second: Floats | None = None
     gold: Choices | None = None
-    longer: Floats | None = None
+    chars: Floats | None = None
 
     def where(self, mask: Mask) -> PairColumns:
         found: dict[str, Any] = {name: None if one is None else one[mask] for name, one in vars(self).items()}
         return PairColumns(**found)
 
 
-def pair_columns(batch: Any, gold: Choices | None, longer: Floats | None) -> PairColumns:
+def pair_columns(batch: Any, gold: Choices | None, chars: Floats | None) -> PairColumns:
     """Those of a record batch, without rows that have no verdict. See `PairColumns`."""
     kinds = dict.fromkeys(("p_a", *_ORDERS), probabilities) | dict.fromkeys(_MASSES, numbers)
     found = {name: column(batch, name) for name in kinds}
@@ -76,25 +77,23 @@ def pair_columns(batch: Any, gold: Choices | None, longer: Floats | None) -> Pai
     follows = np.where(np.isnan(p_a), NONE, np.sign(np.nan_to_num(p_a) - 0.5)).astype(np.int8)
     verdict = np.where(verdict == NONE, follows, verdict)
     first, second, mass_first, mass_second = (read[name] for name in (*_ORDERS, *_MASSES))
-    of_all = PairColumns(p_a, verdict, first, second, mass_first, mass_second, gold, longer)
+    of_all = PairColumns(p_a, verdict, first, second, mass_first, mass_second, gold, chars)
     return of_all.where(verdict != NONE)
 
 
-def length_difference(batch: Any) -> Floats | None:
-    """Characters of response A less those of B, NaN for rows that are no pairs; None where no column says."""
+def pair_chars(batch: Any) -> Floats | None:
+    """[rows, 2]: characters of both responses, NaN for rows that are no pairs; None where no column says."""
     from pyarrow import compute, types
 
     texts = [column(batch, name) for name in ("response_a", "response_b")]
     if (lengths := column(batch, LENGTHS)) is not None:
-        found = np.full(len(batch), np.nan)
+        found = np.full((len(batch), 2), np.nan)
         rows, values = flattened(lengths)
         of_pairs = sizes(lengths) == 2
-        both = numbers(values, LENGTHS)[of_pairs[rows]].reshape(-1, 2)
-        found[of_pairs] = both[:, 0] - both[:, 1]
+        found[of_pairs] = numbers(values, LENGTHS)[of_pairs[rows]].reshape(-1, 2)
         return found
     if all(text is not None and types.is_string(text.type) for text in texts):
-        a, b = (numbers(compute.utf8_length(text), LENGTHS) for text in texts)
-        return a - b
+        return np.stack([numbers(compute.utf8_length(text), LENGTHS) for text in texts], axis=1)
     return None
 
 
@@ -110,6 +109,9 @@ class PairFigures:
 
     A pair keeps its position when both orders prefer the response shown in the same place (Lee et al. 2023,
     section 4.3). A label that ties against a gold that does not counts as half an agreement.
+
+    Attributes:
+        win_rate: how often A wins; None where the responses A are not one policy's.
     """
 
     pairs: int = 0
@@ -120,6 +122,7 @@ class PairFigures:
     low_mass: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     lengths: LengthBias = field(default_factory=LengthBias)
+    win_rate: WinRate | None = field(default_factory=WinRate)
     p_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
     gap_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
     _ordered: int = 0
@@ -130,7 +133,7 @@ class PairFigures:
 
     def add(self, batch: Any) -> None:
         """The rows of a record batch with the columns of labels.parquet."""
-        self.add_columns(pair_columns(batch, gold_of(batch), length_difference(batch)))
+        self.add_columns(pair_columns(batch, gold_of(batch), pair_chars(batch)))
 
     def add_columns(self, of: PairColumns) -> None:
         self.pairs += len(of.verdict)
@@ -149,8 +152,10 @@ class PairFigures:
             self._massed += len(first)
             self._mass += float(((first + second) / 2).sum())
             self.low_mass += int(np.count_nonzero(np.minimum(first, second) < LOW_MASS))
-        if of.longer is not None:
-            self.lengths.add(of.longer, of.p_a, of.verdict, of.gold)
+        if of.chars is not None:
+            self.lengths.add(of.chars[:, 0] - of.chars[:, 1], of.p_a, of.verdict, of.gold)
+        if self.win_rate is not None:
+            self.win_rate.add(of.verdict, of.p_a, of.chars)
 
     def _add_orders(self, first: Floats, second: Floats) -> None:
         gap = first - second
@@ -179,6 +184,7 @@ class PairFigures:
             **self.gold.figures(),
             "calibration": self.calibration.figures(),
             "length_bias": self.lengths.figures(),
+            "win_rate": self.win_rate and self.win_rate.figures(),
         }
 
     def histograms(self) -> dict[str, dict[str, list[Any]]]:
@@ -206,6 +212,8 @@ class PairFigures:
                 text += f"; {count(self.low_mass, 'pair')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
         lines += self.lengths.lines()
+        if self.win_rate is not None:
+            lines += self.win_rate.lines()
         if self.ties:
             lines.append(("ties", count(self.ties, "pair")))
         return lines
@@ -221,6 +229,8 @@ class PairFigures:
             texts.append(f"position bias {figures['position_bias']:.1%}")
         if self._massed:
             texts.append(f"label mass {figures['mean_label_mass']:.3f}")
+        if self.win_rate is not None and not self.gold.pairs:
+            texts += self.win_rate.briefly()
         return [f"{count(self.pairs, 'pair')}: {', '.join(texts)}" if texts else count(self.pairs, "pair")]
 
 

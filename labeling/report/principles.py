@@ -22,12 +22,14 @@ from preftree.labeling.report.arrays import (
     numbers,
     sizes,
 )
-from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_columns, share
+from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_chars, pair_columns, share
 from preftree.labeling.report.spread import Spread
+from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count, one_line
 
 FIELDS = ("name", "s12", "s21", "label_mass_first", "label_mass_second")
 _PRINCIPLES_SHOWN = 20
+_OF_VERDICTS = ("calibration", "length_bias", "win_rate")
 
 
 class PrincipleFigures:
@@ -39,7 +41,8 @@ class PrincipleFigures:
     """
 
     def __init__(self) -> None:
-        self.verdicts = PairFigures()
+        self.win_rate = WinRate()
+        self.verdicts = PairFigures(win_rate=self.win_rate)
         self._pairs = 0
         self._size(())
 
@@ -56,7 +59,7 @@ class PrincipleFigures:
         batch = batch.filter(column(batch, "principles").is_valid())
         if not batch.num_rows:
             return
-        self.verdicts.add_columns(pair_columns(batch, gold_of(batch), None))
+        self.verdicts.add_columns(pair_columns(batch, gold_of(batch), pair_chars(batch)))
         table = self._by_name(column(batch, "principles"))
         s12, s21 = table["s12"], table["s21"]
         consistent = ((s12 > 0) & (s21 > 0)) | ((s12 < 0) & (s21 < 0))
@@ -116,6 +119,7 @@ class PrincipleFigures:
         correlations: of the scores of each two principles.
         """
         judgements, kept, massed = self._pairs * len(self._names), int(self._kept.sum()), self._counts["massed"].sum()
+        of_verdicts = self.verdicts.figures()
         return {
             "pairs": self._pairs,
             "ties": self.verdicts.ties,
@@ -123,7 +127,7 @@ class PrincipleFigures:
             "prefers_first": share(self._counts["kept_first"].sum(), kept),
             "mean_label_mass": share(self._mass.sum(), massed),
             "low_mass": int(self._counts["low_mass"].sum()),
-            "calibration": self.verdicts.calibration.figures(),
+            **{name: of_verdicts[name] for name in _OF_VERDICTS},
             "principles": [self._of_principle(index) for index in range(len(self._names))],
             "correlations": [
                 [None if math.isnan(value) else value for value in row] for row in self._scores.correlations().tolist()
@@ -149,6 +153,8 @@ class PrincipleFigures:
             lines.append(("label mass", text))
         lines += [("principles", line) for line in self._table()]
         lines += self._correlation_lines()
+        if len(self._names) <= _PRINCIPLES_SHOWN:  # else the summary is long enough; run.json has it
+            lines += self.win_rate.lines()
         if self.verdicts.ties:
             lines.append(("ties", count(self.verdicts.ties, "pair")))
         return lines
@@ -159,8 +165,8 @@ class PrincipleFigures:
             return []
         figures = self.figures()
         consistent = self._counts["consistent"].sum() / (self._pairs * len(self._names))
-        text = f"{consistent:.1%} of judgements consistent, position bias {figures['position_bias']:.1%}"
-        return [f"{count(self._pairs, 'pair')}: {text}"]
+        texts = [f"{consistent:.1%} of judgements consistent", f"position bias {figures['position_bias']:.1%}"]
+        return [f"{count(self._pairs, 'pair')}: {', '.join(texts + self.win_rate.briefly())}"]
 
     @property
     def gold(self) -> Agreement:

@@ -37,7 +37,7 @@ class RankingFigures:
 
     def __init__(self) -> None:
         self.rows = self.triads = self.circular = 0
-        self.pairs = PairFigures()
+        self.pairs = PairFigures(win_rate=None)
         self.gold = Agreement()
 
     def add(self, batch: Any) -> None:
@@ -65,7 +65,7 @@ class RankingFigures:
                 None if mass is None else mass[:, i, j][there],
                 None if mass is None else mass[:, j, i][there],
                 None,
-                None if lengths is None else (lengths[:, i] - lengths[:, j])[there],
+                None if lengths is None else np.stack((lengths[:, i], lengths[:, j]), axis=-1)[there],
             )
         )
 

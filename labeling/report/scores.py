@@ -1,4 +1,4 @@
-"""How scores of single responses are spread, and how often they agree with gold."""
+"""How scores of single responses are spread, how many are good, how often they agree with gold, and which win."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import numpy as np
 
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import NONE, TIE, Choices, Floats, choices, column, known, numbers, sizes
-from preftree.labeling.report.pairs import LOW_MASS, gold_of
+from preftree.labeling.report.pairs import LOW_MASS, gold_of, pair_chars
+from preftree.labeling.report.rewards import RewardRate
 from preftree.labeling.report.spread import Spread
+from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count
 
 ENDS = ("", "_a", "_b")  # of columns: of a single response, of the first and of the second of a pair
 FIELDS = ("score", "reward", "entropy", "label_mass")
+ABOVE = "reward_above_0"  # the figure; of pairs with an end
 
 
 class ScoreFigures:
@@ -27,6 +30,8 @@ class ScoreFigures:
     def __init__(self) -> None:
         self.low_mass = self.pairs = self.ties = self._num_values = 0
         self.gold = Agreement()
+        self.win_rate = WinRate()
+        self.rewards = {end: RewardRate() for end in ENDS}
         self._scores = Spread(1)
         self._sums = dict.fromkeys(("entropy", "label_mass"), 0.0)
         self._counts = dict.fromkeys(("entropy", "label_mass"), 0)
@@ -35,11 +40,14 @@ class ScoreFigures:
         """The rows of a record batch with the columns of labels.parquet."""
         for end in ENDS:
             self.add_scores(batch, end)
-        verdict = _verdict(batch)
-        self.pairs += int(np.count_nonzero(verdict != NONE))
+        verdict, gold, chars = _verdict(batch), gold_of(batch), pair_chars(batch)
+        there = verdict != NONE
+        verdict = verdict[there]
+        self.pairs += len(verdict)
         self.ties += int(np.count_nonzero(verdict == TIE))
-        if (gold := gold_of(batch)) is not None:
-            self.gold.add(verdict[verdict != NONE], gold[verdict != NONE])
+        self.win_rate.add(verdict, None, None if chars is None else chars[there])
+        if gold is not None:
+            self.gold.add(verdict, gold[there])
 
     def add_scores(self, batch: Any, end: str = "") -> None:
         """One score a row of a record batch; rows without one are left out."""
@@ -49,6 +57,8 @@ class ScoreFigures:
         score = numbers(found, f"score{end}")
         there = known(score)
         self._scores.add(score[there][:, None])
+        if (rewards := column(batch, f"reward{end}")) is not None:
+            self.rewards[end].add(numbers(rewards, f"reward{end}"))
         for name in self._sums:
             if (array := column(batch, f"{name}{end}")) is not None:
                 values = numbers(array, f"{name}{end}")[there]
@@ -66,7 +76,8 @@ class ScoreFigures:
     def figures(self) -> dict[str, Any]:
         """For run.json. None where there was nothing to count."""
         counts = {name: getattr(self, name) for name in ("responses", "low_mass", "pairs", "ties")}
-        return counts | self._means() | self.gold.figures()
+        rewards = {f"{ABOVE}{end}": one.figures() for end, one in self.rewards.items()}
+        return counts | self._means() | self.gold.figures() | rewards | {"win_rate": self.win_rate.figures()}
 
     def histograms(self) -> dict[str, dict[str, list[Any]]]:
         """There are no probabilities."""
@@ -86,6 +97,8 @@ class ScoreFigures:
         if self.responses:
             spread = f"mean {means['mean_score']:.3f}, standard deviation {means['std_score']:.3f}"
             lines.append(("score", f"{spread}, of {count(self.responses, 'response')}"))
+        for end, rate in self.rewards.items():
+            lines += rate.lines(f"{end[1:].upper()}: " if end else "")
         if means["mean_entropy"] is not None:
             text = f"mean {means['mean_entropy']:.3f} nats"
             if most := self._num_values:
@@ -94,6 +107,7 @@ class ScoreFigures:
         if means["mean_label_mass"] is not None:
             low = f"; {count(self.low_mass, 'response')} under {LOW_MASS}" if self.low_mass else ""
             lines.append(("label mass", f"mean {means['mean_label_mass']:.3f}{low}"))
+        lines += self.win_rate.lines()
         if self.ties:
             lines.append(("ties", count(self.ties, "pair")))
         return lines
@@ -103,10 +117,10 @@ class ScoreFigures:
         if not self.responses:
             return []
         means = self._means()
-        text = f"mean score {means['mean_score']:.3f}, standard deviation {means['std_score']:.3f}"
+        texts = [f"mean score {means['mean_score']:.3f}", f"standard deviation {means['std_score']:.3f}"]
         if means["mean_label_mass"] is not None:
-            text += f", label mass {means['mean_label_mass']:.3f}"
-        return [f"{count(self.responses, 'response')}: {text}"]
+            texts.append(f"label mass {means['mean_label_mass']:.3f}")
+        return [f"{count(self.responses, 'response')}: {', '.join(texts + self.win_rate.briefly())}"]
 
 
 def _verdict(batch: Any) -> Choices:

@@ -6,12 +6,12 @@ from typing import Any
 
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import column, flattened
-from preftree.labeling.report.pairs import PairFigures, gold_of, length_difference, pair_columns
+from preftree.labeling.report.pairs import PairFigures, gold_of, pair_chars, pair_columns
 from preftree.labeling.report.scores import ScoreFigures
 from preftree.labeling.terminal import count, one_line
 
 _OF_PAIRS = ("p_a", "verdict", "p_a_first", "p_a_second", "label_mass_first", "label_mass_second")
-FIELDS = ("set", *_OF_PAIRS, "score", "entropy", "label_mass")
+FIELDS = ("set", *_OF_PAIRS, "score", "reward", "entropy", "label_mass")
 _SETS_SHOWN = 20
 
 
@@ -28,14 +28,12 @@ class SetFigures:
 
         rows, entries = flattened(column(batch, "sets"))
         encoded = column(entries, "set").cast("string").dictionary_encode()
-        gold, longer = gold_of(batch), length_difference(batch)
+        gold, chars = gold_of(batch), pair_chars(batch)
         for code, name in enumerate(encoded.dictionary.to_pylist()):
             mask = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False) == code
             some, mine = entries.filter(pa.array(mask)), rows[mask]
             pairs, singles = self._sets.setdefault(name, (PairFigures(), ScoreFigures()))
-            of_pairs = pair_columns(
-                some, None if gold is None else gold[mine], None if longer is None else longer[mine]
-            )
+            of_pairs = pair_columns(some, None if gold is None else gold[mine], None if chars is None else chars[mine])
             pairs.add_columns(of_pairs)
             singles.add_scores(some)
 

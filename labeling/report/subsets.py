@@ -16,6 +16,7 @@ from preftree.labeling.terminal import one_line
 MAX_VALUES = 50
 _MAX_CHARS = 60
 OTHERS = "all other values"
+_WHOLE = ("win_rate", "reward_above_0")
 
 
 class Section(Protocol):
@@ -130,7 +131,7 @@ def _entry(rows: int, of: Section) -> dict[str, Any]:
 
 
 def _headline(figures: dict[str, Any]) -> dict[str, Any]:
-    """The figures that are numbers, with two of those that are objects; set by set where there are sets."""
+    """The figures that are numbers, and some of those that are objects; set by set where there are sets."""
     if "sets" in figures:
         kinds = ("pairs", "responses")
         return {
@@ -139,7 +140,11 @@ def _headline(figures: dict[str, Any]) -> dict[str, Any]:
                 for one in figures["sets"]
             ]
         }
-    numbers = {name: value for name, value in figures.items() if value is None or isinstance(value, int | float)}
+    numbers = {
+        name: value
+        for name, value in figures.items()
+        if value is None or isinstance(value, int | float) or name.startswith(_WHOLE)
+    }
     for name, inner in (("calibration", "expected_calibration_error"), ("length_bias", "chose_longer")):
         numbers.pop(name, None)
         if figures.get(name):

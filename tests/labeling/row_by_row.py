@@ -16,6 +16,7 @@ from preftree.labeling.methods.score_labels import DirectLabel, Score
 from preftree.labeling.methods.set_labels import PrincipledLabel
 from preftree.labeling.report.intervals import wilson_interval
 from preftree.labeling.types import Label, Pair, PairLabel, ResponseSet, Sample, Verdict
+from tests.labeling.win_rate_by_row import WinRateByRow
 
 LOW_MASS = 0.5
 BINS = 10
@@ -135,6 +136,7 @@ class PairByRow:
     low_mass: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     lengths: LengthBias = field(default_factory=LengthBias)
+    wins: WinRateByRow = field(default_factory=WinRateByRow)
     _gap: float = 0.0
     _absolute_gap: float = 0.0
     _mass: float = 0.0
@@ -152,6 +154,7 @@ class PairByRow:
             self.agreements += 0.5 if tie else float(verdict == gold)
             self.calibration.add(label.p_a, gold == "a")
         self.lengths.add(sample, label.p_a, verdict)
+        self.wins.add(sample, verdict, label.p_a)
         self.kept_first += label.p_a_first > 0.5 > label.p_a_second
         self.kept_second += label.p_a_first < 0.5 < label.p_a_second
         self._gap += gap
@@ -198,7 +201,11 @@ class PairByRow:
         shares = ("agreement", "agreement_interval", "position_bias", "prefers_first")
         means = ("mean_gap", "mean_absolute_gap", "mean_label_mass")
         figures = {name: getattr(self, name) for name in (*counts, *shares, *means)}
-        return figures | {"calibration": self.calibration.figures(), "length_bias": self.lengths.figures()}
+        return figures | {
+            "calibration": self.calibration.figures(),
+            "length_bias": self.lengths.figures(),
+            "win_rate": self.wins.figures(),
+        }
 
 
 @dataclass
@@ -269,6 +276,8 @@ class ScoreByRow:
     ties: int = 0
     gold_ties: int = 0
     gold: Agreement = field(default_factory=Agreement)
+    wins: WinRateByRow = field(default_factory=WinRateByRow)
+    rewards: dict[str, list[float]] = field(default_factory=lambda: {"": [], "_a": [], "_b": []})
     _mean: float = 0.0
     _squares: float = 0.0
     _entropy: float = 0.0
@@ -276,13 +285,15 @@ class ScoreByRow:
 
     def add(self, sample: Sample, label: Label) -> None:
         assert isinstance(label, DirectLabel)
-        for score in label.scores:
+        for end, score in zip(("_a", "_b") if len(label.scores) == 2 else ("",), label.scores, strict=True):
             self._add_score(score)
+            self.rewards[end].append(score.reward)
         verdict = label.verdict
         if not isinstance(sample, Pair) or verdict is None:
             return
         self.pairs += 1
         self.ties += verdict == "tie"
+        self.wins.add(sample, verdict, None)
         if sample.gold in ("a", "b"):
             self.gold_ties += verdict == "tie"
             self.gold.add(verdict, sample.gold)
@@ -303,7 +314,9 @@ class ScoreByRow:
         gold = self.gold.figures() if self.gold.pairs else {}
         shares = {name: gold.get(name) for name in ("agreement", "agreement_interval")}
         agreed = {"gold_pairs": self.gold.pairs, "agreements": self.gold.agreements}
-        return {name: getattr(self, name) for name in counts} | self._means() | agreed | shares
+        rewards = {f"reward_above_0{end}": _above_0(values) for end, values in self.rewards.items()}
+        own = {name: getattr(self, name) for name in counts} | {"win_rate": self.wins.figures()}
+        return own | self._means() | agreed | shares | rewards
 
     def _means(self) -> dict[str, float | None]:
         if not self.responses:
@@ -314,6 +327,14 @@ class ScoreByRow:
             "mean_entropy": self._entropy / self.responses,
             "mean_label_mass": self._mass / self.responses,
         }
+
+
+def _above_0(rewards: Sequence[float]) -> dict[str, Any] | None:
+    above = sum(reward > 0 for reward in rewards)
+    if not rewards:
+        return None
+    interval = wilson_interval(above, len(rewards))
+    return {"responses": len(rewards), "share": above / len(rewards), "interval": interval}
 
 
 class SalmonByRow:
@@ -328,6 +349,7 @@ class SalmonByRow:
         self._names = tuple(names)
         self._pairs = self._ties = self._gold_ties = 0
         self._agreement = Agreement()
+        self._lengths, self._wins = LengthBias(), WinRateByRow()
         self._agreements = [Agreement() for _ in names]
         self._decided = np.zeros(len(names), dtype=np.int64)
         self._consistent = np.zeros(len(names), dtype=np.int64)
@@ -344,6 +366,8 @@ class SalmonByRow:
         scores = label.principles
         self._pairs += 1
         self._ties += label.verdict == "tie"
+        self._lengths.add(sample, label.aggregate.p_a, label.verdict)
+        self._wins.add(sample, label.verdict, label.aggregate.p_a)
         if sample.gold in ("a", "b"):
             self._gold_ties += label.verdict == "tie"
             self._agreement.add(label.verdict, sample.gold)
@@ -379,6 +403,8 @@ class SalmonByRow:
             "prefers_first": _of(self._kept_first.sum(), self._kept().sum()),
             "mean_label_mass": self._share(self._mass.mean()),
             "low_mass": int(self._low_mass.sum()),
+            "length_bias": self._lengths.figures(),
+            "win_rate": self._wins.figures(),
             "principles": [self._of_principle(index) for index in range(len(self._names))],
             "correlations": [
                 [None if math.isnan(value) else value for value in row] for row in self._scores.correlations().tolist()

@@ -58,7 +58,7 @@ def test_a_page_of_pairs_has_its_sections(tmp_path: Path) -> None:
     labels = [soft(0.9, 0.7), soft(0.9, 0.2), None, soft(0.1, 0.3)]
     page = page_of(pairs_run(tmp_path / "run", labels), subset="kind")
     titles = ["What was run", "Agreement with gold", "Calibration", "Probabilities", "Position bias", "Label mass"]
-    titles += ["Length bias", "By kind", "Rows worth reading"]
+    titles += ["Length bias", "Win rate", "By kind", "Rows worth reading"]
     assert [text for text in page.headings if text in titles] == titles
     assert "Report on 3 labelled rows" in page.text
     # One of three judgements prefers the first position in both orders; of two consistent rows one agrees with gold.
@@ -68,7 +68,8 @@ def test_a_page_of_pairs_has_its_sections(tmp_path: Path) -> None:
     assert page.cells("verdicts for the longer response")[0].startswith("66.7%")
     drawn = [value.split(":")[0] for value in page.values("aria-label")]
     assert drawn.count("Reliability diagram") == 1
-    assert drawn.count("Shares with 95% intervals") == 3  # of gold, of longer responses, and by kind
+    assert drawn.count("Shares with 95% intervals") == 4  # of gold, of longer responses, of wins, and by kind
+    assert page.cells("all pairs") == ["3", "66.7% (20.8% to 93.9%)", "51.7%", "no adjustment possible"]
 
 
 def test_sections_without_columns_are_left_out(tmp_path: Path) -> None:
@@ -141,6 +142,8 @@ def test_other_kinds_of_labels(tmp_path: Path) -> None:
     direct = labelled_run(tmp_path / "direct", "direct", [row(gold="b")], [DirectLabel((score, score), 1)])
     assert {"Agreement with gold", "Scores", "Label mass"} <= {*(page := page_of(direct)).headings}
     assert "Position bias" not in page.headings
+    assert page.cells("all pairs") == ["1", "50.0% (5.5% to 94.5%)", "–", "no adjustment possible"]
+    assert page.cells("rewards of B above 0 (harmless rate)") == ["100.0% (20.7% to 100.0%)"]
     comparisons = ((0, 1, soft(0.8, 0.6)), (0, 2, soft(0.9, 0.2)), (1, 2, soft(0.5, 0.5)))
     several = {"id": "x", "prompt": "Which?", "responses": ["one", "two", "three"]}
     ranking = labelled_run(tmp_path / "ranking", "ranking", [several], [RankingLabel(comparisons, (1.0, 0.0, -1.0), 9)])

@@ -271,8 +271,8 @@ def test_subsets_without_gold() -> None:
     kinds = ("web", "chat", "chat")
     quality = queried([(pair(kind=kind), one) for kind, one in zip(kinds, labels, strict=True)], "kind")
     assert [line for name, line in quality.lines() if name == "by kind"] == [
-        "web   1 pair: position bias 100.0%, label mass 0.800",
-        "chat  2 pairs: position bias 0.0%, label mass 0.800",
+        "web   1 pair: position bias 100.0%, label mass 0.800, A wins 100.0%",
+        "chat  2 pairs: position bias 0.0%, label mass 0.800, A wins 50.0%",
     ]
     web, chat = quality.figures()["subsets"]["values"]
     assert (web["rows"], web["figures"]["position_bias"], web["agreement"]) == (1, 1.0, None)

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from preftree.labeling.report.html import plots
+from preftree.labeling.report.html.scores import scores
 from preftree.labeling.report.html.section import Figures, Plot, Section, percent, with_interval
 from preftree.labeling.report.html.survey import LONGER_BY, Survey
 from preftree.labeling.report.html.tallies import Directions, Share
+from preftree.labeling.report.html.win_rates import win_rate
 from preftree.labeling.report.intervals import wilson_interval
 from preftree.labeling.report.table import Table, decimal
 from preftree.labeling.terminal import count
@@ -21,7 +23,8 @@ _SHORT = {"all pairs with gold": "all", "both orders prefer the same response": 
 
 def sections(figures: Figures, survey: Survey) -> list[Section]:
     """Those that have something to show. figures: of `preftree.labeling.report`, by name."""
-    parts = (agreement, calibration, probabilities, position, mass, lengths, principles, scores, ranking, subsets)
+    of_judge = (agreement, calibration, probabilities, position, mass, lengths)
+    parts = (*of_judge, win_rate, principles, scores, ranking, subsets)
     return [section for part in parts if not (section := part(figures, survey)).is_empty]
 
 
@@ -145,19 +148,6 @@ def principles(figures: Figures, survey: Survey) -> Section:
             Plot(plots.heat_map("correlations", names[:_BARS], [row[:_BARS] for row in correlations[:_BARS]]), caption),
         )
     return Section("Principles", (), tuple(tables), drawn)
-
-
-def scores(figures: Figures, survey: Survey) -> Section:
-    """Of single responses."""
-    if not survey.reward.total:
-        return Section("Scores")
-    rows = [
-        ("mean score", decimal(figures.get("mean_score"))),
-        ("standard deviation", decimal(figures.get("std_score"))),
-        ("mean entropy, nats", decimal(figures.get("mean_entropy"))),
-    ]
-    drawn = plots.histogram("reward", survey.reward, "reward: the score from -1 to 1", "responses", 0.0)
-    return Section("Scores", (), (Table(tuple(rows)),), (Plot(drawn, "1 is the preferred end of the scale."),))
 
 
 def ranking(figures: Figures, survey: Survey) -> Section:
