@@ -10,7 +10,7 @@ from preftree.engine.errors import PreftreeError, UsageError
 from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options import RunOptions
 from preftree.labeling.terminal import messages_on_stderr, one_line
 
 
@@ -20,7 +20,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = False
     try:
         command, options = parse(COMMANDS, sys.argv[1:] if argv is None else argv)
-        labels = isinstance(options, LabelOptions)
+        labels = isinstance(options, RunOptions)
         wait_briefly()
         with messages_on_stderr(getattr(options, "quiet", False)):
             code = command.run(options)
