@@ -28,9 +28,19 @@ class Progress:
     """
 
     def __init__(
-        self, total: int, quiet: bool = False, noun: str = "pair", done: int = 0, is_kept: bool = True
+        self,
+        total: int,
+        quiet: bool = False,
+        noun: str = "pair",
+        done: int = 0,
+        is_kept: bool = True,
+        writes: str = "rationale",
     ) -> None:
-        """done: before this process began; its rate is of what it does itself. is_kept: on a terminal, when it ends."""
+        """done: before this process began; its rate is of what it does itself. is_kept: on a terminal, when it ends.
+
+        writes: what is written before a row is done.
+        """
+        self._writes = writes
         self.tokens = self.rationales = self._planned_rationales = self._planned_rows = 0
         self._stop = threading.Event()
         is_terminal = sys.stderr.isatty()
@@ -72,7 +82,7 @@ class Progress:
         elapsed = self._bar.format_dict["elapsed"] or math.inf
         if self.rationales and self._planned_rationales:
             self._bar.rows_per_second = self.rationales * self._planned_rows / self._planned_rationales / elapsed
-        said = f"{count(self.rationales, 'rationale')} written, {self.tokens:,} tokens"
+        said = f"{count(self.rationales, self._writes)} written, {self.tokens:,} tokens"
         self._bar.set_postfix_str(f"{said}, {self.tokens / elapsed:,.0f} tokens/s", refresh=False)
 
     def _tick(self, seconds: float) -> None:

@@ -79,7 +79,16 @@ class ResponseSet(NamedTuple):
     line: int = 0
 
 
-Sample = Pair | Response | ResponseSet
+class Prompt(NamedTuple):
+    """A conversation that waits for its next answer; fields as in `Pair`."""
+
+    id: str
+    prompt: tuple[Message, ...]
+    extra: Mapping[str, Any] = _NOTHING
+    line: int = 0
+
+
+Sample = Pair | Response | ResponseSet | Prompt
 
 
 class Rejected(NamedTuple):
@@ -184,8 +193,9 @@ class ScoreRequest:
     control token.
 
     user: what the judge is told. system: an optional system text. answer_start: the beginning of the judge's answer,
-    such that a label comes next; with `rationale`, such that an explanation does. labels: the label texts. title: what
-    sets this prompt apart from the others of its sample, for people; the judge does not see it.
+    such that a label comes next; with `rationale`, such that an explanation does. labels: the label texts; none where
+    what is written as `rationale` is all that is wanted. title: what sets this prompt apart from the others of its
+    sample, for people; the judge does not see it. history: turns before `user`.
     """
 
     user: str
@@ -194,6 +204,7 @@ class ScoreRequest:
     system: str | None = None
     title: str = ""
     rationale: RationaleRequest | None = None
+    history: tuple[Message, ...] = ()
 
 
 class Answer(NamedTuple):

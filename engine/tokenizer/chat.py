@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from preftree.engine.errors import ModelError
+from preftree.engine.errors import InputError, ModelError
 from preftree.engine.sandbox import Sandbox, TemplateBroken, TemplateFailure
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 
@@ -36,6 +36,10 @@ _NO_THOUGHTS = re.compile(r"(?:\A|_)(?:end|stop|no|disable)", re.IGNORECASE)
 _BARE_START = "<|start|>assistant"
 # How templates call the switch. Each takes its own and knows nothing of the other.
 THINKING_OFF = {"enable_thinking": False, "thinking": False}
+
+Roles = tuple[str, ...]
+"""Of the messages of a conversation."""
+_USER, _SYSTEM_USER = ("user",), ("system", "user")
 
 
 @dataclass(frozen=True)
@@ -68,22 +72,29 @@ class ChatTemplate:
         self.source = source
         tokens = {"bos_token": bos_token, "eos_token": eos_token}
         self._tokens = {name: token for name, token in tokens.items() if token is not None}
-        self._marks = tuple("".join(secrets.choice(string.ascii_letters) for _ in range(24)) for _ in range(2))
-        self._rendered: list[str | TemplateFailure] | None = None
-        self._frames: dict[int, _Frame | None] = {}
+        self._marks: list[str] = []
+        self._rendered: dict[Roles, str | TemplateFailure] = {}
+        self._frames: dict[Roles, _Frame | None] = {}
 
     def prepare(self) -> None:
         """Run the template now. ModelError when it does not compile, is cut off, or fails whatever it is given."""
-        if self._rendered is None:
-            sandbox = Sandbox(self.source, "chat", MAX_RENDERED_CHARACTERS)
-            self._rendered = [self._rendering(sandbox, count) for count in (1, 2)]
-            sandbox.close()
-        if all(isinstance(rendered, TemplateFailure) for rendered in self._rendered):
-            raise ModelError(f"the chat template {self._rendered[0]}; {PLAIN_WAY_OUT}")
+        self._render(_USER, _SYSTEM_USER)
+        if all(isinstance(self._rendered[roles], TemplateFailure) for roles in (_USER, _SYSTEM_USER)):
+            raise ModelError(f"the chat template {self._rendered[_USER]}; {PLAIN_WAY_OUT}")
 
-    def _rendering(self, sandbox: Sandbox, num_messages: int) -> str | TemplateFailure:
+    def _render(self, *conversations: Roles) -> None:
+        """Runs the template for conversations of these roles, unless that was done already."""
+        missing = [roles for roles in conversations if roles not in self._rendered]
+        if not missing:
+            return
+        sandbox = Sandbox(self.source, "chat", MAX_RENDERED_CHARACTERS)
+        for roles in missing:
+            self._rendered[roles] = self._rendering(sandbox, roles)
+        sandbox.close()
+
+    def _rendering(self, sandbox: Sandbox, roles: Roles) -> str | TemplateFailure:
         try:
-            return sandbox.render(self._conversation(num_messages))
+            return sandbox.render(self._conversation(roles))
         except TemplateBroken as failure:
             raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
         except TemplateFailure as failure:
@@ -92,56 +103,80 @@ class ChatTemplate:
     def pieces(
         self, tokenizer: Tokenizer, user: str, system: str | None = None, answer_start: str = ""
     ) -> list[str | int]:
+        """`conversation` of one message by the user, and of a system text before it if there is one."""
+        messages = [("user", user)] if system is None else [("system", system), ("user", user)]
+        return self.conversation(tokenizer, messages, answer_start)
+
+    def conversation(
+        self, tokenizer: Tokenizer, messages: Sequence[tuple[str, str]], answer_start: str = ""
+    ) -> list[str | int]:
         """The prompt for `tokenizer.encode`: ids of the template's control tokens, everything else as text.
 
         The ids equal those of transformers' apply_chat_template(enable_thinking=False, thinking=False), but for
         control strings in the texts: labels are scored where the answer begins, not among thoughts. No BOS is added,
-        as a template prints its own. If the template has no system role, `system` and a blank line go in front of
-        `user`. `answer_start` follows the generation prompt, as text.
-        ModelError when the template fails, changes or repeats a message, or opens a thinking block.
+        as a template prints its own. If the template has no system role, a first system text and a blank line go in
+        front of the next message. `answer_start` follows the generation prompt, as text.
+
+        messages: role and text of each; the next turn is the assistant's.
+        ModelError when the template fails, changes or repeats a message, or opens a thinking block; InputError where
+        that is due to a conversation of several turns.
         """
-        contents = [user] if system is None else [system, user]
-        frame = self._frame(len(contents))
-        if frame is None:
-            contents = ["\n\n".join(contents)]
-            frame = self._frame(1)
+        frame = self._frame(_roles(messages))
+        if frame is None and len(messages) > 1:
+            (_, system), (role, text), *others = messages
+            messages = [(role, f"{system}\n\n{text}"), *others]
+            frame = self._frame(_roles(messages))
         if frame is None:
             raise ModelError(f"the chat template leaves the message out; {PLAIN_WAY_OUT}")
         pieces = tokenizer.split_control(frame.texts[0])
-        for slot, content, text in zip(frame.slots, contents, frame.texts[1:], strict=True):
+        for slot, (_, content), text in zip(frame.slots, messages, frame.texts[1:], strict=True):
             pieces += [slot.clean(content), *tokenizer.split_control(text)]
         return tokenizer.swallowed([*pieces, answer_start])
 
-    def _frame(self, num_messages: int) -> _Frame | None:
-        """The frame of a user message (1) or of system and user (2); None: it has no such place."""
-        if num_messages not in self._frames:
-            self._frames[num_messages] = self._make_frame(num_messages)
-        return self._frames[num_messages]
+    def _frame(self, roles: Roles) -> _Frame | None:
+        """The frame of a conversation; None: it has no place for the first message."""
+        if roles not in self._frames:
+            self._frames[roles] = self._make_frame(roles)
+        return self._frames[roles]
 
-    def _make_frame(self, num_messages: int) -> _Frame | None:
+    def _make_frame(self, roles: Roles) -> _Frame | None:
         self.prepare()
-        assert self._rendered is not None
-        rendered, marks = self._rendered[num_messages - 1], self._marks[-num_messages:]
+        self._render(roles)
+        rendered, marks = self._rendered[roles], self._marks[: len(roles)]
+        has_system = roles[:2] == _SYSTEM_USER
         if isinstance(rendered, TemplateFailure):
-            if num_messages == 2:  # many templates raise for the system role; without it they must not
+            if has_system:  # many templates raise for the system role; without it they must not
                 return None
-            raise ModelError(f"the chat template {rendered}; {PLAIN_WAY_OUT}")
-        if marks[0] not in rendered and all(mark in rendered for mark in marks[1:]):
+            raise _at_fault(roles, f"the chat template {rendered}; {PLAIN_WAY_OUT}")
+        if marks[0] not in rendered and all(mark in rendered for mark in marks[1:]) and (has_system or roles == _USER):
             return None
         frame = _cut(rendered, marks)
+        if frame is None:
+            raise _at_fault(roles, f"the chat template changes or repeats the message; {PLAIN_WAY_OUT}")
         if _thinking_is_open(frame.texts[-1]):
             raise ModelError(f"the chat template lets the answer begin with thinking; {PLAIN_WAY_OUT}")
         return frame
 
-    def _conversation(self, num_messages: int) -> dict[str, Any]:
-        """What the template is given for a user message (1), or for system and user (2)."""
+    def _conversation(self, roles: Roles) -> dict[str, Any]:
+        """What the template is given for messages of these roles."""
+        while len(self._marks) < len(roles):
+            self._marks.append("".join(secrets.choice(string.ascii_letters) for _ in range(24)))
         messages = [
             {"role": role, "content": _PADDING + mark + _PADDING}
-            for role, mark in list(zip(("system", "user"), self._marks, strict=True))[-num_messages:]
+            for role, mark in zip(roles, self._marks, strict=False)
         ]
         # Templates ask `tools is not none`, which an undefined name would answer wrongly.
         given: dict[str, Any] = {"messages": messages, "tools": None, "documents": None}
         return given | {"add_generation_prompt": True} | THINKING_OFF | self._tokens
+
+
+def _roles(messages: Sequence[tuple[str, str]]) -> Roles:
+    return tuple(role for role, _ in messages)
+
+
+def _at_fault(roles: Roles, message: str) -> ModelError | InputError:
+    """Of the model where it fails for what judging asks, of the input where only a longer conversation is at fault."""
+    return ModelError(message) if roles in (_USER, _SYSTEM_USER) else InputError(message)
 
 
 def _thinking_is_open(ending: str) -> bool:
@@ -160,14 +195,14 @@ def _thinking_is_open(ending: str) -> bool:
     return False
 
 
-def _cut(rendered: str, marks: Sequence[str]) -> _Frame:
-    """Cut the placeholders out. ModelError unless each is there once, in order."""
+def _cut(rendered: str, marks: Sequence[str]) -> _Frame | None:
+    """Cut the placeholders out. None unless each is there once, in order."""
     texts, slots = [], []
     rest = rendered
     for mark in marks:
         before, found, rest = rest.partition(mark)
         if not found or rendered.count(mark) != 1:
-            raise ModelError(f"the chat template changes or repeats the message; {PLAIN_WAY_OUT}")
+            return None
         slots.append(_Slot(not before.endswith(_PADDING), not rest.startswith(_PADDING)))
         texts.append(before.removesuffix(_PADDING))
         rest = rest.removeprefix(_PADDING)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from preftree.labeling.types import Pair, Rejected, Response, Sample
+from preftree.labeling.types import Pair, Rejected, Response, ResponseSet, Sample
 
 
 def digest_of(item: Sample | Rejected) -> int | None:
@@ -16,8 +16,10 @@ def digest_of(item: Sample | Rejected) -> int | None:
         texts += message
     if isinstance(item, Pair):
         texts += (item.response_a, item.response_b)
-    else:
-        texts += [item.response] if isinstance(item, Response) else item.responses
+    elif isinstance(item, Response):
+        texts.append(item.response)
+    elif isinstance(item, ResponseSet):
+        texts += item.responses
     # Lengths tell where a text ends.
     data = f"{list(map(len, texts))}{''.join(texts)}".encode("utf-8", "surrogatepass")
     return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)

@@ -19,6 +19,7 @@ from preftree.labeling.options import (
     PrincipledOptions,
     RationaleOptions,
     ReportOptions,
+    SampleOptions,
     ShowOptions,
     StatusOptions,
     TemplatesOptions,
@@ -35,6 +36,12 @@ def _label(options: LabelOptions) -> int:
     from preftree.labeling.runs.run import run_worker
 
     return _reported(run_worker(options), options.quiet)
+
+
+def _sample(options: SampleOptions) -> int:
+    from preftree.labeling.runs.candidates import run_sample
+
+    return _reported(run_sample(options), options.quiet)
 
 
 def _plan(options: PlanOptions) -> int:
@@ -127,6 +134,7 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 _OF_SCORE = ("under", "add_principle", "guard")
 _NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+_NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
 COMMANDS = {
     "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
     "score": Command(
@@ -137,6 +145,7 @@ COMMANDS = {
         LabelOptions,
         {"method": "principled"},
     ),
+    "sample": Command("candidate responses to prompts, from a policy model", SampleOptions, _sample, _NOT_OF_SAMPLE),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
     "aggregate": Command(

@@ -113,7 +113,7 @@ class Dataset:
     def layout(self) -> Layout:
         """What the columns are. Raises InputError."""
         try:
-            layout = recognise(self.source, self._mapping)
+            layout = self._recognised()
         except InputError:
             if isinstance(self.source, Shards):
                 self.source.check()  # files of two kinds look like one of none
@@ -121,6 +121,9 @@ class Dataset:
         if isinstance(self.source, Shards):
             self.source.check(layout)
         return layout
+
+    def _recognised(self) -> Layout:
+        return recognise(self.source, self._mapping)
 
     @cached_property
     def digests(self) -> list[str]:

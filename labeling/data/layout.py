@@ -90,7 +90,7 @@ class Layout:
             fields = self.shape.convert(row)
         except BadRow as error:
             return Rejected(line, str(error), identity_of(row, line), MappingProxyType(extra))
-        return to_item({"id": row.get("id"), **fields, **extra}, line)
+        return to_item({"id": row.get("id"), **fields, **extra}, line, self.shape.fields)
 
     def fits(self, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Whether one of these rows has the columns that the shape needs."""

@@ -9,16 +9,22 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample, Verdict
+from preftree.labeling.types import Message, Pair, Prompt, Rejected, Response, ResponseSet, Sample, Verdict
 
 PAIR_FIELDS = ("id", "prompt", "response_a", "response_b", "gold")
 SINGLE_FIELDS = ("id", "prompt", "response")
 SEVERAL_FIELDS = ("id", "prompt", "responses")
-FIELDS: dict[type[Sample], tuple[str, ...]] = {Pair: PAIR_FIELDS, Response: SINGLE_FIELDS, ResponseSet: SEVERAL_FIELDS}
+PROMPT_FIELDS = ("id", "prompt")
+FIELDS: dict[type[Sample], tuple[str, ...]] = {
+    Pair: PAIR_FIELDS,
+    Response: SINGLE_FIELDS,
+    ResponseSet: SEVERAL_FIELDS,
+    Prompt: PROMPT_FIELDS,
+}
 OWN_FIELDS = ("id", "prompt", "response_a", "response_b", "response", "responses", "gold")
 _NAMES = {fields: frozenset(fields) for fields in FIELDS.values()}
 _NEEDED = {fields: names - {"id", "gold"} for fields, names in _NAMES.items()}
@@ -70,9 +76,9 @@ def fields_of(row: Mapping[str, Any]) -> tuple[str, ...]:
     return PAIR_FIELDS
 
 
-def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
-    """The sample in a row, or the first thing that is wrong with it."""
-    own = fields_of(row)
+def to_item(row: dict[str, Any], line: int, fields: tuple[str, ...] | None = None) -> Sample | Rejected:
+    """The sample in a row, or the first thing that is wrong with it. fields: of it; None where its columns say."""
+    own = fields or fields_of(row)
     names = _NAMES[own]
     extra = MappingProxyType({key: value for key, value in row.items() if key not in names})
     identity = None
@@ -84,6 +90,8 @@ def to_item(row: dict[str, Any], line: int) -> Sample | Rejected:
             missing = [name for name in own if name in _NEEDED[own] - row.keys()]
             raise BadRow(f"missing column: {', '.join(missing)}")
         prompt = _prompt(row["prompt"])
+        if own is PROMPT_FIELDS:
+            return Prompt(identity, prompt, extra, line)
         if own is SINGLE_FIELDS:
             return Response(identity, prompt, _text(row, "response"), extra, line)
         if own is SEVERAL_FIELDS:
@@ -172,6 +180,13 @@ def _prompt(value: Any) -> tuple[Message, ...]:
     if messages[-1].role != "user":
         raise BadRow(f"bad prompt: the last message must come from the user, not from the {messages[-1].role}")
     return messages
+
+
+def prompt_value(prompt: Sequence[Message]) -> str | list[dict[str, str]]:
+    """A prompt as a row holds it: a single user message is its text."""
+    if len(prompt) == 1 and prompt[0].role == "user":
+        return prompt[0].content
+    return [message._asdict() for message in prompt]
 
 
 def _message(entry: Any, number: int) -> Message:

@@ -27,9 +27,9 @@ from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
+from preftree.labeling.data.row import prompt_value
 from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe, decide, draw
-from preftree.labeling.export.formats import messages
 from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.options import InstructionOptions
 from preftree.labeling.principles.principle import Principle
@@ -37,7 +37,7 @@ from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.manifest import version
 from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.terminal import count, one_line
-from preftree.labeling.types import Message, Pair
+from preftree.labeling.types import Pair
 
 
 @dataclass
@@ -109,7 +109,7 @@ def preference(
         "id": pair.id,
         "pass": turn,
         "seed": recipe.seed,
-        "prompt": _prompt(pair.prompt),
+        "prompt": prompt_value(pair.prompt),
         "response_a": pair.response_a,
         "response_b": pair.response_b,
         "principles": [one.stated(no) for one, no in zip(shown, drawn.negated, strict=True)],
@@ -160,11 +160,6 @@ def _preferences(
             tally.add(made)
             if made is not None:
                 yield made
-
-
-def _prompt(prompt: Sequence[Message]) -> str | list[dict[str, str]]:
-    """A single user message is its text, as in an input."""
-    return prompt[0].content if len(prompt) == 1 and prompt[0].role == "user" else messages(prompt)
 
 
 def _record(

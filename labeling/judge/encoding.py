@@ -8,7 +8,8 @@ from typing import Protocol
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.texts import continuation
-from preftree.labeling.types import RationaleRequest, ScoreRequest
+from preftree.labeling.prompts.template import conversation_text
+from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
 
 # Label ids depend on the text right before the label; that many tokens of it decide them.
 _TAIL_TOKENS = 16
@@ -23,7 +24,8 @@ Pieces = list[str | int]
 @dataclass(frozen=True)
 class Encoded:
     """ids: the prompt's token ids. labels: token ids of each label, as they continue this prompt; or, where the judge
-    is to explain first, as they continue `ending`, the ids that are put behind its `rationale`.
+    is to explain first, as they continue `ending`, the ids that are put behind its `rationale`. Without labels the
+    rationale is a response, and nothing is put behind it.
     """
 
     ids: list[int]
@@ -49,9 +51,9 @@ class RequestEncoder:
     """Encodes and renders the requests of one model."""
 
     def __init__(
-        self, tokenizer: Tokenizer, chat: Callable[[str, str | None, str], Pieces] | None, max_context: int
+        self, tokenizer: Tokenizer, chat: Callable[[Sequence[tuple[str, str]], str], Pieces] | None, max_context: int
     ) -> None:
-        """chat: the pieces of a prompt through a chat template, of user text, system text and answer start."""
+        """chat: the pieces of a prompt through a chat template, of messages and answer start."""
         self._tokenizer = tokenizer
         self._chat = chat
         self._max_context = max_context
@@ -69,6 +71,9 @@ class RequestEncoder:
             if longest > self._max_context:
                 raise InputError(f"the prompt has {longest:,} tokens, the model's context is {self._max_context:,}")
             return Encoded(ids, labels)
+        if not request.labels:
+            self._check_response(len(ids), rationale.reasoning.max_new_tokens)
+            return Encoded(ids, [], rationale)
         ending, labels = self._ending(rationale.ending, request.labels)
         self._check_room(len(ids), rationale.reasoning.max_new_tokens, len(ending) + max(map(len, labels)) - 1)
         return Encoded(ids, labels, rationale, tuple(ending))
@@ -80,9 +85,14 @@ class RequestEncoder:
         )
 
     def _pieces(self, request: ScoreRequest) -> Pieces:
+        system = () if request.system is None else (Message("system", request.system),)
+        messages = (*system, *request.history, Message("user", request.user))
         if self._chat is not None:
-            return self._chat(request.user, request.system, request.answer_start)
-        text = "\n\n".join(part for part in (request.system, request.user, request.answer_start) if part)
+            return self._chat(messages, request.answer_start)
+        parts = (request.system, request.user, request.answer_start)
+        if request.history:
+            parts = (conversation_text(messages), f"Assistant: {request.answer_start}".rstrip(), "")
+        text = "\n\n".join(part for part in parts if part)
         return self._tokenizer.plain(text)
 
     def _ending(self, text: str, labels: tuple[str, ...]) -> tuple[list[int], list[list[int]]]:
@@ -102,6 +112,14 @@ class RequestEncoder:
             raise InputError(
                 f"no room for a rationale: {missing:,} tokens are missing, as {parts}, and the model's context is "
                 f"{self._max_context:,}; --max-rationale-tokens makes it shorter"
+            )
+
+    def _check_response(self, prompt: int, response: int) -> None:
+        """InputError unless the longest response fits. Arguments in tokens."""
+        if prompt + response > self._max_context:
+            raise InputError(
+                f"no room for a response: the prompt has {prompt:,} tokens and the response may have {response:,}, but "
+                f"the model's context is {self._max_context:,}; --max-tokens makes it shorter"
             )
 
     def _resolve(self, pieces: Pieces, ids: Sequence[int], start: str, labels: tuple[str, ...]) -> list[list[int]]:

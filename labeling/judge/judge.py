@@ -40,6 +40,10 @@ ProgressCallback = Callable[[int, int], None]
 _VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
 
 
+# Where no labels were asked for.
+_UNLABELLED = Answer((), 0.0)
+
+
 @dataclass
 class Usage:
     """Running totals. unique_tokens: of prompts and labels, that went through the model. seconds: spent in the engine.
@@ -84,7 +88,7 @@ class Judge:
         self._model_sha256 = checkpoint.fingerprint() if engine else None
         self._prefix_cache = prefix_cache
         self._rendering = "plain" if chat is None else "chat"
-        pieces = None if chat is None else partial(chat.pieces, checkpoint.tokenizer)
+        pieces = None if chat is None else partial(chat.conversation, checkpoint.tokenizer)
         self._encoder = RequestEncoder(checkpoint.tokenizer, pieces, checkpoint.config.max_context)
         self._last_ids: Sequence[int] = ()
         self._trace: Trace | None = None
@@ -232,10 +236,7 @@ class Judge:
         """Of requests that all ask for `rationale`."""
         samples = rationale.reasoning.n
         taken: deque[Sequence[Encoded]] = deque()
-        calls = (
-            ([item.ids for item in window], [item.ending for item in window], [item.labels for item in window])
-            for window in _going_by(windows, taken, rationale)
-        )
+        calls = map(_asked_to_write, _going_by(windows, taken, rationale))
         for reasoned in self._open.generate_and_score_stream(
             calls, replace(rationale.reasoning, stop=rationale.stop), progress
         ):
@@ -243,7 +244,8 @@ class Judge:
             window = taken.popleft()
             written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
             self._count_written(written)
-            answers = _answers(reasoned.scores, [item.labels for item in window for _ in range(samples)])
+            labels = [item.labels for item in window for _ in range(samples)]
+            answers = _answers(reasoned.scores, labels) if any(labels) else [_UNLABELLED] * len(written)
             explained = [answer._replace(rationale=one) for answer, one in zip(answers, written, strict=True)]
             yield [
                 RequestScores(tuple(explained[samples * place : samples * (place + 1)]), len(item.ids))
@@ -322,6 +324,14 @@ class Judge:
 def _asked(window: Sequence[Encoded]) -> tuple[list[list[int]], list[list[list[int]]]]:
     """What the engine takes: prompts, and labels of each."""
     return [item.ids for item in window], [item.labels for item in window]
+
+
+def _asked_to_write(window: Sequence[Encoded]) -> tuple[list[list[int]], Any, Any]:
+    """The same where something is written first: prompts, and what follows it."""
+    ids = [item.ids for item in window]
+    if window and not window[0].labels:
+        return ids, None, None
+    return ids, [item.ending for item in window], [item.labels for item in window]
 
 
 def _going_by(

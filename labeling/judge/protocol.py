@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from preftree.labeling.options import JudgeOptions, ModelOptions, declared
+from preftree.labeling.options import ModelOptions, declared
 from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class AnyJudge(Protocol):
     def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
 
 
-def load_judge(options: JudgeOptions, weights: bool = True) -> AnyJudge:
+def load_judge(options: ModelOptions, weights: bool = True) -> AnyJudge:
     """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
     from preftree.labeling.judge.judge import Judge
 

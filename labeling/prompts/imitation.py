@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from itertools import groupby
 
 from preftree.labeling.prompts.template import Template
-from preftree.labeling.types import Pair, Response, Sample
+from preftree.labeling.types import Pair, Response, ResponseSet, Sample
 
 # Shorter ones, such as "Q:", stand in texts that imitate nothing.
 _MIN_CHARACTERS = 6
@@ -69,6 +69,6 @@ def _text(sample: Sample) -> str:
         texts += sample.response_a, sample.response_b
     elif isinstance(sample, Response):
         texts.append(sample.response)
-    else:
+    elif isinstance(sample, ResponseSet):
         texts += sample.responses
     return "\n".join(texts)

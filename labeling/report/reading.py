@@ -12,7 +12,7 @@ from preftree.labeling.report.batch import compared
 from preftree.labeling.report.notable import NotableRow
 from preftree.labeling.report.table import Table, decimal
 from preftree.labeling.terminal import count, one_line, visible
-from preftree.labeling.types import Pair, Response, Sample
+from preftree.labeling.types import Pair, Response, ResponseSet, Sample
 
 _MAX_CHARS = 20_000
 _MAX_NAME = 200
@@ -106,7 +106,7 @@ def _texts(sample: Sample) -> Iterator[tuple[str, str]]:
         yield "Response B", sample.response_b
     elif isinstance(sample, Response):
         yield "Response", sample.response
-    else:
+    elif isinstance(sample, ResponseSet):
         yield from ((f"Response {index}", text) for index, text in enumerate(sample.responses))
 
 

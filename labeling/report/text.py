@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.labeling.terminal import count, one_line
 
@@ -117,13 +117,26 @@ class RunSummary:
         return tokens / self.seconds if self.seconds > 0 else None
 
 
+class _Words(NamedTuple):
+    """What a summary calls things."""
+
+    model: str = "judge"
+    made: str = "labels"
+    done: str = "labelled"
+    written: str = "rationales"
+    reasons: str = "; every reason is in the labels"
+
+
+_OF_PROMPTS = _Words("policy", "sampled", "with responses", "responses", "")
+
+
 def render_summary(summary: RunSummary) -> str:
     """Lines for a terminal; figures that have no pairs to stand on are left out."""
-    rejections = summary.rejections
-    labelled = count(summary.ok, summary.noun) + " labelled"
+    rejections, words = summary.rejections, _OF_PROMPTS if summary.noun == "prompt" else _Words()
+    labelled = f"{count(summary.ok, summary.noun)} {words.done}"
     if rejections.count:
         labelled += f", {count(rejections.count, 'row')} rejected"
-    lines = [("judge", one_line(summary.judge)), ("labels", labelled)]
+    lines = [(words.model, one_line(summary.judge)), (words.made, labelled)]
     lines += summary.quality.lines() if summary.quality else []
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
@@ -134,14 +147,14 @@ def render_summary(summary: RunSummary) -> str:
         cut = (
             f"{summary.cut_rationales:,} cut off where they may be no longer" if summary.cut_rationales else "all whole"
         )
-        lines.append(("rationales", f"{written}; {cut}"))
+        lines.append((words.written, f"{written}; {cut}"))
     prompt_rate, unique_rate = summary.rate(summary.prompt_tokens), summary.rate(summary.unique_tokens)
     if prompt_rate and unique_rate:
         rates = f"{prompt_rate:,.0f} prompt tokens/s, {unique_rate:,.0f} unique tokens/s"
         if generated_rate := summary.rate(summary.generated_tokens):
             rates += f", {generated_rate:,.0f} generated tokens/s"
         lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
-    lines += rejections.lines("; every reason is in the labels")
+    lines += rejections.lines(words.reasons)
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
     return aligned(lines)
 

@@ -87,7 +87,8 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
     total = mine.stop - mine.start
     begun: deque[tuple[int, int | None]] = deque()
     items = _to_ask(job, wanted, writer.answers, begun)
-    bar = Progress(total, job.options.quiet, job.noun, done=total - left)
+    writes = "response" if job.noun == "prompt" else "rationale"
+    bar = Progress(total, job.options.quiet, job.noun, done=total - left, writes=writes)
     watch = LabelMassWatch()
     with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
         for window in label_windows(items, job.method, judge, progress, lambda: stopping.asked):

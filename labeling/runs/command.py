@@ -5,17 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from preftree.labeling.options import LabelOptions, Option, spelled
+from preftree.labeling.options import LabelOptions, Option, SampleOptions, spelled
 from preftree.labeling.values import Each, switch
 
 # What would be done again, or would undo what is there.
 _ONCE = {"input", "overwrite", "force_new", "retry_rejects", "profile"}
 
 
-def command_line(options: LabelOptions) -> list[str]:
+def command_line(options: LabelOptions | SampleOptions) -> list[str]:
     """The words of the command that resumes a run with these options, wherever they came from."""
-    is_score = options.method == "principled"
-    words = ["preftree", "score" if is_score else "label", *map(str, options.input)]
+    is_score = isinstance(options, LabelOptions) and options.method == "principled"
+    name = "sample" if isinstance(options, SampleOptions) else "score" if is_score else "label"
+    words = ["preftree", name, *map(str, options.input)]
     for name, option in options.given().items():
         if name not in _ONCE and not (is_score and name == "method"):
             words += _words(name, option, getattr(options, name))

@@ -17,6 +17,7 @@ from preftree.labeling.answers.part import PATTERN
 from preftree.labeling.answers.writer import DAMAGED, AnswerWriter
 from preftree.labeling.data.folder import DIRECTORY, FILE, MISSING, Folder, LocalFolder, folder_of, kind_of
 from preftree.labeling.data.labels_file import LABELS, RUN
+from preftree.labeling.methods.candidates import SAMPLE
 from preftree.labeling.runs.lock import LOCK, RunLock
 from preftree.labeling.runs.manifest import (
     ARITHMETIC,
@@ -93,6 +94,8 @@ class RunDirectory:
             elif said.startswith(ARITHMETIC):
                 hint = f"this process computes other bits; resume it where {_ARITHMETIC} are as they were, "
             ways_out = _WAYS_OUT if self._worker is None else "name another --out, or give all workers the same options"
+            if record["method"]["name"] == SAMPLE:
+                ways_out = "name another --out, or start again with --overwrite"
             raise OutputError(f"{self.folder} holds another run: {said}; {hint}{ways_out}")
 
     def check_new(self) -> None:

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.prompts import Prompts
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options import LabelOptions, SampleOptions
 from preftree.labeling.pipeline import check_kinds
 from preftree.labeling.runs.manifest import manifest
 from preftree.labeling.runs.recorded import options_again
-from preftree.labeling.types import Pair, Rejected, Sample
+from preftree.labeling.types import Pair, Prompt, Rejected, Sample
 
 
 @dataclass(frozen=True)
@@ -28,15 +29,16 @@ class Job:
         rows: their numbers, from 0 and ascending: a NumPy array of int64.
     """
 
-    options: LabelOptions
+    options: LabelOptions | SampleOptions
     dataset: Dataset
     method: Method
     rows: Any
 
     @classmethod
-    def of(cls, options: LabelOptions, method: Method, dataset: Dataset | None = None) -> Job:
+    def of(cls, options: LabelOptions | SampleOptions, method: Method, dataset: Dataset | None = None) -> Job:
         """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
-        dataset = dataset or Dataset.open(options.input, options.mapping)
+        kind = Prompts if method.takes == (Prompt,) else Dataset
+        dataset = dataset or kind.open(options.input, options.mapping)
         found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:
@@ -55,7 +57,8 @@ class Job:
 
     @property
     def noun(self) -> str:
-        return "pair" if self.method.takes == (Pair,) else "row"
+        takes = self.method.takes
+        return "pair" if takes == (Pair,) else "prompt" if takes == (Prompt,) else "row"
 
     def items(self) -> Iterator[Sample | Rejected]:
         """The rows, in the order of the input."""

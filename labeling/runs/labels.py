@@ -5,7 +5,7 @@ Rows are labelled in the order of the input, whatever order their answers came i
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -61,14 +61,9 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
     Raises OutputError where answers of a row are missing, and InputError where the input is not what it was.
     """
     ok, rejections = labels_file(directory.folder, job, answers)
-    judge, quality = judge_text(judge_of(record)), _figures(job, directory.folder)
-    summary = _summary(directory, answers.usage(), job, judge, ok, quality, rejections)
-    attempts = answers.attempts()
-    dates = {
-        "started": date(min(attempt.started for attempt in attempts)),
-        "finished": date(max(attempt.committed for attempt in attempts)),
-    }
-    directory.finish({**record, **dates, "totals": summary.totals(), "quality": quality.figures()})
+    quality = _figures(job, directory.folder)
+    summary = summary_of(directory.folder.place(LABELS), directory, answers, job, record, ok, rejections, quality)
+    directory.finish({**record, **dates_of(answers), "totals": summary.totals(), "quality": quality.figures()})
     return summary
 
 
@@ -80,7 +75,7 @@ def labels_file(out: Folder | Path, job: Job, answers: Answers) -> tuple[int, Re
     ok, rejections = 0, Rejections()
     info = job.dataset.info
     with few_collections(), LabelWriter(out, info, job.method.columns, imitations_of(job.method)) as writer:
-        rows = _labelled(job, answers)
+        rows = labelled_rows(job, answers)
         while batch := list(islice(rows, _ROWS)):
             writer.add([(labelled.item, labelled.label) for labelled in batch])
             for item, label, _ in batch:
@@ -102,8 +97,8 @@ def _figures(job: Job, folder: Folder) -> Figures:
     return figures_of(folder.local(LABELS), None if subset is None else names[subset])
 
 
-def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
-    """Input and answers, both in one order, walked side by side."""
+def labelled_rows(job: Job, answers: Answers) -> Iterator[Labelled]:
+    """Input and answers, both in one order, walked side by side. Raises `StaleAnswers` among others."""
     entries = answers.entries()
     entry = next(entries, None)
     done = 0
@@ -125,20 +120,31 @@ def _labelled(job: Job, answers: Answers) -> Iterator[Labelled]:
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 
-def _summary(
+def dates_of(answers: Answers) -> dict[str, str]:
+    """When the first attempt began and the last one ended, for the record."""
+    attempts = answers.attempts()
+    return {
+        "started": date(min(attempt.started for attempt in attempts)),
+        "finished": date(max(attempt.committed for attempt in attempts)),
+    }
+
+
+def summary_of(
+    made: Path | str,
     directory: RunDirectory,
-    usage: Mapping[str, float],
+    answers: Answers,
     job: Job,
-    judge: str,
+    record: dict[str, Any],
     ok: int,
-    quality: Figures,
     rejections: Rejections,
+    quality: Figures | None = None,
 ) -> RunSummary:
-    """usage: of all attempts together."""
+    """made: the file that was written. ok: rows in it."""
+    usage = answers.usage()
     return RunSummary(
-        labels=directory.folder.place(LABELS),
+        labels=made,
         run=directory.folder.place(RUN),
-        judge=judge,
+        judge=judge_text(judge_of(record)),
         noun=job.noun,
         ok=ok,
         quality=quality,

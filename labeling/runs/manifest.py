@@ -18,7 +18,8 @@ from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
-from preftree.labeling.options import LabelOptions, declared
+from preftree.labeling.methods.candidates import SAMPLE
+from preftree.labeling.options import LabelOptions, SampleOptions, declared
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.recorded import SCHEMA
 from preftree.labeling.terminal import count, one_line
@@ -46,7 +47,7 @@ DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
 _LATER = {"scorer.instructions", "options.fence", ARITHMETIC}
 
 
-def manifest(options: LabelOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
+def manifest(options: LabelOptions | SampleOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
     """What is known of a run before its model is loaded."""
     own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
@@ -67,7 +68,8 @@ def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str,
     scorer = {name: value for name, value in judge.items() if name != "versions"}
     options = {**record["options"], "dtype": scorer.get("dtype") or record["options"]["dtype"]}
     versions = {**record["versions"], **judge.get("versions", {})}
-    command = shlex.join(command_line(LabelOptions(**options)))
+    kind = SampleOptions if record["method"]["name"] == SAMPLE else LabelOptions
+    command = shlex.join(command_line(kind(**options)))
     return {**record, "command": command, "versions": versions, "options": options, "scorer": scorer}
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.answers.answers import Answers
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options import LabelOptions, SampleOptions
 from preftree.labeling.report.text import RunSummary, judge_text
 from preftree.labeling.runs.asking import ask, hopeless, own_rows, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
@@ -47,16 +48,21 @@ def run_label(
 
 
 def run_worker(
-    options: LabelOptions,
+    options: LabelOptions | SampleOptions,
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
+    write: Callable[[RunDirectory, Job, dict[str, Any], Answers], RunSummary] = write_labels,
 ) -> RunSummary | None:
-    """`run_label`, as one of several processes. None where labels are left to another, see `answers_of_all`."""
-    out = free_sibling(options.out) if options.force_new else options.out
+    """`run_label`, as one of several processes. None where labels are left to another, see `answers_of_all`.
+
+    write: what is made of the answers.
+    """
+    out = free_sibling(options.directory) if options.force_new else options.directory
     with RunDirectory(out, options.overwrite, options.worker) as directory:
         if options.profile is not None:
             check_out_file(Path(options.profile), options.overwrite)
-        job = Job.of(options, (method_factory or open_method)(options))
+        make: Callable[..., Method] = method_factory or open_method
+        job = Job.of(options, make(options))
         directory.check(job.manifest())
         needs_model = _needs_model(job, directory)
         _LOGGER.info(_announcement(job, out))
@@ -70,17 +76,17 @@ def run_worker(
             else:
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
                     ask(job, writer, judge)
+
+            def written() -> RunSummary | None:
+                is_alone = options.worker is None
+                answers = writer.answers if is_alone else answers_of_all(directory, job, record)
+                return None if answers is None else write(directory, job, record, answers)
+
             try:
-                return _labels(directory, job, record, writer)
+                return written()
             except StaleAnswers:
                 ask(job, writer, judge or _loaded(options, judge_factory))
-                return _labels(directory, job, record, writer)
-
-
-def _labels(directory: RunDirectory, job: Job, record: dict[str, Any], writer: AnswerWriter) -> RunSummary | None:
-    """None where they are left to another worker."""
-    answers = writer.answers if job.options.worker is None else answers_of_all(directory, job, record)
-    return None if answers is None else write_labels(directory, job, record, answers)
+                return written()
 
 
 def _needs_model(job: Job, directory: RunDirectory) -> bool:
@@ -108,7 +114,7 @@ def _compared(job: Job, directory: RunDirectory, judge_factory: Callable[..., An
     return described
 
 
-def _loaded(options: LabelOptions, judge_factory: Callable[..., AnyJudge] | None) -> AnyJudge:
+def _loaded(options: LabelOptions | SampleOptions, judge_factory: Callable[..., AnyJudge] | None) -> AnyJudge:
     judge = (judge_factory or load_judge)(options)
     _LOGGER.info(f"running {judge_text(judge.describe())}")
     return judge

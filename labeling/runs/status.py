@@ -13,6 +13,7 @@ from preftree.labeling.answers.part import Attempt
 from preftree.labeling.data.folder import Folder, LocalFolder, folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN
 from preftree.labeling.data.selection import rows_of, selection_of
+from preftree.labeling.methods.candidates import SAMPLE
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.lock import holder
 from preftree.labeling.runs.manifest import COMPLETE
@@ -45,7 +46,7 @@ def status_lines(named: str | Path, moved_to: str | None = None) -> Iterator[str
     if who is None and record["state"] != COMPLETE:
         lines.append(("to resume", one_line(record.get("command", "the same `preftree label` command"))))
     yield aligned(lines)
-    if done > rejected:
+    if done > rejected and record["method"]["name"] != SAMPLE:
         yield from _quality(directory, moved_to)
 
 
@@ -80,7 +81,8 @@ def _state(record: dict[str, Any], directory: Folder, who: str | None) -> str:
     if who is not None:
         return f"running: {who}"
     if record["state"] == COMPLETE:
-        return f"complete: {directory.place(LABELS)}"
+        made = record["options"]["out"] if record["method"]["name"] == SAMPLE else directory.place(LABELS)
+        return f"complete: {made}"
     if not isinstance(directory, LocalFolder):
         return "unfinished; nothing locks a URL, so a process may or may not work on it"
     return "stopped: no process works on it"

@@ -44,14 +44,15 @@ class FakeEngine:
             yield _scores(prompts, [thinks(one, options) for one, options in zip(written, labels, strict=True)])
 
     def generate_and_score_stream(
-        self, calls: Iterable[tuple[Sequence[Ids], Sequence[Ids], Any]], sampling: Sampling, progress: Any = None
+        self, calls: Iterable[tuple[Sequence[Ids], Sequence[Ids] | None, Any]], sampling: Sampling, progress: Any = None
     ) -> Iterator[FakeReasoned]:
         self.asked.append(sampling)
         for prompts, endings, labels in calls:
             self.calls += 1
-            self.endings |= {tuple(ending) for ending in endings}
+            self.endings |= {tuple(ending) for ending in endings or ()}
             written = [[wrote(ids, sample, sampling) for sample in range(sampling.n)] for ids in prompts]
-            rows = [thinks(one, options) for ones, options in zip(written, labels, strict=True) for one in ones]
+            asked = [[] for _ in prompts] if labels is None else labels
+            rows = [thinks(one, options) for ones, options in zip(written, asked, strict=True) for one in ones]
             tokens = sum(len(one.ids) for ones in written for one in ones)
             if progress:
                 progress(tokens, len(rows))
