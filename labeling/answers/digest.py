@@ -20,6 +20,8 @@ def digest_of(item: Sample | Rejected) -> int | None:
         texts.append(item.response)
     elif isinstance(item, ResponseSet):
         texts += item.responses
-    # Lengths tell where a text ends.
-    data = f"{list(map(len, texts))}{''.join(texts)}".encode("utf-8", "surrogatepass")
-    return int.from_bytes(blake2b(data, digest_size=8).digest(), "little", signed=True)
+    data = "\0".join(texts)
+    if data.count("\0") >= len(texts):  # in a text, too: lengths tell where each ends
+        data = f"\0\0{list(map(len, texts))}{data}"
+    hashed = blake2b(data.encode("utf-8", "surrogatepass"), digest_size=8)
+    return int.from_bytes(hashed.digest(), "little", signed=True)

@@ -107,6 +107,8 @@ def test_digests_tell_texts_apart() -> None:
         Pair("x", (Message("system", "ab"),), "c", "d"),
         Pair("x", prompt, "cd", ""),
         Response("x", prompt, "cd"),
+        Pair("x", prompt, "c\0d", "e"),
+        Pair("x", prompt, "c", "d\0e"),
         ResponseSet("x", prompt, ("c", "d", "")),
     ]
     digests = {digest_of(sample) for sample in samples}
