@@ -17,7 +17,7 @@ from preftree.labeling.data.folder import Folder, folder_of
 
 ANSWERS = "answers"
 MISSING, ANSWERED, REJECTED = 0, 1, 2
-_LOOKS = 5
+LOOKS = 5  # at files that another process may join meanwhile
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Answers:
         run: that parts must be of. Raises OutputError.
         """
         folder = folder_of(named)
-        for _ in range(_LOOKS):
+        for _ in range(LOOKS):
             with suppress(FileNotFoundError):
                 answers = cls._opened(folder)
                 break
@@ -75,11 +75,8 @@ class Answers:
         import numpy as np
 
         states = np.full(len(rows), MISSING, np.uint8)
-        for part in self.parts:
-            numbers, rejected, _ = part.states()
-            places = np.searchsorted(rows, numbers)
-            wanted = rows.take(places, mode="clip") == numbers
-            states[places[wanted]] = np.where(rejected[wanted], REJECTED, ANSWERED)
+        for places, rejected, _ in self._found(rows):
+            states[places] = np.where(rejected, REJECTED, ANSWERED)
         return states
 
     def texts(self, rows: Any) -> Any:
@@ -87,12 +84,17 @@ class Answers:
         import numpy as np
 
         texts = np.zeros(len(rows), np.int64)
-        for part in self.parts:
-            numbers, _, digests = part.states()
-            places = np.searchsorted(rows, numbers)
-            wanted = rows.take(places, mode="clip") == numbers
-            texts[places[wanted]] = digests[wanted]
+        for places, _, digests in self._found(rows):
+            texts[places] = digests
         return texts
+
+    def _found(self, rows: Any) -> Iterator[tuple[Any, Any, Any]]:
+        """Of each part, the earliest first: places in `rows` of what is in it, and what `Part.states` says of them."""
+        for part in self.parts:
+            numbers, rejected, digests = part.states()
+            places = rows.searchsorted(numbers)
+            wanted = rows.take(places, mode="clip") == numbers
+            yield places[wanted], rejected[wanted], digests[wanted]
 
     def entries(self) -> Iterator[Entry]:
         """Every row once, in the order of their numbers; a few parts are open at a time.

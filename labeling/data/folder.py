@@ -14,7 +14,7 @@ from preftree.labeling import regular_file
 from preftree.labeling.data.atomic import Draft, remove_drafts, sync_directory
 
 FILE, DIRECTORY, LINK, MISSING = "a file", "a directory", "a link", "missing"
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
+URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
 class Folder(ABC):
@@ -132,7 +132,7 @@ def folder_of(named: str | Path | Folder) -> Folder:
     """A directory by its path, objects by their URL; PreftreeError where its file system cannot be opened."""
     if isinstance(named, Folder):
         return named
-    if isinstance(named, Path) or not _URL.match(named):
+    if isinstance(named, Path) or not URL.match(named):
         return LocalFolder(Path(named))
     if named.lower().startswith("file://"):
         return LocalFolder(Path(unquote(urlsplit(named).path)))

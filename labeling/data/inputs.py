@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 from weakref import finalize
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
+from preftree.labeling.data.folder import URL
 from preftree.labeling.data.formats import ENDINGS
 from preftree.labeling.data.saved_dataset import is_saved_dataset, saved_files
 from preftree.labeling.data.source import File, reading
@@ -27,7 +28,6 @@ from preftree.labeling.terminal import one_line
 
 STANDARD_INPUT = "-"
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _PATTERN = re.compile(r"[*?[]")
 _OF_SAVED_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 _OF_THE_EXTRA = ("http", "https", "hf")
@@ -121,7 +121,7 @@ def _files(name: str, copies: _Copies) -> Iterable[File]:
         return [copies.add(sys.stdin.buffer, "standard input", STANDARD_INPUT)]
     if name.lower().startswith("file://"):
         name = unquote(urlsplit(name).path)
-    return _remote(name, copies) if _URL.match(name) else [File(path, str(path)) for path in _local(name)]
+    return _remote(name, copies) if URL.match(name) else [File(path, str(path)) for path in _local(name)]
 
 
 def _local(name: str) -> list[Path]:

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.answers.answers import ANSWERS, MISSING, look
+from preftree.labeling.answers.answers import ANSWERS, LOOKS, MISSING, look
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import LABELS, local_labels
 from preftree.labeling.runs.job import Job
@@ -18,8 +18,6 @@ from preftree.labeling.runs.labels import labels_file
 from preftree.labeling.runs.manifest import COMPLETE
 from preftree.labeling.runs.recorded import check_format, labelled_input, read_run
 from preftree.labeling.terminal import count
-
-_LOOKS = 5
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ def view(named: str | Path | Folder, moved_to: str | None = None, most: int | No
 
 def _labels_so_far(folder: Folder, record: dict[str, Any], job: Job, most: int | None, out: Path) -> int:
     """Writes them, and returns the number of rows. A process that works on the run may join parts at any time."""
-    for _ in range(_LOOKS):
+    for _ in range(LOOKS):
         with suppress(FileNotFoundError):
             answers, states = look(folder.child(ANSWERS), record["answers"], job.rows)
             rows = job.rows[states != MISSING][:most]

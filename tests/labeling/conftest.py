@@ -8,6 +8,7 @@ import pytest
 
 from preftree.labeling.runs import job, plan, run, show
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
+from tests.models import SMALL_CONFIG, write_model
 
 
 @pytest.fixture
@@ -24,3 +25,8 @@ def scorer(monkeypatch: pytest.MonkeyPatch) -> FakeScorer:
 @pytest.fixture
 def pairs(tmp_path: Path) -> Path:
     return write_rows(tmp_path / "in.jsonl", [row(id="one", gold="a", source="web"), row(id="two")])
+
+
+@pytest.fixture(scope="session")
+def small_model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG))

@@ -17,6 +17,19 @@ from preftree.labeling.options import JudgeOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 
+# A template of one's own, with a place for more at its end.
+MINE = """---
+description: Mine.
+labels: ["1", "2"]
+preamble: Choose.
+answer: "Better: "
+---
+{{ prompt }}
+One: {{ response_1 }}
+Two: {{ response_2 }}
+%s
+"""
+
 
 @dataclass(frozen=True)
 class FakeTemplate:

@@ -11,8 +11,7 @@ import pytest
 from preftree.labeling import cli
 from preftree.labeling.runs import show
 from tests.labeling.commands import one_error, preftree
-from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
-from tests.models import SMALL_CONFIG, write_model
+from tests.labeling.fakes import MINE, FakeScorer, open_fake_method, row, write_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -25,24 +24,6 @@ def test_a_terminal_without_unicode(pairs: Path, tmp_path: Path) -> None:
 
 
 # templates and direct scores
-
-
-MINE = """---
-description: Mine.
-labels: ["1", "2"]
-preamble: Choose.
-answer: "Better: "
----
-{{ prompt }}
-One: {{ response_1 }}
-Two: {{ response_2 }}
-%s
-"""
-
-
-@pytest.fixture(scope="module")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG))
 
 
 def test_plan_and_show_of_direct_scores(small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,25 +14,7 @@ import pytest
 from preftree.labeling import cli
 from preftree.labeling.runs import plan
 from tests.labeling.commands import ROOT, one_error
-from tests.labeling.fakes import FakeEncoded, FakeScorer, row, write_rows
-from tests.models import SMALL_CONFIG, write_model
-
-MINE = """---
-description: Mine.
-labels: ["1", "2"]
-preamble: Choose.
-answer: "Better: "
----
-{{ prompt }}
-One: {{ response_1 }}
-Two: {{ response_2 }}
-%s
-"""
-
-
-@pytest.fixture(scope="module")
-def small_model(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG))
+from tests.labeling.fakes import MINE, FakeEncoded, FakeScorer, row, write_rows
 
 
 def test_plan(scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,6 +24,7 @@ from preftree.labeling.runs.lock import RunLock, holder
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines
+from tests.labeling.commands import counted
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -84,11 +85,7 @@ def record(out: Path) -> dict[str, Any]:
 
 
 def kill(tmp_path: Path, moments: int, seed: int, *workers: str) -> dict[str, int]:
-    command = [sys.executable, "-m", "tests.labeling.killing", str(tmp_path), str(moments), str(seed), *workers]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, int] = json.loads(done.stdout)
-    return found
+    return counted("killing", tmp_path, moments, seed, *workers)
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
