@@ -128,7 +128,8 @@ def open_part(folder: Folder, name: str) -> Part:
     from pyarrow import BufferReader, parquet
 
     data = _checked(folder, name)
-    with parquet.ParquetFile(BufferReader(data)) as file:
+    # Without threads: a process that ends soon after they were started may abort.
+    with parquet.ParquetFile(BufferReader(data), pre_buffer=False) as file:
         header: dict[str, Any] = json.loads(file.schema_arrow.metadata[_KEY])
         if header["format"] != FORMAT:
             place = folder.place(name)
@@ -136,7 +137,7 @@ def open_part(folder: Folder, name: str) -> Part:
                 f"{place} has format {header['format']} of answers, this preftree reads {FORMAT}; finish the run with "
                 "the version that began it (`versions` in run.json), or label again: --overwrite"
             )
-        lines = file.read(columns=["row", "reason", "text"])
+        lines = file.read(columns=["row", "reason", "text"], use_threads=False)
     numbers, places = np.unique(lines["row"].to_numpy(), return_index=True)
     rejected, texts = lines["reason"].is_valid().to_numpy(), lines["text"].fill_null(0).to_numpy()
     return _part(folder, name, len(data), header, (numbers, rejected[places], texts[places]))
