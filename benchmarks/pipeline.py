@@ -24,7 +24,7 @@ from typing import Any
 from preftree.labeling.judge.encoding import Encoded
 from preftree.labeling.judge.judge import ProgressCallback, Usage
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.runs.run import run_label

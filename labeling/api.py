@@ -15,7 +15,10 @@ from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import entry_of, imitations_of, make_method, name_of
-from preftree.labeling.options import LabelOptions, MethodOptions, ModelOptions, declared
+from preftree.labeling.options.methods import MethodOptions
+from preftree.labeling.options.model import ModelOptions
+from preftree.labeling.options.option import declared
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.pipeline import Labelled, check_kinds, label_samples, needs
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
@@ -100,7 +103,7 @@ def label_file(
         path: JSONL, CSV, Parquet, Arrow, or a saved dataset; a pattern, a folder of files, a URL, or several of them.
         out: the run directory, or a URL such as s3://bucket/run; it then holds labels.parquet and run.json.
         judge: a loaded `preftree.Judge`, or the name of a model to load.
-        options: as of `preftree.labeling.options.LabelOptions`: method (a string, or such as `preftree.Salmon()`),
+        options: as of `preftree.labeling.options.runs.LabelOptions`: method (a string, or such as `preftree.Salmon()`),
             template, principles, limit and so on; where a judge is loaded already, without device, dtype and what else
             it was loaded with.
 

@@ -10,7 +10,7 @@ from preftree.engine.errors import PreftreeError, UsageError
 from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
-from preftree.labeling.options import RunOptions
+from preftree.labeling.options.runs import RunOptions
 from preftree.labeling.streams import speak_utf8, standard_streams, terminated_as_interrupted
 from preftree.labeling.terminal import messages_on_stderr, one_line
 

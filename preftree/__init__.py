@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from preftree.engine.results import LabelScores
     from preftree.labeling.api import Labels, label, label_file
     from preftree.labeling.judge.judge import Judge
-    from preftree.labeling.options import DirectOptions as Direct
-    from preftree.labeling.options import PrincipledOptions as Principled
-    from preftree.labeling.options import RankingOptions as Ranking
-    from preftree.labeling.options import RlaifOptions as Rlaif
-    from preftree.labeling.options import SalmonOptions as Salmon
+    from preftree.labeling.options.methods import DirectOptions as Direct
+    from preftree.labeling.options.methods import PrincipledOptions as Principled
+    from preftree.labeling.options.methods import RankingOptions as Ranking
+    from preftree.labeling.options.methods import RlaifOptions as Rlaif
+    from preftree.labeling.options.methods import SalmonOptions as Salmon
     from preftree.labeling.types import Message, Pair, Response, ResponseSet
 
 _HOMES = {
-    "Direct": "preftree.labeling.options:DirectOptions",
+    "Direct": "preftree.labeling.options.methods:DirectOptions",
     "Engine": "preftree.engine.engine",
     "Generation": "preftree.engine.generation",
     "InputError": "preftree.engine.errors",
@@ -42,11 +42,11 @@ _HOMES = {
     "Pair": "preftree.labeling.types",
     "Planner": "preftree.engine.engine",
     "PreftreeError": "preftree.engine.errors",
-    "Principled": "preftree.labeling.options:PrincipledOptions",
-    "Ranking": "preftree.labeling.options:RankingOptions",
+    "Principled": "preftree.labeling.options.methods:PrincipledOptions",
+    "Ranking": "preftree.labeling.options.methods:RankingOptions",
     "RationaleScores": "preftree.engine.decoding.call",
-    "Rlaif": "preftree.labeling.options:RlaifOptions",
-    "Salmon": "preftree.labeling.options:SalmonOptions",
+    "Rlaif": "preftree.labeling.options.methods:RlaifOptions",
+    "Salmon": "preftree.labeling.options.methods:SalmonOptions",
     "Sampling": "preftree.engine.generation",
     "ResponseSet": "preftree.labeling.types",
     "Response": "preftree.labeling.types",

@@ -20,7 +20,7 @@ from preftree.engine.planning.plan import Plan
 from preftree.kernels import cpu
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.runs.run import run_label

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, UsageError
-from preftree.labeling.options import Options, declared
+from preftree.labeling.options.option import Options, declared
 from preftree.labeling.terminal import one_line
 from preftree.labeling.values import suggestion
 

@@ -9,7 +9,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from preftree.engine.errors import UsageError
 from preftree.labeling.commands.config import read_config
-from preftree.labeling.options import ConfigOptions, Option, Options, declared, defaults, spelled
+from preftree.labeling.options.commands import ConfigOptions
+from preftree.labeling.options.option import Option, Options, declared, defaults, spelled
 from preftree.labeling.values import Each, suggestion, switch
 
 EPILOG = "exit codes: 0 done, 1 failure, 2 wrong usage, 3 done but some rows were rejected, 130 interrupted"

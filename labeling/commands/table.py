@@ -8,23 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from preftree.labeling.commands.parser import Command
-from preftree.labeling.options import (
-    AggregateOptions,
-    DoctorOptions,
-    ExportOptions,
-    InstructionOptions,
-    LabelOptions,
-    MergeOptions,
-    PlanOptions,
-    PrincipledOptions,
-    RationaleOptions,
-    ReportOptions,
-    SampleOptions,
-    ShowOptions,
-    StatusOptions,
-    TemplatesOptions,
-    declared,
-)
+from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
+from preftree.labeling.options.export import ExportOptions, InstructionOptions
+from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions
+from preftree.labeling.options.option import declared
+from preftree.labeling.options.reading import AggregateOptions, MergeOptions, ReportOptions, ShowOptions, StatusOptions
+from preftree.labeling.options.runs import LabelOptions, PlanOptions
 
 if TYPE_CHECKING:
     from preftree.labeling.report.text import RunSummary

@@ -31,7 +31,7 @@ from preftree.labeling.data.row import prompt_value
 from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe, decide, draw
 from preftree.labeling.export.salmon_labels import SalmonLabels
-from preftree.labeling.options import InstructionOptions
+from preftree.labeling.options.export import InstructionOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.manifest import version

@@ -16,7 +16,7 @@ from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_ou
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Reader, Selection, reader_of
 from preftree.labeling.export.formats import FORMATS, Format
-from preftree.labeling.options import ExportOptions
+from preftree.labeling.options.export import ExportOptions
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import finished_run, labelled_input
 from preftree.labeling.runs.view import RunView, view

@@ -13,7 +13,8 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.judge.encoding import Encoded
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import DoctorOptions, JudgeOptions
+from preftree.labeling.options.commands import DoctorOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.report.text import aligned, judge_text
 from preftree.labeling.terminal import count, one_line
 from preftree.labeling.types import Pair

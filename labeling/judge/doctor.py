@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from preftree.engine.errors import PreftreeError
 from preftree.labeling.judge.judge import Finding, Judge, check_model, check_software
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Message, Pair
 

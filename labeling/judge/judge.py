@@ -18,7 +18,7 @@ from preftree.engine.errors import InputError, ModelError
 from preftree.engine.inspection import Finding as Finding
 from preftree.labeling.judge.disjoint import disjoint
 from preftree.labeling.judge.encoding import Encoded, RequestEncoder
-from preftree.labeling.options import ModelOptions
+from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
 

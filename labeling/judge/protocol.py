@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from preftree.labeling.options import ModelOptions, declared
+from preftree.labeling.options.model import ModelOptions
+from preftree.labeling.options.option import declared
 from preftree.labeling.types import RequestScores, ScoreRequest
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
 from preftree.labeling.methods.scale import Scale, scale_of, scaled
 from preftree.labeling.methods.score_labels import ENDS, DirectLabel
-from preftree.labeling.options import DirectOptions
+from preftree.labeling.options.methods import DirectOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest

@@ -14,7 +14,7 @@ from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
 from preftree.labeling.methods.set_labels import PrincipledLabel
-from preftree.labeling.options import PrincipledOptions
+from preftree.labeling.options.methods import PrincipledOptions
 from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale

@@ -14,7 +14,7 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.bradley_terry import RIDGE, strengths
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import RankingOptions
+from preftree.labeling.options.methods import RankingOptions
 from preftree.labeling.prompts.catalogue import chosen_template
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, ResponseSet, Sample, ScoreRequest

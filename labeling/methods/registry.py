@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import UsageError
 from preftree.labeling.methods.base import Method
-from preftree.labeling.options import (
+from preftree.labeling.options.methods import (
     DirectOptions,
     JudgeOptions,
     MethodOptions,
@@ -19,9 +19,8 @@ from preftree.labeling.options import (
     RankingOptions,
     RlaifOptions,
     SalmonOptions,
-    declared,
-    spelled,
 )
+from preftree.labeling.options.option import declared, spelled
 from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 

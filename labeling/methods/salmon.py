@@ -11,7 +11,7 @@ from preftree.engine.generation import Sampling
 from preftree.labeling.methods.principle_labels import AGGREGATES, PrincipleScore, SalmonLabel
 from preftree.labeling.methods.probability import mean_log_odds
 from preftree.labeling.methods.rlaif import ENDS
-from preftree.labeling.options import SalmonOptions
+from preftree.labeling.options.methods import SalmonOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import LABELLED, load_principles
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template

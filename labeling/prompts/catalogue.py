@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.options import MethodOptions
+from preftree.labeling.options.methods import MethodOptions
 from preftree.labeling.prompts.parse import parse_template
 from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
 from preftree.labeling.yaml_file import read_text

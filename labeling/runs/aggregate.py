@@ -7,7 +7,7 @@ from typing import Any
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, Answers
 from preftree.labeling.data.folder import Folder, folder_of
-from preftree.labeling.options import AggregateOptions
+from preftree.labeling.options.reading import AggregateOptions
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job

@@ -15,7 +15,7 @@ from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.data.row import prompt_value
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.candidates import Candidates
-from preftree.labeling.options import SampleOptions
+from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.report.text import Rejections, RunSummary
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job

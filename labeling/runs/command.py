@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from preftree.labeling.options import LabelOptions, Option, SampleOptions, spelled
+from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.option import Option, spelled
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.values import Each, switch
 
 # What would be done again, or would undo what is there.

@@ -11,7 +11,8 @@ from preftree.labeling.data.prompts import Prompts
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions, SampleOptions
+from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.pipeline import check_kinds
 from preftree.labeling.runs.manifest import manifest
 from preftree.labeling.runs.recorded import options_again

@@ -19,7 +19,9 @@ from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.candidates import SAMPLE
-from preftree.labeling.options import LabelOptions, SampleOptions, declared
+from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.option import declared
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.recorded import SCHEMA
 from preftree.labeling.terminal import count, one_line

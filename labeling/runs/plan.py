@@ -12,7 +12,7 @@ from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method, templates_of
-from preftree.labeling.options import PlanOptions
+from preftree.labeling.options.runs import PlanOptions
 from preftree.labeling.pipeline import Entry, Waiting, check_kinds, windows
 from preftree.labeling.report.text import Rejections, aligned, judge_text
 from preftree.labeling.runs.collecting import few_collections

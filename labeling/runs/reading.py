@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from preftree.labeling.options import ShowOptions
+from preftree.labeling.options.reading import ShowOptions
 from preftree.labeling.report.notable import DISAGREEMENT, GAP, ORDER, WRONG, WRONG_REWARD, Measure, notable_rows
 from preftree.labeling.report.reading import Reading, reading
 from preftree.labeling.report.text import aligned

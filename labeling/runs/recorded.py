@@ -12,7 +12,8 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import RUN
-from preftree.labeling.options import LabelOptions, Options, declared, defaults
+from preftree.labeling.options.option import Options, declared, defaults
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
 

@@ -12,7 +12,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.folder import MISSING, Folder, file_or_folder
 from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, local_labels
-from preftree.labeling.options import ReportOptions
+from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.report.figures import figures_of
 from preftree.labeling.report.html.page import page
 from preftree.labeling.report.html.survey import Survey

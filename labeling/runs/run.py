@@ -15,7 +15,8 @@ from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions, SampleOptions
+from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import RunSummary, judge_text
 from preftree.labeling.runs.asking import ask, hopeless, own_rows, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling

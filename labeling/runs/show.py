@@ -12,7 +12,8 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions, ShowOptions
+from preftree.labeling.options.methods import JudgeOptions
+from preftree.labeling.options.reading import ShowOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import labelled_input, options_again

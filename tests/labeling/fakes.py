@@ -13,7 +13,7 @@ from typing import Any, ClassVar, cast
 from preftree.engine.errors import InputError
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
 

@@ -24,7 +24,7 @@ from typing import Any
 from preftree.engine.errors import PreftreeError
 from preftree.labeling.answers.answers import ANSWERS
 from preftree.labeling.data.atomic import Draft
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_label
 from tests.labeling.fakes import open_fake_method
 from tests.labeling.killing import LoggingScorer, prepared

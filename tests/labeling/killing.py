@@ -19,7 +19,7 @@ from typing import Any
 
 from preftree.labeling.answers import writer
 from preftree.labeling.answers.answers import ANSWERS, Answers
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_worker
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
 

@@ -17,7 +17,7 @@ from preftree.labeling.answers.part import write_part
 from preftree.labeling.commands.table import OK, REJECTED_ROWS, USAGE
 from preftree.labeling.data.folder import LocalFolder
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import run as runs
 from preftree.labeling.runs import show
 from preftree.labeling.runs.run import run_label

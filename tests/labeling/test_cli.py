@@ -16,7 +16,8 @@ import pytest
 from preftree.engine.errors import InputError, ModelError
 from preftree.labeling import cli
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions, declared
+from preftree.labeling.options.methods import JudgeOptions
+from preftree.labeling.options.option import declared
 from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.runs import run
 from preftree.labeling.terminal import one_line, visible
@@ -294,7 +295,8 @@ SLOW_RUN = """
 import signal, sys, time
 from preftree.labeling import cli
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions, declared
+from preftree.labeling.options.methods import JudgeOptions
+from preftree.labeling.options.option import declared
 from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.runs import run
 from tests.labeling.fakes import FakeScorer, open_fake_method

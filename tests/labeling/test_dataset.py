@@ -14,7 +14,7 @@ from preftree import label
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data import inputs
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines

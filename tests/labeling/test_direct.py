@@ -19,7 +19,7 @@ from preftree.labeling import cli
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.direct import Direct, opened
 from preftree.labeling.methods.scale import Scale, scale_labels, scale_of
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.prompts.catalogue import Template, load_template, parse_template
 from preftree.labeling.runs import run

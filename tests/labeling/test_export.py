@@ -28,7 +28,7 @@ from preftree.labeling.methods.principle_labels import (  # noqa: E402
 from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
 from preftree.labeling.methods.score_labels import DirectLabel, Score  # noqa: E402
 from preftree.labeling.methods.set_labels import PrincipledLabel  # noqa: E402
-from preftree.labeling.options import ExportOptions  # noqa: E402
+from preftree.labeling.options.export import ExportOptions  # noqa: E402
 from preftree.labeling.types import Message, Pair, PairLabel  # noqa: E402
 from tests.labeling.fakes import row, write_rows  # noqa: E402
 from tests.labeling.labelled_run import labelled_run  # noqa: E402

@@ -19,7 +19,7 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import LABELS, LabelWriter
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import make_method
-from preftree.labeling.options import (
+from preftree.labeling.options.methods import (
     DirectOptions,
     MethodOptions,
     PrincipledOptions,

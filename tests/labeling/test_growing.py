@@ -12,7 +12,8 @@ import pytest
 from preftree.engine.errors import OutputError, UsageError
 from preftree.labeling.data.selection import rows_of
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions, RlaifOptions
+from preftree.labeling.options.methods import RlaifOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows

@@ -9,7 +9,7 @@ import pytest
 
 from preftree.engine.errors import InputError
 from preftree.labeling import cli
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import Rejections, RunSummary
 from preftree.labeling.runs import job, run
 from preftree.labeling.runs.run import run_label

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from preftree.labeling.methods.principle_labels import Aggregate, PrincipleScore, SalmonLabel
-from preftree.labeling.options import ReportOptions
+from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.runs.report import write_html
 from preftree.labeling.types import Label, PairLabel
 from tests.labeling.fakes import row

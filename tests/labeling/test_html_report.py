@@ -19,7 +19,7 @@ from preftree.labeling.methods.principle_labels import Aggregate, PrincipleScore
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.score_labels import DirectLabel, Score
 from preftree.labeling.methods.set_labels import PrincipledLabel
-from preftree.labeling.options import ReportOptions
+from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.html.svg import drawing, svg_of
 from preftree.labeling.runs.report import write_html

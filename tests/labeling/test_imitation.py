@@ -15,7 +15,8 @@ from preftree.engine.errors import OutputError
 from preftree.labeling import cli
 from preftree.labeling.data.columns import IMITATES
 from preftree.labeling.methods.registry import imitations_of, make_method, open_method, templates_of
-from preftree.labeling.options import DirectOptions, LabelOptions, MethodOptions, RlaifOptions
+from preftree.labeling.options.methods import DirectOptions, MethodOptions, RlaifOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template, parse_template, template_names
 from preftree.labeling.prompts.imitation import Imitations
 from preftree.labeling.prompts.template import Template, fenced_text

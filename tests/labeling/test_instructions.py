@@ -19,7 +19,8 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.export.drawing import decide
 from preftree.labeling.export.instructions import write_instructions
 from preftree.labeling.export.salmon_labels import SalmonLabels
-from preftree.labeling.options import InstructionOptions, LabelOptions
+from preftree.labeling.options.export import InstructionOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Pair

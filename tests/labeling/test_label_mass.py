@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from preftree.engine.errors import ModelError
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Answer, RequestScores

@@ -18,7 +18,9 @@ from preftree.engine.errors import InputError
 from preftree.labeling import cli
 from preftree.labeling.commands.parser import Command, build_parser, parse
 from preftree.labeling.commands.table import COMMANDS, USAGE
-from preftree.labeling.options import JudgeOptions, LabelOptions, Options, PlanOptions, declared, defaults, spelled
+from preftree.labeling.options.methods import JudgeOptions
+from preftree.labeling.options.option import Options, declared, defaults, spelled
+from preftree.labeling.options.runs import LabelOptions, PlanOptions
 from preftree.labeling.runs import run
 from preftree.labeling.values import size
 from tests.labeling.commands import ROOT, one_error, preftree

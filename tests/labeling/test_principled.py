@@ -18,7 +18,7 @@ from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.principles.sets import GUARDS, load_principles, principle_sets
 from preftree.labeling.prompts.catalogue import load_template

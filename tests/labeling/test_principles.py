@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import MAX_STATEMENT, Principle
 from preftree.labeling.principles.sets import GUARDS, PRINCIPLE_FILE, load_principles, principle_sets

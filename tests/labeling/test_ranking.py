@@ -20,7 +20,9 @@ from preftree.labeling.methods.ranking import MAX_RESPONSES, Ranking
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import JudgeOptions, LabelOptions, ShowOptions
+from preftree.labeling.options.methods import JudgeOptions
+from preftree.labeling.options.reading import ShowOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.show import show_lines

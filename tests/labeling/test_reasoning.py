@@ -16,7 +16,7 @@ from preftree.labeling.methods.probability import mean_log_odds, mean_probabilit
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.salmon import Salmon
-from preftree.labeling.options import JudgeOptions, RlaifOptions
+from preftree.labeling.options.methods import JudgeOptions, RlaifOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.rationales import Rationale, rationale_columns, rationale_values, recorded_rationales

@@ -12,7 +12,7 @@ import pytest
 import preftree as pt
 from preftree.labeling.methods.registry import METHODS, Entry, open_method
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import PairLabel, RequestScores, Sample
 from tests.models import SMALL_CONFIG, write_model

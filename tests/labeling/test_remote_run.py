@@ -18,7 +18,7 @@ from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.data import remote_folder
 from preftree.labeling.data.folder import FILE, MISSING, folder_of
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import run as runs
 from preftree.labeling.runs.run import run_label
 from tests.labeling.commands import one_error

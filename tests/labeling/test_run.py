@@ -17,7 +17,8 @@ import pytest
 from preftree.engine.errors import InputError, ModelError, OutputError
 from preftree.labeling import pipeline
 from preftree.labeling.methods.registry import open_method
-from preftree.labeling.options import JudgeOptions, LabelOptions
+from preftree.labeling.options.methods import JudgeOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.pipeline import Labelled, label_samples
 from preftree.labeling.progress import Progress
 from preftree.labeling.report.text import RunSummary
@@ -217,7 +218,7 @@ def test_an_input_that_changes_meanwhile(tmp_path: Path) -> None:
 STREAM = """
 import resource, sys
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_label
 
 for limit in (20_000, 50_000):  # the first one warms the allocators up

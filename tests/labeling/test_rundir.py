@@ -17,7 +17,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling import cli
 from preftree.labeling.answers import writer
 from preftree.labeling.answers.answers import ANSWERS, Answers
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs import job
 from preftree.labeling.runs.lock import RunLock, holder

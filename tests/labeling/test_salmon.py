@@ -19,7 +19,7 @@ from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.salmon import Salmon
-from preftree.labeling.options import JudgeOptions
+from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import load_principles

@@ -22,7 +22,7 @@ from preftree.engine.planning.trie import unique_tokens
 from preftree.labeling import cli
 from preftree.labeling.commands.table import FAILURE, INTERRUPTED, REJECTED_ROWS, USAGE
 from preftree.labeling.methods.candidates import Candidates
-from preftree.labeling.options import CandidateOptions, SampleOptions
+from preftree.labeling.options.candidates import CandidateOptions, SampleOptions
 from preftree.labeling.runs import run
 from preftree.labeling.runs.candidates import run_sample
 from preftree.labeling.types import Message, Prompt

@@ -16,7 +16,7 @@ pa = pytest.importorskip("pyarrow")
 
 from preftree.engine.errors import InputError  # noqa: E402
 from preftree.labeling.data import arrow, csv, jsonl  # noqa: E402
-from preftree.labeling.options import LabelOptions  # noqa: E402
+from preftree.labeling.options.runs import LabelOptions  # noqa: E402
 from preftree.labeling.runs.run import run_label  # noqa: E402
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet  # noqa: E402
 from tests.labeling.fakes import fake_scorer_factory, open_fake_method, row  # noqa: E402

@@ -13,7 +13,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling import cli
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import job
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.manifest import date

@@ -14,7 +14,7 @@ from pyarrow import parquet
 
 from preftree.engine.errors import UsageError
 from preftree.labeling import cli
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from tests.labeling.commands import ROOT, one_error
 from tests.labeling.fakes import FakeScorer, row, write_rows
 

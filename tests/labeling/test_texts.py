@@ -10,7 +10,8 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.digest import digest_of
-from preftree.labeling.options import AggregateOptions, LabelOptions
+from preftree.labeling.options.reading import AggregateOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import job
 from preftree.labeling.runs.aggregate import aggregate
 from preftree.labeling.runs.run import run_label

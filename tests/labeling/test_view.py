@@ -13,7 +13,8 @@ from preftree.engine.errors import OutputError, UsageError
 from preftree.labeling import cli
 from preftree.labeling.answers import answers as answers_module
 from preftree.labeling.answers.answers import ANSWERS, Answers
-from preftree.labeling.options import LabelOptions, ShowOptions
+from preftree.labeling.options.reading import ShowOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.view import view
 from tests.labeling.fakes import FakeScorer, row, write_rows

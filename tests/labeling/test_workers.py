@@ -17,7 +17,7 @@ from preftree.engine.errors import OutputError, UsageError
 from preftree.labeling import cli
 from preftree.labeling.answers import writer
 from preftree.labeling.answers.answers import ANSWERS
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs import job
 from preftree.labeling.runs.lock import RunLock
@@ -36,7 +36,7 @@ ROWS = 60
 ONE = """
 import sys, time
 from pathlib import Path
-from preftree.labeling.options import LabelOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_worker
 from tests.labeling.fakes import open_fake_method
 from tests.labeling.killing import LoggingScorer

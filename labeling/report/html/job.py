@@ -6,7 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from preftree.labeling.options import LabelOptions, defaults
+from preftree.labeling.options.option import defaults
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.html.section import Section
 from preftree.labeling.report.table import Table
 from preftree.labeling.terminal import one_line

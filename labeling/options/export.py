@@ -1,0 +1,57 @@
+"""Of commands that make training data of a run."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from preftree.labeling.options.option import option, options
+from preftree.labeling.options.reading import MovedOptions
+from preftree.labeling.options.runs import OverwriteOptions
+from preftree.labeling.values import one_of, path, share, switch, whole
+
+_EXPORTS = ("trl-reward", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
+_LABELLED = "a directory or URL that `preftree label` has filled"
+
+
+@options
+class ExportOptions(OverwriteOptions, MovedOptions):
+    """`preftree export`."""
+
+    run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
+    to: str = option(f"{', '.join(_EXPORTS)}; see labeling/export/formats.py", one_of(*_EXPORTS), "FORMAT")
+    out: str = option(".jsonl or .parquet; .json for annotated-pairs", path, "FILE")
+    pairs: Literal["best-worst", "all"] = option(
+        "of a ranking: best-worst, or all that were compared",
+        one_of("best-worst", "all"),
+        "WHICH",
+        default="best-worst",
+    )
+    ties: Literal["drop", "keep"] | None = option(
+        "drop or keep (default: keep in soft and annotated-pairs; the others cannot hold them)",
+        one_of("drop", "keep"),
+        "WHAT",
+        default=None,
+    )
+    min_confidence: float | None = option(
+        "leave out verdicts of a lower probability, from 0.5 to 1", share, "P", default=None
+    )
+    drop_inconsistent: bool = option("leave out pairs on which the two orders disagree", switch, default=False)
+    partial: bool = option("export the rows of an unfinished run that are labelled so far", switch, default=False)
+
+
+@options
+class InstructionOptions(OverwriteOptions, MovedOptions):
+    """`preftree instructions`."""
+
+    labels: str = option(
+        "a directory or URL that `preftree label --method salmon` has filled", kind=path, metavar="DIR", flag=""
+    )
+    out: str = option("JSONL to write, a preference a line", path, "FILE")
+    num_principles: str = option(
+        "principles in a row: a number, or geometric (p = 0.2, at most 8)", metavar="N", default="geometric"
+    )
+    passes: int = option("passes over the pairs", whole(1), "N", default=4)
+    negate: float = option("probability that a principle is negated", share, "P", default=0.5)
+    noise: float = option("share of labels that are flipped", share, "P", default=0.1)
+    variance_scaling: bool = option("compare scores as they are, whatever their spread", switch, default=True)
+    seed: int = option("random seed", whole(0), "N", default=0)

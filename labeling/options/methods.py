@@ -1,0 +1,195 @@
+"""What labelling methods take."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from preftree.engine.generation import Sampling
+from preftree.labeling.options.inputs import InputOptions
+from preftree.labeling.options.model import ModelOptions
+from preftree.labeling.options.option import Options, option, options
+from preftree.labeling.values import Each, fraction, number, one_of, switch, text, whole
+
+_COT = ("cot",)
+_DRAWN = ("cot", "temperature")
+_MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
+
+
+@options
+class ChoiceOptions(Options):
+    """Which method."""
+
+    SECTION: ClassVar[str] = "method"
+
+    method: str = option(
+        "rlaif (pairs), direct (a score for each response), salmon (a score for each principle), ranking",
+        metavar="NAME",
+        default="rlaif",
+    )
+
+
+@options
+class MethodOptions(Options):
+    """What every method takes."""
+
+    SECTION: ClassVar[str] = "method"
+
+    template: str | None = option(
+        "see `preftree templates`, or a file (default: what suits the method)", metavar="NAME|FILE", default=None
+    )
+    preamble: str = option("base or detailed", metavar="NAME", labels=True, default="detailed")
+    exemplars: int = option("few-shot exemplars to show", whole(0), "N", labels=True, default=0)
+    fence: bool = option(
+        "show each response between fences of backticks that it cannot close", switch, labels=True, default=False
+    )
+
+
+@options
+class RationaleOptions(MethodOptions):
+    """Chain of thought and self-consistency (Lee et al. 2023): a rationale is generated before the label is scored."""
+
+    SECTION: ClassVar[str] = "chain of thought (rlaif, direct, salmon)"
+
+    cot: bool = option("generate a rationale before scoring the label", switch, labels=True, default=False)
+    max_rationale_tokens: int = option(
+        "token limit of a rationale", whole(1, 1 << 27), "N", labels=True, requires=_COT, default=512
+    )
+    samples: int = option(
+        "rationales to sample for each prompt; label probabilities are averaged",
+        whole(1, _MAX_SAMPLES),
+        "N",
+        labels=True,
+        requires=_DRAWN,
+        default=1,
+    )
+    temperature: float = option(
+        "sampling temperature; 0 is greedy decoding",
+        number(lambda value: value == 0 or 0.01 <= value <= 100, "0 (the most probable) or from 0.01 to 100"),
+        "T",
+        labels=True,
+        requires=_COT,
+        default=0.0,
+    )
+    top_k: int | None = option(
+        "sample from the K most probable tokens", whole(1, 1 << 30), "K", labels=True, requires=_DRAWN, default=None
+    )
+    top_p: float | None = option(
+        "nucleus sampling: from the most probable tokens that sum to P",
+        fraction,
+        "P",
+        labels=True,
+        requires=_DRAWN,
+        default=None,
+    )
+    seed: int = option(
+        "seed of sampled rationales, and of --sample",
+        whole(0),
+        "N",
+        labels=True,
+        derived=True,
+        requires=_DRAWN,
+        serves="sample",
+        default=0,
+    )
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How rationales are generated; None without."""
+        if not self.cot:
+            return None
+        drawn = {name: getattr(self, name) for name in ("temperature", "top_k", "top_p", "seed")}
+        return Sampling(max_new_tokens=self.max_rationale_tokens, n=self.samples, **drawn)
+
+
+@options
+class ScaleOptions(MethodOptions):
+    """Of methods that score single responses."""
+
+    scale: str | None = option(
+        "labels of single responses, such as 1-5 (default: the template's, 1-10)",
+        metavar="LOW-HIGH",
+        labels=True,
+        default=None,
+        kw_only=False,
+    )
+
+
+@options
+class PrinciplesOptions(MethodOptions):
+    """Of methods that judge by principles."""
+
+    principles: str | None = option(
+        "a set of principles for salmon or score, YAML or JSON", metavar="NAME|FILE", default=None, kw_only=False
+    )
+
+
+@options
+class RlaifOptions(RationaleOptions):
+    """Method rlaif: a soft label for a pair, both orders averaged."""
+
+
+@options
+class DirectOptions(ScaleOptions, RationaleOptions):
+    """Method direct: a score for each response."""
+
+
+@options
+class SalmonOptions(PrinciplesOptions, RationaleOptions):
+    """Method salmon: a score for each principle."""
+
+    SECTION: ClassVar[str] = "method"
+
+    aggregate: str = option(
+        "salmon: strongest (the principle with the largest score decides), weighted, or won",
+        one_of("strongest", "weighted", "won"),
+        "RULE",
+        labels=True,
+        derived=True,
+        default="strongest",
+    )
+
+
+@options
+class RankingOptions(MethodOptions):
+    """Method ranking: several responses in order."""
+
+    comparisons: int | None = option(
+        "ranking: ordered pairs to judge a row (default: all)",
+        whole(1),
+        "N",
+        labels=True,
+        default=None,
+        kw_only=False,
+    )
+
+
+@options
+class PrincipledOptions(ScaleOptions, PrinciplesOptions):
+    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+
+    under: tuple[tuple[str, ...], ...] = option(
+        "a set of principles, by name or as a text; give it again for another set, scored beside it",
+        Each(Each(text)),
+        "PRINCIPLE",
+        default=(),
+    )
+    add_principle: tuple[str, ...] = option("one more principle in every set", Each(text), "TEXT", default=())
+    guard: bool = option(
+        "in every set, the three against reward hacking: no self-praise, an answer not advice, no needless examples",
+        switch,
+        default=False,
+    )
+
+
+@options
+class JudgeOptions(
+    PrincipledOptions,
+    RankingOptions,
+    SalmonOptions,
+    DirectOptions,
+    RlaifOptions,
+    ChoiceOptions,
+    ModelOptions,
+    InputOptions,
+):
+    """What a judge is asked about which rows. An option that is not for the method is refused when it is opened."""

@@ -1,0 +1,52 @@
+"""The judge, and how it runs."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from preftree.labeling.options.option import Options, option, options
+from preftree.labeling.values import device_name, dtype_name, fraction, one_of, size, switch, whole
+
+_COT = ("cot",)
+
+
+@options
+class ModelOptions(Options):
+    """The judge, and how it runs."""
+
+    SECTION: ClassVar[str] = "model"
+
+    model: str = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", default="embedded")
+    rendering: Literal["auto", "chat", "plain"] = option(
+        "whether prompts go through the chat template; auto: if there is one",
+        one_of("auto", "chat", "plain"),
+        switches={"chat": "apply the model's chat template", "plain": "skip the model's chat template"},
+        default="auto",
+    )
+    device: str = option(
+        "auto (a GPU that can run the model, else the CPU), cpu, cuda or cuda:N", device_name, "NAME", default="auto"
+    )
+    dtype: str = option(
+        "auto (bfloat16 on a GPU and on a CPU that is made for it, else float32), float32 (fp32), bfloat16 (bf16), "
+        "float16 (fp16), or int8 (weights and products in 8 bits, on a CPU)",
+        dtype_name,
+        "TYPE",
+        default="auto",
+    )
+    batch_tokens: int | None = option(
+        "unique tokens of a forward pass (default: as many as run well and fit)", whole(1), "N", default=None
+    )
+    prefix_cache: bool = option("disable the shared-prefix KV cache", switch, default=True)
+    kv_memory: int | None = option(
+        "with --cot: memory of the KV cache, such as 4GB (default: all spare)",
+        size,
+        "SIZE",
+        requires=_COT,
+        default=None,
+    )
+    memory_fraction: float | None = option(
+        "share of a GPU's memory to use at most, for weights and all else (default: most of what is free)",
+        fraction,
+        "P",
+        default=None,
+    )
