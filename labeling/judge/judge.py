@@ -346,7 +346,7 @@ def _going_by(
 
 
 def _rationale(written: Generation) -> Rationale:
-    return Rationale(written.text, len(written.ids), written.finish == "length")
+    return Rationale(written.text, len(written.ids), written.finish == "length", tuple(written.ids))
 
 
 def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
