@@ -25,7 +25,7 @@ from tests.labeling.commands import one_error
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.opened import read
 
-COT = ("--cot", "--max-rationale-tokens", "6")
+COT = ("--cot", "--max-rationale-tokens", "4")
 RUNS = {
     "direct": ("--method", "direct"),
     "salmon": ("--method", "salmon"),
@@ -124,7 +124,7 @@ def test_text_that_encodes_otherwise(explained: Path, small_model: str, capsys: 
     ids = (*judge.tokenizer.encode(["t"]), *judge.tokenizer.encode(["h"]))
     merged = tuple(judge.tokenizer.encode([judge.tokenizer.decode(ids)]))
     assert (len(ids), len(merged)) == (2, 1)
-    options = JudgeOptions(input="x", cot=True, max_rationale_tokens=6)
+    options = JudgeOptions(input="x", cot=True, max_rationale_tokens=4)
     first = next(read(Path(json.loads((explained / "run.json").read_text())["input"]["path"])))
     encoded = judge.encode(open_method(options).requests(first)[0])  # type: ignore[arg-type]
     [written] = judge.score([replace(encoded, written=(ids,))])
