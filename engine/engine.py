@@ -384,7 +384,12 @@ class Engine:
         return reasoned.generations
 
     def generate_and_score(
-        self, prompts: Prompts, endings: Prompts, labels: Sequence[Labels], sampling: Sampling | None = None
+        self,
+        prompts: Prompts,
+        endings: Prompts,
+        labels: Sequence[Labels],
+        sampling: Sampling | None = None,
+        continuations: Sequence[Prompts] | None = None,
     ) -> RationaleScores:
         """Continue prompts, append an ending to each continuation, and score labels after it, in one go.
 
@@ -395,11 +400,14 @@ class Engine:
             endings: token ids to append to the continuations of each prompt, at least one.
             labels: of each prompt, as token ids.
             sampling: of the continuations; None for `Sampling()`.
+            continuations: [prompts][n] token ids to run instead of generating any. The scores are the same bits as
+                when these were generated, which those of `score` are not: prompts are not run token by token.
 
         Raises:
             InputError: as in `generate` and `score`.
         """
-        (reasoned,) = self.generate_and_score_stream([(prompts, endings, labels)], sampling or Sampling())
+        asked = prompts, endings, labels, continuations
+        (reasoned,) = self.generate_and_score_stream([asked], sampling or Sampling())
         return reasoned
 
     def generate_and_score_stream(
@@ -410,7 +418,7 @@ class Engine:
         Sequences of later calls take the places of those that are done.
 
         Args:
-            calls: prompts, endings and labels.
+            calls: prompts, endings and labels; continuations, too, where they are not to be generated.
             sampling: of the continuations.
             progress: called after each step with the tokens it generated and the sequences it finished.
         """

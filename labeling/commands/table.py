@@ -13,7 +13,14 @@ from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions
 from preftree.labeling.options.option import declared
-from preftree.labeling.options.reading import AggregateOptions, MergeOptions, ReportOptions, ShowOptions, StatusOptions
+from preftree.labeling.options.reading import (
+    AggregateOptions,
+    MergeOptions,
+    ReportOptions,
+    ShowOptions,
+    StatusOptions,
+    VerifyOptions,
+)
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
 
 if TYPE_CHECKING:
@@ -57,6 +64,12 @@ def _aggregate(options: AggregateOptions) -> int:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
+
+
+def _verify(options: VerifyOptions) -> int:
+    from preftree.labeling.runs.verify import verify_lines
+
+    return _printed(verify_lines(options))
 
 
 def _show(options: ShowOptions) -> int:
@@ -141,6 +154,7 @@ COMMANDS = {
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
+    "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
         PlanOptions,

@@ -25,13 +25,15 @@ Pieces = list[str | int]
 class Encoded:
     """ids: the prompt's token ids. labels: token ids of each label, as they continue this prompt; or, where the judge
     is to explain first, as they continue `ending`, the ids that are put behind its `rationale`. Without labels the
-    rationale is a response, and nothing is put behind it.
+    rationale is a response, and nothing is put behind it. written: token ids of each rationale, where they are recorded
+    and not to be generated.
     """
 
     ids: list[int]
     labels: list[list[int]]
     rationale: RationaleRequest | None = None
     ending: tuple[int, ...] = ()
+    written: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def labels_of_prompt(self) -> list[list[int]]:

@@ -333,12 +333,13 @@ def _asked(window: Sequence[Encoded]) -> tuple[list[list[int]], list[list[list[i
     return [item.ids for item in window], [item.labels for item in window]
 
 
-def _asked_to_write(window: Sequence[Encoded]) -> tuple[list[list[int]], Any, Any]:
-    """The same where something is written first: prompts, and what follows it."""
+def _asked_to_write(window: Sequence[Encoded]) -> tuple[list[list[int]], Any, Any, Any]:
+    """The same where something is written first: prompts, what follows it, and what was written if that is known."""
     ids = [item.ids for item in window]
     if window and not window[0].labels:
-        return ids, None, None
-    return ids, [item.ending for item in window], [item.labels for item in window]
+        return ids, None, None, None
+    given = None if not window or window[0].written is None else [item.written for item in window]
+    return ids, [item.ending for item in window], [item.labels for item in window], given
 
 
 def _going_by(
@@ -353,7 +354,7 @@ def _going_by(
 
 
 def _rationale(written: Generation) -> Rationale:
-    return Rationale(written.text, len(written.ids), written.finish == "length")
+    return Rationale(written.text, len(written.ids), written.finish == "length", tuple(written.ids))
 
 
 def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:

@@ -52,6 +52,19 @@ class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
 
 
 @options
+class VerifyOptions(QuietOptions, MovedOptions):
+    """`preftree verify`."""
+
+    run: str = option(f"{_LABELLED}, or is filling", kind=path, metavar="RUN", flag="")
+    rows: int = option("rows to judge again, drawn from all that are answered", whole(1), "N", "n", default=100)
+    seed: int = option("seed of which rows", whole(0), "N", default=0)
+    model: str | None = option("where the model is now, if it was moved", metavar="MODEL", default=None)
+    regenerate: bool = option(
+        "generate rationales again, too, instead of scoring behind the recorded ones", switch, default=False
+    )
+
+
+@options
 class ShowOptions(MovedOptions):
     """`preftree show`."""
 
