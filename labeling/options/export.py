@@ -9,7 +9,7 @@ from preftree.labeling.options.reading import MovedOptions
 from preftree.labeling.options.runs import OverwriteOptions
 from preftree.labeling.values import one_of, path, share, switch, whole
 
-_EXPORTS = ("trl-reward", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
+_EXPORTS = ("trl-reward", "trl-soft", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
 _LABELLED = "a directory or URL that `preftree label` has filled"
 
 
@@ -27,13 +27,26 @@ class ExportOptions(OverwriteOptions, MovedOptions):
         default="best-worst",
     )
     ties: Literal["drop", "keep"] | None = option(
-        "drop or keep (default: keep in soft and annotated-pairs; the others cannot hold them)",
+        "drop or keep (default: keep where they can be held, in trl-soft, soft, annotated-pairs and with --soften)",
         one_of("drop", "keep"),
         "WHAT",
         default=None,
     )
     min_confidence: float | None = option(
         "leave out verdicts of a lower probability, from 0.5 to 1", share, "P", default=None
+    )
+    soften: int | None = option(
+        "write each pair K times, a share of P(A is better) with A chosen: soft labels for trainers without them",
+        whole(2, 1000),
+        "K",
+        default=None,
+    )
+    seed: int = option("random seed of --soften", whole(0), "N", requires=("soften",), default=0)
+    margin: bool = option(
+        "add the column margin to trl-reward: TRL subtracts it, and it is no soft label",
+        switch,
+        excludes="soften",
+        default=False,
     )
     drop_inconsistent: bool = option("leave out pairs on which the two orders disagree", switch, default=False)
     partial: bool = option("export the rows of an unfinished run that are labelled so far", switch, default=False)

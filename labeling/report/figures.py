@@ -77,10 +77,6 @@ class Figures:
         imitating = {"imitating": self._imitating} if self._imitating else {}
         return self._section.figures() | imitating | subsets
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Counts of `p_a` and `position_gap`, with the edges of their bins; only of what there is."""
-        return self._section.histograms()
-
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: name and text; figures that have nothing to stand on are left out."""
         subsets = [] if self._subsets is None else self._subsets.lines()

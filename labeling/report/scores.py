@@ -79,10 +79,6 @@ class ScoreFigures:
         rewards = {f"{ABOVE}{end}": one.figures() for end, one in self.rewards.items()}
         return counts | self._means() | self.gold.figures() | rewards | {"win_rate": self.win_rate.figures()}
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """There are no probabilities."""
-        return {}
-
     def _means(self) -> dict[str, float | None]:
         if not self.responses:
             return dict.fromkeys(("mean_score", "std_score", "mean_entropy", "mean_label_mass"))
