@@ -23,6 +23,13 @@ def text(value: object) -> str:
     return value
 
 
+def some_text(value: object) -> str:
+    """A string that is not empty."""
+    if not (found := text(value)):
+        raise _refused("a text", found)
+    return found
+
+
 def path(value: object) -> str:
     """Where a file or a directory is, or is to be."""
     found = text(value)
