@@ -11,7 +11,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import DatasetInfo, rejected
 from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.base import Method, NeedsFigures
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Label, Rejected, RequestScores, ResponseSet, Sample
 
@@ -138,6 +138,13 @@ def aggregated(item: Item, method: Method, scores: Sequence[RequestScores]) -> L
         return Labelled(item, method.aggregate(item, scores), scores)
     except InputError as error:
         return Labelled(rejected(item, one_line(str(error))))
+
+
+def with_figures(method: Method, rows: Iterable[Labelled]) -> Method:
+    """The method that makes the final labels of these rows; their first labels are made only where it needs them."""
+    if not isinstance(method, NeedsFigures):
+        return method
+    return method.with_figures(row.label for row in rows if row.label is not None)
 
 
 def check_kinds(found: DatasetInfo, method: Method) -> None:

@@ -10,6 +10,7 @@ from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.values import Each, fraction, number, one_of, switch, text, whole
 
+RULES = ("strongest", "weighted", "won", "scaled")
 _COT = ("cot",)
 _DRAWN = ("cot", "temperature")
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
@@ -140,8 +141,9 @@ class SalmonOptions(PrinciplesOptions, RationaleOptions):
     SECTION: ClassVar[str] = "method"
 
     aggregate: str = option(
-        "salmon: strongest (the principle with the largest score decides), weighted, or won",
-        one_of("strongest", "weighted", "won"),
+        "salmon: strongest (the principle with the largest score decides), weighted, won, or scaled (the largest score "
+        "over its principle's variance in the rows that are labelled)",
+        one_of(*RULES),
         "RULE",
         labels=True,
         derived=True,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,7 +20,7 @@ from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.folder import Folder
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
 from preftree.labeling.methods.registry import imitations_of
-from preftree.labeling.pipeline import Labelled, aggregated
+from preftree.labeling.pipeline import Labelled, aggregated, with_figures
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
@@ -70,8 +71,10 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
 def labels_file(out: Folder | Path, job: Job, answers: Answers) -> tuple[int, Rejections]:
     """Writes labels.parquet into `out`; returns the number of labels, and the rows without.
 
-    Raises what `write_labels` does.
+    Labels that depend on other rows look at those of `job`: of a shard at its own, of an unfinished run at those with
+    answers. Raises what `write_labels` does.
     """
+    job = replace(job, method=with_figures(job.method, labelled_rows(job, answers)))
     ok, rejections = 0, Rejections()
     info = job.dataset.info
     with few_collections(), LabelWriter(out, info, job.method.columns, imitations_of(job.method)) as writer:
