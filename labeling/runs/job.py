@@ -43,7 +43,9 @@ class Job:
         found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:
-            found.check_subset(options.subset)
+            found.check_column(options.subset, "to go --by")
+        if isinstance(options, LabelOptions) and options.boost:
+            found.check_column(options.tag_column, "to --boost by; name another with --tag-column")
         return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))
 
     @classmethod

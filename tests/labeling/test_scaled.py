@@ -108,7 +108,8 @@ def test_an_unfinished_run(source: Path, tmp_path: Path) -> None:
 def test_rows_in_memory(source: Path, tmp_path: Path) -> None:
     """Catches labels from Python that are not those of a run over the same rows."""
     rows = [json.loads(line) for line in source.read_bytes().splitlines()]
-    found = label(rows, FakeScorer(window_tokens=20_000), "salmon", aggregate="scaled").to_arrow().to_pylist()
+    judge: Any = FakeScorer(window_tokens=20_000)
+    found = label(rows, judge, "salmon", aggregate="scaled").to_arrow().to_pylist()
     of_run = parquet.read_table(salmon(source, tmp_path / "out", aggregate="scaled") / "labels.parquet").to_pylist()
     for one, two in zip(found, of_run, strict=True):
         assert (one["id"], one["status"], one["decided_by"], one["p_a"]) == (
