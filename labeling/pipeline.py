@@ -13,7 +13,7 @@ from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method, NeedsFigures
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Label, Rejected, RequestScores, ResponseSet, Sample
+from preftree.labeling.types import Label, Rejected, RequestScores, ResponseSet, Sample, ScoreRequest
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
@@ -114,20 +114,26 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
 
 
 def _encode(item: Item, method: Method, scorer: AnyJudge) -> Entry:
-    item = suited(item, method)
-    if isinstance(item, Rejected):
-        return item
+    requests = requests_of(item, method)
+    if isinstance(requests, Rejected):
+        return requests
+    assert not isinstance(item, Rejected)
     try:
-        return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+        return Waiting(item, [scorer.encode(request) for request in requests])
     except InputError as error:
         return rejected(item, one_line(str(error)))
 
 
-def suited(item: Item, method: Method) -> Item:
-    """The row, rejected where it is of a kind that the method does not take."""
+def requests_of(item: Item, method: Method) -> Sequence[ScoreRequest] | Rejected:
+    """The prompts for a row, or the row, rejected: it is of a kind that the method does not take, or lacks a column."""
     if isinstance(item, Rejected):
         return item
-    return item if isinstance(item, method.takes) else rejected(item, f"wrong kind: {needs(method)}")
+    if not isinstance(item, method.takes):
+        return rejected(item, f"wrong kind: {needs(method)}")
+    try:
+        return method.requests(item)
+    except InputError as error:
+        return rejected(item, one_line(str(error)))
 
 
 def aggregated(item: Item, method: Method, scores: Sequence[RequestScores]) -> Labelled:

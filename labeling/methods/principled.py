@@ -58,8 +58,10 @@ class Principled:
                 sample.prompt,
                 *responses,
                 preamble=method.preamble,
+                row=sample.extra,
                 exemplars=method.exemplars,
                 principle=chosen.text,
+                principle_name=chosen.name,
                 title=f"{chosen.name}{order}",
             )
             for order, responses in orders.items()
@@ -111,7 +113,7 @@ def opened(options: PrincipledOptions, recorded: Mapping[str, Any] | None) -> Pr
     """See `labeling.methods.registry.open_method`. A template of one's own leaves rows of the other kind out."""
     pair, single = _templates(options, recorded)
     for template in (pair, single):
-        if template and "principle" not in template.variables:
+        if template and not template.shows_principle:
             raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which responses are scored")
     if single is None and options.scale is not None:
         raise UsageError(f"--scale is of single responses, and template {options.template} compares two")

@@ -59,8 +59,10 @@ class Salmon:
                 sample.prompt,
                 *responses,
                 preamble=self.preamble,
+                row=sample.extra,
                 exemplars=self.exemplars,
                 principle=principle.positive,
+                principle_name=principle.name,
                 title=f"{principle.name}, {order}",
                 reasoning=self.reasoning,
             )
@@ -143,7 +145,7 @@ def opened(options: SalmonOptions, recorded: Mapping[str, Any] | None) -> Salmon
     template = chosen_template(options, recorded, "salmon")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method salmon compares two")
-    if "principle" not in template.variables:
+    if not template.shows_principle:
         raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which method salmon judges")
     chosen = options.principles or LABELLED
     principles = load_principles(chosen) if recorded is None else _recorded(recorded)

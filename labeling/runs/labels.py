@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
-from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.folder import Folder
@@ -110,7 +109,7 @@ def labelled_rows(job: Job, answers: Answers) -> Iterator[Labelled]:
             entry = next(entries, None)
         if entry is None or entry.number != number:
             raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
-        if entry.text != digest_of(item):
+        if entry.text != job.digest(item):
             raise StaleAnswers(
                 f"the answers of row {number + 1:,} ({one_line(str(entry.id))}) are about another text than is in "
                 f"{job.dataset.name}; judge it again: `preftree label`"
