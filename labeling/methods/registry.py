@@ -10,7 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import UsageError
-from preftree.labeling.data.column import row_of
+from preftree.labeling.data.column import Column, row_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.methods import (
     DirectOptions,
@@ -26,7 +26,6 @@ from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
 if TYPE_CHECKING:
-    from preftree.labeling.data.column import Column
     from preftree.labeling.prompts.imitation import Imitations
     from preftree.labeling.prompts.template import Template
 
@@ -107,8 +106,11 @@ def templates_of(method: Method) -> list[Template]:
 
 
 def columns_of(method: Method) -> tuple[Column, ...]:
-    """The columns of a row that its templates show, besides those that make the row a sample."""
-    return tuple(dict.fromkeys(column for template in templates_of(method) for column in template.columns))
+    """The columns of a row that its prompts depend on, besides those that make the row a sample."""
+    shown = [column for template in templates_of(method) for column in template.columns]
+    draw = getattr(method, "draw", None)
+    tags = [Column((draw.column,))] if draw and draw.boosts else []
+    return tuple(dict.fromkeys([*shown, *tags]))
 
 
 def imitations_of(method: Method) -> Imitations | None:

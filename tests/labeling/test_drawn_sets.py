@@ -13,7 +13,7 @@ import pytest
 from preftree.engine.errors import PreftreeError
 from preftree.labeling import cli
 from preftree.labeling.methods.principled import Principled
-from preftree.labeling.methods.registry import open_method
+from preftree.labeling.methods.registry import columns_of, open_method
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.principles.sets import GUARDS
 from preftree.labeling.types import Message, Pair, RequestScores, Response
@@ -70,9 +70,10 @@ def test_principles_are_drawn_by_weight(file: str) -> None:
     assert near(shares(chosen), *WEIGHTS)
     draws = [names(chosen, response(number)) for number in range(500)]
     assert all(len(set(one)) == 2 for one in draws)
-    assert near(shares(method(file, draw_seed=1)), *WEIGHTS)
-    assert [names(method(file, draw_seed=1), response(number)) for number in range(500)] != draws
-    assert [names(method(file), response(number)) for number in range(500)] == draws
+    again, other = method(file), method(file, draw_seed=1)
+    assert near(shares(other), *WEIGHTS)
+    assert [names(other, response(number)) for number in range(500)] != draws
+    assert [names(again, response(number)) for number in range(500)] == draws
 
 
 def test_boosts_follow_the_tags_of_a_row(file: str) -> None:
@@ -85,6 +86,8 @@ def test_boosts_follow_the_tags_of_a_row(file: str) -> None:
     assert near(shares(chosen, ["harm", "form", "harm", None]), 3, 1, 14, 5, 2)
     elsewhere = method(file, boost=("harm=5",), tag_column="kind")
     assert near(shares(elsewhere, "harm"), *WEIGHTS)
+    assert [column.path for column in columns_of(elsewhere)] == [("kind",)], "answers depend on it"
+    assert columns_of(method(file)) == ()
 
 
 def test_what_is_asked(file: str) -> None:
