@@ -79,17 +79,20 @@ class _Job:
 
     @classmethod
     def of(cls, options: InstructionOptions) -> _Job:
+        """Raises PreftreeError for whatever does not fit together."""
         labels = SalmonLabels(options.labels)
         principles = _principles(options, labels.principles)
         recipe = _recipe(options, principles)
         return cls(options, labels, labelled_input(labels.run, options.input), principles, recipe, TextRules(options))
 
     def variances(self) -> dict[str, float]:
+        """By principle, over the pairs that are long enough."""
         if self.options.min_length:
             return self.labels.variances_of(self.dataset, self.rules.takes)
         return self.labels.variances()
 
     def preferences(self, variances: Mapping[str, float], tally: Tally) -> Iterator[dict[str, Any]]:
+        """The rows of the output, in all passes; counts go to `tally`."""
         scaling = self.options.variance_scaling
         scales = [(scaling and variances[principle.name]) or 1.0 for principle in self.principles]
         for pair, compared in self.labels.pairs(self.dataset, self.options.min_score):
@@ -109,6 +112,7 @@ class _Job:
                     yield made
 
     def record(self, variances: Mapping[str, float], tally: Tally) -> dict[str, Any]:
+        """What FILE.run.json holds."""
         detector = {DETECTOR: detector_version()} if self.options.language else {}
         return {
             "versions": {"preftree": version(), **detector},

@@ -142,6 +142,8 @@ def _sets(
         if not {principle.positive, principle.negative} & {*common.statements}
     )
     boosts = {tag: float(weight) for tag, _, weight in (boost.rpartition("=") for boost in options.boost)}
+    if len(boosts) < len(options.boost):
+        raise UsageError("--boost names a tag twice; give each tag one weight")
     return (), SetDraw(pool, options.draw, options.draw_seed, common, boosts, options.tag_column)
 
 

@@ -133,6 +133,7 @@ def test_what_is_recorded(file: str) -> None:
             {"boost": ("haste=3",)},
             "--boost haste: no principle to draw has this tag; their tags are form, harm, reason",
         ),
+        ({"boost": ("harm=1", "harm=2")}, "--boost names a tag twice"),
         ({"boost": ("harm",)}, "--boost must be TAG=WEIGHT with a weight above 0, such as reasoning=128, not 'harm'"),
         ({"boost": ("harm=0",)}, "--boost must be TAG=WEIGHT"),
         ({"boost": ("=3",)}, "--boost must be TAG=WEIGHT"),
