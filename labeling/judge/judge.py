@@ -346,11 +346,17 @@ def _going_by(
     windows: Iterable[Sequence[Encoded]], taken: deque[Sequence[Encoded]], rationale: RationaleRequest | None
 ) -> Iterator[Sequence[Encoded]]:
     """`windows`, each put into `taken`. InputError where a request asks for another `rationale` than this."""
+    way = _way(rationale)
     for window in windows:
-        if any(item.rationale != rationale for item in window):
+        if any(_way(item.rationale) != way for item in window):
             raise InputError("all requests of a run must ask for a rationale in the same way, or none of them")
         taken.append(window)
         yield window
+
+
+def _way(rationale: RationaleRequest | None) -> object:
+    """How a rationale is generated; what follows it may differ."""
+    return rationale and (rationale.stop, rationale.reasoning)
 
 
 def _rationale(written: Generation) -> Rationale:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
@@ -35,3 +35,11 @@ class Method(Protocol):
 
     def record(self) -> dict[str, Any]:
         """For run.json: name to JSON value, enough to ask the same again."""
+
+
+@runtime_checkable
+class NeedsFigures(Protocol):
+    """A method whose labels depend on the other rows of a run: they are made once, looked at, and made again."""
+
+    def with_figures(self, labels: Iterable[Label]) -> Method:
+        """The method that makes the final labels. labels: those that this one has made, of all rows with a label."""

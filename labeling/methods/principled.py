@@ -5,7 +5,7 @@ The principles of a set are shown together and last: what is computed for prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,7 +15,8 @@ from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
 from preftree.labeling.methods.set_labels import PrincipledLabel
 from preftree.labeling.options.methods import PrincipledOptions
-from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
+from preftree.labeling.principles.set_draw import SetDraw
+from preftree.labeling.principles.sets import GUARDS, PrincipleSet, common_set, load_principles, principle_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
@@ -23,17 +24,25 @@ from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sa
 
 @dataclass(frozen=True)
 class Principled:
-    """pair, single: how a pair is compared and how a response is scored under a set, one of them at least.
+    """Sets of principles are the same for all rows, or each row has one that is drawn for it.
 
-    sets: one or more, with different names.
+    Attributes:
+        pair: how a pair is compared under a set; None where pairs are not taken.
+        single: how a response is scored; None where responses are not taken. One of both is there.
+        sets: one or more, with different names; none where they are drawn.
+        draw: of the set of each row.
     """
 
     pair: Rlaif | None
     single: Direct | None
     sets: tuple[PrincipleSet, ...]
+    draw: SetDraw | None = None
 
     name: ClassVar[str] = "principled"
-    columns: ClassVar[Mapping[str, ArrowType]] = PrincipledLabel.COLUMNS
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]:
+        return PrincipledLabel.DRAWN_COLUMNS if self.draw else PrincipledLabel.COLUMNS
 
     @property
     def takes(self) -> tuple[type[Sample], ...]:
@@ -43,24 +52,29 @@ class Principled:
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """A response under every set; of a pair, all sets with A shown first, then all with B shown first."""
         method, orders = self._shown(sample)
+        sets = (self.draw.set_of(sample),) if self.draw else self.sets
         return [
             method.template.request(
                 sample.prompt,
                 *responses,
                 preamble=method.preamble,
+                row=sample.extra,
                 exemplars=method.exemplars,
                 principle=chosen.text,
+                principle_name=chosen.name,
                 title=f"{chosen.name}{order}",
             )
             for order, responses in orders.items()
-            for chosen in self.sets
+            for chosen in sets
         ]
 
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PrincipledLabel:
         """Raises InputError when a score is not finite."""
         method, _ = self._shown(sample)
-        labels = [method.aggregate(sample, of_set) for of_set in self._by_set(scores)]
-        return PrincipledLabel(tuple(chosen.name for chosen in self.sets), tuple(labels))
+        names = (self.draw.name,) if self.draw else tuple(chosen.name for chosen in self.sets)
+        labels = [method.aggregate(sample, scores[index :: len(names)]) for index in range(len(names))]
+        drawn = tuple(principle.name for principle in self.draw.drawn(sample)) if self.draw else None
+        return PrincipledLabel(names, tuple(labels), drawn)
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
@@ -72,12 +86,13 @@ class Principled:
         return []
 
     def record(self) -> dict[str, Any]:
-        """For run.json. pair, single: None where such rows are not taken."""
-        return {
+        """For run.json. pair, single: None where such rows are not taken. draw: only where sets are drawn."""
+        record = {
             "pair": self.pair and self.pair.record(),
             "single": self.single and self.single.record(),
             "sets": [{"name": chosen.name, "statements": list(chosen.statements)} for chosen in self.sets],
         }
+        return record | ({"draw": self.draw.record()} if self.draw else {})
 
     def _shown(self, sample: Sample) -> tuple[Rlaif | Direct, dict[str, tuple[str, ...]]]:
         """How to ask about a sample, and the responses to show by what sets their prompt apart."""
@@ -93,34 +108,53 @@ class Principled:
         assert method is not None
         return method
 
-    def _by_set(self, scores: Sequence[RequestScores]) -> Iterator[Sequence[RequestScores]]:
-        return (scores[index :: len(self.sets)] for index in range(len(self.sets)))
-
 
 def opened(options: PrincipledOptions, recorded: Mapping[str, Any] | None) -> Principled:
     """See `labeling.methods.registry.open_method`. A template of one's own leaves rows of the other kind out."""
     pair, single = _templates(options, recorded)
     for template in (pair, single):
-        if template and "principle" not in template.variables:
+        if template and not template.shows_principle:
             raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which responses are scored")
     if single is None and options.scale is not None:
         raise UsageError(f"--scale is of single responses, and template {options.template} compares two")
-    if recorded is not None:
-        sets = tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"])
-    else:
-        sets = principle_sets(_members(options), options.principles)
     asked = (options.preamble, options.exemplars)
     return Principled(
         Rlaif(pair, *asked) if pair else None,
         Direct(scaled(single, options.scale, options.exemplars), *asked) if single else None,
-        sets,
+        *_sets(options, recorded),
     )
+
+
+def _sets(
+    options: PrincipledOptions, recorded: Mapping[str, Any] | None
+) -> tuple[tuple[PrincipleSet, ...], SetDraw | None]:
+    """Sets for all rows, or a draw of one for each."""
+    if recorded is not None:
+        draw = SetDraw.recorded(recorded["draw"]) if "draw" in recorded else None
+        return tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"]), draw
+    if options.draw is None:
+        return principle_sets(_members(options), options.principles), None
+    assert options.principles is not None
+    common = common_set(_common(options), options.principles)
+    pool = tuple(
+        principle
+        for principle in load_principles(options.principles)
+        if not {principle.positive, principle.negative} & {*common.statements}
+    )
+    boosts = {tag: float(weight) for tag, _, weight in (boost.rpartition("=") for boost in options.boost)}
+    if len(boosts) < len(options.boost):
+        raise UsageError("--boost names a tag twice; give each tag one weight")
+    return (), SetDraw(pool, options.draw, options.draw_seed, common, boosts, options.tag_column)
 
 
 def _members(options: PrincipledOptions) -> list[tuple[str, ...]]:
     """Of each set; one that names nothing is all principles of a file."""
-    common = (*options.add_principle, *(GUARDS if options.guard else ()))
-    return [(*members, *common) for members in options.under or [()]]
+    return [(*members, *_common(options)) for members in options.under or [()]]
+
+
+def _common(options: PrincipledOptions) -> tuple[str, ...]:
+    """Members of every set."""
+    return (*options.add_principle, *(GUARDS if options.guard else ()))
 
 
 def _templates(

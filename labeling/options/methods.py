@@ -8,8 +8,9 @@ from preftree.engine.generation import Sampling
 from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import Each, fraction, number, one_of, switch, text, whole
+from preftree.labeling.values import Each, boost, fraction, number, one_of, switch, text, whole
 
+RULES = ("strongest", "weighted", "won", "scaled")
 _COT = ("cot",)
 _DRAWN = ("cot", "temperature")
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
@@ -140,8 +141,9 @@ class SalmonOptions(PrinciplesOptions, RationaleOptions):
     SECTION: ClassVar[str] = "method"
 
     aggregate: str = option(
-        "salmon: strongest (the principle with the largest score decides), weighted, or won",
-        one_of("strongest", "weighted", "won"),
+        "salmon: strongest (the principle with the largest score decides), weighted, won, or scaled (the largest score "
+        "over its principle's variance in the rows that are labelled)",
+        one_of(*RULES),
         "RULE",
         labels=True,
         derived=True,
@@ -178,6 +180,29 @@ class PrincipledOptions(ScaleOptions, PrinciplesOptions):
         "in every set, the three against reward hacking: no self-praise, an answer not advice, no needless examples",
         switch,
         default=False,
+    )
+    draw: int | None = option(
+        "score each row under N of --principles, drawn by weight (SALMON's code: 3 of 14)",
+        whole(1),
+        "N",
+        requires=("principles",),
+        excludes="under",
+        default=None,
+    )
+    draw_seed: int = option("seed of --draw", whole(0), "N", requires=("draw",), default=0)
+    boost: tuple[str, ...] = option(
+        "what a principle with this tag adds to its weight for rows with the same tag (SALMON's code: 128 for "
+        "reasoning and for red-teaming); give it again for another tag",
+        Each(boost),
+        "TAG=WEIGHT",
+        requires=("draw",),
+        default=(),
+    )
+    tag_column: str = option(
+        "the input column with the tag of a row, or a list of them",
+        metavar="COLUMN",
+        requires=("boost",),
+        default="tag",
     )
 
 

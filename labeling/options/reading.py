@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from preftree.labeling.options.methods import RULES
 from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.options.runs import OverwriteOptions, QuietOptions
 from preftree.labeling.values import Each, one_of, path, switch, whole
@@ -42,9 +43,7 @@ class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
     """`preftree aggregate`. What is None is as in the run."""
 
     run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
-    aggregate: str | None = option(
-        "salmon: strongest, weighted, or won", one_of("strongest", "weighted", "won"), "RULE", default=None
-    )
+    aggregate: str | None = option(f"salmon: {', '.join(RULES)}", one_of(*RULES), "RULE", default=None)
     subset: str | None = option(
         "report agreement with gold by the values of this input column, too", metavar="COLUMN", flag="by", default=None
     )

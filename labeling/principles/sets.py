@@ -88,6 +88,11 @@ def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> t
     return tuple(sets)
 
 
+def common_set(members: Iterable[str], principles: str) -> PrincipleSet:
+    """One set of these members, none or more; arguments and errors as in `principle_sets`."""
+    return Statements((*load_principles(principles), *load_principles(EVERY))).together(members)
+
+
 class Statements:
     """What names of principles, and texts in their place, stand for."""
 

@@ -102,7 +102,10 @@ def test_every_template_knows_its_own_lines(name: str) -> None:
     imitates = Imitations([template])
     responses = ("this", "that")[: template.num_responses]
     principle = "Be kind." if "principle" in template.variables else None
-    request = template.request((Message("user", "Hi"),), *responses, preamble="base", exemplars=0, principle=principle)
+    about = {column.path[0]: "Own." for column in template.columns}
+    request = template.request(
+        (Message("user", "Hi"),), *responses, preamble="base", exemplars=0, row=about, principle=principle
+    )
     assert imitates(pair(request.user))
     assert imitates(pair(f"{request.answer_start}{request.labels[-1]}"))
     assert not imitates(pair("A plain answer.\n\n### With a heading\n\n1. and a list"))

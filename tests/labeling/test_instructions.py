@@ -231,7 +231,7 @@ def test_nothing_to_negate_with(tmp_path: Path) -> None:
     """Catches "null" among the statements of training data, and an error for a principle that is never negated."""
     lacking = (*PRINCIPLES[:2], replace(PRINCIPLES[2], negative=None))
     labels = salmon_run(tmp_path / "run", [(1.0, 1.0, 1.0)], lacking)
-    said = "principle 'precise' has no negative statement; use --negate 0, or label with a principle file that gives it"
+    said = "principle 'precise' has no negative statement; use --negate 0, or --principles with a file that gives it"
     assert said in failure(labels, negate=0.01)
     [only] = instructions(labels, negate=0.0)
     assert sorted(only["principles"]) == ["Be concise.", "Be ethical.", "Be precise."]
@@ -282,7 +282,9 @@ def test_nothing_left(tmp_path: Path) -> None:
     """Catches an empty file that looks like training data."""
     labels = salmon_run(tmp_path / "run", [(0.0, (1.0, -2.0), 0.0), None])
     message = failure(labels)
-    assert message.endswith("nothing to write; 4 preferences: every principle drawn has score 0; 1 row: no labels")
+    dropped = "nothing to write; 4 preferences: every principle drawn has score 0; 1 row: no labels"
+    assert f"{dropped}; a score is 0 where the two orders disagree, and --min-score 0 takes their mean" in message
+    assert failure(labels, min_score=1.5).endswith(f"{dropped}; lower --min-score")
 
 
 def test_places_that_are_taken(tmp_path: Path) -> None:
