@@ -1,4 +1,4 @@
-"""A model that scores text requests. The only module of labeling that imports the engine."""
+"""A model that scores text requests. With `reward_model`, the only module of labeling that imports the engine."""
 
 from __future__ import annotations
 

@@ -1,0 +1,42 @@
+"""Reward models, and the models that they are trained from. Imports the engine, like `judge`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import TYPE_CHECKING
+
+from preftree.engine.errors import InputError, ModelError
+from preftree.labeling.judge.reward_encoding import RewardEncoder
+from preftree.labeling.prompts.reward_input import PLAIN, Layout
+from preftree.labeling.types import Message
+
+if TYPE_CHECKING:
+    from preftree.engine.checkpoint import Checkpoint
+
+_PROBE = (Message("user", "Which?"),)
+
+
+def open_model(directory: str) -> Checkpoint:
+    """A model directory, without reading its weights. Raises ModelError."""
+    from preftree.engine.checkpoint import open_checkpoint
+
+    return open_checkpoint(directory)
+
+
+def reward_encoder(checkpoint: Checkpoint, layout: Layout = PLAIN, max_tokens: int | None = None) -> RewardEncoder:
+    """max_tokens: where it is less than the model's context. ModelError where there is no chat template that works."""
+    chat, tokenizer = checkpoint.chat_template, checkpoint.tokenizer
+    if chat is None:
+        raise ModelError(
+            f"model {checkpoint.name} has no chat template, which says where a response begins and ends; take an "
+            "instruct model, or put a chat_template.jinja into its directory"
+        )
+    context = checkpoint.config.max_context
+    longest = context if max_tokens is None else min(context, max_tokens)
+    encoder = RewardEncoder(tokenizer, partial(chat.finished, tokenizer), chat.source, layout, longest)
+    try:
+        chat.finished(tokenizer, (*_PROBE, Message("assistant", "This.")))
+    except (InputError, ModelError) as error:
+        reason = str(error).partition(";")[0]
+        raise ModelError(f"model {checkpoint.name}: {reason}; take another model, or mend its template") from None
+    return encoder
