@@ -20,7 +20,7 @@ from preftree.labeling.judge.disjoint import disjoint
 from preftree.labeling.judge.encoding import Encoded, RequestEncoder
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
+from preftree.labeling.types import Answer, RationaleRequest, Request, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     import torch
@@ -130,6 +130,7 @@ class Judge:
         from preftree.engine.engine import Engine, Planner
 
         checkpoint = open_checkpoint(model)
+        cls._check_kind(checkpoint)
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {
@@ -149,7 +150,12 @@ class Judge:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._asked is None:
             raise InputError("only a judge made by Judge.load can go to another process")
-        return partial(Judge.load, **self._asked), (self._checkpoint.spec,)
+        return partial(type(self).load, **self._asked), (self._checkpoint.spec,)
+
+    @staticmethod
+    def _check_kind(checkpoint: Checkpoint) -> None:
+        if checkpoint.config.is_reward_model:
+            raise ModelError(f"model {checkpoint.name} is a reward model, which answers nothing; use `preftree reward`")
 
     def close(self) -> None:
         """Give the model's memory back. The judge cannot score afterwards."""
@@ -183,12 +189,14 @@ class Judge:
         """Unique tokens worth handing to `score` together: one forward pass."""
         return self._planner.batch_tokens
 
-    def encode(self, request: ScoreRequest) -> Encoded:
+    def encode(self, request: Request) -> Encoded:
         """Token ids of a request. InputError when this prompt cannot be asked, ModelError when no prompt can."""
+        assert isinstance(request, ScoreRequest)
         return self._encoder.encode(request)
 
-    def render(self, request: ScoreRequest) -> str:
+    def render(self, request: Request) -> str:
         """The whole prompt as text, control tokens included, for people to read."""
+        assert isinstance(request, ScoreRequest)
         return self._encoder.render(request)
 
     def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:

@@ -13,12 +13,16 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.score_labels import SCORE_FIELDS
+from preftree.labeling.methods.set_labels import SetsLabel, set_columns
 from preftree.labeling.options.methods import PrincipledOptions
-from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
+from preftree.labeling.principles.sets import PrincipleSet, chosen_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Response, Sample, ScoreRequest
+
+# Of a pair those of a score are None, and the other way round.
+_FIELDS: dict[str, ArrowType] = {**PairLabel.COLUMNS, **SCORE_FIELDS}
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,7 @@ class Principled:
     sets: tuple[PrincipleSet, ...]
 
     name: ClassVar[str] = "principled"
-    columns: ClassVar[Mapping[str, ArrowType]] = PrincipledLabel.COLUMNS
+    columns: ClassVar[Mapping[str, ArrowType]] = set_columns(_FIELDS)
 
     @property
     def takes(self) -> tuple[type[Sample], ...]:
@@ -56,11 +60,11 @@ class Principled:
             for chosen in self.sets
         ]
 
-    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PrincipledLabel:
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> SetsLabel:
         """Raises InputError when a score is not finite."""
         method, _ = self._shown(sample)
         labels = [method.aggregate(sample, of_set) for of_set in self._by_set(scores)]
-        return PrincipledLabel(tuple(chosen.name for chosen in self.sets), tuple(labels))
+        return SetsLabel(tuple(chosen.name for chosen in self.sets), tuple(labels), _FIELDS)
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
@@ -76,7 +80,7 @@ class Principled:
         return {
             "pair": self.pair and self.pair.record(),
             "single": self.single and self.single.record(),
-            "sets": [{"name": chosen.name, "statements": list(chosen.statements)} for chosen in self.sets],
+            "sets": [chosen.record() for chosen in self.sets],
         }
 
     def _shown(self, sample: Sample) -> tuple[Rlaif | Direct, dict[str, tuple[str, ...]]]:
@@ -106,21 +110,15 @@ def opened(options: PrincipledOptions, recorded: Mapping[str, Any] | None) -> Pr
     if single is None and options.scale is not None:
         raise UsageError(f"--scale is of single responses, and template {options.template} compares two")
     if recorded is not None:
-        sets = tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"])
+        sets = tuple(PrincipleSet.recorded(one) for one in recorded["sets"])
     else:
-        sets = principle_sets(_members(options), options.principles)
+        sets = chosen_sets(options)
     asked = (options.preamble, options.exemplars)
     return Principled(
         Rlaif(pair, *asked) if pair else None,
         Direct(scaled(single, options.scale, options.exemplars), *asked) if single else None,
         sets,
     )
-
-
-def _members(options: PrincipledOptions) -> list[tuple[str, ...]]:
-    """Of each set; one that names nothing is all principles of a file."""
-    common = (*options.add_principle, *(GUARDS if options.guard else ()))
-    return [(*members, *common) for members in options.under or [()]]
 
 
 def _templates(

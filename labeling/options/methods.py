@@ -30,9 +30,14 @@ class ChoiceOptions(Options):
 
 @options
 class MethodOptions(Options):
-    """What every method takes."""
+    """Of a method."""
 
     SECTION: ClassVar[str] = "method"
+
+
+@options
+class PromptOptions(MethodOptions):
+    """Of methods that ask a judge."""
 
     template: str | None = option(
         "see `preftree templates`, or a file (default: what suits the method)", metavar="NAME|FILE", default=None
@@ -45,7 +50,7 @@ class MethodOptions(Options):
 
 
 @options
-class RationaleOptions(MethodOptions):
+class RationaleOptions(PromptOptions):
     """Chain of thought and self-consistency (Lee et al. 2023): a rationale is generated before the label is scored."""
 
     SECTION: ClassVar[str] = "chain of thought (rlaif, direct, salmon)"
@@ -102,7 +107,7 @@ class RationaleOptions(MethodOptions):
 
 
 @options
-class ScaleOptions(MethodOptions):
+class ScaleOptions(PromptOptions):
     """Of methods that score single responses."""
 
     scale: str | None = option(
@@ -150,7 +155,7 @@ class SalmonOptions(PrinciplesOptions, RationaleOptions):
 
 
 @options
-class RankingOptions(MethodOptions):
+class RankingOptions(PromptOptions):
     """Method ranking: several responses in order."""
 
     comparisons: int | None = option(
@@ -164,8 +169,8 @@ class RankingOptions(MethodOptions):
 
 
 @options
-class PrincipledOptions(ScaleOptions, PrinciplesOptions):
-    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+class SetsOptions(PrinciplesOptions):
+    """Of methods that score under sets of principles."""
 
     under: tuple[tuple[str, ...], ...] = option(
         "a set of principles, by name or as a text; give it again for another set, scored beside it",
@@ -182,7 +187,18 @@ class PrincipledOptions(ScaleOptions, PrinciplesOptions):
 
 
 @options
+class PrincipledOptions(ScaleOptions, SetsOptions):
+    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+
+
+@options
+class RewardOptions(SetsOptions):
+    """Method reward (`preftree reward`): what a reward model says of a response, under principles if it follows any."""
+
+
+@options
 class JudgeOptions(
+    RewardOptions,
     PrincipledOptions,
     RankingOptions,
     SalmonOptions,

@@ -12,11 +12,13 @@ spellings of `name`, `positive` and `negative`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.options.methods import SetsOptions
 from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
 from preftree.labeling.yaml_file import read_text
@@ -61,6 +63,21 @@ class PrincipleSet:
     def text(self) -> str:
         """As a prompt shows them: a line each."""
         return "\n".join(f"- {statement}" for statement in self.statements)
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any]) -> PrincipleSet:
+        """From `record`."""
+        return cls(record["name"], tuple(record["statements"]))
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"name": self.name, "statements": list(self.statements)}
+
+
+def chosen_sets(options: SetsOptions) -> tuple[PrincipleSet, ...]:
+    """Those of `options`; a set that names nothing is all principles of a file. See `principle_sets`."""
+    common = (*options.add_principle, *(GUARDS if options.guard else ()))
+    return principle_sets([(*members, *common) for members in options.under or [()]], options.principles)
 
 
 def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> tuple[PrincipleSet, ...]:

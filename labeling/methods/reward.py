@@ -1,0 +1,98 @@
+"""Rewards of a trained reward model: one number a response, and under each set of principles if it follows any.
+
+Nothing is asked and nothing is swapped. What the responses to a prompt share runs once, and so does all of a response
+that comes before the principles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from preftree.labeling.methods.reward_labels import Kind, RewardLabel
+from preftree.labeling.methods.set_labels import SetsLabel, set_columns
+from preftree.labeling.options.methods import RewardOptions
+from preftree.labeling.principles.sets import PrincipleSet, chosen_sets
+from preftree.labeling.rationales import Rationale
+from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, ResponseSet, RewardRequest, Sample
+
+
+@dataclass(frozen=True)
+class Reward:
+    """The model is chosen with --model.
+
+    sets: of principles, with different names; none for a model that follows none.
+    """
+
+    sets: tuple[PrincipleSet, ...] = ()
+
+    name: ClassVar[str] = "reward"
+    takes: ClassVar[tuple[type[Sample], ...]] = (Response, Pair, ResponseSet)
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]:
+        return set_columns(RewardLabel.COLUMNS) if self.sets else RewardLabel.COLUMNS
+
+    def requests(self, sample: Sample) -> list[RewardRequest]:
+        """Every response, each under every set in turn."""
+        _, responses = _responses(sample)
+        return [
+            RewardRequest(sample.prompt, text, one.statements if one else (), f"{title}{f', {one.name}' if one else ''}")
+            for title, text in responses.items()
+            for one in self.sets or (None,)
+        ]
+
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> RewardLabel | SetsLabel:
+        """Raises InputError when a reward is not finite."""
+        kind, _ = _responses(sample)
+        step = max(1, len(self.sets))
+        labels = [_label(kind, scores[first::step]) for first in range(step)]
+        if not self.sets:
+            return labels[0]
+        return SetsLabel(tuple(one.name for one in self.sets), tuple(labels), RewardLabel.COLUMNS)
+
+    def answers(self, values: Mapping[str, Any]) -> list[str]:
+        """What came back for each request, from the columns of a labelled row."""
+        under = values["sets"] if self.sets else [values]
+        return [f"reward {reward:+.6f}" for of_response in zip(*map(_rewards, under), strict=True) for reward in of_response]
+
+    def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
+        """A reward model does not explain."""
+        return []
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"sets": [one.record() for one in self.sets]}
+
+
+def _responses(sample: Sample) -> tuple[Kind, dict[str, str]]:
+    """Those of a row by what they are called."""
+    if isinstance(sample, Pair):
+        return "pair", {"response A": sample.response_a, "response B": sample.response_b}
+    if isinstance(sample, ResponseSet):
+        return "set", {f"response {index}": text for index, text in enumerate(sample.responses)}
+    assert isinstance(sample, Response)
+    return "response", {"the response": sample.response}
+
+
+def _label(kind: Kind, scores: Sequence[RequestScores]) -> RewardLabel:
+    """An answer is the reward, and the normalised one where the model says what is normal."""
+    found = [score.answers[0].finite() for score in scores]
+    normalized = tuple(numbers[1] for numbers in found if len(numbers) > 1)
+    return RewardLabel(
+        kind, tuple(numbers[0] for numbers in found), normalized, sum(score.prompt_tokens for score in scores)
+    )
+
+
+def _rewards(values: Mapping[str, Any]) -> list[float]:
+    single = (values["reward"], values["reward_a"], values["reward_b"])
+    return [reward for reward in (*single, *(values["rewards"] or ())) if reward is not None]
+
+
+def opened(options: RewardOptions, recorded: Mapping[str, Any] | None) -> Reward:
+    """See `preftree.labeling.methods.registry.open_method`."""
+    if recorded is not None:
+        return Reward(tuple(PrincipleSet.recorded(one) for one in recorded["sets"]))
+    wants_sets = options.under or options.principles or options.add_principle or options.guard
+    return Reward(chosen_sets(options) if wants_sets else ())
