@@ -11,7 +11,7 @@ from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
-from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions
+from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions, RewardOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.reading import AggregateOptions, MergeOptions, ReportOptions, ShowOptions, StatusOptions
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
@@ -124,6 +124,8 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 _OF_SCORE = ("under", "add_principle", "guard")
 _NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+# A reward model reads its chat template, and is asked nothing.
+_NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
 COMMANDS = {
     "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
@@ -135,6 +137,14 @@ COMMANDS = {
         LabelOptions,
         {"method": "principled"},
     ),
+    "reward": Command(
+        "rewards of responses, pairs or lists, from a reward model",
+        LabelOptions,
+        _label,
+        [name for name in _NOT_OF_REWARD if name not in declared(RewardOptions)],
+        LabelOptions,
+        {"method": "reward"},
+    ),
     "sample": Command("candidate responses to prompts, from a policy model", SampleOptions, _sample, _NOT_OF_SAMPLE),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
@@ -145,8 +155,7 @@ COMMANDS = {
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
         PlanOptions,
         _plan,
-        _OF_SCORE,
-        LabelOptions,
+        config=LabelOptions,
     ),
     "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
     "report": Command(

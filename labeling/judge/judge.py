@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from preftree.engine.generation import Generation
     from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
-    from preftree.engine.results import LabelScores
+    from preftree.engine.results import LabelScores, Rewards
     from preftree.engine.tokenizer.tokenizer import Tokenizer
     from preftree.engine.trace import Trace
 
@@ -262,7 +262,7 @@ class Judge:
                 for place, item in enumerate(window)
             ]
 
-    def _count(self, scores: LabelScores, unique_tokens: int) -> None:
+    def _count(self, scores: LabelScores | Rewards, unique_tokens: int) -> None:
         with self._counting:
             self.usage.prompt_tokens += scores.prompt_tokens
             self.usage.unique_tokens += unique_tokens

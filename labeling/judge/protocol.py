@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from preftree.labeling.options.methods import ChoiceOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.types import Request, RequestScores
@@ -14,6 +15,10 @@ from preftree.labeling.types import Request, RequestScores
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
     from preftree.labeling.judge.judge import ProgressCallback, Usage
+
+
+# The method that a reward model serves.
+REWARD = "reward"
 
 
 class AnyJudge(Protocol):

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from preftree.engine.checkpoint import Checkpoint
-    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.engine import Engine
+    from preftree.engine.planner import Planner
 
 # Of the manifest of a trained model, see `preftree.labeling.training.output`.
 MANIFEST, KIND, TRAINING, COMPLETE = "preftree.json", "reward model", "training", "complete"
@@ -108,7 +109,7 @@ class RewardModel(Judge):
 
     def __init__(self, checkpoint: Checkpoint, planner: Planner, engine: Engine | None, **options: Any) -> None:
         super().__init__(checkpoint, planner, engine, **options)
-        self._training = _Training.read(checkpoint.name)
+        self._training = _Training() if checkpoint.spec is None else _Training.read(checkpoint.spec)
         self._reward_encoder = reward_encoder(checkpoint, self._training.layout)
         expected, found = self._training.template_sha256, self._reward_encoder.template_sha256
         if expected not in (None, found):
@@ -118,8 +119,8 @@ class RewardModel(Judge):
     def _check_kind(checkpoint: Checkpoint) -> None:
         if not checkpoint.config.is_reward_model:
             raise ModelError(
-                f"model {checkpoint.name} is a language model, which gives no rewards; name a reward model with --model, or "
-                "make one with `preftree train`"
+                f"model {checkpoint.name} is a language model, which gives no rewards; name a reward model with "
+                "--model, or make one with `preftree train`"
             )
 
     def encode(self, request: Request) -> Encoded:
@@ -159,8 +160,8 @@ class RewardModel(Judge):
                 for item, reward in zip(taken.popleft(), rewards, strict=True)
             ]
 
-    def rewards(self, inputs: Sequence[Sequence[int] | NDArray[np.int32]]) -> NDArray[np.float32]:
-        """[inputs] rewards, of token ids as a `RewardEncoder` makes them."""
+    def rewards(self, inputs: Sequence[Any]) -> NDArray[np.float32]:
+        """[inputs] rewards. inputs: token ids as a `RewardEncoder` makes them, lists or arrays."""
         return self._open.reward(inputs, prefix_cache=self._prefix_cache)
 
     def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]:

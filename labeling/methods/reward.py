@@ -37,10 +37,12 @@ class Reward:
     def requests(self, sample: Sample) -> list[RewardRequest]:
         """Every response, each under every set in turn."""
         _, responses = _responses(sample)
+        if not self.sets:
+            return [RewardRequest(sample.prompt, text, title=title) for title, text in responses.items()]
         return [
-            RewardRequest(sample.prompt, text, one.statements if one else (), f"{title}{f', {one.name}' if one else ''}")
+            RewardRequest(sample.prompt, text, one.statements, f"{title}, {one.name}")
             for title, text in responses.items()
-            for one in self.sets or (None,)
+            for one in self.sets
         ]
 
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> RewardLabel | SetsLabel:
@@ -54,8 +56,8 @@ class Reward:
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
-        under = values["sets"] if self.sets else [values]
-        return [f"reward {reward:+.6f}" for of_response in zip(*map(_rewards, under), strict=True) for reward in of_response]
+        by_set = map(_rewards, values["sets"] if self.sets else [values])
+        return [f"reward {reward:+.6f}" for of_response in zip(*by_set, strict=True) for reward in of_response]
 
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """A reward model does not explain."""

@@ -124,7 +124,10 @@ class PrinciplesOptions(MethodOptions):
     """Of methods that judge by principles."""
 
     principles: str | None = option(
-        "a set of principles for salmon or score, YAML or JSON", metavar="NAME|FILE", default=None, kw_only=False
+        "a set of principles for salmon, score or reward, YAML or JSON",
+        metavar="NAME|FILE",
+        default=None,
+        kw_only=False,
     )
 
 
@@ -139,7 +142,7 @@ class DirectOptions(ScaleOptions, RationaleOptions):
 
 
 @options
-class SalmonOptions(PrinciplesOptions, RationaleOptions):
+class SalmonOptions(RationaleOptions, PrinciplesOptions):
     """Method salmon: a score for each principle."""
 
     SECTION: ClassVar[str] = "method"
