@@ -171,7 +171,7 @@ def test_scores_of_pairs(tmp_path: Path) -> None:
         ({"to": "soft"}, "scores and no probabilities"),
         ({"to": "kto", "min_confidence": 0.9}, "have no confidence"),
         ({"to": "kto", "drop_inconsistent": True}, "no order to disagree"),
-        ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of method ranking"),
+        ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of methods ranking and reward"),
     ):
         with pytest.raises(InputError, match=message):
             write_export(ExportOptions(run=str(run), out=str(tmp_path / "y.jsonl"), **options))
