@@ -13,7 +13,7 @@ from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method, NeedsFigures
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Label, Rejected, RequestScores, ResponseSet, Sample, ScoreRequest
+from preftree.labeling.types import Label, Rejected, Request, RequestScores, ResponseSet, Sample
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
@@ -124,7 +124,7 @@ def _encode(item: Item, method: Method, scorer: AnyJudge) -> Entry:
         return rejected(item, one_line(str(error)))
 
 
-def requests_of(item: Item, method: Method) -> Sequence[ScoreRequest] | Rejected:
+def requests_of(item: Item, method: Method) -> Sequence[Request] | Rejected:
     """The prompts for a row, or the row, rejected: it is of a kind that the method does not take, or lacks a column."""
     if isinstance(item, Rejected):
         return item

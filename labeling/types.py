@@ -213,6 +213,29 @@ class ScoreRequest:
     bos: bool | None = None
 
 
+@dataclass(frozen=True)
+class RewardRequest:
+    """One response for a reward model to read. All text is content, as in `ScoreRequest`.
+
+    Attributes:
+        prompt: the conversation before the response.
+        response: the assistant's turn.
+        principles: statements to follow, for a model that follows any.
+        title: what sets this request apart from the others of its sample, for people.
+    """
+
+    prompt: tuple[Message, ...]
+    response: str
+    principles: tuple[str, ...] = ()
+    title: str = ""
+
+    labels: ClassVar[tuple[str, ...]] = ()
+    rationale: ClassVar[RationaleRequest | None] = None
+
+
+Request = ScoreRequest | RewardRequest
+
+
 class Answer(NamedTuple):
     """logprob: of each label and no longer one that begins with it ("1", "10"), in nats, under the full vocabulary.
     label_mass: probability of any label at all. rationale: what stands before it, where the judge was to explain.

@@ -16,8 +16,8 @@ from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
 from preftree.engine.model.model import Model
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.requests import checked_continuations, checked_starts, checked_tails
-from preftree.engine.scoring.runner import Prompts, on_device
+from preftree.engine.requests import Prompts, checked_continuations, checked_starts, checked_tails
+from preftree.engine.scoring.runner import on_device
 
 # Prompts, what is appended to the continuations of each, and the labels looked up after that; None for neither. Then
 # the continuations of each prompt, where they are given and not to be generated.

@@ -11,7 +11,13 @@ from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
-from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions
+from preftree.labeling.options.methods import (
+    PrincipledOptions,
+    PrinciplesOptions,
+    RationaleOptions,
+    RewardOptions,
+    SetsOptions,
+)
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.reading import (
     AggregateOptions,
@@ -135,8 +141,10 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
     return REJECTED_ROWS if summary.rejections.count else OK
 
 
-_OF_SCORE = ("under", "add_principle", "guard")
+_OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
 _NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+# A reward model reads its chat template, and is asked nothing.
+_NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
 COMMANDS = {
     "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
@@ -147,6 +155,14 @@ COMMANDS = {
         [name for name in _NOT_OF_SCORE if name not in declared(PrincipledOptions)],
         LabelOptions,
         {"method": "principled"},
+    ),
+    "reward": Command(
+        "rewards of responses, pairs or lists, from a reward model",
+        LabelOptions,
+        _label,
+        [name for name in _NOT_OF_REWARD if name not in declared(RewardOptions)],
+        LabelOptions,
+        {"method": "reward"},
     ),
     "sample": Command("candidate responses to prompts, from a policy model", SampleOptions, _sample, _NOT_OF_SAMPLE),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
@@ -159,8 +175,7 @@ COMMANDS = {
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
         PlanOptions,
         _plan,
-        _OF_SCORE,
-        LabelOptions,
+        config=LabelOptions,
     ),
     "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
     "report": Command(

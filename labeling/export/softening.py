@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from preftree.labeling.export.comparison import Comparison
-from preftree.labeling.export.drawing import uniforms
+from preftree.labeling.principles.drawing import uniforms
 
 # Probabilities are counted in these units: sums of whole numbers are exact, however many pairs there are.
 _UNITS = 2**53

@@ -1,4 +1,4 @@
-"""A model that scores text requests. The only module of labeling that imports the engine."""
+"""A model that scores text requests. With `reward_model`, the only module of labeling that imports the engine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from preftree.labeling.judge.disjoint import disjoint
 from preftree.labeling.judge.encoding import Encoded, RequestEncoder
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
+from preftree.labeling.types import Answer, RationaleRequest, Request, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     import torch
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from preftree.engine.generation import Generation
     from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
-    from preftree.engine.results import LabelScores
+    from preftree.engine.results import LabelScores, Rewards
     from preftree.engine.tokenizer.tokenizer import Tokenizer
     from preftree.engine.trace import Trace
 
@@ -132,6 +132,7 @@ class Judge:
         from preftree.engine.planner import Planner
 
         checkpoint = open_checkpoint(model)
+        cls._check_kind(checkpoint)
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {
@@ -151,7 +152,12 @@ class Judge:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._asked is None:
             raise InputError("only a judge made by Judge.load can go to another process")
-        return partial(Judge.load, **self._asked), (self._checkpoint.spec,)
+        return partial(type(self).load, **self._asked), (self._checkpoint.spec,)
+
+    @staticmethod
+    def _check_kind(checkpoint: Checkpoint) -> None:
+        if checkpoint.config.is_reward_model:
+            raise ModelError(f"model {checkpoint.name} is a reward model, which answers nothing; use `preftree reward`")
 
     def close(self) -> None:
         """Give the model's memory back. The judge cannot score afterwards."""
@@ -190,12 +196,14 @@ class Judge:
         """Unique tokens worth handing to `score` together: one forward pass."""
         return self._planner.batch_tokens
 
-    def encode(self, request: ScoreRequest) -> Encoded:
+    def encode(self, request: Request) -> Encoded:
         """Token ids of a request. InputError when this prompt cannot be asked, ModelError when no prompt can."""
+        assert isinstance(request, ScoreRequest)
         return self._encoder.encode(request)
 
-    def render(self, request: ScoreRequest) -> str:
+    def render(self, request: Request) -> str:
         """The whole prompt as text, control tokens included, for people to read."""
+        assert isinstance(request, ScoreRequest)
         return self._encoder.render(request)
 
     def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:
@@ -259,7 +267,7 @@ class Judge:
                 for place, item in enumerate(window)
             ]
 
-    def _count(self, scores: LabelScores, unique_tokens: int) -> None:
+    def _count(self, scores: LabelScores | Rewards, unique_tokens: int) -> None:
         with self._counting:
             self.usage.prompt_tokens += scores.prompt_tokens
             self.usage.unique_tokens += unique_tokens

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample
 
 
 class Method(Protocol):
@@ -21,7 +21,7 @@ class Method(Protocol):
     @property
     def columns(self) -> Mapping[str, ArrowType]: ...
 
-    def requests(self, sample: Sample) -> Sequence[ScoreRequest]:
+    def requests(self, sample: Sample) -> Sequence[Request]:
         """The prompts for a sample, always the same ones. InputError for one that cannot be asked about."""
 
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> Label:

@@ -13,36 +13,37 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.score_labels import SCORE_FIELDS
+from preftree.labeling.methods.set_labels import SetsLabel, set_columns
 from preftree.labeling.options.methods import PrincipledOptions
-from preftree.labeling.principles.set_draw import SetDraw
-from preftree.labeling.principles.sets import GUARDS, PrincipleSet, common_set, load_principles, principle_sets
+from preftree.labeling.principles.row_sets import RowSets, chosen_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Response, Sample, ScoreRequest
+
+# Of a pair those of a score are None, and the other way round.
+_FIELDS: dict[str, ArrowType] = {**PairLabel.COLUMNS, **SCORE_FIELDS}
 
 
 @dataclass(frozen=True)
 class Principled:
-    """Sets of principles are the same for all rows, or each row has one that is drawn for it.
+    """A judge that is shown principles.
 
     Attributes:
         pair: how a pair is compared under a set; None where pairs are not taken.
         single: how a response is scored; None where responses are not taken. One of both is there.
-        sets: one or more, with different names; none where they are drawn.
-        draw: of the set of each row.
+        sets: of principles, one or more for each row.
     """
 
     pair: Rlaif | None
     single: Direct | None
-    sets: tuple[PrincipleSet, ...]
-    draw: SetDraw | None = None
+    sets: RowSets
 
     name: ClassVar[str] = "principled"
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        return PrincipledLabel.DRAWN_COLUMNS if self.draw else PrincipledLabel.COLUMNS
+        return set_columns(_FIELDS, are_drawn=self.sets.draw is not None)
 
     @property
     def takes(self) -> tuple[type[Sample], ...]:
@@ -52,7 +53,6 @@ class Principled:
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """A response under every set; of a pair, all sets with A shown first, then all with B shown first."""
         method, orders = self._shown(sample)
-        sets = (self.draw.set_of(sample),) if self.draw else self.sets
         return [
             method.template.request(
                 sample.prompt,
@@ -65,16 +65,15 @@ class Principled:
                 title=f"{chosen.name}{order}",
             )
             for order, responses in orders.items()
-            for chosen in sets
+            for chosen in self.sets.of(sample)
         ]
 
-    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PrincipledLabel:
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> SetsLabel:
         """Raises InputError when a score is not finite."""
         method, _ = self._shown(sample)
-        names = (self.draw.name,) if self.draw else tuple(chosen.name for chosen in self.sets)
+        names = self.sets.names
         labels = [method.aggregate(sample, scores[index :: len(names)]) for index in range(len(names))]
-        drawn = tuple(principle.name for principle in self.draw.drawn(sample)) if self.draw else None
-        return PrincipledLabel(names, tuple(labels), drawn)
+        return SetsLabel(names, tuple(labels), _FIELDS, self.sets.drawn(sample))
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
@@ -86,13 +85,12 @@ class Principled:
         return []
 
     def record(self) -> dict[str, Any]:
-        """For run.json. pair, single: None where such rows are not taken. draw: only where sets are drawn."""
-        record = {
+        """For run.json. pair, single: None where such rows are not taken."""
+        return {
             "pair": self.pair and self.pair.record(),
             "single": self.single and self.single.record(),
-            "sets": [{"name": chosen.name, "statements": list(chosen.statements)} for chosen in self.sets],
+            **self.sets.record(),
         }
-        return record | ({"draw": self.draw.record()} if self.draw else {})
 
     def _shown(self, sample: Sample) -> tuple[Rlaif | Direct, dict[str, tuple[str, ...]]]:
         """How to ask about a sample, and the responses to show by what sets their prompt apart."""
@@ -121,40 +119,8 @@ def opened(options: PrincipledOptions, recorded: Mapping[str, Any] | None) -> Pr
     return Principled(
         Rlaif(pair, *asked) if pair else None,
         Direct(scaled(single, options.scale, options.exemplars), *asked) if single else None,
-        *_sets(options, recorded),
+        chosen_sets(options) if recorded is None else RowSets.recorded(recorded),
     )
-
-
-def _sets(
-    options: PrincipledOptions, recorded: Mapping[str, Any] | None
-) -> tuple[tuple[PrincipleSet, ...], SetDraw | None]:
-    """Sets for all rows, or a draw of one for each."""
-    if recorded is not None:
-        draw = SetDraw.recorded(recorded["draw"]) if "draw" in recorded else None
-        return tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"]), draw
-    if options.draw is None:
-        return principle_sets(_members(options), options.principles), None
-    assert options.principles is not None
-    common = common_set(_common(options), options.principles)
-    pool = tuple(
-        principle
-        for principle in load_principles(options.principles)
-        if not {principle.positive, principle.negative} & {*common.statements}
-    )
-    boosts = {tag: float(weight) for tag, _, weight in (boost.rpartition("=") for boost in options.boost)}
-    if len(boosts) < len(options.boost):
-        raise UsageError("--boost names a tag twice; give each tag one weight")
-    return (), SetDraw(pool, options.draw, options.draw_seed, common, boosts, options.tag_column)
-
-
-def _members(options: PrincipledOptions) -> list[tuple[str, ...]]:
-    """Of each set; one that names nothing is all principles of a file."""
-    return [(*members, *_common(options)) for members in options.under or [()]]
-
-
-def _common(options: PrincipledOptions) -> tuple[str, ...]:
-    """Members of every set."""
-    return (*options.add_principle, *(GUARDS if options.guard else ()))
 
 
 def _templates(

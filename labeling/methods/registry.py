@@ -18,6 +18,7 @@ from preftree.labeling.options.methods import (
     MethodOptions,
     PrincipledOptions,
     RankingOptions,
+    RewardOptions,
     RlaifOptions,
     SalmonOptions,
 )
@@ -48,6 +49,7 @@ METHODS = {
     "salmon": Entry("preftree.labeling.methods.salmon", SalmonOptions),
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
+    "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
 }
 
 _PROMPT = (Message("user", "Which?"),)

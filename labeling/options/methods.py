@@ -31,9 +31,14 @@ class ChoiceOptions(Options):
 
 @options
 class MethodOptions(Options):
-    """What every method takes."""
+    """Of a method."""
 
     SECTION: ClassVar[str] = "method"
+
+
+@options
+class PromptOptions(MethodOptions):
+    """Of methods that ask a judge."""
 
     template: str | None = option(
         "see `preftree templates`, or a file (default: what suits the method)", metavar="NAME|FILE", default=None
@@ -46,7 +51,7 @@ class MethodOptions(Options):
 
 
 @options
-class RationaleOptions(MethodOptions):
+class RationaleOptions(PromptOptions):
     """Chain of thought and self-consistency (Lee et al. 2023): a rationale is generated before the label is scored."""
 
     SECTION: ClassVar[str] = "chain of thought (rlaif, direct, salmon)"
@@ -103,7 +108,7 @@ class RationaleOptions(MethodOptions):
 
 
 @options
-class ScaleOptions(MethodOptions):
+class ScaleOptions(PromptOptions):
     """Of methods that score single responses."""
 
     scale: str | None = option(
@@ -120,7 +125,10 @@ class PrinciplesOptions(MethodOptions):
     """Of methods that judge by principles."""
 
     principles: str | None = option(
-        "a set of principles for salmon or score, YAML or JSON", metavar="NAME|FILE", default=None, kw_only=False
+        "a set of principles for salmon, score or reward, YAML or JSON",
+        metavar="NAME|FILE",
+        default=None,
+        kw_only=False,
     )
 
 
@@ -135,7 +143,7 @@ class DirectOptions(ScaleOptions, RationaleOptions):
 
 
 @options
-class SalmonOptions(PrinciplesOptions, RationaleOptions):
+class SalmonOptions(RationaleOptions, PrinciplesOptions):
     """Method salmon: a score for each principle."""
 
     SECTION: ClassVar[str] = "method"
@@ -152,7 +160,7 @@ class SalmonOptions(PrinciplesOptions, RationaleOptions):
 
 
 @options
-class RankingOptions(MethodOptions):
+class RankingOptions(PromptOptions):
     """Method ranking: several responses in order."""
 
     comparisons: int | None = option(
@@ -166,8 +174,8 @@ class RankingOptions(MethodOptions):
 
 
 @options
-class PrincipledOptions(ScaleOptions, PrinciplesOptions):
-    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+class SetsOptions(PrinciplesOptions):
+    """Of methods that score under sets of principles."""
 
     under: tuple[tuple[str, ...], ...] = option(
         "a set of principles, by name or as a text; give it again for another set, scored beside it",
@@ -207,7 +215,18 @@ class PrincipledOptions(ScaleOptions, PrinciplesOptions):
 
 
 @options
+class PrincipledOptions(ScaleOptions, SetsOptions):
+    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+
+
+@options
+class RewardOptions(SetsOptions):
+    """Method reward (`preftree reward`): what a reward model says of a response, under principles if it follows any."""
+
+
+@options
 class JudgeOptions(
+    RewardOptions,
     PrincipledOptions,
     RankingOptions,
     SalmonOptions,

@@ -71,7 +71,7 @@ class SetDraw:
             "principles": [principle.record() for principle in self.principles],
             "number": self.number,
             "seed": self.seed,
-            "common": {"name": self.common.name, "statements": list(self.common.statements)},
+            "common": self.common.record(),
             "boosts": dict(self.boosts),
             "column": self.column,
         }
@@ -79,7 +79,7 @@ class SetDraw:
     @classmethod
     def recorded(cls, record: Mapping[str, Any]) -> SetDraw:
         """The draw of a `record`."""
-        common = PrincipleSet(record["common"]["name"], tuple(record["common"]["statements"]))
+        common = PrincipleSet.recorded(record["common"])
         principles = tuple(map(Principle.recorded, record["principles"]))
         return cls(principles, record["number"], record["seed"], common, record["boosts"], record["column"])
 

@@ -12,9 +12,10 @@ spellings of `name`, `positive` and `negative`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from preftree.engine.errors import InputError
 from preftree.labeling.principles.file import parse_principles
@@ -61,6 +62,15 @@ class PrincipleSet:
     def text(self) -> str:
         """As a prompt shows them: a line each."""
         return "\n".join(f"- {statement}" for statement in self.statements)
+
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any]) -> PrincipleSet:
+        """From `record`."""
+        return cls(record["name"], tuple(record["statements"]))
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"name": self.name, "statements": list(self.statements)}
 
 
 def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> tuple[PrincipleSet, ...]:

@@ -42,7 +42,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.options.methods import MethodOptions
+from preftree.labeling.options.methods import PromptOptions
 from preftree.labeling.prompts.parse import parse_template
 from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
 from preftree.labeling.yaml_file import read_text
@@ -78,7 +78,7 @@ def load_template(name_or_path: str) -> Template:
     return parse_template(read_text(path, f"template {path}"), name_or_path)
 
 
-def chosen_template(options: MethodOptions, recorded: Mapping[str, Any] | None, default: str) -> Template:
+def chosen_template(options: PromptOptions, recorded: Mapping[str, Any] | None, default: str) -> Template:
     """The template of `options`, or else `default`; its text as a run recorded it where there is such a record."""
     name = options.template or default
     template = load_template(name) if recorded is None else parse_template(recorded["template"]["source"], name)

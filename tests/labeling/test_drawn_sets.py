@@ -49,8 +49,8 @@ def response(number: int, tag: Any = None) -> Response:
 
 
 def names(chosen: Principled, sample: Response | Pair) -> tuple[str, ...]:
-    assert chosen.draw is not None
-    return tuple(principle.name for principle in chosen.draw.drawn(sample))
+    assert chosen.sets.draw is not None
+    return tuple(principle.name for principle in chosen.sets.draw.drawn(sample))
 
 
 def shares(chosen: Principled, tag: Any = None) -> dict[str, float]:

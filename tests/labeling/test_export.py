@@ -27,7 +27,7 @@ from preftree.labeling.methods.principle_labels import (  # noqa: E402
 )
 from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
 from preftree.labeling.methods.score_labels import DirectLabel, Score  # noqa: E402
-from preftree.labeling.methods.set_labels import PrincipledLabel  # noqa: E402
+from preftree.labeling.methods.set_labels import SetsLabel  # noqa: E402
 from preftree.labeling.options.export import ExportOptions  # noqa: E402
 from preftree.labeling.types import Message, Pair, PairLabel  # noqa: E402
 from tests.labeling.fakes import row, write_rows  # noqa: E402
@@ -176,7 +176,7 @@ def test_scores_of_pairs(tmp_path: Path) -> None:
         ({"to": "soft"}, "scores and no probabilities"),
         ({"to": "kto", "min_confidence": 0.9}, "have no confidence"),
         ({"to": "kto", "drop_inconsistent": True}, "no order to disagree"),
-        ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of method ranking"),
+        ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of methods ranking and reward"),
     ):
         with pytest.raises(InputError, match=message):
             write_export(ExportOptions(run=str(run), out=str(tmp_path / "y.jsonl"), **options))
@@ -206,7 +206,7 @@ def test_rankings(tmp_path: Path) -> None:
 
 def test_sets_of_principles(tmp_path: Path) -> None:
     """Catches the first of several sets taken for all of them."""
-    label = PrincipledLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.4)))
+    label = SetsLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.4)), PairLabel.COLUMNS)
     sets = [{"name": name, "statements": [f"Be {name}."]} for name in ("kind", "brief")]
     run = labelled_run(tmp_path / "run", "principled", [row(id="1")], [label], sets=sets)
     [entry] = export(run, "soft", "x.jsonl")

@@ -44,7 +44,9 @@ METHODS: dict[str, tuple[MethodOptions, Callable[[Any], Any]]] = {
     "ranking": (RankingOptions(comparisons=8), lambda _: RankingByRow()),
     "principled": (
         PrincipledOptions(under=(("concise",), ("helpful", "honest"))),
-        lambda method: PrincipledByRow(tuple(one.name for one in method.sets), len(method.single.template.labels)),
+        lambda method: PrincipledByRow(
+            tuple(one.name for one in method.sets.fixed), len(method.single.template.labels)
+        ),
     ),
 }
 

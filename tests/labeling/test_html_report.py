@@ -18,7 +18,7 @@ from preftree.labeling import cli
 from preftree.labeling.methods.principle_labels import Aggregate, PrincipleScore, SalmonLabel
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.score_labels import DirectLabel, Score
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.html.survey import Survey
@@ -150,7 +150,7 @@ def test_other_kinds_of_labels(tmp_path: Path) -> None:
     ranking = labelled_run(tmp_path / "ranking", "ranking", [several], [RankingLabel(comparisons, (1.0, 0.0, -1.0), 9)])
     assert {"Ranking", "Position bias", "Label mass", "Response 2"} <= {*(page := page_of(ranking)).headings}
     assert page.cells("A = 0, B = 2")[:2] == ["0.900", "0.200"]
-    sets = PrincipledLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.6)))
+    sets = SetsLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.6)), PairLabel.COLUMNS)
     principled = labelled_run(tmp_path / "sets", "principled", [row()], [sets])
     assert (page := page_of(principled)).cells("brief")[:2] == ["0.200", "0.600"]
     assert "Position bias" in page.headings

@@ -15,7 +15,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling import cli
 from preftree.labeling.data.columns import IMITATES
 from preftree.labeling.methods.registry import imitations_of, make_method, open_method, templates_of
-from preftree.labeling.options.methods import DirectOptions, MethodOptions, RlaifOptions
+from preftree.labeling.options.methods import DirectOptions, PromptOptions, RlaifOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template, parse_template, template_names
 from preftree.labeling.prompts.imitation import Imitations
@@ -196,7 +196,7 @@ def test_default_records_are_as_they_were() -> None:
     template = load_template("general")
     assert "fenced" not in template.record()
     assert isinstance(template, Template)
-    assert MethodOptions().fence is False
+    assert PromptOptions().fence is False
 
 
 def test_a_fenced_run_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
