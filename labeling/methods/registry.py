@@ -109,9 +109,11 @@ def templates_of(method: Method) -> list[Template]:
 
 def columns_of(method: Method) -> tuple[Column, ...]:
     """The columns of a row that its prompts depend on, besides those that make the row a sample."""
+    from preftree.labeling.principles.row_sets import RowSets
+
     shown = [column for template in templates_of(method) for column in template.columns]
-    draw = getattr(method, "draw", None)
-    tags = [Column((draw.column,))] if draw and draw.boosts else []
+    sets = getattr(method, "sets", None)
+    tags = [Column((sets.tag_column,))] if isinstance(sets, RowSets) and sets.tag_column else []
     return tuple(dict.fromkeys([*shown, *tags]))
 
 

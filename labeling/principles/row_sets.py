@@ -41,6 +41,11 @@ class RowSets:
         """Names of the principles that were drawn for a row; None where all rows have the same sets."""
         return tuple(principle.name for principle in self.draw.drawn(sample)) if self.draw else None
 
+    @property
+    def tag_column(self) -> str | None:
+        """The column of a row that decides how its principles are drawn."""
+        return self.draw.column if self.draw and self.draw.boosts else None
+
     def record(self) -> dict[str, Any]:
         """For run.json. draw: only where sets are drawn."""
         draw = {"draw": self.draw.record()} if self.draw else {}
