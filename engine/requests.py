@@ -12,6 +12,10 @@ from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.trie import TokenIds
 
+Prompts = Sequence[Sequence[int]]
+# Of a prompt of which nothing is read but its end: a reward.
+NO_LABELS: Labels = ()
+
 
 def checked_prompts(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[TokenIds]:
     """The prompts as arrays; labels are looked at, too. InputError names the first thing that is wrong."""
@@ -28,10 +32,8 @@ def checked_prompts(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], 
 def _checked_prompt(index: int, prompt: Sequence[int], labels: Labels, config: ModelConfig) -> TokenIds:
     ids, longest = _measured_prompt(index, prompt, labels, config)
     if longest > config.max_context:
-        raise InputError(
-            f"prompt {index} has {longest:,} tokens with its longest label, "
-            f"the model's context is {config.max_context:,}"
-        )
+        what = "tokens with its longest label" if len(labels) else "tokens"
+        raise InputError(f"prompt {index} has {longest:,} {what}, the model's context is {config.max_context:,}")
     return ids
 
 
@@ -39,7 +41,12 @@ def _measured_prompt(index: int, prompt: Sequence[int], labels: Labels, config: 
     """The prompt as an array, and how many tokens it has with its longest label."""
     ids = _token_ids(f"prompt {index}", prompt, config)
     _check_labels(index, labels, config)
-    return ids, len(ids) + max(len(label) for label in labels) - 1
+    return ids, len(ids) + _longest_tail(labels)
+
+
+def _longest_tail(labels: Labels) -> int:
+    """Tokens of the longest label that are run after a prompt: all but its last."""
+    return max((len(label) for label in labels), default=1) - 1
 
 
 def too_long(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
@@ -52,7 +59,22 @@ def too_long(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config:
     ]
 
 
+def check_reads_labels(config: ModelConfig) -> None:
+    """InputError for a reward model."""
+    if config.is_reward_model:
+        raise InputError("this is a reward model, which scores no labels and writes nothing; use Engine.reward")
+
+
+def check_reads_rewards(config: ModelConfig) -> None:
+    """InputError for a language model."""
+    if not config.is_reward_model:
+        raise InputError("this is a language model, which has no head for rewards; use Engine.score")
+
+
 def _check_labels(index: int, labels: Labels, config: ModelConfig) -> None:
+    if config.is_reward_model and not len(labels):
+        return
+    check_reads_labels(config)
     if not len(labels):
         raise InputError(f"prompt {index} has no labels")
     for label in labels:
@@ -102,5 +124,5 @@ def continuation_tokens(labels: Sequence[Labels]) -> list[int]:
 def rope_variants_of(prompts: Sequence[TokenIds], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
     """What each prompt's rotary embedding is made for: the prompt with its longest label, so that all its labels are
     scored with the same one. See `RopeConfig.rope_variant`."""
-    longest = (len(ids) + max(map(len, options)) - 1 for ids, options in zip(prompts, labels, strict=True))
+    longest = (len(ids) + _longest_tail(options) for ids, options in zip(prompts, labels, strict=True))
     return [config.rope_variant(length) for length in longest]

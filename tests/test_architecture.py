@@ -105,7 +105,7 @@ ENGINE_LAYERS = (
     ("gguf", "requests", "device", "results"),
     ("checkpoint", "model"),
     ("scoring", "inspection"),
-    ("decoding", "arithmetic"),
+    ("decoding", "arithmetic", "planner"),
     ("engine",),
 )
 LABELING_LAYERS = (

@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     import torch
 
     from preftree.engine.checkpoint import Checkpoint
-    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.engine import Engine
     from preftree.engine.generation import Generation
+    from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
     from preftree.engine.tokenizer.tokenizer import Tokenizer
@@ -127,7 +128,8 @@ class Judge:
             InputError: a device, dtype or budget that is not there.
         """
         from preftree.engine.checkpoint import open_checkpoint
-        from preftree.engine.engine import Engine, Planner
+        from preftree.engine.engine import Engine
+        from preftree.engine.planner import Planner
 
         checkpoint = open_checkpoint(model)
         if rendering != "plain" and checkpoint.chat_template is not None:
