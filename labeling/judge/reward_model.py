@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,11 @@ from preftree.labeling.prompts.reward_input import PLAIN, Layout
 from preftree.labeling.types import Message
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from preftree.engine.checkpoint import Checkpoint
+    from preftree.engine.engine import Engine
 
 _PROBE = (Message("user", "Which?"),)
 
@@ -40,3 +45,27 @@ def reward_encoder(checkpoint: Checkpoint, layout: Layout = PLAIN, max_tokens: i
         reason = str(error).partition(";")[0]
         raise ModelError(f"model {checkpoint.name}: {reason}; take another model, or mend its template") from None
     return encoder
+
+
+class RewardModel:
+    """A loaded reward model: a number for each input. A context manager."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    @classmethod
+    def load(cls, directory: str, *, device: str | None = None, dtype: str | None = None) -> RewardModel:
+        """See `preftree.Engine.load`."""
+        from preftree.engine.engine import Engine
+
+        return cls(Engine.load(directory, device=device, dtype=dtype))
+
+    def rewards(self, inputs: Sequence[Sequence[int]]) -> NDArray[np.float32]:
+        """[inputs] rewards, of token ids as a `RewardEncoder` makes them."""
+        return self._engine.reward(inputs)
+
+    def __enter__(self) -> RewardModel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._engine.close()
