@@ -24,7 +24,6 @@ from preftree.labeling.training.pairs import PairSource, source_of
 from preftree.labeling.training.rows import Split, split_rows
 
 if TYPE_CHECKING:
-    from preftree.engine.checkpoint import Checkpoint
     from preftree.labeling.training.base_model import BaseModel
     from preftree.labeling.training.figures import HeldOut
 
@@ -38,7 +37,7 @@ class _Job:
     """All that is known before a trainer is loaded."""
 
     options: TrainOptions
-    checkpoint: Checkpoint
+    base_sha256: str
     encoder: RewardEncoder
     source: PairSource
     split: Split
@@ -75,13 +74,13 @@ def _opened(options: TrainOptions) -> _Job:
     encoder = reward_encoder(checkpoint, layout, options.max_tokens)
     check_packages(options.report)
     split = split_rows(source, encoder, options.held_out, options.seed, options.run)
-    return _Job(options, checkpoint, encoder, source, split, out)
+    return _Job(options, checkpoint.fingerprint(), encoder, source, split, out)
 
 
 def _about(job: _Job) -> dict[str, Any]:
     names = [*declared(TrainingDataOptions), *declared(FittingOptions)]
     options = {name: getattr(job.options, name) for name in names if name not in _FREE}
-    base = {"path": job.options.model, "sha256": job.checkpoint.fingerprint()}
+    base = {"path": job.options.model, "sha256": job.base_sha256}
     return {
         "layout": job.encoder.layout,
         "template_sha256": job.encoder.template_sha256,
