@@ -20,8 +20,8 @@ _TOLERANCE = 1e-4
 _COMPARED = 16
 
 
-def save_model(trained: Any, base: BaseModel, source: Path, out: Path, dtype: str) -> None:
-    """Merged weights, head and tokenizer; an adapter stays beside them. Raises OutputError."""
+def save_model(trained: Any, base: BaseModel, source: Path, out: Path, dtype: str) -> Any:
+    """Merged weights, head and tokenizer; an adapter stays beside them. Returns what was saved. Raises OutputError."""
     import torch
 
     try:
@@ -31,40 +31,43 @@ def save_model(trained: Any, base: BaseModel, source: Path, out: Path, dtype: st
         stored = base.dtype if dtype == "auto" else getattr(torch, dtype)
         trained.to(stored or torch.float32)
         trained.config.pad_token_id = base.pad.id
+        trained.config.use_cache = True  # the trainer has turned it off
         trained.save_pretrained(str(out))
         copy_tokenizer(source, out, base.pad)
     except OSError as error:
         raise OutputError(f"cannot write {out}: {error.strerror or error}") from error
+    return trained
 
 
-def verified_rewards(directory: Path, rows: Rows, device: str) -> NDArray[np.float32]:
+def verified_rewards(directory: Path, trained: Any, rows: Rows, device: str) -> NDArray[np.float32]:
     """Rewards of `rows.texts()` by preftree's engine, read from the directory in float32.
 
-    ModelError where those of the first pairs are not what transformers computes from the same files: a head that was
-    not saved, a pad token that is read, or other weights.
+    trained: the model that was saved there. ModelError where it gives other rewards for the first pairs, or
+    transformers reads others from the directory: a head that was not saved, or a pad token that is read.
     """
+    from transformers import AutoModelForSequenceClassification
+
     texts = rows.texts()
     with RewardModel.load(str(directory), device=device, dtype="float32") as model:
         rewards = model.rewards(texts)
     compared = texts[: 2 * _COMPARED]
-    theirs = _with_transformers(directory, compared, device)
-    gap = float(abs(rewards[: len(compared)] - theirs).max())
-    # Relative where rewards are large: float32 has seven digits.
-    if not gap <= _TOLERANCE * max(1.0, float(abs(theirs).max())):
-        raise ModelError(
-            f"{directory}: transformers reads rewards from it that differ by {gap:.2g}; the model was not saved as it "
-            "was trained, do not use it"
-        )
+    read = AutoModelForSequenceClassification.from_pretrained(str(directory), dtype="float32", local_files_only=True)
+    for name, theirs in (("the trained model has", trained), ("transformers reads", read)):
+        expected = _rewards(theirs, compared, device)
+        gap = float(abs(rewards[: len(compared)] - expected).max())
+        # Relative where rewards are large: float32 has seven digits.
+        if not gap <= _TOLERANCE * max(1.0, float(abs(expected).max())):
+            raise ModelError(
+                f"{directory}: {name} other rewards than preftree reads from it, by {gap:.2g}; do not use it"
+            )
     return rewards
 
 
-def _with_transformers(directory: Path, texts: Sequence[list[int]], device: str) -> NDArray[np.float32]:
-    """Padded two by two, as a trainer does."""
+def _rewards(model: Any, texts: Sequence[list[int]], device: str) -> NDArray[np.float32]:
+    """By transformers, padded two by two as in training."""
     import torch
-    from transformers import AutoModelForSequenceClassification
 
-    model = AutoModelForSequenceClassification.from_pretrained(str(directory), dtype="float32", local_files_only=True)
-    model.to(device).eval()
+    model = model.to(device=device, dtype=torch.float32).eval()
     found = []
     for both in zip(texts[::2], texts[1::2], strict=True):
         longest = max(map(len, both))

@@ -92,7 +92,7 @@ def _about(job: _Job) -> dict[str, Any]:
 
 def _warn(job: _Job) -> None:
     p = job.split.train.p
-    if job.source.keeps_ties and set(p) <= {0.5, 1.0}:
+    if job.source.is_soft and set(p) <= {0.5, 1.0}:
         _LOGGER.warning(
             f"every label of {job.options.run} is 0 or 1, as gold labels are and a judge's probabilities are not; "
             "training goes on, as with --labels hard"
@@ -109,14 +109,15 @@ def _fitted(job: _Job, resumes: bool) -> tuple[BaseModel, Any]:
     from preftree.labeling.training.trainer import trainer_of
 
     config = reward_config(job.options, job.out.checkpoints)
-    rows = job.split.train, job.split.held_out
-    base = load_base(job.options, rows[0].better[0].tolist())
+    parts = job.split.train, job.split.held_out
+    base = load_base(job.options, parts[0].better[0].tolist())
     if base.pad.replaces:
         _LOGGER.info(f"pad token {base.pad.text} is added: the base {base.pad.replaces}")
     last = job.out.last_checkpoint() if resumes else None
     if last is not None:
         _LOGGER.info(f"resumes from step {last.name.rpartition('-')[2]}")
     with TrainingProgress(job.options.quiet) as progress:
+        rows = [part.columns(job.source.is_soft) for part in parts]
         trainer = trainer_of(base.model, base.tokenizer, rows, config, lora_config(job.options), progress)
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     return base, trainer.accelerator.unwrap_model(trainer.model)
@@ -127,12 +128,12 @@ def _saved(job: _Job, base: BaseModel, trained: Any) -> HeldOut:
     from preftree.labeling.training.figures import held_out_figures
 
     device = trained.device.type
-    save_model(trained, base, Path(job.options.model), job.out.path, job.options.dtype)
+    saved = save_model(trained, base, Path(job.options.model), job.out.path, job.options.dtype)
     held_out = job.split.held_out
-    saved = reward_encoder(open_model(str(job.out.path)), job.encoder.layout)
-    if saved.template_sha256 != job.encoder.template_sha256:
+    encoder = reward_encoder(open_model(str(job.out.path)), job.encoder.layout)
+    if encoder.template_sha256 != job.encoder.template_sha256:
         raise ModelError(f"{job.out.path}: its chat template is not that of the base; do not use it")
-    return held_out_figures(held_out, verified_rewards(job.out.path, held_out, device).tolist())
+    return held_out_figures(held_out, verified_rewards(job.out.path, saved, held_out, device).tolist())
 
 
 def _write_card(out: Path, about: Mapping[str, Any], figures: HeldOut) -> None:

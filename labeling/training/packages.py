@@ -19,7 +19,7 @@ _REPORTERS = ("tensorboard", "wandb", "trackio")
 def check_packages(report: str | None) -> None:
     """InputError with the command that installs what is missing."""
     if missing := [name for name in NEEDED if find_spec(name) is None]:
-        raise InputError(f"training needs {' and '.join(missing)}: pip install 'preftree[train]'")
+        raise InputError(f"training needs {', '.join(missing)}: pip install 'preftree[train]'")
     if report in _REPORTERS and find_spec(report) is None:
         raise InputError(f"--report {report} needs that package: pip install {report}")
 

@@ -28,7 +28,7 @@ class TrainingPair:
         prompt: the conversation so far.
         better: the response that the judge prefers, A where it prefers none.
         worse: the other one.
-        p: probability that `better` is better, from 0.5.
+        p: the judge's probability that `better` is better, from 0.5; 1 where it gives none.
         gold: whether a human prefers `better`; None where that is not known, or a tie.
         principles: that the pair is judged by, as they are stated; () without.
     """
@@ -47,12 +47,12 @@ class PairSource:
 
     Attributes:
         pairs: reads them; those left out are counted in what it is given.
-        keeps_ties: whether ties are trained on.
+        is_soft: whether to train on p, ties included, and not on verdicts.
         record: for the reward model's manifest.
     """
 
     pairs: Callable[[Selection], Iterator[TrainingPair]]
-    keeps_ties: bool
+    is_soft: bool
     record: Mapping[str, Any]
 
 
@@ -93,7 +93,7 @@ def _run(options: TrainOptions) -> PairSource:
                 selection.leave_out(NO_COMPARISON)
             gold = sample.gold if isinstance(sample, Pair) else None
             for one in filter(selection.takes, found):
-                yield _oriented(one, gold, is_soft)
+                yield _oriented(one, gold)
 
     judge = {name: run["scorer"].get(name) for name in ("model", "model_sha256", "dtype")}
     template = run["method"].get("template") or {}
@@ -106,8 +106,8 @@ def _run(options: TrainOptions) -> PairSource:
     return PairSource(pairs, is_soft, record)
 
 
-def _oriented(one: Comparison, gold: str | None, is_soft: bool) -> TrainingPair:
-    p_a = one.p_a if one.p_a is not None and is_soft else {"a": 1.0, "b": 0.0, "tie": 0.5}[one.verdict]
+def _oriented(one: Comparison, gold: str | None) -> TrainingPair:
+    p_a = {"a": 1.0, "b": 0.0, "tie": 0.5}[one.verdict] if one.p_a is None else one.p_a
     agrees = None if gold not in ("a", "b") else (gold == "b") == (p_a < 0.5)
     if p_a < 0.5:
         return TrainingPair(one.prompt, one.response_b, one.response_a, 1.0 - p_a, agrees)

@@ -28,7 +28,7 @@ class Rows:
     Attributes:
         better: token ids of each pair's preferred response in its conversation.
         worse: those of the other response.
-        p: probability that the preferred response is better, from 0.5.
+        p: the judge's probability that the preferred response is better, from 0.5.
         gold: whether a human prefers it, too; None where that is not known, or a tie.
     """
 
@@ -51,8 +51,8 @@ class Rows:
         """Token ids: of each pair the preferred response, then the other."""
         return [ids.tolist() for both in zip(self.better, self.worse, strict=True) for ids in both]
 
-    def columns(self) -> Any:
-        """A pyarrow.Table as TRL's RewardTrainer takes it, with a column for p."""
+    def columns(self, is_soft: bool) -> Any:
+        """A pyarrow.Table as TRL's RewardTrainer takes it, and a column "p": of verdicts it is 1."""
         import pyarrow as pa
 
         ids = pa.list_(pa.int32())
@@ -60,7 +60,7 @@ class Rows:
             {
                 "chosen_ids": pa.array(self.better, ids),
                 "rejected_ids": pa.array(self.worse, ids),
-                "p": pa.array(self.p, pa.float32()),
+                "p": pa.array(self.p if is_soft else [1.0] * len(self), pa.float32()),
             }
         )
 
@@ -86,7 +86,7 @@ def split_rows(source: PairSource, encoder: RewardEncoder, share: float, seed: i
     Held out are the prompts whose hash with the seed is below `share`, and at least the one with the lowest: a prompt
     stays where it is whatever else is in the data.
     """
-    selection = Selection(source.keeps_ties)
+    selection = Selection(source.is_soft)
     every, places = Rows(), []
     for pair, better, worse in _encoded(source.pairs(selection), encoder, selection):
         every.add(better, worse, pair.p, pair.gold)

@@ -10,7 +10,7 @@ whose minimum is at D = logit(p). A margin is no such label: with it the minimum
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,7 +19,6 @@ from transformers import PrinterCallback, TrainerCallback
 from trl import RewardConfig, RewardTrainer
 from trl.trainer.reward_trainer import DataCollatorForPreference
 
-from preftree.labeling.training.rows import Rows
 from preftree.labeling.training.stopping import NotFiniteError
 
 Report = Callable[[int, int, dict[str, float]], None]
@@ -76,13 +75,13 @@ class _Watch(TrainerCallback):
 def trainer_of(
     model: Any,
     tokenizer: Any,
-    rows: tuple[Rows, Rows],
+    rows: Sequence[Any],
     config: RewardConfig,
     peft_config: Any,
     report: Report,
 ) -> SoftRewardTrainer:
-    """rows: to train on, and held out. peft_config: None to train all weights."""
-    train, held_out = (Dataset(part.columns()) for part in rows)
+    """rows: tables of `Rows.columns`, to train on and held out. peft_config: None to train all weights."""
+    train, held_out = map(Dataset, rows)
     trainer = SoftRewardTrainer(
         model=model,
         args=config,
