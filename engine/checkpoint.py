@@ -94,8 +94,8 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
-    hint = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
-    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files, spec, hint)
+    pooling = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
+    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files, spec, pooling)
 
 
 def _pooling_hint(fields: dict[str, Any], tokenizer: Tokenizer) -> str | None:

@@ -62,13 +62,17 @@ def too_long(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config:
 def check_reads_labels(config: ModelConfig) -> None:
     """InputError for a reward model."""
     if config.is_reward_model:
-        raise InputError("this is a reward model, which scores no labels and writes nothing; use Engine.reward")
+        raise InputError(
+            "this is a reward model, which gives no logits; use `preftree reward`, in Python Engine.reward"
+        )
 
 
 def check_reads_rewards(config: ModelConfig) -> None:
     """InputError for a language model."""
     if not config.is_reward_model:
-        raise InputError("this is a language model, which has no head for rewards; use Engine.score")
+        raise InputError(
+            "this is a language model, which gives no reward; use `preftree label`, in Python Engine.score"
+        )
 
 
 def _check_labels(index: int, labels: Labels, config: ModelConfig) -> None:

@@ -43,7 +43,7 @@ class Doctor:
 
 
 def _prompt(scorer: Judge) -> Iterator[Finding]:
-    """How a prompt of the default template begins, and what its labels are."""
+    """How a prompt of the default template begins, and what its labels are, if the model has any."""
     from preftree.labeling.methods.registry import open_method
 
     request = open_method(JudgeOptions(input="")).requests(_SAMPLE)[0]
@@ -58,5 +58,8 @@ def _prompt(scorer: Judge) -> Iterator[Finding]:
         yield Finding("BOS", "none: the chat template prints none, and transformers adds none to it")
     else:
         yield Finding("BOS", "none, and the tokenizer adds none", "ok")
+    if scorer.is_reward_model:
+        yield Finding("labels", "none: it gives rewards")
+        return
     ids = ", ".join(f"{label!r} is {tokens}" for label, tokens in zip(request.labels, encoded.labels, strict=True))
     yield Finding("labels", f"{ids}: distinct in the default template", "ok")

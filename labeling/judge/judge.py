@@ -181,6 +181,11 @@ class Judge:
         return self._checkpoint.tokenizer
 
     @property
+    def is_reward_model(self) -> bool:
+        """Whether the model gives one reward for a text, and no labels."""
+        return self._checkpoint.config.is_reward_model
+
+    @property
     def window_tokens(self) -> int:
         """Unique tokens worth handing to `score` together: one forward pass."""
         return self._planner.batch_tokens
