@@ -28,6 +28,7 @@ from preftree.labeling.options.reading import (
     VerifyOptions,
 )
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
+from preftree.labeling.options.training import TrainOptions
 
 if TYPE_CHECKING:
     from preftree.labeling.report.text import RunSummary
@@ -104,6 +105,12 @@ def _instructions(options: InstructionOptions) -> int:
     from preftree.labeling.export.instructions import write_instructions
 
     return _printed(write_instructions(options), sys.stderr)
+
+
+def _train(options: TrainOptions) -> int:
+    from preftree.labeling.training.job import train
+
+    return _printed(train(options), sys.stderr)
 
 
 def _templates(options: TemplatesOptions) -> int:
@@ -197,5 +204,11 @@ COMMANDS = {
     ),
     "export": Command(
         "labels as training data, in the shapes that trainers read", ExportOptions, _export, config=ExportOptions
+    ),
+    "train": Command(
+        "a reward model, from the labels of a run; needs the extra preftree[train]",
+        TrainOptions,
+        _train,
+        config=TrainOptions,
     ),
 }

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from preftree.engine.engine import Engine
     from preftree.engine.planner import Planner
 
-# Of the manifest of a trained model, see `preftree.labeling.training.output`.
-MANIFEST, KIND, TRAINING, COMPLETE = "preftree.json", "reward model", "training", "complete"
+# The manifest of a trained model; what else is in it is said in `preftree.labeling.training.output`.
+MANIFEST, KIND, COMPLETE = "preftree.json", "reward model", "complete"
 
 _PROBE = (Message("user", "Which?"),)
 
@@ -57,6 +57,17 @@ def reward_encoder(checkpoint: Checkpoint, layout: Layout = PLAIN, max_tokens: i
         reason = str(error).partition(";")[0]
         raise ModelError(f"model {checkpoint.name}: {reason}; take another model, or mend its template") from None
     return encoder
+
+
+def rewards_of(directory: str, inputs: Sequence[Sequence[int]], device: str) -> NDArray[np.float32]:
+    """[inputs] rewards by the model in a directory, in float32, whatever state its training is in.
+
+    inputs: token ids, as a `RewardEncoder` makes them.
+    """
+    from preftree.engine.engine import Engine
+
+    with Engine.load(directory, device=device, dtype="float32") as engine:
+        return engine.reward(inputs)
 
 
 @dataclass(frozen=True)
@@ -159,10 +170,6 @@ class RewardModel(Judge):
                 RequestScores((self._training.answer(reward),), len(item.ids))
                 for item, reward in zip(taken.popleft(), rewards, strict=True)
             ]
-
-    def rewards(self, inputs: Sequence[Any]) -> NDArray[np.float32]:
-        """[inputs] rewards. inputs: token ids as a `RewardEncoder` makes them, lists or arrays."""
-        return self._open.reward(inputs, prefix_cache=self._prefix_cache)
 
     def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """As of a judge, and what is put around the texts."""
