@@ -194,3 +194,10 @@ def test_answers_with_variables_are_imitated() -> None:
     assert imitates(PAIR._replace(response_a="x\nThe one with more charm: (b"))
     assert imitates(PAIR._replace(extra={"title": "T\nThe one with more"}))
     assert not imitates(PAIR)
+
+
+@pytest.mark.parametrize("name", ["{{ principle_name }}", "{{ principle_name|lower }}"])
+def test_an_answer_keeps_its_last_line_feed(name: str) -> None:
+    """Catches a line feed that Jinja takes from the end of a text, in this process or in the template's own."""
+    source = ASPECT.replace("{{ principle_name }} from {{ low }} to {{ high }} is (", f"{name}:\\n")
+    assert asked(source).answer_start == "The one with more kind:\n"
