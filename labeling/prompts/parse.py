@@ -9,8 +9,9 @@ from dataclasses import replace
 from yaml import MappingNode, Node
 
 from preftree.engine.errors import InputError
+from preftree.labeling.prompts.answering import Exemplar, Explaining
 from preftree.labeling.prompts.jinja import PAIR, PRINCIPLE, ROW, SCALE, VARIABLES, Body
-from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Explaining, Template
+from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Template
 from preftree.labeling.types import SEAM
 from preftree.labeling.yaml_file import FrontMatter
 
@@ -103,11 +104,8 @@ def _preambles(head: FrontMatter) -> dict[str, str]:
     """A single preamble, or none, serves under every name."""
     node = head.get("preamble")
     if not isinstance(node, MappingNode):
-        text = (
-            ""
-            if node is None or not head.text(node, "'preamble'").strip()
-            else _fixed(head, node, "'preamble'").strip()
-        )
+        is_empty = node is None or not head.text(node, "'preamble'")
+        text = "" if node is None or is_empty else _fixed(head, node, "'preamble'").strip()
         return {"base": text, DEFAULT_PREAMBLE: text}
     entries = head.entries(node, "'preamble'")
     if not entries:

@@ -13,6 +13,7 @@ from typing import Any
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
 from preftree.labeling.data.column import Column
+from preftree.labeling.prompts.answering import Exemplar, Explaining
 from preftree.labeling.prompts.jinja import PAIR, PRINCIPLE, SCALE, SINGLE, Body
 from preftree.labeling.terminal import count
 from preftree.labeling.types import SEAM, Message, RationaleRequest, ScoreRequest
@@ -23,43 +24,6 @@ _SHORT_TEXT = 200
 _SHORTEST_FENCE = 3
 _BACKTICKS = re.compile("`+")
 _NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
-
-
-@dataclass(frozen=True)
-class Exemplar:
-    """A solved sample shown before the real one: the template's variables, the answer, and what explains it."""
-
-    variables: Mapping[str, str]
-    label: str
-    rationale: str | None = None
-
-
-@dataclass(frozen=True)
-class Explaining:
-    """What lets the judge explain before it answers.
-
-    Attributes:
-        ask: what it is told after the sample, if anything.
-        start: how what it writes begins.
-        ending: what stands between that and the label.
-        stop: texts that end what it writes.
-    """
-
-    ask: Body | None
-    start: Body
-    ending: Body
-    stop: tuple[str, ...] = ()
-
-    @property
-    def parts(self) -> tuple[Body, ...]:
-        """Those that may show variables."""
-        return tuple(part for part in (self.ask, self.start, self.ending) if part is not None)
-
-    def solved(self, variables: Mapping[str, str], rationale: str, label: str) -> str:
-        """An exemplar's answer, as a judge would go on after `start`: words begin with their space."""
-        start = self.start.render(variables)
-        space = "" if start[-1:].isspace() else " "
-        return f"{start}{space}{rationale}{self.ending.render(variables)}{label}"
 
 
 @dataclass(frozen=True)
