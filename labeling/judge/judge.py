@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.inspection import Finding as Finding
@@ -109,7 +109,7 @@ class Judge:
         memory_fraction: float | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
-    ) -> Judge:
+    ) -> Self:
         """Load a model to judge with.
 
         Args:
@@ -171,7 +171,7 @@ class Judge:
             raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
         return self._engine
 
-    def __enter__(self) -> Judge:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -185,11 +185,6 @@ class Judge:
     @property
     def tokenizer(self) -> Tokenizer:
         return self._checkpoint.tokenizer
-
-    @property
-    def is_reward_model(self) -> bool:
-        """Whether the model gives one reward for a text, and no labels."""
-        return self._checkpoint.config.is_reward_model
 
     @property
     def window_tokens(self) -> int:

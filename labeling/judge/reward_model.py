@@ -141,11 +141,15 @@ class RewardModel(Judge):
         ids = self._reward_encoder.encode(request.prompt, request.response, request.principles)
         return Encoded(ids, [])
 
+    @property
+    def follows_principles(self) -> bool:
+        """Whether each response is read with principles."""
+        return self._training.layout != PLAIN
+
     def _check_principles(self, has_principles: bool) -> None:
-        layout = self._training.layout
-        if has_principles and layout == PLAIN:
+        if has_principles and not self.follows_principles:
             raise ModelError(f"model {self.model} follows no principles; leave --under, --principles and --guard out")
-        if not has_principles and layout != PLAIN:
+        if self.follows_principles and not has_principles:
             raise ModelError(f"model {self.model} follows principles; name some with --under, --principles or --guard")
 
     def render(self, request: Request) -> str:
