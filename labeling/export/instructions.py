@@ -27,6 +27,9 @@ In this order, where S is SALMON's released code:
     noise          flips 0.1 of the labels, 0.25 of those that a refusal phrase or a language decided. S: the same
     --random-order   exchanges A and B in half of the rows. S: yes
 
+With --to trl a line is id ("ID/PASS"), chosen and rejected: the conversations, principles included, that a reward model
+reads in --layout. Through the same chat template `preftree reward` gives the model the same token ids.
+
 FILE.run.json holds the options, the labels and the input with their sha256, the principles as they were shown with
 their variances, and counts.
 """
@@ -45,7 +48,7 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
 from preftree.labeling.data.source import File
 from preftree.labeling.export.drawing import Recipe
-from preftree.labeling.export.preference import Tally, preference
+from preftree.labeling.export.preference import Tally, conversations, preference
 from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.export.text_rules import DETECTOR, TextRules, detector_version
 from preftree.labeling.options.export import InstructionOptions
@@ -139,7 +142,8 @@ def write_instructions(options: InstructionOptions) -> list[str]:
     tally = Tally(dict.fromkeys(variances, 0))
     with drafts(*paths) as (rows, record):
         for made in job.preferences(variances, tally):
-            rows.file.write(json.dumps(made, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+            row = conversations(made, options.layout) if options.to else made
+            rows.file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         if not tally.preferences:
             raise InputError(_nothing(options, tally))
         text = json.dumps(job.record(variances, tally), indent=2, ensure_ascii=False)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,9 @@ from preftree.labeling.data.row import prompt_value
 from preftree.labeling.export.drawing import Draw, Recipe, Side, decide, draw, other
 from preftree.labeling.export.text_rules import LANGUAGE, REFUSAL, Ruled
 from preftree.labeling.principles.principle import Principle
+from preftree.labeling.prompts.reward_input import Layout, reward_messages
 from preftree.labeling.terminal import count
+from preftree.labeling.types import Message
 
 
 @dataclass
@@ -98,6 +100,21 @@ def preference(
         "flipped": flipped,
         "swapped": drawn.swapped,
     }
+
+
+def conversations(made: Mapping[str, Any], layout: Layout) -> dict[str, Any]:
+    """A `preference` as TRL's RewardTrainer takes it: what a reward model reads of either response."""
+    shown = made["prompt"]
+    prompt = (Message("user", shown),) if isinstance(shown, str) else tuple(Message(**turn) for turn in shown)
+    found = {
+        side: [
+            message._asdict()
+            for message in reward_messages(prompt, made[f"response_{side}"], layout, made["principles"])
+        ]
+        for side in ("a", "b")
+    }
+    chosen = made["chosen"]
+    return {"id": f"{made['id']}/{made['pass']}", "chosen": found[chosen], "rejected": found[other(chosen)]}
 
 
 def _by_rule(ruled: Ruled, drawn: Draw) -> tuple[str, Side] | None:

@@ -60,6 +60,20 @@ class InstructionOptions(OverwriteOptions, MovedOptions):
         "a directory or URL that `preftree label --method salmon` has filled", kind=path, metavar="DIR", flag=""
     )
     out: str = option("JSONL to write, a preference a line", path, "FILE")
+    to: Literal["trl"] | None = option(
+        "trl: write columns id, chosen and rejected, the conversations that a principle-following reward model reads, "
+        "for TRL's RewardTrainer (default: all that `preftree train --principled` and people want to know)",
+        one_of("trl"),
+        "FORMAT",
+        default=None,
+    )
+    layout: Literal["instruction-first", "response-first"] = option(
+        "what these conversations begin with; principles come last in both",
+        one_of("instruction-first", "response-first"),
+        "LAYOUT",
+        requires=("to",),
+        default="instruction-first",
+    )
     principles: str | None = option(
         "weights and statements to use instead of those that the run judged by, whose names they have; the others are "
         "not drawn (`aggregated`: the eight of SALMON's code)",

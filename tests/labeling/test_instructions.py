@@ -22,8 +22,9 @@ from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.options.export import InstructionOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.principles.principle import Principle
+from preftree.labeling.prompts.reward_input import reward_messages
 from preftree.labeling.runs.run import run_label
-from preftree.labeling.types import Pair
+from preftree.labeling.types import Message, Pair
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.salmon_run import PRINCIPLES, salmon_run
 
@@ -316,3 +317,19 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("preftree: ")
     assert line.endswith("--overwrite")
+
+
+def test_as_trl_takes_them(tmp_path: Path) -> None:
+    """Catches conversations of other principles or responses, and another order of the two."""
+    labels = salmon_run(tmp_path / "run", [(1.0, (-3.0, -1.0), 1.0), (0.5, (9.0, -1.0), -0.25)])
+    asked: dict[str, Any] = {"num_principles": "2", "passes": 2, "negate": 0.5}
+    made = instructions(labels, **asked)
+    rows = instructions(labels, "trl.jsonl", to="trl", layout="response-first", **asked)
+    for entry, preference in zip(rows, made, strict=True):
+        assert entry["id"] == f"{preference['id']}/{preference['pass']}"
+        for name, side in (("chosen", preference["chosen"]), ("rejected", "ab".replace(preference["chosen"], ""))):
+            prompt = (Message("user", preference["prompt"]),)
+            read = reward_messages(prompt, preference[f"response_{side}"], "response-first", preference["principles"])
+            assert entry[name] == [{"role": role, "content": content} for role, content in read]
+    with pytest.raises(PreftreeError, match="--layout requires --to"):
+        instructions(labels, "other.jsonl", layout="response-first")
