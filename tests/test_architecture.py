@@ -118,7 +118,9 @@ LABELING_LAYERS = (
     ("pipeline",),
     ("runs",),
     ("export",),
-    ("commands", "api"),
+    ("api",),
+    ("serving",),
+    ("commands",),
     ("cli",),
 )
 
