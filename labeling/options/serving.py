@@ -25,6 +25,12 @@ class QueueOptions(Options):
     window: int = option(
         "milliseconds for which a request waits for others to share a batch", whole(0), "MS", default=20
     )
+    batch_requests: int = option(
+        "requests that share a batch at most; fewer where their unique tokens fill a forward pass",
+        whole(1),
+        "N",
+        default=1024,
+    )
     queue_tokens: int = option(
         "prompt tokens that may wait; requests beyond them get 503 and Retry-After", whole(1), "N", default=1_000_000
     )
