@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _CONNECTIONS = 2048
+_SPARE_SECONDS = 5  # beyond the deadline, for answers that are on their way when the server stops
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -108,6 +110,7 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=math.ceil(options.deadline) + _SPARE_SECONDS,
     )
     return Listening(uvicorn.Server(config), bound)
 

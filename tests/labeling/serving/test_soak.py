@@ -114,7 +114,7 @@ class Load:
 
 @pytest.mark.soak
 def test_minutes_of_random_load(small_model: str) -> None:
-    """Catches requests that are kept when they were dropped or refused, another one's reward, and a queue that stops."""
+    """Catches memory that dropped or refused requests keep, another one's reward, and a queue that stops."""
     judge = pt.Judge.load(small_model)
     rows = [{"prompt": f"Question {n % 7}?", "response": f"Answer {n}. " * (1 + n % 9)} for n in range(50)]
     labels = [row.label for row in pt.label(rows, judge, "direct")]
