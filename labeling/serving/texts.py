@@ -55,7 +55,10 @@ class Markup:
         prompt, found, response = text.rpartition(self.split)
         if not found:
             raise Refused(422, f"does not contain {self.split!r}, which stands before a response", field)
-        return self._prompt(prompt.removeprefix(self.before)), self._response(response)
+        # Clients leave the BOS token out, or a system text that the template adds: what is left is an end of `before`.
+        ends = (self.before[place:] for place in range(len(self.before) + 1))
+        before = next(end for end in ends if prompt.startswith(end))
+        return self._prompt(prompt[len(before) :]), self._response(response)
 
     def _response(self, text: str) -> str:
         """Without the texts of `strip`, and white space, at its end."""

@@ -35,6 +35,13 @@ def test_the_last_split_counts() -> None:
     assert Markup.of_judge(judge, (), "=>").of_rendered("a => b", "input[0]") == ("a ", " b")
 
 
+@pytest.mark.parametrize("before", ["<s>system: Be good. user: ", "system: Be good. user: ", "user: ", ""])
+def test_what_a_template_begins_with_is_no_part_of_the_prompt(before: str) -> None:
+    """Catches a prompt with the judge's own system text in it where a client left out no more than the BOS token."""
+    markup = Markup(before="<s>system: Be good. user: ", split=" assistant: ")
+    assert markup.of_rendered(f"{before}Hi. assistant: Hello.", "input[0]") == ("Hi.", "Hello.")
+
+
 def test_a_judge_without_a_template_needs_a_split() -> None:
     """Catches a guess where a response begins."""
 
