@@ -128,8 +128,9 @@ LABELING_LAYERS = (
     ("pipeline",),
     ("runs",),
     ("export",),
-    ("training",),
-    ("commands", "api"),
+    ("training", "api"),
+    ("serving",),
+    ("commands",),
     ("cli",),
 )
 
