@@ -19,8 +19,8 @@ class Sequence:
 
     prompt: its token ids. sample: number among those of its prompt. path: [depths] int64, the K/V slot of each depth,
     those of its own after the prompt's. uniform: [max_new_tokens] float32, what it draws from. tail: what comes
-    after the continuation, or None. ids: generated so far. finish: set once they are all. logits, normalisers: what
-    was looked up, see `ForcedTail.scores`.
+    after the continuation, or None. ids: generated so far. finish: set once they are all. rest: see `Generation`.
+    logits, normalisers: what was looked up, see `ForcedTail.scores`.
     """
 
     prompt: TokenIds
@@ -31,6 +31,7 @@ class Sequence:
     stops: StopRule
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    rest: str = ""
     is_done: bool = False
     logits: list[np.ndarray] = field(default_factory=list)
     normalisers: list[float] = field(default_factory=list)
@@ -72,7 +73,8 @@ class Sequence:
             self.ids.append(token)
             kept = self.stops.kept(self.ids)
             if kept is not None:
-                del self.ids[kept:]
+                kept_ids, self.rest = kept
+                del self.ids[kept_ids:]
                 self._stop()
             elif len(self.ids) == len(self.uniform):
                 self.finish = "length"
