@@ -57,7 +57,7 @@ def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator
     window: list[Entry] = []
     tokens, room = 0, scorer.window_tokens * FIRST_WINDOW
     for item in items:
-        entry = _encode(item, method, scorer)
+        entry = encoded(item, method, scorer)
         added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
         if window and (tokens + added > room or len(window) == _WINDOW_ROWS):
             yield window
@@ -113,7 +113,8 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
             yield Labelled(entry)
 
 
-def _encode(item: Item, method: Method, scorer: AnyJudge) -> Entry:
+def encoded(item: Item, method: Method, scorer: AnyJudge) -> Entry:
+    """A row with the token ids of its prompts; rejected where it cannot be asked about."""
     item = suited(item, method)
     if isinstance(item, Rejected):
         return item

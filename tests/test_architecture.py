@@ -118,8 +118,10 @@ LABELING_LAYERS = (
     ("pipeline",),
     ("runs",),
     ("export",),
-    ("commands", "api"),
+    ("api",),
+    ("serving",),
     ("integrations",),
+    ("commands",),
     ("cli",),
 )
 

@@ -15,6 +15,7 @@ from preftree.labeling.options.methods import PrincipledOptions, RationaleOption
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.reading import AggregateOptions, MergeOptions, ReportOptions, ShowOptions, StatusOptions
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
+from preftree.labeling.options.serving import ServeOptions
 
 if TYPE_CHECKING:
     from preftree.labeling.report.text import RunSummary
@@ -105,6 +106,13 @@ def _doctor(options: DoctorOptions) -> int:
     return FAILURE if doctor.failed else OK
 
 
+def _serve(options: ServeOptions) -> int:
+    from preftree.labeling.serving.server import serve
+
+    serve(options)
+    return OK
+
+
 def _printed(lines: Iterable[str], to: TextIO | None = None) -> int:
     for line in lines:
         print(line, file=to, flush=True)
@@ -136,6 +144,12 @@ COMMANDS = {
         {"method": "principled"},
     ),
     "sample": Command("candidate responses to prompts, from a policy model", SampleOptions, _sample, _NOT_OF_SAMPLE),
+    "serve": Command(
+        "rewards over HTTP for reinforcement learning: OpenRLHF, slime, verl, plain JSON",
+        ServeOptions,
+        _serve,
+        config=ServeOptions,
+    ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
     "aggregate": Command(

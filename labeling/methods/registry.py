@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from preftree.engine.errors import UsageError
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.methods import (
+    ChoiceOptions,
     DirectOptions,
-    JudgeOptions,
     MethodOptions,
     PrincipledOptions,
     RankingOptions,
@@ -72,7 +72,7 @@ def name_of(options: MethodOptions) -> str:
     raise UsageError(f"{type(options).__name__} are the options of no method")
 
 
-def open_method(options: JudgeOptions, recorded: Mapping[str, Any] | None = None) -> Method:
+def open_method(options: ChoiceOptions, recorded: Mapping[str, Any] | None = None) -> Method:
     """The method that a user chose, with its part of the options; see `make_method`. UsageError for those of others."""
     own = declared(entry_of(options.method).options)
     for name, option in options.given().items():
