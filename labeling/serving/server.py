@@ -103,6 +103,7 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
         loop="asyncio",
         lifespan="on",
         log_config=None,
+        log_level="critical",
         access_log=False,
         proxy_headers=False,
         server_header=False,

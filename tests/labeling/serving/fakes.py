@@ -24,7 +24,8 @@ _SECONDS = 20
 class FakeJudge(FakeScorer):
     """Scores that follow from the prompt's bytes; batches wait while `gate` is closed.
 
-    A prompt with "TOO LONG" in it cannot be encoded, "NOT FINITE" scores nan, "BOOM" breaks the engine.
+    A prompt with "TOO LONG" in it cannot be encoded, "NOT FINITE" scores nan, "BOOM" breaks the engine. `begun` counts
+    the batches that were begun.
     """
 
     def __init__(self, window_tokens: int = 1 << 20) -> None:
@@ -103,6 +104,8 @@ def answer_of(connection: http.client.HTTPConnection) -> Answer:
 def serving(judge: object, **options: Any) -> Iterator[Client]:
     """A server at a free port; leaving the context stops it, and fails where it does not stop."""
     listening = listen(ServeOptions(**{"port": 0, "window": 0, **options}), cast(AnyJudge, judge))
+    if isinstance(judge, FakeJudge):
+        judge.begun = threading.Semaphore(0)  # without the warm-up
     thread = threading.Thread(target=listening.run, daemon=True)
     thread.start()
     try:
