@@ -204,7 +204,10 @@ class PreftreeLM(TemplateLM):
         assert template is not None
         messages = [(message["role"], message["content"]) for message in chat_history]
         start = "" if add_generation_prompt else messages.pop()[1]
-        pieces = template.conversation(self._tokens, messages, start)
+        try:
+            pieces = template.conversation(self._tokens, messages, start)
+        except PreftreeError as error:
+            raise type(error)(str(error).partition("; use --plain")[0] + "; leave --apply_chat_template out") from None
         return "".join(piece if isinstance(piece, str) else self._tokens.decode([piece]) for piece in pieces)
 
 

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import chain, groupby
 from typing import Any
 from urllib.error import HTTPError, URLError
@@ -24,7 +25,7 @@ _AT_ONCE = 64
 _TRIES = 5
 _LONGEST_WAIT = 30.0
 _PATHS = ("/reward", "/get_reward", "/compare")
-_UNAUTHORISED, _BUSY = 401, 503
+_UNAUTHORISED, _BUSY = 401, (503, 504)
 
 
 class RemoteJudge:
@@ -55,7 +56,8 @@ class RemoteJudge:
         texts = [sample.response for sample in group]
         found = self._post("/reward", {"prompt": _turns(group[0].prompt), "responses": texts, "details": True})
         if not isinstance(found, Unscored):
-            return [_reward(one) for one in found]
+            with self._understood():
+                return [_reward(one) for _, one in zip(group, found, strict=True)]
         # One that cannot be scored does not take the others with it.
         return [found] if len(group) == 1 else [self._scored([sample])[0] for sample in group]
 
@@ -63,7 +65,8 @@ class RemoteJudge:
         found = self._post("/compare", {"prompt": _turns(sample.prompt), "responses": list(sample.responses)})
         if isinstance(found, Unscored):
             return found
-        return GroupLabel(found["win_matrix"], found["label_mass"], found["position_gap"], prompt_tokens=0)
+        with self._understood():
+            return GroupLabel(found["win_matrix"], found["label_mass"], found["position_gap"], prompt_tokens=0)
 
     def _post(self, path: str, body: Mapping[str, Any]) -> Any:
         """The answer; Unscored where the server refuses this request.
@@ -78,22 +81,28 @@ class RemoteJudge:
         for number in range(_TRIES):
             wait = 2.0**number
             try:
-                with urlopen(request, timeout=self._timeout) as answer:
+                with urlopen(request, timeout=self._timeout) as answer, self._understood():
                     return json.load(answer)
             except HTTPError as error:
                 reason = _reason(error)
                 if error.code == _UNAUTHORISED:
                     raise UsageError(f"{self._url}: {reason}") from None
-                if error.code != _BUSY:
+                if error.code not in _BUSY:
                     return Unscored(reason)
                 wait = float(error.headers.get("Retry-After") or wait)
             except (URLError, OSError, http.client.HTTPException) as error:
                 reason = one_line(str(getattr(error, "reason", error)) or type(error).__name__)
-            except ValueError:
-                raise InputError(f"{self._url}: answers no JSON; is it a preftree server?") from None
             if number < _TRIES - 1:
                 time.sleep(min(wait, _LONGEST_WAIT))
         raise InputError(f"{self._url}: no answer in {_TRIES} tries: {reason}; start it with: preftree serve")
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """InputError for an answer of another shape than a preftree server's."""
+        try:
+            yield
+        except (ValueError, KeyError, TypeError):
+            raise InputError(f"{self._url}: its answer is not that of a preftree server; is the URL right?") from None
 
 
 def _turns(prompt: Sequence[Message]) -> list[dict[str, str]]:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import threading
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache, partial
-from itertools import groupby
 from typing import Any, Protocol
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.integrations.conversations import response_of
+from preftree.labeling.integrations.groups import groups_of
 from preftree.labeling.integrations.unscored import Unscored
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.group import GroupLabel
@@ -140,7 +139,7 @@ class Rewards:
         return found
 
     def _compared(self, prompts: Sequence[Any], items: Sequence[Response | Rejected]) -> list[Reward | Unscored]:
-        groups = [_Group([place for place, _ in group], items) for _, group in _runs(prompts)]
+        groups = groups_of(prompts, items)
         asked = [group for group in groups if len(group.texts) > 1]
         labels = self._open().compared([group.sample for group in asked]) if asked else []
         for group, label in zip(asked, labels, strict=True):
@@ -172,46 +171,6 @@ class Rewards:
         judge = load_judge(options) if isinstance(self._judge, str) else self._judge
         assert judge is not None
         return LocalJudge(judge, judging, self._drop, self._seed)
-
-
-class _Group:
-    """The completions of one prompt that are compared. label: once there is one."""
-
-    def __init__(self, places: Sequence[int], items: Sequence[Response | Rejected]) -> None:
-        self._items = [items[place] for place in places]
-        self._counts = Counter(item.response for item in self._items if isinstance(item, Response))
-        self.texts = list(self._counts)
-        self.label: GroupLabel | Unscored | None = None
-
-    @property
-    def sample(self) -> ResponseSet:
-        """Each text once."""
-        first = next(item for item in self._items if isinstance(item, Response))
-        return ResponseSet(first.id, first.prompt, tuple(self.texts))
-
-    def rewards(self) -> list[Reward | Unscored]:
-        """Of the completions, in order."""
-        by_text = {text: self._reward(place) for place, text in enumerate(self.texts)}
-        return [by_text[item.response] if isinstance(item, Response) else Unscored(item.reason) for item in self._items]
-
-    def _reward(self, place: int) -> Reward | Unscored:
-        counts = list(self._counts.values())
-        if sum(counts) < 2:
-            return Unscored("no other completion of its prompt is there to be compared with")
-        if self.label is None:  # all are the same text
-            return Reward(0.5, {}, 0)
-        if isinstance(self.label, Unscored):
-            return self.label
-        met = [(p, count) for p, count in zip(self.label.win_matrix[place], counts, strict=True) if p is not None]
-        alike = counts[place] - 1
-        won = sum(p * count for p, count in met) + 0.5 * alike
-        logs = {"label_mass": self.label.label_mass, "position_gap": self.label.position_gap}
-        return Reward(won / (sum(count for _, count in met) + alike), logs, 0)
-
-
-def _runs(prompts: Sequence[Any]) -> Any:
-    """Places and prompts, in runs of the same prompt."""
-    return groupby(enumerate(prompts), key=lambda entry: entry[1])
 
 
 def log_columns(found: Sequence[Reward | None]) -> dict[str, list[float | None]]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -158,6 +160,30 @@ def test_a_server_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyP
     with pytest.raises(pt.InputError, match=r"http://127.0.0.1:9: no answer in 5 tries: .*preftree serve"):
         Rewards(url="http://127.0.0.1:9").score(["Why?"], ["So."])
     assert waited == [1, 2, 4, 8]
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"[]", b'["a"]', b'{"reward": 1}', b'[{"rewards": 1}]'])
+def test_another_server_is_not_believed(body: bytes) -> None:
+    """Catches a traceback, and numbers from a server that is none of ours."""
+
+    class Other(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Other) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        for compare in (False, True):
+            with pytest.raises(pt.InputError, match="its answer is not that of a preftree server"):
+                Rewards(url=url, compare=compare).score(["Why?", "Why?"], ["So.", "No."])
+        server.shutdown()
 
 
 def test_a_token_is_sent(tmp_path: Any) -> None:
