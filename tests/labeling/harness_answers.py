@@ -16,7 +16,7 @@ from lm_eval.api.instance import Instance
 from lm_eval.api.registry import get_model
 from lm_eval.tasks import TaskManager
 
-from preftree import PreftreeError
+from preftree import Generation, PreftreeError
 from preftree.integrations.lm_eval import PreftreeLM, main
 
 
@@ -64,14 +64,17 @@ def command_line(model: str) -> list[Any]:
     return [code, said.getvalue()]
 
 
-def compare(folder: str, model: str) -> None:
+def compare(folder: str, model: str, max_length: str) -> None:
     manager = TaskManager(include_path=folder, include_defaults=False)
     tasks = manager.load([path.stem for path in Path(folder).glob("*.yaml")])
     found: dict[str, Any] = {"refused": refusals(model), "command": command_line("/not/there")}
     sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
     found["samples"] = generated(model, sampled, sampled, {"max_gen_toks": 8}, sampled)
+    with patch("preftree.Engine.generate", return_value=[[Generation([5], "one", "stop", rest=" tw")]]):
+        found["stopped"] = generated(model, {"until": ["o"]})
+    arguments = f"pretrained={model},dtype=float32,max_length={max_length}"
     for kind in ("hf", "preftree"):
-        opened = get_model(kind).create_from_arg_string(f"pretrained={model},dtype=float32", {"device": "cpu"})
+        opened = get_model(kind).create_from_arg_string(arguments, {"device": "cpu"})
         found[kind] = {str(chat): answers(opened, tasks, chat) for chat in (False, True)}
     print(json.dumps(found))
 

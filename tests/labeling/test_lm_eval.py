@@ -19,10 +19,10 @@ HARNESS, TRAINERS = Path(sys.prefix) / "lm-eval", Path(sys.prefix) / "train"
 QUESTIONS = [
     {"text": "What do bees make?", "choices": ["honey", "steel", "paper money", "salt water"], "answer": 0},
     {"text": "Which planet is the largest?", "choices": ["Mars", "Jupiter", "the Moon"], "answer": 1},
-    # Longer than a small model's context: its beginning is cut.
+    # Longer than what the small model is given: its beginning is cut.
     {"text": "Count the legs. " * 40 + "How many has a spider?", "choices": ["two", "eight"], "answer": 1},
 ]
-# Three windows of a small model's context.
+# Many windows of the small model's.
 TEXTS = [{"text": "Bees make honey. " * 80}, {"text": "x"}]
 TASK = """task: {name}
 dataset_path: json
@@ -44,7 +44,7 @@ GENERATE = """output_type: generate_until
 doc_to_text: "Question: {{text}}\\nAnswer: "
 doc_to_target: ""
 metric_list: [{metric: bypass}]
-generation_kwargs: {max_gen_toks: 12, do_sample: false, until: [%s]}
+generation_kwargs: {max_gen_toks: 24, do_sample: false, until: [%s]}
 """
 
 
@@ -58,11 +58,11 @@ def write_tasks(folder: Path, stops: str) -> Path:
     return folder
 
 
-def answered(tasks: Path, model: Path) -> dict[str, Any]:
+def answered(tasks: Path, model: Path, max_length: int) -> dict[str, Any]:
     assert HARNESS.is_dir(), f"no package in {HARNESS}; set it up with: make .venv/.ready-dev"
     path = os.pathsep.join(map(str, (ROOT, HARNESS, TRAINERS)))
     offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tasks / "cache"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.labeling.harness_answers", str(tasks), str(model)]
+    command = [sys.executable, "-m", "tests.labeling.harness_answers", str(tasks), str(model), str(max_length)]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
@@ -97,7 +97,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
     }
     (model / "tokenizer.json").write_text(json.dumps(tokenizer_data(post_processor=adds_bos)))
-    return answered(write_tasks(home / "tasks", '"e", "a"'), model)
+    return answered(write_tasks(home / "tasks", '"e", "a"'), model, 64)
 
 
 @pytest.mark.parametrize("chat", ["False", "True"])
@@ -111,6 +111,11 @@ def test_a_context_that_comes_again_gets_another_sample(small: dict[str, Any]) -
     """Catches repeats of a task that are all the same text, and greedy requests that are sampled."""
     first, second, greedy, third = small["samples"]
     assert len({first, second, third, greedy}) == 4
+
+
+def test_a_text_that_stops_inside_a_token_keeps_what_is_before(small: dict[str, Any]) -> None:
+    """Catches a text without the beginning of the token that holds the stop string."""
+    assert small["stopped"] == ["one tw"]
 
 
 def test_wrong_calls_end_in_one_line(small: dict[str, Any]) -> None:
@@ -132,6 +137,6 @@ def test_wrong_calls_end_in_one_line(small: dict[str, Any]) -> None:
 @pytest.mark.soak
 def test_answers_of_a_real_model_are_those_of_the_harness_own(tmp_path: Path) -> None:
     """The same with real text: stop strings inside tokens, no BOS, and greedy choices that are close."""
-    found = answered(write_tasks(tmp_path / "tasks", '"ee", ".", "\\n"'), embedded_directory())
+    found = answered(write_tasks(tmp_path / "tasks", '"ee", ".", "\\n"'), embedded_directory(), 2048)
     for chat in ("False", "True"):
         assert_same(found["hf"][chat], found["preftree"][chat])
