@@ -20,6 +20,7 @@ from preftree.labeling.methods.score_labels import DirectLabel, Score
 from preftree.labeling.options.training import TrainOptions
 from preftree.labeling.training import job
 from preftree.labeling.training.figures import held_out_figures
+from preftree.labeling.training.output import OutputDirectory
 from preftree.labeling.training.pairs import PairSource, TrainingPair, source_of
 from preftree.labeling.training.rows import Rows, Split, split_rows
 from preftree.labeling.types import Message, PairLabel
@@ -269,7 +270,7 @@ def test_gold_taken_for_labels_is_said(
     def warned(p: float) -> bool:
         caplog.clear()
         split = Split(Rows(ids, ids, [p], [None]), Rows(), ())
-        job._warn(job._Job(options, "", encoder, of_prompts(1), split, job.OutputDirectory(Path())))
+        job._warn(job._Job(options, "", encoder, of_prompts(1), split, OutputDirectory(Path())))
         return "as gold labels are" in caplog.text
 
     assert warned(1.0)
