@@ -34,7 +34,7 @@ from preftree.engine.requests import (
     checked_prompts,
     too_long,
 )
-from preftree.engine.results import LabelScores, split
+from preftree.engine.results import LabelScores, Rewards, split
 from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Call, Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
@@ -292,11 +292,11 @@ class Engine:
         skipped = too_long(ids, [NO_LABELS] * len(ids), self.checkpoint.config) if skip_too_long else []
         rewards = np.full(len(ids), np.nan, np.float32)
         kept = sorted(set(range(len(ids))) - set(skipped))
-        rewards[kept] = self._gathered_rewards[prefix_cache]([ids[place] for place in kept])
+        rewards[kept] = self._gathered_rewards[prefix_cache]([ids[place] for place in kept]).reward
         return rewards
 
-    def reward_stream(self, calls: Iterable[Prompts], *, prefix_cache: bool = True) -> Iterator[np.ndarray]:
-        """The results of `reward(prompts)` for each of `calls`, in order and run as those of `score_stream`.
+    def reward_stream(self, calls: Iterable[Prompts], *, prefix_cache: bool = True) -> Iterator[Rewards]:
+        """Rewards for each of `calls`, as `reward` gives them, in order and run as those of `score_stream`.
 
         Args:
             calls: prompts as token ids; a call may be without any.
@@ -308,7 +308,7 @@ class Engine:
         else:
             asked = ((prompts, RewardReadout(len(prompts))) for prompts in calls)
             for call in self._runner.run(asked, prefix_cache):
-                yield call.readout.rewards
+                yield call.readout.result(call.cost)
 
     def _score_together(
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
@@ -318,12 +318,11 @@ class Engine:
         call = self._run_together(calls, readout, prefix_cache)
         return split(call.readout.scores(call.cost), calls)
 
-    def _reward_together(self, calls: Sequence[Prompts], prefix_cache: bool) -> list[np.ndarray]:
+    def _reward_together(self, calls: Sequence[Prompts], prefix_cache: bool) -> list[Rewards]:
         """The results of several calls of `reward`, run as one."""
-        counts = [len(prompts) for prompts in calls]
-        asked = [(prompts, [NO_LABELS] * count) for prompts, count in zip(calls, counts, strict=True)]
-        call = self._run_together(asked, RewardReadout(sum(counts)), prefix_cache)
-        return np.split(call.readout.rewards, np.cumsum(counts)[:-1])
+        asked = [(prompts, [NO_LABELS] * len(prompts)) for prompts in calls]
+        call = self._run_together(asked, RewardReadout(sum(map(len, calls))), prefix_cache)
+        return call.readout.result(call.cost).split(calls)
 
     def _run_together(
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], readout: AnyReadout, prefix_cache: bool
@@ -384,7 +383,12 @@ class Engine:
         return reasoned.generations
 
     def generate_and_score(
-        self, prompts: Prompts, endings: Prompts, labels: Sequence[Labels], sampling: Sampling | None = None
+        self,
+        prompts: Prompts,
+        endings: Prompts,
+        labels: Sequence[Labels],
+        sampling: Sampling | None = None,
+        continuations: Sequence[Prompts] | None = None,
     ) -> RationaleScores:
         """Continue prompts, append an ending to each continuation, and score labels after it, in one go.
 
@@ -395,11 +399,14 @@ class Engine:
             endings: token ids to append to the continuations of each prompt, at least one.
             labels: of each prompt, as token ids.
             sampling: of the continuations; None for `Sampling()`.
+            continuations: [prompts][n] token ids to run instead of generating any. The scores are the same bits as
+                when these were generated, which those of `score` are not: prompts are not run token by token.
 
         Raises:
             InputError: as in `generate` and `score`.
         """
-        (reasoned,) = self.generate_and_score_stream([(prompts, endings, labels)], sampling or Sampling())
+        asked = prompts, endings, labels, continuations
+        (reasoned,) = self.generate_and_score_stream([asked], sampling or Sampling())
         return reasoned
 
     def generate_and_score_stream(
@@ -410,7 +417,7 @@ class Engine:
         Sequences of later calls take the places of those that are done.
 
         Args:
-            calls: prompts, endings and labels.
+            calls: prompts, endings and labels; continuations, too, where they are not to be generated.
             sampling: of the continuations.
             progress: called after each step with the tokens it generated and the sequences it finished.
         """

@@ -8,6 +8,7 @@ import numpy as np
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.trie import TokenIds
@@ -118,6 +119,26 @@ def checked_tails(endings: Sequence[Sequence[int]], labels: Sequence[Labels], co
         _check_labels(index, options, config)
         tails.append(ForcedTail.build(ids, options))
     return tails
+
+
+def checked_continuations(
+    continuations: Sequence[Sequence[Sequence[int]]], prompts: int, sampling: Sampling, config: ModelConfig
+) -> list[list[TokenIds]]:
+    """Those of each prompt as arrays; one may be empty. prompts: how many there are."""
+    if len(continuations) != prompts:
+        raise InputError(f"there are {prompts} prompts, but continuations of {len(continuations)}")
+    return [_checked_given(index, given, sampling, config) for index, given in enumerate(continuations)]
+
+
+def _checked_given(
+    index: int, given: Sequence[Sequence[int]], sampling: Sampling, config: ModelConfig
+) -> list[TokenIds]:
+    if len(given) != sampling.n:
+        raise InputError(f"prompt {index} has {len(given)} continuations, but n is {sampling.n}")
+    name, most = f"a continuation of prompt {index}", sampling.max_new_tokens
+    if (longest := max(map(len, given))) > most:
+        raise InputError(f"{name} has {longest:,} tokens, but max_new_tokens is {most:,}")
+    return [_token_ids(name, one, config) if len(one) else np.empty(0, np.int64) for one in given]
 
 
 def continuation_tokens(labels: Sequence[Labels]) -> list[int]:

@@ -14,7 +14,7 @@ from preftree.engine.model.model import Model
 from preftree.engine.planning.lookups import Labels, LookUps
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.requests import NO_LABELS
-from preftree.engine.results import LabelScores, LabelTokens, label_mass
+from preftree.engine.results import LabelScores, LabelTokens, Rewards, label_mass
 
 Found = tuple[torch.Tensor, ...]
 
@@ -154,6 +154,10 @@ class RewardReadout:
 
     def reading(self, prompts: np.ndarray, ids: Sequence[TokenIds], target: Target) -> RewardReading:
         return RewardReading(self, prompts, list(ids))
+
+    def result(self, cost: Cost) -> Rewards:
+        """The answers, once all are there."""
+        return Rewards(self.rewards, cost.prompt_tokens, cost.rows, cost.batches, cost.seconds)
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,24 @@ from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
-from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions
+from preftree.labeling.options.methods import (
+    PrincipledOptions,
+    PrinciplesOptions,
+    RationaleOptions,
+    RewardOptions,
+    SetsOptions,
+)
 from preftree.labeling.options.option import declared
-from preftree.labeling.options.reading import AggregateOptions, MergeOptions, ReportOptions, ShowOptions, StatusOptions
+from preftree.labeling.options.reading import (
+    AggregateOptions,
+    MergeOptions,
+    ReportOptions,
+    ShowOptions,
+    StatusOptions,
+    VerifyOptions,
+)
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
+from preftree.labeling.options.serving import ServeOptions
 from preftree.labeling.options.training import TrainOptions
 
 if TYPE_CHECKING:
@@ -58,6 +72,12 @@ def _aggregate(options: AggregateOptions) -> int:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
+
+
+def _verify(options: VerifyOptions) -> int:
+    from preftree.labeling.runs.verify import verify_lines
+
+    return _printed(verify_lines(options))
 
 
 def _show(options: ShowOptions) -> int:
@@ -112,6 +132,13 @@ def _doctor(options: DoctorOptions) -> int:
     return FAILURE if doctor.failed else OK
 
 
+def _serve(options: ServeOptions) -> int:
+    from preftree.labeling.serving.server import serve
+
+    serve(options)
+    return OK
+
+
 def _printed(lines: Iterable[str], to: TextIO | None = None) -> int:
     for line in lines:
         print(line, file=to, flush=True)
@@ -129,8 +156,10 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
     return REJECTED_ROWS if summary.rejections.count else OK
 
 
-_OF_SCORE = ("under", "add_principle", "guard")
+_OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
 _NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+# A reward model reads its chat template, and is asked nothing.
+_NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
 COMMANDS = {
     "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
@@ -142,18 +171,32 @@ COMMANDS = {
         LabelOptions,
         {"method": "principled"},
     ),
+    "reward": Command(
+        "rewards of responses, pairs or lists, from a reward model",
+        LabelOptions,
+        _label,
+        [name for name in _NOT_OF_REWARD if name not in declared(RewardOptions)],
+        LabelOptions,
+        {"method": "reward"},
+    ),
     "sample": Command("candidate responses to prompts, from a policy model", SampleOptions, _sample, _NOT_OF_SAMPLE),
+    "serve": Command(
+        "rewards over HTTP for reinforcement learning: OpenRLHF, slime, verl, plain JSON",
+        ServeOptions,
+        _serve,
+        config=ServeOptions,
+    ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
+    "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
         PlanOptions,
         _plan,
-        _OF_SCORE,
-        LabelOptions,
+        config=LabelOptions,
     ),
     "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
     "report": Command(

@@ -80,19 +80,27 @@ class Ranking:
         return {**self.rlaif.record(), "comparisons": self.comparisons, "bradley_terry_ridge": RIDGE}
 
     def _pairs(self, sample: ResponseSet) -> Iterator[tuple[int, int, Pair]]:
-        """Indices i < j and the pair that they make, for all that are to be compared, in order."""
-        size = len(sample.responses)
-        if size > MAX_RESPONSES:
-            raise InputError(f"too many responses: {size:,}, at most {MAX_RESPONSES} can be ranked")
-        number = size * (size - 1) // 2
-        if self.comparisons is not None and self.comparisons // 2 < number:
-            number = self.comparisons // 2
-            if number < size - 1:
-                need = f"{size} responses need {2 * (size - 1)} to be connected"
-                raise InputError(f"too few comparisons: {need}, --comparisons is {self.comparisons}")
-        order = _own_order(sample)
-        for i, j in sorted(sorted((order[one], order[other])) for one, other in balanced_pairs(size, number)):
-            yield i, j, Pair(sample.id, sample.prompt, sample.responses[i], sample.responses[j])
+        return compared_pairs(sample, self.comparisons)
+
+
+def compared_pairs(sample: ResponseSet, comparisons: int | None) -> Iterator[tuple[int, int, Pair]]:
+    """Indices i < j and the pair that they make, for all that are to be compared, in order.
+
+    comparisons: prompts, two for each pair; None for all pairs. Raises InputError where there are too many responses,
+    or too few comparisons to connect them.
+    """
+    size = len(sample.responses)
+    if size > MAX_RESPONSES:
+        raise InputError(f"too many responses: {size:,}, at most {MAX_RESPONSES} can be ranked")
+    number = size * (size - 1) // 2
+    if comparisons is not None and comparisons // 2 < number:
+        number = comparisons // 2
+        if number < size - 1:
+            need = f"{size} responses need {2 * (size - 1)} to be connected"
+            raise InputError(f"too few comparisons: {need}, --comparisons is {comparisons}")
+    order = _own_order(sample)
+    for i, j in sorted(sorted((order[one], order[other])) for one, other in balanced_pairs(size, number)):
+        yield i, j, Pair(sample.id, sample.prompt, sample.responses[i], sample.responses[j], extra=sample.extra)
 
 
 def _own_order(sample: ResponseSet) -> list[int]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preftree.engine.errors import ModelError, OutputError
-from preftree.labeling.judge.reward_model import RewardModel
+from preftree.labeling.judge.reward_model import rewards_of
 from preftree.labeling.training.base_model import BaseModel
 from preftree.labeling.training.rows import Rows
 from preftree.labeling.training.tokenizer_files import copy_tokenizer
@@ -48,8 +48,7 @@ def verified_rewards(directory: Path, trained: Any, rows: Rows, device: str) -> 
     from transformers import AutoModelForSequenceClassification
 
     texts = rows.texts()
-    with RewardModel.load(str(directory), device=device, dtype="float32") as model:
-        rewards = model.rewards(texts)
+    rewards = rewards_of(str(directory), texts, device)
     compared = texts[: 2 * _COMPARED]
     read = AutoModelForSequenceClassification.from_pretrained(str(directory), dtype="float32", local_files_only=True)
     for name, theirs in (("the trained model has", trained), ("transformers reads", read)):

@@ -21,11 +21,11 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.folder import LocalFolder
+from preftree.labeling.judge.reward_model import COMPLETE, KIND, MANIFEST
 from preftree.labeling.regular_file import read
 from preftree.labeling.terminal import one_line
 
-MANIFEST, CHECKPOINTS = "preftree.json", "checkpoints"
-KIND, TRAINING, COMPLETE = "reward model", "training", "complete"
+CHECKPOINTS, TRAINING = "checkpoints", "training"
 _SCHEMA = 1
 
 
