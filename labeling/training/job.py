@@ -67,7 +67,7 @@ def train(options: TrainOptions) -> list[str]:
 
 def _opened(options: TrainOptions) -> _Job:
     out = OutputDirectory(Path(options.out))
-    out.check(options.overwrite)
+    out.check(options.overwrite, options.run, options.model)
     source = source_of(options)
     checkpoint = open_model(options.model)
     if not Path(options.model).is_dir():

@@ -41,8 +41,11 @@ class OutputDirectory:
         self.path = path
         self.checkpoints = path / CHECKPOINTS
 
-    def check(self, overwrite: bool) -> None:
-        """OutputError where nothing may be written."""
+    def check(self, overwrite: bool, *sources: str) -> None:
+        """OutputError where nothing may be written. sources: paths of what the model is made from."""
+        for source in sources:
+            if Path(source).resolve().is_relative_to(self.path.resolve()):
+                raise OutputError(f"{source} is what the reward model is made from; name another --out")
         manifest = self._manifest()
         if manifest is None:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -72,8 +75,8 @@ class OutputDirectory:
         return None
 
     def last_checkpoint(self) -> Path | None:
-        """The newest one."""
-        found = self.checkpoints.glob("checkpoint-*")
+        """The newest one that is whole: the trainer writes its state last."""
+        found = (path.parent for path in self.checkpoints.glob("checkpoint-*/trainer_state.json"))
         return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     def finish(self, about: Mapping[str, Any]) -> None:
