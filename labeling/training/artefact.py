@@ -48,11 +48,12 @@ def verified_rewards(directory: Path, trained: Any, rows: Rows, device: str) -> 
     from transformers import AutoModelForSequenceClassification
 
     texts = rows.texts()
-    rewards = rewards_of(str(directory), texts, device)
     compared = texts[: 2 * _COMPARED]
     read = AutoModelForSequenceClassification.from_pretrained(str(directory), dtype="float32", local_files_only=True)
-    for name, theirs in (("the trained model has", trained), ("transformers reads", read)):
-        expected = _rewards(theirs, compared, device)
+    every = {"the trained model has": trained, "transformers reads": read}
+    found = {name: _rewards(theirs, compared, device) for name, theirs in every.items()}
+    rewards = rewards_of(str(directory), texts, device)
+    for name, expected in found.items():
         gap = float(abs(rewards[: len(compared)] - expected).max())
         # Relative where rewards are large: float32 has seven digits.
         if not gap <= _TOLERANCE * max(1.0, float(abs(expected).max())):
@@ -63,7 +64,7 @@ def verified_rewards(directory: Path, trained: Any, rows: Rows, device: str) -> 
 
 
 def _rewards(model: Any, texts: Sequence[list[int]], device: str) -> NDArray[np.float32]:
-    """By transformers, padded two by two as in training."""
+    """By transformers, padded two by two as in training. The model is on the CPU then: the next one needs room."""
     import torch
 
     model = model.to(device=device, dtype=torch.float32).eval()
@@ -77,4 +78,7 @@ def _rewards(model: Any, texts: Sequence[list[int]], device: str) -> NDArray[np.
         with torch.inference_mode():
             logits = model(input_ids=ids.to(device), attention_mask=mask.to(device)).logits
         found.append(logits.squeeze(-1).cpu().numpy())
+    model.to("cpu")
+    if device != "cpu":
+        torch.cuda.empty_cache()
     return np.concatenate(found)

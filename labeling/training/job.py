@@ -18,6 +18,7 @@ from preftree.labeling.prompts.reward_input import PLAIN
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.manifest import version
 from preftree.labeling.terminal import count, one_line
+from preftree.labeling.training.config import reward_config
 from preftree.labeling.training.output import OutputDirectory
 from preftree.labeling.training.packages import check_packages, hushed, versions
 from preftree.labeling.training.pairs import PairSource, source_of
@@ -48,10 +49,11 @@ def train(options: TrainOptions) -> list[str]:
     """Fills `out` and returns what to tell a person. Raises PreftreeError."""
     job = _opened(options)
     about = _about(job)
-    resumes = job.out.begin(about, options.overwrite)
-    _warn(job)
     with hushed(), _explained(job.out):
-        base, trained = _fitted(job, resumes)
+        config = reward_config(options, job.out.checkpoints)
+        last = job.out.begin(about, options.overwrite)
+        _warn(job)
+        base, trained = _fitted(job, config, last)
         figures = _saved(job, base, trained)
     about |= {
         "pad_token": asdict(base.pad),
@@ -65,7 +67,7 @@ def train(options: TrainOptions) -> list[str]:
 
 def _opened(options: TrainOptions) -> _Job:
     out = OutputDirectory(Path(options.out))
-    out.check(options.overwrite)
+    out.check(options.overwrite, options.run, options.model)
     source = source_of(options)
     checkpoint = open_model(options.model)
     if not Path(options.model).is_dir():
@@ -101,19 +103,16 @@ def _warn(job: _Job) -> None:
         _LOGGER.info(f"left out: {reason}")
 
 
-def _fitted(job: _Job, resumes: bool) -> tuple[BaseModel, Any]:
-    """The base, and the model after training."""
+def _fitted(job: _Job, config: Any, last: Path | None) -> tuple[BaseModel, Any]:
+    """The base, and the model after training. last: the checkpoint to resume from."""
     from preftree.labeling.training.base_model import load_base, lora_config
-    from preftree.labeling.training.config import reward_config
     from preftree.labeling.training.progress import TrainingProgress
     from preftree.labeling.training.trainer import trainer_of
 
-    config = reward_config(job.options, job.out.checkpoints)
     parts = job.split.train, job.split.held_out
     base = load_base(job.options, parts[0].better[0].tolist())
     if base.pad.replaces:
         _LOGGER.info(f"pad token {base.pad.text} is added: the base {base.pad.replaces}")
-    last = job.out.last_checkpoint() if resumes else None
     if last is not None:
         _LOGGER.info(f"resumes from step {last.name.rpartition('-')[2]}")
     with TrainingProgress(job.options.quiet) as progress:
@@ -152,6 +151,9 @@ def _explained(out: OutputDirectory) -> Iterator[None]:
 
     try:
         yield
+    except KeyboardInterrupt:
+        last = out.last_checkpoint()
+        raise KeyboardInterrupt(f"interrupted; the same command resumes from {last}" if last else "") from None
     except NotFiniteError as error:
         last = out.last_checkpoint()
         kept = f"{last} is the last checkpoint" if last else "there is no checkpoint yet"

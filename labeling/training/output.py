@@ -41,8 +41,11 @@ class OutputDirectory:
         self.path = path
         self.checkpoints = path / CHECKPOINTS
 
-    def check(self, overwrite: bool) -> None:
-        """OutputError where nothing may be written."""
+    def check(self, overwrite: bool, *sources: str) -> None:
+        """OutputError where nothing may be written. sources: paths of what the model is made from."""
+        for source in sources:
+            if Path(source).resolve().is_relative_to(self.path.resolve()):
+                raise OutputError(f"{source} is what the reward model is made from; name another --out")
         manifest = self._manifest()
         if manifest is None:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
@@ -52,13 +55,16 @@ class OutputDirectory:
         elif manifest.get("state") == COMPLETE and not overwrite:
             raise OutputError(f"{self.path} holds a reward model already; name another, or replace it with --overwrite")
 
-    def begin(self, about: Mapping[str, Any], overwrite: bool) -> bool:
-        """Whether training resumes that was begun here. about: the manifest. OutputError where it is of another job."""
-        then = self._manifest()
-        if then is not None and not overwrite:
+    def begin(self, about: Mapping[str, Any], overwrite: bool) -> Path | None:
+        """The checkpoint of unfinished training to resume from. about: the manifest.
+
+        OutputError where that is training of another job.
+        """
+        then, last = self._manifest(), self.last_checkpoint()
+        if then is not None and last is not None and not overwrite:
             if changed := _difference(then.get("job"), json.loads(json.dumps(about["job"]))):
                 raise OutputError(f"{self.path} holds unfinished training of another job: {changed}; use --overwrite")
-            return any(self.checkpoints.glob("checkpoint-*"))
+            return last
         try:
             if then is not None:
                 shutil.rmtree(self.path)
@@ -66,11 +72,11 @@ class OutputDirectory:
         except OSError as error:
             raise OutputError(f"cannot write {self.path}: {error.strerror or error}") from error
         self.write({**about, "state": TRAINING})
-        return False
+        return None
 
     def last_checkpoint(self) -> Path | None:
-        """The newest one."""
-        found = self.checkpoints.glob("checkpoint-*")
+        """The newest one that is whole: the trainer writes its state last."""
+        found = (path.parent for path in self.checkpoints.glob("checkpoint-*/trainer_state.json"))
         return max(found, key=lambda path: int(path.name.rpartition("-")[2]), default=None)
 
     def finish(self, about: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.dataset import Dataset
-from preftree.labeling.data.folder import file_or_folder, folder_of
+from preftree.labeling.data.folder import FILE, file_or_folder, folder_of
 from preftree.labeling.data.labels_file import LABELS, label_rows, local_labels, with_samples
 from preftree.labeling.data.source import File
 from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Selection, reader_of
@@ -63,7 +63,7 @@ def source_of(options: TrainOptions) -> PairSource:
         if name is None:
             raise UsageError(f"--principled trains on {_INSTRUCTIONS}, and {options.run} is a directory")
         return _instructions(options.run)
-    if name is not None and folder.kind(name) == "a file":
+    if name is not None and folder.kind(name) == FILE:
         raise UsageError(f"{options.run} is a file; name the directory of a run, or --principled with {_INSTRUCTIONS}")
     return _run(options)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from contextlib import ExitStack
-from typing import Any
 
 from preftree.labeling.progress import Progress
 
@@ -36,5 +35,5 @@ class TrainingProgress:
     def __enter__(self) -> TrainingProgress:
         return self
 
-    def __exit__(self, *given: Any) -> None:
+    def __exit__(self, *_: object) -> None:
         self._open.close()

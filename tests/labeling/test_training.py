@@ -54,6 +54,8 @@ def done(place: Path) -> dict[str, Done]:
         "nan": asked("nan", "--full", "--lr", "1e30", "--device", "cpu", "--set", "save_steps=1"),
         "memory": asked("memory", *LORA, fails="memory"),
         "config": asked("config", *LORA, "--set", "lr_scheduler_type=square"),
+        "field": asked("config", *LORA, "--set", "warmup_step=3"),
+        "ours": asked("config", *LORA, "--set", "learning_rate=1"),
     }
     return dict(zip(commands, train(*commands.values()), strict=True))
 
@@ -139,6 +141,8 @@ def test_progress(done: dict[str, Done]) -> None:
 def test_resumed_training_ends_alike(place: Path, done: dict[str, Done]) -> None:
     """Catches an optimiser, an order of rows or a schedule that begins again."""
     assert done["interrupted"].code == 130
+    checkpoint = place / "resumed" / "checkpoints" / "checkpoint-33"
+    assert done["interrupted"].said.endswith(f"interrupted; the same command resumes from {checkpoint}\n")
     assert done["another"].said.startswith(f"preftree: {place}/resumed holds unfinished training of another job: ")
     assert "options.seed was 0 and is 1 now" in done["another"].said
     assert "resumes from step 33" in done["resumed"].said
@@ -153,6 +157,8 @@ def test_resumed_training_ends_alike(place: Path, done: dict[str, Done]) -> None
         ("nan", ("is not finite at step", "checkpoint-1 is the last checkpoint", "--lr")),
         ("memory", ("out of memory", "--batch-size")),
         ("config", ("--set", "square")),
+        ("field", ("--set", "did you mean warmup_steps?")),
+        ("ours", ("--set learning_rate: use --lr",)),
     ],
 )
 def test_what_ends_training_is_one_line(done: dict[str, Done], name: str, parts: tuple[str, ...]) -> None:
@@ -162,6 +168,12 @@ def test_what_ends_training_is_one_line(done: dict[str, Done], name: str, parts:
     assert last.startswith("preftree: ")
     assert all(part in last for part in parts), last
     assert "Traceback" not in done[name].said
+
+
+def test_nothing_is_left_of_a_bad_field(place: Path, done: dict[str, Done]) -> None:
+    """Catches a directory that the command without its mistake would refuse."""
+    assert done["config"].code == 2
+    assert not (place / "config").exists()
 
 
 def test_a_model_that_was_not_saved_as_trained(place: Path, done: dict[str, Done]) -> None:

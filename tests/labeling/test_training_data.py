@@ -258,6 +258,21 @@ def test_directories_that_are_taken(command: list[str], tmp_path: Path, capsys: 
     command[5] = str(tmp_path / "no" / "rm")
     assert "is no directory" in refused(command, capsys)
     assert (tmp_path / "rm" / "thesis.txt").read_text() == "mine"
+    for source in command[1], command[3]:
+        command[5] = source
+        assert f"{source} is what the reward model is made from" in refused([*command, "--overwrite"], capsys)
+    assert Path(command[1], "run.json").exists()
+
+
+def test_a_checkpoint_that_is_not_whole_is_not_resumed(tmp_path: Path) -> None:
+    """Catches training that cannot be resumed because it ended while it was saved."""
+    for step, is_whole in ((9, True), (10, True), (11, False)):
+        (tmp_path / "checkpoints" / f"checkpoint-{step}").mkdir(parents=True)
+        if is_whole:
+            (tmp_path / "checkpoints" / f"checkpoint-{step}" / "trainer_state.json").write_text("{}")
+    last = OutputDirectory(tmp_path).last_checkpoint()
+    assert last is not None
+    assert last.name == "checkpoint-10"
 
 
 def test_gold_taken_for_labels_is_said(
