@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from preftree.engine.decoding.call import RationaleScores
-    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.engine import Engine
     from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, UsageError
     from preftree.engine.generation import Generation, Sampling
+    from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
     from preftree.labeling.api import Labels, label, label_file
@@ -40,7 +41,7 @@ _HOMES = {
     "ModelError": "preftree.engine.errors",
     "OutputError": "preftree.engine.errors",
     "Pair": "preftree.labeling.types",
-    "Planner": "preftree.engine.engine",
+    "Planner": "preftree.engine.planner",
     "PreftreeError": "preftree.engine.errors",
     "Principled": "preftree.labeling.options.methods:PrincipledOptions",
     "Ranking": "preftree.labeling.options.methods:RankingOptions",

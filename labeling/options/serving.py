@@ -9,6 +9,7 @@ from preftree.labeling.options.methods import (
     DirectOptions,
     PrincipledOptions,
     RankingOptions,
+    RewardOptions,
     RlaifOptions,
 )
 from preftree.labeling.options.model import ModelOptions
@@ -82,6 +83,7 @@ class ServeOptions(
     ProtocolOptions,
     QueueOptions,
     ListenOptions,
+    RewardOptions,
     PrincipledOptions,
     RankingOptions,
     DirectOptions,
@@ -92,9 +94,9 @@ class ServeOptions(
     """`preftree serve`."""
 
     method: str = option(
-        "direct (a score for each response), principled (under principles of your choice; compares responses, too), or "
-        "rlaif (compares responses)",
-        one_of("direct", "principled", "rlaif"),
+        "direct (a score for each response), principled (under principles of your choice; compares responses, too), "
+        "rlaif (compares responses), or reward (a reward model)",
+        one_of("direct", "principled", "rlaif", "reward"),
         "NAME",
         default="direct",
     )

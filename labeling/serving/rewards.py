@@ -6,8 +6,9 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from preftree.labeling.methods.score_labels import DirectLabel, Score
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.reward_labels import RewardLabel
+from preftree.labeling.methods.score_labels import DirectLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.types import Label
 
 
@@ -16,8 +17,8 @@ class Reward:
     """A response's reward.
 
     Attributes:
-        value: in [-1, 1]; under several sets of principles the mean of theirs.
-        logs: figures by name: label mass, entropy, the reward under each set of principles.
+        value: a judge's is in [-1, 1]; under several sets of principles the mean of theirs.
+        logs: figures by name: label mass and entropy, or the normalised reward; the reward under each set.
         prompt_tokens: of all its prompts.
     """
 
@@ -28,14 +29,13 @@ class Reward:
 
 def reward_of(label: Label) -> Reward:
     """The reward in the label of a single response."""
-    scores = _scores(label)
-    logs = {
-        "label_mass": min(score.label_mass for score in scores.values()),
-        "entropy": _mean([score.entropy for score in scores.values()]),
-    }
-    if isinstance(label, PrincipledLabel):
-        logs |= {f"reward/{name}": score.reward for name, score in scores.items()}
-    return Reward(_mean([score.reward for score in scores.values()]), logs, label.prompt_tokens)
+    if not isinstance(label, SetsLabel):
+        value, logs = _figures(label)
+        return Reward(value, logs, label.prompt_tokens)
+    found = [_figures(one) for one in label.labels]
+    figures = {name: _mean([logs[name] for _, logs in found]) for name in found[0][1]}
+    by_set = {f"reward/{name}": value for name, (value, _) in zip(label.names, found, strict=True)}
+    return Reward(_mean([value for value, _ in found]), figures | by_set, label.prompt_tokens)
 
 
 def mean_logs(rewards: Sequence[Reward]) -> dict[str, float]:
@@ -43,10 +43,13 @@ def mean_logs(rewards: Sequence[Reward]) -> dict[str, float]:
     return {name: _mean([reward.logs[name] for reward in rewards]) for name in rewards[0].logs}
 
 
-def _scores(label: Label) -> dict[str, Score]:
-    """Of the response, by set of principles; by "" where there are none."""
-    labels = dict(zip(label.names, label.labels, strict=True)) if isinstance(label, PrincipledLabel) else {"": label}
-    return {name: one.scores[0] for name, one in labels.items() if isinstance(one, DirectLabel)}
+def _figures(label: Label) -> tuple[float, dict[str, float]]:
+    """The reward of a response by a judge or a reward model, and what is known beside it."""
+    if isinstance(label, DirectLabel):
+        (score,) = label.scores
+        return score.reward, {"label_mass": score.label_mass, "entropy": score.entropy}
+    assert isinstance(label, RewardLabel)
+    return label.rewards[0], {"normalized_reward": label.normalized[0]} if label.normalized else {}
 
 
 def _mean(values: Sequence[float]) -> float:

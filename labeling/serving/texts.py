@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from preftree.engine.errors import PreftreeError
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.serving.refused import Refused
-from preftree.labeling.types import ScoreRequest
+from preftree.labeling.types import Message, RewardRequest, ScoreRequest
 
 # Private characters, which no chat template holds.
 _USER, _ANSWER = "\ue000", "\ue001"
@@ -32,12 +33,16 @@ class Markup:
     split: str = ""
 
     @classmethod
-    def of_judge(cls, judge: AnyJudge, strip: Sequence[str], split: str | None) -> Markup:
+    def of_judge(cls, judge: AnyJudge, strip: Sequence[str], split: str | None, *, is_reward_model: bool) -> Markup:
         """With what is not said taken from the judge's chat template."""
-        rendered = judge.render(ScoreRequest(_USER, _ANSWER, ()))
-        before, _, rest = rendered.partition(_USER)
-        between = rest.partition(_ANSWER)[0]
-        if not between.strip():
+        user = Message("user", _USER)
+        request = RewardRequest((user,), _ANSWER) if is_reward_model else ScoreRequest(_USER, _ANSWER, ())
+        try:
+            before, _, rest = judge.render(request).partition(_USER)
+        except PreftreeError:
+            before = rest = ""  # a reward model that reads principles, too
+        between, found, _ = rest.partition(_ANSWER)
+        if not found or not between.strip():
             before = between = ""  # plain text
         return cls(tuple(strip), before, between if split is None else split)
 

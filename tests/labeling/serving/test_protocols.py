@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import preftree as pt
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.score_labels import DirectLabel
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.types import PairLabel
 from tests.labeling.serving.fakes import Client, FakeJudge, serving
 
@@ -82,7 +82,7 @@ def test_rewards_under_sets_of_principles(principled: Client) -> None:
     answer = principled("POST", "/reward", asked).body
     rows = [{"prompt": PROMPT, "response": RESPONSE}]
     label = pt.label(rows, JUDGE, pt.Principled(under=SETS, guard=True))[0].label
-    assert isinstance(label, PrincipledLabel)
+    assert isinstance(label, SetsLabel)
     rewards = [one.scores[0].reward for one in label.labels if isinstance(one, DirectLabel)]
     assert [answer[f"reward/{name}"] for name in label.names] == rewards
     assert answer["reward"] == pytest.approx(sum(rewards) / 2)
