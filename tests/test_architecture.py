@@ -130,6 +130,7 @@ LABELING_LAYERS = (
     ("export",),
     ("training", "api"),
     ("serving",),
+    ("integrations",),
     ("commands",),
     ("cli",),
 )
@@ -176,13 +177,13 @@ def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, cwd=ROOT)
 
 
-@pytest.mark.parametrize(
-    "module",
-    [
-        *("", ".engine", ".engine.errors", ".kernels", ".labeling", ".labeling.judge.judge", ".labeling.cli"),
-        ".labeling.training.job",
-    ],
+LIGHT = (
+    *("", "engine", "engine.errors", "kernels", "labeling", "labeling.judge.judge", "labeling.cli", "integrations"),
+    "labeling.training.job",
 )
+
+
+@pytest.mark.parametrize("module", [f".{name}".rstrip(".") for name in LIGHT])
 def test_imports_are_light(module: str) -> None:
     """Neither torch nor triton is imported until it is needed, and nothing in the process changes."""
     code = f"""

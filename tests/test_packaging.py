@@ -60,6 +60,7 @@ def test_a_wheel_holds_every_source_once(wheel: Path) -> None:
     data = [path for pattern in ("*.txt", "*.yaml", "*.html") for path in (ROOT / "labeling").rglob(pattern)]
     data += [path for pattern in ("*.cpp", "*.h") for path in (ROOT / "kernels").rglob(pattern)]
     expected |= {f"preftree/{path.relative_to(ROOT)}" for path in data}
+    expected |= {str(path.relative_to(ROOT)) for path in (ROOT / "preftree" / "integrations").glob("*.py")}
     assert names == expected | {f"preftree/{name}" for name in ("__init__.py", "__main__.py", "py.typed")}
 
 

@@ -70,7 +70,7 @@ class RationaleCall:
     def result(self, decode: Callable[[Several[int]], str]) -> RationaleScores:
         """Once it is complete."""
         sequences = [self._finished[place] for place in sorted(self._finished)]
-        generations = [Generation(one.ids, decode(one.ids), one.finish or "length") for one in sequences]
+        generations = [Generation(one.ids, decode(one.ids), one.finish or "length", one.rest) for one in sequences]
         n = self.samples
         return RationaleScores(
             [generations[first : first + n] for first in range(0, len(generations), n)],

@@ -20,8 +20,8 @@ class Sequence:
     prompt: its token ids. sample: number among those of its prompt. path: [depths] int64, the K/V slot of each depth,
     those of its own after the prompt's. uniform: [max_new_tokens] float32, what it draws from. tail: what comes
     after the continuation, or None. given: the continuation where it is recorded and not to be generated. ids: of the
-    continuation so far. finish: set once they are all. logits, normalisers: what was looked up, see
-    `ForcedTail.scores`.
+    continuation so far. finish: set once they are all. rest: see `Generation`. logits, normalisers: what was looked up,
+    see `ForcedTail.scores`.
     """
 
     prompt: TokenIds
@@ -33,6 +33,7 @@ class Sequence:
     given: TokenIds | None = None
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
+    rest: str = ""
     is_done: bool = False
     logits: list[np.ndarray] = field(default_factory=list)
     normalisers: list[float] = field(default_factory=list)
@@ -77,7 +78,8 @@ class Sequence:
             self.ids.append(token)
             kept = self.stops.kept(self.ids)
             if kept is not None:
-                del self.ids[kept:]
+                kept_ids, self.rest = kept
+                del self.ids[kept_ids:]
                 self._stop()
             elif len(self.ids) == len(self.uniform):
                 self.finish = "length"

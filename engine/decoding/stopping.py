@@ -16,8 +16,11 @@ class StopRule:
         # A token is a byte or more of text; some more, as decoding may lose or spoil what stands at the beginning.
         self._tail = max((len(text.encode()) for text in texts), default=0) + 8
 
-    def kept(self, ids: Sequence[int]) -> int | None:
-        """How many of `ids` lie wholly before the first stop text, if the last of them completes one; else None."""
+    def kept(self, ids: Sequence[int]) -> tuple[int, str] | None:
+        """How many of `ids` lie wholly before the first stop text, and the text between them and it.
+
+        None unless the last of `ids` completes a stop text.
+        """
         if not self._texts:
             return None
         tail = self._decode(ids[-self._tail :])
@@ -25,7 +28,8 @@ class StopRule:
             return None
         whole = self._decode(ids)
         begin = min((place for place in map(whole.find, self._texts) if place >= 0), default=len(whole))
-        kept = len(ids)
-        while kept and len(self._decode(ids[:kept])) > begin:
-            kept -= 1
-        return kept
+        for kept in range(len(ids), 0, -1):
+            text = self._decode(ids[:kept])
+            if whole.startswith(text, 0, begin):
+                return kept, whole[len(text) : begin]
+        return 0, whole[:begin]

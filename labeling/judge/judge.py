@@ -166,7 +166,8 @@ class Judge:
             self._engine = None
 
     @property
-    def _open(self) -> Engine:
+    def engine(self) -> Engine:
+        """What the judge scores with; for prompts that are token ids. InputError where there is none."""
         if self._engine is None:
             raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
         return self._engine
@@ -209,7 +210,7 @@ class Judge:
         if not encoded or any(item.rationale is not None for item in encoded):
             (found,) = self.score_stream([encoded])
             return found
-        scores = self._open.score(*_asked(encoded), prefix_cache=self._prefix_cache)
+        scores = self.engine.score(*_asked(encoded), prefix_cache=self._prefix_cache)
         return self._counted(scores, encoded)
 
     def score_stream(
@@ -232,7 +233,7 @@ class Judge:
         """Of requests without rationale."""
         taken: deque[Sequence[Encoded]] = deque()
         calls = map(_asked, _going_by(windows, taken, None))
-        for scores in self._open.score_stream(calls, prefix_cache=self._prefix_cache):
+        for scores in self.engine.score_stream(calls, prefix_cache=self._prefix_cache):
             yield self._counted(scores, taken.popleft())
 
     def _counted(self, scores: LabelScores, window: Sequence[Encoded]) -> list[RequestScores]:
@@ -247,7 +248,7 @@ class Judge:
         samples = rationale.reasoning.n
         taken: deque[Sequence[Encoded]] = deque()
         calls = map(_asked_to_write, _going_by(windows, taken, rationale))
-        for reasoned in self._open.generate_and_score_stream(
+        for reasoned in self.engine.generate_and_score_stream(
             calls, replace(rationale.reasoning, stop=rationale.stop), progress
         ):
             self._count(reasoned.scores, reasoned.prefill_rows)

@@ -167,7 +167,7 @@ class RewardModel(Judge):
                 taken.append(window)
                 yield [item.ids for item in window]
 
-        for found in self._open.reward_stream(asked(), prefix_cache=self._prefix_cache):
+        for found in self.engine.reward_stream(asked(), prefix_cache=self._prefix_cache):
             self._count(found, found.rows)
             rewards = found.reward.tolist()
             yield [

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from preftree.labeling.methods.reward_labels import Kind, RewardLabel
 from preftree.labeling.methods.set_labels import SetsLabel, set_columns
 from preftree.labeling.options.methods import RewardOptions
-from preftree.labeling.principles.row_sets import RowSets, chosen_sets
+from preftree.labeling.principles.row_sets import NO_SETS, RowSets, chosen_sets
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, ResponseSet, RewardRequest, Sample
 
@@ -25,7 +25,7 @@ class Reward:
     sets: of principles; none for a model that follows none.
     """
 
-    sets: RowSets
+    sets: RowSets = NO_SETS
 
     name: ClassVar[str] = "reward"
     takes: ClassVar[tuple[type[Sample], ...]] = (Response, Pair, ResponseSet)
@@ -99,4 +99,4 @@ def opened(options: RewardOptions, recorded: Mapping[str, Any] | None) -> Reward
     if recorded is not None:
         return Reward(RowSets.recorded(recorded))
     wants_sets = options.under or options.principles or options.add_principle or options.guard
-    return Reward(chosen_sets(options)) if wants_sets else Reward(RowSets())
+    return Reward(chosen_sets(options)) if wants_sets else Reward()

@@ -95,7 +95,7 @@ class ServeOptions(
 
     method: str = option(
         "direct (a score for each response), principled (under principles of your choice; compares responses, too), "
-        "rlaif (compares responses), or reward (a reward model)",
+        "rlaif (compares responses), or reward (--model is a reward model)",
         one_of("direct", "principled", "rlaif", "reward"),
         "NAME",
         default="direct",

@@ -58,6 +58,9 @@ class RowSets:
         return cls(tuple(map(PrincipleSet.recorded, record["sets"])), draw)
 
 
+NO_SETS = RowSets()
+
+
 def chosen_sets(options: SetsOptions) -> RowSets:
     """Those of `options`; a set that names nothing is all principles of a file. Raises InputError and UsageError."""
     common = (*options.add_principle, *(GUARDS if options.guard else ()))

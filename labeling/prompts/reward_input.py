@@ -12,6 +12,7 @@ import hashlib
 from collections.abc import Sequence
 from typing import Literal, get_args
 
+from preftree.engine.errors import InputError
 from preftree.labeling.prompts.template import conversation_text
 from preftree.labeling.types import Message
 
@@ -38,13 +39,17 @@ def reward_messages(
 ) -> tuple[Message, ...]:
     """The conversation that a reward model reads, up to the assistant's last turn.
 
-    principles: statements, the negative one of a principle that is negated; needed in every layout but "conversation",
-        which has no place for them.
+    principles: statements, the negative one of a principle that is negated; in every layout but "conversation", which
+        has no place for them. InputError for the other way round.
     """
+    if bool(principles) != (layout != PLAIN):
+        raise InputError(
+            "this reward model takes no principles; one that follows them is trained with --principled"
+            if principles
+            else "this reward model follows principles; name at least one"
+        )
     if layout == PLAIN:
-        assert not principles
         return (*prompt, Message("assistant", response))
-    assert principles
     shown = {
         "instruction": conversation_text(prompt),
         "response": response,

@@ -16,7 +16,7 @@ from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.reward import Reward
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options.serving import ServeOptions
-from preftree.labeling.principles.row_sets import RowSets
+from preftree.labeling.principles.row_sets import NO_SETS, RowSets
 from preftree.labeling.principles.sets import EVERY, GUARDS, PrincipleSet, Statements, load_principles
 from preftree.labeling.types import Response
 
@@ -29,37 +29,25 @@ class Judging:
         method: as the command line names it.
         single: scores a response on its own; None where the method cannot.
         group: compares the responses of one prompt; None where the method cannot.
+        sets: of principles; empty for a method without.
     """
 
     method: str
     single: Method | None
     group: Group | None
-
-    @property
-    def sets(self) -> RowSets:
-        """Of principles; empty for a method without."""
-        judge = self.single or (self.group.pairs if self.group else None)
-        return judge.sets if isinstance(judge, Principled | Reward) else RowSets()
+    sets: RowSets = NO_SETS
 
     @property
     def digest(self) -> str | None:
         """SHA-256 of the principles; None for a method without."""
         if not self.sets:
             return None
-        return hashlib.sha256(json.dumps(self.sets.record(), sort_keys=True).encode()).hexdigest()
+        text = json.dumps(self.sets.record(), ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """Of the principles, as JSON."""
         return {"method": self.method, **self.sets.record(), "sha256": self.digest}
-
-    def under(self, sets: RowSets) -> Judging:
-        """The same with other sets of principles."""
-        single, group = self.single, self.group
-        if isinstance(single, Principled | Reward):
-            single = replace(single, sets=sets)
-        if group is not None and isinstance(group.pairs, Principled):
-            group = replace(group, pairs=replace(group.pairs, sets=sets))
-        return replace(self, single=single, group=group)
 
 
 def opened(options: ServeOptions) -> Judging:
@@ -68,8 +56,13 @@ def opened(options: ServeOptions) -> Judging:
     compares = isinstance(method, Rlaif) or (isinstance(method, Principled) and method.pair is not None)
     if options.comparisons is not None and (options.comparisons % 2 or not compares):
         raise UsageError("--comparisons must be an even number, and is for methods that compare two responses")
-    group = Group(method, options.comparisons) if compares and isinstance(method, Rlaif | Principled) else None
-    return Judging(method.name, method if Response in method.takes else None, group)
+    if isinstance(method, Principled):
+        return _of_principled(method, options.comparisons)
+    if isinstance(method, Reward):
+        return Judging(method.name, method, None, method.sets)
+    if isinstance(method, Rlaif):
+        return Judging(method.name, None, Group(method, options.comparisons))
+    return Judging(method.name, method if Response in method.takes else None, None)
 
 
 class Principles:
@@ -85,8 +78,12 @@ class Principles:
 
         Raises InputError for a method without principles, members that mean nothing, and sets that are the same.
         """
-        if not judging.sets:
-            raise InputError("this server judges by no principles; start it with --method principled")
+        method = judging.single or (judging.group.pairs if judging.group else None)
+        if not isinstance(method, Principled | Reward) or not method.sets:
+            raise InputError(
+                f"method {judging.method} follows no principles here; start the server with principled, or with a "
+                "reward model that follows some"
+            )
         made: list[PrincipleSet] = []
         for members in sets:
             found = self._statements.together((*members, *self._common))
@@ -95,4 +92,16 @@ class Principles:
             if any(found.name == other.name for other in made):
                 found = replace(found, name=f"{found.name} ({len(made) + 1})")
             made.append(found)
-        return judging.under(RowSets(tuple(made)))
+        chosen = RowSets(tuple(made))
+        if isinstance(method, Reward):
+            return replace(judging, single=replace(method, sets=chosen), sets=chosen)
+        return _of_principled(replace(method, sets=chosen), judging.group.comparisons if judging.group else None)
+
+
+def _of_principled(method: Principled, comparisons: int | None) -> Judging:
+    return Judging(
+        method.name,
+        method if method.single else None,
+        Group(method, comparisons) if method.pair else None,
+        method.sets,
+    )

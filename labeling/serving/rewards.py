@@ -17,8 +17,8 @@ class Reward:
     """A response's reward.
 
     Attributes:
-        value: a judge's is in [-1, 1]; under several sets of principles the mean of theirs.
-        logs: figures by name: label mass and entropy, or the normalised reward; the reward under each set.
+        value: of a judge in [-1, 1], of a reward model any number; under several sets of principles the mean of theirs.
+        logs: figures by name: label mass and entropy of a judge, the reward under each set of principles.
         prompt_tokens: of all its prompts.
     """
 
@@ -29,27 +29,19 @@ class Reward:
 
 def reward_of(label: Label) -> Reward:
     """The reward in the label of a single response."""
-    if not isinstance(label, SetsLabel):
-        value, logs = _figures(label)
-        return Reward(value, logs, label.prompt_tokens)
-    found = [_figures(one) for one in label.labels]
-    figures = {name: _mean([logs[name] for _, logs in found]) for name in found[0][1]}
-    by_set = {f"reward/{name}": value for name, (value, _) in zip(label.names, found, strict=True)}
-    return Reward(_mean([value for value, _ in found]), figures | by_set, label.prompt_tokens)
+    names, labels = (label.names, label.labels) if isinstance(label, SetsLabel) else ((), (label,))
+    scores = [one.scores[0] for one in labels if isinstance(one, DirectLabel)]
+    rewards = [score.reward for score in scores] or [one.rewards[0] for one in labels if isinstance(one, RewardLabel)]
+    logs = dict(zip((f"reward/{name}" for name in names), rewards, strict=False))
+    if scores:
+        logs["label_mass"] = min(score.label_mass for score in scores)
+        logs["entropy"] = _mean([score.entropy for score in scores])
+    return Reward(_mean(rewards), logs, label.prompt_tokens)
 
 
 def mean_logs(rewards: Sequence[Reward]) -> dict[str, float]:
     """Of several responses that were scored alike: the mean of each figure."""
     return {name: _mean([reward.logs[name] for reward in rewards]) for name in rewards[0].logs}
-
-
-def _figures(label: Label) -> tuple[float, dict[str, float]]:
-    """The reward of a response by a judge or a reward model, and what is known beside it."""
-    if isinstance(label, DirectLabel):
-        (score,) = label.scores
-        return score.reward, {"label_mass": score.label_mass, "entropy": score.entropy}
-    assert isinstance(label, RewardLabel)
-    return label.rewards[0], {"normalized_reward": label.normalized[0]} if label.normalized else {}
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from preftree.engine.errors import InputError, UsageError
-from preftree.labeling.judge.protocol import REWARD, AnyJudge, load_judge
+from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.options.serving import ServeOptions
 from preftree.labeling.yaml_file import read_text
 
@@ -89,8 +89,7 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
     limits = Limits(options.window / 1000, judge.window_tokens, options.batch_requests, options.queue_tokens)
     service = Service(judge, in_force, principles, limits, options.deadline)
     service.warm_up()
-    markup = Markup.of_judge(judge, options.strip, options.split, is_reward_model=options.method == REWARD)
-    app = build_app(service, markup)
+    app = build_app(service, Markup.of_judge(judge, options.strip, options.split))
     guard = Guard(
         app,
         service.metrics,

@@ -9,14 +9,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from preftree.engine.errors import PreftreeError
 from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.judge.reward_model import RewardModel
 from preftree.labeling.serving.refused import Refused
 from preftree.labeling.types import Message, RewardRequest, ScoreRequest
 
 _SHORTEST_END = 4  # characters: that of </s>
 # Private characters, which no chat template holds.
 _USER, _ANSWER = "\ue000", "\ue001"
+
+
+def _conversation(judge: AnyJudge) -> str:
+    """What the judge reads of a conversation between the two characters; "" where it reads none."""
+    if not isinstance(judge, RewardModel):
+        return judge.render(ScoreRequest(_USER, _ANSWER, ()))
+    return "" if judge.follows_principles else judge.render(RewardRequest((Message("user", _USER),), _ANSWER))
 
 
 @dataclass(frozen=True)
@@ -34,16 +41,12 @@ class Markup:
     split: str = ""
 
     @classmethod
-    def of_judge(cls, judge: AnyJudge, strip: Sequence[str], split: str | None, *, is_reward_model: bool) -> Markup:
+    def of_judge(cls, judge: AnyJudge, strip: Sequence[str], split: str | None) -> Markup:
         """With what is not said taken from the judge's chat template."""
-        user = Message("user", _USER)
-        request = RewardRequest((user,), _ANSWER) if is_reward_model else ScoreRequest(_USER, _ANSWER, ())
-        try:
-            before, _, rest = judge.render(request).partition(_USER)
-        except PreftreeError:
-            before = rest = ""  # a reward model that reads principles, too
-        between, found, _ = rest.partition(_ANSWER)
-        if not found or not between.strip():
+        rendered = _conversation(judge)
+        before, _, rest = rendered.partition(_USER)
+        between = rest.partition(_ANSWER)[0]
+        if not between.strip():
             before = between = ""  # plain text
         return cls(tuple(strip), before, between if split is None else split)
 

@@ -85,9 +85,9 @@ def test_tokens_before_a_stop_text_are_kept() -> None:
     """A stop text that begins or ends inside a token, and one that a single token holds."""
     rule = StopRule(frozenset(), ("b-", "é"), spelled)
     assert rule.kept([0, 1]) is None
-    assert rule.kept([0, 1, 3]) == 1
-    assert rule.kept([0, 2, 3]) == 1, "'ab' holds the beginning of the stop text"
-    assert rule.kept([0, 0, 4]) == 2
-    assert rule.kept([4]) == 0
-    assert rule.kept([0, 5]) == 1
+    assert rule.kept([0, 1, 3]) == (1, "")
+    assert rule.kept([0, 2, 3]) == (1, "a"), "'ab' holds the beginning of the stop text"
+    assert rule.kept([0, 0, 4]) == (2, "")
+    assert rule.kept([4]) == (0, "")
+    assert rule.kept([0, 5]) == (1, "")
     assert StopRule(frozenset(), (), spelled).kept([4]) is None

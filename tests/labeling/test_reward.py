@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForSequenceClassification
 
 import preftree as pt
 from preftree.engine.errors import PreftreeError
@@ -22,7 +21,7 @@ from preftree.labeling.prompts.reward_input import reward_messages
 from preftree.labeling.types import Message
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import write_rows
-from tests.models import SMALL_CONFIG, write_tokenizer
+from tests.labeling.reward_models import template_sha256, write_reward_model
 
 PROMPT = "Which way is north?"
 ROWS: list[dict[str, Any]] = [
@@ -35,19 +34,6 @@ ROWS: list[dict[str, Any]] = [
 
 def preftree(*arguments: str | Path) -> int:
     return cli.main([*map(str, arguments)])
-
-
-def write_reward_model(directory: Path, **about: Any) -> Path:
-    """A small random one, as transformers saves it. about: its preftree.json, none where there is nothing in it."""
-    torch.manual_seed(5)
-    small = {name: value for name, value in SMALL_CONFIG.items() if name not in ("architectures", "model_type")}
-    model = LlamaForSequenceClassification(LlamaConfig(**small, id2label={0: "LABEL_0"}, pad_token_id=2))
-    torch.nn.init.normal_(model.score.weight)
-    model.save_pretrained(directory)
-    write_tokenizer(directory)
-    if about:
-        (directory / "preftree.json").write_text(json.dumps({"kind": "reward model", "state": "complete"} | about))
-    return directory
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +55,6 @@ def principled(plain: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     manifest["template_sha256"] = template_sha256(directory)
     (directory / "preftree.json").write_text(json.dumps(manifest))
     return directory
-
-
-def template_sha256(directory: Path) -> str:
-    from preftree.engine.checkpoint import open_checkpoint
-    from preftree.labeling.judge.reward_model import reward_encoder
-
-    return reward_encoder(open_checkpoint(str(directory)), "instruction-first").template_sha256
 
 
 def with_transformers(directory: Path, messages: Sequence[Message]) -> float:

@@ -100,7 +100,7 @@ def test_greedy_text_is_that_of_transformers(model: str, policy: Judge) -> None:
         ids = tokenizer.apply_chat_template(given, add_generation_prompt=True, return_dict=False)
         [encoded] = [policy.encode(request) for request in method.requests(prompt)]
         assert encoded.ids == ids
-        [[one]] = policy._open.generate([ids], 40)  # the ids of what is compared as text
+        [[one]] = policy.engine.generate([ids], 40)  # the ids of what is compared as text
         assert one.ids == transformers_choices(Path(model), ids, one.ids)[:-1]
         assert drawn(policy, [prompt], n=1, temperature=0, max_tokens=40) == [(one.text,)]
 

@@ -45,6 +45,7 @@ def done(place: Path) -> dict[str, Done]:
     commands = {
         "soft": asked("soft", *FAST, *EPOCHS),
         "hard": asked("hard", *FAST, *EPOCHS, "--labels", "hard"),
+        "margin": asked("margin", *FAST, *EPOCHS, fails="margin"),
         "interrupted": asked("resumed", *FAST, *EPOCHS, fails="interrupt", at=50),
         "another": asked("resumed", *FAST, *EPOCHS, "--seed", "1"),
         "resumed": asked("resumed", *FAST, *EPOCHS),
@@ -60,12 +61,13 @@ def done(place: Path) -> dict[str, Done]:
 def test_soft_labels_are_learnt(place: Path, done: dict[str, Done]) -> None:
     """Catches a lost p, its complement, and a p of the other response: then rewards say nothing but which is better."""
     assert done["soft"].code == 0, done["soft"].said
-    soft, hard = (manifest(place / name)["held_out"] for name in ("soft", "hard"))
+    soft, hard, margin = (manifest(place / name)["held_out"] for name in ("soft", "hard", "margin"))
     assert soft["distance"] < 0.05
     assert soft["cross_entropy"] - soft["floor"] < 0.01
-    assert hard["distance"] > 3 * 0.05
-    assert hard["cross_entropy"] - hard["floor"] > 0.1
-    for figures in (soft, hard):
+    for figures in (hard, margin):
+        assert figures["distance"] > 3 * 0.05
+        assert figures["cross_entropy"] - figures["floor"] > 0.1
+    for figures in (soft, hard, margin):
         assert figures["agreement"]["judge"]["share"] > 0.95
         assert figures["agreement"]["gold"] == figures["agreement"]["judge"]
 

@@ -35,7 +35,13 @@ class Done(NamedTuple):
 
 
 class Asked(NamedTuple):
-    """A command. fails: what its trainer raises at step `at`, by name."""
+    """A command.
+
+    Attributes:
+        arguments: of the command line.
+        fails: what its trainer raises at step `at`, by name; or "margin" where the loss is that of TRL with a margin.
+        at: from 0.
+    """
 
     arguments: Sequence[str | Path]
     fails: str = ""
@@ -44,11 +50,12 @@ class Asked(NamedTuple):
 
 def train(*asked: Asked) -> list[Done]:
     """Each command in turn, in one process: to import the trainers takes seconds."""
+    own = {"PYTHONPATH": f"{ROOT}{os.pathsep}{TRAINERS}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     commands = [[list(map(str, one.arguments)), one.fails, one.at] for one in asked]
     done = subprocess.run(
         [sys.executable, "-m", "tests.labeling.trainers"],
         input=json.dumps(commands),
-        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{TRAINERS}", "HF_HUB_OFFLINE": "1"},
+        env=os.environ | own,
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -77,22 +84,32 @@ def manifest(directory: Path) -> dict[str, Any]:
     return found
 
 
+def _with_margin(self: Any, model: Any, inputs: dict[str, Any], *given: Any, **more: Any) -> Any:
+    """TRL's loss with the margin that an export can hold: how far both probabilities are apart."""
+    from trl import RewardTrainer
+
+    inputs["margin"] = 2 * inputs.pop("p") - 1
+    return RewardTrainer.compute_loss(self, model, inputs, *given, **more)
+
+
 def _run(arguments: list[str], fails: str, at: int) -> tuple[int, str]:
     import torch
 
     from preftree.labeling import cli
     from preftree.labeling.training.trainer import SoftRewardTrainer
 
-    raised: Any = {"": None, "interrupt": KeyboardInterrupt, "memory": torch.OutOfMemoryError}[fails]
-    step = SoftRewardTrainer.training_step
+    raised: Any = {"interrupt": KeyboardInterrupt, "memory": torch.OutOfMemoryError}.get(fails)
+    step, loss = SoftRewardTrainer.training_step, SoftRewardTrainer.compute_loss
 
     def failing(self: Any, *given: Any) -> Any:
         if raised is not None and self.state.global_step == at:
             raise raised("CUDA out of memory" if fails == "memory" else "")
         return step(self, *given)
 
+    losses = _with_margin if fails == "margin" else loss
+    patches = mock.patch.multiple(SoftRewardTrainer, training_step=failing, compute_loss=losses)
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), mock.patch.object(SoftRewardTrainer, "training_step", failing):
+    with contextlib.redirect_stderr(said), patches:
         code = cli.main(arguments)
     return code, said.getvalue()
 

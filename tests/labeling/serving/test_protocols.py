@@ -150,7 +150,7 @@ def test_what_the_method_cannot_do_is_said(direct: Client) -> None:
     answer = direct("POST", "/compare", {"prompt": PROMPT, "responses": ["4", "5"]})
     assert (answer.status, answer.error[1][:34]) == (400, "method direct compares no responses"[:34])
     answer = direct("PUT", "/principles", {"sets": [["concise"]]})
-    assert (answer.status, "judges by no principles" in answer.error[1]) == (422, True)
+    assert (answer.status, "follows no principles here" in answer.error[1]) == (422, True)
     assert direct("GET", "/principles").body["sha256"] is None
 
 

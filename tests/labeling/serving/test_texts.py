@@ -29,10 +29,10 @@ def test_without_texts_to_strip_nothing_changes() -> None:
 def test_the_last_split_counts() -> None:
     """Catches a conversation of several turns that is cut after its first."""
     judge = cast(AnyJudge, FakeJudge())
-    markup = Markup.of_judge(judge, (), None, is_reward_model=False)
+    markup = Markup.of_judge(judge, (), None)
     text = "<|user|>One<|end|><|assistant|>Two<|user|>Three<|end|><|assistant|>Four"
     assert markup.of_rendered(text, "input[0]") == ("One<|end|><|assistant|>Two<|user|>Three", "Four")
-    assert Markup.of_judge(judge, (), "=>", is_reward_model=False).of_rendered("a => b", "input[0]") == ("a ", " b")
+    assert Markup.of_judge(judge, (), "=>").of_rendered("a => b", "input[0]") == ("a ", " b")
 
 
 @pytest.mark.parametrize("before", ["<s>system: Be good. user: ", "system: Be good. user: ", "user: ", ""])
@@ -60,4 +60,4 @@ def test_a_judge_without_a_template_needs_a_split() -> None:
             return "\ue000\n\n\ue001"
 
     with pytest.raises(Refused, match="--split"):
-        Markup.of_judge(cast(AnyJudge, Plain()), (), None, is_reward_model=False).of_rendered("a\n\nb", "input[0]")
+        Markup.of_judge(cast(AnyJudge, Plain()), (), None).of_rendered("a\n\nb", "input[0]")

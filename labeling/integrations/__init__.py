@@ -1,0 +1,1 @@
+"""preftree inside other frameworks. Each module imports its framework only where it must."""
