@@ -184,6 +184,7 @@ COMMANDS = {
         "rewards over HTTP for reinforcement learning: OpenRLHF, slime, verl, plain JSON",
         ServeOptions,
         _serve,
+        ("boost", "tag_column"),  # of rows with tags
         config=ServeOptions,
     ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),

@@ -94,7 +94,7 @@ class Group:
         return []
 
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
-        """The judge is not to explain."""
+        """They are not kept."""
         return []
 
     def record(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from preftree.labeling.options.methods import (
     DirectOptions,
     PrincipledOptions,
     RankingOptions,
+    RewardOptions,
     RlaifOptions,
 )
 from preftree.labeling.options.model import ModelOptions
@@ -82,6 +83,7 @@ class ServeOptions(
     ProtocolOptions,
     QueueOptions,
     ListenOptions,
+    RewardOptions,
     PrincipledOptions,
     RankingOptions,
     DirectOptions,

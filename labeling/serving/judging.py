@@ -53,7 +53,8 @@ class Judging:
 def opened(options: ServeOptions) -> Judging:
     """Raises InputError for a template or principles that cannot be used."""
     method = open_method(replace(options, comparisons=None))  # there they are of method ranking alone
-    if options.comparisons is not None and (options.comparisons % 2 or options.method == "direct"):
+    compares = isinstance(method, Rlaif) or (isinstance(method, Principled) and method.pair is not None)
+    if options.comparisons is not None and (options.comparisons % 2 or not compares):
         raise UsageError("--comparisons must be an even number, and is for methods that compare two responses")
     if isinstance(method, Principled):
         return _of_principled(method, options.comparisons)

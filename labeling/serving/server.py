@@ -118,7 +118,11 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+        bound = socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+        # Connections inherit it. asyncio sets it for sockets of its own only, and an answer is sent in two parts: the
+        # second would wait 40 ms for the client to acknowledge the first.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return bound
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot listen at {host} port {port}: {reason}; name another with --host, --port") from None

@@ -14,6 +14,7 @@ from preftree.labeling.judge.reward_model import RewardModel
 from preftree.labeling.serving.refused import Refused
 from preftree.labeling.types import Message, RewardRequest, ScoreRequest
 
+_SHORTEST_END = 4  # characters: that of </s>
 # Private characters, which no chat template holds.
 _USER, _ANSWER = "\ue000", "\ue001"
 
@@ -66,7 +67,12 @@ class Markup:
         # Clients leave the BOS token out, or a system text that the template adds: what is left is an end of `before`.
         ends = (self.before[place:] for place in range(len(self.before) + 1))
         before = next(end for end in ends if prompt.startswith(end))
-        return self._prompt(prompt[len(before) :]), self._response(response)
+        return self._prompt(prompt[len(before) :]), self._response(response.removesuffix(self._end_of_turn(response)))
+
+    def _end_of_turn(self, text: str) -> str:
+        """What a template put after a response; as it ends every turn, `split` begins with it."""
+        sizes = range(len(self.split), _SHORTEST_END - 1, -1)
+        return next((self.split[:size] for size in sizes if text.endswith(self.split[:size])), "")
 
     def _response(self, text: str) -> str:
         """Without the texts of `strip`, and white space, at its end."""

@@ -29,6 +29,6 @@ def test_requests_on_the_page_are_answered() -> None:
 def test_commands_on_the_page_exist() -> None:
     """Catches an option that was renamed."""
     lines = re.findall(r"^    preftree (.*?)(?:\s+#.*)?$", PAGE, re.MULTILINE)
-    assert len(lines) == 3
+    assert len(lines) == 4
     for line in lines:
         parse(COMMANDS, line.split())

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import preftree as pt
 from preftree.labeling.judge.protocol import AnyJudge
@@ -189,6 +191,35 @@ def test_bad_requests(direct: Client, path: str, body: Any, status: int, field: 
     assert answer.error[0] == field
     assert reason in answer.error[1]
     assert direct("POST", "/reward", {"prompt": PROMPT, "response": RESPONSE}).body == reward()
+
+
+FIELDS = (
+    "prompt",
+    "response",
+    "responses",
+    "query",
+    "prompts",
+    "labels",
+    "input",
+    "messages",
+    "sets",
+    "role",
+    "content",
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=JSON, route=st.sampled_from(["/get_reward", "/reward", "/classify", "/compare", "/principles"]))
+def test_any_body_has_an_answer(direct: Client, body: Any, route: str) -> None:
+    """Catches a type that a route stumbles over."""
+    answer = direct("PUT" if route == "/principles" else "POST", route, body)
+    assert answer.status in (200, 400, 422)
+    assert answer.status == 200 or answer.error[1]
 
 
 def test_pages_about_the_server(direct: Client) -> None:
