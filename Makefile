@@ -9,7 +9,9 @@ OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproje
 TRAINERS := trl==1.16.0 peft==0.21.2 accelerate==1.15.0
 FOREIGN_KERNELS := kernels==0.12.3
 # lm-evaluation-harness, with what it imports and the environment lacks; its own requirements would bring another torch.
-HARNESS := lm_eval==0.4.13 sacrebleu==2.5.1 portalocker tabulate colorama lxml pytablewriter==1.2.1 dataproperty mbstrdecoder pathvalidate tabledata tcolorpy typepy chardet
+HARNESS := lm_eval==0.4.13 sacrebleu==2.5.1 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3 \
+	pytablewriter==1.2.1 dataproperty==1.1.1 mbstrdecoder==1.1.5 pathvalidate==3.3.1 tabledata==1.3.5 tcolorpy==0.1.7 \
+	typepy==2.0.0 chardet==7.7.0
 # What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
 OLDEST_TRITON := triton-3.6.0
 DEMO_OUT ?= runs/demo

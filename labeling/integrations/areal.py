@@ -1,7 +1,9 @@
-"""A reward function for AReaL, which runs it in processes of its own and takes 0 for what lasts over 15 seconds.
+"""A reward function for AReaL:
 
-from preftree.integrations.areal import RewardFunction
-workflow = RLVRWorkflow(reward_fn=RewardFunction(url="http://127.0.0.1:5000"), ...)
+    from preftree.integrations.areal import RewardFunction
+    workflow = RLVRWorkflow(reward_fn=RewardFunction(url="http://127.0.0.1:5000"), ...)
+
+AReaL calls it in processes of its own, and takes 0 for what lasts over 15 seconds.
 """
 
 from __future__ import annotations

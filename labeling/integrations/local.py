@@ -53,9 +53,11 @@ class LocalJudge:
                 except InputError as error:
                     found[place] = Unscored(str(error))
         answers = self._scorer.label(list(asked.values())) if asked else []
+        failed = [answer for answer in answers if isinstance(answer, Exception)]
+        faults = [error for error in failed if not isinstance(error, InputError)]
+        if faults or len(failed) == len(answers) > 1:
+            raise (faults or failed)[0]  # no row's fault, but the judge's: it is closed, or its process has forked
         for place, answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Exception) and not isinstance(answer, InputError):
-                raise answer
             found[place] = Unscored(str(answer)) if isinstance(answer, Exception) else answer
         return found
 

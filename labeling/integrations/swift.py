@@ -1,7 +1,9 @@
-"""Reward functions for ms-swift, in a plugin: --external_plugins plugin.py --reward_funcs preftree. The plugin holds:
+"""Reward functions for ms-swift, in a plugin that holds:
 
-from preftree.integrations.swift import register
-register("preftree", url="http://127.0.0.1:5000")
+    from preftree.integrations.swift import register
+    register("preftree", url="http://127.0.0.1:5000")
+
+It is used with --external_plugins plugin.py --reward_funcs preftree.
 """
 
 from __future__ import annotations

@@ -1,7 +1,9 @@
-"""Reward functions for TRL's GRPOTrainer and RLOOTrainer. TRL itself is never imported.
+"""Reward functions for TRL's GRPOTrainer and RLOOTrainer:
 
-from preftree.integrations.trl import RewardFunction
-trainer = GRPOTrainer(model, reward_funcs=RewardFunction(url="http://127.0.0.1:5000"), ...)
+    from preftree.integrations.trl import RewardFunction
+    trainer = GRPOTrainer(model, reward_funcs=RewardFunction(url="http://127.0.0.1:5000"), ...)
+
+TRL itself is never imported.
 """
 
 from __future__ import annotations

@@ -1,8 +1,10 @@
 """A reward function for verl:
 
-reward.custom_reward_function.path=pkg://preftree.integrations.verl
-reward.custom_reward_function.name=compute_score
-+reward.custom_reward_function.reward_kwargs.url=http://127.0.0.1:5000
+    reward.custom_reward_function.path=pkg://preftree.integrations.verl
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.url=http://127.0.0.1:5000
+
+verl itself is never imported.
 """
 
 from __future__ import annotations

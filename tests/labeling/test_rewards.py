@@ -153,6 +153,16 @@ def test_wrong_options_are_named(given: dict[str, Any], said: str) -> None:
     assert said in str(caught.value)
 
 
+def test_a_judge_that_scores_nothing_is_no_rows_fault(small_model: str) -> None:
+    """Catches a trainer that learns from nothing while its judge is closed."""
+    judge = pt.Judge.load(small_model)
+    rewards = Rewards(judge)
+    assert None not in rewards.score(PROMPTS, COMPLETIONS)
+    judge.close()
+    with pytest.raises(pt.InputError, match="this judge has no weights"):
+        rewards.score(PROMPTS, COMPLETIONS)
+
+
 def test_a_server_that_is_not_there_ends_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a trainer that learns from nothing while its server is down."""
     waited: list[float] = []
