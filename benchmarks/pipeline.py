@@ -28,7 +28,7 @@ from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.runs.run import run_label
-from preftree.labeling.types import RequestScores, Sample, ScoreRequest
+from preftree.labeling.types import Request, RequestScores, Sample, ScoreRequest
 
 _GROUP_ROWS = 50_000
 _KIB = 1024
@@ -57,10 +57,10 @@ class StubbedJudge:
         self.window_tokens = 2048
         self._answers = cycle([_answer(number) for number in range(9_973)])  # no row has the answers of the one before
 
-    def encode(self, request: ScoreRequest) -> Encoded:
+    def encode(self, request: Request) -> Encoded:
         return _ENCODED
 
-    def render(self, request: ScoreRequest) -> str:
+    def render(self, request: Request) -> str:
         return ""
 
     def score_stream(

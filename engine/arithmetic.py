@@ -20,6 +20,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import choose_target
 from preftree.engine.model.model import Model
 from preftree.engine.openmp import dismiss_team
+from preftree.engine.scoring.readout import LabelReadout
 from preftree.engine.scoring.runner import Runner
 from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
@@ -82,8 +83,9 @@ def _computed(dtype: str, threads: int) -> str:
         for place in range(_PROMPTS)
     ]
     labels = [[[5], [6], [7, 8]]] * _PROMPTS
-    (call,) = Runner(config, Model(config, weights, target), target).run([(prompts, labels)], False)
-    scores = call.scores()
+    runner = Runner(config, Model(config, weights, target), target)
+    (call,) = runner.run([(prompts, LabelReadout(labels))], prefix_cache=False)
+    scores = call.readout.scores(call.cost)
     dismiss_team()  # another thread may be the one that scores
     found = hashlib.sha256()
     for numbers in (scores.logprob, scores.label_mass):

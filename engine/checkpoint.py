@@ -14,7 +14,7 @@ from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
 from preftree.engine.tokenizer.tokenizer import Tokenizer
-from preftree.engine.weights.safetensors import SafetensorsSource, TensorSource, check_complete
+from preftree.engine.weights.safetensors import ADAPTER, SafetensorsSource, TensorSource, check_complete
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Checkpoint:
         name: what people call it.
         spec: what `open_checkpoint` takes, with an absolute path; None for a model that is in memory only.
         files: those that decide labels, for fingerprints.
+        pooling_hint: how a reward read by transformers may differ, in one line; None where it is read from the last
+            token, as here.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Checkpoint:
     weights: TensorSource
     files: tuple[Path, ...]
     spec: str | None = None
+    pooling_hint: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec is None:
@@ -80,15 +83,32 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     if not is_there(directory / "config.json"):
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = f"; name the file itself: {directory / ggufs[0]}" if ggufs else "; it is no Hugging Face model directory"
+        if is_there(directory / ADAPTER):
+            hint = f" but {ADAPTER}: an adapter without its model; merge it into the model, and save that"
         raise ModelError(f"{directory}: holds no config.json{hint}")
-    config = from_hf(read_json(directory / "config.json"), str(directory / "config.json"))
+    fields = read_json(directory / "config.json")
+    config = from_hf(fields, str(directory / "config.json"))
     weights = SafetensorsSource(directory)
     check_complete(weights, config, str(directory))
     texts = open_text_parts(directory)
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
-    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files, spec)
+    pooling = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
+    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files, spec, pooling)
+
+
+def _pooling_hint(fields: dict[str, Any], tokenizer: Tokenizer) -> str | None:
+    """transformers reads a reward from the last token that is not the pad token of config.json."""
+    pad, eos = fields.get("pad_token_id"), fields.get("eos_token_id")
+    if pad is None:
+        return "config.json names no pad token, without which transformers scores one text at a time"
+    if pad == tokenizer.eos_id or pad in (eos if isinstance(eos, list) else [eos]):
+        return (
+            f"pad token {pad!r:.20} is an end-of-sequence token: where a text ends with it, transformers reads the "
+            "reward before it, and preftree after it"
+        )
+    return None
 
 
 def _open_gguf(path: Path, name: str, spec: str) -> Checkpoint:

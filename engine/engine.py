@@ -1,4 +1,4 @@
-"""The engine: load, plan, score."""
+"""The engine: load, plan, score, reward."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
+import numpy as np
 import torch
 
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
@@ -22,49 +23,22 @@ from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
 from preftree.engine.openmp import dismiss_team
-from preftree.engine.planning.batching import schedule
-from preftree.engine.planning.estimate import JobPlan, estimate
+from preftree.engine.planner import Planner
+from preftree.engine.planning.estimate import JobPlan
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.planning.prefix import PrefixPolicy
-from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of, too_long
-from preftree.engine.results import LabelScores, split
-from preftree.engine.scoring.runner import Prompts, Runner
-from preftree.engine.texts import Text, encoded
+from preftree.engine.requests import (
+    NO_LABELS,
+    Prompts,
+    check_reads_labels,
+    check_reads_rewards,
+    checked_prompts,
+    too_long,
+)
+from preftree.engine.results import LabelScores, Rewards, split
+from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
+from preftree.engine.scoring.runner import Call, Runner
+from preftree.engine.texts import Text, encoded, encoded_prompts
 from preftree.engine.weights.layers import ResidentWeights
-
-
-class Planner:
-    """What an engine would run, call after call, from the configuration alone: no weight is read."""
-
-    def __init__(
-        self,
-        checkpoint: Checkpoint,
-        *,
-        device: str | torch.device | None = None,
-        dtype: str | torch.dtype | None = "auto",
-        batch_tokens: int | None = None,
-        memory_fraction: float | None = None,
-        prefix_cache: bool = True,
-        target: Target | None = None,
-    ) -> None:
-        """Options as in `Engine.load`. target: one that was chosen already, in place of the first four."""
-        self._config = checkpoint.config
-        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
-        self._prefixes = PrefixPolicy() if prefix_cache else None
-
-    @property
-    def batch_tokens(self) -> int:
-        """Unique tokens in one forward pass."""
-        return self.target.batch_tokens
-
-    def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
-        """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError."""
-        ids = checked_prompts(prompts, labels, self._config)
-        rope_variants = rope_variants_of(ids, labels, self._config)
-        planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, rope_variants)
-        if self._prefixes and planned.new_prefix is not None:
-            self._prefixes.keep(planned.new_prefix)
-        return estimate(self._config, self.target.memory, ids, planned)
 
 
 class Engine:
@@ -120,6 +94,10 @@ class Engine:
         self._gathered = {
             asked: Gathering(partial(self._score_together, prefix_cache=asked[0], with_tokens=asked[1]))
             for asked in product((True, False), repeat=2)
+        }
+        self._gathered_rewards = {
+            prefix_cache: Gathering(partial(self._reward_together, prefix_cache=prefix_cache))
+            for prefix_cache in (True, False)
         }
 
     @classmethod
@@ -218,8 +196,11 @@ class Engine:
     def batch_tokens(self, value: int) -> None:
         self._runner.batch_tokens = value
 
-    def plan(self, prompts: Prompts, labels: Sequence[Labels]) -> JobPlan:
-        """What a first call of `score` would run, without running it. `Planner` says it without loading weights."""
+    def plan(self, prompts: Prompts, labels: Sequence[Labels] | None = None) -> JobPlan:
+        """What a first call of `score` would run, without running it, or one of `reward`, which has no labels.
+
+        `Planner` says it without loading weights.
+        """
         return Planner(self.checkpoint, target=self.target).plan(prompts, labels)
 
     def score(
@@ -249,8 +230,9 @@ class Engine:
 
         Raises:
             InputError: ids outside the vocabulary, a prompt beyond the model's context, a label that merges with the
-                end of its prompt; the message names the prompt.
+                end of its prompt; the message names the prompt. Or a reward model.
         """
+        check_reads_labels(self.checkpoint.config)
         if not len(prompts):
             raise InputError("there are no prompts to score")
         assert self._open
@@ -277,26 +259,84 @@ class Engine:
             calls: prompts and labels, as token ids.
             prefix_cache: see `score`.
         """
+        check_reads_labels(self.checkpoint.config)
         if not self._runner.is_ahead:
             yield from map(self._gathered[prefix_cache, False], calls)
         else:
-            for call in self._runner.run(calls, prefix_cache):
-                yield call.scores()
+            asked = ((prompts, LabelReadout(labels)) for prompts, labels in calls)
+            for call in self._runner.run(asked, prefix_cache):
+                yield call.readout.scores(call.cost)
+
+    def reward(self, prompts: Sequence[Text], *, prefix_cache: bool = True, skip_too_long: bool = False) -> np.ndarray:
+        """What a reward model says of whole texts: its scalar after the last token of each.
+
+        A reward is the same bits whatever else is in the call, as labels of `score` are. Which token is the last is
+        the caller's affair: nothing is padded, and nothing is looked for (see `Checkpoint.pooling_hint`).
+
+        Args:
+            prompts: texts, or token ids, as in `score`: of a chat, prompt and response in the model's template.
+            prefix_cache: see `score`.
+            skip_too_long: give texts beyond the model's context nan, instead of failing the call.
+
+        Returns:
+            [prompts] float32.
+
+        Raises:
+            InputError: as in `score`. Or a language model.
+        """
+        check_reads_rewards(self.checkpoint.config)
+        if not len(prompts):
+            raise InputError("there are no prompts to score")
+        assert self._open
+        ids = encoded_prompts(self.checkpoint.tokenizer, prompts)
+        skipped = too_long(ids, [NO_LABELS] * len(ids), self.checkpoint.config) if skip_too_long else []
+        rewards = np.full(len(ids), np.nan, np.float32)
+        kept = sorted(set(range(len(ids))) - set(skipped))
+        rewards[kept] = self._gathered_rewards[prefix_cache]([ids[place] for place in kept]).reward
+        return rewards
+
+    def reward_stream(self, calls: Iterable[Prompts], *, prefix_cache: bool = True) -> Iterator[Rewards]:
+        """Rewards for each of `calls`, as `reward` gives them, in order and run as those of `score_stream`.
+
+        Args:
+            calls: prompts as token ids; a call may be without any.
+            prefix_cache: see `score`.
+        """
+        check_reads_rewards(self.checkpoint.config)
+        if not self._runner.is_ahead:
+            yield from map(self._gathered_rewards[prefix_cache], calls)
+        else:
+            asked = ((prompts, RewardReadout(len(prompts))) for prompts in calls)
+            for call in self._runner.run(asked, prefix_cache):
+                yield call.readout.result(call.cost)
 
     def _score_together(
         self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
     ) -> list[LabelScores]:
-        """The results of several calls, run as one."""
+        """The results of several calls of `score`, run as one."""
+        readout = LabelReadout([options for _, labels in calls for options in labels], with_tokens)
+        call = self._run_together(calls, readout, prefix_cache)
+        return split(call.readout.scores(call.cost), calls)
+
+    def _reward_together(self, calls: Sequence[Prompts], prefix_cache: bool) -> list[Rewards]:
+        """The results of several calls of `reward`, run as one."""
+        asked = [(prompts, [NO_LABELS] * len(prompts)) for prompts in calls]
+        call = self._run_together(asked, RewardReadout(sum(map(len, calls))), prefix_cache)
+        return call.readout.result(call.cost).split(calls)
+
+    def _run_together(
+        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], readout: AnyReadout, prefix_cache: bool
+    ) -> Call[AnyReadout]:
+        """readout: of all calls."""
         everything: list[Any] = []
         for prompts, labels in calls:
             # What is wrong is named by its place in its own call; arrays are not converted again.
             is_one_of_many = len(prompts) and len(calls) > 1
             everything += checked_prompts(prompts, labels, self.checkpoint.config) if is_one_of_many else prompts
-        together = everything, [options for _, labels in calls for options in labels]
-        (call,) = self._runner.run([together], prefix_cache, with_tokens)
+        (call,) = self._runner.run([(everything, readout)], prefix_cache)
         if self.device.type == "cpu":
             dismiss_team()  # the next call may come from another thread
-        return split(call.scores(), calls)
+        return call
 
     def generate(
         self,
@@ -343,7 +383,12 @@ class Engine:
         return reasoned.generations
 
     def generate_and_score(
-        self, prompts: Prompts, endings: Prompts, labels: Sequence[Labels], sampling: Sampling | None = None
+        self,
+        prompts: Prompts,
+        endings: Prompts,
+        labels: Sequence[Labels],
+        sampling: Sampling | None = None,
+        continuations: Sequence[Prompts] | None = None,
     ) -> RationaleScores:
         """Continue prompts, append an ending to each continuation, and score labels after it, in one go.
 
@@ -354,11 +399,14 @@ class Engine:
             endings: token ids to append to the continuations of each prompt, at least one.
             labels: of each prompt, as token ids.
             sampling: of the continuations; None for `Sampling()`.
+            continuations: [prompts][n] token ids to run instead of generating any. The scores are the same bits as
+                when these were generated, which those of `score` are not: prompts are not run token by token.
 
         Raises:
             InputError: as in `generate` and `score`.
         """
-        (reasoned,) = self.generate_and_score_stream([(prompts, endings, labels)], sampling or Sampling())
+        asked = prompts, endings, labels, continuations
+        (reasoned,) = self.generate_and_score_stream([asked], sampling or Sampling())
         return reasoned
 
     def generate_and_score_stream(
@@ -369,11 +417,12 @@ class Engine:
         Sequences of later calls take the places of those that are done.
 
         Args:
-            calls: prompts, endings and labels.
+            calls: prompts, endings and labels; continuations, too, where they are not to be generated.
             sampling: of the continuations.
             progress: called after each step with the tokens it generated and the sequences it finished.
         """
         return self._generation_runner().run(calls, sampling, progress)
 
     def _generation_runner(self) -> GenerationRunner:
+        check_reads_labels(self.checkpoint.config)
         return GenerationRunner(self.checkpoint, self._model, self.target, self._kv_memory)

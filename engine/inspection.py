@@ -93,7 +93,10 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
-    yield Finding("architecture", f"{config.title}, {config.num_layers} layers of width {config.hidden_size}")
+    kind = f"{config.title} reward model" if config.is_reward_model else config.title
+    yield Finding("architecture", f"{kind}, {config.num_layers} layers of width {config.hidden_size}")
+    if checkpoint.pooling_hint is not None:
+        yield Finding("padding", checkpoint.pooling_hint)
     yield Finding("parameters", f"{num_parameters(config):,}")
     yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
     yield Finding("context", f"{config.max_context:,} tokens")

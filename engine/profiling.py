@@ -20,6 +20,7 @@ OPERATIONS = (
     "linear",
     "gated",
     "label_head",
+    "scalar_head",
     "token_logits",
     "tree_attention",
     "rms_norm",

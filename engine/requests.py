@@ -8,9 +8,14 @@ import numpy as np
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.trie import TokenIds
+
+Prompts = Sequence[Sequence[int]]
+# Of a prompt of which nothing is read but its end: a reward.
+NO_LABELS: Labels = ()
 
 
 def checked_prompts(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[TokenIds]:
@@ -28,10 +33,8 @@ def checked_prompts(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], 
 def _checked_prompt(index: int, prompt: Sequence[int], labels: Labels, config: ModelConfig) -> TokenIds:
     ids, longest = _measured_prompt(index, prompt, labels, config)
     if longest > config.max_context:
-        raise InputError(
-            f"prompt {index} has {longest:,} tokens with its longest label, "
-            f"the model's context is {config.max_context:,}"
-        )
+        what = "tokens with its longest label" if len(labels) else "tokens"
+        raise InputError(f"prompt {index} has {longest:,} {what}, the model's context is {config.max_context:,}")
     return ids
 
 
@@ -39,7 +42,12 @@ def _measured_prompt(index: int, prompt: Sequence[int], labels: Labels, config: 
     """The prompt as an array, and how many tokens it has with its longest label."""
     ids = _token_ids(f"prompt {index}", prompt, config)
     _check_labels(index, labels, config)
-    return ids, len(ids) + max(len(label) for label in labels) - 1
+    return ids, len(ids) + _longest_tail(labels)
+
+
+def _longest_tail(labels: Labels) -> int:
+    """Tokens of the longest label that are run after a prompt: all but its last."""
+    return max((len(label) for label in labels), default=1) - 1
 
 
 def too_long(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
@@ -52,7 +60,26 @@ def too_long(prompts: Sequence[Sequence[int]], labels: Sequence[Labels], config:
     ]
 
 
+def check_reads_labels(config: ModelConfig) -> None:
+    """InputError for a reward model."""
+    if config.is_reward_model:
+        raise InputError(
+            "this is a reward model, which gives no logits; use `preftree reward`, in Python Engine.reward"
+        )
+
+
+def check_reads_rewards(config: ModelConfig) -> None:
+    """InputError for a language model."""
+    if not config.is_reward_model:
+        raise InputError(
+            "this is a language model, which gives no reward; use `preftree label`, in Python Engine.score"
+        )
+
+
 def _check_labels(index: int, labels: Labels, config: ModelConfig) -> None:
+    if config.is_reward_model and not len(labels):
+        return
+    check_reads_labels(config)
     if not len(labels):
         raise InputError(f"prompt {index} has no labels")
     for label in labels:
@@ -94,6 +121,26 @@ def checked_tails(endings: Sequence[Sequence[int]], labels: Sequence[Labels], co
     return tails
 
 
+def checked_continuations(
+    continuations: Sequence[Sequence[Sequence[int]]], prompts: int, sampling: Sampling, config: ModelConfig
+) -> list[list[TokenIds]]:
+    """Those of each prompt as arrays; one may be empty. prompts: how many there are."""
+    if len(continuations) != prompts:
+        raise InputError(f"there are {prompts} prompts, but continuations of {len(continuations)}")
+    return [_checked_given(index, given, sampling, config) for index, given in enumerate(continuations)]
+
+
+def _checked_given(
+    index: int, given: Sequence[Sequence[int]], sampling: Sampling, config: ModelConfig
+) -> list[TokenIds]:
+    if len(given) != sampling.n:
+        raise InputError(f"prompt {index} has {len(given)} continuations, but n is {sampling.n}")
+    name, most = f"a continuation of prompt {index}", sampling.max_new_tokens
+    if (longest := max(map(len, given))) > most:
+        raise InputError(f"{name} has {longest:,} tokens, but max_new_tokens is {most:,}")
+    return [_token_ids(name, one, config) if len(one) else np.empty(0, np.int64) for one in given]
+
+
 def continuation_tokens(labels: Sequence[Labels]) -> list[int]:
     """Rows that the labels of each prompt add: an upper bound, since labels may share their beginnings."""
     return [sum(len(label) - 1 for label in options) for options in labels]
@@ -102,5 +149,5 @@ def continuation_tokens(labels: Sequence[Labels]) -> list[int]:
 def rope_variants_of(prompts: Sequence[TokenIds], labels: Sequence[Labels], config: ModelConfig) -> list[int]:
     """What each prompt's rotary embedding is made for: the prompt with its longest label, so that all its labels are
     scored with the same one. See `RopeConfig.rope_variant`."""
-    longest = (len(ids) + max(map(len, options)) - 1 for ids, options in zip(prompts, labels, strict=True))
+    longest = (len(ids) + _longest_tail(options) for ids, options in zip(prompts, labels, strict=True))
     return [config.rope_variant(length) for length in longest]

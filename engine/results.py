@@ -72,6 +72,34 @@ class LabelScores:
         return replace(self, logprob=logprob, logit=logit, label_mass=mass, too_long=tuple(too_long), tokens=tokens)
 
 
+@dataclass(frozen=True)
+class Rewards:
+    """What a reward model says of whole texts.
+
+    Attributes:
+        reward: [prompts] float32.
+        prompt_tokens: as in `LabelScores`, as are the others.
+        rows: see there.
+        batches: see there.
+        seconds: see there.
+    """
+
+    reward: np.ndarray
+    prompt_tokens: int
+    rows: int
+    batches: int
+    seconds: float
+
+    def split(self, calls: Sequence[Sequence[Sequence[int]]]) -> list[Rewards]:
+        """Of several calls that were run as one, in order. Rows and batches are counted in the first."""
+        parts = np.split(self.reward, np.cumsum([len(prompts) for prompts in calls])[:-1])
+        found = [
+            replace(self, reward=part, prompt_tokens=sum(map(len, prompts)), rows=0, batches=0)
+            for part, prompts in zip(parts, calls, strict=True)
+        ]
+        return [replace(found[0], rows=self.rows, batches=self.batches), *found[1:]]
+
+
 def label_mass(logprob: np.ndarray, labels: Sequence[Labels]) -> np.ndarray:
     """Sum of the labels' probabilities. A label that begins with another one ("1", "10") is part of that one's."""
     mass = np.empty(len(labels), dtype=np.float32)

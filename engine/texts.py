@@ -27,6 +27,11 @@ def continuation(tokenizer: Tokenizer, pieces: Sequence[str | int], ids: Sequenc
     return whole[len(ids) :] if whole[: len(ids)] == list(ids) and len(whole) > len(ids) else None
 
 
+def encoded_prompts(tokenizer: Tokenizer, prompts: Sequence[Text]) -> list[Sequence[int]]:
+    """Token ids of each."""
+    return [tokenizer.encode(tokenizer.plain(text)) if isinstance(text, str) else text for text in prompts]
+
+
 def encoded(
     tokenizer: Tokenizer, prompts: Sequence[Text], labels: Sequence[str] | Sequence[Sequence[Text]]
 ) -> tuple[list[Sequence[int]], list[Labels]]:

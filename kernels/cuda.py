@@ -15,7 +15,7 @@ import torch.nn.functional as F
 
 from preftree.kernels.attention import tree_attention
 from preftree.kernels.gated import geglu, swiglu
-from preftree.kernels.label_head import label_head, pack_head
+from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, tile_rows
 from preftree.kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
 from preftree.kernels.rope_store import rotate, store_kv
@@ -165,6 +165,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "route",
+    "scalar_head",
     "store_kv",
     "swiglu",
     "token_logits",

@@ -182,6 +182,23 @@ def label_head(
         return logits, log_normaliser(hidden, head, SETTINGS[hidden.dtype], softcap)
 
 
+def scalar_head(hidden: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """One number a row, its dot product with the only row of the head: [queries] float32.
+
+    hidden: [rows, hidden], already normed. weight: [1, hidden], same dtype. rows: [queries] int64, in range
+    (unchecked).
+    """
+    assert hidden.dtype == weight.dtype
+    assert weight.shape == (1, hidden.shape[1])
+    assert hidden.is_contiguous()
+    assert weight.is_contiguous()
+    assert rows.dtype == torch.int64
+    assert rows.is_contiguous()
+    assert_aligned(hidden, weight)
+    with torch.cuda.device_of(hidden):
+        return _label_logits(hidden, weight, rows, torch.zeros_like(rows), None)
+
+
 def _label_logits(
     hidden: torch.Tensor,
     weight: torch.Tensor,

@@ -142,3 +142,8 @@ def label_head(
     """Whole vocabulary rows, then a look-up: logits [queries], log-sum-exp [rows]."""
     logits = capped(hidden @ weight.T, softcap)
     return logits[query_rows, query_tokens], logits.logsumexp(-1)
+
+
+def scalar_head(hidden: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """The product with a matrix of one row, then a look-up: [queries]."""
+    return (hidden @ weight.T)[rows, 0]

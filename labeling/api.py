@@ -19,7 +19,7 @@ from preftree.labeling.options.methods import MethodOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
-from preftree.labeling.pipeline import Labelled, check_kinds, label_samples, needs
+from preftree.labeling.pipeline import Labelled, aggregated, check_kinds, label_samples, needs, with_figures
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
@@ -91,6 +91,8 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
         check_kinds(info, chosen)
         items = dataset.read(repeated=info.repeated)
     labelled = tuple(label_samples(items, chosen, judge))
+    if (final := with_figures(chosen, labelled)) is not chosen:
+        labelled = tuple(aggregated(row.item, final, row.scores) for row in labelled)
     return Labels(labelled, LabelTable(info, chosen.columns, imitations_of(chosen)))
 
 

@@ -11,9 +11,9 @@ from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import DatasetInfo, rejected
 from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.base import Method, NeedsFigures
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Label, Rejected, RequestScores, ResponseSet, Sample
+from preftree.labeling.types import Label, Rejected, Request, RequestScores, ResponseSet, Sample
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
@@ -115,20 +115,26 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
 
 def encoded(item: Item, method: Method, scorer: AnyJudge) -> Entry:
     """A row with the token ids of its prompts; rejected where it cannot be asked about."""
-    item = suited(item, method)
-    if isinstance(item, Rejected):
-        return item
+    requests = requests_of(item, method)
+    if isinstance(requests, Rejected):
+        return requests
+    assert not isinstance(item, Rejected)
     try:
-        return Waiting(item, [scorer.encode(request) for request in method.requests(item)])
+        return Waiting(item, [scorer.encode(request) for request in requests])
     except InputError as error:
         return rejected(item, one_line(str(error)))
 
 
-def suited(item: Item, method: Method) -> Item:
-    """The row, rejected where it is of a kind that the method does not take."""
+def requests_of(item: Item, method: Method) -> Sequence[Request] | Rejected:
+    """The prompts for a row, or the row, rejected: it is of a kind that the method does not take, or lacks a column."""
     if isinstance(item, Rejected):
         return item
-    return item if isinstance(item, method.takes) else rejected(item, f"wrong kind: {needs(method)}")
+    if not isinstance(item, method.takes):
+        return rejected(item, f"wrong kind: {needs(method)}")
+    try:
+        return method.requests(item)
+    except InputError as error:
+        return rejected(item, one_line(str(error)))
 
 
 def aggregated(item: Item, method: Method, scores: Sequence[RequestScores]) -> Labelled:
@@ -139,6 +145,13 @@ def aggregated(item: Item, method: Method, scores: Sequence[RequestScores]) -> L
         return Labelled(item, method.aggregate(item, scores), scores)
     except InputError as error:
         return Labelled(rejected(item, one_line(str(error))))
+
+
+def with_figures(method: Method, rows: Iterable[Labelled]) -> Method:
+    """The method that makes the final labels of these rows; their first labels are made only where it needs them."""
+    if not isinstance(method, NeedsFigures):
+        return method
+    return method.with_figures(row.label for row in rows if row.label is not None)
 
 
 def check_kinds(found: DatasetInfo, method: Method) -> None:

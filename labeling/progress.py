@@ -68,6 +68,10 @@ class Progress:
         """So many more are done."""
         self._bar.update(rows)
 
+    def note(self, text: str) -> None:
+        """What else to show beside the rate."""
+        self._bar.set_postfix_str(text, refresh=False)
+
     def planned(self, rows: int, rationales: int) -> None:
         """So many more are begun; rationales: that they ask for."""
         self._planned_rows += rows

@@ -16,11 +16,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rationale:
-    """What a judge wrote before it answered. tokens: of it. cut: whether it was stopped at the most it may have."""
+    """What a judge wrote before it answered.
+
+    Attributes:
+        text: the tokens decoded, which the tokenizer may encode otherwise.
+        tokens: how many.
+        cut: whether it was stopped at the most it may have.
+        ids: the tokens; None where they were not recorded. Answers keep them, labels show the text alone.
+    """
 
     text: str
     tokens: int
     cut: bool
+    ids: tuple[int, ...] | None = None
 
 
 _TYPES: dict[str, ArrowType] = {"rationale": "string", "rationale_tokens": "int64", "rationale_cut": "bool"}

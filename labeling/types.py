@@ -187,6 +187,9 @@ class RationaleRequest:
     reasoning: Sampling
 
 
+SEAM = "\n\n"
+
+
 @dataclass(frozen=True)
 class ScoreRequest:
     """One prompt, and the labels whose probability behind it is wanted. All text is content: none of it can become a
@@ -195,7 +198,8 @@ class ScoreRequest:
     user: what the judge is told. system: an optional system text. answer_start: the beginning of the judge's answer,
     such that a label comes next; with `rationale`, such that an explanation does. labels: the label texts; none where
     what is written as `rationale` is all that is wanted. title: what sets this prompt apart from the others of its
-    sample, for people; the judge does not see it. history: turns before `user`.
+    sample, for people; the judge does not see it. history: turns before `user`. seam: what stands before the answer
+    where no chat template says so. bos: whether a beginning-of-sequence token comes first; None as the model has it.
     """
 
     user: str
@@ -205,6 +209,31 @@ class ScoreRequest:
     title: str = ""
     rationale: RationaleRequest | None = None
     history: tuple[Message, ...] = ()
+    seam: str = SEAM
+    bos: bool | None = None
+
+
+@dataclass(frozen=True)
+class RewardRequest:
+    """One response for a reward model to read. All text is content, as in `ScoreRequest`.
+
+    Attributes:
+        prompt: the conversation before the response.
+        response: the assistant's turn.
+        principles: statements to follow, for a model that follows any.
+        title: what sets this request apart from the others of its sample, for people.
+    """
+
+    prompt: tuple[Message, ...]
+    response: str
+    principles: tuple[str, ...] = ()
+    title: str = ""
+
+    labels: ClassVar[tuple[str, ...]] = ()
+    rationale: ClassVar[RationaleRequest | None] = None
+
+
+Request = ScoreRequest | RewardRequest
 
 
 class Answer(NamedTuple):

@@ -23,6 +23,25 @@ def text(value: object) -> str:
     return value
 
 
+def some_text(value: object) -> str:
+    """A string that is not empty."""
+    if not (found := text(value)):
+        raise _refused("a text", found)
+    return found
+
+
+def boost(value: object) -> str:
+    """A tag with a weight: "reasoning=128"."""
+    tag, _, weight = text(value).rpartition("=")
+    try:
+        number(lambda found: found > 0, "")(weight)
+    except ValueError:
+        tag = ""
+    if not tag:
+        raise _refused("TAG=WEIGHT with a weight above 0, such as reasoning=128", value)
+    return text(value)
+
+
 def path(value: object) -> str:
     """Where a file or a directory is, or is to be."""
     found = text(value)

@@ -57,16 +57,14 @@ class YamlText:
     """A YAML text whose nodes know their lines.
 
     Attributes:
+        name: of the file, for messages.
         tree: its root; None where it is empty.
     """
 
     def __init__(self, text: str, name: str, first_line: int = 1, what: str = "") -> None:
-        """InputError for what is no YAML. name: of the file, for messages. first_line: of `text` in the file, from 1.
-
-        what: the text, for messages.
-        """
+        """InputError for what is no YAML. first_line: of `text` in the file, from 1. what: the text, for messages."""
         self._text = text
-        self._name = name
+        self.name = name
         self._first_line = first_line
         self._what = what
         self.tree = self._composed()
@@ -74,15 +72,24 @@ class YamlText:
     def error(self, place: yaml.Node | int | None, message: str) -> InputError:
         """With the line of a node, or of an index into the text; the first line where there is none."""
         index = place.start_mark.index if isinstance(place, yaml.Node) else place or 0
-        return InputError(f"{self._name}:{self._line(index)}: {message}")
+        return InputError(f"{self.name}:{self._line(index)}: {message}")
+
+    def line(self, node: yaml.Node) -> int:
+        """The line of the file where a node begins."""
+        return self._line(node.start_mark.index)
+
+    def text(self, node: yaml.Node, what: str) -> str:
+        """A text as it is written; it may be blank, or empty between quotes."""
+        if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_STANDARD):
+            raise self.error(node, f"{what} must be a text")
+        value: str = node.value
+        return value
 
     def scalar(self, node: yaml.Node, what: str) -> str:
         """A text as it is written, not blank."""
-        if not isinstance(node, yaml.ScalarNode) or not node.tag.startswith(_STANDARD):
-            raise self.error(node, f"{what} must be a text")
-        if node.tag == f"{_STANDARD}null" or not node.value.strip():
+        value = self.text(node, what)
+        if node.tag == f"{_STANDARD}null" or not value.strip():
             raise self.error(node, f"{what} must be a non-empty text (in quotes, if it is meant so)")
-        value: str = node.value
         return value
 
     def number(self, node: yaml.Node, what: str) -> float:

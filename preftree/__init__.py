@@ -13,16 +13,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from preftree.engine.decoding.call import RationaleScores
-    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.engine import Engine
     from preftree.engine.errors import InputError, ModelError, OutputError, PreftreeError, UsageError
     from preftree.engine.generation import Generation, Sampling
+    from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
     from preftree.labeling.api import Labels, label, label_file
     from preftree.labeling.judge.judge import Judge
+    from preftree.labeling.judge.reward_model import RewardModel
     from preftree.labeling.options.methods import DirectOptions as Direct
     from preftree.labeling.options.methods import PrincipledOptions as Principled
     from preftree.labeling.options.methods import RankingOptions as Ranking
+    from preftree.labeling.options.methods import RewardOptions as Reward
     from preftree.labeling.options.methods import RlaifOptions as Rlaif
     from preftree.labeling.options.methods import SalmonOptions as Salmon
     from preftree.labeling.types import Message, Pair, Response, ResponseSet
@@ -40,11 +43,13 @@ _HOMES = {
     "ModelError": "preftree.engine.errors",
     "OutputError": "preftree.engine.errors",
     "Pair": "preftree.labeling.types",
-    "Planner": "preftree.engine.engine",
+    "Planner": "preftree.engine.planner",
     "PreftreeError": "preftree.engine.errors",
     "Principled": "preftree.labeling.options.methods:PrincipledOptions",
     "Ranking": "preftree.labeling.options.methods:RankingOptions",
     "RationaleScores": "preftree.engine.decoding.call",
+    "Reward": "preftree.labeling.options.methods:RewardOptions",
+    "RewardModel": "preftree.labeling.judge.reward_model",
     "Rlaif": "preftree.labeling.options.methods:RlaifOptions",
     "Salmon": "preftree.labeling.options.methods:SalmonOptions",
     "Sampling": "preftree.engine.generation",
@@ -74,6 +79,8 @@ __all__ = [
     "RationaleScores",
     "Response",
     "ResponseSet",
+    "Reward",
+    "RewardModel",
     "Rlaif",
     "Salmon",
     "Sampling",

@@ -52,6 +52,8 @@ QWEN3_CONFIG = SMALL_CONFIG | {
     "sliding_window": None,
     "max_window_layers": 2,
 }
+# Of a model with a head of one score in place of the output matrix, whatever its sizes.
+REWARD_HEAD = {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
 QK_NORMS = ("q_norm.weight", "k_norm.weight")
 
 

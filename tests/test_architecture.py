@@ -36,7 +36,8 @@ STANDARD = {
 }
 KERNELS_MAY = {"torch", "triton", "preftree.kernels", *STANDARD}
 BELOW_LABELING = ("preftree.engine", "preftree.kernels", "torch", "triton")
-ENGINE_USER = "labeling/judge/judge.py"
+# Labels and rewards: a judge, and the reward models that are trained on what it says.
+ENGINE_USERS = ("labeling/judge/judge.py", "labeling/judge/reward_model.py")
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -85,12 +86,21 @@ def test_planning_is_numpy_until_the_plan_is_frozen() -> None:
             assert not {"torch", "triton", "preftree.kernels"} & {top(name) for name in names}, path
 
 
-def test_one_module_of_labeling_imports_the_engine() -> None:
+def test_two_modules_of_labeling_import_the_engine() -> None:
+    allowed = {f"preftree.engine.{name}" for name in ("errors", "generation", "openmp", "sandbox", "texts")}
     for path in files_of("labeling"):
         names = {name for name in imports_of(path) if top(name) in BELOW_LABELING}
-        if str(path.relative_to(ROOT)) != ENGINE_USER:
-            allowed = ("errors", "generation", "openmp", "sandbox", "texts")
-            assert names <= {f"preftree.engine.{name}" for name in allowed}, path
+        place = str(path.relative_to(ROOT))
+        if place not in ENGINE_USERS:
+            # Training is on another engine: that of TRL.
+            assert names <= (allowed | {"torch"} if place.startswith("labeling/training/") else allowed), path
+
+
+def test_training_alone_imports_trainers() -> None:
+    """Catches TRL wanted for what needs no training, whether it is imported early or late."""
+    for path in files_of("labeling"):
+        if {"trl", "peft", "accelerate"} & {top(name) for name in imports_of(path)}:
+            assert path.parts[-2] == "training", path
 
 
 # Packages and modules inside engine/ and labeling/, lowest first; those of one line do not import each other.
@@ -104,7 +114,7 @@ ENGINE_LAYERS = (
     ("gguf", "requests", "device", "results"),
     ("checkpoint", "model"),
     ("scoring", "inspection"),
-    ("decoding", "arithmetic"),
+    ("decoding", "arithmetic", "planner"),
     ("engine",),
 )
 LABELING_LAYERS = (
@@ -118,7 +128,7 @@ LABELING_LAYERS = (
     ("pipeline",),
     ("runs",),
     ("export",),
-    ("api",),
+    ("training", "api"),
     ("serving",),
     ("integrations",),
     ("commands",),
@@ -167,7 +177,10 @@ def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, cwd=ROOT)
 
 
-LIGHT = ("", "engine", "engine.errors", "kernels", "labeling", "labeling.judge.judge", "labeling.cli", "integrations")
+LIGHT = (
+    *("", "engine", "engine.errors", "kernels", "labeling", "labeling.judge.judge", "labeling.cli", "integrations"),
+    "labeling.training.job",
+)
 
 
 @pytest.mark.parametrize("module", [f".{name}".rstrip(".") for name in LIGHT])
@@ -177,7 +190,7 @@ def test_imports_are_light(module: str) -> None:
         import os, sys
         before = dict(os.environ)
         import preftree{module}
-        sys.exit(bool({{'torch', 'triton', 'transformers'}} & sys.modules.keys()) or os.environ != before)
+        sys.exit(bool({{'torch', 'triton', 'transformers', 'trl'}} & sys.modules.keys()) or os.environ != before)
     """
     assert run_python(dedent(code)).returncode == 0
 

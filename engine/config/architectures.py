@@ -69,6 +69,8 @@ class Architecture:
     """One family by its Hugging Face names.
 
     class_name, title: the class in transformers, and what people call a model of the family. examples: some models.
+    reward_class_name: the class with a head of scores in place of the output matrix, where its name does not follow
+    from `class_name`.
 
     norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
@@ -89,6 +91,7 @@ class Architecture:
     class_name: str
     title: str
     examples: str
+    reward_class_name: str | None = None
     norms: dict[str, str] = field(default_factory=lambda: PRE_NORMS)
     centred_norms: bool = False
     wide_norms: bool = False
@@ -113,6 +116,11 @@ class Architecture:
     rope_aliases: dict[str, str] = field(default_factory=dict)
     original_context: int | None = None
     partial_rotary: bool = False
+
+    @property
+    def reward_class(self) -> str:
+        """The class in transformers with a head of scores, such as "LlamaForSequenceClassification"."""
+        return self.reward_class_name or self.class_name.replace("ForCausalLM", "ForSequenceClassification")
 
     @property
     def reads(self) -> frozenset[str]:
@@ -196,6 +204,7 @@ ARCHITECTURES = {
         class_name="Gemma3ForCausalLM",
         title="Gemma 3",
         examples="text-only Gemma 3",
+        reward_class_name="Gemma3TextForSequenceClassification",
         **_GEMMA,
         qk_norm="head",
         # `attn_logit_softcapping` is a field that the class has and leaves unused.

@@ -87,6 +87,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
             experts=None if family.experts is None else _experts(config, family.experts),
+            is_reward_model=_is_reward_model(config, family),
         )
 
 
@@ -99,9 +100,24 @@ def _family(config: dict[str, Any]) -> Architecture:
     if family is None:
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {SUPPORTED}")
     classes = config.get("architectures") or [family.class_name]
-    if not isinstance(classes, list) or family.class_name not in classes:
+    if not isinstance(classes, list) or not {family.class_name, family.reward_class} & set(map(str, classes)):
         raise ModelError(f"architectures {classes!r:.100} is not supported; preftree runs {SUPPORTED}")
     return family
+
+
+def _is_reward_model(config: dict[str, Any], family: Architecture) -> bool:
+    """ModelError for a head that gives several scores, or nobody says how many."""
+    if family.class_name in (config.get("architectures") or [family.class_name]):
+        return False
+    # transformers writes the names of the labels, but for two: its default.
+    names, count = config.get("id2label"), config.get("num_labels", 2)
+    count = len(names) if isinstance(names, dict) else count
+    if count != 1:
+        raise ModelError(
+            f"architectures {family.reward_class} with {count!r:.20} labels is not supported; a reward model has one, "
+            "and config.json says so in id2label or num_labels (without either, there are 2)"
+        )
+    return True
 
 
 def _refuse_unsupported(config: dict[str, Any], family: Architecture) -> None:

@@ -44,7 +44,7 @@ class ModelConfig:
     local_rope: of the windowed layers, in families where they have one of their own.
     attention_bias, mlp_bias: biases beside those that the family always has. query_scalar: attention scores are
     divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x / c), over attention
-    scores and logits.
+    scores and logits. is_reward_model: the head is one row that gives a reward, in place of the output matrix.
     """
 
     architecture: str
@@ -68,6 +68,7 @@ class ModelConfig:
     attention_softcap: float | None = None
     final_softcap: float | None = None
     experts: ExpertsConfig | None = None
+    is_reward_model: bool = False
 
     def __post_init__(self) -> None:
         self.validate()

@@ -38,16 +38,22 @@ class RationaleCall:
     """One call on its way.
 
     prompts: token ids. tails: what comes after the continuations of each prompt, or None. samples: continuations of
-    each. prefill_rows, step_rows: run for it so far. passes, seconds: spent while it was the oldest call that was not
-    complete, on whatever; and on its own prompts.
+    each. given: those of each prompt, where they are not to be generated. prefill_rows, step_rows: run for it so far.
+    passes, seconds: spent while it was the oldest call that was not complete, on whatever; and on its own prompts.
     """
 
     def __init__(
-        self, prompts: list[TokenIds], tails: list[ForcedTail] | None, labels: Several[Labels], samples: int
+        self,
+        prompts: list[TokenIds],
+        tails: list[ForcedTail] | None,
+        labels: Several[Labels],
+        samples: int,
+        given: list[list[TokenIds]] | None = None,
     ) -> None:
         self.prompts = prompts
         self.tails = tails
         self.samples = samples
+        self.given = given
         self.prefill_rows = self.step_rows = self.passes = 0
         self.seconds = 0.0
         self._labels = labels

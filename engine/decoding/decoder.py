@@ -121,7 +121,7 @@ class Decoder:
         self._waiting.popleft()
         slots = self._store.take(own)
         self._store.hold(slots)
-        tails = waiting.call.tails
+        tails, given = waiting.call.tails, waiting.call.given
         sequence = Sequence(
             prompt=waiting.call.prompts[waiting.prompt],
             sample=waiting.sample,
@@ -129,6 +129,7 @@ class Decoder:
             uniform=waiting.uniform,
             tail=None if tails is None else tails[waiting.prompt],
             stops=self._stops,
+            given=None if given is None else given[waiting.prompt][waiting.sample],
         )
         self._active.append(_Active(waiting.call, waiting.prompt, sequence))
         sequence.take(waiting.first_token)

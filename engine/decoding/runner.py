@@ -16,11 +16,15 @@ from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
 from preftree.engine.model.model import Model
 from preftree.engine.planning.lookups import Labels
-from preftree.engine.requests import checked_starts, checked_tails
+from preftree.engine.requests import Prompts, checked_continuations, checked_starts, checked_tails
 from preftree.engine.scoring.runner import on_device
 
-# Prompts, what is appended to the continuations of each, and the labels looked up after that; None for neither.
-Question = tuple[Several[Several[int]], Several[Several[int]] | None, Several[Labels] | None]
+# Prompts, what is appended to the continuations of each, and the labels looked up after that; None for neither. Then
+# the continuations of each prompt, where they are given and not to be generated.
+Question = (
+    tuple[Prompts, Prompts | None, Several[Labels] | None]
+    | tuple[Prompts, Prompts | None, Several[Labels] | None, Several[Prompts] | None]
+)
 
 
 class GenerationRunner:
@@ -56,7 +60,7 @@ class GenerationRunner:
 
     def _call(self, question: Question, sampling: Sampling, budget: KvBudget) -> RationaleCall:
         config = self._checkpoint.config
-        prompts, endings, labels = question
+        prompts, endings, labels, *rest = question
         ids = checked_starts(prompts, config)
         tails = None
         if endings is not None and labels is not None:
@@ -64,7 +68,9 @@ class GenerationRunner:
                 counts = f"endings for {len(endings)} and labels for {len(labels)}"
                 raise InputError(f"there are {len(ids)} prompts, but {counts}")
             tails = checked_tails(endings, labels, config)
-        call = RationaleCall(ids, tails, labels or [], sampling.n)
+        continuations = rest[0] if rest else None
+        given = None if continuations is None else checked_continuations(continuations, len(ids), sampling, config)
+        call = RationaleCall(ids, tails, labels or [], sampling.n, given)
         for index in range(len(ids)):
             _check_room(call, index, sampling, config, budget)
         return call

@@ -19,8 +19,9 @@ class Sequence:
 
     prompt: its token ids. sample: number among those of its prompt. path: [depths] int64, the K/V slot of each depth,
     those of its own after the prompt's. uniform: [max_new_tokens] float32, what it draws from. tail: what comes
-    after the continuation, or None. ids: generated so far. finish: set once they are all. rest: see `Generation`.
-    logits, normalisers: what was looked up, see `ForcedTail.scores`.
+    after the continuation, or None. given: the continuation where it is recorded and not to be generated. ids: of the
+    continuation so far. finish: set once they are all. rest: see `Generation`. logits, normalisers: what was looked up,
+    see `ForcedTail.scores`.
     """
 
     prompt: TokenIds
@@ -29,6 +30,7 @@ class Sequence:
     uniform: np.ndarray
     tail: ForcedTail | None
     stops: StopRule
+    given: TokenIds | None = None
     ids: list[int] = field(default_factory=list)
     finish: Finish | None = None
     rest: str = ""
@@ -50,7 +52,8 @@ class Sequence:
     @property
     def draws(self) -> float:
         """The uniform number that its next token is drawn with; 0 where that token is not asked for."""
-        return float(self.uniform[len(self.ids)]) if self.finish is None else 0.0
+        is_drawn = self.finish is None and self.given is None
+        return float(self.uniform[len(self.ids)]) if is_drawn else 0.0
 
     @property
     def looked_up(self) -> np.ndarray:
@@ -67,6 +70,8 @@ class Sequence:
             self.is_done = self._tail_row == len(self.tail)
         elif self.finish is not None:
             self._begin_tail()  # the last token was run for its K/V
+        elif self.given is not None:
+            self._take_given(self.given)
         elif token in self.stops.ids:
             self._stop()
         else:
@@ -80,9 +85,16 @@ class Sequence:
                 self.finish = "length"
                 self.is_done = self.tail is None
 
-    def _stop(self) -> None:
+    def _take_given(self, given: TokenIds) -> None:
+        """Steps as when it was generated: rows of a prompt have other bits than those of steps."""
+        if len(self.ids) < len(given):
+            self.ids.append(int(given[len(self.ids)]))
+        else:
+            self._stop("length" if len(given) == len(self.uniform) else "stop")
+
+    def _stop(self, finish: Finish = "stop") -> None:
         """Its last token has been run already: another one was generated after it."""
-        self.finish = "stop"
+        self.finish = finish
         self._begin_tail()
 
     def _begin_tail(self) -> None:

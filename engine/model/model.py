@@ -133,6 +133,11 @@ class Model:
             logits, normaliser = self.ops.label_head(final_hidden, self.weights.head, rows, tokens, softcap=softcap)
         return logits, normaliser
 
+    def rewards(self, final_hidden: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        """What the head of a reward model says of places `rows` [queries] of `final_hidden`: [queries] float32."""
+        with torch.inference_mode():
+            return self.ops.scalar_head(final_hidden, self.weights.head, rows)
+
     def _last_norm(self, rows: Activations) -> torch.Tensor:
         return self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
 

@@ -1,8 +1,7 @@
-"""One batch of prompts and labels: planned on the host, launched on the device, collected when it is done."""
+"""One batch of prompts: planned on the host, launched on the device, collected when it is done."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,11 +10,10 @@ import torch
 from preftree.engine.device import Target
 from preftree.engine.model.model import Model
 from preftree.engine.model.prefix_cache import PrefixCache
-from preftree.engine.planning.lookups import Labels, LookUps
 from preftree.engine.planning.plan import Plan, build_plan
 from preftree.engine.planning.trie import TokenIds, TokenTrie
 from preftree.engine.profiling import span
-from preftree.engine.results import LabelTokens
+from preftree.engine.scoring.readout import Found, Reading, pinned
 
 
 class PreparedPrefix:
@@ -39,40 +37,33 @@ class PreparedPrefix:
 class PreparedBatch:
     """Everything that the device will read, in host memory.
 
-    place: [lookups] int64, which of the plan's final rows each lookup reads; rows, tokens: the same as tensors.
-    with_tokens: whether the most probable tokens are wanted, too.
+    place: [reads] int64, which of the plan's final rows each of them is of; rows: the same as a tensor.
     """
 
-    look_ups: LookUps
+    reading: Reading
     plan: Plan
     place: np.ndarray
     rows: torch.Tensor
-    tokens: torch.Tensor
     prefix: PreparedPrefix | None
-    with_tokens: bool
 
     @classmethod
     def of(
         cls,
-        prompts: Sequence[TokenIds],
-        labels: Sequence[Labels],
+        reading: Reading,
         prefix: PreparedPrefix | None,
         skipped: int,
         target: Target,
         rope_variant: int = 0,
-        with_tokens: bool = False,
     ) -> PreparedBatch:
         """One trie of prompts of one `rope_variant`.
 
         skipped: leading tokens of every prompt whose K/V the prefix holds.
         """
-        look_ups = LookUps.build(prompts, labels)
-        trie = TokenTrie.build(look_ups.sequences, skipped)
+        trie = TokenTrie.build(reading.sequences, skipped)
         # The plan's final rows are the distinct ones in ascending order.
-        place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[look_ups.sequence]
-        rows, tokens = (_pinned(torch.from_numpy(array), target) for array in (place, look_ups.token))
+        place = np.searchsorted(np.unique(trie.final_row), trie.final_row)[reading.sequence]
         plan = _on_host(build_plan(trie, target.layout, rope_variant), target)
-        return cls(look_ups, plan, place, rows, tokens, prefix if skipped else None, with_tokens)
+        return cls(reading, plan, place, pinned(torch.from_numpy(place), target), prefix if skipped else None)
 
     def launch(self, model: Model) -> LaunchedBatch:
         """Start the forward pass; on a GPU this returns long before it is done."""
@@ -80,61 +71,33 @@ class PreparedBatch:
         cache = self.prefix.cache(model) if self.prefix else None
         with span("batch", device):
             hidden = model.final_hidden(_on_device(self.plan, device), cache)
-            rows, tokens = (tensor.to(device, non_blocking=True) for tensor in (self.rows, self.tokens))
-            logits, normaliser = model.label_logits(hidden, rows, tokens)
+            found = self.reading.launch(model, hidden, self.rows.to(device, non_blocking=True))
             # Into pinned memory, after the forward pass on the same stream.
-            logits, normaliser = (tensor.to("cpu", non_blocking=True) for tensor in (logits, normaliser))
-            top = model.most_probable(hidden).to("cpu", non_blocking=True) if self.with_tokens else None
+            found = tuple(tensor.to("cpu", non_blocking=True) for tensor in found)
         done = None
         if device.type == "cuda":
             done = torch.cuda.Event()
             done.record(torch.cuda.current_stream(device))
-        return LaunchedBatch(self, logits, normaliser, top, done)
+        return LaunchedBatch(self, found, done)
 
 
 @dataclass(frozen=True)
 class LaunchedBatch:
-    """logits: [lookups] float32. normaliser: [final rows] float32. top: [final rows] int64 the most probable tokens,
-    None where nobody asked. All are there once `done` is.
-    """
+    """found: what was read, there once `done` is."""
 
     batch: PreparedBatch
-    logits: torch.Tensor
-    normaliser: torch.Tensor
-    top: torch.Tensor | None
+    found: Found
     done: torch.cuda.Event | None
 
-    def collect(self) -> tuple[np.ndarray, np.ndarray]:
-        """Wait for it: log-probability and logit of every label, [prompts, labels] float64, nan where there is none."""
+    def collect(self) -> None:
+        """Wait for it, and give the call its answers."""
         if self.done is not None:
             self.done.synchronize()
-        return self.batch.look_ups.by_label(self._logit, self._normaliser)
-
-    def tokens(self) -> list[tuple[LabelTokens, ...]]:
-        """Every label of every prompt token by token, once it is collected; nothing where nobody asked."""
-        if self.top is None:
-            return []
-        logprob = (self._logit - self._normaliser).astype(np.float32)
-        found = self.batch.look_ups.by_token(logprob, self.top.numpy()[self.batch.place])
-        return [tuple(LabelTokens(*parts) for parts in labels) for labels in found]
-
-    @property
-    def _logit(self) -> np.ndarray:
-        return self.logits.double().numpy()
-
-    @property
-    def _normaliser(self) -> np.ndarray:
-        """Of each lookup's row."""
-        return self.normaliser.double().numpy()[self.batch.place]
-
-
-def _pinned(tensor: torch.Tensor, target: Target) -> torch.Tensor:
-    """In memory that a GPU copies from while the host goes on."""
-    return tensor.pin_memory() if target.device.type == "cuda" else tensor
+        self.batch.reading.collect(self.found, self.batch.place)
 
 
 def _on_host(plan: Plan, target: Target) -> Plan:
-    return plan.moved(lambda tensor: _pinned(tensor, target))
+    return plan.moved(lambda tensor: pinned(tensor, target))
 
 
 def _on_device(plan: Plan, device: torch.device) -> Plan:

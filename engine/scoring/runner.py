@@ -1,13 +1,14 @@
-"""Calls in, scores out: batches planned on the host while the device runs the ones before, collected in order."""
+"""Calls in, answers out: batches planned on the host while the device runs the ones before, collected in order."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from typing import Any, Generic
 
 import numpy as np
 import torch
@@ -18,15 +19,13 @@ from preftree.engine.errors import InputError
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
 from preftree.engine.planning.batching import Batch, recut, schedule
-from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.profiling import run_span
-from preftree.engine.requests import checked_prompts, continuation_tokens, rope_variants_of
-from preftree.engine.results import LabelScores, LabelTokens, label_mass
+from preftree.engine.requests import Prompts, checked_prompts, continuation_tokens, rope_variants_of
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
+from preftree.engine.scoring.readout import AnyReadout, Cost
 
-Prompts = Sequence[Sequence[int]]
 # Batches that a GPU has in its queue beyond the one that is waited for. It works on them while the next is planned, in
 # the same thread: an H200 that was fed by a second thread was idle for a sixth of a 0.6B run, because launching
 # a kernel gives up Python's lock and then had to wait for the planner.
@@ -34,49 +33,32 @@ LAUNCHED_AHEAD = 2
 
 
 @dataclass
-class Call:
-    """What one caller asked, and the answers as they come.
+class Call(Generic[AnyReadout]):
+    """What one caller asked.
 
+    readout: what is read, and the answers as they come.
     skipped: leading tokens of every prompt of RoPE variant 0 that `prefix` holds.
-    logprob, logit: [prompts, labels] float64, nan where a prompt has fewer labels.
-    rows, batches: that were run.
-    with_tokens: whether labels are wanted token by token.
-    tokens: those of each prompt.
-    waiting: prompts without scores.
+    rows, num_batches: that were run.
+    waiting: prompts without answers.
     seconds: planning, running and waiting for the device, but for what went on while an earlier call was collected.
     """
 
     ids: list[TokenIds]
-    labels: Sequence[Labels]
+    readout: AnyReadout
     batches: list[Batch]
     skipped: int
     prefix: PreparedPrefix | None
     rows: int
-    with_tokens: bool = False
-    logprob: np.ndarray = field(init=False)
-    logit: np.ndarray = field(init=False)
     num_batches: int = 0
     seconds: float = 0.0
-    tokens: dict[int, tuple[LabelTokens, ...]] = field(default_factory=dict)
     waiting: int = field(init=False)
 
     def __post_init__(self) -> None:
-        shape = (len(self.ids), max((len(options) for options in self.labels), default=0))
-        self.logprob, self.logit = np.full(shape, np.nan), np.full(shape, np.nan)
         self.waiting = len(self.ids)
 
-    def scores(self) -> LabelScores:
-        """Those of a call that is complete."""
-        return LabelScores(
-            logprob=self.logprob.astype(np.float32),
-            logit=self.logit.astype(np.float32),
-            label_mass=label_mass(self.logprob, self.labels),
-            prompt_tokens=sum(len(prompt) for prompt in self.ids),
-            rows=self.rows,
-            batches=self.num_batches,
-            seconds=self.seconds,
-            tokens=tuple(self.tokens[place] for place in range(len(self.ids))) if self.with_tokens else None,
-        )
+    @property
+    def cost(self) -> Cost:
+        return Cost(sum(map(len, self.ids)), self.rows, self.num_batches, self.seconds)
 
     @contextmanager
     def timed(self) -> Iterator[None]:
@@ -91,7 +73,7 @@ class Call:
 class _Step:
     """A batch of a call, planned."""
 
-    call: Call
+    call: Call[Any]
     batch: Batch
     work: PreparedBatch
 
@@ -100,7 +82,7 @@ class _Step:
 class _Running:
     """A batch of a call, launched; no batch where the call asks nothing and only waits for its turn."""
 
-    call: Call
+    call: Call[Any]
     prompts: np.ndarray
     launched: LaunchedBatch | None
 
@@ -126,13 +108,11 @@ class Runner:
         """Whether a call is planned while earlier ones run."""
         return self._launched_ahead > 0
 
-    def run(
-        self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
-    ) -> Iterator[Call]:
+    def run(self, calls: Iterable[tuple[Prompts, AnyReadout]], prefix_cache: bool) -> Iterator[Call[AnyReadout]]:
         """Every call, complete, in order; one without prompts comes out as it is. Raises InputError for a bad call."""
         in_flight: deque[_Running] = deque()
         with run_span(self._target.device):
-            for step in self._steps(calls, prefix_cache, with_tokens):
+            for step in self._steps(calls, prefix_cache):
                 for running in self._launch(step):
                     in_flight.append(running)
                     while len(in_flight) > self._launched_ahead:
@@ -141,14 +121,14 @@ class Runner:
                 yield from self._collect(in_flight.popleft())
 
     def _steps(
-        self, calls: Iterable[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool
-    ) -> Iterator[_Step | Call]:
-        for prompts, labels in calls:
+        self, calls: Iterable[tuple[Prompts, AnyReadout]], prefix_cache: bool
+    ) -> Iterator[_Step | Call[AnyReadout]]:
+        for prompts, readout in calls:
             if not len(prompts):
-                yield Call([], [], [], 0, None, rows=0, with_tokens=with_tokens)
+                yield Call([], readout, [], 0, None, rows=0)
                 continue
             started = time.perf_counter()
-            call = self._call(prompts, labels, prefix_cache, with_tokens)
+            call = self._call(prompts, readout, prefix_cache)
             for batch in call.batches:
                 work = self._prepared(call, batch)
                 if not self._launched_ahead:
@@ -156,7 +136,8 @@ class Runner:
                 yield _Step(call, batch, work)
                 started = time.perf_counter()
 
-    def _call(self, prompts: Prompts, labels: Sequence[Labels], prefix_cache: bool, with_tokens: bool) -> Call:
+    def _call(self, prompts: Prompts, readout: AnyReadout, prefix_cache: bool) -> Call[AnyReadout]:
+        labels = readout.labels
         ids = checked_prompts(prompts, labels, self._config)
         rope_variants = rope_variants_of(ids, labels, self._config)
         with self._turn:
@@ -166,17 +147,15 @@ class Runner:
                 self._prefix = PreparedPrefix(planned.new_prefix, self._target)
                 self._prefixes.keep(planned.new_prefix)
             prefix_rows = 0 if planned.new_prefix is None else len(planned.new_prefix)
-            return Call(ids, labels, planned.batches, planned.skipped, self._prefix, prefix_rows, with_tokens)
+            return Call(ids, readout, planned.batches, planned.skipped, self._prefix, prefix_rows)
 
-    def _prepared(self, call: Call, batch: Batch) -> PreparedBatch:
+    def _prepared(self, call: Call[Any], batch: Batch) -> PreparedBatch:
         prompts = [call.ids[index] for index in batch.prompts]
-        labels = [call.labels[index] for index in batch.prompts]
         skipped = 0 if batch.rope_variant else call.skipped
-        return PreparedBatch.of(
-            prompts, labels, call.prefix, skipped, self._target, batch.rope_variant, call.with_tokens
-        )
+        reading = call.readout.reading(batch.prompts, prompts, self._target)
+        return PreparedBatch.of(reading, call.prefix, skipped, self._target, batch.rope_variant)
 
-    def _launch(self, step: _Step | Call) -> Iterator[_Running]:
+    def _launch(self, step: _Step | Call[Any]) -> Iterator[_Running]:
         """Launch a batch; in smaller ones where memory does not suffice, as often as it takes."""
         if isinstance(step, Call):
             yield _Running(step, np.empty(0, dtype=np.int64), None)
@@ -212,22 +191,19 @@ class Runner:
 
     def _smaller(self, step: _Step) -> list[Batch]:
         chosen = step.batch.prompts
-        forced = continuation_tokens([step.call.labels[index] for index in chosen])
+        forced = continuation_tokens([step.call.readout.labels[index] for index in chosen])
         rope_variant = step.batch.rope_variant
         skipped = 0 if rope_variant else step.call.skipped
         batches = recut([step.call.ids[index] for index in chosen], forced, self.batch_tokens, skipped)
         return [Batch(chosen[batch.prompts], batch.rows, rope_variant) for batch in batches]
 
-    def _collect(self, running: _Running) -> Iterator[Call]:
+    def _collect(self, running: _Running) -> Iterator[Call[Any]]:
         """The call of a batch, if that was the last it waited for."""
-        call, prompts = running.call, running.prompts
+        call = running.call
         if running.launched is not None:
             with call.timed():
-                logprob, logit = running.launched.collect()
-                call.tokens.update(zip(prompts.tolist(), running.launched.tokens(), strict=False))
-            columns = slice(logprob.shape[1])
-            call.logprob[prompts, columns], call.logit[prompts, columns] = logprob, logit
-            call.waiting -= len(prompts)
+                running.launched.collect()
+            call.waiting -= len(running.prompts)
         if not call.waiting:
             yield call
 

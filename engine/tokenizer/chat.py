@@ -121,6 +121,24 @@ class ChatTemplate:
         ModelError when the template fails, changes or repeats a message, or opens a thinking block; InputError where
         that is due to a conversation of several turns.
         """
+        pieces, ending = self._filled(tokenizer, messages)
+        return tokenizer.swallowed([*pieces, *ending, answer_start])
+
+    def finished(self, tokenizer: Tokenizer, messages: Sequence[tuple[str, str]]) -> list[str | int]:
+        """A conversation whose last turn is the assistant's, for `tokenizer.encode`: what a reward model reads.
+
+        The ids equal those of transformers' apply_chat_template(messages), but for control strings in the texts. Where
+        the template ends the last turn without a control token, EOS follows. Errors are those of `conversation`.
+        """
+        pieces, ending = self._filled(tokenizer, messages)
+        is_closed = any(isinstance(piece, int) for piece in ending)
+        eos = [] if is_closed or tokenizer.eos_id is None else [tokenizer.eos_id]
+        return tokenizer.swallowed([*pieces, *ending, *eos])
+
+    def _filled(
+        self, tokenizer: Tokenizer, messages: Sequence[tuple[str, str]]
+    ) -> tuple[list[str | int], list[str | int]]:
+        """The frame of these messages with their texts in it, and what the template puts after the last one."""
         frame = self._frame(_roles(messages))
         if frame is None and len(messages) > 1:
             (_, system), (role, text), *others = messages
@@ -128,10 +146,10 @@ class ChatTemplate:
             frame = self._frame(_roles(messages))
         if frame is None:
             raise ModelError(f"the chat template leaves the message out; {PLAIN_WAY_OUT}")
-        pieces = tokenizer.split_control(frame.texts[0])
-        for slot, (_, content), text in zip(frame.slots, messages, frame.texts[1:], strict=True):
-            pieces += [slot.clean(content), *tokenizer.split_control(text)]
-        return tokenizer.swallowed([*pieces, answer_start])
+        pieces: list[str | int] = []
+        for before, slot, (_, content) in zip(frame.texts, frame.slots, messages, strict=False):
+            pieces += [*tokenizer.split_control(before), slot.clean(content)]
+        return pieces, tokenizer.split_control(frame.texts[-1])
 
     def _frame(self, roles: Roles) -> _Frame | None:
         """The frame of a conversation; None: it has no place for the first message."""
@@ -153,7 +171,7 @@ class ChatTemplate:
         frame = _cut(rendered, marks)
         if frame is None:
             raise _at_fault(roles, f"the chat template changes or repeats the message; {PLAIN_WAY_OUT}")
-        if _thinking_is_open(frame.texts[-1]):
+        if not _is_finished(roles) and _thinking_is_open(frame.texts[-1]):
             raise ModelError(f"the chat template lets the answer begin with thinking; {PLAIN_WAY_OUT}")
         return frame
 
@@ -167,11 +185,18 @@ class ChatTemplate:
         ]
         # Templates ask `tools is not none`, which an undefined name would answer wrongly.
         given: dict[str, Any] = {"messages": messages, "tools": None, "documents": None}
-        return given | {"add_generation_prompt": True} | THINKING_OFF | self._tokens
+        if not _is_finished(roles):
+            given |= {"add_generation_prompt": True} | THINKING_OFF
+        return given | self._tokens
 
 
 def _roles(messages: Sequence[tuple[str, str]]) -> Roles:
     return tuple(role for role, _ in messages)
+
+
+def _is_finished(roles: Roles) -> bool:
+    """Whether nothing is to be answered any more."""
+    return roles[-1] == "assistant"
 
 
 def _at_fault(roles: Roles, message: str) -> ModelError | InputError:

@@ -127,6 +127,18 @@ class Tokenizer:
         """The pieces of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
         return [AddedBos(self.bos_id), text] if self.adds_bos and self.bos_id is not None else [text]
 
+    def with_bos(self, pieces: Sequence[str | int], wanted: bool) -> list[str | int]:
+        """The pieces of a prompt with BOS in front, once, or without. ModelError where this tokenizer has none."""
+        found = list(pieces)
+        has_bos = bool(found) and not isinstance(found[0], str) and found[0] == self.bos_id
+        if has_bos == wanted:
+            return found
+        if has_bos:
+            return found[1:]
+        if self.bos_id is None:
+            raise ModelError("the template asks for a beginning-of-sequence token, but bos_token is not set")
+        return [AddedBos(self.bos_id), *found]
+
     def _encode_text(self, text: str, place: int) -> list[int]:
         if not text:
             return []

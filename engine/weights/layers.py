@@ -13,7 +13,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD, Matrix, MlpTensors, layer_tensors
 from preftree.engine.weights.safetensors import TensorSource
 
 
@@ -60,7 +60,10 @@ class LayerWeights:
 
 
 class WeightProvider(Protocol):
-    """Where the forward pass gets its weights. Layers come in order, so that a provider may stream them."""
+    """Where the forward pass gets its weights. Layers come in order, so that a provider may stream them.
+
+    head: the output matrix, packed by the kernels' `pack_head`; of a reward model [1, hidden].
+    """
 
     embedding: torch.Tensor
     final_norm: torch.Tensor
@@ -94,13 +97,18 @@ class ResidentWeights:
         reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
         self.final_norm = reader.norm(FINAL_NORM, config.hidden_size)
-        self.head = ops.pack_head(
-            self.embedding if config.tie_embeddings else reader.read(HEAD, config.vocab_size, config.hidden_size)
-        )
+        self.head = self._head(reader, config, ops)
         self._layers = []
         for index in range(config.num_layers):
             self._layers.append(reader.layer(index))
             give_back_freed()
+
+    def _head(self, reader: _Reader, config: ModelConfig, ops: ModuleType) -> Any:
+        if config.is_reward_model:
+            return reader.read(SCALAR_HEAD, 1, config.hidden_size)
+        if config.tie_embeddings:
+            return ops.pack_head(self.embedding)
+        return ops.pack_head(reader.read(HEAD, config.vocab_size, config.hidden_size))
 
     def layers(self) -> Iterator[LayerWeights]:
         return iter(self._layers)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from preftree.engine.config.model_config import ModelConfig
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
+SCALAR_HEAD = "score.weight"
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -138,11 +139,13 @@ def num_linear_parameters(config: ModelConfig) -> int:
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:
-    """Every tensor of the model by its Hugging Face name, with its shape; the head only if untied."""
+    """Every tensor of the model by its Hugging Face name, with its shape; the output matrix only if untied."""
     tensors: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}
     for index in range(config.num_layers):
         tensors.update(layer_tensors(config, index).tensors())
     tensors[FINAL_NORM] = (config.hidden_size,)
-    if not config.tie_embeddings:
+    if config.is_reward_model:
+        tensors[SCALAR_HEAD] = (1, config.hidden_size)
+    elif not config.tie_embeddings:
         tensors[HEAD] = (config.vocab_size, config.hidden_size)
     return tensors

@@ -11,11 +11,12 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.names import EMBEDDING, HEAD, expected_tensors
+from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
+ADAPTER = "adapter_config.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 CPU = torch.device("cpu")
@@ -49,14 +50,21 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
     """ModelError when a tensor is missing, or when there is one that this model would not use.
 
     An unused tensor (a bias, an adapter) means that the weights belong to another model.
-    Harmless are old checkpoints' `rotary_emb.inv_freq`, and a tied head if it repeats the embedding (which is
-    compared: the one case in which tensors are read here).
+    Harmless are old checkpoints' `rotary_emb.inv_freq`, an output matrix that a reward model has kept, and a tied head
+    if it repeats the embedding (which is compared: the one case in which tensors are read here).
     """
     expected, present = expected_tensors(config), source.names()
     missing = sorted(expected.keys() - present)
+    if missing == [SCALAR_HEAD]:
+        raise ModelError(
+            f"{origin}: tensor {SCALAR_HEAD!r} is missing, and with it what a reward model was trained for; save the "
+            "model with its head (with LoRA: modules_to_save=['score'])"
+        )
     if missing:
         raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
     extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    if config.is_reward_model and HEAD in extra:
+        extra.remove(HEAD)
     if config.tie_embeddings and HEAD in extra:
         shape = expected[EMBEDDING]
         if not torch.equal(source.tensor(HEAD, shape), source.tensor(EMBEDDING, shape)):
@@ -167,4 +175,6 @@ def _no_weights(directory: Path) -> str:
         return (
             f"{directory}: holds pickled weights ({path.name}), which preftree never opens; convert them to safetensors"
         )
+    if is_there(directory / ADAPTER):
+        return f"{directory}: holds an adapter ({ADAPTER}) without its model; merge it into the model, and save that"
     return f"{directory}: holds neither {WEIGHTS} nor {INDEX}; download the model again with all its files"

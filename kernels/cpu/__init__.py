@@ -12,7 +12,7 @@ import torch
 
 from preftree.kernels.cpu.attention import tree_attention
 from preftree.kernels.cpu.elementwise import add_rms_norm, geglu, rms_norm, rotate, store_kv, swiglu
-from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, token_logits
+from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, scalar_head, token_logits
 from preftree.kernels.cpu.products import (
     ROW_BLOCK,
     SHORT_ROW_BLOCK,
@@ -93,6 +93,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "route",
+    "scalar_head",
     "store_kv",
     "swiglu",
     "token_logits",

@@ -61,6 +61,18 @@ def label_head(
     return logits, log_normaliser
 
 
+def scalar_head(hidden: torch.Tensor, weight: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+    """One number a row, its dot product with the only row of the head: [queries] float32.
+
+    hidden: [rows, hidden], already normed; rows a multiple of FINAL_ROW_BLOCK. weight: [1, hidden], of any float type.
+    rows: [queries] int64.
+    """
+    # A sum of products, not a matrix product: a library may choose another order for a matrix of one column.
+    wide = weight.float()
+    blocks = [(block.float() * wide).sum(-1) for block in hidden.split(FINAL_ROW_BLOCK)]
+    return torch.cat(blocks)[rows]
+
+
 def token_logits(hidden: torch.Tensor, head: Sequence[PackedLinear]) -> torch.Tensor:
     """Logits of the whole vocabulary, to choose a token from: [rows, vocab] float32.
 

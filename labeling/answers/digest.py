@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from hashlib import blake2b
 
+from preftree.labeling.data.column import Column
 from preftree.labeling.types import Pair, Rejected, Response, ResponseSet, Sample
 
 
-def digest_of(item: Sample | Rejected) -> int | None:
-    """64 bits of a hash over id, prompt and responses, of which the method makes what it asks; None for a bad row."""
+def digest_of(item: Sample | Rejected, columns: Sequence[Column] = ()) -> int | None:
+    """64 bits of a hash over id, prompt, responses and `columns`, of which the method makes what it asks.
+
+    None for a bad row.
+    """
     if isinstance(item, Rejected):
         return None
     texts = [item.id]
@@ -20,6 +26,7 @@ def digest_of(item: Sample | Rejected) -> int | None:
         texts.append(item.response)
     elif isinstance(item, ResponseSet):
         texts += item.responses
+    texts += [json.dumps(column.value(item.extra), ensure_ascii=False) for column in columns]
     data = "\0".join(texts)
     if data.count("\0") >= len(texts):  # in a text, too: lengths tell where each ends
         data = f"\0\0{list(map(len, texts))}{data}"

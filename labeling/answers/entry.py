@@ -6,7 +6,7 @@ Floats keep their bits. A rejected row is one line with its reason; so is a row 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import groupby, pairwise
+from itertools import groupby, pairwise, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
@@ -27,7 +27,10 @@ _COLUMNS: dict[str, ArrowType] = {
     "rationale": "string",
     "rationale_tokens": "int64",
     "rationale_cut": "bool",
+    "rationale_ids": ["int32"],
 }
+_IDS = "rationale_ids"  # only in parts with rationales, and not in those of earlier versions
+_UNWRITTEN = (None,) * 4
 _PROMPT_TOKENS = list(_COLUMNS).index("prompt_tokens")
 _REQUEST = list(_COLUMNS).index("request")
 _NOTHING = (None,) * (len(_COLUMNS) - _REQUEST)
@@ -59,7 +62,8 @@ def table_of(entries: Iterable[Entry]) -> Any:
 
     columns = list(zip(*(line for entry in entries for line in _lines(entry)), strict=True))
     schema = pa.schema([(name, arrow_type(spec)) for name, spec in _COLUMNS.items()])
-    return pa.table([pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema)
+    table = pa.table([pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema)
+    return table.drop_columns(_IDS) if table[_IDS].null_count == len(table) else table
 
 
 def entries_of(batches: Iterable[Any]) -> Iterator[Entry]:
@@ -77,7 +81,7 @@ def _lines(entry: Entry) -> Iterator[Line]:
         yield number, identity, text, reason, *_NOTHING
     for request, (answers, prompt_tokens) in enumerate(scores):
         for place, (logprob, mass, written) in enumerate(answers):
-            rationale = (None, None, None) if written is None else (written.text, written.tokens, written.cut)
+            rationale = _UNWRITTEN if written is None else (written.text, written.tokens, written.cut, written.ids)
             yield number, identity, text, None, request, place, logprob, mass, prompt_tokens, *rationale
 
 
@@ -85,14 +89,15 @@ def _scores(lines: Sequence[Line]) -> Iterator[RequestScores]:
     for _, group in groupby(lines, itemgetter(_REQUEST)):
         mine = list(group)
         answers = [
-            Answer(logprob, mass, None if text is None else Rationale(text, tokens, cut))
-            for *_, logprob, mass, _, text, tokens, cut in mine
+            Answer(logprob, mass, None if text is None else Rationale(text, tokens, cut, ids))
+            for *_, logprob, mass, _, text, tokens, cut, ids in mine
         ]
         yield RequestScores(tuple(answers), mine[0][_PROMPT_TOKENS])
 
 
 def _tuples(batch: Any) -> Iterator[Line]:
-    columns = [_values(batch.column(name)) for name in _COLUMNS]
+    there = set(batch.schema.names)
+    columns = [_values(batch.column(name)) if name in there else repeat(None, len(batch)) for name in _COLUMNS]
     return zip(*columns, strict=True)
 
 
@@ -106,4 +111,7 @@ def _values(array: Any) -> Iterable[Any]:
         return array.to_pylist()
     ends = array.offsets.to_pylist()
     numbers = array.values.to_pylist()
-    return [tuple(numbers[start:end]) for start, end in pairwise(ends)]
+    lists = [tuple(numbers[start:end]) for start, end in pairwise(ends)]
+    if not array.null_count:
+        return lists
+    return [one if valid else None for one, valid in zip(lists, array.is_valid().to_pylist(), strict=True)]

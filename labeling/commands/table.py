@@ -11,11 +11,25 @@ from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
-from preftree.labeling.options.methods import PrincipledOptions, RationaleOptions
+from preftree.labeling.options.methods import (
+    PrincipledOptions,
+    PrinciplesOptions,
+    RationaleOptions,
+    RewardOptions,
+    SetsOptions,
+)
 from preftree.labeling.options.option import declared
-from preftree.labeling.options.reading import AggregateOptions, MergeOptions, ReportOptions, ShowOptions, StatusOptions
+from preftree.labeling.options.reading import (
+    AggregateOptions,
+    MergeOptions,
+    ReportOptions,
+    ShowOptions,
+    StatusOptions,
+    VerifyOptions,
+)
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
 from preftree.labeling.options.serving import ServeOptions
+from preftree.labeling.options.training import TrainOptions
 
 if TYPE_CHECKING:
     from preftree.labeling.report.text import RunSummary
@@ -60,6 +74,12 @@ def _aggregate(options: AggregateOptions) -> int:
     return _reported(aggregate(options), options.quiet)
 
 
+def _verify(options: VerifyOptions) -> int:
+    from preftree.labeling.runs.verify import verify_lines
+
+    return _printed(verify_lines(options))
+
+
 def _show(options: ShowOptions) -> int:
     from preftree.labeling.runs.show import show_lines
 
@@ -86,6 +106,12 @@ def _instructions(options: InstructionOptions) -> int:
     from preftree.labeling.export.instructions import write_instructions
 
     return _printed(write_instructions(options), sys.stderr)
+
+
+def _train(options: TrainOptions) -> int:
+    from preftree.labeling.training.job import train
+
+    return _printed(train(options), sys.stderr)
 
 
 def _templates(options: TemplatesOptions) -> int:
@@ -130,8 +156,10 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
     return REJECTED_ROWS if summary.rejections.count else OK
 
 
-_OF_SCORE = ("under", "add_principle", "guard")
+_OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
 _NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+# A reward model reads its chat template, and is asked nothing.
+_NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
 COMMANDS = {
     "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
@@ -143,11 +171,20 @@ COMMANDS = {
         LabelOptions,
         {"method": "principled"},
     ),
+    "reward": Command(
+        "rewards of responses, pairs or lists, from a reward model",
+        LabelOptions,
+        _label,
+        [name for name in _NOT_OF_REWARD if name not in declared(RewardOptions)],
+        LabelOptions,
+        {"method": "reward"},
+    ),
     "sample": Command("candidate responses to prompts, from a policy model", SampleOptions, _sample, _NOT_OF_SAMPLE),
     "serve": Command(
         "rewards over HTTP for reinforcement learning: OpenRLHF, slime, verl, plain JSON",
         ServeOptions,
         _serve,
+        ("boost", "tag_column"),  # of rows with tags
         config=ServeOptions,
     ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
@@ -155,12 +192,12 @@ COMMANDS = {
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
+    "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
         PlanOptions,
         _plan,
-        _OF_SCORE,
-        LabelOptions,
+        config=LabelOptions,
     ),
     "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
     "report": Command(
@@ -182,5 +219,11 @@ COMMANDS = {
     ),
     "export": Command(
         "labels as training data, in the shapes that trainers read", ExportOptions, _export, config=ExportOptions
+    ),
+    "train": Command(
+        "a reward model, from the labels of a run; needs the extra preftree[train]",
+        TrainOptions,
+        _train,
+        config=TrainOptions,
     ),
 }

@@ -57,11 +57,11 @@ class DatasetInfo:
     about: str = ""
     files: Sequence[tuple[int, str]] = ()
 
-    def check_subset(self, column: str) -> None:
-        """UsageError where there is no such column for figures of subsets."""
+    def check_column(self, column: str, use: str) -> None:
+        """UsageError where there is no such column. use: what it would be for."""
         if column not in self.columns:
             names = ", ".join(one_line(name) for name in self.columns) or "no such column"
-            raise UsageError(f"{self.name} has no column {one_line(column)} to go --by; it has {names}")
+            raise UsageError(f"{self.name} has no column {one_line(column)} {use}; it has {names}")
 
     def place(self, line: int) -> str:
         """ "line 7", or "b.jsonl, line 3" where lines are counted across files."""

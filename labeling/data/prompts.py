@@ -43,7 +43,11 @@ def _prompts_of(shape: Shape) -> Shape:
 
 
 def _only_prompt(convert: Callable[[Row], dict[str, Any]]) -> Callable[[Row], dict[str, Any]]:
-    return lambda row: {"prompt": convert(row)["prompt"]}
+    def only_prompt(row: Row) -> dict[str, Any]:
+        fields = convert(row)
+        return {name: fields[name] for name in fields if name == "prompt" or name not in OWN_FIELDS}
+
+    return only_prompt
 
 
 def _prompt(row: Row) -> dict[str, Any]:

@@ -17,8 +17,9 @@ class Shape:
     """name: for people. needs: columns without which it is another one. may: further ones that it reads.
 
     fields: those of the samples that rows become; None where each row's own columns say. convert: a row's columns ->
-    fields, or BadRow; None where they are fields already. sides: which column is which response, for people.
-    gold: the column that says which side is better. responses: the column that is a list of them.
+    fields, and what templates may show beside them, or BadRow; None where they are fields already. sides: which column
+    is which response, for people. gold: the column that says which side is better. responses: the column that is a list
+    of them.
     """
 
     name: str
@@ -73,7 +74,10 @@ def _alpaca(row: Row) -> dict[str, Any]:
 
 
 def _comparison(row: Row) -> dict[str, Any]:
-    """TL;DR: two summaries of info.post (of info.article where it is news); choice is the index of the better one."""
+    """TL;DR: two summaries of info.post (of info.article where it is news); choice is the index of the better one.
+
+    Subreddit and title are there for templates, `{{ row.title }}`; they are no columns of the output.
+    """
     info, summaries, choice = row.get("info"), row.get("summaries"), row.get("choice")
     if not isinstance(info, dict):
         raise BadRow(f"wrong type: info must be an object, found {name_of(info)}")
@@ -85,7 +89,8 @@ def _comparison(row: Row) -> dict[str, Any]:
         raise BadRow(f"bad gold: choice must be 0 or 1, found {quoted(choice)}")
     text = info.get("post") if info.get("post") is not None else info.get("article")
     first, second = (summary.get("text") for summary in summaries)
-    return {"prompt": text, "response_a": first, "response_b": second, "gold": "ab"[int(choice)]}
+    about = {name: info[name] for name in ("subreddit", "title") if info.get(name) is not None}
+    return {"prompt": text, "response_a": first, "response_b": second, "gold": "ab"[int(choice)], **about}
 
 
 def _generations(row: Row) -> dict[str, Any]:

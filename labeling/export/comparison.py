@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import partial
+from itertools import combinations
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.methods.probability import probability
 from preftree.labeling.terminal import count
 from preftree.labeling.types import Message, Pair, ResponseSet, Sample, Verdict
 
@@ -115,13 +118,17 @@ class Reader:
 
 
 def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
-    """For a run by its record. all_pairs: of a ranking every compared pair, not only best and worst.
+    """For a run by its record. all_pairs: of several responses every compared pair, not only best and worst.
 
     InputError for a method whose labels compare nothing.
     """
     name = run["method"].get("name")
-    if all_pairs and name != "ranking":
-        raise InputError(f"--pairs all is for labels of method ranking, and these are of method {name}")
+    if all_pairs and name not in ("ranking", "reward"):
+        raise InputError(f"--pairs all is for labels of methods ranking and reward, and these are of method {name}")
+    if name == "reward":
+        if run["method"]["sets"] or "draw" in run["method"]:
+            return Reader(("sets",), _by_sets)
+        return Reader(("p_a", "verdict", "rewards"), partial(_by_rewards, all_pairs))
     readers = {
         "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
@@ -132,7 +139,7 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
     if all_pairs:
         return Reader(readers["ranking"].columns, _all_pairs)
     if name not in readers:
-        raise InputError(f"labels of method {name} are not exported; methods are {', '.join(readers)}")
+        raise InputError(f"labels of method {name} are not exported; methods are {', '.join(readers)}, reward")
     return readers[name]
 
 
@@ -161,7 +168,8 @@ def _by_sets(sample: Sample, row: Row) -> Iterator[Comparison]:
     sets = row["sets"]
     p_a = sum(one["p_a"] for one in sets) / len(sets)
     votes = {one["set"]: Vote(one["verdict"]) for one in sets}
-    consistent = all(agree(one["p_a_first"], one["p_a_second"]) for one in sets)
+    in_orders = [agree(one["p_a_first"], one["p_a_second"]) for one in sets if "p_a_first" in one]
+    consistent = all(in_orders) if in_orders else None
     yield _of_pair(sample, _sign(p_a - 0.5), p_a=p_a, consistent=consistent, votes=votes if len(sets) > 1 else {})
 
 
@@ -177,6 +185,20 @@ def _all_pairs(sample: Sample, row: Row) -> Iterator[Comparison]:
         for j in range(i + 1, len(wins)):
             if wins[j] is not None:
                 yield _of_two(sample, row, i, j, wins[j])
+
+
+def _by_rewards(all_pairs: bool, sample: Sample, row: Row) -> Iterator[Comparison]:
+    """Of several responses the best and the worst; nothing where all have the same reward."""
+    if isinstance(sample, Pair):
+        yield _of_pair(sample, row["verdict"], p_a=row["p_a"])
+    if not isinstance(sample, ResponseSet):
+        return
+    rewards, texts = row["rewards"], sample.responses
+    best, worst = rewards.index(max(rewards)), rewards.index(min(rewards))
+    chosen = combinations(range(len(rewards)), 2) if all_pairs else [(best, worst)] if best != worst else []
+    for i, j in chosen:
+        p = probability(rewards[i] - rewards[j])
+        yield Comparison(f"{sample.id}/{i}-{j}", sample.prompt, texts[i], texts[j], _sign(p - 0.5), p_a=p)
 
 
 def _vote(principle: Row) -> Vote:

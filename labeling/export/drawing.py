@@ -5,13 +5,11 @@ A draw is a function of seed, pass and row id alone, so that neither other rows 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from typing import Literal
 
-import numpy as np
+from preftree.labeling.principles.drawing import pick, picks, uniforms
 
 Side = Literal["a", "b"]
 GEOMETRIC_P, GEOMETRIC_MAX = 0.2, 8
@@ -19,9 +17,18 @@ GEOMETRIC_P, GEOMETRIC_MAX = 0.2, 8
 
 @dataclass(frozen=True)
 class Recipe:
-    """weights: of each principle, 0 for one that is never drawn. number: how many to draw, or None for a geometric law:
-    1, 2, 3, ... with probabilities that fall by a fifth each, up to 8 or as many as can be drawn. negate: probability
-    that a drawn principle is negated. noise: that a preference is flipped.
+    """The laws of what is drawn.
+
+    Attributes:
+        weights: of each principle, 0 for one that is never drawn.
+        number: how many to draw, or None for a geometric law: 1, 2, 3, ... with probabilities that fall by a fifth
+            each, up to 8 or as many as can be drawn.
+        negate: probability that a drawn principle is negated.
+        noise: that a preference which a principle has decided is flipped.
+        seed: of everything.
+        rule_noise: that a preference which a rule about texts has decided is flipped.
+        refusal_share: that a refusal phrase decides where it can.
+        random_order: whether a coin decides which response is shown as A.
     """
 
     weights: tuple[float, ...]
@@ -29,6 +36,9 @@ class Recipe:
     negate: float
     noise: float
     seed: int
+    rule_noise: float = 0.25
+    refusal_share: float = 0.5
+    random_order: bool = False
 
     @property
     def drawable(self) -> int:
@@ -38,32 +48,47 @@ class Recipe:
 
 @dataclass(frozen=True)
 class Draw:
-    """chosen: indices of principles, in the order in which they were drawn. negated: of each. flipped: by noise."""
+    """What was drawn for a row in a pass.
+
+    Attributes:
+        chosen: indices of principles, in the order in which they were drawn.
+        negated: of each.
+        flipped: by noise, where a principle decides.
+        rule_flipped: by noise, where a rule about texts decides.
+        refusal_counts: whether a refusal phrase decides where it can.
+        swapped: whether the responses are shown the other way round.
+    """
 
     chosen: tuple[int, ...]
     negated: tuple[bool, ...]
     flipped: bool
+    rule_flipped: bool
+    refusal_counts: bool
+    swapped: bool
 
 
 def draw(recipe: Recipe, turn: int, identity: str) -> Draw:
     """Principles by weight, without replacement, for the row `identity` in pass `turn`.
 
-    Every choice has a random number of its own, used or not: with more noise more preferences flip, and all else stays.
+    Every choice has its own random number, used or not: with more noise more preferences flip, and all else stays.
+    Only the two kinds of noise share one, of which a preference has one kind.
     """
     size = len(recipe.weights)
-    numbers = uniforms(f"{recipe.seed}/{turn}/{identity}", 2 + 2 * size)
-    how_many, noise, picks, negations = numbers[0], numbers[1], numbers[2 : 2 + size], numbers[2 + size :]
+    numbers = uniforms(f"{recipe.seed}/{turn}/{identity}", 4 + 2 * size)
+    how_many, noise, *principles = numbers[: 2 + 2 * size]
+    refusal, order = numbers[2 + 2 * size :]
     number = recipe.number
     if number is None:
         law = [(1 - GEOMETRIC_P) ** k for k in range(min(GEOMETRIC_MAX, recipe.drawable))]
-        number = 1 + _pick(law, how_many)
-    left = list(recipe.weights)
-    chosen = []
-    for uniform in picks[:number]:
-        chosen.append(_pick(left, uniform))
-        left[chosen[-1]] = 0.0
-    negated = tuple(uniform < recipe.negate for uniform in negations[:number])
-    return Draw(tuple(chosen), negated, noise < recipe.noise)
+        number = 1 + pick(law, how_many)
+    return Draw(
+        chosen=picks(recipe.weights, principles[:number]),
+        negated=tuple(uniform < recipe.negate for uniform in principles[size:][:number]),
+        flipped=noise < recipe.noise,
+        rule_flipped=noise < recipe.rule_noise,
+        refusal_counts=refusal < recipe.refusal_share,
+        swapped=recipe.random_order and order < 0.5,
+    )
 
 
 def decide(scores: Sequence[float], negated: Sequence[bool]) -> tuple[int, Side] | None:
@@ -76,15 +101,6 @@ def decide(scores: Sequence[float], negated: Sequence[bool]) -> tuple[int, Side]
     return decider, "a" if (scores[decider] > 0) != negated[decider] else "b"
 
 
-def uniforms(key: str, count: int) -> list[float]:
-    """`count` numbers in [0, 1), multiples of 2^-53. From PCG64's raw stream, which NumPy promises never to change."""
-    seed = int.from_bytes(hashlib.blake2b(key.encode(), digest_size=32).digest(), "big")
-    raw: list[int] = np.random.PCG64(seed).random_raw(count).tolist()
-    return [(value >> 11) * 2.0**-53 for value in raw]
-
-
-def _pick(weights: Sequence[float], uniform: float) -> int:
-    """An index with a probability proportional to its weight; their sum must be above 0."""
-    largest = max(weights)  # lest the sum be infinite
-    bounds = list(accumulate(weight / largest for weight in weights))
-    return next(index for index, bound in enumerate(bounds) if uniform * bounds[-1] < bound)
+def other(side: Side) -> Side:
+    """The response that `side` is not."""
+    return "b" if side == "a" else "a"

@@ -1,9 +1,11 @@
 """A comparison in the shapes that trainers read. Texts are messages everywhere: no seam of prompt and answer is lost.
 
-trl-reward     id, chosen, rejected, margin: whole conversations (TRL's RewardTrainer, prompts implicit)
+trl-reward     id, chosen, rejected: whole conversations (TRL's RewardTrainer, prompts implicit); margin on request
+trl-soft       id, chosen, rejected, p_chosen: the same with soft labels; of a tie A is chosen, with 0.5
 trl-dpo        id, prompt, chosen, rejected: prompts explicit (TRL's DPOTrainer)
 kto            id, prompt, completion, label: two rows a pair, the better response first (TRL's KTOTrainer)
-openrlhf       id, chosen, rejected, margin: whole conversations (OpenRLHF with --apply_chat_template)
+openrlhf       id, chosen, rejected, margin: whole conversations (OpenRLHF with --apply_chat_template), which reads the
+               margin on request only
 ultrafeedback  id, prompt, prompt_id, chosen, rejected, messages, score_chosen, score_rejected: as the binarized set
 soft           id, prompt, response_a, response_b, p_a, verdict: A and B as labelled; preftree reads it again
 """
@@ -23,8 +25,13 @@ MESSAGES: ArrowType = [{"role": "string", "content": "string"}]
 
 @dataclass(frozen=True)
 class Format:
-    """columns: of its rows. rows: of a comparison. ties: whether it can say that neither is better. soft: whether it
-    needs probabilities.
+    """The rows of a kind of trainer.
+
+    Attributes:
+        columns: of its rows.
+        rows: of a comparison.
+        ties: whether it can say that neither is better.
+        soft: whether it holds probabilities, and so needs them.
     """
 
     columns: dict[str, ArrowType]
@@ -38,9 +45,30 @@ def messages(prompt: Iterable[Message], answer: str | None = None) -> list[dict[
     return said if answer is None else [*said, {"role": "assistant", "content": answer}]
 
 
+def format_of(name: str, margin: bool, softened: bool) -> Format:
+    """The format of this name.
+
+    Args:
+        margin: with a column of that name, for trl-reward.
+        softened: without that column, which would be wrong for copies with the other side chosen.
+    """
+    form = _WITH_MARGIN if margin else FORMATS[name]
+    return _WHOLE if softened and form is _WITH_MARGIN else form
+
+
 def _whole(one: Comparison) -> Iterator[dict[str, Any]]:
     chosen, rejected = messages(one.prompt, one.chosen), messages(one.prompt, one.rejected)
-    yield {"id": one.id, "chosen": chosen, "rejected": rejected, "margin": one.margin}
+    yield {"id": one.id, "chosen": chosen, "rejected": rejected}
+
+
+def _with_margin(one: Comparison) -> Iterator[dict[str, Any]]:
+    for row in _whole(one):
+        yield {**row, "margin": one.margin}
+
+
+def _with_probability(one: Comparison) -> Iterator[dict[str, Any]]:
+    for row in _whole(one):
+        yield {**row, "p_chosen": one.confidence}
 
 
 def _explicit(one: Comparison) -> Iterator[dict[str, Any]]:
@@ -75,13 +103,16 @@ def _soft(one: Comparison) -> Iterator[dict[str, Any]]:
     yield {"id": one.id, **texts, "p_a": one.p_a, "verdict": one.verdict}
 
 
-_WHOLE: dict[str, ArrowType] = {"id": "string", "chosen": MESSAGES, "rejected": MESSAGES, "margin": "double"}
+_SIDES: dict[str, ArrowType] = {"id": "string", "chosen": MESSAGES, "rejected": MESSAGES}
+_WHOLE = Format(_SIDES, _whole)
+_WITH_MARGIN = Format({**_SIDES, "margin": "double"}, _with_margin)
 
 FORMATS = {
-    "trl-reward": Format(_WHOLE, _whole),
+    "trl-reward": _WHOLE,
+    "trl-soft": Format({**_SIDES, "p_chosen": "double"}, _with_probability, ties=True, soft=True),
     "trl-dpo": Format({"id": "string", "prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES}, _explicit),
     "kto": Format({"id": "string", "prompt": MESSAGES, "completion": MESSAGES, "label": "bool"}, _single),
-    "openrlhf": Format(_WHOLE, _whole),
+    "openrlhf": _WITH_MARGIN,
     "ultrafeedback": Format(
         {
             "id": "string",

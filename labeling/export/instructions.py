@@ -1,25 +1,44 @@
 """Preference instructions: training data for a reward model that follows principles (SALMON, Sun et al. 2023).
 
 Each pass over the pairs draws principles for each, negates some, and lets the one with the largest score decide.
-FILE holds nothing but preferences, a JSON object a line, those of one pair behind each other:
+FILE holds nothing but preferences, a JSON object a line, those of one pair after each other:
 
     id, pass, seed                   of the pair; from 1; with these, all that was drawn can be drawn again
-    prompt, response_a, response_b   as labelled
+    prompt, response_a, response_b   as labelled, but for --cut-at and --random-order
     principles                       statements to show, in the order drawn: the negative one where it is negated
     names, signs                     of these principles; -1 where it is negated, else 1
     scores                           of A over B, as compared: divided by the variance, before negation
-    decided_by                       name of the principle that decided
+    decided_by                       name of the principle that decided; null where a rule about texts did
+    rule                             "language" or "refusal phrase" where that decided, else null
     chosen, flipped                  "a" or "b"; whether noise has made it the other one
+    swapped                          whether A is the response that was labelled as B, which scores and chosen follow
 
-FILE.run.json holds the options, the labels and the input with their sha256, the principles with their variances, and
-counts.
+In this order, where S is SALMON's released code:
+
+    --min-length   leaves out pairs with a shorter response, before it is cut. S: 16
+    --cut-at       ends responses before a marker, without white space at either end. S: "###"
+    score          mean of both orders, 0 where they disagree; with --min-score, 0 where it is nearer to 0 than that.
+                   It is divided by the variance of all scores in single orders, of the pairs that are long enough
+    decision       the largest absolute score; where all are 0, no preference is written, whatever other rules say
+    --refusal-phrase   where one response contains a phrase, the other wins, in a share of the passes. S: "As an AI
+                   language model", 0.5
+    --language     where one response is in the language of the prompt's last message, it wins, whatever phrases say;
+                   where none is, the pair is left out. Texts whose language cannot be told are in every one. S: yes
+    noise          flips 0.1 of the labels, 0.25 of those that a refusal phrase or a language decided. S: the same
+    --random-order   exchanges A and B in half of the rows. S: yes
+
+With --to trl a line is id ("ID/PASS"), chosen and rejected: the conversations, principles included, that a reward model
+reads in --layout. Through the same chat template `preftree reward` gives the model the same token ids.
+
+FILE.run.json holds the options, the labels and the input with their sha256, the principles as they were shown with
+their variances, and counts.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,44 +46,85 @@ from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import RUN, check_out_file
-from preftree.labeling.data.row import prompt_value
 from preftree.labeling.data.source import File
-from preftree.labeling.export.drawing import Recipe, decide, draw
+from preftree.labeling.export.drawing import Recipe
+from preftree.labeling.export.preference import Tally, conversations, preference
 from preftree.labeling.export.salmon_labels import SalmonLabels
+from preftree.labeling.export.text_rules import DETECTOR, TextRules, detector_version
 from preftree.labeling.options.export import InstructionOptions
 from preftree.labeling.principles.principle import Principle
+from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.manifest import version
 from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.terminal import count, one_line
-from preftree.labeling.types import Pair
 
 
-@dataclass
-class Tally:
-    """pairs, rejected: rows with labels and without. ties: preferences dropped because all their scores were 0.
+@dataclass(frozen=True)
+class _Job:
+    """What instructions are made of.
 
-    decided_by: preferences by the name of the principle that decided, every principle in it.
+    Attributes:
+        options: as they were chosen.
+        labels: the scores.
+        dataset: the texts.
+        principles: those of the labels, in their order, as they are shown.
+        recipe: the laws of what is drawn.
+        rules: about texts.
     """
 
-    decided_by: dict[str, int]
-    pairs: int = 0
-    rejected: int = 0
-    preferences: int = 0
-    flipped: int = 0
-    ties: int = 0
+    options: InstructionOptions
+    labels: SalmonLabels
+    dataset: Dataset
+    principles: tuple[Principle, ...]
+    recipe: Recipe
+    rules: TextRules
 
-    def add(self, preference: dict[str, Any] | None) -> None:
-        if preference is None:
-            self.ties += 1
-            return
-        self.preferences += 1
-        self.flipped += preference["flipped"]
-        self.decided_by[preference["decided_by"]] += 1
+    @classmethod
+    def of(cls, options: InstructionOptions) -> _Job:
+        """Raises PreftreeError for whatever does not fit together."""
+        labels = SalmonLabels(options.labels)
+        principles = _principles(options, labels.principles)
+        recipe = _recipe(options, principles)
+        return cls(options, labels, labelled_input(labels.run, options.input), principles, recipe, TextRules(options))
 
-    def dropped(self) -> list[str]:
-        reasons = ((self.ties, "preference", "every principle drawn has score 0"), (self.rejected, "row", "no labels"))
-        return [f"{count(number, noun)}: {reason}" for number, noun, reason in reasons if number]
+    def variances(self) -> dict[str, float]:
+        """By principle, over the pairs that are long enough."""
+        if self.options.min_length:
+            return self.labels.variances_of(self.dataset, self.rules.takes)
+        return self.labels.variances()
+
+    def preferences(self, variances: Mapping[str, float], tally: Tally) -> Iterator[dict[str, Any]]:
+        """The rows of the output, in all passes; counts go to `tally`."""
+        scaling = self.options.variance_scaling
+        scales = [(scaling and variances[principle.name]) or 1.0 for principle in self.principles]
+        for pair, compared in self.labels.pairs(self.dataset, self.options.min_score):
+            if pair is None:
+                tally.rejected += 1
+                continue
+            tally.pairs += 1
+            ruled = self.rules.apply(pair)
+            if isinstance(ruled, str):
+                tally.leave_out(ruled)
+                continue
+            scores = [score / scale for score, scale in zip(compared, scales, strict=True)]
+            for turn in range(1, self.options.passes + 1):
+                made = preference(ruled, scores, self.principles, self.recipe, turn)
+                tally.add(made)
+                if made is not None:
+                    yield made
+
+    def record(self, variances: Mapping[str, float], tally: Tally) -> dict[str, Any]:
+        """What FILE.run.json holds."""
+        detector = {DETECTOR: detector_version()} if self.options.language else {}
+        return {
+            "versions": {"preftree": version(), **detector},
+            "options": asdict(self.options),
+            "labels": {"path": self.labels.place, "sha256": File(self.labels.path, str(self.labels.path)).sha256()},
+            "input": self.dataset.record(),
+            "principles": [{**one.record(), "variance": variances[one.name]} for one in self.principles],
+            "totals": asdict(tally),
+        }
 
 
 def write_instructions(options: InstructionOptions) -> list[str]:
@@ -72,115 +132,99 @@ def write_instructions(options: InstructionOptions) -> list[str]:
 
     Two streaming passes over the labels: variances, then preferences.
     """
-    labels = SalmonLabels(options.labels)
-    recipe = _recipe(options, labels)
+    job = _Job.of(options)
     out = Path(options.out)
-    record_path = out.with_name(f"{out.name}.{RUN}")
-    for path in (out, record_path):
+    paths = (out, out.with_name(f"{out.name}.{RUN}"))
+    for path in paths:
         check_out_file(path, options.overwrite)
-    dataset = labelled_input(labels.run, options.input)
-    for path in (*(file.path for file in dataset.files), labels.path, labels.path.with_name(RUN)):
-        if path.resolve() in (out.resolve(), record_path.resolve()):
-            raise OutputError(f"{path} is what instructions are made from; name another --out")
-    variances = labels.variances()
+    _check_sources(job, paths)
+    variances = job.variances()
     tally = Tally(dict.fromkeys(variances, 0))
-    with drafts(out, record_path) as (rows, record):
-        for made in _preferences(options, labels, dataset, recipe, variances, tally):
-            rows.file.write(json.dumps(made, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+    with drafts(*paths) as (rows, record):
+        for made in job.preferences(variances, tally):
+            row = conversations(made, options.layout) if options.to else made
+            rows.file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
         if not tally.preferences:
-            raise InputError(f"{options.labels} leaves nothing to write; {'; '.join(tally.dropped()) or 'no rows'}")
-        text = json.dumps(_record(options, labels, dataset, variances, tally), indent=2, ensure_ascii=False)
+            raise InputError(_nothing(options, tally))
+        text = json.dumps(job.record(variances, tally), indent=2, ensure_ascii=False)
         record.file.write(text.encode("utf-8", "backslashreplace") + b"\n")
-    return _lines(options, tally, variances, (out, record_path))
+    return _lines(options, tally, variances, paths)
 
 
-def preference(
-    pair: Pair, scores: Sequence[float], principles: Sequence[Principle], recipe: Recipe, turn: int
-) -> dict[str, Any] | None:
-    """A row of the output, or None where every principle drawn has the score 0. scores: of all principles."""
-    drawn = draw(recipe, turn, pair.id)
-    compared = [scores[index] for index in drawn.chosen]
-    decision = decide(compared, drawn.negated)
-    if decision is None:
-        return None
-    decider, side = decision
-    shown = [principles[index] for index in drawn.chosen]
-    return {
-        "id": pair.id,
-        "pass": turn,
-        "seed": recipe.seed,
-        "prompt": prompt_value(pair.prompt),
-        "response_a": pair.response_a,
-        "response_b": pair.response_b,
-        "principles": [one.stated(no) for one, no in zip(shown, drawn.negated, strict=True)],
-        "names": [one.name for one in shown],
-        "signs": [-1 if negated else 1 for negated in drawn.negated],
-        "scores": compared,
-        "decided_by": shown[decider].name,
-        "chosen": side if not drawn.flipped else "b" if side == "a" else "a",
-        "flipped": drawn.flipped,
-    }
+def _check_sources(job: _Job, paths: tuple[Path, Path]) -> None:
+    """OutputError where a file to write is one that is read."""
+    labels = job.labels.path
+    read = [
+        *(file.path for file in job.dataset.files),
+        labels,
+        labels.with_name(RUN),
+        Path(job.options.principles or ""),
+    ]
+    for path in read:
+        if path.resolve() in [written.resolve() for written in paths]:
+            raise OutputError(f"{path} is what instructions are made from; name another --out")
 
 
-def _recipe(options: InstructionOptions, labels: SalmonLabels) -> Recipe:
+def _principles(options: InstructionOptions, judged: tuple[Principle, ...]) -> tuple[Principle, ...]:
+    """The principles that were judged, with weights and statements of --principles; those not in there have weight 0.
+
+    InputError for one that was not judged.
+    """
+    if options.principles is None:
+        return judged
+    given = {principle.name.casefold(): principle for principle in load_principles(options.principles)}
+    names = {principle.name.casefold() for principle in judged}
+    for name, principle in given.items():
+        if name not in names:
+            known = ", ".join(one.name for one in judged)
+            raise InputError(f"{options.principles} has {principle.name!r}, which was not judged; known: {known}")
+    found = [(principle, given.get(principle.name.casefold())) for principle in judged]
+    return tuple(replace(new or old, name=old.name, weight=new.weight if new else 0.0) for old, new in found)
+
+
+def _recipe(options: InstructionOptions, principles: tuple[Principle, ...]) -> Recipe:
     text = options.num_principles
     number = int(text) if text.isascii() and text.isdigit() and len(text) < 10 else 0
     if not number and text != "geometric":
         raise UsageError(f"--num-principles must be geometric or a whole number from 1, not {one_line(text)}")
     if options.negate:
-        for principle in labels.principles:
+        for principle in principles:
             if principle.weight and principle.negative is None:
-                way_out = "use --negate 0, or label with a principle file that gives it a `negative`"
+                way_out = "use --negate 0, or --principles with a file that gives it a `negative`"
                 raise UsageError(f"principle {principle.name!r} has no negative statement; {way_out}")
-    weights = tuple(principle.weight for principle in labels.principles)
-    recipe = Recipe(weights, number or None, options.negate, options.noise, options.seed)
+    recipe = Recipe(
+        weights=tuple(principle.weight for principle in principles),
+        number=number or None,
+        negate=options.negate,
+        noise=options.noise,
+        seed=options.seed,
+        rule_noise=options.rule_noise,
+        refusal_share=options.refusal_share,
+        random_order=options.random_order,
+    )
     if max(number, 1) > recipe.drawable:
-        have = count(recipe.drawable, "principle")
-        raise UsageError(f"--num-principles is {text}, and {options.labels} has {have} with a weight above 0")
+        source, have = options.principles or options.labels, count(recipe.drawable, "principle")
+        raise UsageError(f"--num-principles is {text}, and {source} has {have} with a weight above 0")
     return recipe
 
 
-def _preferences(
-    options: InstructionOptions,
-    labels: SalmonLabels,
-    dataset: Dataset,
-    recipe: Recipe,
-    variances: dict[str, float],
-    tally: Tally,
-) -> Iterator[dict[str, Any]]:
-    scales = [(options.variance_scaling and variances[principle.name]) or 1.0 for principle in labels.principles]
-    for pair, compared in labels.pairs(dataset):
-        if pair is None:
-            tally.rejected += 1
-            continue
-        tally.pairs += 1
-        scores = [score / scale for score, scale in zip(compared, scales, strict=True)]
-        for turn in range(1, options.passes + 1):
-            made = preference(pair, scores, labels.principles, recipe, turn)
-            tally.add(made)
-            if made is not None:
-                yield made
-
-
-def _record(
-    options: InstructionOptions, labels: SalmonLabels, dataset: Dataset, variances: dict[str, float], tally: Tally
-) -> dict[str, Any]:
-    return {
-        "versions": {"preftree": version()},
-        "options": asdict(options),
-        "labels": {"path": labels.place, "sha256": File(labels.path, str(labels.path)).sha256()},
-        "input": dataset.record(),
-        "principles": [{**one.record(), "variance": variances[one.name]} for one in labels.principles],
-        "totals": asdict(tally),
-    }
+def _nothing(options: InstructionOptions, tally: Tally) -> str:
+    """Why no preference is left, and what to change."""
+    why = f"{options.labels} leaves nothing to write; {'; '.join(tally.dropped()) or 'no rows'}"
+    if not tally.ties:
+        return why
+    if options.min_score is None:
+        return f"{why}; a score is 0 where the two orders disagree, and --min-score 0 takes their mean all the same"
+    return f"{why}; lower --min-score" if options.min_score else why
 
 
 def _lines(
-    options: InstructionOptions, tally: Tally, variances: dict[str, float], paths: tuple[Path, Path]
+    options: InstructionOptions, tally: Tally, variances: Mapping[str, float], paths: tuple[Path, Path]
 ) -> list[str]:
     passes = "1 pass" if options.passes == 1 else f"{options.passes:,} passes"
     text = f"{count(tally.preferences, 'preference')} of {count(tally.pairs, 'pair')} in {passes}"
     lines = [("instructions", f"{text}, {tally.flipped:,} flipped by noise")]
+    lines += [("decided", f"{number:,} by {rule}") for rule, number in sorted(tally.ruled.items())]
     lines += [("dropped", reason) for reason in tally.dropped()]
     for name, variance in variances.items():
         if options.variance_scaling and not variance:

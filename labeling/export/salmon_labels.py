@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from array import array
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN, label_rows, local_labels, with_samples
+from preftree.labeling.methods.spread import Spread
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.terminal import one_line
@@ -38,30 +37,36 @@ class SalmonLabels:
             raise OutputError(f"{self._folder.place(RUN)} does not say which principles were judged") from None
 
     def variances(self) -> dict[str, float]:
-        """Of each principle: that of its scores in single orders, two of every pair, consistent or not.
+        """Of each principle, over all labelled pairs; see `Spread`."""
+        return self._variances(row for row in label_rows(self.path, _COLUMNS) if row["status"] == "ok")
 
-        So the released code has it. Means of two orders would vary the less the more the orders disagree. Takes 16
-        bytes of memory a principle and row.
-        """
-        scores = {principle.name: array("d") for principle in self.principles}
-        for row in label_rows(self.path, _COLUMNS):
-            if row["status"] == "ok":
-                for judged in self._judged(row):
-                    scores[judged["name"]].extend((judged["s12"], judged["s21"]))
-        return {name: variance(numbers) for name, numbers in scores.items()}
+    def variances_of(self, dataset: Dataset, takes: Callable[[Pair], bool]) -> dict[str, float]:
+        """The same over the pairs of `dataset` that are taken, whose texts have to be read for it."""
+        return self._variances(row for pair, row in self._rows(dataset) if pair is not None and takes(pair))
 
-    def pairs(self, dataset: Dataset) -> Iterator[tuple[Pair | None, list[float]]]:
+    def pairs(self, dataset: Dataset, min_score: float | None = None) -> Iterator[tuple[Pair | None, list[float]]]:
         """Each labelled pair of `dataset`, with its score by each principle; None and [] for a row that was rejected.
 
-        A score is the mean of both orders, and 0 where the principle is not consistent.
+        A score is the mean of both orders. It is 0 where the orders disagree; with `min_score` where it is nearer to 0
+        than that, whether the orders agree or not.
         """
-        items = dataset.read()
-        for sample, row in with_samples(label_rows(self.path, _COLUMNS), items, self.path):
-            if sample is None:
+        for pair, row in self._rows(dataset):
+            if pair is None:
                 yield None, []
             else:
-                assert isinstance(sample, Pair)
-                yield sample, [one["score"] if one["consistent"] else 0.0 for one in self._judged(row)]
+                yield pair, [one["score"] if _counts(one, min_score) else 0.0 for one in self._judged(row)]
+
+    def _rows(self, dataset: Dataset) -> Iterator[tuple[Pair | None, Mapping[str, Any]]]:
+        for sample, row in with_samples(label_rows(self.path, _COLUMNS), dataset.read(), self.path):
+            assert sample is None or isinstance(sample, Pair)
+            yield sample, row
+
+    def _variances(self, rows: Iterator[Mapping[str, Any]]) -> dict[str, float]:
+        spread = Spread(principle.name for principle in self.principles)
+        for row in rows:
+            for judged in self._judged(row):
+                spread.add(judged["name"], judged["s12"], judged["s21"])
+        return spread.variances()
 
     def _judged(self, row: Mapping[str, Any]) -> list[dict[str, Any]]:
         """What was answered about a row by each principle. OutputError where one is missing."""
@@ -74,9 +79,5 @@ class SalmonLabels:
             ) from None
 
 
-def variance(numbers: array[float]) -> float:
-    """Of a population, whatever the order of its numbers: both sums are exact until they are rounded once."""
-    if not numbers or min(numbers) == max(numbers):
-        return 0.0
-    mean = math.fsum(numbers) / len(numbers)
-    return math.fsum((number - mean) ** 2 for number in numbers) / len(numbers)
+def _counts(judged: Mapping[str, Any], min_score: float | None) -> bool:
+    return judged["consistent"] if min_score is None else abs(judged["score"]) >= min_score

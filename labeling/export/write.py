@@ -15,7 +15,8 @@ from preftree.labeling.data.folder import folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file, label_rows, with_samples
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Reader, Selection, reader_of
-from preftree.labeling.export.formats import FORMATS, Format
+from preftree.labeling.export.formats import FORMATS, Format, format_of
+from preftree.labeling.export.softening import Softening
 from preftree.labeling.options.export import ExportOptions
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import finished_run, labelled_input
@@ -35,11 +36,12 @@ def write_export(options: ExportOptions) -> list[str]:
     _check_ending(options.to, out)
     check_out_file(out, options.overwrite)
     with view(options.run, options.input) as found:
-        selection = _export(options, out, found)
-    return _lines(options, found, selection)
+        selection, rows = _export(options, out, found)
+    return _lines(options, found, selection, rows)
 
 
-def _export(options: ExportOptions, out: Path, found: RunView) -> Selection:
+def _export(options: ExportOptions, out: Path, found: RunView) -> tuple[Selection, int]:
+    """What was selected, and the number of rows written."""
     folder = found.folder
     reader = reader_of(found.record, options.pairs == "all")
     selection = _selection(options, found.record)
@@ -51,26 +53,35 @@ def _export(options: ExportOptions, out: Path, found: RunView) -> Selection:
     with drafts(out) as [draft]:
         if options.to == ANNOTATED_PAIRS:
             _write_annotated(draft.file, found.record, folder.title, comparisons)
+            rows = selection.kept
         else:
-            _write_rows(draft.file, out.suffix.lower(), FORMATS[options.to], comparisons)
+            form = format_of(options.to, options.margin, bool(options.soften))
+            rows = _write_rows(draft.file, out.suffix.lower(), form, _softened(options, comparisons))
         if not selection.kept:
             raise InputError(f"{folder} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
-    return selection
+    return selection, rows
 
 
 def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
-    """InputError for what the method's labels do not tell, or the format cannot say."""
-    has_ties = options.to == ANNOTATED_PAIRS or FORMATS[options.to].ties
+    """UsageError for what the method's labels do not tell, or the format cannot say."""
+    form = FORMATS.get(options.to)
+    if options.soften and (form is None or form.soft):
+        raise UsageError(f"--soften is for formats without soft labels, and {options.to} keeps each label as it is")
+    if options.margin and options.to != "trl-reward":
+        raise UsageError(f"--margin is for trl-reward and not for {options.to}")
+    has_ties = form is None or form.ties or options.soften is not None
     if options.ties == "keep" and not has_ties:
-        raise UsageError(f"--ties keep: {options.to} has a better response in each row; use soft or {ANNOTATED_PAIRS}")
+        others = f"use trl-soft, soft or {ANNOTATED_PAIRS}, or add --soften"
+        raise UsageError(f"--ties keep: {options.to} has a better response in each row; {others}")
     if run["method"].get("name") == "direct":
-        if options.to != ANNOTATED_PAIRS and FORMATS[options.to].soft:
-            raise UsageError(f"labels of method direct are scores and no probabilities, which {options.to} is made of")
+        if options.soften or (form is not None and form.soft):
+            made = "--soften" if options.soften else options.to
+            raise UsageError(f"labels of method direct are scores and no probabilities, which {made} is made of")
         if options.min_confidence is not None:
             raise UsageError("labels of method direct have no confidence; leave --min-confidence out")
         if options.drop_inconsistent:
             raise UsageError("method direct shows no order to disagree with; leave --drop-inconsistent out")
-    keep_ties = has_ties if options.ties is None else options.ties == "keep"
+    keep_ties = has_ties and options.ties != "drop"
     return Selection(keep_ties, options.min_confidence, options.drop_inconsistent)
 
 
@@ -94,6 +105,13 @@ def _comparisons(labels: Path, dataset: Dataset, reader: Reader, selection: Sele
         yield from filter(selection.takes, found)
 
 
+def _softened(options: ExportOptions, comparisons: Iterator[Comparison]) -> Iterator[Comparison]:
+    if options.soften is None:
+        return comparisons
+    softening = Softening(options.soften, options.seed)
+    return (copy for one in comparisons for copy in softening.of(one))
+
+
 def _write_annotated(file: BinaryIO, run: Mapping[str, Any], dataset: str, comparisons: Iterator[Comparison]) -> None:
     pairs = AnnotatedPairs(run)
     file.write(pairs.begin(dataset))
@@ -102,27 +120,36 @@ def _write_annotated(file: BinaryIO, run: Mapping[str, Any], dataset: str, compa
     file.write(pairs.end())
 
 
-def _write_rows(file: BinaryIO, ending: str, form: Format, comparisons: Iterator[Comparison]) -> None:
+def _write_rows(file: BinaryIO, ending: str, form: Format, comparisons: Iterator[Comparison]) -> int:
+    """Returns their number."""
     rows = (row for one in comparisons for row in form.rows(one))
     if ending == ".parquet":
-        _write_parquet(file, form, rows)
-        return
+        return _write_parquet(file, form, rows)
+    number = 0
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
+        number += 1
+    return number
 
 
-def _write_parquet(file: BinaryIO, form: Format, rows: Iterator[dict[str, Any]]) -> None:
+def _write_parquet(file: BinaryIO, form: Format, rows: Iterator[dict[str, Any]]) -> int:
     import pyarrow as pa
     from pyarrow import parquet
 
     schema = pa.schema([(name, arrow_type(spec)) for name, spec in form.columns.items()])
+    number = 0
     with parquet.ParquetWriter(file, schema) as writer:
         while group := list(islice(rows, _GROUP_ROWS)):
             writer.write_table(pa.Table.from_pylist(group, schema=schema))
+            number += len(group)
+    return number
 
 
-def _lines(options: ExportOptions, found: RunView, selection: Selection) -> list[str]:
-    lines = [*found.so_far(), ("exported", f"{count(selection.kept, 'pair')} as {options.to}")]
+def _lines(options: ExportOptions, found: RunView, selection: Selection, rows: int) -> list[str]:
+    exported = f"{count(selection.kept, 'pair')} as {options.to}"
+    if rows != selection.kept:
+        exported += f", {count(rows, 'row')}"
+    lines = [*found.so_far(), ("exported", exported)]
     lines += [("left out", reason) for reason in selection.lines()]
     lines.append(("file", one_line(options.out)))
     return aligned(lines).split("\n")

@@ -13,6 +13,7 @@ from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.group import Group, GroupLabel
 from preftree.labeling.methods.principled import Principled
+from preftree.labeling.principles.row_sets import RowSets
 from preftree.labeling.serving.judging import Judging
 from preftree.labeling.serving.rewards import Reward, reward_of
 from preftree.labeling.serving.scorer import Asked, Scorer
@@ -70,4 +71,4 @@ class LocalJudge:
         return self._fewer(method, prompt)
 
     def _fewer(self, method: Principled, prompt: str) -> Principled:
-        return replace(method, sets=dropped(method.sets, prompt, self._drop, self._seed))
+        return replace(method, sets=RowSets(dropped(method.sets.fixed, prompt, self._drop, self._seed)))

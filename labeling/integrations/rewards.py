@@ -172,6 +172,8 @@ def _check(
         raise UsageError(f"{', '.join(sorted(late))}: the judge is loaded already")
     if drop and options.get("method") != "principled":
         raise UsageError("drop leaves principles out, which only method principled has")
+    if drop and options.get("draw"):
+        raise UsageError("drop leaves principles out of a set, and draw makes a set for each prompt; give one of them")
     try:
         share(drop)
     except ValueError as error:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from preftree.engine.errors import PreftreeError
 from preftree.labeling.judge.judge import Finding, Judge, check_model, check_software
+from preftree.labeling.judge.reward_model import RewardModel, open_model
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Message, Pair
+from preftree.labeling.types import Message, Pair, RewardRequest
 
 _SAMPLE = Pair("doctor", (Message("user", "Which is better?"),), "this", "that")
+_PRINCIPLES = ("The response should be short.",)
 
 
 class Doctor:
@@ -32,31 +34,46 @@ class Doctor:
             return
         try:
             yield from check_model(self._model)
-            scorer = Judge.load(self._model, weights=False)
+            is_reward_model = open_model(self._model).config.is_reward_model
         except PreftreeError as error:
             yield Finding("model", str(error), "failed")
             return
         try:
-            yield from _prompt(scorer)
+            yield from _reward_input(self._model) if is_reward_model else _prompt(self._model)
         except PreftreeError as error:
-            yield Finding("labels", str(error), "failed")
+            yield Finding("input" if is_reward_model else "labels", str(error), "failed")
 
 
-def _prompt(scorer: Judge) -> Iterator[Finding]:
+def _reward_input(model: str) -> Iterator[Finding]:
+    """What a reward model reads."""
+    scorer = RewardModel.load(model, weights=False)
+    sets = _PRINCIPLES if scorer.follows_principles else ()
+    encoded = scorer.encode(RewardRequest(_SAMPLE.prompt, _SAMPLE.response_a, sets))
+    yield _bos(scorer, encoded.ids)
+    yield Finding("input", scorer.describe()["layout"])
+    yield Finding("labels", "none: it gives rewards")
+
+
+def _prompt(model: str) -> Iterator[Finding]:
     """How a prompt of the default template begins, and what its labels are."""
     from preftree.labeling.methods.registry import open_method
 
+    scorer = Judge.load(model, weights=False)
     request = open_method(JudgeOptions(input="")).requests(_SAMPLE)[0]
     encoded = scorer.encode(request)
-    bos = scorer.tokenizer.bos_id
-    begins = [index == bos for index in encoded.ids[:2]]
-    if begins == [True, True]:
-        yield Finding("BOS", "twice: the chat template prints one more than it should", "failed")
-    elif begins[:1] == [True]:
-        yield Finding("BOS", f"once, id {bos}", "ok")
-    elif scorer.tokenizer.adds_bos:
-        yield Finding("BOS", "none: the chat template prints none, and transformers adds none to it")
-    else:
-        yield Finding("BOS", "none, and the tokenizer adds none", "ok")
+    yield _bos(scorer, encoded.ids)
     ids = ", ".join(f"{label!r} is {tokens}" for label, tokens in zip(request.labels, encoded.labels, strict=True))
     yield Finding("labels", f"{ids}: distinct in the default template", "ok")
+
+
+def _bos(scorer: Judge, ids: Sequence[int]) -> Finding:
+    """How often a prompt begins with BOS."""
+    bos = scorer.tokenizer.bos_id
+    begins = [index == bos for index in ids[:2]]
+    if begins == [True, True]:
+        return Finding("BOS", "twice: the chat template prints one more than it should", "failed")
+    if begins[:1] == [True]:
+        return Finding("BOS", f"once, id {bos}", "ok")
+    if scorer.tokenizer.adds_bos:
+        return Finding("BOS", "none: the chat template prints none, and transformers adds none to it")
+    return Finding("BOS", "none, and the tokenizer adds none", "ok")

@@ -25,13 +25,15 @@ Pieces = list[str | int]
 class Encoded:
     """ids: the prompt's token ids. labels: token ids of each label, as they continue this prompt; or, where the judge
     is to explain first, as they continue `ending`, the ids that are put behind its `rationale`. Without labels the
-    rationale is a response, and nothing is put behind it.
+    rationale is a response, and nothing is put behind it. written: token ids of each rationale, where they are recorded
+    and not to be generated.
     """
 
     ids: list[int]
     labels: list[list[int]]
     rationale: RationaleRequest | None = None
     ending: tuple[int, ...] = ()
+    written: tuple[tuple[int, ...], ...] | None = None
 
     @property
     def labels_of_prompt(self) -> list[list[int]]:
@@ -45,6 +47,7 @@ class Tokenizer(Protocol):
     def encode(self, pieces: Sequence[str | int]) -> list[int]: ...
     def decode(self, ids: Iterable[int]) -> str: ...
     def plain(self, text: str) -> Pieces: ...
+    def with_bos(self, pieces: Sequence[str | int], wanted: bool) -> Pieces: ...
 
 
 class RequestEncoder:
@@ -88,17 +91,20 @@ class RequestEncoder:
         system = () if request.system is None else (Message("system", request.system),)
         messages = (*system, *request.history, Message("user", request.user))
         if self._chat is not None:
-            return self._chat(messages, request.answer_start)
-        parts = (request.system, request.user, request.answer_start)
-        if request.history:
-            parts = (conversation_text(messages), f"Assistant: {request.answer_start}".rstrip(), "")
-        text = "\n\n".join(part for part in parts if part)
-        return self._tokenizer.plain(text)
+            pieces = self._chat(messages, request.answer_start)
+        else:
+            told, start = "\n\n".join(filter(None, (request.system, request.user))), request.answer_start
+            if request.history:
+                told, start = conversation_text(messages), f"Assistant: {start}".rstrip()
+            pieces = self._tokenizer.plain(f"{told}{request.seam}{start}" if start else told)
+        return pieces if request.bos is None else self._tokenizer.with_bos(pieces, request.bos)
 
     def _ending(self, text: str, labels: tuple[str, ...]) -> tuple[list[int], list[list[int]]]:
         """Token ids of an ending on its own, as it is put behind ids that the model wrote, and of labels behind it."""
         key = (text, labels)
         if key not in self._endings:
+            if len(self._endings) >= _CACHED_TAILS:
+                self._endings.clear()
             pieces: Pieces = [_WRITTEN, text]
             ids = self._tokenizer.encode(pieces)
             self._endings[key] = ids[1:], self._resolve(pieces, ids, text, labels)

@@ -1,4 +1,4 @@
-"""A model that scores text requests. The only module of labeling that imports the engine."""
+"""A model that scores text requests. With `reward_model`, the only module of labeling that imports the engine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, Self
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.inspection import Finding as Finding
@@ -20,16 +20,17 @@ from preftree.labeling.judge.disjoint import disjoint
 from preftree.labeling.judge.encoding import Encoded, RequestEncoder
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import Answer, RationaleRequest, RequestScores, ScoreRequest
+from preftree.labeling.types import Answer, RationaleRequest, Request, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     import torch
 
     from preftree.engine.checkpoint import Checkpoint
-    from preftree.engine.engine import Engine, Planner
+    from preftree.engine.engine import Engine
     from preftree.engine.generation import Generation
+    from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
-    from preftree.engine.results import LabelScores
+    from preftree.engine.results import LabelScores, Rewards
     from preftree.engine.tokenizer.tokenizer import Tokenizer
     from preftree.engine.trace import Trace
 
@@ -108,7 +109,7 @@ class Judge:
         memory_fraction: float | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
-    ) -> Judge:
+    ) -> Self:
         """Load a model to judge with.
 
         Args:
@@ -127,9 +128,11 @@ class Judge:
             InputError: a device, dtype or budget that is not there.
         """
         from preftree.engine.checkpoint import open_checkpoint
-        from preftree.engine.engine import Engine, Planner
+        from preftree.engine.engine import Engine
+        from preftree.engine.planner import Planner
 
         checkpoint = open_checkpoint(model)
+        cls._check_kind(checkpoint)
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
         asked: dict[str, Any] = {
@@ -149,7 +152,12 @@ class Judge:
     def __reduce__(self) -> tuple[Any, ...]:
         if self._asked is None:
             raise InputError("only a judge made by Judge.load can go to another process")
-        return partial(Judge.load, **self._asked), (self._checkpoint.spec,)
+        return partial(type(self).load, **self._asked), (self._checkpoint.spec,)
+
+    @staticmethod
+    def _check_kind(checkpoint: Checkpoint) -> None:
+        if checkpoint.config.is_reward_model:
+            raise ModelError(f"model {checkpoint.name} is a reward model, which answers nothing; use `preftree reward`")
 
     def close(self) -> None:
         """Give the model's memory back. The judge cannot score afterwards."""
@@ -164,7 +172,7 @@ class Judge:
             raise InputError("this judge has no weights: it is closed, or was loaded with weights=False")
         return self._engine
 
-    def __enter__(self) -> Judge:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -184,12 +192,14 @@ class Judge:
         """Unique tokens worth handing to `score` together: one forward pass."""
         return self._planner.batch_tokens
 
-    def encode(self, request: ScoreRequest) -> Encoded:
+    def encode(self, request: Request) -> Encoded:
         """Token ids of a request. InputError when this prompt cannot be asked, ModelError when no prompt can."""
+        assert isinstance(request, ScoreRequest)
         return self._encoder.encode(request)
 
-    def render(self, request: ScoreRequest) -> str:
+    def render(self, request: Request) -> str:
         """The whole prompt as text, control tokens included, for people to read."""
+        assert isinstance(request, ScoreRequest)
         return self._encoder.render(request)
 
     def score(self, encoded: Sequence[Encoded]) -> list[RequestScores]:
@@ -253,7 +263,7 @@ class Judge:
                 for place, item in enumerate(window)
             ]
 
-    def _count(self, scores: LabelScores, unique_tokens: int) -> None:
+    def _count(self, scores: LabelScores | Rewards, unique_tokens: int) -> None:
         with self._counting:
             self.usage.prompt_tokens += scores.prompt_tokens
             self.usage.unique_tokens += unique_tokens
@@ -327,27 +337,34 @@ def _asked(window: Sequence[Encoded]) -> tuple[list[list[int]], list[list[list[i
     return [item.ids for item in window], [item.labels for item in window]
 
 
-def _asked_to_write(window: Sequence[Encoded]) -> tuple[list[list[int]], Any, Any]:
-    """The same where something is written first: prompts, and what follows it."""
+def _asked_to_write(window: Sequence[Encoded]) -> tuple[list[list[int]], Any, Any, Any]:
+    """The same where something is written first: prompts, what follows it, and what was written if that is known."""
     ids = [item.ids for item in window]
     if window and not window[0].labels:
-        return ids, None, None
-    return ids, [item.ending for item in window], [item.labels for item in window]
+        return ids, None, None, None
+    given = None if not window or window[0].written is None else [item.written for item in window]
+    return ids, [item.ending for item in window], [item.labels for item in window], given
 
 
 def _going_by(
     windows: Iterable[Sequence[Encoded]], taken: deque[Sequence[Encoded]], rationale: RationaleRequest | None
 ) -> Iterator[Sequence[Encoded]]:
     """`windows`, each put into `taken`. InputError where a request asks for another `rationale` than this."""
+    way = _way(rationale)
     for window in windows:
-        if any(item.rationale != rationale for item in window):
+        if any(_way(item.rationale) != way for item in window):
             raise InputError("all requests of a run must ask for a rationale in the same way, or none of them")
         taken.append(window)
         yield window
 
 
+def _way(rationale: RationaleRequest | None) -> object:
+    """How a rationale is generated; what follows it may differ."""
+    return rationale and (rationale.stop, rationale.reasoning)
+
+
 def _rationale(written: Generation) -> Rationale:
-    return Rationale(written.text, len(written.ids), written.finish == "length")
+    return Rationale(written.text, len(written.ids), written.finish == "length", tuple(written.ids))
 
 
 def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:

@@ -7,13 +7,18 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from preftree.labeling.options.methods import ChoiceOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
-from preftree.labeling.types import RequestScores, ScoreRequest
+from preftree.labeling.types import Request, RequestScores
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
     from preftree.labeling.judge.judge import ProgressCallback, Usage
+
+
+# The method that a reward model serves.
+REWARD = "reward"
 
 
 class AnyJudge(Protocol):
@@ -23,8 +28,8 @@ class AnyJudge(Protocol):
 
     @property
     def window_tokens(self) -> int: ...
-    def encode(self, request: ScoreRequest) -> Encoded: ...
-    def render(self, request: ScoreRequest) -> str: ...
+    def encode(self, request: Request) -> Encoded: ...
+    def render(self, request: Request) -> str: ...
     def score_stream(
         self, windows: Iterable[Sequence[Encoded]], progress: ProgressCallback | None = None
     ) -> Iterator[Sequence[RequestScores]]: ...
@@ -37,5 +42,7 @@ class AnyJudge(Protocol):
 def load_judge(options: ModelOptions, weights: bool = True) -> AnyJudge:
     """Loads the model; without weights only what encoding and planning need. Raises ModelError."""
     from preftree.labeling.judge.judge import Judge
+    from preftree.labeling.judge.reward_model import RewardModel
 
-    return Judge.load(**{name: getattr(options, name) for name in declared(ModelOptions)}, weights=weights)
+    kind = RewardModel if isinstance(options, ChoiceOptions) and options.method == REWARD else Judge
+    return kind.load(**{name: getattr(options, name) for name in declared(ModelOptions)}, weights=weights)

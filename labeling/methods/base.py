@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Label, RequestScores, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample
 
 
 class Method(Protocol):
@@ -21,7 +21,7 @@ class Method(Protocol):
     @property
     def columns(self) -> Mapping[str, ArrowType]: ...
 
-    def requests(self, sample: Sample) -> Sequence[ScoreRequest]:
+    def requests(self, sample: Sample) -> Sequence[Request]:
         """The prompts for a sample, always the same ones. InputError for one that cannot be asked about."""
 
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> Label:
@@ -35,3 +35,11 @@ class Method(Protocol):
 
     def record(self) -> dict[str, Any]:
         """For run.json: name to JSON value, enough to ask the same again."""
+
+
+@runtime_checkable
+class NeedsFigures(Protocol):
+    """A method whose labels depend on the other rows of a run: they are made once, looked at, and made again."""
+
+    def with_figures(self, labels: Iterable[Label]) -> Method:
+        """The method that makes the final labels. labels: those that this one has made, of all rows with a label."""

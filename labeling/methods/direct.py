@@ -58,6 +58,7 @@ class Direct:
                 sample.prompt,
                 response,
                 preamble=self.preamble,
+                row=sample.extra,
                 exemplars=self.exemplars,
                 title=title,
                 reasoning=self.reasoning,
@@ -104,7 +105,7 @@ def opened(options: DirectOptions, recorded: Mapping[str, Any] | None) -> Direct
     template = chosen_template(options, recorded, "direct")
     if template.num_responses != 1:
         raise InputError(f"template {template.name} compares two responses; method direct scores one")
-    if "principle" in template.variables:
+    if template.shows_principle:
         raise InputError(f"template {template.name} shows a principle; method direct has none")
     template = scaled(template, options.scale, options.exemplars)
     return Direct(template, options.preamble, options.exemplars, options.sampling)

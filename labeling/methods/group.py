@@ -11,7 +11,7 @@ from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.ranking import compared_pairs
 from preftree.labeling.methods.ranking_labels import Matrix
 from preftree.labeling.methods.rlaif import Rlaif
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Label, Pair, PairLabel, RequestScores, ResponseSet, Sample, ScoreRequest
 
@@ -94,7 +94,7 @@ class Group:
         return []
 
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
-        """The judge is not to explain."""
+        """They are not kept."""
         return []
 
     def record(self) -> dict[str, Any]:
@@ -108,5 +108,5 @@ class Group:
 
 def _labels_of(label: Label) -> list[PairLabel]:
     """Of a pair: one, or one under each set of principles."""
-    labels = label.labels if isinstance(label, PrincipledLabel) else (label,)
+    labels = label.labels if isinstance(label, SetsLabel) else (label,)
     return [one for one in labels if isinstance(one, PairLabel)]

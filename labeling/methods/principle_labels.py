@@ -1,7 +1,8 @@
 """What a pair's label holds when principles judge it (SALMON, Sun et al. 2023), and how their scores become a verdict.
 
 Exchanging A and B flips every verdict exactly. A principle that contradicts itself counts as a tie, and one of weight 0
-does not count at all.
+does not count at all. A rule takes the principles that count, one or more, and their scores, 0 for one that contradicts
+itself; only `scaled` looks at other rows.
 """
 
 from __future__ import annotations
@@ -15,6 +16,9 @@ from preftree.labeling.methods.probability import on_grid, probability
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.rationales import Rationale, rationale_values
 from preftree.labeling.types import ArrowType, Verdict
+
+SCALED = "scaled"
+_NOTHING: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)
@@ -87,17 +91,26 @@ class Aggregate:
 
 
 def strongest(principles: Sequence[Principle], scores: Sequence[float]) -> Aggregate:
-    """The score farthest from 0 decides, in nats; of several, that of the first principle. p_a is its probability.
+    """The score farthest from 0 decides, in nats; of several, that of the first principle. p_a is its probability."""
+    return scaled(principles, scores, {})
 
-    principles: those that count, one or more. scores: of each, 0 where it contradicts itself.
+
+def scaled(
+    principles: Sequence[Principle], scores: Sequence[float], variances: Mapping[str, float] = _NOTHING
+) -> Aggregate:
+    """The score decides that is farthest from 0 when it is divided by its principle's variance over the run.
+
+    So SALMON's released code has it. The margin is that score as it is, in nats, so that p_a is its probability.
+    variances: by name; a principle without one, or with 0, is compared as it is.
     """
-    index = max(range(len(scores)), key=lambda i: abs(scores[i]))
+    divided = [abs(score) / (variances.get(one.name) or 1.0) for one, score in zip(principles, scores, strict=True)]
+    index = max(range(len(divided)), key=divided.__getitem__)
     margin = scores[index]
     return Aggregate(margin, probability(margin), principles[index].name if margin else None)
 
 
 def weighted(principles: Sequence[Principle], scores: Sequence[float]) -> Aggregate:
-    """The mean of the scores by weight, in nats, and its probability. Arguments as in `strongest`."""
+    """The mean of the scores by weight, in nats, and its probability."""
     largest = max(principle.weight for principle in principles)
     weights = [principle.weight / largest for principle in principles]  # finite sums, however large they are
     total = math.fsum(weight * score for weight, score in zip(weights, scores, strict=True))
@@ -106,16 +119,13 @@ def weighted(principles: Sequence[Principle], scores: Sequence[float]) -> Aggreg
 
 
 def won(principles: Sequence[Principle], scores: Sequence[float]) -> Aggregate:
-    """The share of the principles that A wins less that which B wins. p_a: the share that A wins, with ties as halves.
-
-    Arguments as in `strongest`.
-    """
+    """The share of the principles that A wins less that which B wins. p_a is the share that A wins, ties as halves."""
     margin = (sum(score > 0 for score in scores) - sum(score < 0 for score in scores)) / len(scores)
     return Aggregate(margin, 0.5 + on_grid(margin / 2))
 
 
 Rule = Callable[[Sequence[Principle], Sequence[float]], Aggregate]
-AGGREGATES: Mapping[str, Rule] = {"strongest": strongest, "weighted": weighted, "won": won}
+AGGREGATES: Mapping[str, Rule] = {"strongest": strongest, "weighted": weighted, "won": won, SCALED: scaled}
 
 
 @dataclass(frozen=True)

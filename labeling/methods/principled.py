@@ -5,7 +5,7 @@ The principles of a set are shown together and last: what is computed for prompt
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,27 +13,37 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.direct import Direct
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.scale import scaled
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.score_labels import SCORE_FIELDS
+from preftree.labeling.methods.set_labels import SetsLabel, set_columns
 from preftree.labeling.options.methods import PrincipledOptions
-from preftree.labeling.principles.sets import GUARDS, PrincipleSet, principle_sets
+from preftree.labeling.principles.row_sets import RowSets, chosen_sets
 from preftree.labeling.prompts.catalogue import Template, chosen_template
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Response, Sample, ScoreRequest
+
+# Of a pair those of a score are None, and the other way round.
+_FIELDS: dict[str, ArrowType] = {**PairLabel.COLUMNS, **SCORE_FIELDS}
 
 
 @dataclass(frozen=True)
 class Principled:
-    """pair, single: how a pair is compared and how a response is scored under a set, one of them at least.
+    """A judge that is shown principles.
 
-    sets: one or more, with different names.
+    Attributes:
+        pair: how a pair is compared under a set; None where pairs are not taken.
+        single: how a response is scored; None where responses are not taken. One of both is there.
+        sets: of principles, one or more for each row.
     """
 
     pair: Rlaif | None
     single: Direct | None
-    sets: tuple[PrincipleSet, ...]
+    sets: RowSets
 
     name: ClassVar[str] = "principled"
-    columns: ClassVar[Mapping[str, ArrowType]] = PrincipledLabel.COLUMNS
+
+    @property
+    def columns(self) -> Mapping[str, ArrowType]:
+        return set_columns(_FIELDS, are_drawn=self.sets.draw is not None)
 
     @property
     def takes(self) -> tuple[type[Sample], ...]:
@@ -48,19 +58,22 @@ class Principled:
                 sample.prompt,
                 *responses,
                 preamble=method.preamble,
+                row=sample.extra,
                 exemplars=method.exemplars,
                 principle=chosen.text,
+                principle_name=chosen.name,
                 title=f"{chosen.name}{order}",
             )
             for order, responses in orders.items()
-            for chosen in self.sets
+            for chosen in self.sets.of(sample)
         ]
 
-    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> PrincipledLabel:
+    def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> SetsLabel:
         """Raises InputError when a score is not finite."""
         method, _ = self._shown(sample)
-        labels = [method.aggregate(sample, of_set) for of_set in self._by_set(scores)]
-        return PrincipledLabel(tuple(chosen.name for chosen in self.sets), tuple(labels))
+        names = self.sets.names
+        labels = [method.aggregate(sample, scores[index :: len(names)]) for index in range(len(names))]
+        return SetsLabel(names, tuple(labels), _FIELDS, self.sets.drawn(sample))
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
@@ -76,7 +89,7 @@ class Principled:
         return {
             "pair": self.pair and self.pair.record(),
             "single": self.single and self.single.record(),
-            "sets": [{"name": chosen.name, "statements": list(chosen.statements)} for chosen in self.sets],
+            **self.sets.record(),
         }
 
     def _shown(self, sample: Sample) -> tuple[Rlaif | Direct, dict[str, tuple[str, ...]]]:
@@ -93,34 +106,21 @@ class Principled:
         assert method is not None
         return method
 
-    def _by_set(self, scores: Sequence[RequestScores]) -> Iterator[Sequence[RequestScores]]:
-        return (scores[index :: len(self.sets)] for index in range(len(self.sets)))
-
 
 def opened(options: PrincipledOptions, recorded: Mapping[str, Any] | None) -> Principled:
     """See `labeling.methods.registry.open_method`. A template of one's own leaves rows of the other kind out."""
     pair, single = _templates(options, recorded)
     for template in (pair, single):
-        if template and "principle" not in template.variables:
+        if template and not template.shows_principle:
             raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which responses are scored")
     if single is None and options.scale is not None:
         raise UsageError(f"--scale is of single responses, and template {options.template} compares two")
-    if recorded is not None:
-        sets = tuple(PrincipleSet(one["name"], tuple(one["statements"])) for one in recorded["sets"])
-    else:
-        sets = principle_sets(_members(options), options.principles)
     asked = (options.preamble, options.exemplars)
     return Principled(
         Rlaif(pair, *asked) if pair else None,
         Direct(scaled(single, options.scale, options.exemplars), *asked) if single else None,
-        sets,
+        chosen_sets(options) if recorded is None else RowSets.recorded(recorded),
     )
-
-
-def _members(options: PrincipledOptions) -> list[tuple[str, ...]]:
-    """Of each set; one that names nothing is all principles of a file."""
-    common = (*options.add_principle, *(GUARDS if options.guard else ()))
-    return [(*members, *common) for members in options.under or [()]]
 
 
 def _templates(

@@ -100,7 +100,7 @@ def compared_pairs(sample: ResponseSet, comparisons: int | None) -> Iterator[tup
             raise InputError(f"too few comparisons: {need}, --comparisons is {comparisons}")
     order = _own_order(sample)
     for i, j in sorted(sorted((order[one], order[other])) for one, other in balanced_pairs(size, number)):
-        yield i, j, Pair(sample.id, sample.prompt, sample.responses[i], sample.responses[j])
+        yield i, j, Pair(sample.id, sample.prompt, sample.responses[i], sample.responses[j], extra=sample.extra)
 
 
 def _own_order(sample: ResponseSet) -> list[int]:

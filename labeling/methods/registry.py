@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import UsageError
+from preftree.labeling.data.column import Column, row_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.methods import (
     ChoiceOptions,
@@ -17,6 +18,7 @@ from preftree.labeling.options.methods import (
     MethodOptions,
     PrincipledOptions,
     RankingOptions,
+    RewardOptions,
     RlaifOptions,
     SalmonOptions,
 )
@@ -47,6 +49,7 @@ METHODS = {
     "salmon": Entry("preftree.labeling.methods.salmon", SalmonOptions),
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
+    "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
 }
 
 _PROMPT = (Message("user", "Which?"),)
@@ -90,8 +93,9 @@ def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] |
     recorded: `Method.record()` of a run, whose texts take the place of files that may have changed since.
     """
     method: Method = import_module(METHODS[name].module).opened(options, recorded)
+    row = row_of(dict.fromkeys(columns_of(method), "This."))
     for kind in method.takes:
-        method.requests(_PROBES[kind])
+        method.requests(_PROBES[kind]._replace(extra=row))
     return method
 
 
@@ -101,6 +105,16 @@ def templates_of(method: Method) -> list[Template]:
 
     parts = [getattr(part, "template", part) for part in getattr(method, "__dict__", {}).values()]
     return [part for part in parts if isinstance(part, Template)]
+
+
+def columns_of(method: Method) -> tuple[Column, ...]:
+    """The columns of a row that its prompts depend on, besides those that make the row a sample."""
+    from preftree.labeling.principles.row_sets import RowSets
+
+    shown = [column for template in templates_of(method) for column in template.columns]
+    sets = getattr(method, "sets", None)
+    tags = [Column((sets.tag_column,))] if isinstance(sets, RowSets) and sets.tag_column else []
+    return tuple(dict.fromkeys([*shown, *tags]))
 
 
 def imitations_of(method: Method) -> Imitations | None:

@@ -48,6 +48,7 @@ class Rlaif:
                 first,
                 second,
                 preamble=self.preamble,
+                row=sample.extra,
                 exemplars=self.exemplars,
                 title=title,
                 reasoning=self.reasoning,

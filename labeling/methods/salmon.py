@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
-from preftree.labeling.methods.principle_labels import AGGREGATES, PrincipleScore, SalmonLabel
+from preftree.labeling.methods.principle_labels import AGGREGATES, SCALED, PrincipleScore, SalmonLabel, scaled
 from preftree.labeling.methods.probability import mean_log_odds
 from preftree.labeling.methods.rlaif import ENDS
+from preftree.labeling.methods.spread import Spread
 from preftree.labeling.options.methods import SalmonOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import LABELLED, load_principles
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.types import ArrowType, Pair, RequestScores, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Label, Pair, RequestScores, Sample, ScoreRequest
 
 ORDERS = ("A first", "B first")
 
@@ -27,7 +29,8 @@ class Salmon:
 
     principles: one or more, with different names and a weight above 0 among them. rule: one of those in
     `labeling.methods.principle_labels`. principle_set: what principles are called, for run.json. preamble, exemplars,
-    reasoning: see `preftree.labeling.methods.rlaif.Rlaif`.
+    reasoning: see `preftree.labeling.methods.rlaif.Rlaif`. variances: of scores by principle, for the rule "scaled";
+    none until the rows are known, see `with_figures`.
     """
 
     template: Template
@@ -37,6 +40,7 @@ class Salmon:
     preamble: str = DEFAULT_PREAMBLE
     exemplars: int = 0
     reasoning: Sampling | None = None
+    variances: Mapping[str, float] | None = None
 
     name: ClassVar[str] = "salmon"
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
@@ -55,8 +59,10 @@ class Salmon:
                 sample.prompt,
                 *responses,
                 preamble=self.preamble,
+                row=sample.extra,
                 exemplars=self.exemplars,
                 principle=principle.positive,
+                principle_name=principle.name,
                 title=f"{principle.name}, {order}",
                 reasoning=self.reasoning,
             )
@@ -82,12 +88,23 @@ class Salmon:
         counts = [
             (principle, score) for principle, score in zip(self.principles, judged, strict=True) if principle.weight
         ]
-        decide = AGGREGATES[self.rule]
+        decide = AGGREGATES[self.rule] if self.variances is None else partial(scaled, variances=self.variances)
         return SalmonLabel(
             aggregate=decide([principle for principle, _ in counts], [score.counted for _, score in counts]),
             principles=judged,
             prompt_tokens=sum(score.prompt_tokens for score in scores),
         )
+
+    def with_figures(self, labels: Iterable[Label]) -> Salmon:
+        """See `preftree.labeling.methods.base.NeedsFigures`. Other rules than "scaled" do not look at the labels."""
+        if self.rule != SCALED:
+            return self
+        spread = Spread(principle.name for principle in self.principles)
+        for label in labels:
+            assert isinstance(label, SalmonLabel)
+            for score in label.principles:
+                spread.add(score.name, score.s12, score.s21)
+        return replace(self, variances=spread.variances())
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
@@ -128,7 +145,7 @@ def opened(options: SalmonOptions, recorded: Mapping[str, Any] | None) -> Salmon
     template = chosen_template(options, recorded, "salmon")
     if template.num_responses != 2:
         raise InputError(f"template {template.name} shows one response; method salmon compares two")
-    if "principle" not in template.variables:
+    if not template.shows_principle:
         raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which method salmon judges")
     chosen = options.principles or LABELLED
     principles = load_principles(chosen) if recorded is None else _recorded(recorded)

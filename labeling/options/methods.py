@@ -8,8 +8,9 @@ from preftree.engine.generation import Sampling
 from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import Each, fraction, number, one_of, switch, text, whole
+from preftree.labeling.values import Each, boost, fraction, number, one_of, switch, text, whole
 
+RULES = ("strongest", "weighted", "won", "scaled")
 _COT = ("cot",)
 _DRAWN = ("cot", "temperature")
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
@@ -30,9 +31,14 @@ class ChoiceOptions(Options):
 
 @options
 class MethodOptions(Options):
-    """What every method takes."""
+    """Of a method."""
 
     SECTION: ClassVar[str] = "method"
+
+
+@options
+class PromptOptions(MethodOptions):
+    """Of methods that ask a judge."""
 
     template: str | None = option(
         "see `preftree templates`, or a file (default: what suits the method)", metavar="NAME|FILE", default=None
@@ -45,7 +51,7 @@ class MethodOptions(Options):
 
 
 @options
-class RationaleOptions(MethodOptions):
+class RationaleOptions(PromptOptions):
     """Chain of thought and self-consistency (Lee et al. 2023): a rationale is generated before the label is scored."""
 
     SECTION: ClassVar[str] = "chain of thought (rlaif, direct, salmon)"
@@ -102,7 +108,7 @@ class RationaleOptions(MethodOptions):
 
 
 @options
-class ScaleOptions(MethodOptions):
+class ScaleOptions(PromptOptions):
     """Of methods that score single responses."""
 
     scale: str | None = option(
@@ -119,7 +125,10 @@ class PrinciplesOptions(MethodOptions):
     """Of methods that judge by principles."""
 
     principles: str | None = option(
-        "a set of principles for salmon or score, YAML or JSON", metavar="NAME|FILE", default=None, kw_only=False
+        "a set of principles for salmon, score or reward, YAML or JSON",
+        metavar="NAME|FILE",
+        default=None,
+        kw_only=False,
     )
 
 
@@ -134,14 +143,15 @@ class DirectOptions(ScaleOptions, RationaleOptions):
 
 
 @options
-class SalmonOptions(PrinciplesOptions, RationaleOptions):
+class SalmonOptions(RationaleOptions, PrinciplesOptions):
     """Method salmon: a score for each principle."""
 
     SECTION: ClassVar[str] = "method"
 
     aggregate: str = option(
-        "salmon: strongest (the principle with the largest score decides), weighted, or won",
-        one_of("strongest", "weighted", "won"),
+        "salmon: strongest (the principle with the largest score decides), weighted, won, or scaled (the largest score "
+        "over its principle's variance in the rows that are labelled)",
+        one_of(*RULES),
         "RULE",
         labels=True,
         derived=True,
@@ -150,7 +160,7 @@ class SalmonOptions(PrinciplesOptions, RationaleOptions):
 
 
 @options
-class RankingOptions(MethodOptions):
+class RankingOptions(PromptOptions):
     """Method ranking: several responses in order."""
 
     comparisons: int | None = option(
@@ -164,8 +174,8 @@ class RankingOptions(MethodOptions):
 
 
 @options
-class PrincipledOptions(ScaleOptions, PrinciplesOptions):
-    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+class SetsOptions(PrinciplesOptions):
+    """Of methods that score under sets of principles."""
 
     under: tuple[tuple[str, ...], ...] = option(
         "a set of principles, by name or as a text; give it again for another set, scored beside it",
@@ -179,10 +189,44 @@ class PrincipledOptions(ScaleOptions, PrinciplesOptions):
         switch,
         default=False,
     )
+    draw: int | None = option(
+        "score each row under N of --principles, drawn by weight (SALMON's code: 3 of 14)",
+        whole(1),
+        "N",
+        requires=("principles",),
+        excludes="under",
+        default=None,
+    )
+    draw_seed: int = option("seed of --draw", whole(0), "N", requires=("draw",), default=0)
+    boost: tuple[str, ...] = option(
+        "what a principle with this tag adds to its weight for rows with the same tag (SALMON's code: 128 for "
+        "reasoning and for red-teaming); give it again for another tag",
+        Each(boost),
+        "TAG=WEIGHT",
+        requires=("draw",),
+        default=(),
+    )
+    tag_column: str = option(
+        "the input column with the tag of a row, or a list of them",
+        metavar="COLUMN",
+        requires=("boost",),
+        default="tag",
+    )
+
+
+@options
+class PrincipledOptions(ScaleOptions, SetsOptions):
+    """Method principled (`preftree score`): scores under sets of principles of your choice."""
+
+
+@options
+class RewardOptions(SetsOptions):
+    """Method reward (`preftree reward`): what a reward model says of a response, under principles if it follows any."""
 
 
 @options
 class JudgeOptions(
+    RewardOptions,
     PrincipledOptions,
     RankingOptions,
     SalmonOptions,

@@ -69,6 +69,7 @@ class Options:
                 object.__setattr__(self, name, option.kind(getattr(self, name)))
             except ValueError as error:
                 raise UsageError(f"{spelled(name, option)} {error}") from None
+        given = self.given()  # an empty list of JSON is a default only now
         for name, option in given.items():
             if (needed := self.lacking(option)) and not self.has(option.serves):
                 above = " above 0" if isinstance(getattr(self, needed), float) else ""

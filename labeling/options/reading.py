@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+from preftree.labeling.options.methods import RULES
 from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.options.runs import OverwriteOptions, QuietOptions
 from preftree.labeling.values import Each, one_of, path, switch, whole
@@ -42,13 +43,24 @@ class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
     """`preftree aggregate`. What is None is as in the run."""
 
     run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
-    aggregate: str | None = option(
-        "salmon: strongest, weighted, or won", one_of("strongest", "weighted", "won"), "RULE", default=None
-    )
+    aggregate: str | None = option(f"salmon: {', '.join(RULES)}", one_of(*RULES), "RULE", default=None)
     subset: str | None = option(
         "report agreement with gold by the values of this input column, too", metavar="COLUMN", flag="by", default=None
     )
     out: str | None = option("a new run with the same answers (default: RUN itself)", path, "DIR", default=None)
+
+
+@options
+class VerifyOptions(QuietOptions, MovedOptions):
+    """`preftree verify`."""
+
+    run: str = option(f"{_LABELLED}, or is filling", kind=path, metavar="RUN", flag="")
+    rows: int = option("rows to judge again, drawn from all that are answered", whole(1), "N", "n", default=100)
+    seed: int = option("seed of which rows", whole(0), "N", default=0)
+    model: str | None = option("where the model is now, if it was moved", metavar="MODEL", default=None)
+    regenerate: bool = option(
+        "generate rationales again, too, instead of scoring behind the recorded ones", switch, default=False
+    )
 
 
 @options

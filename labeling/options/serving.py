@@ -9,6 +9,7 @@ from preftree.labeling.options.methods import (
     DirectOptions,
     PrincipledOptions,
     RankingOptions,
+    RewardOptions,
     RlaifOptions,
 )
 from preftree.labeling.options.model import ModelOptions
@@ -24,6 +25,12 @@ class QueueOptions(Options):
 
     window: int = option(
         "milliseconds for which a request waits for others to share a batch", whole(0), "MS", default=20
+    )
+    batch_requests: int = option(
+        "requests that share a batch at most; fewer where their unique tokens fill a forward pass",
+        whole(1),
+        "N",
+        default=1024,
     )
     queue_tokens: int = option(
         "prompt tokens that may wait; requests beyond them get 503 and Retry-After", whole(1), "N", default=1_000_000
@@ -76,6 +83,7 @@ class ServeOptions(
     ProtocolOptions,
     QueueOptions,
     ListenOptions,
+    RewardOptions,
     PrincipledOptions,
     RankingOptions,
     DirectOptions,
@@ -86,9 +94,9 @@ class ServeOptions(
     """`preftree serve`."""
 
     method: str = option(
-        "direct (a score for each response), principled (under principles of your choice; compares responses, too), or "
-        "rlaif (compares responses)",
-        one_of("direct", "principled", "rlaif"),
+        "direct (a score for each response), principled (under principles of your choice; compares responses, too), "
+        "rlaif (compares responses), or reward (--model is a reward model)",
+        one_of("direct", "principled", "rlaif", "reward"),
         "NAME",
         default="direct",
     )

@@ -12,9 +12,10 @@ spellings of `name`, `positive` and `negative`.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from preftree.engine.errors import InputError
 from preftree.labeling.principles.file import parse_principles
@@ -62,6 +63,15 @@ class PrincipleSet:
         """As a prompt shows them: a line each."""
         return "\n".join(f"- {statement}" for statement in self.statements)
 
+    @classmethod
+    def recorded(cls, record: Mapping[str, Any]) -> PrincipleSet:
+        """From `record`."""
+        return cls(record["name"], tuple(record["statements"]))
+
+    def record(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"name": self.name, "statements": list(self.statements)}
+
 
 def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> tuple[PrincipleSet, ...]:
     """The sets that a user asks for, each by its members; see `Statements.find` and `Statements.resolve`.
@@ -86,6 +96,11 @@ def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> t
         alike = sum(made.name == other.name for other in sets)
         sets.append(PrincipleSet(f"{made.name} ({alike + 1})", made.statements) if alike else made)
     return tuple(sets)
+
+
+def common_set(members: Iterable[str], principles: str) -> PrincipleSet:
+    """One set of these members, none or more; arguments and errors as in `principle_sets`."""
+    return Statements((*load_principles(principles), *load_principles(EVERY))).together(members)
 
 
 class Statements:

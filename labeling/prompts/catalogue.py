@@ -8,13 +8,17 @@ A template file is YAML front matter between two lines of `---`, then the sample
     values: null                    # one response: a number for each label, where the labels are no numbers
     invert: false                   # true where the judge is asked for the WORSE response, or scores badness
     system: null                    # optional system text
-    preamble:                       # one text, or several by name; chosen with --preamble
+    bos: null                       # true, false: a beginning-of-sequence token or none (default: the model's choice)
+    preamble:                       # optional: one text, or several by name; chosen with --preamble
       base: ...
       detailed: ...
-    exemplars: []                   # optional; each with the sample's variables, the label, and for --cot a rationale
+    exemplar_heading: null          # optional: stands before each exemplar; may show its {{ number }}
+    exemplars: []                   # optional; each with the variables shown, the label, and for --cot a rationale
+    sample_heading: null            # optional: stands before the sample where exemplars come before it
+    seam: "\n\n"                    # white space between sample and answer (default: a blank line)
     answer: "Preferred response: "  # the judge's answer up to the label
     rationale:                      # optional, for --cot: the judge explains before it answers
-      ask: ...                      # what it is told behind the sample
+      ask: ...                      # optional: what it is told after the sample
       start: "Explanation:"         # its answer up to the explanation; without a space, for words bring their own
       ending: ...                   # what stands between explanation and label (default: a blank line and `answer`)
       stop: ["\n### Question"]      # optional texts that end an explanation, for models that do not know when to end
@@ -22,16 +26,29 @@ A template file is YAML front matter between two lines of `---`, then the sample
     Question: {{ prompt }}
     ...{{ response_1 }}...{{ response_2 }}
 
-The prompt is the preamble, the exemplars with their answers, the sample, and the started answer. With --fence, every
-response, those of exemplars too, is shown between two lines of backticks: three, or one more than the longest run of
-backticks in it, so that no response can close its fence. With --cot, `ask` is
-added to the sample and `start` takes the place of `answer`; the judge writes, and `ending` is put behind what it wrote.
-The sample shows two responses ({{ response_1 }}, {{ response_2 }}) or one ({{ response }}), and may show {{ prompt }},
-a {{ principle }} to judge by, and the {{ low }} and {{ high }} end of the labels. It may have {% if %}, {% for %},
-filters and whatever else Jinja's sandbox allows: it runs in a process of its own then, for up to 3 seconds a prompt and
-in 512 MiB, which costs a tenth of a millisecond a prompt. The other texts are fixed. What differs between the prompts
-of one sample belongs last, and long fixed text belongs into the preamble: what prompts begin with together is computed
-once.
+The prompt is the preamble, the exemplars with their answers, the sample, and the started answer, with a blank line
+between them but for the seam before each answer. A chat template puts the judge's turn in place of the last seam, and
+its own BOS in front. With --fence, every response, those of exemplars too, is shown between two lines of backticks:
+three, or one more than the longest run of backticks in it, so that no response can close its fence. With --cot, `ask`
+is added to the sample and `start` replaces `answer`; the judge writes, and `ending` is put after what it wrote.
+
+Variables:
+    prompt: in the sample.
+    response_1, response_2, or response: in the sample, which must show two responses or one.
+    principle, principle_name: what to judge by, its statement and its name; in sample, `answer` and `rationale`.
+    low, high: the first and the last label; there, too.
+    row.title, row.info.title, row["odd name"]: another column of the row, or a field of it; there, too. It holds a
+        text or a number; a row without it is rejected. Of TL;DR comparisons subreddit and title are there.
+    number: of the exemplar, in headings; a sample's is the next one.
+
+Prompt and responses are not for `answer` and `rationale`, where the judge would seem to say what they say; `system`,
+`preamble` and `stop` are fixed texts, for all prompts share them. An exemplar has every variable that is shown but low
+and high, as `prompt:` or `row.title:`.
+
+What shows variables may have {% if %}, {% for %}, filters and whatever else Jinja's sandbox allows: it runs in a
+process of its own then, for up to 3 seconds a prompt and in 512 MiB, which costs a tenth of a millisecond a prompt.
+What differs between the prompts of one sample belongs last, such as the principle, and long fixed text belongs into the
+preamble: what prompts begin with together is computed once.
 """
 
 from __future__ import annotations
@@ -42,9 +59,10 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.labeling.options.methods import MethodOptions
+from preftree.labeling.options.methods import PromptOptions
+from preftree.labeling.prompts.answering import Exemplar
 from preftree.labeling.prompts.parse import parse_template
-from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Template, conversation_text
+from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Template, conversation_text
 from preftree.labeling.yaml_file import read_text
 
 __all__ = [
@@ -78,7 +96,7 @@ def load_template(name_or_path: str) -> Template:
     return parse_template(read_text(path, f"template {path}"), name_or_path)
 
 
-def chosen_template(options: MethodOptions, recorded: Mapping[str, Any] | None, default: str) -> Template:
+def chosen_template(options: PromptOptions, recorded: Mapping[str, Any] | None, default: str) -> Template:
     """The template of `options`, or else `default`; its text as a run recorded it where there is such a record."""
     name = options.template or default
     template = load_template(name) if recorded is None else parse_template(recorded["template"]["source"], name)

@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable
 from itertools import groupby
 
+from preftree.labeling.data.column import Column
 from preftree.labeling.prompts.template import Template
 from preftree.labeling.types import Pair, Response, ResponseSet, Sample
 
@@ -27,7 +28,9 @@ class Imitations:
     def __init__(self, templates: Iterable[Template]) -> None:
         lines: set[str] = set()
         starts: set[str] = set()
+        self._columns: list[Column] = []
         for template in templates:
+            self._columns += template.columns
             for line in _fixed_text(template).splitlines():
                 first, *others = line.split(_PLACE)
                 lines.update(map(_bare, (first, *others)))
@@ -39,7 +42,7 @@ class Imitations:
         self._needles = [os.path.commonprefix([*group]) for _, group in grouped]  # noqa: RUF071
 
     def __call__(self, sample: Sample) -> bool:
-        folded = _text(sample).casefold()
+        folded = _text(sample, self._columns).casefold()
         for needle in self._needles:
             if needle in folded:
                 return self._is_in(folded)
@@ -54,17 +57,19 @@ class Imitations:
 
 def _fixed_text(template: Template) -> str:
     """That of the sample, and the answers that a judge may give: _PLACE is where a text of the row comes."""
-    sample = template.sample.fixed_text({"low": template.labels[0], "high": template.labels[-1]}, _PLACE)
-    return "\n".join((sample, *(f"{template.answer}{label}" for label in template.labels)))
+    known = {"low": template.labels[0], "high": template.labels[-1]}
+    sample, answer = (part.fixed_text(known, _PLACE) for part in (template.sample, template.answer))
+    return "\n".join((sample, *(f"{answer}{label}" for label in template.labels)))
 
 
 def _bare(line: str) -> str:
     return line.strip().casefold()
 
 
-def _text(sample: Sample) -> str:
+def _text(sample: Sample, columns: Iterable[Column]) -> str:
     """Everything of a row that a prompt shows, text by text."""
     texts = [message.content for message in sample.prompt]
+    texts += [value for column in columns if isinstance(value := column.value(sample.extra), str)]
     if isinstance(sample, Pair):
         texts += sample.response_a, sample.response_b
     elif isinstance(sample, Response):

@@ -30,7 +30,8 @@ def template_lines(name: str | None) -> Iterator[str]:
 
 def _kind(template: Template) -> str:
     kind = "a pair" if template.num_responses == 2 else "one response"
-    return f"{kind}, a principle" if "principle" in template.variables else kind
+    shown = ["a principle"] if template.shows_principle else []
+    return one_line(", ".join((kind, *shown, *(column.name for column in template.columns))))
 
 
 def _labels(template: Template) -> str:

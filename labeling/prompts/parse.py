@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
+from dataclasses import replace
 
 from yaml import MappingNode, Node
 
 from preftree.engine.errors import InputError
-from preftree.labeling.prompts.jinja import SCALE, VARIABLES, Body
-from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Exemplar, Explaining, Template
+from preftree.labeling.prompts.answering import Exemplar, Explaining
+from preftree.labeling.prompts.jinja import PAIR, PRINCIPLE, ROW, SCALE, VARIABLES, Body
+from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Template
+from preftree.labeling.types import SEAM
 from preftree.labeling.yaml_file import FrontMatter
 
-_KEYS = ("description", "labels", "values", "invert", "system", "preamble", "exemplars", "answer", "rationale")
+_KEYS = (
+    *("description", "labels", "values", "invert", "system", "bos", "preamble", "exemplar_heading", "exemplars"),
+    *("sample_heading", "seam", "answer", "rationale"),
+)
 _RATIONALE_KEYS = ("ask", "start", "ending", "stop")
+# Not prompt and responses: what they say would be put into the judge's mouth.
+_OF_ANSWERS = (*PRINCIPLE, *SCALE, ROW)
 _PLACE = re.compile(rf"\{{\{{-?\s*({'|'.join(VARIABLES)})\b")
 
 
@@ -25,9 +34,11 @@ def parse_template(source: str, name: str) -> Template:
     head = FrontMatter("\n".join(lines[1 : ends[1]]), name, first_line=2)
     head.check_keys(_KEYS)
     rest = "\n".join(lines[ends[1] + 1 :])
-    sample = Body.checked(rest.strip("\n"), name, ends[1] + 2 + _leading_newlines(rest))
+    sample = Body(rest.strip("\n"), name, ends[1] + 2 + _leading_newlines(rest)).checked()
+    _check_responses(sample)
     labels = _labels(head, sample)
-    answer = _fixed(head, head.need("answer"), "'answer'")
+    answer = _part(head, head.need("answer"), "'answer'")
+    explaining = _explaining(head, answer)
     return Template(
         name=name,
         source=source,
@@ -37,16 +48,29 @@ def parse_template(source: str, name: str) -> Template:
         invert=head.flag("invert"),
         system=None if (system := head.get("system")) is None else _fixed(head, system, "'system'"),
         preambles=_preambles(head),
-        exemplars=_exemplars(head, labels, sample),
+        exemplars=_exemplars(head, labels, (sample, answer, *(explaining.parts if explaining else ()))),
         answer=answer,
-        explaining=_explaining(head, answer),
+        explaining=explaining,
         sample=sample,
         lines=head.lines,
+        seam=_seam(head),
+        bos=None if head.get("bos") is None else head.flag("bos"),
+        exemplar_heading=_heading(head, "exemplar_heading"),
+        sample_heading=_heading(head, "sample_heading"),
     )
 
 
 def _leading_newlines(text: str) -> int:
     return len(text) - len(text.lstrip("\n"))
+
+
+def _check_responses(sample: Body) -> None:
+    shown = sample.variables
+    if "response" in shown and shown & set(PAIR):
+        raise sample.error(1, "the sample shows {{ response }} and a pair; it must be one of them")
+    for variable in () if "response" in shown else PAIR:
+        if variable not in shown:
+            raise sample.error(1, f"the sample never shows {{{{ {variable} }}}}")
 
 
 def _labels(head: FrontMatter, sample: Body) -> tuple[str, ...]:
@@ -77,10 +101,11 @@ def _values(head: FrontMatter, labels: tuple[str, ...], sample: Body) -> tuple[f
 
 
 def _preambles(head: FrontMatter) -> dict[str, str]:
-    """A single preamble serves under every name."""
-    node = head.need("preamble", "a text, or texts by name (base, detailed)")
+    """A single preamble, or none, serves under every name."""
+    node = head.get("preamble")
     if not isinstance(node, MappingNode):
-        text = _fixed(head, node, "'preamble'").strip()
+        is_empty = node is None or not head.text(node, "'preamble'")
+        text = "" if node is None or is_empty else _fixed(head, node, "'preamble'").strip()
         return {"base": text, DEFAULT_PREAMBLE: text}
     entries = head.entries(node, "'preamble'")
     if not entries:
@@ -88,9 +113,11 @@ def _preambles(head: FrontMatter) -> dict[str, str]:
     return {key: _fixed(head, entry, f"preamble {key!r}").strip() for key, entry in entries.items()}
 
 
-def _exemplars(head: FrontMatter, labels: tuple[str, ...], sample: Body) -> tuple[Exemplar, ...]:
+def _exemplars(head: FrontMatter, labels: tuple[str, ...], parts: Sequence[Body]) -> tuple[Exemplar, ...]:
+    """parts: those that show an exemplar's variables."""
     node = head.get("exemplars")
-    fields = [variable for variable in VARIABLES if variable in sample.variables - set(SCALE)]
+    shown = frozenset[str]().union(*(part.variables for part in parts)) - set(SCALE)
+    fields = [variable for variable in VARIABLES if variable in shown] + sorted(shown - set(VARIABLES))
     solved = []
     for number, item in enumerate(head.items(node, "'exemplars'") if node else [], 1):
         what = f"exemplar {number}"
@@ -109,7 +136,23 @@ def _exemplars(head: FrontMatter, labels: tuple[str, ...], sample: Body) -> tupl
     return tuple(solved)
 
 
-def _explaining(head: FrontMatter, answer: str) -> Explaining | None:
+def _heading(head: FrontMatter, key: str) -> Body | None:
+    node = head.get(key)
+    return None if node is None else _part(head, node, f"{key!r}", ("number",))
+
+
+def _seam(head: FrontMatter) -> str:
+    """White space: a chat template puts its own in the place of a seam, and nothing else may be lost with it."""
+    node = head.get("seam")
+    if node is None:
+        return SEAM
+    text = head.text(node, "'seam'")
+    if text.strip():
+        raise head.error(node, '\'seam\' must be white space between quotes, such as "\\n", or "" for nothing')
+    return text
+
+
+def _explaining(head: FrontMatter, answer: Body) -> Explaining | None:
     """The answer comes behind a blank line where the file does not say what stands there."""
     node = head.get("rationale")
     if node is None:
@@ -118,22 +161,32 @@ def _explaining(head: FrontMatter, answer: str) -> Explaining | None:
     for key, entry in entries.items():
         if key not in _RATIONALE_KEYS:
             raise head.error(entry, f"'rationale' has {key!r}; known: {', '.join(_RATIONALE_KEYS)}")
-    if missing := [key for key in ("ask", "start") if key not in entries]:
-        raise head.error(node, f"'rationale' lacks {missing[0]!r}")
-    texts = {key: _fixed(head, entry, f"{key!r} of 'rationale'") for key, entry in entries.items() if key != "stop"}
+    if "start" not in entries:
+        raise head.error(node, "'rationale' lacks 'start'")
+    parts = {key: _part(head, entry, f"{key!r} of 'rationale'") for key, entry in entries.items() if key != "stop"}
     stop = head.items(entries["stop"], "'stop' of 'rationale'") if "stop" in entries else []
     return Explaining(
-        ask=texts["ask"].strip(),
-        start=texts["start"],
-        ending=texts.get("ending", f"\n\n{answer}"),
+        ask=replace(parts["ask"], source=parts["ask"].source.strip()) if "ask" in parts else None,
+        start=parts["start"],
+        ending=parts.get("ending", replace(answer, source=f"\n\n{answer.source}", is_folded=True)),
         stop=tuple(_fixed(head, item, f"stop {number} of 'rationale'") for number, item in enumerate(stop, 1)),
     )
 
 
+def _part(head: FrontMatter, node: Node, what: str, known: tuple[str, ...] = _OF_ANSWERS) -> Body:
+    """A part of the front matter that may show the variables `known`."""
+    text = head.scalar(node, what)
+    is_literal = getattr(node, "style", None) == "|"
+    return Body(text, head.name, head.line(node) + is_literal, known, what, is_folded=not is_literal).checked()
+
+
 def _fixed(head: FrontMatter, node: Node, what: str) -> str:
-    """A text outside the sample: a variable in it would be shown to the judge in its braces."""
+    """A text that has no variables: a variable in it would be shown to the judge in its braces."""
     text = head.scalar(node, what)
     if found := _PLACE.search(text):
         place = f"{{{{ {found[1]} }}}}"
-        raise head.error(node, f"{what} is fixed text and cannot show {place}; variables belong below the front matter")
+        raise head.error(
+            node,
+            f"{what} is fixed text and cannot show {place}; variables belong below the front matter, or into 'answer'",
+        )
     return text

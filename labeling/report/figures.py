@@ -13,7 +13,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.columns import IMITATES
-from preftree.labeling.report import pairs, principles, rankings, scores, sets
+from preftree.labeling.report import pairs, principles, rankings, reward_figures, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.subsets import Section, Subsets
 from preftree.labeling.terminal import count, one_line
@@ -76,10 +76,6 @@ class Figures:
         subsets = {} if self._subsets is None else {"subsets": self._subsets.figures()}
         imitating = {"imitating": self._imitating} if self._imitating else {}
         return self._section.figures() | imitating | subsets
-
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Counts of `p_a` and `position_gap`, with the edges of their bins; only of what there is."""
-        return self._section.histograms()
 
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: name and text; figures that have nothing to stand on are left out."""
@@ -181,6 +177,8 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
+    if is_numbers(kinds.get("rewards"), 1) and all(is_numbers(kinds.get(name)) for name in reward_figures.FIELDS[:3]):
+        return reward_figures.RewardFigures, of_pairs | dict.fromkeys(reward_figures.FIELDS, ())
     named = ("verdict", *(f"{one}{end}" for end in scores.ENDS for one in (*scores.FIELDS, "distribution")))
     of_scores = dict.fromkeys(named, ()) | of_lengths
     if any(is_numbers(kinds.get(f"distribution{end}"), 1) for end in scores.ENDS):

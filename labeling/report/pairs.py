@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from preftree.labeling.report.agreement import Agreement, decided
 from preftree.labeling.report.arrays import (
@@ -29,7 +28,6 @@ from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count
 
 LOW_MASS = 0.5
-HISTOGRAM_BINS = 20
 LENGTHS = "response_chars"
 _ORDERS = ("p_a_first", "p_a_second")
 _MASSES = ("label_mass_first", "label_mass_second")
@@ -123,8 +121,6 @@ class PairFigures:
     calibration: Calibration = field(default_factory=Calibration)
     lengths: LengthBias = field(default_factory=LengthBias)
     win_rate: WinRate | None = field(default_factory=WinRate)
-    p_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
-    gap_histogram: NDArray[np.int64] = field(default_factory=lambda: np.zeros(HISTOGRAM_BINS, np.int64))
     _ordered: int = 0
     _massed: int = 0
     _gap: float = 0.0
@@ -138,7 +134,6 @@ class PairFigures:
     def add_columns(self, of: PairColumns) -> None:
         self.pairs += len(of.verdict)
         self.ties += int(np.count_nonzero(of.verdict == TIE))
-        self.p_histogram += np.histogram(of.p_a[known(of.p_a)], HISTOGRAM_BINS, (0, 1))[0]
         if of.gold is not None:
             self.gold.add(of.verdict, of.gold)
             forecast = decided(of.gold) & known(of.p_a)
@@ -164,7 +159,6 @@ class PairFigures:
         self.kept_second += int(np.count_nonzero((first < 0.5) & (second > 0.5)))
         self._gap += float(gap.sum())
         self._absolute_gap += float(abs(gap).sum())
-        self.gap_histogram += np.histogram(gap, HISTOGRAM_BINS, (-1, 1))[0]
 
     def figures(self) -> dict[str, Any]:
         """For run.json. None where there was nothing to count.
@@ -186,15 +180,6 @@ class PairFigures:
             "length_bias": self.lengths.figures(),
             "win_rate": self.win_rate and self.win_rate.figures(),
         }
-
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Of p_a and of the position gap, with the edges of their bins."""
-        found = {}
-        for name, counts, low in (("p_a", self.p_histogram, 0), ("position_gap", self.gap_histogram, -1)):
-            if counts.any():
-                edges = np.linspace(low, 1, HISTOGRAM_BINS + 1)
-                found[name] = {"edges": edges.tolist(), "counts": counts.tolist()}
-        return found
 
     def lines(self) -> list[tuple[str, str]]:
         lines, figures = self.gold.lines() + self.calibration.lines(), self.figures()

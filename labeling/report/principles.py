@@ -134,10 +134,6 @@ class PrincipleFigures:
             ],
         } | self.verdicts.gold.figures()
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Of p_a, with the edges of the bins."""
-        return self.verdicts.histograms()
-
     def lines(self) -> list[tuple[str, str]]:
         if not self._pairs:
             return []

@@ -86,10 +86,6 @@ class RankingFigures:
             **{name: of_pairs[name] for name in _OF_PAIRS},
         }
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Of the comparisons."""
-        return self.pairs.histograms()
-
     def lines(self) -> list[tuple[str, str]]:
         if not self.rows:
             return []

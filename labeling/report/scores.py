@@ -30,6 +30,7 @@ class ScoreFigures:
     def __init__(self) -> None:
         self.low_mass = self.pairs = self.ties = self._num_values = 0
         self.gold = Agreement()
+        self._noun = "score"
         self.win_rate = WinRate()
         self.rewards = {end: RewardRate() for end in ENDS}
         self._scores = Spread(1)
@@ -50,14 +51,16 @@ class ScoreFigures:
             self.gold.add(verdict, gold[there])
 
     def add_scores(self, batch: Any, end: str = "") -> None:
-        """One score a row of a record batch; rows without one are left out."""
+        """One score a row of a record batch, or the reward of a reward model; rows without one are left out."""
         found = column(batch, f"score{end}")
+        if found is None and (found := column(batch, f"reward{end}")) is not None:
+            self._noun = "reward"
         if found is None:
             return
-        score = numbers(found, f"score{end}")
+        score = numbers(found, f"{self._noun}{end}")
         there = known(score)
         self._scores.add(score[there][:, None])
-        if (rewards := column(batch, f"reward{end}")) is not None:
+        if self._noun == "score" and (rewards := column(batch, f"reward{end}")) is not None:
             self.rewards[end].add(numbers(rewards, f"reward{end}"))
         for name in self._sums:
             if (array := column(batch, f"{name}{end}")) is not None:
@@ -79,10 +82,6 @@ class ScoreFigures:
         rewards = {f"{ABOVE}{end}": one.figures() for end, one in self.rewards.items()}
         return counts | self._means() | self.gold.figures() | rewards | {"win_rate": self.win_rate.figures()}
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """There are no probabilities."""
-        return {}
-
     def _means(self) -> dict[str, float | None]:
         if not self.responses:
             return dict.fromkeys(("mean_score", "std_score", "mean_entropy", "mean_label_mass"))
@@ -96,7 +95,7 @@ class ScoreFigures:
         lines, means = self.gold.lines(), self._means()
         if self.responses:
             spread = f"mean {means['mean_score']:.3f}, standard deviation {means['std_score']:.3f}"
-            lines.append(("score", f"{spread}, of {count(self.responses, 'response')}"))
+            lines.append((self._noun, f"{spread}, of {count(self.responses, 'response')}"))
         for end, rate in self.rewards.items():
             lines += rate.lines(f"{end[1:].upper()}: " if end else "")
         if means["mean_entropy"] is not None:
@@ -117,7 +116,7 @@ class ScoreFigures:
         if not self.responses:
             return []
         means = self._means()
-        texts = [f"mean score {means['mean_score']:.3f}", f"standard deviation {means['std_score']:.3f}"]
+        texts = [f"mean {self._noun} {means['mean_score']:.3f}", f"standard deviation {means['std_score']:.3f}"]
         if means["mean_label_mass"] is not None:
             texts.append(f"label mass {means['mean_label_mass']:.3f}")
         return [f"{count(self.responses, 'response')}: {', '.join(texts + self.win_rate.briefly())}"]

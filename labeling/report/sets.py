@@ -50,14 +50,6 @@ class SetFigures:
             ]
         }
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Of all sets together."""
-        every = PairFigures()
-        for pairs, _ in self._sets.values():
-            every.p_histogram += pairs.p_histogram
-            every.gap_histogram += pairs.gap_histogram
-        return every.histograms()
-
     def lines(self) -> list[tuple[str, str]]:
         texts = []
         for name, (pairs, singles) in list(self._sets.items())[:_SETS_SHOWN]:

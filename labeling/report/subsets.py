@@ -41,9 +41,6 @@ class Section(Protocol):
     def briefly(self) -> list[str]:
         """For a terminal: what matters most, on one line or a few."""
 
-    def histograms(self) -> dict[str, dict[str, list[Any]]]:
-        """Counts of probabilities and gaps by name, with the edges of their bins."""
-
 
 class Subsets:
     """The figures for each value of a column, in the order in which values appear.

@@ -10,12 +10,11 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
-from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.selection import parse_shard
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.pipeline import Labelled, label_windows, suited
+from preftree.labeling.pipeline import Labelled, label_windows, requests_of
 from preftree.labeling.report.text import Rejections
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.job import Job
@@ -50,10 +49,10 @@ def hopeless(job: Job, answers: Answers) -> Rejections | None:
     """Why none of the rows that have to be judged can be. None where one can: it is looked for up to the first."""
     found = Rejections()
     for item in compress(job.items(), to_judge(job, answers).tobytes()):
-        item = suited(item, job.method)
-        if not isinstance(item, Rejected):
+        refused = requests_of(item, job.method)
+        if not isinstance(refused, Rejected):
             return None
-        found.add(job.dataset.info.place(item.line), item.reason)
+        found.add(job.dataset.info.place(refused.line), refused.reason)
     return found
 
 
@@ -64,10 +63,10 @@ def reject(job: Job, writer: AnswerWriter) -> None:
     wanted = to_judge(job, writer.answers)
     numbers = deque(job.rows[wanted].tolist())
     for item in compress(job.items(), wanted.tobytes()):
-        found = suited(item, job.method)
+        found = requests_of(item, job.method)
         if not isinstance(found, Rejected):
             break
-        writer.add([_entry(numbers.popleft(), digest_of(item), Labelled(found))])
+        writer.add([_entry(numbers.popleft(), job.digest(item), Labelled(found))])
         if writer.is_due():
             writer.commit(Usage())
     if numbers:
@@ -111,7 +110,7 @@ def _to_ask(
     seen = 0
     numbers: Iterator[int] = iter(memoryview(job.rows))  # Python's own, which an array does not give
     for number, item, is_wanted, then in zip(numbers, job.items(), wanted.tobytes(), memoryview(known), strict=False):
-        text = digest_of(item)
+        text = job.digest(item)
         is_stale = mine.start <= seen < mine.stop and (text or 0) != then
         seen += 1
         if is_wanted or is_stale:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
+from preftree.labeling.answers.digest import digest_of
+from preftree.labeling.data.column import Column
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.prompts import Prompts
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
-from preftree.labeling.methods.registry import open_method
+from preftree.labeling.methods.registry import columns_of, open_method
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.pipeline import check_kinds
@@ -43,7 +46,9 @@ class Job:
         found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:
-            found.check_subset(options.subset)
+            found.check_column(options.subset, "to go --by")
+        if isinstance(options, LabelOptions) and options.boost:
+            found.check_column(options.tag_column, "to --boost by; name another with --tag-column")
         return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))
 
     @classmethod
@@ -60,6 +65,14 @@ class Job:
     def noun(self) -> str:
         takes = self.method.takes
         return "pair" if takes == (Pair,) else "prompt" if takes == (Prompt,) else "row"
+
+    @cached_property
+    def _columns(self) -> tuple[Column, ...]:
+        return columns_of(self.method)
+
+    def digest(self, item: Sample | Rejected) -> int | None:
+        """Of all that a prompt shows of a row; None for a bad one."""
+        return digest_of(item, self._columns)
 
     def items(self) -> Iterator[Sample | Rejected]:
         """The rows, in the order of the input."""

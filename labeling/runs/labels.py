@@ -7,19 +7,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
-from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.folder import Folder
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
 from preftree.labeling.methods.registry import imitations_of
-from preftree.labeling.pipeline import Labelled, aggregated
+from preftree.labeling.pipeline import Labelled, aggregated, with_figures
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
@@ -70,8 +70,10 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
 def labels_file(out: Folder | Path, job: Job, answers: Answers) -> tuple[int, Rejections]:
     """Writes labels.parquet into `out`; returns the number of labels, and the rows without.
 
-    Raises what `write_labels` does.
+    Labels that depend on other rows look at those of `job`: of a shard at its own, of an unfinished run at those with
+    answers. Raises what `write_labels` does.
     """
+    job = replace(job, method=with_figures(job.method, labelled_rows(job, answers)))
     ok, rejections = 0, Rejections()
     info = job.dataset.info
     with few_collections(), LabelWriter(out, info, job.method.columns, imitations_of(job.method)) as writer:
@@ -107,7 +109,7 @@ def labelled_rows(job: Job, answers: Answers) -> Iterator[Labelled]:
             entry = next(entries, None)
         if entry is None or entry.number != number:
             raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
-        if entry.text != digest_of(item):
+        if entry.text != job.digest(item):
             raise StaleAnswers(
                 f"the answers of row {number + 1:,} ({one_line(str(entry.id))}) are about another text than is in "
                 f"{job.dataset.name}; judge it again: `preftree label`"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -62,10 +64,10 @@ class Routes:
     async def reward(self, body: RewardBody, request: Request, response: Response) -> Any:
         """The reward of a response, a JSON number, as slime asks for it; of several, a list. With details, objects."""
         if body.response is not None:
-            samples: list[Named] = [("response", Answer("", body.prompt, body.response))]
+            samples: list[Named] = [("response", _answer(body.prompt, body.response))]
         else:
             several = enumerate(body.responses or [])
-            samples = [(f"responses[{place}]", Answer("", body.prompt, text)) for place, text in several]
+            samples = [(f"responses[{place}]", _answer(body.prompt, text)) for place, text in several]
         rewards = await self._rewards(samples, request, response)
         found = [{"reward": one.value, **one.logs} if body.details else one.value for one in rewards]
         return found if body.response is None else found[0]
@@ -90,7 +92,7 @@ class Routes:
     async def compare(self, body: CompareBody, request: Request, response: Response) -> dict[str, Any]:
         """How often each response of a prompt wins against the others, every pair judged in both orders."""
         judging = self._in_force(response)
-        sample: Named = ("responses", ResponseSet("", body.prompt, tuple(body.responses)))
+        sample: Named = ("responses", ResponseSet(_prompt_id(body.prompt), body.prompt, tuple(body.responses)))
         label = await self._service.compared(judging, sample, _client(request))
         return {**label.values(), "principles": judging.digest}
 
@@ -134,7 +136,7 @@ class Routes:
             *prompt, last = [Message(turn.role, turn.content) for turn in body.messages]
             if prompt[-1].role != "user":
                 raise Refused(422, "the response must follow a message of the user", "messages")
-            return [("messages", Answer("", tuple(prompt), last.content))]
+            return [("messages", _answer(tuple(prompt), last.content))]
         found = []
         for number, text in enumerate(body.input or []):
             field = f"input[{number}]"
@@ -199,7 +201,16 @@ def _sample(field: str, prompt: str, response: str) -> Named:
     for name, text in (("prompt", prompt), ("response", response)):
         if not text.strip():
             raise Refused(422, f"its {name} is blank", field)
-    return field, Answer("", (Message("user", prompt),), response)
+    return field, _answer((Message("user", prompt),), response)
+
+
+def _answer(prompt: tuple[Message, ...], response: str) -> Answer:
+    return Answer(_prompt_id(prompt), prompt, response)
+
+
+def _prompt_id(prompt: tuple[Message, ...]) -> str:
+    """In place of a row's id: what is drawn by it (see --draw) is the same for all responses to a prompt."""
+    return hashlib.sha256(json.dumps(prompt).encode()).hexdigest()
 
 
 def _client(request: Request) -> str:

@@ -51,12 +51,18 @@ class Limits:
     Attributes:
         window: seconds for which the first job of a batch waits for others.
         batch_tokens: unique tokens that fill a batch; it then begins at once.
+        batch_jobs: jobs that fill a batch, however many tokens they have.
         queue_tokens: prompt tokens that may wait.
     """
 
     window: float
     batch_tokens: int
+    batch_jobs: int
     queue_tokens: int
+
+    def are_full(self, blocks: int, jobs: int) -> bool:
+        """Whether these are a whole batch."""
+        return blocks * BLOCK_TOKENS >= self.batch_tokens or jobs >= self.batch_jobs
 
 
 @dataclass(eq=False)
@@ -160,7 +166,7 @@ class Batcher(Generic[Asked, Answer]):
         """Seconds until the next batch begins; None where nothing waits."""
         if not self._clients:
             return None
-        if self._closing or len(self._blocks) * BLOCK_TOKENS >= self._limits.batch_tokens:
+        if self._closing or self._limits.are_full(len(self._blocks), self.waiting_jobs):
             return 0.0
         oldest = min(next(iter(own)).since for own in self._clients.values())
         return oldest + self._limits.window - asyncio.get_running_loop().time()
@@ -169,7 +175,7 @@ class Batcher(Generic[Asked, Answer]):
         """The next batch: jobs of all clients in turn, until it is full."""
         batch: list[_Ticket[Asked, Answer]] = []
         blocks: set[int] = set()
-        while self._clients and len(blocks) * BLOCK_TOKENS < self._limits.batch_tokens:
+        while self._clients and not self._limits.are_full(len(blocks), len(batch)):
             client, own = next(iter(self._clients.items()))
             ticket = next(iter(own))
             self._clients.move_to_end(client)

@@ -67,14 +67,18 @@ class Guard:
                 raise Refused(401, "the token is missing or wrong; send the header Authorization: Bearer TOKEN")
         body = _Body(self, receive)
         try:
-            async with asyncio.timeout(self._seconds):
-                whole = await body.read(headers.get(b"content-length", b""))
+            whole = await self._read(body, headers.get(b"content-length", b""))
             if whole is not None:
                 await self._run(scope, whole, receive, answer)
-        except TimeoutError:
-            raise Refused(408, f"the body did not arrive within {self._seconds:g} s") from None
         finally:
             self._held -= body.size
+
+    async def _read(self, body: _Body, announced: bytes) -> bytes | None:
+        try:
+            async with asyncio.timeout(self._seconds):
+                return await body.read(announced)
+        except TimeoutError:
+            raise Refused(408, f"the body did not arrive within {self._seconds:g} s") from None
 
     async def _run(self, scope: Scope, whole: bytes, receive: Receive, answer: _Answer) -> None:
         """The application on a body; nothing but its end where the client leaves before."""
@@ -104,7 +108,11 @@ class Guard:
 
 
 class _Body:
-    """size: bytes that count as held."""
+    """A request's body as it arrives.
+
+    Attributes:
+        size: bytes that its guard counts as held.
+    """
 
     def __init__(self, guard: Guard, receive: Receive) -> None:
         self._guard, self._receive, self.size = guard, receive, 0
@@ -126,7 +134,11 @@ class _Body:
 
 
 class _Answer:
-    """A `send` that knows what was sent. status: of the answer; None before."""
+    """A `send` of ASGI that knows what was sent.
+
+    Attributes:
+        status: of the answer; None before there is one.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send

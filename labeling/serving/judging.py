@@ -13,8 +13,10 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.group import Group
 from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.registry import open_method
+from preftree.labeling.methods.reward import Reward
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options.serving import ServeOptions
+from preftree.labeling.principles.row_sets import NO_SETS, RowSets
 from preftree.labeling.principles.sets import EVERY, GUARDS, PrincipleSet, Statements, load_principles
 from preftree.labeling.types import Response
 
@@ -33,29 +35,31 @@ class Judging:
     method: str
     single: Method | None
     group: Group | None
-    sets: tuple[PrincipleSet, ...] = ()
+    sets: RowSets = NO_SETS
 
     @property
     def digest(self) -> str | None:
         """SHA-256 of the principles; None for a method without."""
         if not self.sets:
             return None
-        text = json.dumps([[one.name, *one.statements] for one in self.sets], ensure_ascii=False)
+        text = json.dumps(self.sets.record(), ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()
 
     def record(self) -> dict[str, Any]:
         """Of the principles, as JSON."""
-        sets = [{"name": one.name, "statements": list(one.statements)} for one in self.sets]
-        return {"method": self.method, "sets": sets, "sha256": self.digest}
+        return {"method": self.method, **self.sets.record(), "sha256": self.digest}
 
 
 def opened(options: ServeOptions) -> Judging:
     """Raises InputError for a template or principles that cannot be used."""
     method = open_method(replace(options, comparisons=None))  # there they are of method ranking alone
-    if options.comparisons is not None and (options.comparisons % 2 or options.method == "direct"):
+    compares = isinstance(method, Rlaif) or (isinstance(method, Principled) and method.pair is not None)
+    if options.comparisons is not None and (options.comparisons % 2 or not compares):
         raise UsageError("--comparisons must be an even number, and is for methods that compare two responses")
     if isinstance(method, Principled):
         return _of_principled(method, options.comparisons)
+    if isinstance(method, Reward):
+        return Judging(method.name, method, None, method.sets)
     if isinstance(method, Rlaif):
         return Judging(method.name, None, Group(method, options.comparisons))
     return Judging(method.name, method if Response in method.takes else None, None)
@@ -74,9 +78,12 @@ class Principles:
 
         Raises InputError for a method without principles, members that mean nothing, and sets that are the same.
         """
-        principled = judging.single or (judging.group.pairs if judging.group else None)
-        if not isinstance(principled, Principled):
-            raise InputError(f"method {judging.method} judges by no principles; start the server with principled")
+        method = judging.single or (judging.group.pairs if judging.group else None)
+        if not isinstance(method, Principled | Reward) or not method.sets:
+            raise InputError(
+                f"method {judging.method} follows no principles here; start the server with principled, or with a "
+                "reward model that follows some"
+            )
         made: list[PrincipleSet] = []
         for members in sets:
             found = self._statements.together((*members, *self._common))
@@ -85,9 +92,10 @@ class Principles:
             if any(found.name == other.name for other in made):
                 found = replace(found, name=f"{found.name} ({len(made) + 1})")
             made.append(found)
-        return _of_principled(
-            replace(principled, sets=tuple(made)), judging.group.comparisons if judging.group else None
-        )
+        chosen = RowSets(tuple(made))
+        if isinstance(method, Reward):
+            return replace(judging, single=replace(method, sets=chosen), sets=chosen)
+        return _of_principled(replace(method, sets=chosen), judging.group.comparisons if judging.group else None)
 
 
 def _of_principled(method: Principled, comparisons: int | None) -> Judging:

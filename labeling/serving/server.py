@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
+import math
 import socket
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import uvicorn
 
 _CONNECTIONS = 2048
+_SPARE_SECONDS = 5  # beyond the deadline, for answers that are on their way when the server stops
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -84,7 +86,7 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
             f"anybody who reaches {options.host} can use this server; --token-file asks for a token"
         )
     judge = judge or load_judge(options)
-    limits = Limits(options.window / 1000, judge.window_tokens, options.queue_tokens)
+    limits = Limits(options.window / 1000, judge.window_tokens, options.batch_requests, options.queue_tokens)
     service = Service(judge, in_force, principles, limits, options.deadline)
     service.warm_up()
     app = build_app(service, Markup.of_judge(judge, options.strip, options.split))
@@ -108,6 +110,7 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
         proxy_headers=False,
         server_header=False,
         limit_concurrency=_CONNECTIONS,
+        timeout_graceful_shutdown=math.ceil(options.deadline) + _SPARE_SECONDS,
     )
     return Listening(uvicorn.Server(config), bound)
 
@@ -115,7 +118,11 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
 def _bound(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+        bound = socket.create_server((host, port), family=family, backlog=_CONNECTIONS)
+        # Connections inherit it. asyncio sets it for sockets of its own only, and an answer is sent in two parts: the
+        # second would wait 40 ms for the client to acknowledge the first.
+        bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return bound
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(f"cannot listen at {host} port {port}: {reason}; name another with --host, --port") from None

@@ -10,11 +10,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.judge.reward_model import RewardModel
 from preftree.labeling.serving.refused import Refused
-from preftree.labeling.types import ScoreRequest
+from preftree.labeling.types import Message, RewardRequest, ScoreRequest
 
+_SHORTEST_END = 4  # characters: that of </s>
 # Private characters, which no chat template holds.
 _USER, _ANSWER = "\ue000", "\ue001"
+
+
+def _conversation(judge: AnyJudge) -> str:
+    """What the judge reads of a conversation between the two characters; "" where it reads none."""
+    if not isinstance(judge, RewardModel):
+        return judge.render(ScoreRequest(_USER, _ANSWER, ()))
+    return "" if judge.follows_principles else judge.render(RewardRequest((Message("user", _USER),), _ANSWER))
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,7 @@ class Markup:
     @classmethod
     def of_judge(cls, judge: AnyJudge, strip: Sequence[str], split: str | None) -> Markup:
         """With what is not said taken from the judge's chat template."""
-        rendered = judge.render(ScoreRequest(_USER, _ANSWER, ()))
+        rendered = _conversation(judge)
         before, _, rest = rendered.partition(_USER)
         between = rest.partition(_ANSWER)[0]
         if not between.strip():
@@ -55,7 +64,15 @@ class Markup:
         prompt, found, response = text.rpartition(self.split)
         if not found:
             raise Refused(422, f"does not contain {self.split!r}, which stands before a response", field)
-        return self._prompt(prompt.removeprefix(self.before)), self._response(response)
+        # Clients leave the BOS token out, or a system text that the template adds: what is left is an end of `before`.
+        ends = (self.before[place:] for place in range(len(self.before) + 1))
+        before = next(end for end in ends if prompt.startswith(end))
+        return self._prompt(prompt[len(before) :]), self._response(response.removesuffix(self._end_of_turn(response)))
+
+    def _end_of_turn(self, text: str) -> str:
+        """What a template put after a response; as it ends every turn, `split` begins with it."""
+        sizes = range(len(self.split), _SHORTEST_END - 1, -1)
+        return next((self.split[:size] for size in sizes if text.endswith(self.split[:size])), "")
 
     def _response(self, text: str) -> str:
         """Without the texts of `strip`, and white space, at its end."""

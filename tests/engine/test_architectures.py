@@ -146,11 +146,12 @@ CASES: dict[str, dict[str, Any]] = {
 NORM_WEIGHTS = ("norm.weight", "layernorm.weight")
 
 
-def save(directory: Path, settings: dict[str, Any]) -> Any:
+def save(directory: Path, settings: dict[str, Any], head: str = "AutoModelForCausalLM") -> Any:
     """Write a random model of the real class; returns it in float64."""
     transformers = pytest.importorskip("transformers")
+    auto = getattr(transformers, head)
     config = transformers.AutoConfig.for_model(**json.loads(json.dumps(SIZES | settings)))
-    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    model = auto.from_config(config, dtype=torch.float32)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
@@ -160,7 +161,7 @@ def save(directory: Path, settings: dict[str, Any]) -> Any:
     model.save_pretrained(directory)
     write_tokenizer(directory)
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
-    return transformers.AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float64, **plain).eval()
+    return auto.from_pretrained(directory, dtype=torch.float64, **plain).eval()
 
 
 def prompts_of(count: int, longest: int = 200) -> list[list[int]]:

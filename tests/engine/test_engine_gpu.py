@@ -14,7 +14,7 @@ from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import DRAWN, ENDING, GREEDY, kv_memory_of, loader, reason
 from tests.engine.test_decoding import assert_bit_exact as bits_of_continuations
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, exact_logprobs, prompts_of
-from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
+from tests.models import QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 
 pytestmark = [
     pytest.mark.gpu,
@@ -169,3 +169,23 @@ def test_labels_behind_continuations_equal_a_fresh_pass(model: Path) -> None:
 
 def test_nan_never_becomes_a_label(model: Path) -> None:
     assert_nan_never_becomes_a_label(on_gpu(model, "bfloat16"), prompts_of(3, seed=4))
+
+
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_rewards(tmp_path: Path, dtype: str) -> None:
+    """Against transformers in float64; and the same bits alone, in small batches, in a stream and after a prefix."""
+    transformers = pytest.importorskip("transformers")
+    directory = write_model(tmp_path / "reward", MODELS["llama, 3 x 64 on 1, untied"] | REWARD_HEAD)
+    oracle = transformers.AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float64).eval()
+    prompts = prompts_of(12, seed=1)
+    with torch.inference_mode():
+        expected = np.array([oracle(torch.tensor([prompt])).logits.item() for prompt in prompts])
+    assert expected.std() > 0.01
+    engine = on_gpu(directory, dtype)
+    rewards = engine.reward(prompts, prefix_cache=False)
+    np.testing.assert_allclose(rewards, expected, atol=TOLERANCE[dtype])
+    streamed = engine.reward_stream([prompts[:5], [], prompts[5:]])
+    assert np.array_equal(np.concatenate(list(streamed)), rewards)
+    engine.batch_tokens = 100
+    assert np.array_equal(engine.reward(prompts[::-1])[::-1], rewards)
+    assert np.array_equal(engine.reward(prompts[3:4]), rewards[3:4])

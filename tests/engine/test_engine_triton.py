@@ -15,7 +15,7 @@ from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
-from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
+from tests.models import QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 
 # `tests/engine/test_engine_gpu.py` is for machines that have one: there, nothing runs in the interpreter.
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cannot read the CPU's memory")
@@ -103,6 +103,25 @@ def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engin
         reference = Engine.load(str(directory)).generate_and_score(prompts, endings, labels, sampling)
     assert ours.generations == reference.generations
     np.testing.assert_allclose(ours.scores.logprob, reference.scores.logprob, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "directory",
+    [GEMMA2_CONFIG | REWARD_HEAD | {"architectures": ["Gemma2ForSequenceClassification"]}],
+    indirect=True,
+    ids=["gemma2, reward"],
+)
+def test_rewards_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
+    """Catches a cap on rewards, and bits that depend on the batch, or on a warm prefix cache."""
+    prompts = [prompt[50:110] for prompt in prompts_of(3, seed=1)]
+    ours = triton_engine.reward(prompts)
+    assert np.array_equal(triton_engine.reward(prompts[:1]), ours[:1]), "alone, with a warm prefix cache"
+    triton_engine.batch_tokens = 64
+    assert np.array_equal(triton_engine.reward(prompts[::-1]), ours[::-1]), "in small batches"
+    with on_cpu_path():
+        reference = Engine.load(str(directory)).reward(prompts)
+    assert reference.std() > 0.01
+    np.testing.assert_allclose(ours, reference, atol=1e-4)
 
 
 @pytest.mark.parametrize("directory", [QWEN3_CONFIG], indirect=True, ids=["qwen3"])

@@ -109,3 +109,31 @@ def test_neighbouring_fields_forge_nothing() -> None:
             ids = tokenizer.encode(pieces)
             assert not set(ids) & set(tokenizer.control.values())
             assert tokenizer.decode(ids) == token
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_finished_conversations_equal_transformers(name: str, tmp_path: Path) -> None:
+    """Catches a generation prompt behind a response, a turn that is left open, and a response that closes its turn."""
+    family = FAMILIES[name]
+    tokenizer, template = opened(family)
+    reference = theirs(family, tmp_path)
+    turns = [("user", "Which?"), ("assistant", "This."), ("user", "Why? "), ("assistant", "So.\n")]
+    for conversation in (turns, turns[:2]):
+        given = [{"role": role, "content": text} for role, text in conversation]
+        expected = reference.apply_chat_template(given, return_dict=False)
+        assert tokenizer.encode(template.finished(tokenizer, conversation)) == expected
+        for token in tokenizer.control:
+            hostile = [*conversation[:-1], ("assistant", token)]
+            ids = tokenizer.encode(template.finished(tokenizer, hostile))
+            control = [index for index in ids if index in tokenizer.control.values()]
+            assert control == [index for index in expected if index in tokenizer.control.values()]
+
+
+def test_a_turn_that_the_template_leaves_open_is_closed() -> None:
+    """Catches a reward that is read in the middle of a response."""
+    family = FAMILIES["qwen 2.5"]
+    tokenizer, _ = opened(family)
+    template = ChatTemplate("{% for m in messages %}{{ m.role + ': ' + m.content + '\n' }}{% endfor %}", None, None)
+    pieces = template.finished(tokenizer, [("user", "Which?"), ("assistant", "This.")])
+    assert pieces[-1] == tokenizer.eos_id
+    assert tokenizer.eos_id not in pieces[:-1]

@@ -216,6 +216,16 @@ def test_a_window_skips_keys_that_no_row_sees() -> None:
         assert torch.isfinite(queries[tile.first_row : tile.first_row + tile.rows]).all()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_scalar_head(dtype: torch.dtype) -> None:
+    """Catches a sum in the weight's own type, and numbers of other rows than those asked for."""
+    hidden, weight, rows = torch.randn(64, 96), torch.randn(1, 96).to(dtype), torch.tensor([63, 0, 5, 5, 40])
+    found = cpu.scalar_head(hidden, weight, rows)
+    assert found.dtype == torch.float32
+    exact = reference.scalar_head(hidden.double(), weight.double(), rows)
+    torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("softcap", [None, 4.0])
 @pytest.mark.parametrize(("rows", "dtype"), [(8, torch.float32), (40, torch.float32), (40, torch.bfloat16)])
 def test_label_head(rows: int, dtype: torch.dtype, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -208,6 +208,19 @@ def test_label_head(dtype: torch.dtype) -> None:
     assert torch.equal(alone[1], normaliser[:first])
 
 
+@pytest.mark.parametrize("size", [96, 1000, 4096])
+def test_scalar_head(size: int) -> None:
+    """Shuffled, in the first block alone, and from memory aligned differently."""
+    hidden, weight = torch.randn(4 * cpu.FINAL_ROW_BLOCK, size), torch.randn(1, size)
+    rows, order = torch.arange(len(hidden)), torch.randperm(len(hidden))
+    found = cpu.scalar_head(hidden, weight, rows)
+    assert torch.equal(cpu.scalar_head(hidden[order], weight, rows), found[order])
+    first = cpu.FINAL_ROW_BLOCK
+    assert torch.equal(cpu.scalar_head(hidden[order[:first]], weight, rows[:first]), found[order[:first]])
+    shifted = torch.empty(hidden.numel() + 3)[3:].view_as(hidden).copy_(hidden)
+    assert torch.equal(cpu.scalar_head(shifted, weight, rows), found)
+
+
 def test_experts_do_not_see_who_else_chose_them() -> None:
     """Few rows, many rows and other neighbours: an expert's blocks have the same number of rows, and a row adds up its
     experts in the same order."""

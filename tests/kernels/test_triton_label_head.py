@@ -10,7 +10,7 @@ import torch
 
 from preftree.kernels import label_head as head_module
 from preftree.kernels import reference
-from preftree.kernels.label_head import label_head, pack_head
+from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from tests.kernels.on_device import (
     DEVICE,
     PRODUCT_DTYPES,
@@ -124,6 +124,22 @@ def test_no_logits_of_the_whole_vocabulary(monkeypatch: pytest.MonkeyPatch) -> N
     label_head(hidden, weight, query_rows, tokens)
     assert allocated
     assert sum(x.numel() for x in allocated) < 64 * 2048 / 64
+
+
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
+@pytest.mark.parametrize(("rows", "size"), [(1, 64), (33, 1000), (129, 96)])
+def test_scalars(rows: int, size: int, dtype: torch.dtype) -> None:
+    """Against the oracle; and a row has the same bits alone, and among others in another order."""
+    hidden, weight, _, _ = inputs(rows, 1, size, dtype)
+    places = torch.arange(rows, device=DEVICE)
+    found = scalar_head(hidden, weight, places)
+    assert found.dtype == torch.float32
+    plain = reference.scalar_head(hidden, weight, places)
+    assert_as_good_as_plain(found, plain, reference.scalar_head(hidden.double(), weight.double(), places))
+    order = torch.randperm(rows).to(DEVICE)
+    assert torch.equal(scalar_head(hidden[order], weight, places), found[order])
+    assert torch.equal(scalar_head(hidden, weight, order), found[order])
+    assert torch.equal(scalar_head(hidden[-1:], weight, places[:1]), found[-1:])
 
 
 @needs_gpu

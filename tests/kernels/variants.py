@@ -35,6 +35,10 @@ def head(rows: int) -> None:
     label_head.label_head(meta(rows, HIDDEN), meta(VOCABULARY, HIDDEN), queries, queries)
 
 
+def scalar_head(rows: int) -> None:
+    label_head.scalar_head(meta(rows, HIDDEN), meta(1, HIDDEN), meta(rows, dtype=torch.int64))
+
+
 def rotate(rows: int) -> None:
     angles = meta(rows, SIZE // 2)
     rope_store.rotate(meta(rows, HEADS * SIZE), angles, angles, meta(rows, HEADS, SIZE), meta(SIZE), 1e-6)
@@ -53,6 +57,7 @@ LAUNCHES: dict[str, Callable[[int], object]] = {
     "swiglu": lambda rows: gated.swiglu(meta(rows, 2 * HIDDEN)),
     "tree_attention": attend,
     "label_head": head,
+    "scalar_head": scalar_head,
     # Not what a model does, but what shows that differences are counted.
     "norms of several sizes": lambda rows: norm.rms_norm(meta(4, rows % 1000), meta(rows % 1000), 1e-6),
 }

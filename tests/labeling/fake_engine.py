@@ -44,10 +44,13 @@ class FakeEngine:
             yield _scores(prompts, [thinks(one, options) for one, options in zip(written, labels, strict=True)])
 
     def generate_and_score_stream(
-        self, calls: Iterable[tuple[Sequence[Ids], Sequence[Ids] | None, Any]], sampling: Sampling, progress: Any = None
+        self,
+        calls: Iterable[tuple[Sequence[Ids], Sequence[Ids] | None, Any, Any]],
+        sampling: Sampling,
+        progress: Any = None,
     ) -> Iterator[FakeReasoned]:
         self.asked.append(sampling)
-        for prompts, endings, labels in calls:
+        for prompts, endings, labels, _ in calls:
             self.calls += 1
             self.endings |= {tuple(ending) for ending in endings or ()}
             written = [[wrote(ids, sample, sampling) for sample in range(sampling.n)] for ids in prompts]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.labeling.data.labels_file import LabelWriter
+from preftree.labeling.methods.set_labels import SetsLabel, set_columns
 from preftree.labeling.runs.manifest import write_record
 from preftree.labeling.types import Label
 from tests.labeling.fakes import write_rows
@@ -19,7 +20,8 @@ def labelled_run(
     """The run's directory, with its input beside it. None is a rejected row. record: what the method says of itself."""
     source = write_rows(directory.with_name(f"{directory.name}.in.jsonl"), rows)
     found = info_of(source)
-    columns = next(type(label).COLUMNS for label in labels if label is not None)  # type: ignore[attr-defined]
+    first: Any = next(label for label in labels if label is not None)
+    columns = set_columns(first.fields) if isinstance(first, SetsLabel) else first.COLUMNS
     directory.mkdir(parents=True, exist_ok=True)
     with LabelWriter(directory, found, columns) as writer:
         writer.add(list(zip(read(source), labels, strict=True)))

@@ -13,7 +13,7 @@ import numpy as np
 from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.score_labels import DirectLabel, Score
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.report.intervals import wilson_interval
 from preftree.labeling.types import Label, Pair, PairLabel, ResponseSet, Sample, Verdict
 from tests.labeling.win_rate_by_row import WinRateByRow
@@ -534,7 +534,7 @@ class PrincipledByRow:
         self._sets = [(name, PairByRow(), ScoreByRow(num_values)) for name in names]
 
     def add(self, sample: Sample, label: Label) -> None:
-        assert isinstance(label, PrincipledLabel)
+        assert isinstance(label, SetsLabel)
         for (_, pairs, singles), of_set in zip(self._sets, label.labels, strict=True):
             (pairs if isinstance(of_set, PairLabel) else singles).add(sample, of_set)
 

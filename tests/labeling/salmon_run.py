@@ -22,11 +22,12 @@ class Judged:
     """A label with the scores of each principle: s12 and s21, or one number for both."""
 
     scores: Sequence[float | tuple[float, float]]
+    principles: Sequence[Principle] = PRINCIPLES
     prompt_tokens: int = 1
 
     def values(self) -> dict[str, Any]:
         both = [score if isinstance(score, tuple) else (score, score) for score in self.scores]
-        judged = [PrincipleScore(one.name, *two, 0.9, 0.9) for one, two in zip(PRINCIPLES, both, strict=False)]
+        judged = [PrincipleScore(one.name, *two, 0.9, 0.9) for one, two in zip(self.principles, both, strict=False)]
         return dict.fromkeys(SalmonLabel.COLUMNS) | {"principles": [score.values() for score in judged]}
 
 
@@ -45,7 +46,7 @@ def salmon_run(
     out = directory / "labels"
     out.mkdir()
     with LabelWriter(out, found, SalmonLabel.COLUMNS) as writer:
-        judged = [None if one is None else Judged(one) for one in scores]
+        judged = [None if one is None else Judged(one, principles) for one in scores]
         writer.add(list(zip(read(source), judged, strict=False)))
         method = {"name": "salmon", "principles": [principle.record() for principle in principles]}
         run = {"input": {"path": str(source), "sha256": sha256_of(source)}, "options": {"limit": None}, "scorer": {}}

@@ -51,7 +51,7 @@ def _no_model(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "load_judge", explode)
 
 
-@pytest.mark.parametrize("rule", ["strongest", "weighted", "won"])
+@pytest.mark.parametrize("rule", ["strongest", "weighted", "won", "scaled"])
 def test_another_rule(source: Path, tmp_path: Path, rule: str) -> None:
     """Catches labels that differ from those of a run with this rule, and a record of the old one beside them."""
     wanted = salmon(source, tmp_path / "wanted", aggregate=rule)

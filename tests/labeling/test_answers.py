@@ -68,6 +68,29 @@ def test_answers_survive_to_the_bit(tmp_path: Path) -> None:
         assert repr(list(entries_of(table.to_batches(lines)))) == repr(entries), "rows that end in another batch"
 
 
+def explained(number: int, ids: tuple[int, ...] | None) -> Entry:
+    answer = Answer((-0.5, -1.0), 0.9, Rationale("text", 3, False, ids))
+    return Entry(number, f"id {number}", None, (RequestScores((answer, answer), 7),), -number)
+
+
+def test_token_ids_of_rationales_survive(tmp_path: Path) -> None:
+    """Catches ids that are lost where parts are joined, and a rationale of no tokens taken for one without ids."""
+    entries = [explained(0, (5, 0, 70_000)), explained(1, ()), explained(2, None), entry(3), Entry(4, "bad", "broken")]
+    answers = written(tmp_path / "answers", entries[1:2], entries[:1], entries[2:], entries[3:4])
+    assert repr(list(answers.entries())) == repr(entries)
+    joined = writer_module._one_of(answers.parts)
+    assert repr(list(joined.entries())) == repr(entries)
+    assert repr(list(entries_of(table_of(entries).to_batches(2)))) == repr(entries)
+
+
+def test_parts_without_token_ids(tmp_path: Path) -> None:
+    """Catches a column where no rationale is, and answers of an earlier version that cannot be read."""
+    [without, of_old] = written(tmp_path / "answers", [entry(0)], [explained(1, None)]).parts
+    for part in (without, of_old):
+        assert "rationale_ids" not in parquet.read_schema(part.path).names
+    assert list(of_old.entries()) == [explained(1, None)]
+
+
 def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
     """Catches columns renamed, and a header that nobody finds."""
     [part] = written(tmp_path / "answers", [entry(3), Entry(4, "bad", "broken")]).parts

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from preftree.kernels import isa
 from preftree.labeling.cli import main
 from preftree.labeling.commands.table import FAILURE, OK
-from tests.models import SMALL_CONFIG, TEMPLATE, write_model
+from tests.models import REWARD_HEAD, SMALL_CONFIG, TEMPLATE, write_model
 
 
 @pytest.fixture
@@ -45,6 +45,22 @@ def test_a_sound_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["tensors"][0] == found["weights"][0] == found["chat template"][0] == "ok"
     assert found["BOS"] == ("ok", "once, id 0")
     assert found["labels"][1].startswith("'1' is [")
+
+
+@pytest.mark.parametrize(
+    ("pad", "said"), [(None, "names no pad token"), (1, "pad token 1 is an end-of-sequence token"), (2, None)]
+)
+def test_a_reward_model(pad: int | None, said: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a doctor that looks for labels, and a pad token that moves where transformers reads a reward."""
+    config = SMALL_CONFIG | REWARD_HEAD | {"eos_token_id": [7, 1], "pad_token_id": pad}
+    code, found = examine(write_model(tmp_path / "reward", config), capsys)
+    assert code == OK
+    assert found["architecture"] == ("", "Llama reward model, 3 layers of width 96")
+    assert found["labels"] == ("", "none: it gives rewards")
+    assert found["BOS"] == ("ok", "once, id 0")
+    assert ("padding" in found) is (said is not None)
+    if said is not None:
+        assert said in found["padding"][1]
 
 
 def test_without_a_model_it_looks_at_the_software(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,8 +11,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from preftree.labeling.export.drawing import Draw, Recipe, decide, draw, uniforms
-from preftree.labeling.export.salmon_labels import variance
+from preftree.labeling.export.drawing import Draw, Recipe, decide, draw
+from preftree.labeling.methods.spread import variance
+from preftree.labeling.principles.drawing import uniforms
 
 EVEN = Recipe(weights=(1.0,) * 11, number=None, negate=0.5, noise=0.1, seed=0)
 
@@ -34,9 +35,10 @@ def test_ties_of_a_decision() -> None:
 def test_draws_are_pinned() -> None:
     """Catches preferences that change with another version of NumPy or of this program."""
     assert uniforms("0/1/row", 3) == [0.5951776398777068, 0.5773197202656057, 0.5890946986616878]
+    coins = {"rule_flipped": False, "refusal_counts": True, "swapped": False}
     assert [draw(EVEN, turn, "row") for turn in (1, 2)] == [
-        Draw(chosen=(6, 1, 2, 7), negated=(True, True, True, False), flipped=False),
-        Draw(chosen=(4, 2, 1, 10), negated=(True, True, True, False), flipped=False),
+        Draw((6, 1, 2, 7), (True, True, True, False), flipped=False, **coins),
+        Draw((4, 2, 1, 10), (True, True, True, False), flipped=False, **coins),
     ]
     many = np.array(uniforms("key", 4000))
     assert 0 <= many.min() < many.max() < 1
@@ -75,6 +77,19 @@ def test_negation_and_noise_are_as_frequent_as_asked() -> None:
     for negated in (True, False):
         flips = [one.flipped for one in draws if one.negated[0] == negated]
         assert sum(flips) / len(flips) == pytest.approx(0.2, abs=0.04)
+
+
+def test_coins_of_rules() -> None:
+    """Catches a coin that moves another choice, one that always falls alike, and one noise for rules and scores."""
+    odd = replace(EVEN, rule_noise=0.3, refusal_share=0.7, random_order=True)
+    draws = [draw(odd, 1, str(k)) for k in range(4000)]
+    assert [(one.chosen, one.negated, one.flipped) for one in draws[:200]] == [
+        (one.chosen, one.negated, one.flipped) for one in (draw(EVEN, 1, str(k)) for k in range(200))
+    ]
+    for name, expected in {"rule_flipped": 0.3, "refusal_counts": 0.7, "swapped": 0.5}.items():
+        assert sum(getattr(one, name) for one in draws) / 4000 == pytest.approx(expected, abs=0.03)
+    both = Counter((one.refusal_counts, one.swapped) for one in draws)
+    assert both[True, True] / 4000 == pytest.approx(0.35, abs=0.03)
 
 
 def test_a_draw_depends_on_seed_pass_and_id_and_on_nothing_else() -> None:

@@ -85,7 +85,11 @@ def test_without_cot_nothing_changes() -> None:
         (LAST, f'{LAST}  stop: [x, ""]\n', "t:17: stop 2 of 'rationale' must be a non-empty text"),
         (LAST, f"{LAST}  ending: {{{{}}}}\n", "t:17: "),
         ('"Because"', '" "', "t:16: 'start' of 'rationale' must be a non-empty text"),
-        ("Explain first.", "Explain {{ prompt }}.", "t:15: 'ask' of 'rationale' is fixed text and cannot show"),
+        (
+            "Explain first.",
+            "Explain {{ prompt }}.",
+            "t:15: 'ask' of 'rationale': unknown variable 'prompt'; known: pri",
+        ),
         ("  ask: Explain first.\n" + LAST, "", "t:1"),
         (
             "    rationale: >\n      y is true,\n      x is not.\n",
@@ -111,8 +115,8 @@ def test_built_in_templates_explain() -> None:
         if name.startswith("principled"):
             continue
         assert template.explaining is not None, name
-        assert not template.explaining.start[-1].isspace()
-        assert template.explaining.ending == f"\n\n{template.answer}"
+        assert not template.explaining.start.source[-1].isspace()
+        assert template.explaining.ending.source == f"\n\n{template.answer.source}"
         heading = template.body.splitlines()[0]
         assert template.explaining.stop == (f"\n{heading}",), "a model that goes on would begin the next sample"
         assert all(exemplar.rationale for exemplar in template.exemplars)

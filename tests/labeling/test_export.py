@@ -27,7 +27,7 @@ from preftree.labeling.methods.principle_labels import (  # noqa: E402
 )
 from preftree.labeling.methods.ranking_labels import RankingLabel  # noqa: E402
 from preftree.labeling.methods.score_labels import DirectLabel, Score  # noqa: E402
-from preftree.labeling.methods.set_labels import PrincipledLabel  # noqa: E402
+from preftree.labeling.methods.set_labels import SetsLabel  # noqa: E402
 from preftree.labeling.options.export import ExportOptions  # noqa: E402
 from preftree.labeling.types import Message, Pair, PairLabel  # noqa: E402
 from tests.labeling.fakes import row, write_rows  # noqa: E402
@@ -36,7 +36,7 @@ from tests.labeling.opened import read, sha256_of  # noqa: E402
 from tests.labeling.salmon_run import PRINCIPLES  # noqa: E402
 
 SCORES = [[(2.0, 2.0), (1.0, -1.0), (0.0, 0.0)], [(-1.0, -3.0), (1.0, 1.0), (1.0, 1.0)]]
-SIDES = [name for name in FORMATS if name != "soft"]
+SIDES = [name for name, form in FORMATS.items() if not form.ties]
 MESSAGES = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Which?"}]
 
 
@@ -81,7 +81,8 @@ def test_a_preference_in_every_format(run: Path) -> None:
     good, bad = {"role": "assistant", "content": "this"}, {"role": "assistant", "content": "that"}
     whole = {"chosen": [*MESSAGES, good], "rejected": [*MESSAGES, bad]}
     expected: dict[str, list[dict[str, Any]]] = {
-        "trl-reward": [{"id": "a", **whole, "margin": pytest.approx(0.6)}],
+        "trl-reward": [{"id": "a", **whole}],
+        "trl-soft": [{"id": "a", **whole, "p_chosen": pytest.approx(0.8)}],
         "trl-dpo": [{"id": "a", "prompt": MESSAGES, "chosen": [good], "rejected": [bad]}],
         "kto": [
             {"id": "a", "prompt": MESSAGES, "completion": [good], "label": True},
@@ -115,6 +116,8 @@ def test_a_preference_in_every_format(run: Path) -> None:
         assert found == rows
     [flipped] = [entry for entry in export(run, "trl-dpo", "out.jsonl") if entry["id"] == "b"]
     assert (flipped["chosen"], flipped["rejected"]) == ([bad], [good])
+    [asked] = [entry for entry in export(run, "trl-reward", "out.jsonl", margin=True) if entry["id"] == "a"]
+    assert asked == {"id": "a", **whole, "margin": pytest.approx(0.6)}
 
 
 def test_what_is_left_out_is_counted(run: Path) -> None:
@@ -166,12 +169,14 @@ def test_scores_of_pairs(tmp_path: Path) -> None:
     run = labelled_run(tmp_path / "run", "direct", [row(id="1"), row(id="2")], labels)
     [entry] = export(run, "ultrafeedback", "x.jsonl")
     assert (entry["score_chosen"], entry["score_rejected"]) == (0.5, -0.25)
-    assert [one["margin"] for one in export(run, "trl-reward", "x.jsonl")] == [0.75]
+    assert [one["margin"] for one in export(run, "trl-reward", "x.jsonl", margin=True)] == [0.75]
     for options, message in (
+        ({"to": "trl-soft"}, "no probabilities, which trl-soft is made of"),
+        ({"to": "kto", "soften": 4}, "no probabilities, which --soften is made of"),
         ({"to": "soft"}, "scores and no probabilities"),
         ({"to": "kto", "min_confidence": 0.9}, "have no confidence"),
         ({"to": "kto", "drop_inconsistent": True}, "no order to disagree"),
-        ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of method ranking"),
+        ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of methods ranking and reward"),
     ):
         with pytest.raises(InputError, match=message):
             write_export(ExportOptions(run=str(run), out=str(tmp_path / "y.jsonl"), **options))
@@ -201,7 +206,7 @@ def test_rankings(tmp_path: Path) -> None:
 
 def test_sets_of_principles(tmp_path: Path) -> None:
     """Catches the first of several sets taken for all of them."""
-    label = PrincipledLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.4)))
+    label = SetsLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.4)), PairLabel.COLUMNS)
     sets = [{"name": name, "statements": [f"Be {name}."]} for name in ("kind", "brief")]
     run = labelled_run(tmp_path / "run", "principled", [row(id="1")], [label], sets=sets)
     [entry] = export(run, "soft", "x.jsonl")
@@ -316,6 +321,12 @@ def test_refusals(run: Path, tmp_path: Path) -> None:
         ({"out": "run.in.jsonl", "overwrite": True}, "is what is exported"),
         ({"out": "no/x.jsonl"}, "no writable directory"),
         ({"out": "x.jsonl", "ties": "keep"}, "--ties keep: trl-dpo has a better response in each row"),
+        ({"out": "x.jsonl", "margin": True}, "--margin is for trl-reward and not for trl-dpo"),
+        ({"out": "x.jsonl", "to": "trl-soft", "soften": 4}, "--soften is for formats without .*, and trl-soft keeps"),
+        ({"out": "x.json", "to": ANNOTATED_PAIRS, "soften": 4}, "--soften is for formats without .*, and annotated-"),
+        ({"out": "x.jsonl", "to": "trl-reward", "soften": 4, "margin": True}, "--margin excludes --soften"),
+        ({"out": "x.jsonl", "soften": 1}, "--soften must be a whole number, from 2 to 1,000"),
+        ({"out": "x.jsonl", "seed": 1}, "--seed requires --soften"),
         ({"out": "x.jsonl", "min_confidence": 0.99}, "leaves nothing to export; .*confidence below 0.99"),
         ({"out": "x.jsonl", "input": str(tmp_path / "there.jsonl")}, "is not the file that was labelled"),
         ({"out": "x.jsonl", "run": str(tmp_path)}, "no such file: .*run.json"),

@@ -18,9 +18,10 @@ from preftree.labeling import cli
 from preftree.labeling.methods.principle_labels import Aggregate, PrincipleScore, SalmonLabel
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.score_labels import DirectLabel, Score
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.rationales import Rationale
+from preftree.labeling.report.html.survey import Survey
 from preftree.labeling.report.html.svg import drawing, svg_of
 from preftree.labeling.runs.report import write_html
 from preftree.labeling.types import Label, PairLabel
@@ -149,7 +150,7 @@ def test_other_kinds_of_labels(tmp_path: Path) -> None:
     ranking = labelled_run(tmp_path / "ranking", "ranking", [several], [RankingLabel(comparisons, (1.0, 0.0, -1.0), 9)])
     assert {"Ranking", "Position bias", "Label mass", "Response 2"} <= {*(page := page_of(ranking)).headings}
     assert page.cells("A = 0, B = 2")[:2] == ["0.900", "0.200"]
-    sets = PrincipledLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.6)))
+    sets = SetsLabel(("kind", "brief"), (soft(0.9, 0.9), soft(0.2, 0.6)), PairLabel.COLUMNS)
     principled = labelled_run(tmp_path / "sets", "principled", [row()], [sets])
     assert (page := page_of(principled)).cells("brief")[:2] == ["0.200", "0.600"]
     assert "Position bias" in page.headings
@@ -235,6 +236,17 @@ def test_labels_from_elsewhere_with_few_columns(tmp_path: Path) -> None:
     assert "Label mass" not in page.headings
     parquet.write_table(pa.table({"id": ["x"], "sets": [[{"set": "kind", "p_a": 0.7}]]}), path)
     assert "Position bias" not in page_of(path).headings
+
+
+def test_histograms(tmp_path: Path) -> None:
+    """Catches a last bin that leaves 1 out, and gaps with the wrong sign."""
+    columns = {"p_a": [0.0, 1.0, 0.5], "p_a_first": [0.5, 1.0, 1.0], "p_a_second": [0.5, 1.0, 0.0]}
+    parquet.write_table(pa.table(columns), tmp_path / "h.parquet")
+    found = Survey.of(tmp_path / "h.parquet")
+    assert [found.p.counts[place] for place in (0, 10, 19)] == [1, 1, 1]
+    assert (found.p.edges[0], found.p.edges[20]) == (0.0, 1.0)
+    assert [found.gap.counts[place] for place in (10, 19)] == [2, 1]
+    assert found.gap.edges[0] == -1.0
 
 
 def test_the_same_run_is_the_same_page(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling import cli
 from preftree.labeling.data.columns import IMITATES
 from preftree.labeling.methods.registry import imitations_of, make_method, open_method, templates_of
-from preftree.labeling.options.methods import DirectOptions, MethodOptions, RlaifOptions
+from preftree.labeling.options.methods import DirectOptions, PromptOptions, RlaifOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template, parse_template, template_names
 from preftree.labeling.prompts.imitation import Imitations
@@ -102,7 +102,10 @@ def test_every_template_knows_its_own_lines(name: str) -> None:
     imitates = Imitations([template])
     responses = ("this", "that")[: template.num_responses]
     principle = "Be kind." if "principle" in template.variables else None
-    request = template.request((Message("user", "Hi"),), *responses, preamble="base", exemplars=0, principle=principle)
+    about = {column.path[0]: "Own." for column in template.columns}
+    request = template.request(
+        (Message("user", "Hi"),), *responses, preamble="base", exemplars=0, row=about, principle=principle
+    )
     assert imitates(pair(request.user))
     assert imitates(pair(f"{request.answer_start}{request.labels[-1]}"))
     assert not imitates(pair("A plain answer.\n\n### With a heading\n\n1. and a list"))
@@ -193,7 +196,7 @@ def test_default_records_are_as_they_were() -> None:
     template = load_template("general")
     assert "fenced" not in template.record()
     assert isinstance(template, Template)
-    assert MethodOptions().fence is False
+    assert PromptOptions().fence is False
 
 
 def test_a_fenced_run_is_another_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

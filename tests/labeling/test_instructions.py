@@ -22,8 +22,9 @@ from preftree.labeling.export.salmon_labels import SalmonLabels
 from preftree.labeling.options.export import InstructionOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.principles.principle import Principle
+from preftree.labeling.prompts.reward_input import reward_messages
 from preftree.labeling.runs.run import run_label
-from preftree.labeling.types import Pair
+from preftree.labeling.types import Message, Pair
 from tests.labeling.fakes import fake_scorer_factory, row, write_rows
 from tests.labeling.salmon_run import PRINCIPLES, salmon_run
 
@@ -231,7 +232,7 @@ def test_nothing_to_negate_with(tmp_path: Path) -> None:
     """Catches "null" among the statements of training data, and an error for a principle that is never negated."""
     lacking = (*PRINCIPLES[:2], replace(PRINCIPLES[2], negative=None))
     labels = salmon_run(tmp_path / "run", [(1.0, 1.0, 1.0)], lacking)
-    said = "principle 'precise' has no negative statement; use --negate 0, or label with a principle file that gives it"
+    said = "principle 'precise' has no negative statement; use --negate 0, or --principles with a file that gives it"
     assert said in failure(labels, negate=0.01)
     [only] = instructions(labels, negate=0.0)
     assert sorted(only["principles"]) == ["Be concise.", "Be ethical.", "Be precise."]
@@ -282,7 +283,9 @@ def test_nothing_left(tmp_path: Path) -> None:
     """Catches an empty file that looks like training data."""
     labels = salmon_run(tmp_path / "run", [(0.0, (1.0, -2.0), 0.0), None])
     message = failure(labels)
-    assert message.endswith("nothing to write; 4 preferences: every principle drawn has score 0; 1 row: no labels")
+    dropped = "nothing to write; 4 preferences: every principle drawn has score 0; 1 row: no labels"
+    assert f"{dropped}; a score is 0 where the two orders disagree, and --min-score 0 takes their mean" in message
+    assert failure(labels, min_score=1.5).endswith(f"{dropped}; lower --min-score")
 
 
 def test_places_that_are_taken(tmp_path: Path) -> None:
@@ -314,3 +317,19 @@ def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("preftree: ")
     assert line.endswith("--overwrite")
+
+
+def test_as_trl_takes_them(tmp_path: Path) -> None:
+    """Catches conversations of other principles or responses, and another order of the two."""
+    labels = salmon_run(tmp_path / "run", [(1.0, (-3.0, -1.0), 1.0), (0.5, (9.0, -1.0), -0.25)])
+    asked: dict[str, Any] = {"num_principles": "2", "passes": 2, "negate": 0.5}
+    made = instructions(labels, **asked)
+    rows = instructions(labels, "trl.jsonl", to="trl", layout="response-first", **asked)
+    for entry, preference in zip(rows, made, strict=True):
+        assert entry["id"] == f"{preference['id']}/{preference['pass']}"
+        for name, side in (("chosen", preference["chosen"]), ("rejected", "ab".replace(preference["chosen"], ""))):
+            prompt = (Message("user", preference["prompt"]),)
+            read = reward_messages(prompt, preference[f"response_{side}"], "response-first", preference["principles"])
+            assert entry[name] == [{"role": role, "content": content} for role, content in read]
+    with pytest.raises(PreftreeError, match="--layout requires --to"):
+        instructions(labels, "other.jsonl", layout="response-first")

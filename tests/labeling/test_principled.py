@@ -22,7 +22,7 @@ from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.pipeline import label_samples
 from preftree.labeling.principles.sets import GUARDS, load_principles, principle_sets
 from preftree.labeling.prompts.catalogue import load_template
-from preftree.labeling.types import Message, Pair, RequestScores, Response, ResponseSet, Sample
+from preftree.labeling.types import Message, Pair, RequestScores, Response, ResponseSet, Sample, ScoreRequest
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.queried import queried
 from tests.models import SMALL_CONFIG, write_model
@@ -179,8 +179,10 @@ def test_a_record_asks_the_same_again(tmp_path: Path) -> None:
     scaled = JudgeOptions(input="x", method="principled", under=SETS, scale="1-5")
     opened = open_method(scaled)
     assert opened.requests(SINGLE)[0].labels == ("1", "2", "3", "4", "5")
-    assert "from 1 (" in opened.requests(SINGLE)[0].user
-    assert "to 5 (" in opened.requests(SINGLE)[0].user
+    asked = opened.requests(SINGLE)[0]
+    assert isinstance(asked, ScoreRequest)
+    assert "from 1 (" in asked.user
+    assert "to 5 (" in asked.user
     assert open_method(scaled, json.loads(json.dumps(opened.record()))) == opened
 
 

@@ -215,7 +215,9 @@ def test_files(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + GOOD.encode())
     assert load_principles(str(path)) == (SHORT, TRUE)
-    known = "neither a file nor one of: default, all, labelled, aggregated, reinforcement, policy$"
+    known = (
+        "neither a file nor one of: default, all, labelled, aggregated, red-teaming, reinforcement, policy, reasoning$"
+    )
     for name, said in (("nowhere", known), (str(tmp_path), known)):
         with pytest.raises(InputError, match=said):
             load_principles(name)

@@ -107,7 +107,11 @@ TWO_LABELS = 'labels: ["1", "2"]'
         ("invert: false", "system: *nothing", "t:4: front matter is not YAML: found undefined alias"),
         ("invert: false", "invert: false\nlabels: [a, b]", "t:5: front matter has 'labels' twice"),
         ("invert: false", "? [a]\n: b", "t:4: a key of front matter must be a text"),
-        ("invert: false", "inverted: false", "t:4: unknown front matter key 'inverted'; known: answer, description"),
+        (
+            "invert: false",
+            "inverted: false",
+            "t:4: unknown front matter key 'inverted'; known: answer, bos, desc",
+        ),
         ("description: Which is better.\n", "", "t:2: front matter needs 'description'"),
         ("description: Which is better.", "description:", "t:2: front matter needs 'description'"),
         ("description: Which is better.", "description: !mine x", "t:2: 'description' must be a text"),

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from preftree.engine.errors import InputError, ModelError
 from preftree.labeling import cli
 from preftree.labeling.judge.judge import Judge
-from preftree.labeling.methods.principle_labels import PrincipleScore, SalmonLabel
+from preftree.labeling.methods.principle_labels import AGGREGATES, PrincipleScore, SalmonLabel
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.salmon import Salmon
 from preftree.labeling.options.methods import JudgeOptions
@@ -137,7 +137,7 @@ def test_scores_by_hand() -> None:
 @pytest.mark.parametrize("both", [(3.0, -1.0), (-1.0, 3.0), (3.0, 0.0), (0.0, -3.0), (0.0, 0.0)])
 def test_what_contradicts_itself_is_a_tie(both: tuple[float, float]) -> None:
     """Catches a position-biased principle that decides, and its raw score lost."""
-    for rule in ("strongest", "weighted", "won"):
+    for rule in AGGREGATES:
         label = judged(both, rule=rule)
         assert (label.verdict, label.aggregate.margin, label.aggregate.p_a) == ("tie", 0.0, 0.5)
         assert label.aggregate.decided_by is None
@@ -153,6 +153,23 @@ def test_the_strongest_decides() -> None:
     assert label.aggregate.p_a == pytest.approx(1 / (1 + math.exp(3)))
     label = judged((0.0, 0.0), (2.0, 2.0), (-2.0, -2.0))
     assert (label.verdict, label.aggregate.decided_by) == ("a", "p2"), "of two as strong the first"
+
+
+def test_the_strongest_of_scaled_scores_decides() -> None:
+    """Catches a margin in units that no probability follows from, a standard deviation, and a division by 0."""
+    method = Salmon(TEMPLATE, named(1, 1, 1), "scaled", variances={"p1": 4.0, "p2": 0.5, "p3": 0.0})
+
+    def decided(*means: float) -> tuple[str | None, float]:
+        asked = [scores(mean, 0.0) for mean in means] + [scores(0.0, mean) for mean in means]
+        found = method.aggregate(PAIR, asked).aggregate
+        assert found.p_a == pytest.approx(1 / (1 + math.exp(-found.margin)))
+        return found.decided_by, found.margin
+
+    assert decided(3.0, -1.0, 1.5) == ("p2", -1.0)
+    assert decided(3.0, -0.25, 0.25) == ("p1", 3.0)
+    assert decided(3.0, -0.25, 1.0) == ("p3", 1.0)
+    assert decided(8.0, -1.0, 0.0) == ("p1", 8.0)
+    assert decided(0.0, 0.0, 0.0) == (None, 0.0)
 
 
 def test_weighted() -> None:
@@ -171,7 +188,7 @@ def test_won() -> None:
     assert judged((1.0, 1.0), (-5.0, -5.0), rule="won").verdict == "tie"
 
 
-@pytest.mark.parametrize("rule", ["strongest", "weighted", "won"])
+@pytest.mark.parametrize("rule", [*AGGREGATES])
 def test_weight_zero_never_decides(rule: str) -> None:
     label = judged((1.0, 1.0), (-9.0, -9.0), rule=rule, weights=[1.0, 0.0])
     assert label == replace(judged((1.0, 1.0), rule=rule), principles=label.principles, prompt_tokens=40)
@@ -182,10 +199,12 @@ def flat(label: SalmonLabel) -> list[float]:
     return [number for one in label.principles for number in (one.s12, one.s21, one.score)]
 
 
-@given(FOUR, st.sampled_from(["strongest", "weighted", "won"]), st.sampled_from([TEMPLATE, INVERTED]))
+@given(FOUR, st.sampled_from([*AGGREGATES]), st.sampled_from([TEMPLATE, INVERTED]))
 def test_swapping_is_exact(numbers: list[tuple[float, ...]], rule: str, template: object) -> None:
     """Catches 1 - p and -s that differ in the last bit, and a decider that depends on which response is called A."""
     method = Salmon(template, named(1, 0.3, 2), rule)  # type: ignore[arg-type]
+    if rule == "scaled":
+        method = replace(method, variances={"p1": 0.1, "p2": 3.0, "p3": 0.7})
     a_first = [scores(one[0], one[1]) for one in numbers]
     b_first = [scores(one[2], one[3]) for one in numbers]
     straight, swapped = method.aggregate(PAIR, a_first + b_first), method.aggregate(PAIR.swap(), b_first + a_first)
@@ -212,7 +231,7 @@ def assert_flipped(straight: SalmonLabel, swapped: SalmonLabel) -> None:
 @given(FOUR, st.permutations(range(3)))
 def test_order_of_principles_does_not_matter(numbers: list[tuple[float, ...]], order: list[int]) -> None:
     """Catches sums that round by order, and scores under another principle's name."""
-    for rule in ("strongest", "weighted", "won"):
+    for rule in AGGREGATES:
         method = Salmon(TEMPLATE, named(1, 0.3, 2), rule)
         label = method.aggregate(PAIR, [scores(*one[:2]) for one in numbers] + [scores(*one[2:]) for one in numbers])
         moved = [numbers[index] for index in order]

@@ -95,8 +95,8 @@ def test_what_is_asked_for_and_cannot_be_printed_is_a_failure() -> None:
 
 LOCALES = [
     {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-    {"LC_ALL": "POSIX", "PYTHONUTF8": "0"},
-    {"LC_ALL": "C"},
+    pytest.param({"LC_ALL": "POSIX", "PYTHONUTF8": "0"}, marks=pytest.mark.soak),
+    pytest.param({"LC_ALL": "C"}, marks=pytest.mark.soak),
 ]
 
 

@@ -48,8 +48,10 @@ def run(serve: Callable[[Sequence[str]], Sequence[str | Exception]], limits: Lim
     asyncio.run(main())
 
 
-def limits(window: float = 0.0, batch_tokens: int = 1 << 20, queue_tokens: int = 1 << 20) -> Limits:
-    return Limits(window, batch_tokens, queue_tokens)
+def limits(
+    window: float = 0.0, batch_tokens: int = 1 << 20, batch_jobs: int = 1 << 20, queue_tokens: int = 1 << 20
+) -> Limits:
+    return Limits(window, batch_tokens, batch_jobs, queue_tokens)
 
 
 async def batch_begins(served: Served, number: int = 1) -> None:
@@ -91,6 +93,17 @@ def test_a_full_batch_does_not_wait() -> None:
 
     run(served, limits(window=FOREVER, batch_tokens=2 * BLOCK_TOKENS), steps)
     assert served.batches == [["same"] * 50 + ["other"]]
+
+
+def test_a_batch_has_so_many_jobs_at_most() -> None:
+    """Catches a limit that is looked at before a batch begins and not while it is filled, or the other way round."""
+    served = Served()
+
+    async def steps(batcher: Batcher[str, str]) -> None:
+        await batcher.answers([job(f"{place}") for place in range(4)], "me")
+
+    run(served, limits(window=FOREVER, batch_jobs=2), steps)
+    assert served.batches == [["0", "1"], ["2", "3"]]
 
 
 def test_clients_take_turns() -> None:

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from typing import Any, cast
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import preftree as pt
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.score_labels import DirectLabel
-from preftree.labeling.methods.set_labels import PrincipledLabel
+from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.types import PairLabel
 from tests.labeling.serving.fakes import Client, FakeJudge, serving
 
@@ -80,7 +82,7 @@ def test_rewards_under_sets_of_principles(principled: Client) -> None:
     answer = principled("POST", "/reward", asked).body
     rows = [{"prompt": PROMPT, "response": RESPONSE}]
     label = pt.label(rows, JUDGE, pt.Principled(under=SETS, guard=True))[0].label
-    assert isinstance(label, PrincipledLabel)
+    assert isinstance(label, SetsLabel)
     rewards = [one.scores[0].reward for one in label.labels if isinstance(one, DirectLabel)]
     assert [answer[f"reward/{name}"] for name in label.names] == rewards
     assert answer["reward"] == pytest.approx(sum(rewards) / 2)
@@ -148,7 +150,7 @@ def test_what_the_method_cannot_do_is_said(direct: Client) -> None:
     answer = direct("POST", "/compare", {"prompt": PROMPT, "responses": ["4", "5"]})
     assert (answer.status, answer.error[1][:34]) == (400, "method direct compares no responses"[:34])
     answer = direct("PUT", "/principles", {"sets": [["concise"]]})
-    assert (answer.status, "judges by no principles" in answer.error[1]) == (422, True)
+    assert (answer.status, "follows no principles here" in answer.error[1]) == (422, True)
     assert direct("GET", "/principles").body["sha256"] is None
 
 
@@ -189,6 +191,35 @@ def test_bad_requests(direct: Client, path: str, body: Any, status: int, field: 
     assert answer.error[0] == field
     assert reason in answer.error[1]
     assert direct("POST", "/reward", {"prompt": PROMPT, "response": RESPONSE}).body == reward()
+
+
+FIELDS = (
+    "prompt",
+    "response",
+    "responses",
+    "query",
+    "prompts",
+    "labels",
+    "input",
+    "messages",
+    "sets",
+    "role",
+    "content",
+)
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=JSON, route=st.sampled_from(["/get_reward", "/reward", "/classify", "/compare", "/principles"]))
+def test_any_body_has_an_answer(direct: Client, body: Any, route: str) -> None:
+    """Catches a type that a route stumbles over."""
+    answer = direct("PUT" if route == "/principles" else "POST", route, body)
+    assert answer.status in (200, 400, 422)
+    assert answer.status == 200 or answer.error[1]
 
 
 def test_pages_about_the_server(direct: Client) -> None:

@@ -193,6 +193,20 @@ def test_what_keeps_it_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyP
         server.serve(ServeOptions())
 
 
+def test_answers_are_not_held_back() -> None:
+    """Catches a second packet that waits 40 ms for the client's delayed acknowledgement of the first."""
+    with serving(FakeJudge()) as client:
+        connection = client.connection()
+        seconds = []
+        for _ in range(60):  # the first are acknowledged at once
+            began = time.perf_counter()
+            connection.request("POST", "/reward", json.dumps(ASKED), {"Content-Type": "application/json"})
+            connection.getresponse().read()
+            seconds.append(time.perf_counter() - began)
+        connection.close()
+    assert min(seconds[-10:]) < 0.03
+
+
 def test_the_command(small_model: str) -> None:
     """Catches a command that cannot be stopped, or does not say where it listens."""
     command = [sys.executable, "-m", "preftree", "serve", "--model", small_model, "--port", "0"]

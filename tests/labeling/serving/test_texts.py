@@ -35,6 +35,23 @@ def test_the_last_split_counts() -> None:
     assert Markup.of_judge(judge, (), "=>").of_rendered("a => b", "input[0]") == ("a ", " b")
 
 
+@pytest.mark.parametrize("before", ["<s>system: Be good. user: ", "system: Be good. user: ", "user: ", ""])
+def test_what_a_template_begins_with_is_no_part_of_the_prompt(before: str) -> None:
+    """Catches a prompt with the judge's own system text in it where a client left out no more than the BOS token."""
+    markup = Markup(before="<s>system: Be good. user: ", split=" assistant: ")
+    assert markup.of_rendered(f"{before}Hi. assistant: Hello.", "input[0]") == ("Hi.", "Hello.")
+
+
+@pytest.mark.parametrize(
+    ("end", "kept"), [("<|end|>\n", ""), ("<|end|>", ""), ("", ""), ("<|", "<|"), ("<|end|>\n<|assis", "")]
+)
+def test_the_end_of_a_rendered_turn_is_no_part_of_the_response(end: str, kept: str) -> None:
+    """Catches an end of turn that the judge reads as text, and a response that loses what it ended with."""
+    markup = Markup(before="<|user|>", split="<|end|>\n<|assistant|>")
+    found = markup.of_rendered(f"<|user|>Hi.<|end|>\n<|assistant|>Hello.{end}", "input[0]")
+    assert found == ("Hi.", f"Hello.{kept}")
+
+
 def test_a_judge_without_a_template_needs_a_split() -> None:
     """Catches a guess where a response begins."""
 

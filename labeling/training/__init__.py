@@ -1,0 +1,1 @@
+"""Reward models, trained on the labels of a run by an existing trainer."""
