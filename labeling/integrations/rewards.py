@@ -67,27 +67,7 @@ class Rewards:
         Raises:
             UsageError: an option is unknown, out of range, or of no effect.
         """
-        if (judge is None) == (url is None):
-            raise UsageError("give either a judge (a preftree.Judge, or a model to load) or the url of a server")
-        for name in options.keys() - _KNOWN:
-            raise UsageError(f"there is no option {name!r} for rewards; {suggestion(name, sorted(_KNOWN))}")
-        if url is not None and (options or drop):
-            named = ", ".join([*options, *(["drop"] if drop else [])])
-            raise UsageError(f"{named}: the server judges as it was started; give the options to preftree serve")
-        if judge is not None and not isinstance(judge, str) and (late := options.keys() & declared(ModelOptions)):
-            raise UsageError(f"{', '.join(sorted(late))}: the judge is loaded already")
-        if drop and options.get("method") != "principled":
-            raise UsageError("drop leaves principles out, which only method principled has")
-        if drop and options.get("draw"):
-            raise UsageError(
-                "drop leaves principles out of a set, and draw makes a set for each prompt; give one of them"
-            )
-        try:
-            share(drop)
-        except ValueError as error:
-            raise UsageError(f"drop {error}") from None
-        if compare and options.get("method") == "direct":
-            raise UsageError("compare is for methods that compare two responses: rlaif or principled")
+        _check(judge, url, compare, drop, options)
         self._judge, self._options = judge, options
         self._url, self._token, self._timeout = url, token, timeout
         self.compares = compare or options.get("method") == "rlaif"
@@ -175,6 +155,31 @@ class Rewards:
         judge = load_judge(options) if isinstance(self._judge, str) else self._judge
         assert judge is not None
         return LocalJudge(judge, judging, self._drop, self._seed)
+
+
+def _check(
+    judge: AnyJudge | str | None, url: str | None, compare: bool, drop: float, options: Mapping[str, Any]
+) -> None:
+    """UsageError for what is unknown, out of range, or of no effect."""
+    if (judge is None) == (url is None):
+        raise UsageError("give either a judge (a preftree.Judge, or a model to load) or the url of a server")
+    for name in options.keys() - _KNOWN:
+        raise UsageError(f"there is no option {name!r} for rewards; {suggestion(name, sorted(_KNOWN))}")
+    if url is not None and (options or drop):
+        named = ", ".join([*options, *(["drop"] if drop else [])])
+        raise UsageError(f"{named}: the server judges as it was started; give the options to preftree serve")
+    if judge is not None and not isinstance(judge, str) and (late := options.keys() & declared(ModelOptions)):
+        raise UsageError(f"{', '.join(sorted(late))}: the judge is loaded already")
+    if drop and options.get("method") != "principled":
+        raise UsageError("drop leaves principles out, which only method principled has")
+    if drop and options.get("draw"):
+        raise UsageError("drop leaves principles out of a set, and draw makes a set for each prompt; give one of them")
+    try:
+        share(drop)
+    except ValueError as error:
+        raise UsageError(f"drop {error}") from None
+    if compare and options.get("method") == "direct":
+        raise UsageError("compare is for methods that compare two responses: rlaif or principled")
 
 
 def log_columns(found: Sequence[Reward | None]) -> dict[str, list[float | None]]:
