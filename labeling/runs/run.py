@@ -97,8 +97,10 @@ def _needs_model(job: Job, directory: RunDirectory) -> bool:
     """
     left = hopeless(job, directory.answers)
     if left is not None and left.count == len(job.rows) and job.options.shard is None:
+        place, reason = left.first[0]
         raise InputError(
-            f"no row of {job.dataset.name} can be labelled: {count(left.count, 'row')} rejected, {left.by_kind()}"
+            f"no row of {job.dataset.name} can be labelled: {count(left.count, 'row')} rejected, {left.by_kind()}; "
+            f"the first: {one_line(place)}: {one_line(reason)}"
         )
     return left is None
 
