@@ -72,7 +72,7 @@ class Generation:
         text: the tokens decoded.
         finish: "stop", or "length" where it reached max_new_tokens.
         rest: where a stop string begins inside a token, that token's text before it; `text + rest` is all of the text
-            up to the stop string.
+            up to the stop string. Of a continuation that was given there is none.
     """
 
     ids: list[int]

@@ -45,7 +45,7 @@ class RewardFigures:
             "mean_reward": float(self._rewards.mean[0]) if number else None,
             "std_reward": math.sqrt(float(self._rewards.products[0, 0]) / number) if number else None,
             "length_correlation": self._length_correlation(),
-            "pairs": self.pairs.figures() if self.pairs.pairs else None,
+            **self.pairs.figures(),
         }
 
     def _length_correlation(self) -> float | None:

@@ -129,6 +129,28 @@ def test_under_principles(principled: Path, tmp_path: Path, capsys: pytest.Captu
     assert "mean reward" in capsys.readouterr().out
 
 
+def test_figures(plain: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches figures of other responses than those of the run, and a page that shows rewards on a judge's scale."""
+    rows, out = write_rows(tmp_path / "rows.jsonl", ROWS), tmp_path / "run"
+    assert preftree("reward", rows, "--model", plain, "--out", out, "--quiet") == OK
+    assert preftree("report", out, "--json") == OK
+    figures = json.loads(capsys.readouterr().out)
+    one, pair, same, several = labelled(rows, out)
+    rewards = [one["reward"], pair["reward_a"], pair["reward_b"], same["reward_a"], same["reward_b"]]
+    rewards += several["rewards"]
+    texts = [ROWS[0]["response"], *(ROWS[place][f"response_{side}"] for place in (1, 2) for side in "ab")]
+    chars = [len(text) for text in [*texts, *ROWS[3]["responses"]]]
+    assert figures["responses"] == 8
+    assert figures["mean_reward"] == pytest.approx(np.mean(rewards))
+    assert figures["std_reward"] == pytest.approx(np.std(rewards))
+    assert figures["length_correlation"] == pytest.approx(np.corrcoef(rewards, chars)[0, 1])
+    assert (figures["pairs"], figures["ties"]) == (2, 1)
+    page = tmp_path / "page.html"
+    assert preftree("report", out, "--html", page) == OK
+    assert "correlation of reward and characters" in page.read_text()
+    assert "preferred end of the scale" not in page.read_text()
+
+
 def test_what_is_shared(principled: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a prompt run for each of its responses, and a response run for each set: at most a third is unique."""
     text = "the way there " * 25

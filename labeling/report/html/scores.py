@@ -11,7 +11,9 @@ from preftree.labeling.report.table import Table, decimal
 
 
 def scores(figures: Figures, survey: Survey) -> Section:
-    """Of single responses."""
+    """Of single responses, by a judge on a scale or by a reward model."""
+    if "mean_reward" in figures:
+        return _of_reward_model(figures)
     if not survey.reward.total:
         return Section("Scores")
     rows = [
@@ -22,6 +24,17 @@ def scores(figures: Figures, survey: Survey) -> Section:
     ]
     drawn = plots.histogram("reward", survey.reward, "reward: the score from -1 to 1", "responses", 0.0)
     return Section("Scores", (), (Table(tuple(rows)),), (Plot(drawn, "1 is the preferred end of the scale."),))
+
+
+def _of_reward_model(figures: Figures) -> Section:
+    """Its rewards have neither a scale nor a zero, so there is nothing to draw them on."""
+    rows = (
+        ("responses", f"{figures['responses']:,}"),
+        ("mean reward", decimal(figures["mean_reward"], "+")),
+        ("standard deviation", decimal(figures["std_reward"])),
+        ("correlation of reward and characters", decimal(figures["length_correlation"], "+")),
+    )
+    return Section("Rewards", (), (Table(rows),))
 
 
 def _reward_rows(figures: Figures) -> Iterator[tuple[str, str]]:
