@@ -64,14 +64,23 @@ def command_line(model: str) -> list[Any]:
     return [code, said.getvalue()]
 
 
-def compare(folder: str, model: str, max_length: str) -> None:
+def calls(model: str) -> dict[str, Any]:
+    """What single calls answer, and how wrong ones are refused; each opens the model again."""
+    sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
+    with patch("preftree.Engine.generate", return_value=[[Generation([5], "one", "stop", rest=" tw")]]):
+        stopped = generated(model, {"until": ["o"]})
+    return {
+        "refused": refusals(model),
+        "command": command_line("/not/there"),
+        "samples": generated(model, sampled, sampled, {"max_gen_toks": 8}, sampled),
+        "stopped": stopped,
+    }
+
+
+def compare(folder: str, model: str, max_length: str, *more: str) -> None:
     manager = TaskManager(include_path=folder, include_defaults=False)
     tasks = manager.load([path.stem for path in Path(folder).glob("*.yaml")])
-    found: dict[str, Any] = {"refused": refusals(model), "command": command_line("/not/there")}
-    sampled = {"do_sample": True, "temperature": 1.0, "max_gen_toks": 8}
-    found["samples"] = generated(model, sampled, sampled, {"max_gen_toks": 8}, sampled)
-    with patch("preftree.Engine.generate", return_value=[[Generation([5], "one", "stop", rest=" tw")]]):
-        found["stopped"] = generated(model, {"until": ["o"]})
+    found = calls(model) if more else {}
     arguments = f"pretrained={model},dtype=float32,max_length={max_length}"
     for kind in ("hf", "preftree"):
         opened = get_model(kind).create_from_arg_string(arguments, {"device": "cpu"})

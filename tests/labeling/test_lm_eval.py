@@ -44,7 +44,7 @@ GENERATE = """output_type: generate_until
 doc_to_text: "Question: {{text}}\\nAnswer: "
 doc_to_target: ""
 metric_list: [{metric: bypass}]
-generation_kwargs: {max_gen_toks: 24, do_sample: false, until: [%s]}
+generation_kwargs: {max_gen_toks: 16, do_sample: false, until: [%s]}
 """
 
 
@@ -58,19 +58,22 @@ def write_tasks(folder: Path, stops: str) -> Path:
     return folder
 
 
-def answered(tasks: Path, model: Path, max_length: int) -> dict[str, Any]:
+def answered(tasks: Path, model: Path, max_length: int, *more: str) -> dict[str, Any]:
     assert HARNESS.is_dir(), f"no package in {HARNESS}; set it up with: make .venv/.ready-dev"
     path = os.pathsep.join(map(str, (ROOT, HARNESS, TRAINERS)))
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tasks / "cache"), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.labeling.harness_answers", str(tasks), str(model), str(max_length)]
+    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tasks / "cache"), "PYTHONPATH": path}
+    command = [sys.executable, "-m", "tests.labeling.harness_answers", str(tasks), str(model), str(max_length), *more]
     done = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-def assert_same(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
-    """Log-probabilities within 1e-3, everything else equal."""
+def assert_same(theirs: dict[str, Any], ours: dict[str, Any], rolling: float = 1e-6) -> None:
+    """Log-probabilities of continuations within 1e-3, everything else equal.
+
+    rolling: relative tolerance of the sums over whole texts, hundreds of float32 log-probabilities.
+    """
     assert theirs.keys() == ours.keys() == {"choice", "rolling", "free", "stopped"}
     for name, task in theirs.items():
         assert ours[name]["prompts"] == task["prompts"], name
@@ -79,8 +82,8 @@ def assert_same(theirs: dict[str, Any], ours: dict[str, Any]) -> None:
                 assert [float(logprob) for logprob, _ in other] == pytest.approx([lp for lp, _ in one], abs=1e-3)
                 assert [is_greedy for _, is_greedy in other] == [is_greedy for _, is_greedy in one]
             else:
-                assert other == (pytest.approx(one, abs=1e-3, rel=1e-6) if name == "rolling" else one), name
-        assert ours[name]["results"] == pytest.approx(task["results"], rel=1e-5), name
+                assert other == (pytest.approx(one, abs=1e-3, rel=rolling) if name == "rolling" else one), name
+        assert ours[name]["results"] == pytest.approx(task["results"], rel=max(1e-5, rolling)), name
     assert theirs["stopped"]["answers"] != theirs["free"]["answers"], "no text was stopped"
 
 
@@ -97,7 +100,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
     }
     (model / "tokenizer.json").write_text(json.dumps(tokenizer_data(post_processor=adds_bos)))
-    return answered(write_tasks(home / "tasks", '"e", "a"'), model, 64)
+    return answered(write_tasks(home / "tasks", '"e", "a"'), model, 64, "calls")
 
 
 @pytest.mark.parametrize("chat", ["False", "True"])
@@ -139,4 +142,4 @@ def test_answers_of_a_real_model_are_those_of_the_harness_own(tmp_path: Path) ->
     """The same with real text: stop strings inside tokens, no BOS, and greedy choices that are close."""
     found = answered(write_tasks(tmp_path / "tasks", '"ee", ".", "\\n"'), embedded_directory(), 2048)
     for chat in ("False", "True"):
-        assert_same(found["hf"][chat], found["preftree"][chat])
+        assert_same(found["hf"][chat], found["preftree"][chat], rolling=5e-5)
