@@ -10,12 +10,12 @@ from typing import Any, BinaryIO
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.data.atomic import drafts
-from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import folder_of
-from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file, label_rows, with_samples
+from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
-from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Reader, Selection, reader_of
+from preftree.labeling.export.comparison import Comparison, Selection, reader_of
 from preftree.labeling.export.formats import FORMATS, Format, format_of
+from preftree.labeling.export.reading import compared_rows
 from preftree.labeling.export.softening import Softening
 from preftree.labeling.options.export import ExportOptions
 from preftree.labeling.report.text import aligned
@@ -49,7 +49,7 @@ def _export(options: ExportOptions, out: Path, found: RunView) -> tuple[Selectio
     for path in (*(file.path for file in dataset.files), *(Path(folder.place(name)) for name in (LABELS, RUN))):
         if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
             raise OutputError(f"{path} is what is exported; name another --out")
-    comparisons = _comparisons(found.labels, dataset, reader, selection)
+    comparisons = (one for _, one in compared_rows(found.labels, dataset, reader, selection))
     with drafts(out) as [draft]:
         if options.to == ANNOTATED_PAIRS:
             _write_annotated(draft.file, found.record, folder.title, comparisons)
@@ -89,20 +89,6 @@ def _check_ending(to: str, out: Path) -> None:
     endings = (".json",) if to == ANNOTATED_PAIRS else (".jsonl", ".parquet")
     if out.suffix.lower() not in endings:
         raise InputError(f"{to} is written to {' or '.join(endings)}, which {one_line(out.name)} does not end in")
-
-
-def _comparisons(labels: Path, dataset: Dataset, reader: Reader, selection: Selection) -> Iterator[Comparison]:
-    for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), dataset.read(), labels):
-        if sample is None:
-            selection.leave_out(NO_LABEL)
-            continue
-        try:
-            found = list(reader.comparisons(sample, row))
-        except (KeyError, TypeError, IndexError) as error:
-            raise OutputError(f"{labels}: row {one_line(sample.id)} lacks what its method's labels have") from error
-        if not found:
-            selection.leave_out(NO_COMPARISON)
-        yield from filter(selection.takes, found)
 
 
 def _softened(options: ExportOptions, comparisons: Iterator[Comparison]) -> Iterator[Comparison]:

@@ -6,15 +6,15 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from preftree.engine.errors import InputError, OutputError, UsageError
+from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import FILE, file_or_folder, folder_of
-from preftree.labeling.data.labels_file import LABELS, label_rows, local_labels, with_samples
+from preftree.labeling.data.labels_file import LABELS, local_labels
 from preftree.labeling.data.source import File
-from preftree.labeling.export.comparison import NO_COMPARISON, NO_LABEL, Comparison, Selection, reader_of
+from preftree.labeling.export.comparison import Comparison, Selection, reader_of
+from preftree.labeling.export.reading import compared_rows
 from preftree.labeling.options.training import TrainOptions
 from preftree.labeling.runs.recorded import finished_run, labelled_input
-from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Message, Pair, Rejected
 
 _INSTRUCTIONS = "the file that `preftree instructions` has written"
@@ -80,20 +80,8 @@ def _run(options: TrainOptions) -> PairSource:
     dataset = labelled_input(run, options.input)
 
     def pairs(selection: Selection) -> Iterator[TrainingPair]:
-        columns = ("id", "status", *reader.columns)
-        for sample, row in with_samples(label_rows(labels, columns), dataset.read(), labels):
-            if sample is None:
-                selection.leave_out(NO_LABEL)
-                continue
-            try:
-                found = list(reader.comparisons(sample, row))
-            except (KeyError, TypeError, IndexError) as error:
-                raise OutputError(f"{labels}: row {one_line(sample.id)} lacks what its method's labels have") from error
-            if not found:
-                selection.leave_out(NO_COMPARISON)
-            gold = sample.gold if isinstance(sample, Pair) else None
-            for one in filter(selection.takes, found):
-                yield _oriented(one, gold)
+        for sample, one in compared_rows(labels, dataset, reader, selection):
+            yield _oriented(one, sample.gold if isinstance(sample, Pair) else None)
 
     judge = {name: run["scorer"].get(name) for name in ("model", "model_sha256", "dtype")}
     template = run["method"].get("template") or {}
