@@ -34,7 +34,10 @@ class LocalJudge:
         """The reward of each response on its own."""
         assert self._judging.single is not None
         labels = self._labels(self._judging.single, samples)
-        return [one if isinstance(one, Unscored) else reward_of(one) for one in labels]
+        return [
+            one if isinstance(one, Unscored) else reward_of(one, sample.response)
+            for one, sample in zip(labels, samples, strict=True)
+        ]
 
     def compared(self, samples: Sequence[ResponseSet]) -> list[GroupLabel | Unscored]:
         """Who won against whom among the responses of each prompt."""

@@ -22,7 +22,7 @@ from preftree.labeling.serving.bodies import CompareBody, PoolingBody, Principle
 from preftree.labeling.serving.judging import Judging
 from preftree.labeling.serving.refused import Refused
 from preftree.labeling.serving.rewards import Reward, mean_logs, reward_of
-from preftree.labeling.serving.service import Named, Service
+from preftree.labeling.serving.service import Named, NamedResponse, Service
 from preftree.labeling.serving.texts import Markup
 from preftree.labeling.types import Message, ResponseSet
 from preftree.labeling.types import Response as Answer
@@ -64,7 +64,7 @@ class Routes:
     async def reward(self, body: RewardBody, request: Request, response: Response) -> Any:
         """The reward of a response, a JSON number, as slime asks for it; of several, a list. With details, objects."""
         if body.response is not None:
-            samples: list[Named] = [("response", _answer(body.prompt, body.response))]
+            samples: list[NamedResponse] = [("response", _answer(body.prompt, body.response))]
         else:
             several = enumerate(body.responses or [])
             samples = [(f"responses[{place}]", _answer(body.prompt, text)) for place, text in several]
@@ -120,9 +120,9 @@ class Routes:
         metrics = self._service.metrics
         return Response(metrics.text(), media_type=metrics.CONTENT_TYPE)
 
-    async def _rewards(self, samples: Sequence[Named], request: Request, response: Response) -> list[Reward]:
+    async def _rewards(self, samples: Sequence[NamedResponse], request: Request, response: Response) -> list[Reward]:
         labels = await self._service.scored(self._in_force(response), samples, _client(request))
-        return [reward_of(label) for label in labels]
+        return [reward_of(label, sample.response) for label, (_, sample) in zip(labels, samples, strict=True)]
 
     def _in_force(self, response: Response) -> Judging:
         """What the request is judged by; the answer carries its hash."""
@@ -131,7 +131,7 @@ class Routes:
             response.headers[PRINCIPLES_HEADER] = judging.digest
         return judging
 
-    def _conversations(self, body: PoolingBody) -> list[Named]:
+    def _conversations(self, body: PoolingBody) -> list[NamedResponse]:
         if body.messages is not None:
             *prompt, last = [Message(turn.role, turn.content) for turn in body.messages]
             if prompt[-1].role != "user":
@@ -196,7 +196,7 @@ class _StrictRoute(APIRoute):
         return strict
 
 
-def _sample(field: str, prompt: str, response: str) -> Named:
+def _sample(field: str, prompt: str, response: str) -> NamedResponse:
     """Raises Refused where nothing is left of one of them."""
     for name, text in (("prompt", prompt), ("response", response)):
         if not text.strip():

@@ -18,7 +18,7 @@ class Reward:
 
     Attributes:
         value: of a judge in [-1, 1], of a reward model any number; under several sets of principles the mean of theirs.
-        logs: figures by name: label mass and entropy of a judge, the reward under each set of principles.
+        logs: figures by name: label mass and entropy of a judge, the reward under each set of principles, the length.
         prompt_tokens: of all its prompts.
     """
 
@@ -27,8 +27,10 @@ class Reward:
     prompt_tokens: int
 
 
-def reward_of(label: Label) -> Reward:
-    """The reward in the label of a single response."""
+def reward_of(label: Label, response: str) -> Reward:
+    """The reward in the label of a single response, whose length is logged beside it: a policy that learns to please a
+    judge often learns to be long first.
+    """
     names, labels = (label.names, label.labels) if isinstance(label, SetsLabel) else ((), (label,))
     scores = [one.scores[0] for one in labels if isinstance(one, DirectLabel)]
     rewards = [score.reward for score in scores] or [one.rewards[0] for one in labels if isinstance(one, RewardLabel)]
@@ -36,6 +38,7 @@ def reward_of(label: Label) -> Reward:
     if scores:
         logs["label_mass"] = min(score.label_mass for score in scores)
         logs["entropy"] = _mean([score.entropy for score in scores])
+    logs["response_chars"] = float(len(response))
     return Reward(_mean(rewards), logs, label.prompt_tokens)
 
 

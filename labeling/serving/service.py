@@ -16,8 +16,9 @@ from preftree.labeling.serving.refused import Refused
 from preftree.labeling.serving.scorer import Asked, Scorer
 from preftree.labeling.types import Label, Message, Response, ResponseSet, Sample
 
-# Of a sample: the field of the request that it came from.
+# The field of the request that a sample came from, and the sample.
 Named = tuple[str, Sample]
+NamedResponse = tuple[str, Response]
 
 
 class Service:
@@ -54,7 +55,7 @@ class Service:
                 if isinstance(answer, Exception):
                     raise answer
 
-    async def scored(self, judging: Judging, samples: Sequence[Named], client: str) -> list[Label]:
+    async def scored(self, judging: Judging, samples: Sequence[NamedResponse], client: str) -> list[Label]:
         """The label of each single response. Raises Refused."""
         if judging.single is None:
             reason = f"method {judging.method} compares responses; use /compare, or start the server with another"

@@ -57,7 +57,7 @@ def test_trl_gets_rewards_columns_and_metrics() -> None:
     )
     assert function.__name__ == "judge"
     assert found == [*values(**UNDER), None]
-    names = {"judge/label_mass", "judge/entropy", "judge/reward/concise", "judge/reward/honest"}
+    names = {"judge/label_mass", "judge/entropy", "judge/response_chars", "judge/reward/concise", "judge/reward/honest"}
     assert logs.extra.keys() == names
     assert all(len(column) == 4 and column[3] is None and None not in column[:3] for column in logs.extra.values())
     assert logs.metrics.keys() == names | {"judge/unscored"}
@@ -87,7 +87,7 @@ def test_openrlhf_finds_the_function_in_a_file(tmp_path: Path) -> None:
     spec.loader.exec_module(module)
     found = module.reward_func(["<|user|>Why?<|end|>Because.<|end|>"], ["<|user|>Why?<|end|>"], ["label"])
     assert found["rewards"] == found["scores"] == values()[:1]
-    assert found["extra_logs"].keys() == {"label_mass", "entropy"}
+    assert found["extra_logs"].keys() == {"label_mass", "entropy", "response_chars"}
     with pytest.raises(pt.InputError, match=r"query\[0\] does not begin with prompts\[0\]"):
         module.reward_func(["Because."], ["Why?"], [None])
 
@@ -105,7 +105,7 @@ def test_verl_gets_a_score_and_figures() -> None:
 
         found = asyncio.run(scores())
         assert [one["score"] for one in found] == values()
-        assert found[0].keys() == {"score", "label_mass", "entropy"}
+        assert found[0].keys() == {"score", "label_mass", "entropy", "response_chars"}
         with pytest.raises(pt.InputError, match="extra_info has no 'question'"):
             asyncio.run(verl.compute_score("set", "So.", "truth", {"prompt": "Why?"}, prompt_key="question", url=url))
         with pytest.raises(pt.InputError, match="blank text: response"):

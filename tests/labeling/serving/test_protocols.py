@@ -56,7 +56,7 @@ def test_rewards_of_openrlhf(direct: Client) -> None:
     answer = direct("POST", "/get_reward", query)
     assert answer.status == 200
     assert answer.body["rewards"] == answer.body["scores"] == [reward(), reward(response="5")]
-    assert answer.body["extra_logs"].keys() == {"label_mass", "entropy"}
+    assert answer.body["extra_logs"].keys() == {"label_mass", "entropy", "response_chars"}
     assert all(isinstance(value, float) for value in answer.body["extra_logs"].values())
 
 
