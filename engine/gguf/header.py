@@ -23,19 +23,34 @@ MAX_ITEMS = 1 << 21
 MAX_KEYS, MAX_TENSORS = 1 << 16, 1 << 17
 MAX_STRING_BYTES = 1 << 24
 
-# Type number -> (name, elements in a block, bytes of a block). Other types exist; they are refused by number.
+# Type number -> (name, elements in a block, bytes of a block): all that the gguf library dequantises, and plain floats.
 TENSOR_TYPES = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
     2: ("Q4_0", 32, 18),
     3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
     8: ("Q8_0", 32, 34),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144),
     13: ("Q5_K", 256, 176),
     14: ("Q6_K", 256, 210),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
 }
-OTHER_TYPES = {6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
 
 
 @dataclass(frozen=True)
@@ -135,7 +150,7 @@ def _place(cursor: _Cursor, name: str) -> GgufTensor:
     kind, begin = cursor.number("I", what), cursor.number("Q", what)
     if kind not in TENSOR_TYPES:
         known = ", ".join(label for label, _, _ in TENSOR_TYPES.values())
-        raise _Broken(f"{what} has type {OTHER_TYPES.get(kind, kind)}; preftree reads {known}")
+        raise _Broken(f"{what} has type number {kind}; preftree reads {known}")
     _, block, block_bytes = TENSOR_TYPES[kind]
     if 0 in shape or shape[-1] % block:
         raise _Broken(f"{what} has the impossible shape {shape}")
