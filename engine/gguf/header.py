@@ -8,7 +8,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +57,7 @@ TENSOR_TYPES = {
 class GgufTensor:
     """Where a tensor lies. `shape` has rows first, as in PyTorch; `begin` and `end` are bytes in the file."""
 
+    path: Path
     type_number: int
     shape: tuple[int, ...]
     begin: int
@@ -76,8 +77,8 @@ class _Broken(Exception):
 class _Cursor:
     """Reads forward through a buffer and never past its end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.position, self.size = data, 0, len(data)
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
+        self.data, self.path, self.position, self.size = data, path, 0, len(data)
         self.items = MAX_ITEMS
 
     def need(self, count: int, item_bytes: int, what: str) -> None:
@@ -154,7 +155,7 @@ def _place(cursor: _Cursor, name: str) -> GgufTensor:
     _, block, block_bytes = TENSOR_TYPES[kind]
     if 0 in shape or shape[-1] % block:
         raise _Broken(f"{what} has the impossible shape {shape}")
-    return GgufTensor(kind, shape, begin, begin + math.prod(shape) // block * block_bytes)
+    return GgufTensor(cursor.path, kind, shape, begin, begin + math.prod(shape) // block * block_bytes)
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: Any) -> dict[str, GgufTensor]:
@@ -175,12 +176,12 @@ def _tensors(cursor: _Cursor, count: int, alignment: Any) -> dict[str, GgufTenso
         begin, end = start + place.begin, start + place.end
         if end > cursor.size:
             raise _Broken(f"tensor {name!r:.100} ends outside the file (truncated or damaged)")
-        tensors[name] = GgufTensor(place.type_number, place.shape, begin, end)
+        tensors[name] = replace(place, begin=begin, end=end)
     return tensors
 
 
-def _parse(data: mmap.mmap) -> GgufHeader:
-    cursor = _Cursor(data)
+def _parse(data: mmap.mmap, path: Path) -> GgufHeader:
+    cursor = _Cursor(data, path)
     if data[:4] != b"GGUF":
         raise _Broken("is no GGUF file")
     cursor.position = 4
@@ -196,7 +197,7 @@ def read_header(path: Path) -> GgufHeader:
     """Metadata and tensor places of a GGUF file. ModelError, quickly and in one line, when a length lies."""
     try:
         with opened(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _parse(data)
+            return _parse(data, path)
     except ValueError:  # mmap of an empty file
         raise ModelError(f"{path}: is empty; download it again") from None
     except _Broken as error:

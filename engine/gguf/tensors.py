@@ -13,7 +13,8 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 from preftree.engine.gguf.config import FACTORS, config_json
-from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor, read_header
+from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor
+from preftree.engine.gguf.parts import read_parts
 from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_tokenizer
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.mapped_file import MappedFile
@@ -43,21 +44,22 @@ CHUNK = 1 << 20
 
 
 class GgufSource:
-    """TensorSource over one GGUF file, which also brings sizes, tokenizer and chat template.
+    """TensorSource over a GGUF file, or all parts of one, which also brings sizes, tokenizer and chat template.
 
     ModelError when the file is broken, of an architecture that is not read from GGUF, or needs what preftree lacks.
     """
 
     def __init__(self, path: Path) -> None:
-        header = read_header(path)
-        self.files: tuple[Path, ...] = (path,)
-        self._metadata = header.metadata
-        self._file: MappedFile | None = None
-        tensors = dict(header.tensors)
+        """path: the file, or any of its parts."""
+        parts = read_parts(path)
+        self.files = parts.files
+        self._metadata = parts.metadata
+        self._open: dict[Path, MappedFile] = {}
+        tensors = dict(parts.tensors)
         factors = tensors.pop(FACTORS, None)
         with naming(path):
             read = None if factors is None else lambda: self._floats(factors)
-            described = config_json(header.metadata, frozenset(tensors), read)
+            described = config_json(parts.metadata, frozenset(tensors), read)
         self.config: ModelConfig = from_hf(described, str(path))
         self._tensors = {_hf_name(name): tensor for name, tensor in tensors.items()}
         if len(self._tensors) < len(tensors):
@@ -104,10 +106,10 @@ class GgufSource:
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
         """See TensorSource; always float32, made on the host. Rows of q and k are put back in Hugging Face's order."""
-        path = self.files[0]
         if name not in self._tensors:
-            raise ModelError(f"{path}: tensor {name} is missing; use another file")
+            raise ModelError(f"{self.files[0]}: tensor {name} is missing; use another file")
         place = self._tensors[name]
+        path = place.path
         check_shape(place.shape, name, shape, str(path))
         values = self._floats(place)
         if self.config.architecture == "llama":  # its converter permutes rows, those of the others do not
@@ -120,19 +122,21 @@ class GgufSource:
     def _floats(self, place: GgufTensor) -> np.ndarray:
         """float32 of `place.shape`, in memory of its own; dequantised in chunks of whole blocks."""
         _, block, block_bytes = TENSOR_TYPES[place.type_number]
-        self._file = self._file or MappedFile(self.files[0])
-        raw = np.frombuffer(self._file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
+        if place.path not in self._open:
+            self._open[place.path] = MappedFile(place.path)
+        file = self._open[place.path]
+        raw = np.frombuffer(file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
         values = np.empty((len(raw), block), np.float32)
         step = CHUNK // block
         for first in range(0, len(raw), step):
             values[first : first + step] = dequantise(raw[first : first + step], place.type_number)
-        self._file.release(place.begin, place.end)
+        file.release(place.begin, place.end)
         return values.reshape(place.shape)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
 
 
 def _hf_name(name: str) -> str:

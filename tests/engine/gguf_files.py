@@ -68,12 +68,13 @@ def write_gguf(
     more: Mapping[str, Any] | None = None,
     tokenizer: Callable[[gguf.GGUFWriter, Path], None] = add_byte_tokenizer,
     tensors: Mapping[str, np.ndarray] | None = None,
+    split: int = 0,
 ) -> Path:
     """The model of `directory`; matrices of whole blocks become `kind`. more: metadata of the architecture, by its
-    suffix. tensors: some more."""
+    suffix. tensors: some more. split: tensors in a part of many, 0: one file."""
     config = json.loads((directory / "config.json").read_text())
     architecture, heads = config["model_type"], config["num_attention_heads"]
-    writer = gguf.GGUFWriter(path, architecture)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
     values = {
         "block_count": config["num_hidden_layers"],
         "context_length": config["max_position_embeddings"],

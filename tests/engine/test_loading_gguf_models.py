@@ -88,7 +88,7 @@ def test_dequantised_in_chunks_as_by_the_library_at_once(
     for step in (writer.write_header_to_file, writer.write_kv_data_to_file, writer.write_tensors_to_file, writer.close):
         step()
     source = gguf_module.GgufSource.__new__(gguf_module.GgufSource)
-    source.files, source._file = (tmp_path / "k.gguf",), None
+    source._open = {}
     got = source._floats(read_header(tmp_path / "k.gguf").tensors["x"])
     assert np.array_equal(got, flat.reshape(3, columns * block))
 
