@@ -1,6 +1,6 @@
 """A GGUF file as a model: its tensors under Hugging Face names, dequantised to float32."""
 
-import re
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,36 +9,19 @@ import numpy as np
 import torch
 
 from preftree.engine.config.hf_config import from_hf
+from preftree.engine.config.limits import LIMITS
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
-from preftree.engine.gguf.config import FACTORS, config_json
+from preftree.engine.gguf.config import ROPE_TENSORS, config_json
 from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor
+from preftree.engine.gguf.names import by_hf_name
 from preftree.engine.gguf.parts import read_parts
 from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_tokenizer
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.safetensors import CPU, check_finite, check_shape
 
-MODEL_NAMES = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-}
-LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
 # Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result.
 CHUNK = 1 << 20
 
@@ -55,15 +38,13 @@ class GgufSource:
         self.files = parts.files
         self._metadata = parts.metadata
         self._open: dict[Path, MappedFile] = {}
-        tensors = dict(parts.tensors)
-        factors = tensors.pop(FACTORS, None)
         with naming(path):
-            read = None if factors is None else lambda: self._floats(factors)
-            described = config_json(parts.metadata, frozenset(tensors), read)
-        self.config: ModelConfig = from_hf(described, str(path))
-        self._tensors = {_hf_name(name): tensor for name, tensor in tensors.items()}
-        if len(self._tensors) < len(tensors):
-            raise ModelError(f"{path}: a tensor is there under two names; use another file")
+            described = config_json(
+                parts.metadata, frozenset(parts.tensors), lambda name: self._rope_factors(name, parts.tensors[name])
+            )
+            self.config: ModelConfig = from_hf(described, str(path))
+            weights = {name: place for name, place in parts.tensors.items() if name not in ROPE_TENSORS}
+            self._tensors = by_hf_name(weights, self.config)
 
     def tokenizer(self) -> Tokenizer:
         """ModelError for one that is broken or not read."""
@@ -105,7 +86,10 @@ class GgufSource:
         return Counter(TENSOR_TYPES[place.type_number][0] for place in self._tensors.values())
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
-        """See TensorSource; always float32, made on the host. Rows of q and k are put back in Hugging Face's order."""
+        """See TensorSource; made on the host, rows of q and k in Hugging Face's order.
+
+        Always float32, but for Gemma's norms: their files hold 1 + weight, and float64 loses nothing of that.
+        """
         if name not in self._tensors:
             raise ModelError(f"{self.files[0]}: tensor {name} is missing; use another file")
         place = self._tensors[name]
@@ -117,7 +101,14 @@ class GgufSource:
                 values = _rotate_half_rows(values, self.config.num_heads)
             elif name.endswith("self_attn.k_proj.weight"):
                 values = _rotate_half_rows(values, self.config.num_kv_heads)
+        elif self.config.family.centred_norms and name.endswith("norm.weight"):
+            values = values.astype(np.float64) - 1
         return check_finite(torch.from_numpy(np.ascontiguousarray(values)).to(device), name, str(path))
+
+    def _rope_factors(self, name: str, place: GgufTensor) -> np.ndarray:
+        if math.prod(place.shape) > LIMITS["head_dim"]:
+            raise ModelError(f"tensor {name} has the impossible shape {place.shape}; use another file")
+        return self._floats(place)
 
     def _floats(self, place: GgufTensor) -> np.ndarray:
         """float32 of `place.shape`, in memory of its own; dequantised in chunks of whole blocks."""
@@ -137,14 +128,6 @@ class GgufSource:
         for file in self._open.values():
             file.close()
         self._open.clear()
-
-
-def _hf_name(name: str) -> str:
-    """Hugging Face name of a llama.cpp tensor; unknown ones keep theirs, and fail as unknown later."""
-    match = LAYER_TENSOR.fullmatch(name)
-    if match and match[2] in LAYER_NAMES:
-        return f"model.layers.{int(match[1])}.{LAYER_NAMES[match[2]]}.{match[3]}"
-    return MODEL_NAMES.get(name, name)
 
 
 def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
