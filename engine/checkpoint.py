@@ -10,6 +10,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
+from preftree.engine.gguf.parts import model_name
 from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
@@ -63,7 +64,7 @@ class Checkpoint:
 
 
 def open_checkpoint(spec: str) -> Checkpoint:
-    """Open "embedded", a Hugging Face directory, or a GGUF file.
+    """Open "embedded", a Hugging Face directory, or a GGUF file (of a split one, any part).
 
     Cheap: headers and tokenizer only. ModelError when something is missing, broken, unsafe or not supported.
     """
@@ -76,7 +77,7 @@ def open_checkpoint(spec: str) -> Checkpoint:
         raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
-    return _open_gguf(path, path.stem, str(path.absolute()))
+    return _open_gguf(path, model_name(path), str(path.absolute()))
 
 
 def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:

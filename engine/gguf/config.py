@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from preftree.engine.config.architectures import ARCHITECTURES
 from preftree.engine.errors import ModelError
+from preftree.engine.gguf.architectures import FAMILIES
 
-# llama.cpp's names of the architectures that preftree reads from GGUF; they are Hugging Face's model_types, too.
-ARCHITECTURES = ("llama", "qwen2", "qwen3")
-# What changes the numbers and has no place in these architectures' config.json.
+# What changes the numbers, and is not read in families that do not name it.
 REFUSED = (
     "expert_count",
+    "expert_shared_count",
+    "expert_weights_scale",
     "attention.sliding_window",
     "attention.scale",
     "attention.clamp_kqv",
@@ -22,81 +24,127 @@ REFUSED = (
     "embedding_scale",
     "residual_scale",
     "logit_scale",
+    "rope.freq_base_swa",
     "rope.scaling.attn_factor",
     "rope.scaling.yarn_log_multiplier",
     "use_parallel_residual",
 )
-FACTORS = "rope_freqs.weight"
+FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
+ROPE_TENSORS = frozenset({FACTORS, LONG, SHORT})
+ATTENTION_FACTOR, ORIGINAL_CONTEXT = "rope.scaling.attn_factor", "rope.scaling.original_context_length"
 # Llama 3's scaling: all models of the family share these three, and their converter bakes them into FACTORS.
 LOW, HIGH, ORIGINAL = 1.0, 4.0, 8192
 
 
-def config_json(
-    metadata: dict[str, Any], names: frozenset[str], factors: Callable[[], np.ndarray] | None
-) -> dict[str, Any]:
-    """names: the file's tensors. factors: reads FACTORS, what each frequency is divided by, if it is there.
+def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[[str], np.ndarray]) -> dict[str, Any]:
+    """names: the file's tensors. read: gives those of ROPE_TENSORS that are there.
 
     ModelError for what is missing, or would change the numbers unseen.
     """
     kind = metadata.get("general.architecture")
-    if kind not in ARCHITECTURES:
-        known = ", ".join(ARCHITECTURES)
+    if kind not in FAMILIES:
+        known = ", ".join(FAMILIES)
         raise ModelError(f"architecture {kind!r:.100} is not supported; preftree reads GGUF files of {known}")
+    family = FAMILIES[kind]
+    fields = {key.removeprefix(f"{kind}."): value for key, value in metadata.items() if key.startswith(f"{kind}.")}
 
     def need(field: str) -> Any:
-        if f"{kind}.{field}" not in metadata:
+        if field not in fields:
             raise ModelError(f"the metadata {kind}.{field} is missing; use another file")
-        return metadata[f"{kind}.{field}"]
+        return fields[field]
 
     for field in REFUSED:
-        if metadata.get(f"{kind}.{field}"):
+        reads = field in family.fields or (field == ATTENTION_FACTOR and family.longrope and LONG in names)
+        if fields.get(field) and not reads:
             raise ModelError(f"{kind}.{field} is not supported in a GGUF file; use the model's safetensors instead")
+    for field in family.needed:
+        need(field)
     hidden, heads = need("embedding_length"), need("attention.head_count")
     if not (isinstance(hidden, int) and isinstance(heads, int) and 0 < heads <= hidden):
         raise ModelError(f"{kind}.attention.head_count does not fit {kind}.embedding_length")
-    head_dim = metadata.get(f"{kind}.attention.key_length", hidden // heads)
-    for field in ("attention.value_length", "rope.dimension_count"):
-        if metadata.get(f"{kind}.{field}", head_dim) != head_dim:
-            raise ModelError(f"{kind}.{field} differs from the head size {head_dim}, which is not supported")
+    head_dim = fields.get("attention.key_length", hidden // heads)
+    if fields.get("attention.value_length", head_dim) != head_dim:
+        raise ModelError(f"{kind}.attention.value_length differs from the head size {head_dim}, which is not supported")
     tokens = metadata.get("tokenizer.ggml.tokens")
-    theta = decimal(metadata.get(f"{kind}.rope.freq_base", 10000.0))
-    return {
-        "model_type": kind,
-        "vocab_size": metadata.get(f"{kind}.vocab_size", len(tokens) if isinstance(tokens, list) else 0),
+    described = {
+        "model_type": family.model_type,
+        "vocab_size": fields.get("vocab_size", len(tokens) if isinstance(tokens, list) else 0),
         "hidden_size": hidden,
         "intermediate_size": need("feed_forward_length"),
         "num_hidden_layers": need("block_count"),
         "num_attention_heads": heads,
-        "num_key_value_heads": metadata.get(f"{kind}.attention.head_count_kv", heads),
+        "num_key_value_heads": fields.get("attention.head_count_kv", heads),
         "head_dim": head_dim,
         "rms_norm_eps": decimal(need("attention.layer_norm_rms_epsilon")),
-        "rope_theta": theta,
-        "rope_scaling": _scaling(metadata, kind, names, None if factors is None else (factors(), theta, head_dim)),
+        "rope_theta": decimal(fields.get("rope.freq_base", 10000.0)),
         "max_position_embeddings": need("context_length"),
         "tie_word_embeddings": "output.weight" not in names,
+        "norm_topk_prob": True,  # llama.cpp always does, and the format has no word for it
     }
+    described |= {name: decimal(fields[field]) for field, name in family.fields.items() if fields.get(field)}
+    if family.wide_layers is not None:
+        wide = described["num_hidden_layers"] == family.wide_layers
+        described["query_pre_attn_scalar"] = hidden // heads if wide else head_dim
+    described |= _rope(kind, fields, names, described, read)
+    return described
 
 
-def _scaling(
-    metadata: dict[str, Any], kind: str, names: frozenset[str], baked: tuple[np.ndarray, Any, Any] | None
-) -> dict[str, Any] | None:
-    """`rope_scaling` of a config.json. baked: factors, theta and head size of a file that holds FACTORS."""
-    if any(name.startswith("rope_factors") or ".rope_" in name for name in names):
+def _rope(
+    kind: str,
+    fields: dict[str, Any],
+    names: frozenset[str],
+    described: dict[str, Any],
+    read: Callable[[str], np.ndarray],
+) -> dict[str, Any]:
+    """`rope_scaling` and `partial_rotary_factor` of a config.json. described: the fields without those."""
+    family, head_dim = FAMILIES[kind], described["head_dim"]
+    rotating = fields.get("rope.dimension_count", head_dim)
+    partial: dict[str, Any] = {}
+    if rotating != head_dim:
+        if not (ARCHITECTURES[family.model_type].partial_rotary and isinstance(rotating, int)):
+            raise ModelError(
+                f"{kind}.rope.dimension_count differs from the head size {head_dim}, which is not supported"
+            )
+        partial = {"partial_rotary_factor": rotating / head_dim}
+    stretched = {LONG, SHORT} & names
+    if (stretched and (not family.longrope or len(stretched) < 2)) or any(_is_other_factor(name) for name in names):
         raise ModelError(
-            "rope factors by tensor are not supported but for Llama 3's; use the model's safetensors instead"
+            "rope factors by tensor are not supported but for Llama 3 and Phi-3; use the model's safetensors instead"
         )
-    named = metadata.get(f"{kind}.rope.scaling.type", "none")
-    factor = metadata.get(f"{kind}.rope.scaling.factor", metadata.get(f"{kind}.rope.scale_linear", 1.0))
+    named = fields.get("rope.scaling.type", "none")
+    factor = fields.get("rope.scaling.factor", fields.get("rope.scale_linear", 1.0))
     plain = named == "none" and factor in (0, 1)
-    if baked is not None:
+    if FACTORS in names:
         if not plain:
             raise ModelError(f"{FACTORS} together with rope scaling {named!r:.100} is not supported")
-        return _llama3(*baked)
+        return partial | {"rope_scaling": _llama3(read(FACTORS), described["rope_theta"], head_dim)}
+    if stretched:
+        return partial | {"rope_scaling": _longrope(fields, read)}
     if plain:
-        return None
+        return partial
     scaling = {"rope_type": "linear" if named == "none" else named, "factor": decimal(factor)}
-    original = metadata.get(f"{kind}.rope.scaling.original_context_length")
-    return scaling if original is None else {**scaling, "original_max_position_embeddings": original}
+    if ORIGINAL_CONTEXT in fields:
+        scaling["original_max_position_embeddings"] = fields[ORIGINAL_CONTEXT]
+    return partial | {"rope_scaling": scaling}
+
+
+def _is_other_factor(name: str) -> bool:
+    return (name.startswith("rope_factors") or ".rope_" in name) and name not in ROPE_TENSORS
+
+
+def _longrope(fields: dict[str, Any], read: Callable[[str], np.ndarray]) -> dict[str, Any]:
+    """Phi-3's settings. `from_hf` counts the factors and checks the contexts."""
+    long, short = ([decimal(value) for value in read(name).ravel().tolist()] for name in (LONG, SHORT))
+    scaling = {"rope_type": "longrope", "long_factor": long, "short_factor": short}
+    context, original = fields.get("context_length"), fields.get(ORIGINAL_CONTEXT)
+    if not isinstance(original, int) or original < 1:
+        raise ModelError(f"{ORIGINAL_CONTEXT} is {original!r:.100}, which is no number of tokens; use another file")
+    given, usual = fields.get(ATTENTION_FACTOR), 1.0
+    if isinstance(context, int) and context > original > 1:
+        usual = math.sqrt(1 + math.log(context / original) / math.log(original))
+    # Rounded to float32 it would cost bits; without it, `from_hf` takes the usual one.
+    is_usual = given is None or (isinstance(given, float) and math.isclose(given, usual, rel_tol=1e-6))
+    return scaling if is_usual else {**scaling, "attention_factor": given}
 
 
 def _llama3(factors: np.ndarray, theta: Any, head_dim: Any) -> dict[str, Any]:

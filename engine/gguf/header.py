@@ -8,7 +8,7 @@ Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 import math
 import mmap
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,25 +23,41 @@ MAX_ITEMS = 1 << 21
 MAX_KEYS, MAX_TENSORS = 1 << 16, 1 << 17
 MAX_STRING_BYTES = 1 << 24
 
-# Type number -> (name, elements in a block, bytes of a block). Other types exist; they are refused by number.
+# Type number -> (name, elements in a block, bytes of a block): all that the gguf library dequantises, and plain floats.
 TENSOR_TYPES = {
     0: ("F32", 1, 4),
     1: ("F16", 1, 2),
     2: ("Q4_0", 32, 18),
     3: ("Q4_1", 32, 20),
+    6: ("Q5_0", 32, 22),
+    7: ("Q5_1", 32, 24),
     8: ("Q8_0", 32, 34),
+    10: ("Q2_K", 256, 84),
+    11: ("Q3_K", 256, 110),
     12: ("Q4_K", 256, 144),
     13: ("Q5_K", 256, 176),
     14: ("Q6_K", 256, 210),
+    16: ("IQ2_XXS", 256, 66),
+    17: ("IQ2_XS", 256, 74),
+    18: ("IQ3_XXS", 256, 98),
+    19: ("IQ1_S", 256, 50),
+    20: ("IQ4_NL", 32, 18),
+    21: ("IQ3_S", 256, 110),
+    22: ("IQ2_S", 256, 82),
+    23: ("IQ4_XS", 256, 136),
+    29: ("IQ1_M", 256, 56),
     30: ("BF16", 1, 2),
+    34: ("TQ1_0", 256, 54),
+    35: ("TQ2_0", 256, 66),
+    39: ("MXFP4", 32, 17),
 }
-OTHER_TYPES = {6: "Q5_0", 7: "Q5_1", 10: "Q2_K", 11: "Q3_K", 34: "TQ1_0", 35: "TQ2_0", 39: "MXFP4"}
 
 
 @dataclass(frozen=True)
 class GgufTensor:
     """Where a tensor lies. `shape` has rows first, as in PyTorch; `begin` and `end` are bytes in the file."""
 
+    path: Path
     type_number: int
     shape: tuple[int, ...]
     begin: int
@@ -61,8 +77,8 @@ class _Broken(Exception):
 class _Cursor:
     """Reads forward through a buffer and never past its end."""
 
-    def __init__(self, data: mmap.mmap) -> None:
-        self.data, self.position, self.size = data, 0, len(data)
+    def __init__(self, data: mmap.mmap, path: Path) -> None:
+        self.data, self.path, self.position, self.size = data, path, 0, len(data)
         self.items = MAX_ITEMS
 
     def need(self, count: int, item_bytes: int, what: str) -> None:
@@ -135,11 +151,11 @@ def _place(cursor: _Cursor, name: str) -> GgufTensor:
     kind, begin = cursor.number("I", what), cursor.number("Q", what)
     if kind not in TENSOR_TYPES:
         known = ", ".join(label for label, _, _ in TENSOR_TYPES.values())
-        raise _Broken(f"{what} has type {OTHER_TYPES.get(kind, kind)}; preftree reads {known}")
+        raise _Broken(f"{what} has type number {kind}; preftree reads {known}")
     _, block, block_bytes = TENSOR_TYPES[kind]
     if 0 in shape or shape[-1] % block:
         raise _Broken(f"{what} has the impossible shape {shape}")
-    return GgufTensor(kind, shape, begin, begin + math.prod(shape) // block * block_bytes)
+    return GgufTensor(cursor.path, kind, shape, begin, begin + math.prod(shape) // block * block_bytes)
 
 
 def _tensors(cursor: _Cursor, count: int, alignment: Any) -> dict[str, GgufTensor]:
@@ -160,12 +176,12 @@ def _tensors(cursor: _Cursor, count: int, alignment: Any) -> dict[str, GgufTenso
         begin, end = start + place.begin, start + place.end
         if end > cursor.size:
             raise _Broken(f"tensor {name!r:.100} ends outside the file (truncated or damaged)")
-        tensors[name] = GgufTensor(place.type_number, place.shape, begin, end)
+        tensors[name] = replace(place, begin=begin, end=end)
     return tensors
 
 
-def _parse(data: mmap.mmap) -> GgufHeader:
-    cursor = _Cursor(data)
+def _parse(data: mmap.mmap, path: Path) -> GgufHeader:
+    cursor = _Cursor(data, path)
     if data[:4] != b"GGUF":
         raise _Broken("is no GGUF file")
     cursor.position = 4
@@ -181,7 +197,7 @@ def read_header(path: Path) -> GgufHeader:
     """Metadata and tensor places of a GGUF file. ModelError, quickly and in one line, when a length lies."""
     try:
         with opened(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return _parse(data)
+            return _parse(data, path)
     except ValueError:  # mmap of an empty file
         raise ModelError(f"{path}: is empty; download it again") from None
     except _Broken as error:

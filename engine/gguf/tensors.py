@@ -1,6 +1,6 @@
 """A GGUF file as a model: its tensors under Hugging Face names, dequantised to float32."""
 
-import re
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -9,59 +9,42 @@ import numpy as np
 import torch
 
 from preftree.engine.config.hf_config import from_hf
+from preftree.engine.config.limits import LIMITS
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
-from preftree.engine.gguf.config import FACTORS, config_json
-from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor, read_header
+from preftree.engine.gguf.config import ROPE_TENSORS, config_json
+from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor
+from preftree.engine.gguf.names import by_hf_name
+from preftree.engine.gguf.parts import read_parts
 from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_tokenizer
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.safetensors import CPU, check_finite, check_shape
 
-MODEL_NAMES = {
-    "token_embd.weight": "model.embed_tokens.weight",
-    "output_norm.weight": "model.norm.weight",
-    "output.weight": "lm_head.weight",
-}
-LAYER_NAMES = {
-    "attn_norm": "input_layernorm",
-    "attn_q": "self_attn.q_proj",
-    "attn_k": "self_attn.k_proj",
-    "attn_v": "self_attn.v_proj",
-    "attn_output": "self_attn.o_proj",
-    "ffn_norm": "post_attention_layernorm",
-    "ffn_gate": "mlp.gate_proj",
-    "ffn_up": "mlp.up_proj",
-    "ffn_down": "mlp.down_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
-}
-LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
 # Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result.
 CHUNK = 1 << 20
 
 
 class GgufSource:
-    """TensorSource over one GGUF file, which also brings sizes, tokenizer and chat template.
+    """TensorSource over a GGUF file, or all parts of one, which also brings sizes, tokenizer and chat template.
 
     ModelError when the file is broken, of an architecture that is not read from GGUF, or needs what preftree lacks.
     """
 
     def __init__(self, path: Path) -> None:
-        header = read_header(path)
-        self.files: tuple[Path, ...] = (path,)
-        self._metadata = header.metadata
-        self._file: MappedFile | None = None
-        tensors = dict(header.tensors)
-        factors = tensors.pop(FACTORS, None)
+        """path: the file, or any of its parts."""
+        parts = read_parts(path)
+        self.files = parts.files
+        self._metadata = parts.metadata
+        self._open: dict[Path, MappedFile] = {}
         with naming(path):
-            read = None if factors is None else lambda: self._floats(factors)
-            described = config_json(header.metadata, frozenset(tensors), read)
-        self.config: ModelConfig = from_hf(described, str(path))
-        self._tensors = {_hf_name(name): tensor for name, tensor in tensors.items()}
-        if len(self._tensors) < len(tensors):
-            raise ModelError(f"{path}: a tensor is there under two names; use another file")
+            described = config_json(
+                parts.metadata, frozenset(parts.tensors), lambda name: self._rope_factors(name, parts.tensors[name])
+            )
+            self.config: ModelConfig = from_hf(described, str(path))
+            weights = {name: place for name, place in parts.tensors.items() if name not in ROPE_TENSORS}
+            self._tensors = by_hf_name(weights, self.config)
 
     def tokenizer(self) -> Tokenizer:
         """ModelError for one that is broken or not read."""
@@ -103,11 +86,14 @@ class GgufSource:
         return Counter(TENSOR_TYPES[place.type_number][0] for place in self._tensors.values())
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
-        """See TensorSource; always float32, made on the host. Rows of q and k are put back in Hugging Face's order."""
-        path = self.files[0]
+        """See TensorSource; made on the host, rows of q and k in Hugging Face's order.
+
+        Always float32, but for Gemma's norms: their files hold 1 + weight, and float64 loses nothing of that.
+        """
         if name not in self._tensors:
-            raise ModelError(f"{path}: tensor {name} is missing; use another file")
+            raise ModelError(f"{self.files[0]}: tensor {name} is missing; use another file")
         place = self._tensors[name]
+        path = place.path
         check_shape(place.shape, name, shape, str(path))
         values = self._floats(place)
         if self.config.architecture == "llama":  # its converter permutes rows, those of the others do not
@@ -115,32 +101,33 @@ class GgufSource:
                 values = _rotate_half_rows(values, self.config.num_heads)
             elif name.endswith("self_attn.k_proj.weight"):
                 values = _rotate_half_rows(values, self.config.num_kv_heads)
+        elif self.config.family.centred_norms and name.endswith("norm.weight"):
+            values = values.astype(np.float64) - 1
         return check_finite(torch.from_numpy(np.ascontiguousarray(values)).to(device), name, str(path))
+
+    def _rope_factors(self, name: str, place: GgufTensor) -> np.ndarray:
+        if math.prod(place.shape) > LIMITS["head_dim"]:
+            raise ModelError(f"tensor {name} has the impossible shape {place.shape}; use another file")
+        return self._floats(place)
 
     def _floats(self, place: GgufTensor) -> np.ndarray:
         """float32 of `place.shape`, in memory of its own; dequantised in chunks of whole blocks."""
         _, block, block_bytes = TENSOR_TYPES[place.type_number]
-        self._file = self._file or MappedFile(self.files[0])
-        raw = np.frombuffer(self._file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
+        if place.path not in self._open:
+            self._open[place.path] = MappedFile(place.path)
+        file = self._open[place.path]
+        raw = np.frombuffer(file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
         values = np.empty((len(raw), block), np.float32)
         step = CHUNK // block
         for first in range(0, len(raw), step):
             values[first : first + step] = dequantise(raw[first : first + step], place.type_number)
-        self._file.release(place.begin, place.end)
+        file.release(place.begin, place.end)
         return values.reshape(place.shape)
 
     def close(self) -> None:
-        if self._file is not None:
-            self._file.close()
-            self._file = None
-
-
-def _hf_name(name: str) -> str:
-    """Hugging Face name of a llama.cpp tensor; unknown ones keep theirs, and fail as unknown later."""
-    match = LAYER_TENSOR.fullmatch(name)
-    if match and match[2] in LAYER_NAMES:
-        return f"model.layers.{int(match[1])}.{LAYER_NAMES[match[2]]}.{match[3]}"
-    return MODEL_NAMES.get(name, name)
+        for file in self._open.values():
+            file.close()
+        self._open.clear()
 
 
 def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:

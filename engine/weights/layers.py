@@ -139,8 +139,11 @@ class _Reader:
         """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
         family = self.config.family
         stored = self.source.tensor(name, (size,), self.device)
-        weight = _in_range(stored.to(self._norm_dtype), name, stored.dtype)
-        return weight + 1 if family.centred_norms else weight
+        if not family.centred_norms:
+            return _in_range(stored.to(self._norm_dtype), name, stored.dtype)
+        # The sum is rounded once, whichever of the two is stored.
+        weight = stored.to(torch.promote_types(stored.dtype, self._norm_dtype)) + 1
+        return _in_range(weight.to(self._norm_dtype), name, stored.dtype)
 
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config

@@ -36,7 +36,8 @@ class TensorSource(Protocol):
         """How many tensors are stored as which type, by the file format's own names."""
 
     def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
-        """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16).
+        """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16; float64 where a file
+        holds it shifted).
 
         Another device than the CPU gets the bytes of the file without a copy on the host in between.
         ModelError naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.

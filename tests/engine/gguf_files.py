@@ -1,6 +1,7 @@
 """GGUF files of the models that `tests.models` writes, as llama.cpp's converter would write them."""
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -61,6 +62,40 @@ def add_byte_tokenizer(writer: gguf.GGUFWriter, directory: Path, pre: str = "gpt
     writer.add_eos_token_id(1)
 
 
+# llama.cpp's names of families, and of the fields of their config.json, where they differ from Hugging Face's.
+ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe"}
+FIELDS = {
+    "sliding_window": "attention.sliding_window",
+    "attn_logit_softcapping": "attn_logit_softcapping",
+    "final_logit_softcapping": "final_logit_softcapping",
+    "num_experts": "expert_count",
+    "num_experts_per_tok": "expert_used_count",
+    "moe_intermediate_size": "expert_feed_forward_length",
+    "original_max_position_embeddings": "rope.scaling.original_context_length",
+}
+
+
+def converted(directory: Path, architecture: str, layers: int) -> dict[str, np.ndarray]:
+    """The tensors of a directory by llama.cpp's names, from the library's own table: fused experts, Gemma's norms."""
+    found = next(key for key, name in gguf.MODEL_ARCH_NAMES.items() if name == architecture)
+    names = gguf.get_tensor_name_map(found, layers)
+    tensors: dict[str, np.ndarray] = {}
+    experts: dict[str, list[np.ndarray]] = {}
+    stored = {name: tensor.numpy() for name, tensor in load_file(directory / "model.safetensors").items()}
+    for name in sorted(stored, key=lambda name: [int(part) if part.isdigit() else 0 for part in name.split(".")]):
+        array = stored[name]
+        if architecture.startswith("gemma") and name.endswith("norm.weight"):
+            array = array + 1
+        fused = re.sub(r"experts\.\d+\.", "experts.", name)
+        theirs = names.get_name(fused, try_suffixes=(".weight", ".bias"))
+        assert theirs is not None, name
+        if fused != name:
+            experts.setdefault(theirs, []).append(array)
+        else:
+            tensors[theirs] = array
+    return tensors | {name: np.stack(arrays) for name, arrays in experts.items()}
+
+
 def write_gguf(
     path: Path,
     directory: Path,
@@ -68,12 +103,14 @@ def write_gguf(
     more: Mapping[str, Any] | None = None,
     tokenizer: Callable[[gguf.GGUFWriter, Path], None] = add_byte_tokenizer,
     tensors: Mapping[str, np.ndarray] | None = None,
+    split: int = 0,
 ) -> Path:
     """The model of `directory`; matrices of whole blocks become `kind`. more: metadata of the architecture, by its
-    suffix. tensors: some more."""
+    suffix. tensors: some more. split: tensors in a part of many, 0: one file."""
     config = json.loads((directory / "config.json").read_text())
-    architecture, heads = config["model_type"], config["num_attention_heads"]
-    writer = gguf.GGUFWriter(path, architecture)
+    kind_of_model, heads = config["model_type"], config["num_attention_heads"]
+    architecture = ARCHITECTURES.get(kind_of_model, kind_of_model)
+    writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
     values = {
         "block_count": config["num_hidden_layers"],
         "context_length": config["max_position_embeddings"],
@@ -86,20 +123,20 @@ def write_gguf(
     }
     if "head_dim" in config:
         values |= {"attention.key_length": config["head_dim"], "attention.value_length": config["head_dim"]}
+    values |= {theirs: config[ours] for ours, theirs in FIELDS.items() if config.get(ours) is not None}
     for key, value in (values | dict(more or {})).items():
         adders: dict[type, Callable[[str, Any], None]] = {
             int: writer.add_uint32, float: writer.add_float32, str: writer.add_string
         }  # fmt: skip
         adders[type(value)](f"{architecture}.{key}", value)
     tokenizer(writer, directory)
-    for name, tensor in load_file(directory / "model.safetensors").items():
-        stored = tensor.numpy()
-        if architecture == "llama" and ("q_proj" in name or "k_proj" in name):
-            stored = permute(stored, heads if "q_proj" in name else config["num_key_value_heads"])
+    for name, stored in converted(directory, architecture, config["num_hidden_layers"]).items():
+        if architecture == "llama" and ("attn_q." in name or "attn_k." in name):
+            stored = permute(stored, heads if "attn_q." in name else config["num_key_value_heads"])
         wanted = gguf.GGMLQuantizationType[kind]
-        fits = stored.ndim == 2 and stored.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0
+        fits = stored.ndim > 1 and stored.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0
         raw_type = wanted if fits else gguf.GGMLQuantizationType.F32
-        writer.add_tensor(gguf_name(name), gguf.quants.quantize(stored, raw_type), raw_dtype=raw_type)
+        writer.add_tensor(name, gguf.quants.quantize(stored, raw_type), raw_dtype=raw_type)
     for name, array in (tensors or {}).items():
         writer.add_tensor(name, array)
     writer.write_header_to_file()

@@ -111,6 +111,28 @@ def test_block_sizes_are_the_librarys() -> None:
         assert gguf.GGML_QUANT_SIZES[kind] == (block, size)
 
 
+def test_every_type_that_the_library_dequantises_is_read() -> None:
+    """Catches a type of stock files that is left out. NVFP4 needs a second scale, which has no place in a block."""
+    known = {kind.name for kind in gguf.quants._type_traits} - {"NVFP4"}
+    assert {name for name, _, _ in TENSOR_TYPES.values()} == known | {"F32", "F16"}
+
+
+@pytest.mark.parametrize("number", TENSOR_TYPES)
+def test_lying_shapes_and_truncated_blocks_are_refused(tmp_path: Path, number: int) -> None:
+    """Catches a block that is read beyond the end of the file, and one that is shared by two rows."""
+    name, block, size = TENSOR_TYPES[number]
+    path = tmp_path / f"{name}.gguf"
+    for columns, rows, data, named in (
+        (block, 2, 2 * size - 1, "'t' ends outside the file"),
+        (block, 2**40, 2 * size, "'t' ends outside the file"),
+        (block + 1, block, (block + 1) * size, "impossible shape" if block > 1 else "architecture None"),
+    ):
+        header = struct.pack("<QQ", 1, 0) + key("t", 2, struct.pack("<QQIQ", columns, rows, number, 0))
+        start = b"GGUF" + struct.pack("<I", 3) + header
+        path.write_bytes(start + bytes(-len(start) % 32 + data))
+        refused(path, named)
+
+
 def test_tensors_equal_the_model_it_was_made_from(tmp_path: Path) -> None:
     """Catches a forgotten or a wrong permutation of q and k rows, and a swapped name."""
     source = GgufSource(write(tmp_path / "a.gguf"))
@@ -218,14 +240,13 @@ def test_linear_scaling_is_read_and_other_factors_are_refused(tmp_path: Path) ->
 def test_other_tensor_types_and_unknown_tensors_are_named(tmp_path: Path) -> None:
     """Catches a KeyError for a quantisation preftree does not read, and a bias that is ignored."""
 
-    def q5_0(writer: gguf.GGUFWriter) -> None:
-        kind = gguf.GGMLQuantizationType.Q5_0
-        writer.add_tensor("extra.weight", gguf.quants.quantize(np.ones((1, 32), np.float32), kind), raw_dtype=kind)
+    def whole_numbers(writer: gguf.GGUFWriter) -> None:
+        writer.add_tensor("extra.weight", np.ones((1, 32), np.int32))
 
     def bias(writer: gguf.GGUFWriter) -> None:
         writer.add_tensor("blk.0.attn_q.bias", np.ones(32, dtype=np.float32))
 
-    refused(write(tmp_path / "a.gguf", change=q5_0), "'extra.weight' has type Q5_0; preftree reads F32, ")
+    refused(write(tmp_path / "a.gguf", change=whole_numbers), "'extra.weight' has type number 26; preftree reads F32, ")
     refused(write(tmp_path / "b.gguf", change=bias), "layers.0.self_attn.q_proj.bias' is unknown")
 
 

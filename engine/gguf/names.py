@@ -1,0 +1,81 @@
+"""Hugging Face's names of the tensors of a GGUF file."""
+
+import re
+from dataclasses import replace
+
+from preftree.engine.config.architectures import Architecture
+from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.errors import ModelError
+from preftree.engine.gguf.header import GgufTensor
+
+MODEL_NAMES = {
+    "token_embd.weight": "model.embed_tokens.weight",
+    "output_norm.weight": "model.norm.weight",
+    "output.weight": "lm_head.weight",
+}
+LAYER_NAMES = {
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+}
+# By the roles of `Architecture.norms`.
+NORMS = {
+    "attention": "attn_norm",
+    "post_attention": "post_attention_norm",
+    "mlp": "ffn_norm",
+    "post_mlp": "post_ffw_norm",
+}
+LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
+
+
+def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig) -> dict[str, GgufTensor]:
+    """Every tensor by its Hugging Face name; unknown ones keep theirs. ModelError for two of one name."""
+    names = _layer_names(config.family)
+    found: dict[str, GgufTensor] = {}
+    for name, tensor in tensors.items():
+        match = LAYER_TENSOR.fullmatch(name)
+        renamed = {MODEL_NAMES.get(name, name): tensor}
+        if match and match[2] in names:
+            layer = f"model.layers.{int(match[1])}.{names[match[2]]}.{match[3]}"
+            renamed = _experts(layer, name, tensor, config) if "{}" in layer else {layer: tensor}
+        if renamed.keys() & found.keys():
+            raise ModelError("a tensor is there under two names; use another file")
+        found |= renamed
+    return found
+
+
+def _layer_names(family: Architecture) -> dict[str, str]:
+    """The family's names of what lies in a layer; {} stands for the number of an expert."""
+    names = LAYER_NAMES | {NORMS[role]: name for role, name in family.norms.items()}
+    if family.fused:
+        names["ffn_up"] = "mlp.gate_up_proj"
+    if family.experts is not None:
+        names["ffn_gate_inp"] = family.experts.router
+        for part in ("gate", "up", "down"):
+            names[f"ffn_{part}_exps"] = family.experts.expert + getattr(family.experts, part)
+    return names
+
+
+def _experts(layer: str, name: str, tensor: GgufTensor, config: ModelConfig) -> dict[str, GgufTensor]:
+    """The matrices of all experts, which GGUF keeps in one tensor [experts, rows, columns]."""
+    assert config.experts is not None
+    count = config.experts.count
+    if len(tensor.shape) != 3 or tensor.shape[0] != count:
+        raise ModelError(f"tensor {name!r:.100} has shape {tensor.shape}, but there are {count} experts")
+    size = (tensor.end - tensor.begin) // count
+    return {
+        layer.format(number): replace(
+            tensor,
+            shape=tensor.shape[1:],
+            begin=tensor.begin + number * size,
+            end=tensor.begin + (number + 1) * size,
+        )
+        for number in range(count)
+    }
