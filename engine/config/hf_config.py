@@ -5,10 +5,11 @@ Every field that changes numbers in some model of transformers is read or, where
 
 from typing import Any
 
+from preftree.engine.config import multimodal
 from preftree.engine.config.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
 from preftree.engine.config.hf_rope import ropes_from_hf
-from preftree.engine.config.limits import LIMITS, check_positive
-from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig, check_whole
+from preftree.engine.config.limits import LIMITS, check_positive, check_whole
+from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -44,6 +45,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
     """Read the dictionary of a config.json; `origin` (a path) opens every error's line."""
     with naming(origin):
+        config = multimodal.text_config(config)
         family = _family(config)
         _refuse_unsupported(config, family)
         for field in REQUIRED:
@@ -98,7 +100,8 @@ def _family(config: dict[str, Any]) -> Architecture:
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {SUPPORTED}")
+        known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
+        raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")
     classes = config.get("architectures") or [family.class_name]
     if not isinstance(classes, list) or not {family.class_name, family.reward_class} & set(map(str, classes)):
         raise ModelError(f"architectures {classes!r:.100} is not supported; preftree runs {SUPPORTED}")

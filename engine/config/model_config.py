@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED, Architecture
-from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
 
@@ -174,10 +174,3 @@ class ModelConfig:
     def window_of(self, layer: int) -> int | None:
         """How many last tokens a layer looks at, the present one included; None: all of them."""
         return self.windows[layer] if self.windows else None
-
-
-def check_whole(field: str, value: object, limit: int) -> None:
-    """ModelError unless `value` is a whole number from 1 to `limit`."""
-    check_positive(field, value, limit)
-    if not isinstance(value, int):
-        raise ModelError(f"{field} is {value!r}, which is not a whole number")
