@@ -80,6 +80,8 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["query_pre_attn_scalar"] = config.query_scalar
     caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
     fields |= {field: caps[field] for field in family.soft_caps}
+    if family.unrotated_every is not None:
+        fields["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_layers)]
     if family.windows is not None:
         fields |= _windows_to_hf(config, family.windows)
     if family.experts is not None:

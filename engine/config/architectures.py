@@ -26,6 +26,7 @@ class Windows:
     default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
+    unrotated: those that do not rotate are the ones.
     """
 
     default: int | None = None
@@ -34,6 +35,7 @@ class Windows:
     first_layer: int | None = None
     full_every: int | None = None
     pattern: str | None = None
+    unrotated: bool = False
 
 
 # transformers takes either for the other.
@@ -85,7 +87,8 @@ class Architecture:
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
     layers, where it is one of their own. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and
     other names for them. original_context: default of `original_max_position_embeddings`. partial_rotary: only some
-    dimensions of a head may rotate.
+    dimensions of a head may rotate. unrotated_every: `no_rope_layers` may name layers without rotary embedding, and
+    where it does not, of so many the last is one, see `no_rope_layer_interval`.
     """
 
     class_name: str
@@ -116,6 +119,7 @@ class Architecture:
     rope_aliases: dict[str, str] = field(default_factory=dict)
     original_context: int | None = None
     partial_rotary: bool = False
+    unrotated_every: int | None = None
 
     @property
     def reward_class(self) -> str:
@@ -130,6 +134,8 @@ class Architecture:
             found.add("query_pre_attn_scalar")
         if self.partial_rotary:
             found.add("partial_rotary_factor")
+        if self.unrotated_every is not None:
+            found |= {"no_rope_layers", "no_rope_layer_interval"}
         if self.local_theta is not None:
             found.add("rope_local_base_freq")
         if self.windows is not None:
@@ -160,6 +166,18 @@ ARCHITECTURES = {
         title="Llama",
         examples="Llama 1 to 3, SmolLM2, TinyLlama and their fine-tunes",
         bias_fields=("attention_bias", "mlp_bias"),
+    ),
+    "smollm3": Architecture(
+        class_name="SmolLM3ForCausalLM",
+        title="SmolLM3",
+        examples="SmolLM3",
+        bias_fields=("attention_bias", "mlp_bias"),
+        windows=Windows(switch="use_sliding_window", typed=True, unrotated=True),
+        num_kv_heads=4,
+        max_context=32768,
+        tied=True,
+        theta=2e6,
+        unrotated_every=4,
     ),
     "mistral": Architecture(
         class_name="MistralForCausalLM",
