@@ -85,10 +85,11 @@ class Architecture:
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
-    layers, where it is one of their own. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and
-    other names for them. original_context: default of `original_max_position_embeddings`. partial_rotary: only some
-    dimensions of a head may rotate. unrotated_every: `no_rope_layers` may name layers without rotary embedding, and
-    where it does not, of so many the last is one, see `no_rope_layer_interval`.
+    layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
+    rope_aliases: rotary embeddings that the family's class takes, and other names for them. original_context: default
+    of `original_max_position_embeddings`. partial_rotary: only some dimensions of a head may rotate. unrotated_every:
+    `no_rope_layers` may name layers without rotary embedding, and where it does not, of so many the last is one, see
+    `no_rope_layer_interval`.
     """
 
     class_name: str
@@ -115,6 +116,7 @@ class Architecture:
     tied: bool = False
     theta: float = 10000.0
     local_theta: float | None = None
+    local_theta_field: str | None = None
     rope_kinds: tuple[str, ...] = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
     rope_aliases: dict[str, str] = field(default_factory=dict)
     original_context: int | None = None
@@ -136,8 +138,8 @@ class Architecture:
             found.add("partial_rotary_factor")
         if self.unrotated_every is not None:
             found |= {"no_rope_layers", "no_rope_layer_interval"}
-        if self.local_theta is not None:
-            found.add("rope_local_base_freq")
+        if self.local_theta_field is not None:
+            found.add(self.local_theta_field)
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
         if self.experts is not None:
@@ -158,6 +160,13 @@ _GEMMA: dict[str, Any] = {
     "head_dim": 256,
     "num_kv_heads": 4,
     "tied": True,
+}
+_OLMO: dict[str, Any] = {
+    "norms": POST_NORMS,
+    "wide_norms": True,
+    "qk_norm": "width",
+    "bias_fields": ("attention_bias",),
+    "norm_eps": 1e-5,
 }
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 ARCHITECTURES = {
@@ -231,16 +240,17 @@ ARCHITECTURES = {
         max_context=131072,
         theta=1e6,
         local_theta=10000.0,
+        local_theta_field="rope_local_base_freq",
     ),
-    "olmo2": Architecture(
-        class_name="Olmo2ForCausalLM",
-        title="OLMo 2",
-        examples="OLMo 2",
-        norms=POST_NORMS,
-        wide_norms=True,
-        qk_norm="width",
-        bias_fields=("attention_bias",),
-        norm_eps=1e-5,
+    "olmo2": Architecture(class_name="Olmo2ForCausalLM", title="OLMo 2", examples="OLMo 2", **_OLMO),
+    "olmo3": Architecture(
+        class_name="Olmo3ForCausalLM",
+        title="OLMo 3",
+        examples="OLMo 3",
+        **_OLMO,
+        windows=Windows(default=4096, typed=True, full_every=4),
+        theta=5e5,
+        local_theta=5e5,
     ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",

@@ -39,7 +39,8 @@ def ropes_from_hf(
     if set(scaling) - set(LAYER_TYPES):
         raise ModelError(f"rope_parameters holds {sorted(set(scaling) - set(LAYER_TYPES))!r:.100} beside layer types")
     full, local = (_object(scaling.get(kind) or {}) for kind in LAYER_TYPES)
-    local_theta = config.get("rope_local_base_freq")
+    field = architecture.local_theta_field
+    local_theta = None if field is None else config.get(field)
     local = {"rope_theta": architecture.local_theta if local_theta is None else local_theta} | local
     return _rope(full, config, architecture, max_context), _rope(local, config, architecture, max_context)
 

@@ -130,6 +130,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "olmo2": {"model_type": "olmo2", "num_key_value_heads": 4},
     "olmo2, grouped queries": {"model_type": "olmo2", "rms_norm_eps": 1e-3},
+    "olmo3": {
+        "model_type": "olmo3",
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_scaling": {name: value for name, value in YARN.items() if name != "rope_theta"},
+        "rope_theta": 5e5,
+    },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen3_moe": {
         "model_type": "qwen3_moe",
