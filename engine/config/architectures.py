@@ -10,6 +10,12 @@ QkNorm = Literal["head", "width"]
 
 # Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
 PRE_NORMS = {"attention": "input_layernorm", "mlp": "post_attention_layernorm"}
+GLM_NORMS = {
+    "attention": "input_layernorm",
+    "post_attention": "post_self_attn_layernorm",
+    "mlp": "post_attention_layernorm",
+    "post_mlp": "post_mlp_layernorm",
+}
 POST_NORMS = {"post_attention": "post_attention_layernorm", "post_mlp": "post_feedforward_layernorm"}
 FOUR_NORMS = {
     "attention": "input_layernorm",
@@ -78,17 +84,19 @@ class Architecture:
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
     rotate, one for each "head" or one over all heads, the "width" of the projection.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
-    ("attention_bias": q, k, v and o) or MLP ("mlp_bias"). fused: one matrix holds q, k and v, one gate and up.
+    ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
+    attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
     activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
-    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read.
-    query_scalar: default of `query_pre_attn_scalar`, in place of the head size under attention's root.
+    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
+    default of `query_pre_attn_scalar`, in place of the head size under attention's root.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
     layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
     rope_aliases: rotary embeddings that the family's class takes, and other names for them. original_context: default
-    of `original_max_position_embeddings`. partial_rotary: only some dimensions of a head may rotate. unrotated_every:
-    `no_rope_layers` may name layers without rotary embedding, and where it does not, of so many the last is one, see
+    of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
+    interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
+    name layers without rotary embedding, and where it does not, of so many the last is one, see
     `no_rope_layer_interval`.
     """
 
@@ -102,7 +110,9 @@ class Architecture:
     qk_norm: QkNorm | None = None
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
-    fused: bool = False
+    output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
+    attention_bias: bool = False
+    fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
@@ -120,7 +130,8 @@ class Architecture:
     rope_kinds: tuple[str, ...] = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
     rope_aliases: dict[str, str] = field(default_factory=dict)
     original_context: int | None = None
-    partial_rotary: bool = False
+    partial_rotary: float | None = None
+    interleaved: bool = False
     unrotated_every: int | None = None
 
     @property
@@ -134,7 +145,7 @@ class Architecture:
         found = {*self.bias_fields, *self.soft_caps, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
-        if self.partial_rotary:
+        if self.partial_rotary is not None:
             found.add("partial_rotary_factor")
         if self.unrotated_every is not None:
             found |= {"no_rope_layers", "no_rope_layer_interval"}
@@ -205,18 +216,45 @@ ARCHITECTURES = {
         num_kv_heads=32,
         max_context=32768,
     ),
+    "seed_oss": Architecture(
+        class_name="SeedOssForCausalLM",
+        title="Seed-OSS",
+        examples="Seed-OSS",
+        bias_fields=("attention_bias", "attention_out_bias", "mlp_bias"),
+        output_bias="attention_out_bias",
+        attention_bias=True,
+        head_dim=128,
+        num_kv_heads=8,
+        max_context=524288,
+    ),
     "phi3": Architecture(
         class_name="Phi3ForCausalLM",
         title="Phi-3",
         examples="Phi-3, Phi-3.5 and Phi-4",
-        fused=True,
+        fused=("qkv", "mlp"),
         windows=Windows(),
         norm_eps=1e-5,
         max_context=4096,
         rope_kinds=("default", "longrope"),
         rope_aliases={"su": "longrope", "yarn": "longrope"},
         original_context=4096,
-        partial_rotary=True,
+        partial_rotary=1.0,
+    ),
+    "glm4": Architecture(
+        class_name="Glm4ForCausalLM",
+        title="GLM-4",
+        examples="GLM-4-0414",
+        norms=GLM_NORMS,
+        bias_fields=("attention_bias",),
+        output_bias=None,
+        attention_bias=True,
+        fused=("mlp",),
+        head_dim=128,
+        num_kv_heads=2,
+        norm_eps=1.5625e-7,
+        max_context=131072,
+        partial_rotary=0.5,
+        interleaved=True,
     ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",

@@ -22,11 +22,10 @@ ACTIVATIONS: dict[str, Activation] = {
 # Fields of one family or another that change what a model computes, and the values that change nothing. A family that
 # reads a field says so in `Architecture.reads`; in all others it has to be absent, null or neutral.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(
-        ("attention_bias", "mlp_bias", "qkv_bias", "use_bias", "use_qkv_bias", "bias", "lm_head_bias"), (False,)
-    ),
-    **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layers"), ()),
-    "no_rope_layer_interval": (),
+    **dict.fromkeys(("attention_bias", "attention_out_bias", "mlp_bias", "qkv_bias", "use_bias"), (False,)),
+    **dict.fromkeys(("use_qkv_bias", "bias", "lm_head_bias"), (False,)),
+    **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size"), ()),
+    **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval"), ()),
     **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
     **dict.fromkeys(
         ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
@@ -84,7 +83,8 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             unrotated=unrotated,
             windows=_windows(config, family, unrotated),
             activation=_activation(config, family),
-            attention_bias=optional("attention_bias", False),
+            attention_bias=optional("attention_bias", family.attention_bias),
+            attention_out_bias=optional("attention_out_bias", False),
             mlp_bias=optional("mlp_bias", False),
             query_scalar=None
             if family.query_scalar is None

@@ -66,6 +66,7 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     base = {
         "theta": architecture.theta if theta is None else theta,
         "partial": _partial(scaling, config, architecture),
+        "interleaved": architecture.interleaved,
     }
     kind: Any = scaling.get("rope_type", scaling.get("type")) or "default"
     kind = architecture.rope_aliases.get(kind, kind) if isinstance(kind, str) else kind
@@ -112,8 +113,9 @@ def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
 
 def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture) -> Any:
     partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    partial = 1.0 if partial is None else partial
-    if partial != 1 and not architecture.partial_rotary:
+    if partial is None:
+        return architecture.partial_rotary or 1.0
+    if partial != 1 and architecture.partial_rotary is None:
         raise ModelError(
             f"partial_rotary_factor is not supported in {architecture.title}; every dimension has to rotate"
         )

@@ -42,9 +42,10 @@ class ModelConfig:
 
     windows: [layers] how many last tokens a layer looks at, itself included, or None for all; () where all do.
     local_rope: of the windowed layers, in families where they have one of their own. unrotated: layers without any.
-    attention_bias, mlp_bias: biases beside those that the family always has. query_scalar: attention scores are
-    divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x / c), over attention
-    scores and logits. is_reward_model: the head is one row that gives a reward, in place of the output matrix.
+    attention_bias, attention_out_bias, mlp_bias: biases beside those that the family always has. query_scalar:
+    attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
+    c), over attention scores and logits. is_reward_model: the head is one row that gives a reward, in place of the
+    output matrix.
     """
 
     architecture: str
@@ -64,6 +65,7 @@ class ModelConfig:
     windows: tuple[int | None, ...] = ()
     activation: Activation = "silu"
     attention_bias: bool = False
+    attention_out_bias: bool = False
     mlp_bias: bool = False
     query_scalar: float | None = None
     attention_softcap: float | None = None
@@ -109,7 +111,7 @@ class ModelConfig:
 
     def _validate_family(self) -> None:
         family = self.family
-        for field in ("attention_bias", "mlp_bias"):
+        for field in ("attention_bias", "attention_out_bias", "mlp_bias"):
             value = getattr(self, field)
             if not isinstance(value, bool):
                 raise ModelError(f"{field} is {value!r:.100}, neither true nor false")
@@ -150,6 +152,12 @@ class ModelConfig:
     @property
     def qkv_bias(self) -> bool:
         return self.family.qkv_bias or self.attention_bias
+
+    @property
+    def output_bias(self) -> bool:
+        """Whether the matrix after attention has a bias."""
+        field = self.family.output_bias
+        return field is not None and bool(getattr(self, field))
 
     @property
     def attention_scale(self) -> float | None:

@@ -84,6 +84,14 @@ CASES: dict[str, dict[str, Any]] = {
             original_max_position_embeddings=64,
         ),
     },
+    "seed_oss": {"model_type": "seed_oss", "head_dim": 16},
+    "seed_oss, other biases": {
+        "model_type": "seed_oss",
+        "head_dim": 16,
+        "attention_bias": False,
+        "attention_out_bias": True,
+        "mlp_bias": True,
+    },
     "phi3": {"model_type": "phi3", "sliding_window": WINDOW},
     "phi3, longrope and partial": {
         "model_type": "phi3",
@@ -95,6 +103,13 @@ CASES: dict[str, dict[str, Any]] = {
             long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             partial_rotary_factor=0.75,
         ),
+    },
+    "glm4": {"model_type": "glm4", "hidden_size": 64, "head_dim": 24},
+    "glm4, all rotate, yarn": {
+        "model_type": "glm4",
+        "head_dim": 16,
+        "attention_bias": False,
+        **rope(**YARN, partial_rotary_factor=1.0),
     },
     "gemma2": {
         "model_type": "gemma2",
@@ -233,8 +248,8 @@ def test_equals_transformers_and_itself(case: tuple[Path, Any]) -> None:
 # Fields of transformers' classes that change nothing in a forward pass without labels, gradients or a vocabulary's ids.
 HARMLESS = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache", "pretraining_tp"),
-    *("attention_dropout", "embd_pdrop", "resid_pdrop", "output_router_logits", "router_aux_loss_coef"),
-    *("router_jitter_noise", "_sliding_window_pattern"),
+    *("attention_dropout", "embd_pdrop", "resid_pdrop", "residual_dropout", "output_router_logits"),
+    *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern"),
 }
 READ_BY_ALL = {
     *("head_dim", "rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "tie_word_embeddings"),
