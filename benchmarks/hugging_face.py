@@ -68,7 +68,7 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         "head_dim": config.head_dim,
         family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
         "rms_norm_eps": config.norm_eps,
-        **_ropes_to_hf(config.rope, config.local_rope),
+        **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,
         **{field: getattr(config, field) for field in family.bias_fields},
@@ -80,6 +80,8 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["query_pre_attn_scalar"] = config.query_scalar
     caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
     fields |= {field: caps[field] for field in family.soft_caps}
+    if family.unrotated_every is not None:
+        fields["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_layers)]
     if family.windows is not None:
         fields |= _windows_to_hf(config, family.windows)
     if family.experts is not None:
@@ -113,12 +115,15 @@ def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
     return fields
 
 
-def _ropes_to_hf(rope: RopeConfig, local: RopeConfig | None) -> dict[str, Any]:
-    """The fields of config.json that `ropes_from_hf` and transformers read as these two."""
+def _ropes_to_hf(rope: RopeConfig, local: RopeConfig | None, partial: bool) -> dict[str, Any]:
+    """The fields of config.json that `ropes_from_hf` and transformers read as these two.
+
+    partial: the share that rotates is one of them.
+    """
     if local is not None:
         return {"rope_parameters": dict(zip(LAYER_TYPES, (_rope_to_hf(rope), _rope_to_hf(local)), strict=True))}
     fields: dict[str, Any] = {"rope_theta": rope.theta, "rope_scaling": _rope_to_hf(rope)}
-    if rope.partial != 1:
+    if partial:
         fields["partial_rotary_factor"] = rope.partial
     if rope.kind == "longrope":
         fields["original_max_position_embeddings"] = rope.original_context

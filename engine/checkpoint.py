@@ -7,6 +7,7 @@ from typing import Any
 
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.multimodal import multimodal_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
@@ -31,6 +32,7 @@ class Checkpoint:
         files: those that decide labels, for fingerprints.
         pooling_hint: how a reward read by transformers may differ, in one line; None where it is read from the last
             token, as here.
+        skipped: tensors of a vision model beside it, which no text goes through.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Checkpoint:
     files: tuple[Path, ...]
     spec: str | None = None
     pooling_hint: str | None = None
+    skipped: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec is None:
@@ -89,14 +92,15 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
         raise ModelError(f"{directory}: holds no config.json{hint}")
     fields = read_json(directory / "config.json")
     config = from_hf(fields, str(directory / "config.json"))
-    weights = SafetensorsSource(directory)
+    weights = SafetensorsSource(directory, multimodal_of(fields))
     check_complete(weights, config, str(directory))
     texts = open_text_parts(directory)
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
     pooling = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
-    return Checkpoint(name, config, texts.tokenizer, texts.chat_template, weights, files, spec, pooling)
+    found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
+    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=weights.skipped)
 
 
 def _pooling_hint(fields: dict[str, Any], tokenizer: Tokenizer) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -97,6 +98,8 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     yield Finding("architecture", f"{kind}, {config.num_layers} layers of width {config.hidden_size}")
     if checkpoint.pooling_hint is not None:
         yield Finding("padding", checkpoint.pooling_hint)
+    if checkpoint.skipped:
+        yield Finding("skipped", _skipped(checkpoint.skipped))
     yield Finding("parameters", f"{num_parameters(config):,}")
     yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
     yield Finding("context", f"{config.max_context:,} tokens")
@@ -140,6 +143,13 @@ def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
         yield Finding("chat template", str(error), "failed")
     else:
         yield Finding("chat template", "renders", "ok")
+
+
+def _skipped(names: tuple[str, ...]) -> str:
+    """Tensors by the modules that they are in."""
+    modules = Counter(name.removeprefix("model.").split(".")[0] for name in names)
+    of = ", ".join(f"{module} ({count:,})" for module, count in sorted(modules.items()))
+    return f"{_counted(len(names), 'tensor')} of the vision model: {of}; only text is read"
 
 
 def _counted(count: int, noun: str) -> str:

@@ -10,6 +10,12 @@ QkNorm = Literal["head", "width"]
 
 # Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
 PRE_NORMS = {"attention": "input_layernorm", "mlp": "post_attention_layernorm"}
+GLM_NORMS = {
+    "attention": "input_layernorm",
+    "post_attention": "post_self_attn_layernorm",
+    "mlp": "post_attention_layernorm",
+    "post_mlp": "post_mlp_layernorm",
+}
 POST_NORMS = {"post_attention": "post_attention_layernorm", "post_mlp": "post_feedforward_layernorm"}
 FOUR_NORMS = {
     "attention": "input_layernorm",
@@ -26,6 +32,7 @@ class Windows:
     default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
+    unrotated: those that do not rotate are the ones.
     """
 
     default: int | None = None
@@ -34,6 +41,7 @@ class Windows:
     first_layer: int | None = None
     full_every: int | None = None
     pattern: str | None = None
+    unrotated: bool = False
 
 
 # transformers takes either for the other.
@@ -76,16 +84,20 @@ class Architecture:
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
     rotate, one for each "head" or one over all heads, the "width" of the projection.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
-    ("attention_bias": q, k, v and o) or MLP ("mlp_bias"). fused: one matrix holds q, k and v, one gate and up.
+    ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
+    attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
     activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
-    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read.
-    query_scalar: default of `query_pre_attn_scalar`, in place of the head size under attention's root.
+    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
+    default of `query_pre_attn_scalar`, in place of the head size under attention's root.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
-    layers, where it is one of their own. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and
-    other names for them. original_context: default of `original_max_position_embeddings`. partial_rotary: only some
-    dimensions of a head may rotate.
+    layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
+    rope_aliases: rotary embeddings that the family's class takes, and other names for them. original_context: default
+    of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
+    interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
+    name layers without rotary embedding, and where it does not, of so many the last is one, see
+    `no_rope_layer_interval`.
     """
 
     class_name: str
@@ -98,7 +110,9 @@ class Architecture:
     qk_norm: QkNorm | None = None
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
-    fused: bool = False
+    output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
+    attention_bias: bool = False
+    fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
@@ -112,10 +126,13 @@ class Architecture:
     tied: bool = False
     theta: float = 10000.0
     local_theta: float | None = None
+    local_theta_field: str | None = None
     rope_kinds: tuple[str, ...] = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
     rope_aliases: dict[str, str] = field(default_factory=dict)
     original_context: int | None = None
-    partial_rotary: bool = False
+    partial_rotary: float | None = None
+    interleaved: bool = False
+    unrotated_every: int | None = None
 
     @property
     def reward_class(self) -> str:
@@ -128,10 +145,12 @@ class Architecture:
         found = {*self.bias_fields, *self.soft_caps, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
-        if self.partial_rotary:
+        if self.partial_rotary is not None:
             found.add("partial_rotary_factor")
-        if self.local_theta is not None:
-            found.add("rope_local_base_freq")
+        if self.unrotated_every is not None:
+            found |= {"no_rope_layers", "no_rope_layer_interval"}
+        if self.local_theta_field is not None:
+            found.add(self.local_theta_field)
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
         if self.experts is not None:
@@ -153,6 +172,13 @@ _GEMMA: dict[str, Any] = {
     "num_kv_heads": 4,
     "tied": True,
 }
+_OLMO: dict[str, Any] = {
+    "norms": POST_NORMS,
+    "wide_norms": True,
+    "qk_norm": "width",
+    "bias_fields": ("attention_bias",),
+    "norm_eps": 1e-5,
+}
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 ARCHITECTURES = {
     "llama": Architecture(
@@ -160,6 +186,18 @@ ARCHITECTURES = {
         title="Llama",
         examples="Llama 1 to 3, SmolLM2, TinyLlama and their fine-tunes",
         bias_fields=("attention_bias", "mlp_bias"),
+    ),
+    "smollm3": Architecture(
+        class_name="SmolLM3ForCausalLM",
+        title="SmolLM3",
+        examples="SmolLM3",
+        bias_fields=("attention_bias", "mlp_bias"),
+        windows=Windows(switch="use_sliding_window", typed=True, unrotated=True),
+        num_kv_heads=4,
+        max_context=32768,
+        tied=True,
+        theta=2e6,
+        unrotated_every=4,
     ),
     "mistral": Architecture(
         class_name="MistralForCausalLM",
@@ -178,18 +216,45 @@ ARCHITECTURES = {
         num_kv_heads=32,
         max_context=32768,
     ),
+    "seed_oss": Architecture(
+        class_name="SeedOssForCausalLM",
+        title="Seed-OSS",
+        examples="Seed-OSS",
+        bias_fields=("attention_bias", "attention_out_bias", "mlp_bias"),
+        output_bias="attention_out_bias",
+        attention_bias=True,
+        head_dim=128,
+        num_kv_heads=8,
+        max_context=524288,
+    ),
     "phi3": Architecture(
         class_name="Phi3ForCausalLM",
         title="Phi-3",
         examples="Phi-3, Phi-3.5 and Phi-4",
-        fused=True,
+        fused=("qkv", "mlp"),
         windows=Windows(),
         norm_eps=1e-5,
         max_context=4096,
         rope_kinds=("default", "longrope"),
         rope_aliases={"su": "longrope", "yarn": "longrope"},
         original_context=4096,
-        partial_rotary=True,
+        partial_rotary=1.0,
+    ),
+    "glm4": Architecture(
+        class_name="Glm4ForCausalLM",
+        title="GLM-4",
+        examples="GLM-4-0414",
+        norms=GLM_NORMS,
+        bias_fields=("attention_bias",),
+        output_bias=None,
+        attention_bias=True,
+        fused=("mlp",),
+        head_dim=128,
+        num_kv_heads=2,
+        norm_eps=1.5625e-7,
+        max_context=131072,
+        partial_rotary=0.5,
+        interleaved=True,
     ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",
@@ -213,16 +278,17 @@ ARCHITECTURES = {
         max_context=131072,
         theta=1e6,
         local_theta=10000.0,
+        local_theta_field="rope_local_base_freq",
     ),
-    "olmo2": Architecture(
-        class_name="Olmo2ForCausalLM",
-        title="OLMo 2",
-        examples="OLMo 2",
-        norms=POST_NORMS,
-        wide_norms=True,
-        qk_norm="width",
-        bias_fields=("attention_bias",),
-        norm_eps=1e-5,
+    "olmo2": Architecture(class_name="Olmo2ForCausalLM", title="OLMo 2", examples="OLMo 2", **_OLMO),
+    "olmo3": Architecture(
+        class_name="Olmo3ForCausalLM",
+        title="OLMo 3",
+        examples="OLMo 3",
+        **_OLMO,
+        windows=Windows(default=4096, typed=True, full_every=4),
+        theta=5e5,
+        local_theta=5e5,
     ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",

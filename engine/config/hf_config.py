@@ -5,10 +5,11 @@ Every field that changes numbers in some model of transformers is read or, where
 
 from typing import Any
 
+from preftree.engine.config import multimodal
 from preftree.engine.config.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
 from preftree.engine.config.hf_rope import ropes_from_hf
-from preftree.engine.config.limits import LIMITS, check_positive
-from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig, check_whole
+from preftree.engine.config.limits import LIMITS, check_positive, check_whole
+from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -21,10 +22,10 @@ ACTIVATIONS: dict[str, Activation] = {
 # Fields of one family or another that change what a model computes, and the values that change nothing. A family that
 # reads a field says so in `Architecture.reads`; in all others it has to be absent, null or neutral.
 NEUTRAL: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(
-        ("attention_bias", "mlp_bias", "qkv_bias", "use_bias", "use_qkv_bias", "bias", "lm_head_bias"), (False,)
-    ),
-    **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size", "no_rope_layers"), ()),
+    **dict.fromkeys(("attention_bias", "attention_out_bias", "mlp_bias", "qkv_bias", "use_bias"), (False,)),
+    **dict.fromkeys(("use_qkv_bias", "bias", "lm_head_bias"), (False,)),
+    **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size"), ()),
+    **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval"), ()),
     **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
     **dict.fromkeys(
         ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
@@ -44,6 +45,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
 def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
     """Read the dictionary of a config.json; `origin` (a path) opens every error's line."""
     with naming(origin):
+        config = multimodal.text_config(config)
         family = _family(config)
         _refuse_unsupported(config, family)
         for field in REQUIRED:
@@ -60,6 +62,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         max_context = optional("max_position_embeddings", family.max_context)
         check_whole("max_context", max_context, LIMITS["max_context"])
         rope, local_rope = ropes_from_hf(config, family, max_context)
+        unrotated = _unrotated(config, family)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
         return ModelConfig(
@@ -77,9 +80,11 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
             local_rope=local_rope,
-            windows=_windows(config, family),
+            unrotated=unrotated,
+            windows=_windows(config, family, unrotated),
             activation=_activation(config, family),
-            attention_bias=optional("attention_bias", False),
+            attention_bias=optional("attention_bias", family.attention_bias),
+            attention_out_bias=optional("attention_out_bias", False),
             mlp_bias=optional("mlp_bias", False),
             query_scalar=None
             if family.query_scalar is None
@@ -98,7 +103,8 @@ def _family(config: dict[str, Any]) -> Architecture:
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if family is None:
-        raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {SUPPORTED}")
+        known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
+        raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")
     classes = config.get("architectures") or [family.class_name]
     if not isinstance(classes, list) or not {family.class_name, family.reward_class} & set(map(str, classes)):
         raise ModelError(f"architectures {classes!r:.100} is not supported; preftree runs {SUPPORTED}")
@@ -148,7 +154,23 @@ def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:
     return config.get(field, family.soft_caps[field]) if field in family.soft_caps else None
 
 
-def _windows(config: dict[str, Any], family: Architecture) -> tuple[int | None, ...]:
+def _unrotated(config: dict[str, Any], family: Architecture) -> frozenset[int]:
+    """Layers without rotary embedding. ModelError where no_rope_layers cannot be followed."""
+    count, given = config["num_hidden_layers"], config.get("no_rope_layers")
+    if family.unrotated_every is None:
+        return frozenset()
+    if given is None:
+        every = config.get("no_rope_layer_interval", family.unrotated_every)
+        check_whole("no_rope_layer_interval", every, LIMITS["num_layers"])
+        return frozenset(layer for layer in range(count) if (layer + 1) % every == 0)
+    if not isinstance(given, list) or len(given) < count or any(rotates not in (0, 1) for rotates in given):
+        raise ModelError(
+            f"no_rope_layers {given!r:.100} is not a list of a 1 (rotates) or 0 for each of {count} layers"
+        )
+    return frozenset(layer for layer in range(count) if not given[layer])
+
+
+def _windows(config: dict[str, Any], family: Architecture, unrotated: frozenset[int]) -> tuple[int | None, ...]:
     """The window of every layer; () where there is none. ModelError where layer_types cannot be followed."""
     rule, count = family.windows, config["num_hidden_layers"]
     types = config.get("layer_types")
@@ -173,7 +195,7 @@ def _windows(config: dict[str, Any], family: Architecture) -> tuple[int | None, 
         if window is None and any(slides):
             raise ModelError("layer_types has sliding_attention, but there is no sliding_window")
     else:
-        slides = _ruled(config, rule, window, count)
+        slides = _ruled(config, rule, window, count, unrotated)
     return tuple(window if slide else None for slide in slides) if any(slides) else ()
 
 
@@ -184,8 +206,10 @@ def _is_on(config: dict[str, Any], switch: str | None) -> bool:
     return value
 
 
-def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int) -> list[bool]:
+def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int, unrotated: frozenset[int]) -> list[bool]:
     """Which layers have a window by the family's rule."""
+    if rule.unrotated:
+        return [window is not None and layer in unrotated for layer in range(count)]
     if rule.full_every is not None:
         every = config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every
         check_whole(rule.pattern or "sliding_window_pattern", every, LIMITS["num_layers"])

@@ -39,7 +39,8 @@ def ropes_from_hf(
     if set(scaling) - set(LAYER_TYPES):
         raise ModelError(f"rope_parameters holds {sorted(set(scaling) - set(LAYER_TYPES))!r:.100} beside layer types")
     full, local = (_object(scaling.get(kind) or {}) for kind in LAYER_TYPES)
-    local_theta = config.get("rope_local_base_freq")
+    field = architecture.local_theta_field
+    local_theta = None if field is None else config.get(field)
     local = {"rope_theta": architecture.local_theta if local_theta is None else local_theta} | local
     return _rope(full, config, architecture, max_context), _rope(local, config, architecture, max_context)
 
@@ -65,6 +66,7 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     base = {
         "theta": architecture.theta if theta is None else theta,
         "partial": _partial(scaling, config, architecture),
+        "interleaved": architecture.interleaved,
     }
     kind: Any = scaling.get("rope_type", scaling.get("type")) or "default"
     kind = architecture.rope_aliases.get(kind, kind) if isinstance(kind, str) else kind
@@ -111,8 +113,9 @@ def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
 
 def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture) -> Any:
     partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor"))
-    partial = 1.0 if partial is None else partial
-    if partial != 1 and not architecture.partial_rotary:
+    if partial is None:
+        return architecture.partial_rotary or 1.0
+    if partial != 1 and architecture.partial_rotary is None:
         raise ModelError(
             f"partial_rotary_factor is not supported in {architecture.title}; every dimension has to rotate"
         )

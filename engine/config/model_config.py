@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED, Architecture
-from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
 
@@ -41,10 +41,11 @@ class ModelConfig:
     """A decoder of one of the families in ARCHITECTURES. ModelError naming the field when one is absurd.
 
     windows: [layers] how many last tokens a layer looks at, itself included, or None for all; () where all do.
-    local_rope: of the windowed layers, in families where they have one of their own.
-    attention_bias, mlp_bias: biases beside those that the family always has. query_scalar: attention scores are
-    divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x / c), over attention
-    scores and logits. is_reward_model: the head is one row that gives a reward, in place of the output matrix.
+    local_rope: of the windowed layers, in families where they have one of their own. unrotated: layers without any.
+    attention_bias, attention_out_bias, mlp_bias: biases beside those that the family always has. query_scalar:
+    attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
+    c), over attention scores and logits. is_reward_model: the head is one row that gives a reward, in place of the
+    output matrix.
     """
 
     architecture: str
@@ -60,9 +61,11 @@ class ModelConfig:
     max_context: int
     tie_embeddings: bool
     local_rope: RopeConfig | None = None
+    unrotated: frozenset[int] = frozenset()
     windows: tuple[int | None, ...] = ()
     activation: Activation = "silu"
     attention_bias: bool = False
+    attention_out_bias: bool = False
     mlp_bias: bool = False
     query_scalar: float | None = None
     attention_softcap: float | None = None
@@ -93,8 +96,10 @@ class ModelConfig:
             check_positive("query_pre_attn_scalar", self.query_scalar, 1e6)
         if not isinstance(self.tie_embeddings, bool):
             raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")
-        for rope in self.ropes:
+        for rope in filter(None, self.ropes):
             rope.check(self.head_dim)
+        if not self.unrotated <= set(range(self.num_layers)):
+            raise ModelError(f"no_rope_layers names layers beyond the model's {self.num_layers}")
         self._validate_windows()
         self._validate_family()
 
@@ -106,7 +111,7 @@ class ModelConfig:
 
     def _validate_family(self) -> None:
         family = self.family
-        for field in ("attention_bias", "mlp_bias"):
+        for field in ("attention_bias", "attention_out_bias", "mlp_bias"):
             value = getattr(self, field)
             if not isinstance(value, bool):
                 raise ModelError(f"{field} is {value!r:.100}, neither true nor false")
@@ -149,6 +154,12 @@ class ModelConfig:
         return self.family.qkv_bias or self.attention_bias
 
     @property
+    def output_bias(self) -> bool:
+        """Whether the matrix after attention has a bias."""
+        field = self.family.output_bias
+        return field is not None and bool(getattr(self, field))
+
+    @property
     def attention_scale(self) -> float | None:
         """What scores are multiplied with; None: one over the root of the head size."""
         return None if self.query_scalar is None else float(self.query_scalar**-0.5)
@@ -159,25 +170,21 @@ class ModelConfig:
         return math.sqrt(self.hidden_size) if self.family.scaled_embedding else 1.0
 
     @property
-    def ropes(self) -> tuple[RopeConfig, ...]:
-        """The rotary embeddings that there are; `rope_of` says which is a layer's."""
-        return (self.rope,) if self.local_rope is None else (self.rope, self.local_rope)
+    def ropes(self) -> tuple[RopeConfig | None, ...]:
+        """The rotary embeddings that there are; `rope_of` says which is a layer's. None: its heads do not rotate."""
+        local = () if self.local_rope is None else (self.local_rope,)
+        return (self.rope, *local, None) if self.unrotated else (self.rope, *local)
 
     def rope_of(self, layer: int) -> int:
         """The place in `ropes` of a layer's rotary embedding."""
+        if layer in self.unrotated:
+            return len(self.ropes) - 1
         return int(self.local_rope is not None and self.window_of(layer) is not None)
 
     def rope_variant(self, length: int) -> int:
         """Only sequences of the same RoPE variant may share keys and values, see `RopeConfig.rope_variant`."""
-        return max(rope.rope_variant(length) for rope in self.ropes)
+        return max(rope.rope_variant(length) for rope in filter(None, self.ropes))
 
     def window_of(self, layer: int) -> int | None:
         """How many last tokens a layer looks at, the present one included; None: all of them."""
         return self.windows[layer] if self.windows else None
-
-
-def check_whole(field: str, value: object, limit: int) -> None:
-    """ModelError unless `value` is a whole number from 1 to `limit`."""
-    check_positive(field, value, limit)
-    if not isinstance(value, int):
-        raise ModelError(f"{field} is {value!r}, which is not a whole number")

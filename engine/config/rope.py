@@ -20,7 +20,8 @@ class RopeConfig:
     "yarn", "longrope" and "llama3". low_freq_factor, high_freq_factor: for "llama3". attention_factor: multiplies sines
     and cosines, for "yarn" and "longrope"; beta_fast, beta_slow, truncate: for "yarn". short_factor, long_factor: of
     every frequency, in sequences up to original_context tokens and in longer ones, for "longrope".
-    partial: share of a head's dimensions that rotate, the first ones.
+    partial: share of a head's dimensions that rotate, the first ones. interleaved: neighbours among them do so
+    together, and not dimensions of both halves.
     """
 
     theta: float = 10000.0
@@ -36,6 +37,7 @@ class RopeConfig:
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
     partial: float = 1.0
+    interleaved: bool = False
 
     def __post_init__(self) -> None:
         if self.kind not in get_args(RopeKind):
@@ -116,12 +118,13 @@ def rotary_table(rope: RopeConfig, head_dim: int, rope_variant: int = 0) -> Rota
 def rotary_order(rope: RopeConfig, head_dim: int) -> np.ndarray | None:
     """Dimensions of a stored head in the order in which the kernels rotate pairs (i, i + head_dim / 2).
 
-    None where all rotate and the order is the stored one. Scores do not see the order, as queries and keys share it.
+    None where the order is the stored one. Scores do not see the order, as queries and keys share it.
     """
     rotated = rope.rotated(head_dim)
-    if rotated == head_dim:
+    if rotated == head_dim and not rope.interleaved:
         return None
-    left, right, still = np.split(np.arange(head_dim), [rotated // 2, rotated])
+    turning, still = np.split(np.arange(head_dim), [rotated])
+    left, right = (turning[::2], turning[1::2]) if rope.interleaved else np.split(turning, 2)
     middle = len(still) // 2
     return np.concatenate([left, still[:middle], right, still[middle:]])
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.config.rope import rotary_table
+from preftree.engine.config.rope import RopeConfig, rotary_table
 
 
 @dataclass(frozen=True)
@@ -37,17 +37,22 @@ class RotaryTables:
         return tuple(self._rotary(place, depths, rope_variant) for place in range(len(self._config.ropes)))
 
     def _rotary(self, place: int, depths: torch.Tensor, rope_variant: int) -> Rotary:
-        frequencies, scale = self._table(place, rope_variant)
+        rope = self._config.ropes[place]
+        if rope is None:
+            shape = len(depths), self._config.head_dim // 2
+            ones = torch.ones(shape, dtype=self._dtype, device=self._device)
+            return Rotary(ones, torch.zeros_like(ones))
+        frequencies, scale = self._table(place, rope, rope_variant)
         angles = depths.unsqueeze(1) * frequencies
         cos, sin = angles.cos(), angles.sin()
-        if self._config.ropes[place].attention_factor != 1:
+        if rope.attention_factor != 1:
             cos, sin = cos * scale, sin * scale
         return Rotary(cos.to(self._dtype), sin.to(self._dtype))
 
-    def _table(self, place: int, rope_variant: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def _table(self, place: int, rope: RopeConfig, rope_variant: int) -> tuple[torch.Tensor, torch.Tensor]:
         key = (place, rope_variant)
         if key not in self._tables:
-            table = rotary_table(self._config.ropes[place], self._config.head_dim, rope_variant)
+            table = rotary_table(rope, self._config.head_dim, rope_variant)
             frequencies, scale = (
                 torch.from_numpy(array).to(self._device) for array in (table.frequencies, table.scale)
             )

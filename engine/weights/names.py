@@ -86,7 +86,7 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
         norms["k"] = (f"{prefix}self_attn.k_norm", config.kv_size if is_wide else config.head_dim)
 
     def attention(*parts: tuple[str, int]) -> tuple[Part, ...]:
-        if not family.fused:
+        if "qkv" not in family.fused:
             return tuple(Part(f"{prefix}self_attn.{name}", rows) for name, rows in parts)
         first = 0 if parts[0][0] == "q_proj" else config.q_size
         rows = sum(count for _, count in parts)
@@ -98,7 +98,7 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
         norms=norms,
         q=Matrix(attention(("q_proj", config.q_size)), hidden, config.qkv_bias),
         kv=Matrix(attention(("k_proj", config.kv_size), ("v_proj", config.kv_size)), hidden, config.qkv_bias),
-        o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), config.q_size, config.attention_bias),
+        o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), config.q_size, config.output_bias),
         mlp=None if has_experts else _mlp(config, prefix),
         router=router,
         experts=experts,
@@ -108,7 +108,7 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
 def _mlp(config: ModelConfig, prefix: str) -> MlpTensors:
     hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
     parts: tuple[Part, ...] = (Part(f"{prefix}mlp.gate_proj", inner), Part(f"{prefix}mlp.up_proj", inner))
-    if config.family.fused:
+    if "mlp" in config.family.fused:
         parts = (Part(f"{prefix}mlp.gate_up_proj", 2 * inner),)
     return MlpTensors(Matrix(parts, hidden, bias), Matrix((Part(f"{prefix}mlp.down_proj", hidden),), inner, bias))
 

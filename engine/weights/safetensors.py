@@ -8,6 +8,7 @@ from typing import Protocol
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.multimodal import Multimodal
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.mapped_file import MappedFile
@@ -103,11 +104,15 @@ def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
 
 
 class SafetensorsSource:
-    """`model.safetensors`, or the shards that `model.safetensors.index.json` names, of one directory."""
+    """`model.safetensors`, or the shards that `model.safetensors.index.json` names, of one directory.
 
-    def __init__(self, directory: Path) -> None:
-        """Read and check the headers only; ModelError as `read_entries`."""
+    skipped: tensors beside those of the text model, by their names in the files.
+    """
+
+    def __init__(self, directory: Path, multimodal: Multimodal | None = None) -> None:
+        """Read and check the headers only; ModelError as `read_entries`. multimodal: tells vision's tensors apart."""
         self._directory = directory
+        self.skipped: tuple[str, ...] = ()
         self._entries: dict[str, tuple[Path, Entry]] = {}
         self._open: dict[Path, MappedFile] = {}
         self.files: tuple[Path, ...]
@@ -129,6 +134,20 @@ class SafetensorsSource:
         for name, shard_name in (weight_map or {}).items():
             if name not in self._entries or self._entries[name][0].name != shard_name:
                 raise ModelError(f"{index}: tensor {name!r:.100} is not in {shard_name}; download both again")
+        if multimodal is not None:
+            self._keep_text(multimodal)
+
+    def _keep_text(self, multimodal: Multimodal) -> None:
+        """Of the text model's tensors only, by the names that they have without vision beside them."""
+        stored, self._entries = self._entries, {}
+        for name, place in stored.items():
+            plain = multimodal.tensor_name(name)
+            if plain is None:
+                continue
+            if plain in self._entries:
+                raise ModelError(f"{place[0]}: tensor {name!r:.100} is there twice, under two prefixes")
+            self._entries[plain] = place
+        self.skipped = tuple(sorted(name for name in stored if multimodal.tensor_name(name) is None))
 
     def names(self) -> frozenset[str]:
         return frozenset(self._entries)

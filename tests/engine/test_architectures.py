@@ -52,6 +52,14 @@ CASES: dict[str, dict[str, Any]] = {
     "llama, llama3": {"model_type": "llama", **rope(**LLAMA3, original_max_position_embeddings=64)},
     "llama, yarn": {"model_type": "llama", **rope(**YARN)},
     "llama, yarn with mscale": {"model_type": "llama", **rope(**YARN, mscale=0.7, mscale_all_dim=1.3, truncate=False)},
+    "smollm3": {"model_type": "smollm3", "no_rope_layers": [0, 1, 0, 1]},
+    "smollm3, windows": {
+        "model_type": "smollm3",
+        "no_rope_layer_interval": 2,
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+        **rope(**YARN),
+    },
     "mistral": {"model_type": "mistral", "sliding_window": WINDOW, "head_dim": 16},
     "mistral without windows": {"model_type": "mistral", "sliding_window": None},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
@@ -76,6 +84,14 @@ CASES: dict[str, dict[str, Any]] = {
             original_max_position_embeddings=64,
         ),
     },
+    "seed_oss": {"model_type": "seed_oss", "head_dim": 16},
+    "seed_oss, other biases": {
+        "model_type": "seed_oss",
+        "head_dim": 16,
+        "attention_bias": False,
+        "attention_out_bias": True,
+        "mlp_bias": True,
+    },
     "phi3": {"model_type": "phi3", "sliding_window": WINDOW},
     "phi3, longrope and partial": {
         "model_type": "phi3",
@@ -87,6 +103,13 @@ CASES: dict[str, dict[str, Any]] = {
             long_factor=[1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
             partial_rotary_factor=0.75,
         ),
+    },
+    "glm4": {"model_type": "glm4", "hidden_size": 64, "head_dim": 24},
+    "glm4, all rotate, yarn": {
+        "model_type": "glm4",
+        "head_dim": 16,
+        "attention_bias": False,
+        **rope(**YARN, partial_rotary_factor=1.0),
     },
     "gemma2": {
         "model_type": "gemma2",
@@ -122,6 +145,13 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "olmo2": {"model_type": "olmo2", "num_key_value_heads": 4},
     "olmo2, grouped queries": {"model_type": "olmo2", "rms_norm_eps": 1e-3},
+    "olmo3": {
+        "model_type": "olmo3",
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        "rope_scaling": {name: value for name, value in YARN.items() if name != "rope_theta"},
+        "rope_theta": 5e5,
+    },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen3_moe": {
         "model_type": "qwen3_moe",
@@ -218,8 +248,8 @@ def test_equals_transformers_and_itself(case: tuple[Path, Any]) -> None:
 # Fields of transformers' classes that change nothing in a forward pass without labels, gradients or a vocabulary's ids.
 HARMLESS = {
     *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache", "pretraining_tp"),
-    *("attention_dropout", "embd_pdrop", "resid_pdrop", "output_router_logits", "router_aux_loss_coef"),
-    *("router_jitter_noise", "_sliding_window_pattern"),
+    *("attention_dropout", "embd_pdrop", "resid_pdrop", "residual_dropout", "output_router_logits"),
+    *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern"),
 }
 READ_BY_ALL = {
     *("head_dim", "rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "tie_word_embeddings"),

@@ -192,6 +192,14 @@ def test_qwen3_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
     assert_refused(QWEN3_CONFIG, changes, named)
 
 
+@pytest.mark.parametrize("layers", [7, [1], [1, 2], ["1", "1"], [[], []]])
+def test_layers_without_rotary_embedding_refused_in_one_line(layers: Any) -> None:
+    """Catches layers that rotate where they should not, or a traceback."""
+    smollm3 = CONFIG | {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"]}
+    assert_refused(smollm3, {"no_rope_layers": layers}, "no_rope_layers .* is not a list of a 1")
+    assert_refused(smollm3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0")
+
+
 def assert_refused(base: dict[str, Any], changes: dict[str, Any], named: str) -> None:
     with pytest.raises(ModelError) as error:
         read(base, **changes)
