@@ -23,7 +23,7 @@ from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.safetensors import CPU, check_finite, check_shape
 
 # Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result.
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 
 
 class GgufSource:
