@@ -152,6 +152,15 @@ CASES: dict[str, dict[str, Any]] = {
         "rope_scaling": {name: value for name, value in YARN.items() if name != "rope_theta"},
         "rope_theta": 5e5,
     },
+    "granite": {
+        "model_type": "granite",
+        "attention_multiplier": 0.4,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 1.7,
+        **rope(**YARN),
+    },
+    "granite, tied": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen3_moe": {
         "model_type": "qwen3_moe",
