@@ -144,6 +144,8 @@ def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
         fields["attention_factor"] = rope.attention_factor
     if rope.kind == "yarn":
         fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
+    if rope.query_growth:
+        fields["llama_4_scaling_beta"] = rope.query_growth
     if rope.kind == "longrope":
         fields |= {"short_factor": list(rope.short_factor), "long_factor": list(rope.long_factor)}
     return fields

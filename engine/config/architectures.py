@@ -94,8 +94,9 @@ class Architecture:
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
     layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
-    rope_aliases: rotary embeddings that the family's class takes, and other names for them. original_context: default
-    of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
+    rope_aliases: rotary embeddings that the family's class takes, and other names for them; rope_fields: what else
+    their settings may hold; default_rope: the settings where config.json has none. original_context: default of
+    `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
     interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
     name layers without rotary embedding, and where it does not, of so many the last is one, see
     `no_rope_layer_interval`.
@@ -132,6 +133,8 @@ class Architecture:
     local_theta_field: str | None = None
     rope_kinds: tuple[str, ...] = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
     rope_aliases: dict[str, str] = field(default_factory=dict)
+    rope_fields: tuple[str, ...] = ()
+    default_rope: dict[str, Any] = field(default_factory=dict)
     original_context: int | None = None
     partial_rotary: float | None = None
     interleaved: bool = False
@@ -211,6 +214,28 @@ ARCHITECTURES = {
         windows=Windows(default=4096),
         num_kv_heads=8,
         max_context=131072,
+    ),
+    "ministral3": Architecture(
+        class_name="Ministral3ForCausalLM",
+        title="Ministral 3",
+        examples="text-only Ministral 3",
+        windows=Windows(),
+        head_dim=128,
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=262144,
+        rope_kinds=("yarn",),
+        # The class has no use for the second.
+        rope_fields=("llama_4_scaling_beta", "max_position_embeddings"),
+        default_rope={
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 16.0,
+            "original_max_position_embeddings": 16384,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
     ),
     "qwen2": Architecture(
         class_name="Qwen2ForCausalLM",

@@ -187,6 +187,11 @@ class ModelConfig:
         local = () if self.local_rope is None else (self.local_rope,)
         return (self.rope, *local, None) if self.unrotated else (self.rope, *local)
 
+    @property
+    def num_rotations(self) -> int:
+        """How many sines and cosines a row has: one for each of `ropes`, and another where queries grow."""
+        return len(self.ropes) + sum(rope is not None and rope.query_growth != 0 for rope in self.ropes)
+
     def rope_of(self, layer: int) -> int:
         """The place in `ropes` of a layer's rotary embedding."""
         if layer in self.unrotated:

@@ -166,4 +166,5 @@ class DecoderLayer:
         if self._norms_width:
             projected, norm = self.ops.rms_norm(projected, norm, eps), None
         rotary = rows.rotary[layer.rope]
+        rotary = rotary if rotary.queries is None else rotary.queries
         self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)

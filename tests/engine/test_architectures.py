@@ -61,6 +61,13 @@ CASES: dict[str, dict[str, Any]] = {
         **rope(**YARN),
     },
     "mistral": {"model_type": "mistral", "sliding_window": WINDOW, "head_dim": 16},
+    "ministral3": {"model_type": "ministral3", "head_dim": 16, **rope(**YARN, llama_4_scaling_beta=0.7)},
+    "ministral3, windows": {
+        "model_type": "ministral3",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        **rope(**YARN, mscale=0.7, mscale_all_dim=1.3, llama_4_scaling_beta=0.1),
+    },
     "mistral without windows": {"model_type": "mistral", "sliding_window": None},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen2, windows": {
