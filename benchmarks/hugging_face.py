@@ -71,7 +71,7 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,
-        **{field: getattr(config, field) for field in family.bias_fields},
+        **{field: getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
         "torch_dtype": "float32",
@@ -144,6 +144,8 @@ def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
         fields["attention_factor"] = rope.attention_factor
     if rope.kind == "yarn":
         fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
+    if rope.query_growth:
+        fields["llama_4_scaling_beta"] = rope.query_growth
     if rope.kind == "longrope":
         fields |= {"short_factor": list(rope.short_factor), "long_factor": list(rope.long_factor)}
     return fields

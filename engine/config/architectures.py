@@ -78,7 +78,7 @@ class Architecture:
 
     class_name, title: the class in transformers, and what people call a model of the family. examples: some models.
     reward_class_name: the class with a head of scores in place of the output matrix, where its name does not follow
-    from `class_name`.
+    from `class_name`. has_reward_class: transformers has such a class.
 
     norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
@@ -88,13 +88,15 @@ class Architecture:
     attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
     activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
     soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
-    default of `query_pre_attn_scalar`, in place of the head size under attention's root.
+    default of `query_pre_attn_scalar`, in place of the head size under attention's root. multipliers: fields that
+    multiply (`logits_scaling` divides), each 1 where config.json says nothing.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
     layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
-    rope_aliases: rotary embeddings that the family's class takes, and other names for them. original_context: default
-    of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
+    rope_aliases: rotary embeddings that the family's class takes, and other names for them; rope_fields: what else
+    their settings may hold; default_rope: the settings where config.json has none. original_context: default of
+    `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
     interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
     name layers without rotary embedding, and where it does not, of so many the last is one, see
     `no_rope_layer_interval`.
@@ -104,6 +106,7 @@ class Architecture:
     title: str
     examples: str
     reward_class_name: str | None = None
+    has_reward_class: bool = True
     norms: dict[str, str] = field(default_factory=lambda: PRE_NORMS)
     centred_norms: bool = False
     wide_norms: bool = False
@@ -117,6 +120,7 @@ class Architecture:
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None
+    multipliers: tuple[str, ...] = ()
     windows: Windows | None = None
     experts: Experts | None = None
     head_dim: int | None = None
@@ -129,20 +133,24 @@ class Architecture:
     local_theta_field: str | None = None
     rope_kinds: tuple[str, ...] = ("default", "linear", "dynamic", "yarn", "longrope", "llama3")
     rope_aliases: dict[str, str] = field(default_factory=dict)
+    rope_fields: tuple[str, ...] = ()
+    default_rope: dict[str, Any] = field(default_factory=dict)
     original_context: int | None = None
     partial_rotary: float | None = None
     interleaved: bool = False
     unrotated_every: int | None = None
 
     @property
-    def reward_class(self) -> str:
-        """The class in transformers with a head of scores, such as "LlamaForSequenceClassification"."""
+    def reward_class(self) -> str | None:
+        """The class in transformers with a head of scores, such as "LlamaForSequenceClassification"; None: has none."""
+        if not self.has_reward_class:
+            return None
         return self.reward_class_name or self.class_name.replace("ForCausalLM", "ForSequenceClassification")
 
     @property
     def reads(self) -> frozenset[str]:
         """Fields of config.json that mean something to this family and nothing to a plain Llama."""
-        found = {*self.bias_fields, *self.soft_caps, self.activation[0]}
+        found = {*self.bias_fields, *self.soft_caps, *self.multipliers, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
         if self.partial_rotary is not None:
@@ -206,6 +214,28 @@ ARCHITECTURES = {
         windows=Windows(default=4096),
         num_kv_heads=8,
         max_context=131072,
+    ),
+    "ministral3": Architecture(
+        class_name="Ministral3ForCausalLM",
+        title="Ministral 3",
+        examples="text-only Ministral 3",
+        windows=Windows(),
+        head_dim=128,
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=262144,
+        rope_kinds=("yarn",),
+        # The class has no use for the second.
+        rope_fields=("llama_4_scaling_beta", "max_position_embeddings"),
+        default_rope={
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 16.0,
+            "original_max_position_embeddings": 16384,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
     ),
     "qwen2": Architecture(
         class_name="Qwen2ForCausalLM",
@@ -279,6 +309,14 @@ ARCHITECTURES = {
         theta=1e6,
         local_theta=10000.0,
         local_theta_field="rope_local_base_freq",
+    ),
+    "granite": Architecture(
+        class_name="GraniteForCausalLM",
+        title="Granite",
+        examples="dense Granite 3",
+        has_reward_class=False,
+        bias_fields=("attention_bias", "mlp_bias"),
+        multipliers=("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"),
     ),
     "olmo2": Architecture(class_name="Olmo2ForCausalLM", title="OLMo 2", examples="OLMo 2", **_OLMO),
     "olmo3": Architecture(

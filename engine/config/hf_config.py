@@ -91,6 +91,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             else optional("query_pre_attn_scalar", family.query_scalar),
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
+            **{field: optional(field, 1.0) for field in family.multipliers},
             experts=None if family.experts is None else _experts(config, family.experts),
             is_reward_model=_is_reward_model(config, family),
         )

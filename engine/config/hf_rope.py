@@ -31,7 +31,7 @@ def ropes_from_hf(
 
     max_context: `max_position_embeddings`. ModelError for what is missing, unknown or contradicts itself.
     """
-    scaling = _scaling(config)
+    scaling = _scaling(config) or architecture.default_rope
     if architecture.local_theta is None:
         return _rope(scaling, config, architecture, max_context), None
     if not set(scaling) & set(LAYER_TYPES):
@@ -59,7 +59,7 @@ def _object(scaling: Any) -> dict[str, Any]:
 
 
 def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture, max_context: int) -> RopeConfig:
-    unknown = sorted(set(scaling) - _FIELDS)
+    unknown = sorted(set(scaling) - _FIELDS - set(architecture.rope_fields))
     if unknown:
         raise ModelError(f"rope_scaling has the field {unknown[0]!r:.100}, which preftree does not know")
     theta = scaling.get("rope_theta", config.get("rope_theta"))
@@ -102,6 +102,7 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
         attention_factor=_given(scaling, "attention_factor", _yarn_attention(check, scaling)),
         beta_fast=scaling.get("beta_fast") or 32,
         beta_slow=scaling.get("beta_slow") or 1,
+        query_growth=_given(scaling, "llama_4_scaling_beta", 0.0),
         truncate=scaling.get("truncate", True),
     )
 

@@ -44,8 +44,10 @@ class ModelConfig:
     local_rope: of the windowed layers, in families where they have one of their own. unrotated: layers without any.
     attention_bias, attention_out_bias, mlp_bias: biases beside those that the family always has. query_scalar:
     attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
-    c), over attention scores and logits. is_reward_model: the head is one row that gives a reward, in place of the
-    output matrix.
+    c), over attention scores and logits. attention_multiplier: what scores are multiplied with, in place of that root.
+    embedding_multiplier, residual_multiplier: of embeddings, and of what attention and MLP add to the residual stream.
+    logits_scaling: what logits are divided by. is_reward_model: the head is one row that gives a reward, in place of
+    the output matrix.
     """
 
     architecture: str
@@ -70,6 +72,10 @@ class ModelConfig:
     query_scalar: float | None = None
     attention_softcap: float | None = None
     final_softcap: float | None = None
+    attention_multiplier: float | None = None
+    embedding_multiplier: float = 1.0
+    residual_multiplier: float = 1.0
+    logits_scaling: float = 1.0
     experts: ExpertsConfig | None = None
     is_reward_model: bool = False
 
@@ -94,6 +100,10 @@ class ModelConfig:
                 check_positive(field, value, 1e6)
         if self.query_scalar is not None:
             check_positive("query_pre_attn_scalar", self.query_scalar, 1e6)
+        for field in ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"):
+            value = getattr(self, field)
+            if value is not None:
+                check_positive(field, value, 1e6)
         if not isinstance(self.tie_embeddings, bool):
             raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")
         for rope in filter(None, self.ropes):
@@ -162,18 +172,25 @@ class ModelConfig:
     @property
     def attention_scale(self) -> float | None:
         """What scores are multiplied with; None: one over the root of the head size."""
+        if self.attention_multiplier is not None:
+            return float(self.attention_multiplier)
         return None if self.query_scalar is None else float(self.query_scalar**-0.5)
 
     @property
     def embedding_scale(self) -> float:
         """What embeddings are multiplied with on their way in."""
-        return math.sqrt(self.hidden_size) if self.family.scaled_embedding else 1.0
+        return math.sqrt(self.hidden_size) if self.family.scaled_embedding else self.embedding_multiplier
 
     @property
     def ropes(self) -> tuple[RopeConfig | None, ...]:
         """The rotary embeddings that there are; `rope_of` says which is a layer's. None: its heads do not rotate."""
         local = () if self.local_rope is None else (self.local_rope,)
         return (self.rope, *local, None) if self.unrotated else (self.rope, *local)
+
+    @property
+    def num_rotations(self) -> int:
+        """How many sines and cosines a row has: one for each of `ropes`, and another where queries grow."""
+        return len(self.ropes) + sum(rope is not None and rope.query_growth != 0 for rope in self.ropes)
 
     def rope_of(self, layer: int) -> int:
         """The place in `ropes` of a layer's rotary embedding."""

@@ -79,7 +79,7 @@ MULTIMODAL = {
     "mistral3": Multimodal(
         class_name="Mistral3ForConditionalGeneration",
         title="Mistral 3",
-        texts={"mistral": TextModel("mistral")},
+        texts={"mistral": TextModel("mistral"), "ministral3": TextModel("ministral3")},
         **_LLAVA,
     ),
     "qwen2_5_vl": Multimodal(

@@ -20,6 +20,7 @@ class RopeConfig:
     "yarn", "longrope" and "llama3". low_freq_factor, high_freq_factor: for "llama3". attention_factor: multiplies sines
     and cosines, for "yarn" and "longrope"; beta_fast, beta_slow, truncate: for "yarn". short_factor, long_factor: of
     every frequency, in sequences up to original_context tokens and in longer ones, for "longrope".
+    query_growth: queries are multiplied with 1 + query_growth * log(1 + original contexts before them), for "yarn".
     partial: share of a head's dimensions that rotate, the first ones. interleaved: neighbours among them do so
     together, and not dimensions of both halves.
     """
@@ -36,6 +37,7 @@ class RopeConfig:
     truncate: bool = True
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
+    query_growth: float = 0.0
     partial: float = 1.0
     interleaved: bool = False
 
@@ -46,6 +48,8 @@ class RopeConfig:
         check_positive("rope_theta", self.theta, 1e12)
         for field in ("factor", "low_freq_factor", "high_freq_factor", "attention_factor", "beta_fast", "beta_slow"):
             check_positive(f"rope {field}", getattr(self, field), 1e6)
+        if self.query_growth != 0:
+            check_positive("rope llama_4_scaling_beta", self.query_growth, 1e3)
         for field in ("short_factor", "long_factor"):
             for value in getattr(self, field):
                 check_positive(f"rope {field}", value, 1e6)

@@ -95,12 +95,12 @@ class DecoderLayer:
         """
         hidden = rows.hidden
         attended = self.ops.linear(rows.queries.flatten(1), layer.o, row_block)
-        update = self._normed(attended, layer.post_attention_norm)
+        update = self._scaled(self._normed(attended, layer.post_attention_norm))
         if layer.mlp is None:
             hidden.add_(update)
             return None
         normed = self._added(hidden, update, layer.mlp_norm)
-        return self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm)
+        return self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
 
     def finish_all(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """`finish`, and the addition."""
@@ -119,7 +119,12 @@ class DecoderLayer:
         mlps = [partial(self._mlp, mlp, row_block=self._expert_block) for mlp in experts.mlps]
         update = mixture(normed, weights, chosen, mlps, self._expert_block)
         for rows, own in zip(chunks, update.split([len(rows.hidden) for rows in chunks]), strict=True):
-            rows.hidden.add_(self._normed(own, layer.post_mlp_norm))
+            rows.hidden.add_(self._scaled(self._normed(own, layer.post_mlp_norm)))
+
+    def _scaled(self, update: torch.Tensor) -> torch.Tensor:
+        """`update` itself, in the size in which it joins the residual stream."""
+        factor = self.config.residual_multiplier
+        return update if factor == 1 else update.mul_(factor)
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         return x if weight is None else self.ops.rms_norm(x, weight, self.config.norm_eps)
@@ -161,4 +166,5 @@ class DecoderLayer:
         if self._norms_width:
             projected, norm = self.ops.rms_norm(projected, norm, eps), None
         rotary = rows.rotary[layer.rope]
+        rotary = rotary if rotary.queries is None else rotary.queries
         self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -12,13 +12,15 @@ from preftree.engine.config.rope import RopeConfig, rotary_table
 
 @dataclass(frozen=True)
 class Rotary:
-    """cos, sin: [rows, size / 2]."""
+    """cos, sin: [rows, size / 2]. queries: what queries rotate with, where it is not what keys do."""
 
     cos: torch.Tensor
     sin: torch.Tensor
+    queries: Rotary | None = None
 
     def __getitem__(self, rows: slice | torch.Tensor) -> Rotary:
-        return Rotary(self.cos[rows], self.sin[rows])
+        queries = None if self.queries is None else self.queries[rows]
+        return Rotary(self.cos[rows], self.sin[rows], queries)
 
 
 class RotaryTables:
@@ -47,7 +49,13 @@ class RotaryTables:
         cos, sin = angles.cos(), angles.sin()
         if rope.attention_factor != 1:
             cos, sin = cos * scale, sin * scale
-        return Rotary(cos.to(self._dtype), sin.to(self._dtype))
+        rotary = Rotary(cos.to(self._dtype), sin.to(self._dtype))
+        if rope.query_growth == 0:
+            return rotary
+        # A rotation is linear: what multiplies its sine and cosine multiplies the query.
+        contexts = torch.div(depths, rope.original_context, rounding_mode="floor")
+        growth = (1 + rope.query_growth * contexts.double().log1p()).unsqueeze(1)
+        return replace(rotary, queries=Rotary((cos * growth).to(self._dtype), (sin * growth).to(self._dtype)))
 
     def _table(self, place: int, rope: RopeConfig, rope_variant: int) -> tuple[torch.Tensor, torch.Tensor]:
         key = (place, rope_variant)

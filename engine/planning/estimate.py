@@ -66,7 +66,7 @@ class MemoryModel:
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
         padded = -(-rows // self.row_block) * self.row_block
-        angles = 2 * self.wide_bytes * config.head_dim * len(config.ropes)
+        angles = 2 * self.wide_bytes * config.head_dim * config.num_rotations
         narrow = config.q_size + 2 * self.kv_buffers * config.kv_size
         inner = config.intermediate_size
         if config.experts is not None:

@@ -96,7 +96,8 @@ class ResidentWeights:
         """
         reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
-        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size)
+        # Logits are linear in what the last norm gives; no operation after it has to know.
+        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling
         self.head = self._head(reader, config, ops)
         self._layers = []
         for index in range(config.num_layers):

@@ -61,6 +61,13 @@ CASES: dict[str, dict[str, Any]] = {
         **rope(**YARN),
     },
     "mistral": {"model_type": "mistral", "sliding_window": WINDOW, "head_dim": 16},
+    "ministral3": {"model_type": "ministral3", "head_dim": 16, **rope(**YARN, llama_4_scaling_beta=0.7)},
+    "ministral3, windows": {
+        "model_type": "ministral3",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        **rope(**YARN, mscale=0.7, mscale_all_dim=1.3, llama_4_scaling_beta=0.1),
+    },
     "mistral without windows": {"model_type": "mistral", "sliding_window": None},
     "qwen2": {"model_type": "qwen2", "tie_word_embeddings": True},
     "qwen2, windows": {
@@ -152,6 +159,15 @@ CASES: dict[str, dict[str, Any]] = {
         "rope_scaling": {name: value for name, value in YARN.items() if name != "rope_theta"},
         "rope_theta": 5e5,
     },
+    "granite": {
+        "model_type": "granite",
+        "attention_multiplier": 0.4,
+        "embedding_multiplier": 3.0,
+        "residual_multiplier": 0.22,
+        "logits_scaling": 1.7,
+        **rope(**YARN),
+    },
+    "granite, tied": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen3_moe": {
         "model_type": "qwen3_moe",

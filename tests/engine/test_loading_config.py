@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.hugging_face import to_hf
+from preftree.engine.config.architectures import ARCHITECTURES
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import RopeConfig, rotary_table
@@ -198,6 +199,32 @@ def test_layers_without_rotary_embedding_refused_in_one_line(layers: Any) -> Non
     smollm3 = CONFIG | {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"]}
     assert_refused(smollm3, {"no_rope_layers": layers}, "no_rope_layers .* is not a list of a 1")
     assert_refused(smollm3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0")
+
+
+@pytest.mark.parametrize("field", ARCHITECTURES["granite"].multipliers)
+@pytest.mark.parametrize("value", [0, -1.0, "1", float("nan"), 1e9])
+def test_absurd_multipliers_refused_in_one_line(field: str, value: Any) -> None:
+    """Catches a multiplier that is passed on unseen, and one that another family would leave out."""
+    granite = CONFIG | {"model_type": "granite", "architectures": ["GraniteForCausalLM"]}
+    assert_refused(granite, {field: value}, f"{field} is .*, which is not a number above 0")
+    assert_refused(CONFIG, {field: 0.5}, f"{field} 0.5 is not supported; preftree runs Llama models without")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"llama_4_scaling_beta": "a"}, "llama_4_scaling_beta is 'a'"),
+        ({"llama_4_scaling_beta": -1}, "llama_4_scaling_beta is -1"),
+        ({"rope_type": "linear"}, "rope type 'linear' is not supported"),
+    ],
+)
+def test_scaled_queries_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
+    """Catches a growth of queries that is absurd, or that another family would leave out."""
+    yarn = {"rope_type": "yarn", "factor": 2.0, "original_max_position_embeddings": 64, "llama_4_scaling_beta": 0.1}
+    ministral = CONFIG | {"model_type": "ministral3", "architectures": ["Ministral3ForCausalLM"]}
+    assert read(ministral, rope_parameters=yarn).rope.query_growth == 0.1
+    assert_refused(ministral, {"rope_parameters": yarn | changes}, named)
+    assert_refused(CONFIG, {"rope_parameters": yarn}, "'llama_4_scaling_beta', which preftree does not know")
 
 
 def assert_refused(base: dict[str, Any], changes: dict[str, Any], named: str) -> None:

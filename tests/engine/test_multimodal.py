@@ -44,6 +44,16 @@ CASES: dict[str, dict[str, Any]] = {
         "vision_config": PIXELS | {"head_dim": 8},
         "tie_word_embeddings": False,
     },
+    "mistral3 over ministral3": {
+        "model_type": "mistral3",
+        "text_config": {
+            "model_type": "ministral3",
+            "head_dim": 16,
+            "rope_parameters": YARN | {"llama_4_scaling_beta": 0.5},
+        },
+        "vision_config": PIXELS | {"head_dim": 8},
+        "tie_word_embeddings": True,
+    },
     "qwen2_5_vl": {
         "model_type": "qwen2_5_vl",
         "text_config": {"rope_parameters": SECTIONS | {"rope_type": "default"}},

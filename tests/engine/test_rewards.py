@@ -52,7 +52,7 @@ def by_transformers(model: Any, prompts: Sequence[list[int]]) -> np.ndarray:
         return np.array([model(torch.tensor([prompt])).logits.item() for prompt in prompts])
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if ARCHITECTURES[CASES[name]["model_type"]].has_reward_class])
 def test_equals_transformers_and_itself(name: str, tmp_path: Path) -> None:
     """To 1e-4 in every family; and a text alone, in small batches or with a warm prefix cache has the same bits."""
     model = save(tmp_path, CASES[name] | {"num_labels": 1}, head="AutoModelForSequenceClassification")
@@ -83,7 +83,9 @@ def test_every_class_has_its_name_in_transformers() -> None:
     """Catches a class with a head of scores that is called otherwise."""
     modeling = pytest.importorskip("transformers.models.auto.modeling_auto")
     theirs = modeling.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
-    assert {kind: theirs[kind] for kind in ARCHITECTURES} == {kind: a.reward_class for kind, a in ARCHITECTURES.items()}
+    assert {kind: theirs.get(kind) for kind in ARCHITECTURES} == {
+        kind: a.reward_class for kind, a in ARCHITECTURES.items()
+    }
 
 
 @pytest.mark.parametrize("dtype", TYPES)
