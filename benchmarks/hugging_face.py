@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from preftree.engine.config.architectures import Experts, Windows
+from preftree.engine.config.architecture import Experts, Windows
 from preftree.engine.config.hf_config import ACTIVATIONS
 from preftree.engine.config.hf_rope import LAYER_TYPES
 from preftree.engine.config.model_config import ModelConfig

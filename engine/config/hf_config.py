@@ -6,7 +6,8 @@ Every field that changes numbers in some model of transformers is read or, where
 from typing import Any
 
 from preftree.engine.config import multimodal
-from preftree.engine.config.architectures import ARCHITECTURES, COUNT_FIELDS, SUPPORTED, Architecture, Experts, Windows
+from preftree.engine.config.architecture import COUNT_FIELDS, Architecture, Experts, Windows
+from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from preftree.engine.config.architectures import Architecture
+from preftree.engine.config.architecture import Architecture
 from preftree.engine.config.limits import LIMITS, check_positive
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError

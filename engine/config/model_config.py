@@ -4,7 +4,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED, Architecture
+from preftree.engine.config.architecture import Architecture
+from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError

@@ -3,7 +3,7 @@
 import re
 from dataclasses import replace
 
-from preftree.engine.config.architectures import Architecture
+from preftree.engine.config.architecture import Architecture
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.gguf.header import GgufTensor
