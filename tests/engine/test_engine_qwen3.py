@@ -50,7 +50,7 @@ def test_equals_transformers(tmp_path: Path, tied: bool) -> None:
     assert np.array_equal(engine.score(prompts, labels).logprob, cold.logprob), "a warm prefix cache"
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.soak), "bfloat16"])
 def test_labels_are_bit_exact(tmp_path: Path, dtype: str) -> None:
     """Catches a head norm whose sums depend on the rows beside it."""
     directory = write_model(tmp_path / "qwen3", QWEN3_CONFIG)

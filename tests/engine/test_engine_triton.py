@@ -92,6 +92,12 @@ def test_chunks_of_element_wise_operations_change_no_bits(
     assert np.array_equal(triton_engine.score(prompts, labels).logprob, one_by_one.logprob)
 
 
+@pytest.mark.parametrize(
+    "directory",
+    [SMALL_CONFIG, *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG))],
+    indirect=True,
+    ids=["llama", "qwen3", "gemma2"],
+)
 def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
     """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""
     prompts = [prompt[:80] for prompt in prompts_of(3, seed=2)]
