@@ -88,14 +88,7 @@ def principle_sets(chosen: Sequence[Sequence[str]], principles: str | None) -> t
         raise InputError("name principles to score under with --under, or a file of them with --principles")
     if own and not any(statements.find(member) in own for given in members for member in given):
         raise InputError(f"no set of principles names one of {principles}; it has {', '.join(names)}")
-    sets: list[PrincipleSet] = []
-    for given in members:
-        made = statements.together(given)
-        if any(set(made.statements) == set(other.statements) for other in sets):
-            raise InputError(f"two sets of principles are the same: {made.name}")
-        alike = sum(made.name == other.name for other in sets)
-        sets.append(PrincipleSet(f"{made.name} ({alike + 1})", made.statements) if alike else made)
-    return tuple(sets)
+    return statements.sets(members)
 
 
 def common_set(members: Iterable[str], principles: str) -> PrincipleSet:
@@ -141,6 +134,18 @@ class Statements:
             if principle.positive in resolved and principle.negative in resolved:
                 raise InputError(f"a set of principles asks for {principle.name!r} and for its opposite")
         return PrincipleSet(" + ".join(resolved.values()), tuple(resolved))
+
+    def sets(self, members: Iterable[Sequence[str]]) -> tuple[PrincipleSet, ...]:
+        """A set of each, all with different names. InputError for two that are the same, and as `together` does."""
+        made = [self.together(given) for given in members]
+        found: list[PrincipleSet] = []
+        for place, one in enumerate(made):
+            before = made[:place]
+            if any(set(one.statements) == set(other.statements) for other in before):
+                raise InputError(f"two sets of principles are the same: {one.name}")
+            alike = sum(one.name == other.name for other in before)
+            found.append(PrincipleSet(f"{one.name} ({alike + 1})", one.statements) if alike else one)
+        return tuple(found)
 
 
 def _bare(member: str) -> str:

@@ -7,7 +7,7 @@ import json
 import platform
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from importlib import metadata
 from pathlib import Path
@@ -22,9 +22,10 @@ from preftree.labeling.methods.candidates import SAMPLE
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
+from preftree.labeling.runs.changes import change, flat
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.recorded import SCHEMA
-from preftree.labeling.terminal import count, one_line
+from preftree.labeling.terminal import count
 
 RUNNING, COMPLETE = "running", "complete"
 
@@ -83,7 +84,7 @@ def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
 def answers_key(record: Mapping[str, Any]) -> str:
     """A hash of all that answers depend on: that of each shard of a run is the same. record: with its judge."""
     known = json.loads(json.dumps({section: record[section] for section in _COMPARED}))
-    entries = sorted((name, value) for section in _COMPARED for name, value in _flat(known[section], section))
+    entries = sorted((name, value) for section in _COMPARED for name, value in flat(known[section], section))
     asked = [entry for entry in entries if entry[0] not in {*_FREE, *_derived(record), _SHARD}]
     return hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:16]
 
@@ -98,14 +99,14 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
     for section in _COMPARED:
         if section not in then or section not in now:
             continue
-        old, new = (dict(_flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
+        old, new = (dict(flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
         names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
         names -= _LATER - old.keys()
         # What is computed comes after the reasons that it may have.
         for name in sorted(names - free, key=lambda name: (name == ARITHMETIC, name)):
             if old.get(name) != new.get(name):
                 of = _changed_file(then, now) if name in ("input.rows", "input.sha256") else ""
-                return f"{name}{of} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"
+                return change(f"{name}{of}", old.get(name), new.get(name))
     return None if shards else _left_out(then, now)
 
 
@@ -147,18 +148,3 @@ def _changed_file(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
     old, new = (one["input"].get("sha256s", ()) for one in (then, now))
     changed = (place for place, both in enumerate(zip(old, new, strict=False)) if both[0] != both[1])
     return f" of {now['input']['path'][next(changed)]}" if len(old) == len(new) and old != new else ""
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Dotted names and values that are no objects. A text with its hash beside it is told by the hash."""
-    if not isinstance(value, dict):
-        yield name, value
-        return
-    for key, inner in value.items():
-        if not (key == "source" and "sha256" in value):
-            yield from _flat(inner, f"{name}.{key}")
-
-
-def _brief(value: Any) -> str:
-    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
-    return text if len(text) <= 48 else f"{text[:12]}..."

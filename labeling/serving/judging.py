@@ -17,7 +17,7 @@ from preftree.labeling.methods.reward import Reward
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options.serving import ServeOptions
 from preftree.labeling.principles.row_sets import NO_SETS, RowSets
-from preftree.labeling.principles.sets import EVERY, GUARDS, PrincipleSet, Statements, load_principles
+from preftree.labeling.principles.sets import EVERY, GUARDS, Statements, load_principles
 from preftree.labeling.types import Response
 
 
@@ -84,15 +84,7 @@ class Principles:
                 f"method {judging.method} follows no principles here; start the server with principled, or with a "
                 "reward model that follows some"
             )
-        made: list[PrincipleSet] = []
-        for members in sets:
-            found = self._statements.together((*members, *self._common))
-            if any(set(found.statements) == set(other.statements) for other in made):
-                raise InputError(f"two sets of principles are the same: {found.name}")
-            if any(found.name == other.name for other in made):
-                found = replace(found, name=f"{found.name} ({len(made) + 1})")
-            made.append(found)
-        chosen = RowSets(tuple(made))
+        chosen = RowSets(self._statements.sets((*members, *self._common) for members in sets))
         if isinstance(method, Reward):
             return replace(judging, single=replace(method, sets=chosen), sets=chosen)
         return _of_principled(replace(method, sets=chosen), judging.group.comparisons if judging.group else None)

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from preftree.engine.errors import OutputError
 from preftree.labeling.data.folder import LocalFolder
 from preftree.labeling.judge.reward_model import COMPLETE, KIND, MANIFEST
 from preftree.labeling.regular_file import read
+from preftree.labeling.runs.changes import change, flat
 from preftree.labeling.terminal import one_line
 
 CHECKPOINTS, TRAINING = "checkpoints", "training"
@@ -106,21 +107,8 @@ class OutputDirectory:
 
 def _difference(then: Any, now: Any) -> str | None:
     """The first entry that is another one, in words."""
-    old, new = (dict(_flat(one, "")) for one in (then, now))
+    old, new = (dict(flat(one)) for one in (then, now))
     for name in sorted(old.keys() | new.keys()):
         if old.get(name) != new.get(name):
-            return f"{name} was {_brief(old.get(name))} and is {_brief(new.get(name))} now"
+            return change(name, old.get(name), new.get(name))
     return None
-
-
-def _flat(value: Any, name: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            yield from _flat(inner, f"{name}.{key}" if name else key)
-    else:
-        yield name, value
-
-
-def _brief(value: Any) -> str:
-    text = one_line(value if isinstance(value, str) else json.dumps(value))
-    return text if len(text) <= 48 else f"{text[:12]}..."

@@ -7,7 +7,6 @@ and than the length its rotary embedding was made for.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -229,13 +228,7 @@ def exact_logprobs(model: Any, prompt: list[int]) -> list[float]:
     return [last[33].item(), (last[34] + forced[35]).item(), (last[34] + forced[36]).item()]
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread() -> Iterator[None]:
-    """Tensors are so small that threads would wait for each other most of the time."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(params=CASES, scope="module")

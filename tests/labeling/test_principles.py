@@ -297,6 +297,8 @@ def test_long_texts_have_short_names() -> None:
     assert len(one.name) == 40
     assert two.name == f"{one.name} (2)"
     assert (one.statements, two.statements) == ((texts[0],), (texts[1],))
+    *_, third = principle_sets([[text] for text in (*texts, f"{texts[0][:-2]}3.")], None)
+    assert third.name == f"{one.name} (3)"
 
 
 @pytest.mark.parametrize(
