@@ -11,6 +11,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.multimodal import Multimodal
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
+from preftree.engine.weights.conversion import converted
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
@@ -36,12 +37,23 @@ class TensorSource(Protocol):
     def stored_types(self) -> Counter[str]:
         """How many tensors are stored as which type, by the file format's own names."""
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
-        """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16; float64 where a file
-        holds it shifted).
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """One tensor on `device` in memory of its own.
 
         Another device than the CPU gets the bytes of the file without a copy on the host in between.
-        ModelError naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.
+
+        Args:
+            name: see `names`.
+            shape: what the model's configuration asks for.
+            device: where it goes.
+            dtype: what it becomes, rounded once, without a copy of the whole in another type. None: as stored
+                (float32, float16 or bfloat16; float64 where a file holds it shifted).
+
+        Raises:
+            ModelError: naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.
+            InputError: it holds values beyond the range of `dtype`.
         """
 
     def close(self) -> None:
@@ -93,14 +105,6 @@ def check_shape(actual: tuple[int, ...], name: str, shape: tuple[int, ...], orig
             f"{origin}: tensor {name} has shape {actual}, but the model's configuration asks for {shape}; "
             "they do not belong together"
         )
-
-
-def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
-    """`tensor` itself; ModelError when it holds NaN or infinity. Runs where the tensor lies."""
-    low, high = torch.aminmax(tensor)  # carries NaN along, and needs no temporary of the tensor's size
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise ModelError(f"{origin}: tensor {name} holds NaN or infinity; download the model again")
-    return tensor
 
 
 class SafetensorsSource:
@@ -155,7 +159,9 @@ class SafetensorsSource:
     def stored_types(self) -> Counter[str]:
         return Counter(entry.dtype for _, entry in self._entries.values())
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         """See TensorSource. A copy: what lies in the mapped file goes when the file does."""
         if name not in self._entries:
             raise ModelError(f"{self._directory}: tensor {name} is missing; download the model again")
@@ -167,9 +173,9 @@ class SafetensorsSource:
             self._open[path] = MappedFile(path)
         file = self._open[path]
         mapped = torch.frombuffer(file.view(entry.begin, entry.end), dtype=DTYPES[entry.dtype]).view(shape)
-        tensor = mapped.to(device, copy=True)
+        tensor = converted(mapped, device, dtype, name, str(path))
         file.release(entry.begin, entry.end)
-        return check_finite(tensor, name, str(path))
+        return tensor
 
     def close(self) -> None:
         for file in self._open.values():
