@@ -1,7 +1,8 @@
 """Tensors by their Hugging Face names, from safetensors files. Nothing pickled is ever opened."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -20,6 +21,17 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Of numbers that mean something with others beside them only: the parts of a quantised matrix.
+PART_DTYPES = DTYPES | {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 CPU = torch.device("cpu")
 
@@ -169,13 +181,23 @@ class SafetensorsSource:
         if entry.dtype not in DTYPES:
             raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
+        with self.mapped(name) as stored:
+            return converted(stored, device, dtype, name, str(path))
+
+    def entries(self) -> dict[str, Entry]:
+        """The header's line of every tensor."""
+        return {name: entry for name, (_, entry) in self._entries.items()}
+
+    @contextmanager
+    def mapped(self, name: str) -> Iterator[torch.Tensor]:
+        """A tensor of one of PART_DTYPES in place: the mapped file itself, which it must not outlive."""
+        path, entry = self._entries[name]
         if path not in self._open:
             self._open[path] = MappedFile(path)
         file = self._open[path]
-        mapped = torch.frombuffer(file.view(entry.begin, entry.end), dtype=DTYPES[entry.dtype]).view(shape)
-        tensor = converted(mapped, device, dtype, name, str(path))
+        view = file.view(entry.begin, entry.end)
+        yield torch.frombuffer(view, dtype=PART_DTYPES[entry.dtype]).view(entry.shape)
         file.release(entry.begin, entry.end)
-        return tensor
 
     def close(self) -> None:
         for file in self._open.values():
