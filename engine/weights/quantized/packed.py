@@ -63,7 +63,8 @@ class Packed:
         if self.has_zero_points:
             per_word = 32 // self.bits
             begin = first // per_word
-            words = parts[ZERO_POINT][begin : -(-last // per_word)].T.contiguous()
+            words = parts[ZERO_POINT][begin : -(-last // per_word)].T
+            words = words.clone(memory_format=torch.contiguous_format)  # `contiguous` leaves strides of a single word
             zeros = self._unpacked(words).T[first - begin * per_word : last - begin * per_word]
             # Rows are those of the slice already: one block downwards for each.
             values -= self.blocks.spread(zeros, (last - first, shape[1]), 0, last - first)
