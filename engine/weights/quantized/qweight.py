@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,7 @@ def check_settings(fields: Mapping[str, Any]) -> None:
     for field in _REFUSED:
         if fields.get(field):
             raise ModelError(f"quantization_config: {field} {fields[field]!r:.100} is not supported")
-    check_names("pack_dtype", {fields.get("pack_dtype", "int32")}, ("int32",))
+    check_names("pack_dtype", [fields.get("pack_dtype", "int32")], ("int32",))
     _check_overrides(fields)
 
 
@@ -48,7 +48,7 @@ def _check_overrides(fields: Mapping[str, Any]) -> None:
             )
 
 
-def check_names(field: str, names: set[Any], known: tuple[str, ...]) -> None:
+def check_names(field: str, names: Iterable[Any], known: tuple[str, ...]) -> None:
     """ModelError unless all names that a field, or another spelling of it, has are known."""
     for name in names:
         if name not in known:
