@@ -11,6 +11,7 @@ from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
+from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -130,8 +131,7 @@ def _is_reward_model(config: dict[str, Any], family: Architecture) -> bool:
 
 def _refuse_unsupported(config: dict[str, Any], family: Architecture) -> None:
     """ModelError for what would make preftree compute something else than the model's authors meant."""
-    if config.get("quantization_config"):
-        raise ModelError("quantization_config is not supported; use the full-precision model or a GGUF file")
+    quantization_of(config)
     for field, neutral in NEUTRAL.items():
         value = config.get(field)
         if value is not None and field not in family.reads and value not in neutral:

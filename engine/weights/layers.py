@@ -11,8 +11,8 @@ import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
-from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.conversion import check_range
 from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD, Matrix, MlpTensors, layer_tensors
 from preftree.engine.weights.safetensors import TensorSource
 
@@ -90,9 +90,8 @@ class ResidentWeights:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
         InputError for what does not fit into `dtype`.
 
-        Tensors go there one by one as they are stored and become `dtype` there, so at its highest the device holds
-        the weights, and one tensor more. wide_norms: what norms multiply with stays float32. quantized: linear layers
-        are packed in 8 bits.
+        Tensors go there one by one in `dtype`, so at its highest the device holds the weights, and one tensor more.
+        wide_norms: what norms multiply with stays float32. quantized: linear layers are packed in 8 bits.
         """
         reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
@@ -133,18 +132,16 @@ class _Reader:
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
-        stored = self.source.tensor(name, shape, self.device)
-        return _in_range(stored.to(self.dtype), name, stored.dtype)
+        return self.source.tensor(name, shape, self.device, self.dtype)
 
     def norm(self, name: str, size: int) -> torch.Tensor:
         """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
-        family = self.config.family
-        stored = self.source.tensor(name, (size,), self.device)
-        if not family.centred_norms:
-            return _in_range(stored.to(self._norm_dtype), name, stored.dtype)
+        if not self.config.family.centred_norms:
+            return self.source.tensor(name, (size,), self.device, self._norm_dtype)
         # The sum is rounded once, whichever of the two is stored.
+        stored = self.source.tensor(name, (size,), self.device)
         weight = stored.to(torch.promote_types(stored.dtype, self._norm_dtype)) + 1
-        return _in_range(weight.to(self._norm_dtype), name, stored.dtype)
+        return check_range(weight.to(self._norm_dtype), name, stored.dtype)
 
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
@@ -191,20 +188,8 @@ class _Reader:
         first = 0
         for part in parts:
             name = f"{part.name}.{kind}"
-            stored = self.source.tensor(name, (part.stored_rows, *columns), self.device)
+            stored = self.read(name, part.stored_rows, *columns)
             fused[first : first + part.rows] = stored[part.first : part.first + part.rows]
-            _in_range(fused[first : first + part.rows], name, stored.dtype)
             first += part.rows
             del stored
         return fused
-
-
-def _in_range(tensor: torch.Tensor, name: str, stored: torch.dtype) -> torch.Tensor:
-    """`tensor` itself. InputError when it holds what became infinity on the way from the type it is stored in."""
-    if torch.finfo(stored).max > torch.finfo(tensor.dtype).max:
-        low, high = torch.aminmax(tensor)
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            dtype, most = str(tensor.dtype).removeprefix("torch."), torch.finfo(tensor.dtype).max
-            other = "bfloat16 or float32" if tensor.dtype == torch.float16 else "float32"
-            raise InputError(f"tensor {name} holds values beyond {dtype}'s range ({most:,.6g}); use dtype {other}")
-    return tensor

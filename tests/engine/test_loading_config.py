@@ -128,7 +128,7 @@ def test_written_config_reads_back(base: dict[str, Any], rope: dict[str, Any]) -
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
         ({"num_local_experts": 8}, "num_local_experts"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .* Llama, whose layers are all alike"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "hqq"}}, "quantization_config has the quant_method 'hqq'"),
         ({"rope_scaling": {"type": "dynamic", "factor": 0.5}}, "rope factor"),
         ({"rope_scaling": {"type": "proportional", "factor": 2}}, "rope type 'proportional'"),
         ({"rope_scaling": {"type": "linear", "factor": 2, "mrope_section": [2, 2]}}, "'mrope_section'"),
