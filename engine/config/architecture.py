@@ -30,6 +30,7 @@ class Windows:
     default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
+    alternating_below: default of `max_window_layers`, below which every second layer has one, the first among them.
     unrotated: those that do not rotate are the ones.
     """
 
@@ -39,35 +40,57 @@ class Windows:
     first_layer: int | None = None
     full_every: int | None = None
     pattern: str | None = None
+    alternating_below: int | None = None
     unrotated: bool = False
 
 
-# transformers takes either for the other.
-COUNT_FIELDS = ("num_experts", "num_local_experts")
+@dataclass(frozen=True)
+class SharedExpert:
+    """An MLP that every token goes through, beside the chosen experts.
+
+    prefix: of its tensors. field, default: its width. gate: a row whose product with the token, through a sigmoid,
+    weighs what it gives.
+    """
+
+    prefix: str
+    field: str
+    default: int
+    gate: str
 
 
 @dataclass(frozen=True)
 class Experts:
     """A mixture of experts in place of the MLP: names of its fields in config.json, of its tensors, and defaults.
 
-    count: the field to write, which may be read from any of COUNT_FIELDS. width: the field that gives an expert's
+    count: the field to write, which may be read from any of count_fields. width: the field that gives an expert's
     intermediate size. always_normalised: the weights of the chosen experts sum to one; else `norm_topk_prob` says so.
     sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read. router, expert: prefixes of tensors, {} stands
     for the number. gate, up, down: matrices of an expert.
     """
 
-    count: str
     default_count: int
     default_per_token: int
-    width: str
     default_width: int | None
-    always_normalised: bool
-    sparse_fields: bool
-    router: str
-    expert: str
-    gate: str
-    up: str
-    down: str
+    count: str = "num_experts"
+    count_fields: tuple[str, ...] = ("num_experts", "num_local_experts")  # transformers takes either for the other
+    width: str = "moe_intermediate_size"
+    always_normalised: bool = False
+    sparse_fields: bool = False
+    router: str = "mlp.gate"
+    expert: str = "mlp.experts.{}."
+    gate: str = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+    shared: SharedExpert | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Fields of config.json that mean something to this mixture."""
+        found = {*self.count_fields, "num_experts_per_tok", self.width}
+        found |= {"decoder_sparse_step", "mlp_only_layers"} if self.sparse_fields else set()
+        found |= set() if self.always_normalised else {"norm_topk_prob"}
+        found |= set() if self.shared is None else {self.shared.field}
+        return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -83,10 +106,11 @@ class Architecture:
     rotate, one for each "head" or one over all heads, the "width" of the projection.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
     ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
-    attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
-    activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
-    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
-    default of `query_pre_attn_scalar`, in place of the head size under attention's root. multipliers: fields that
+    attention_bias: where config.json says nothing. attention_bias_field: what config.json calls it. fused: what is one
+    matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where it is missing.
+    scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
+    `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
+    of the head size under attention's root. multipliers: fields that
     multiply (`logits_scaling` divides), each 1 where config.json says nothing.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
@@ -113,6 +137,7 @@ class Architecture:
     bias_fields: tuple[str, ...] = ()
     output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
     attention_bias: bool = False
+    attention_bias_field: str = "attention_bias"
     fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
     scaled_embedding: bool = False
@@ -145,10 +170,14 @@ class Architecture:
             return None
         return self.reward_class_name or self.class_name.replace("ForCausalLM", "ForSequenceClassification")
 
+    def named(self, field: str) -> str:
+        """What config.json calls a field of ModelConfig."""
+        return self.attention_bias_field if field == "attention_bias" else field
+
     @property
     def reads(self) -> frozenset[str]:
         """Fields of config.json that mean something to this family and nothing to a plain Llama."""
-        found = {*self.bias_fields, *self.soft_caps, *self.multipliers, self.activation[0]}
+        found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
         if self.partial_rotary is not None:
@@ -160,7 +189,5 @@ class Architecture:
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
         if self.experts is not None:
-            found |= {*COUNT_FIELDS, "num_experts_per_tok", self.experts.width}
-            found |= {"decoder_sparse_step", "mlp_only_layers"} if self.experts.sparse_fields else set()
-            found |= set() if self.experts.always_normalised else {"norm_topk_prob"}
+            found |= self.experts.reads
         return frozenset(found)

@@ -13,7 +13,16 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.conversion import check_range
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.weights.names import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    SCALAR_HEAD,
+    ExpertsTensors,
+    Matrix,
+    MlpTensors,
+    layer_tensors,
+)
 from preftree.engine.weights.safetensors import TensorSource
 
 
@@ -27,10 +36,16 @@ class MlpWeights:
 
 @dataclass(frozen=True)
 class ExpertsWeights:
-    """A mixture of experts. router: [experts, hidden], packed."""
+    """A mixture of experts.
+
+    router: [experts, hidden], packed, in the model's type even where linear layers are quantized: what is close decides
+    about whole experts. Another row is the gate of the shared expert, where it has one.
+    shared: the expert that every row goes through.
+    """
 
     router: Any
     mlps: tuple[MlpWeights, ...]
+    shared: MlpWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -146,19 +161,21 @@ class _Reader:
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
-        experts = None
-        if tensors.router is not None:
-            experts = ExpertsWeights(self._packed(tensors.router), tuple(map(self._mlp, tensors.experts)))
         return LayerWeights(
             q=self._packed(tensors.q, rotating=config.num_heads),
             kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
-            experts=experts,
+            experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
             **norms,
         )
+
+    def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
+        shared = None if tensors.shared is None else self._mlp(tensors.shared)
+        return ExpertsWeights(router, tuple(map(self._mlp, tensors.experts)), shared)
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
