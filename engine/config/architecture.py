@@ -30,7 +30,8 @@ class Windows:
     default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
-    unrotated: those that do not rotate are the ones.
+    unrotated: those that do not rotate are the ones. rotate_alone: they are the only ones to rotate, "always", or
+    "if set", so that all do where `sliding_window` is null.
     """
 
     default: int | None = None
@@ -40,6 +41,7 @@ class Windows:
     full_every: int | None = None
     pattern: str | None = None
     unrotated: bool = False
+    rotate_alone: Literal["always", "if set"] | None = None
 
 
 # transformers takes either for the other.

@@ -167,6 +167,18 @@ ARCHITECTURES = {
         theta=5e5,
         local_theta=5e5,
     ),
+    "exaone4": Architecture(
+        class_name="Exaone4ForCausalLM",
+        title="EXAONE 4",
+        examples="EXAONE 4.0",
+        norms=POST_NORMS,
+        qk_norm="head",
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="if set"
+        ),
+        num_kv_heads=32,
+        norm_eps=1e-5,
+    ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",
         title="Mixtral",

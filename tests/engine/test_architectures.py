@@ -167,6 +167,19 @@ CASES: dict[str, dict[str, Any]] = {
         **rope(**YARN),
     },
     "granite, tied": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    "exaone4": {
+        "model_type": "exaone4",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        **rope(**LLAMA3, original_max_position_embeddings=64),
+    },
+    "exaone4 without windows": {
+        "model_type": "exaone4",
+        "sliding_window": None,
+        "layer_types": ["full_attention"] * 3,
+        "tie_word_embeddings": True,
+    },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen3_moe": {
         "model_type": "qwen3_moe",

@@ -201,6 +201,26 @@ def test_layers_without_rotary_embedding_refused_in_one_line(layers: Any) -> Non
     assert_refused(smollm3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0")
 
 
+EXAONE4 = CONFIG | {"model_type": "exaone4", "architectures": ["Exaone4ForCausalLM"], "num_hidden_layers": 6}
+
+
+def test_windows_by_a_string() -> None:
+    """Catches a pattern that does not repeat, or that gives the last layer a window, or full layers a rotation."""
+    config = read(EXAONE4, sliding_window=16, sliding_window_pattern="LG", num_hidden_layers=5)
+    assert config.windows == (16, None, 16, None, None)
+    assert config.unrotated == {1, 3, 4}
+    assert read(EXAONE4, sliding_window=16, sliding_window_pattern=2).windows == (16, None, 16, None, 16, None)
+    everywhere = {"layer_types": ["full_attention"] * 6}
+    assert read(EXAONE4, sliding_window=None, **everywhere).unrotated == set()
+    assert read(EXAONE4, sliding_window=16, **everywhere).unrotated == set(range(6))
+
+
+@pytest.mark.parametrize("pattern", ["", "LLX", 0, None, ["L"], True])
+def test_windows_by_a_broken_pattern_refused_in_one_line(pattern: Any) -> None:
+    """Catches a traceback of a division by zero, or a pattern that is taken for another."""
+    assert_refused(EXAONE4, {"sliding_window": 16, "sliding_window_pattern": pattern}, "sliding_window_pattern ")
+
+
 @pytest.mark.parametrize("field", ARCHITECTURES["granite"].multipliers)
 @pytest.mark.parametrize("value", [0, -1.0, "1", float("nan"), 1e9])
 def test_absurd_multipliers_refused_in_one_line(field: str, value: Any) -> None:
