@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-QkNorm = Literal["head", "width"]
+QkNorm = Literal["head", "width", "rotated head"]
 
 
 # Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
@@ -82,7 +82,8 @@ class Architecture:
 
     norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
-    rotate, one for each "head" or one over all heads, the "width" of the projection.
+    rotate, one for each "head" or one over all heads, the "width" of the projection; "rotated head": one for each
+    head after it rotated. qk_norm_names: their tensors.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
     ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
     attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
@@ -99,7 +100,7 @@ class Architecture:
     `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
     interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
     name layers without rotary embedding, and where it does not, of so many the last is one, see
-    `no_rope_layer_interval`.
+    `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others do.
     """
 
     class_name: str
@@ -111,6 +112,7 @@ class Architecture:
     centred_norms: bool = False
     wide_norms: bool = False
     qk_norm: QkNorm | None = None
+    qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
     output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
@@ -139,6 +141,7 @@ class Architecture:
     partial_rotary: float | None = None
     interleaved: bool = False
     unrotated_every: int | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def reward_class(self) -> str | None:
@@ -149,8 +152,8 @@ class Architecture:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of config.json that mean something to this family and nothing to a plain Llama."""
-        found = {*self.bias_fields, *self.soft_caps, *self.multipliers, self.activation[0]}
+        """Fields of config.json that mean something to this family and nothing to a plain Llama, or are ignored."""
+        found = {*self.bias_fields, *self.soft_caps, *self.multipliers, *self.ignored, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
         if self.partial_rotary is not None:
