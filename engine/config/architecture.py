@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-QkNorm = Literal["head", "width"]
+QkNorm = Literal["head", "width", "rotated head"]
 
 
 # Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
@@ -31,7 +31,8 @@ class Windows:
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
     alternating_below: default of `max_window_layers`, below which every second layer has one, the first among them.
-    unrotated: those that do not rotate are the ones.
+    unrotated: those that do not rotate are the ones. rotate_alone: they are the only ones to rotate, "always", or
+    "if set", so that all do where `sliding_window` is null.
     """
 
     default: int | None = None
@@ -42,6 +43,7 @@ class Windows:
     pattern: str | None = None
     alternating_below: int | None = None
     unrotated: bool = False
+    rotate_alone: Literal["always", "if set"] | None = None
 
 
 @dataclass(frozen=True)
@@ -103,7 +105,8 @@ class Architecture:
 
     norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
-    rotate, one for each "head" or one over all heads, the "width" of the projection.
+    rotate, one for each "head" or one over all heads, the "width" of the projection; "rotated head": one for each
+    head after it rotated. qk_norm_names: their tensors.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
     ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
     attention_bias: where config.json says nothing. attention_bias_field: what config.json calls it. fused: what is one
@@ -121,7 +124,7 @@ class Architecture:
     `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
     interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
     name layers without rotary embedding, and where it does not, of so many the last is one, see
-    `no_rope_layer_interval`.
+    `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others do.
     """
 
     class_name: str
@@ -133,6 +136,7 @@ class Architecture:
     centred_norms: bool = False
     wide_norms: bool = False
     qk_norm: QkNorm | None = None
+    qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
     output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
@@ -162,6 +166,7 @@ class Architecture:
     partial_rotary: float | None = None
     interleaved: bool = False
     unrotated_every: int | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def reward_class(self) -> str | None:
@@ -176,8 +181,9 @@ class Architecture:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of config.json that mean something to this family and nothing to a plain Llama."""
-        found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers, self.activation[0]}
+        """Fields of config.json that mean something to this family and nothing to a plain Llama, or are ignored."""
+        found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers}
+        found |= {*self.ignored, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
         if self.partial_rotary is not None:

@@ -175,6 +175,32 @@ ARCHITECTURES = {
         theta=5e5,
         local_theta=5e5,
     ),
+    "exaone4": Architecture(
+        class_name="Exaone4ForCausalLM",
+        title="EXAONE 4",
+        examples="EXAONE 4.0",
+        norms=POST_NORMS,
+        qk_norm="head",
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="if set"
+        ),
+        num_kv_heads=32,
+        norm_eps=1e-5,
+    ),
+    "hunyuan_v1_dense": Architecture(
+        class_name="HunYuanDenseV1ForCausalLM",
+        title="Hunyuan",
+        examples="dense Hunyuan models",
+        qk_norm="rotated head",
+        qk_norm_names=("query_layernorm", "key_layernorm"),
+        bias_fields=("attention_bias",),
+        # The class always has these norms, whatever the field says.
+        ignored=("use_qk_norm",),
+        norm_eps=1e-5,
+        # A factor of sines and cosines would vanish in the norms that follow.
+        rope_kinds=("default", "linear", "dynamic", "llama3"),
+        rope_fields=("alpha",),
+    ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",
         title="Mixtral",

@@ -173,3 +173,5 @@ class DecoderLayer:
         rotary = rows.rotary[layer.rope]
         rotary = rotary if rotary.queries is None else rotary.queries
         self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)
+        if layer.query_scale is not None:
+            rows.queries.mul_(layer.query_scale)

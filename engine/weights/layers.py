@@ -55,7 +55,8 @@ class LayerWeights:
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
     mlp, experts: one of them.
     *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
-    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
+    rotated queries are multiplied with, float32 [size]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     """
 
@@ -72,6 +73,7 @@ class LayerWeights:
     post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    query_scale: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -161,6 +163,8 @@ class _Reader:
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
+        if config.family.qk_norm == "rotated head":
+            norms |= _rotated_norms(norms["q_norm"], norms["k_norm"])
         return LayerWeights(
             q=self._packed(tensors.q, rotating=config.num_heads),
             kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
@@ -210,3 +214,13 @@ class _Reader:
             first += part.rows
             del stored
         return fused
+
+
+def _rotated_norms(q_weight: torch.Tensor, k_weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Norms of heads that rotated before, as norms of heads that rotate afterwards.
+
+    A rotation changes no length, so only the weights have to wait for it; and as scores multiply a query with a key,
+    number by number, the query may have the weights of both.
+    """
+    ones = torch.ones_like(q_weight)
+    return {"q_norm": ones, "k_norm": ones, "query_scale": q_weight.float() * k_weight.float()}

@@ -102,8 +102,9 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
     norms = {role: (prefix + name, hidden) for role, name in family.norms.items()}
     if family.qk_norm is not None:
         is_wide = family.qk_norm == "width"
-        norms["q"] = (f"{prefix}self_attn.q_norm", config.q_size if is_wide else config.head_dim)
-        norms["k"] = (f"{prefix}self_attn.k_norm", config.kv_size if is_wide else config.head_dim)
+        q_name, k_name = family.qk_norm_names
+        norms["q"] = (f"{prefix}self_attn.{q_name}", config.q_size if is_wide else config.head_dim)
+        norms["k"] = (f"{prefix}self_attn.{k_name}", config.kv_size if is_wide else config.head_dim)
 
     def attention(*parts: tuple[str, int]) -> tuple[Part, ...]:
         if "qkv" not in family.fused:
