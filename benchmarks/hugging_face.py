@@ -71,7 +71,7 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,
-        **{field: getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
+        **{family.named(field): getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
         "torch_dtype": "float32",
@@ -112,6 +112,8 @@ def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
         fields["norm_topk_prob"] = experts.normalised
     if names.sparse_fields:
         fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
+    if names.shared is not None:
+        fields[names.shared.field] = experts.shared_width
     return fields
 
 

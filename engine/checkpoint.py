@@ -7,7 +7,7 @@ from typing import Any
 
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.config.multimodal import multimodal_of
+from preftree.engine.config.multimodal import multimodal_of, text_config
 from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, is_there, naming, read_json, sha256
@@ -103,7 +103,7 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
-    pooling = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
+    pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
     return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=stored.skipped)
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-QkNorm = Literal["head", "width"]
+QkNorm = Literal["head", "width", "rotated head"]
 
 
 # Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
@@ -30,7 +30,9 @@ class Windows:
     default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
-    unrotated: those that do not rotate are the ones.
+    alternating_below: default of `max_window_layers`, below which every second layer has one, the first among them.
+    unrotated: those that do not rotate are the ones. rotate_alone: they are the only ones to rotate, "always", or
+    "if set", so that all do where `sliding_window` is null.
     """
 
     default: int | None = None
@@ -39,35 +41,58 @@ class Windows:
     first_layer: int | None = None
     full_every: int | None = None
     pattern: str | None = None
+    alternating_below: int | None = None
     unrotated: bool = False
+    rotate_alone: Literal["always", "if set"] | None = None
 
 
-# transformers takes either for the other.
-COUNT_FIELDS = ("num_experts", "num_local_experts")
+@dataclass(frozen=True)
+class SharedExpert:
+    """An MLP that every token goes through, beside the chosen experts.
+
+    prefix: of its tensors. field, default: its width. gate: a row whose product with the token, through a sigmoid,
+    weighs what it gives.
+    """
+
+    prefix: str
+    field: str
+    default: int
+    gate: str
 
 
 @dataclass(frozen=True)
 class Experts:
     """A mixture of experts in place of the MLP: names of its fields in config.json, of its tensors, and defaults.
 
-    count: the field to write, which may be read from any of COUNT_FIELDS. width: the field that gives an expert's
+    count: the field to write, which may be read from any of count_fields. width: the field that gives an expert's
     intermediate size. always_normalised: the weights of the chosen experts sum to one; else `norm_topk_prob` says so.
     sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read. router, expert: prefixes of tensors, {} stands
     for the number. gate, up, down: matrices of an expert.
     """
 
-    count: str
     default_count: int
     default_per_token: int
-    width: str
     default_width: int | None
-    always_normalised: bool
-    sparse_fields: bool
-    router: str
-    expert: str
-    gate: str
-    up: str
-    down: str
+    count: str = "num_experts"
+    count_fields: tuple[str, ...] = ("num_experts", "num_local_experts")  # transformers takes either for the other
+    width: str = "moe_intermediate_size"
+    always_normalised: bool = False
+    sparse_fields: bool = False
+    router: str = "mlp.gate"
+    expert: str = "mlp.experts.{}."
+    gate: str = "gate_proj"
+    up: str = "up_proj"
+    down: str = "down_proj"
+    shared: SharedExpert | None = None
+
+    @property
+    def reads(self) -> frozenset[str]:
+        """Fields of config.json that mean something to this mixture."""
+        found = {*self.count_fields, "num_experts_per_tok", self.width}
+        found |= {"decoder_sparse_step", "mlp_only_layers"} if self.sparse_fields else set()
+        found |= set() if self.always_normalised else {"norm_topk_prob"}
+        found |= set() if self.shared is None else {self.shared.field}
+        return frozenset(found)
 
 
 @dataclass(frozen=True)
@@ -80,13 +105,15 @@ class Architecture:
 
     norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
-    rotate, one for each "head" or one over all heads, the "width" of the projection.
+    rotate, one for each "head" or one over all heads, the "width" of the projection; "rotated head": one for each
+    head after it rotated. qk_norm_names: their tensors.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
     ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
-    attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
-    activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
-    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
-    default of `query_pre_attn_scalar`, in place of the head size under attention's root. multipliers: fields that
+    attention_bias: where config.json says nothing. attention_bias_field: what config.json calls it. fused: what is one
+    matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where it is missing.
+    scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
+    `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
+    of the head size under attention's root. multipliers: fields that
     multiply (`logits_scaling` divides), each 1 where config.json says nothing.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
@@ -97,7 +124,7 @@ class Architecture:
     `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
     interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
     name layers without rotary embedding, and where it does not, of so many the last is one, see
-    `no_rope_layer_interval`.
+    `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others do.
     """
 
     class_name: str
@@ -109,10 +136,12 @@ class Architecture:
     centred_norms: bool = False
     wide_norms: bool = False
     qk_norm: QkNorm | None = None
+    qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
     output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
     attention_bias: bool = False
+    attention_bias_field: str = "attention_bias"
     fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
     scaled_embedding: bool = False
@@ -137,6 +166,7 @@ class Architecture:
     partial_rotary: float | None = None
     interleaved: bool = False
     unrotated_every: int | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def reward_class(self) -> str | None:
@@ -145,10 +175,15 @@ class Architecture:
             return None
         return self.reward_class_name or self.class_name.replace("ForCausalLM", "ForSequenceClassification")
 
+    def named(self, field: str) -> str:
+        """What config.json calls a field of ModelConfig."""
+        return self.attention_bias_field if field == "attention_bias" else field
+
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of config.json that mean something to this family and nothing to a plain Llama."""
-        found = {*self.bias_fields, *self.soft_caps, *self.multipliers, self.activation[0]}
+        """Fields of config.json that mean something to this family and nothing to a plain Llama, or are ignored."""
+        found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers}
+        found |= {*self.ignored, self.activation[0]}
         if self.query_scalar is not None:
             found.add("query_pre_attn_scalar")
         if self.partial_rotary is not None:
@@ -160,7 +195,5 @@ class Architecture:
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
         if self.experts is not None:
-            found |= {*COUNT_FIELDS, "num_experts_per_tok", self.experts.width}
-            found |= {"decoder_sparse_step", "mlp_only_layers"} if self.experts.sparse_fields else set()
-            found |= set() if self.experts.always_normalised else {"norm_topk_prob"}
+            found |= self.experts.reads
         return frozenset(found)

@@ -5,7 +5,15 @@ A relative of one of them is an entry in ARCHITECTURES. Defaults are those of tr
 
 from typing import Any
 
-from preftree.engine.config.architecture import FOUR_NORMS, GLM_NORMS, POST_NORMS, Architecture, Experts, Windows
+from preftree.engine.config.architecture import (
+    FOUR_NORMS,
+    GLM_NORMS,
+    POST_NORMS,
+    Architecture,
+    Experts,
+    SharedExpert,
+    Windows,
+)
 
 _GEMMA: dict[str, Any] = {
     "norms": FOUR_NORMS,
@@ -167,19 +175,44 @@ ARCHITECTURES = {
         theta=5e5,
         local_theta=5e5,
     ),
+    "exaone4": Architecture(
+        class_name="Exaone4ForCausalLM",
+        title="EXAONE 4",
+        examples="EXAONE 4.0",
+        norms=POST_NORMS,
+        qk_norm="head",
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="if set"
+        ),
+        num_kv_heads=32,
+        norm_eps=1e-5,
+    ),
+    "hunyuan_v1_dense": Architecture(
+        class_name="HunYuanDenseV1ForCausalLM",
+        title="Hunyuan",
+        examples="dense Hunyuan models",
+        qk_norm="rotated head",
+        qk_norm_names=("query_layernorm", "key_layernorm"),
+        bias_fields=("attention_bias",),
+        # The class always has these norms, whatever the field says.
+        ignored=("use_qk_norm",),
+        norm_eps=1e-5,
+        # A factor of sines and cosines would vanish in the norms that follow.
+        rope_kinds=("default", "linear", "dynamic", "llama3"),
+        rope_fields=("alpha",),
+    ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",
         title="Mixtral",
         examples="Mixtral",
         windows=Windows(),
         experts=Experts(
-            count="num_local_experts",
             default_count=8,
             default_per_token=2,
-            width="intermediate_size",
             default_width=None,
+            count="num_local_experts",
+            width="intermediate_size",
             always_normalised=True,
-            sparse_fields=False,
             router="block_sparse_moe.gate",
             expert="block_sparse_moe.experts.{}.",
             gate="w1",
@@ -191,6 +224,30 @@ ARCHITECTURES = {
         max_context=131072,
         theta=1e6,
     ),
+    "qwen2_moe": Architecture(
+        class_name="Qwen2MoeForCausalLM",
+        title="Qwen2-MoE",
+        examples="Qwen1.5 and Qwen2 mixtures of experts",
+        bias_fields=("attention_bias",),
+        output_bias=None,
+        attention_bias=True,
+        attention_bias_field="qkv_bias",
+        windows=Windows(default=4096, switch="use_sliding_window", typed=True, alternating_below=28),
+        experts=Experts(
+            default_count=60,
+            default_per_token=4,
+            default_width=1408,
+            sparse_fields=True,
+            shared=SharedExpert(
+                prefix="mlp.shared_expert.",
+                field="shared_expert_intermediate_size",
+                default=5632,
+                gate="mlp.shared_expert_gate",
+            ),
+        ),
+        num_kv_heads=16,
+        max_context=32768,
+    ),
     "qwen3_moe": Architecture(
         class_name="Qwen3MoeForCausalLM",
         title="Qwen3-MoE",
@@ -198,20 +255,7 @@ ARCHITECTURES = {
         qk_norm="head",
         bias_fields=("attention_bias",),
         windows=Windows(default=4096, switch="use_sliding_window"),
-        experts=Experts(
-            count="num_experts",
-            default_count=128,
-            default_per_token=8,
-            width="moe_intermediate_size",
-            default_width=768,
-            always_normalised=False,
-            sparse_fields=True,
-            router="mlp.gate",
-            expert="mlp.experts.{}.",
-            gate="gate_proj",
-            up="up_proj",
-            down="down_proj",
-        ),
+        experts=Experts(default_count=128, default_per_token=8, default_width=768, sparse_fields=True),
         num_kv_heads=4,
         max_context=32768,
     ),

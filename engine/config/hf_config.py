@@ -6,8 +6,9 @@ Every field that changes numbers in some model of transformers is read or, where
 from typing import Any
 
 from preftree.engine.config import multimodal
-from preftree.engine.config.architecture import COUNT_FIELDS, Architecture, Experts, Windows
+from preftree.engine.config.architecture import Architecture, Experts, Windows
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
+from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
@@ -65,6 +66,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         check_whole("max_context", max_context, LIMITS["max_context"])
         rope, local_rope = ropes_from_hf(config, family, max_context)
         unrotated = _unrotated(config, family)
+        windows = _windows(config, family, unrotated)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
         return ModelConfig(
@@ -82,10 +84,10 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
             local_rope=local_rope,
-            unrotated=unrotated,
-            windows=_windows(config, family, unrotated),
+            unrotated=unrotated | unrotated_beside_windows(config, family, windows),
+            windows=windows,
             activation=_activation(config, family),
-            attention_bias=optional("attention_bias", family.attention_bias),
+            attention_bias=optional(family.attention_bias_field, family.attention_bias),
             attention_out_bias=optional("attention_out_bias", False),
             mlp_bias=optional("mlp_bias", False),
             query_scalar=None
@@ -213,15 +215,17 @@ def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int, unrot
     if rule.unrotated:
         return [window is not None and layer in unrotated for layer in range(count)]
     if rule.full_every is not None:
-        every = config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every
-        check_whole(rule.pattern or "sliding_window_pattern", every, LIMITS["num_layers"])
         if window is None:
             raise ModelError("sliding_window is null, but some layers need one")
-        return [(layer + 1) % every != 0 for layer in range(count)]
-    first = config.get("max_window_layers", rule.first_layer)
-    if not isinstance(first, int):
-        raise ModelError(f"max_window_layers is {first!r:.100}, which is not a whole number")
-    return [window is not None and layer >= first for layer in range(count)]
+        return slides_by_pattern(config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every, count)
+    bound = config.get(
+        "max_window_layers", rule.first_layer if rule.first_layer is not None else rule.alternating_below
+    )
+    if not isinstance(bound, int):
+        raise ModelError(f"max_window_layers is {bound!r:.100}, which is not a whole number")
+    if rule.alternating_below is not None:
+        return [window is not None and layer < bound and layer % 2 == 0 for layer in range(count)]
+    return [window is not None and layer >= bound for layer in range(count)]
 
 
 def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
@@ -236,13 +240,14 @@ def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
         if not isinstance(dense, list):
             raise ModelError(f"mlp_only_layers is {dense!r:.100}, which is not a list")
         layers = frozenset(layer for layer in range(count) if layer not in dense and (layer + 1) % step == 0)
-    counts = [config[field] for field in COUNT_FIELDS if config.get(field) is not None]
+    counts = [config[field] for field in names.count_fields if config.get(field) is not None]
     if len(counts) > 1 and counts[0] != counts[1]:
-        raise ModelError(f"{' and '.join(COUNT_FIELDS)} differ ({counts!r:.100}); keep the right one")
+        raise ModelError(f"{' and '.join(names.count_fields)} differ ({counts!r:.100}); keep the right one")
     return ExpertsConfig(
         count=counts[0] if counts else names.default_count,
         per_token=optional("num_experts_per_tok", names.default_per_token),
         width=optional(names.width, names.default_width),
         normalised=names.always_normalised or optional("norm_topk_prob", False),
         layers=layers,
+        shared_width=0 if names.shared is None else optional(names.shared.field, names.shared.default),
     )

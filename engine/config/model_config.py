@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from preftree.engine.config.architecture import Architecture
+from preftree.engine.config.architecture import Architecture, Experts
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
@@ -20,6 +20,7 @@ class ExpertsConfig:
     """A mixture of experts: `per_token` of `count` MLPs of width `width` for each token, in some layers.
 
     normalised: the weights of the chosen ones sum to one. layers: those that have experts; the others have one MLP.
+    shared_width: of the MLP that every token goes through beside them, in families that have one; else 0.
     """
 
     count: int
@@ -27,10 +28,14 @@ class ExpertsConfig:
     width: int
     normalised: bool
     layers: frozenset[int]
+    shared_width: int = 0
 
-    def validate(self, num_layers: int) -> None:
-        for field, limit in (("count", 1024), ("per_token", self.count), ("width", LIMITS["intermediate_size"])):
+    def validate(self, family: Experts, num_layers: int) -> None:
+        widest = LIMITS["intermediate_size"]
+        for field, limit in (("count", 1024), ("per_token", self.count), ("width", widest)):
             check_whole(f"experts' {field}", getattr(self, field), limit)
+        if family.shared is not None:
+            check_whole(family.shared.field, self.shared_width, widest)
         if not isinstance(self.normalised, bool):
             raise ModelError(f"norm_topk_prob is {self.normalised!r:.100}, neither true nor false")
         if not self.layers <= set(range(num_layers)):
@@ -125,7 +130,7 @@ class ModelConfig:
         for field in ("attention_bias", "attention_out_bias", "mlp_bias"):
             value = getattr(self, field)
             if not isinstance(value, bool):
-                raise ModelError(f"{field} is {value!r:.100}, neither true nor false")
+                raise ModelError(f"{family.named(field)} is {value!r:.100}, neither true nor false")
             if value and field not in family.bias_fields:
                 raise ModelError(f"{field} is not supported in a {self.title} model")
         if self.activation not in ("silu", "gelu_tanh"):
@@ -133,7 +138,8 @@ class ModelConfig:
         if (self.experts is None) != (family.experts is None):
             raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")
         if self.experts is not None:
-            self.experts.validate(self.num_layers)
+            assert family.experts is not None
+            self.experts.validate(family.experts, self.num_layers)
 
     @property
     def family(self) -> Architecture:

@@ -115,11 +115,16 @@ class DecoderLayer:
         assert sizes is not None
         normed = torch.cat([self._input(rows.hidden, layer.mlp_norm) for rows in chunks])
         router = torch.cat([self.ops.linear(part, experts.router, row_block) for part in normed.split(row_block)])
-        weights, chosen = self.ops.route(router, sizes.per_token, sizes.normalised)
+        weights, chosen = self.ops.route(router[:, : sizes.count], sizes.per_token, sizes.normalised)
         mlps = [partial(self._mlp, mlp, row_block=self._expert_block) for mlp in experts.mlps]
         update = mixture(normed, weights, chosen, mlps, self._expert_block)
-        for rows, own in zip(chunks, update.split([len(rows.hidden) for rows in chunks]), strict=True):
-            rows.hidden.add_(self._scaled(self._normed(own, layer.post_mlp_norm)))
+        own = slice(0, 0)
+        for rows in chunks:
+            own = slice(own.stop, own.stop + len(rows.hidden))
+            if experts.shared is not None:
+                shared = self._mlp(experts.shared, normed[own], row_block)
+                update[own] += shared.mul_(router[own, sizes.count :].sigmoid())
+            rows.hidden.add_(self._scaled(self._normed(update[own], layer.post_mlp_norm)))
 
     def _scaled(self, update: torch.Tensor) -> torch.Tensor:
         """`update` itself, in the size in which it joins the residual stream."""
@@ -168,3 +173,5 @@ class DecoderLayer:
         rotary = rows.rotary[layer.rope]
         rotary = rotary if rotary.queries is None else rotary.queries
         self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)
+        if layer.query_scale is not None:
+            rows.queries.mul_(layer.query_scale)

@@ -72,7 +72,7 @@ class MemoryModel:
         if config.experts is not None:
             # Their input and output, and every row's choice among them.
             narrow += 2 * config.hidden_size + 4 * config.experts.count
-            inner = max(inner, config.experts.width)
+            inner = max(inner, config.experts.width, config.experts.shared_width)
         row = config.hidden_size * self.wide_bytes + narrow * self.dtype_bytes + angles
         making_angles = 8 * config.head_dim  # float64
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest

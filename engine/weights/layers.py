@@ -13,7 +13,16 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.conversion import check_range
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.weights.names import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    SCALAR_HEAD,
+    ExpertsTensors,
+    Matrix,
+    MlpTensors,
+    layer_tensors,
+)
 from preftree.engine.weights.safetensors import TensorSource
 
 
@@ -27,10 +36,16 @@ class MlpWeights:
 
 @dataclass(frozen=True)
 class ExpertsWeights:
-    """A mixture of experts. router: [experts, hidden], packed."""
+    """A mixture of experts.
+
+    router: [experts, hidden], packed, in the model's type even where linear layers are quantized: what is close decides
+    about whole experts. Another row is the gate of the shared expert, where it has one.
+    shared: the expert that every row goes through.
+    """
 
     router: Any
     mlps: tuple[MlpWeights, ...]
+    shared: MlpWeights | None = None
 
 
 @dataclass(frozen=True)
@@ -40,7 +55,8 @@ class LayerWeights:
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
     mlp, experts: one of them.
     *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
-    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
+    rotated queries are multiplied with, float32 [size]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     """
 
@@ -57,6 +73,7 @@ class LayerWeights:
     post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    query_scale: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -146,19 +163,23 @@ class _Reader:
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
-        experts = None
-        if tensors.router is not None:
-            experts = ExpertsWeights(self._packed(tensors.router), tuple(map(self._mlp, tensors.experts)))
+        if config.family.qk_norm == "rotated head":
+            norms |= _rotated_norms(norms["q_norm"], norms["k_norm"])
         return LayerWeights(
             q=self._packed(tensors.q, rotating=config.num_heads),
             kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
-            experts=experts,
+            experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
             **norms,
         )
+
+    def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
+        shared = None if tensors.shared is None else self._mlp(tensors.shared)
+        return ExpertsWeights(router, tuple(map(self._mlp, tensors.experts)), shared)
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
@@ -193,3 +214,13 @@ class _Reader:
             first += part.rows
             del stored
         return fused
+
+
+def _rotated_norms(q_weight: torch.Tensor, k_weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Norms of heads that rotated before, as norms of heads that rotate afterwards.
+
+    A rotation changes no length, so only the weights have to wait for it; and as scores multiply a query with a key,
+    number by number, the query may have the weights of both.
+    """
+    ones = torch.ones_like(q_weight)
+    return {"q_norm": ones, "k_norm": ones, "query_scale": q_weight.float() * k_weight.float()}

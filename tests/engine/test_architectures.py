@@ -167,7 +167,54 @@ CASES: dict[str, dict[str, Any]] = {
         **rope(**YARN),
     },
     "granite, tied": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    "exaone4": {
+        "model_type": "exaone4",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        **rope(**LLAMA3, original_max_position_embeddings=64),
+    },
+    "exaone4 without windows": {
+        "model_type": "exaone4",
+        "sliding_window": None,
+        "layer_types": ["full_attention"] * 3,
+        "tie_word_embeddings": True,
+    },
+    "hunyuan_v1_dense": {
+        "model_type": "hunyuan_v1_dense",
+        "head_dim": 16,
+        "attention_bias": True,
+        **rope(rope_type="dynamic", alpha=50.0, factor=1.0, beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0),
+    },
+    "hunyuan_v1_dense, dynamic": {
+        "model_type": "hunyuan_v1_dense",
+        "head_dim": 12,
+        "tie_word_embeddings": True,
+        **rope(rope_type="dynamic", factor=4.0),
+        "max_position_embeddings": 64,
+    },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
+    "qwen2_moe": {
+        "model_type": "qwen2_moe",
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 40,
+        "mlp_only_layers": [1],
+    },
+    "qwen2_moe, normalised, windows": {
+        "model_type": "qwen2_moe",
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 24,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 2,
+        "qkv_bias": False,
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+        "max_window_layers": 2,
+    },
     "qwen3_moe": {
         "model_type": "qwen3_moe",
         "num_local_experts": 6,
@@ -256,7 +303,15 @@ def test_equals_transformers_and_itself(case: tuple[Path, Any]) -> None:
 
 # Fields of transformers' classes that change nothing in a forward pass without labels, gradients or a vocabulary's ids.
 HARMLESS = {
-    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache", "pretraining_tp"),
+    *(
+        "bos_token_id",
+        "eos_token_id",
+        "eod_token_id",
+        "pad_token_id",
+        "initializer_range",
+        "use_cache",
+        "pretraining_tp",
+    ),
     *("attention_dropout", "embd_pdrop", "resid_pdrop", "residual_dropout", "output_router_logits"),
     *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern"),
 }

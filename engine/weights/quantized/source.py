@@ -28,7 +28,7 @@ class QuantizedSource:
     """
 
     def __init__(self, source: SafetensorsSource, format_: Format, expected: Shapes, origin: str) -> None:
-        """expected: the model's tensors. Nothing is read; ModelError, beginning with `origin`, for a matrix whose
+        """expected: the model's tensors. No matrix is read; ModelError, beginning with `origin`, for a matrix whose
         tensors are missing or do not make it up.
         """
         self._source, self._origin = source, origin
@@ -47,7 +47,15 @@ class QuantizedSource:
                     self.dequantized[scheme.title] += 1
         parts = {part for _, parts in self._quantized.values() for part in parts.values()}
         unread = {name for name in stored if name.rpartition(".")[2] in format_.unread}
+        unread |= {name for name in stored.keys() - expected.keys() if self._is_zero_bias(name, stored[name])}
         self._names = (source.names() - parts - unread) | self._quantized.keys()
+
+    def _is_zero_bias(self, name: str, stored: Stored) -> bool:
+        """AutoGPTQ gave every matrix a bias, zero where the model has none."""
+        matrix = name.removesuffix("bias") + "weight"
+        if not name.endswith(".bias") or matrix not in self._quantized:
+            return False
+        return not self._source.tensor(name, stored.shape).any()
 
     def names(self) -> frozenset[str]:
         return frozenset(self._names)
@@ -66,7 +74,7 @@ class QuantizedSource:
             parts = {
                 suffix: stack.enter_context(self._source.mapped(part)).to(device) for suffix, part in names.items()
             }
-            slices = _slices(scheme, parts, shape)
+            slices = _slices(scheme, parts, shape, f"{self._origin}: tensor {name}")
             return joined(slices, shape, device, dtype or torch.float32, name, self._origin)
 
     def close(self) -> None:
@@ -92,8 +100,12 @@ def _checked_parts(scheme: Scheme, name: str, shape: tuple[int, ...], stored: di
     return parts
 
 
-def _slices(scheme: Scheme, parts: dict[str, torch.Tensor], shape: tuple[int, ...]) -> Iterator[torch.Tensor]:
-    """All rows in float32, in slices."""
+def _slices(
+    scheme: Scheme, parts: dict[str, torch.Tensor], shape: tuple[int, ...], title: str
+) -> Iterator[torch.Tensor]:
+    """All rows in float32, in slices. title: what errors call the tensor."""
     step = max(1, SLICE * shape[0] // max(1, torch.Size(shape).numel()))
     for first in range(0, shape[0], step):
-        yield scheme.dequantized(parts, shape, first, min(first + step, shape[0]))
+        with naming(title):
+            values = scheme.dequantized(parts, shape, first, min(first + step, shape[0]))
+        yield values
