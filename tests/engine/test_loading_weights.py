@@ -23,6 +23,7 @@ from preftree.engine.weights import safetensors as weights
 from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
 from preftree.engine.weights.safetensors import CPU, SafetensorsSource, check_complete
+from preftree.engine.weights.safetensors_check import read_entries
 from tests.models import CONFIG, QWEN3_CONFIG
 
 MODEL = from_hf(CONFIG, "test")
@@ -211,6 +212,18 @@ def test_pickled_weights_are_refused_by_name(model_dir: Path, name: str) -> None
     """Catches a pickle being opened, or a message that does not say why the model is refused."""
     (model_dir / "model.safetensors").rename(model_dir / name)
     refused(model_dir, rf"holds pickled weights \({name}\), which preftree never opens; convert them")
+
+
+def test_a_header_as_long_as_a_pickle_begins_is_read(tmp_path: Path) -> None:
+    """Catches a sound file that is taken for a pickle: every 32nd header's length begins with the byte 0x80."""
+    path = tmp_path / "model.safetensors"
+    for length in range(32):
+        save_file({"a": torch.ones(1)}, path, metadata={"padding": "x" * 8 * length})
+        if path.read_bytes()[:1] == b"\x80":
+            break
+    else:
+        raise AssertionError("no such header")
+    assert list(read_entries(path)) == ["a"]
 
 
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
