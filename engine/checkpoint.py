@@ -16,6 +16,7 @@ from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
 from preftree.engine.tokenizer.tokenizer import Tokenizer
+from preftree.engine.weights.names import is_draft
 from preftree.engine.weights.safetensors import ADAPTER, SafetensorsSource, TensorSource, check_complete
 
 
@@ -32,7 +33,7 @@ class Checkpoint:
         files: those that decide labels, for fingerprints.
         pooling_hint: how a reward read by transformers may differ, in one line; None where it is read from the last
             token, as here.
-        skipped: tensors of a vision model beside it, which no text goes through.
+        skipped: tensors of a vision model beside it, which no text goes through, and of layers that draft tokens.
     """
 
     name: str
@@ -100,7 +101,8 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     files = (directory / "config.json", *texts.files, *weights.files)
     pooling = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
-    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=weights.skipped)
+    drafts = sorted(name for name in weights.names() if is_draft(config, name))
+    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=(*weights.skipped, *drafts))
 
 
 def _pooling_hint(fields: dict[str, Any], tokenizer: Tokenizer) -> str | None:
