@@ -80,10 +80,14 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["query_pre_attn_scalar"] = config.query_scalar
     caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
     fields |= {field: caps[field] for field in family.soft_caps}
+    if family.qk_norm_field is not None:
+        fields[family.qk_norm_field] = config.qk_norm
     if family.unrotated_every is not None:
         fields["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_layers)]
     if family.windows is not None:
         fields |= _windows_to_hf(config, family.windows)
+    if family.draft_layers:
+        fields["num_nextn_predict_layers"] = config.draft_layers
     if family.experts is not None:
         fields |= _experts_to_hf(config, family.experts)
     return fields
@@ -113,7 +117,11 @@ def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
     if names.sparse_fields:
         fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
     if names.shared is not None:
-        fields[names.shared.field] = experts.shared_width
+        fields[names.shared.field] = experts.shared_width // (experts.width if names.shared.counted else 1)
+    if names.sigmoid is not None:
+        dense = config.num_layers - len(experts.layers)
+        fields |= {"n_group": experts.groups, "topk_group": experts.kept_groups, "first_k_dense_replace": dense}
+        fields["routed_scaling_factor"] = experts.scaling
     return fields
 
 

@@ -17,7 +17,7 @@ from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
 from preftree.engine.tokenizer.tokenizer import Tokenizer
-from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.names import expected_tensors, is_draft
 from preftree.engine.weights.quantized.formats import format_of
 from preftree.engine.weights.quantized.source import QuantizedSource
 from preftree.engine.weights.safetensors import ADAPTER, SafetensorsSource, TensorSource, check_complete
@@ -36,7 +36,7 @@ class Checkpoint:
         files: those that decide labels, for fingerprints.
         pooling_hint: how a reward read by transformers may differ, in one line; None where it is read from the last
             token, as here.
-        skipped: tensors of a vision model beside it, which no text goes through.
+        skipped: tensors of a vision model beside it, which no text goes through, and of layers that draft tokens.
     """
 
     name: str
@@ -105,7 +105,8 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     files = (directory / "config.json", *texts.files, *weights.files)
     pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
-    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=stored.skipped)
+    drafts = sorted(name for name in weights.names() if is_draft(config, name))
+    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=(*stored.skipped, *drafts))
 
 
 def _dequantizing(

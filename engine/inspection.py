@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
 from preftree.engine.errors import InputError, ModelError, PreftreeError
-from preftree.engine.weights.names import num_parameters
+from preftree.engine.weights.names import is_draft, num_parameters
 
 if TYPE_CHECKING:
     from preftree.engine.checkpoint import Checkpoint
@@ -99,7 +99,7 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     if checkpoint.pooling_hint is not None:
         yield Finding("padding", checkpoint.pooling_hint)
     if checkpoint.skipped:
-        yield Finding("skipped", _skipped(checkpoint.skipped))
+        yield Finding("skipped", _skipped(checkpoint))
     yield Finding("parameters", f"{num_parameters(config):,}")
     yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
     yield Finding("context", f"{config.max_context:,} tokens")
@@ -162,11 +162,16 @@ def _dequantised(checkpoint: Checkpoint, dtype: str) -> Iterator[Finding]:
     yield Finding("dequantised", f"{', '.join(counts) or 'no matrix'}, read as {dtype}{kept}")
 
 
-def _skipped(names: tuple[str, ...]) -> str:
-    """Tensors by the modules that they are in."""
-    modules = Counter(name.removeprefix("model.").split(".")[0] for name in names)
-    of = ", ".join(f"{module} ({count:,})" for module, count in sorted(modules.items()))
-    return f"{_counted(len(names), 'tensor')} of the vision model: {of}; only text is read"
+def _skipped(checkpoint: Checkpoint) -> str:
+    """Tensors by what they are of; those of a vision model by the modules that they are in."""
+    drafts = sum(is_draft(checkpoint.config, name) for name in checkpoint.skipped)
+    found = [f"{_counted(drafts, 'tensor')} of layers that draft tokens"] if drafts else []
+    vision = [name for name in checkpoint.skipped if not is_draft(checkpoint.config, name)]
+    if vision:
+        modules = Counter(name.removeprefix("model.").split(".")[0] for name in vision)
+        of = ", ".join(f"{module} ({count:,})" for module, count in sorted(modules.items()))
+        found.append(f"{_counted(len(vision), 'tensor')} of the vision model: {of}; only text is read")
+    return ", ".join(found)
 
 
 def _counted(count: int, noun: str) -> str:

@@ -19,7 +19,7 @@ from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, tile_rows
 from preftree.kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
 from preftree.kernels.rope_store import rotate, store_kv
-from preftree.kernels.routing import route
+from preftree.kernels.routing import route, route_by_sigmoid
 from preftree.kernels.tiles import PlanLayout
 
 # Every block takes five matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
@@ -81,6 +81,10 @@ class PackedLinear(NamedTuple):
 def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
     """cuBLAS reads the weight [out, in] and the bias [out] as they are."""
     return PackedLinear(weight.contiguous().T, bias)
+
+
+# There is no other layout.
+pack_plain = pack_linear
 
 
 def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) -> torch.Tensor:
@@ -161,10 +165,12 @@ __all__ = [
     "pack_gated",
     "pack_head",
     "pack_linear",
+    "pack_plain",
     "plan_layout",
     "rms_norm",
     "rotate",
     "route",
+    "route_by_sigmoid",
     "scalar_head",
     "store_kv",
     "swiglu",

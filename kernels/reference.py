@@ -132,6 +132,30 @@ def route(router_logits: torch.Tensor, per_row: int, is_normalised: bool) -> tup
     return weights / weights.sum(-1, keepdim=True) if is_normalised else weights, order
 
 
+def route_by_sigmoid(
+    router_logits: torch.Tensor,
+    correction: torch.Tensor,
+    per_row: int,
+    is_normalised: bool,
+    groups: int,
+    kept_groups: int,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row by row, group by group, in Python's sorting."""
+    scores = 1 / (1 + (-router_logits).exp())
+    size = router_logits.shape[1] // groups
+    weights, order = [], []
+    for row, corrected in zip(scores, (scores + correction).tolist(), strict=True):
+        parts = [range(first, first + size) for first in range(0, len(corrected), size)]
+        parts.sort(key=lambda part: -sum(sorted(corrected[expert] for expert in part)[-2:]))
+        allowed = sorted(expert for part in parts[:kept_groups] for expert in part)
+        best = sorted(allowed, key=lambda expert: -corrected[expert])[:per_row]
+        total = row[best].sum() + 1e-20 if is_normalised else 1
+        weights.append(row[best] / total * scaling)
+        order.append(torch.tensor(best))
+    return torch.stack(weights), torch.stack(order)
+
+
 def label_head(
     hidden: torch.Tensor,
     weight: torch.Tensor,

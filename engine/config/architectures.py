@@ -12,6 +12,7 @@ from preftree.engine.config.architecture import (
     Architecture,
     Experts,
     SharedExpert,
+    SigmoidRouter,
     Windows,
 )
 
@@ -35,6 +36,7 @@ _OLMO: dict[str, Any] = {
     "norm_eps": 1e-5,
 }
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
+_COUNTED_SHARED = SharedExpert("mlp.shared_experts.", "n_shared_experts", default=1, counted=True)
 ARCHITECTURES = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
@@ -132,6 +134,31 @@ ARCHITECTURES = {
         max_context=131072,
         partial_rotary=0.5,
         interleaved=True,
+    ),
+    "glm4_moe": Architecture(
+        class_name="Glm4MoeForCausalLM",
+        title="GLM-4-MoE",
+        examples="GLM-4.5 and 4.6",
+        has_reward_class=False,
+        qk_norm="head",
+        qk_norm_field="use_qk_norm",
+        bias_fields=("attention_bias",),
+        output_bias=None,
+        experts=Experts(
+            default_count=128,
+            default_per_token=8,
+            default_width=1408,
+            count="n_routed_experts",
+            count_fields=("n_routed_experts", "num_local_experts"),
+            normalised=True,
+            shared=_COUNTED_SHARED,
+            sigmoid=SigmoidRouter(),
+        ),
+        draft_layers=1,
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=131072,
+        partial_rotary=0.5,
     ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",

@@ -6,12 +6,13 @@ Every field that changes numbers in some model of transformers is read or, where
 from typing import Any
 
 from preftree.engine.config import multimodal
-from preftree.engine.config.architecture import Architecture, Experts, Windows
+from preftree.engine.config.architecture import Architecture, Windows
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
+from preftree.engine.config.hf_experts import experts_from_hf
 from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
-from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
+from preftree.engine.config.model_config import Activation, ModelConfig
 from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
@@ -39,6 +40,9 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("attention_multiplier", "scale_emb", "scale_depth", "dim_model_base", "rope_local_base_freq"), ()),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"), (0,)),
     **dict.fromkeys(("num_experts_per_tok", "shared_expert_intermediate_size", "mlp_only_layers"), (0, [])),
+    **dict.fromkeys(("n_shared_experts", "first_k_dense_replace", "n_group", "topk_group"), (0,)),
+    "routed_scaling_factor": (1,),
+    "num_nextn_predict_layers": (0,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
     "mup_width_multiplier": (1,),
     "position_embedding_type": ("rope", "absolute"),
@@ -88,6 +92,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             windows=windows,
             activation=_activation(config, family),
             attention_bias=optional(family.attention_bias_field, family.attention_bias),
+            qk_norm=family.qk_norm_field is not None and optional(family.qk_norm_field, False),
             attention_out_bias=optional("attention_out_bias", False),
             mlp_bias=optional("mlp_bias", False),
             query_scalar=None
@@ -96,7 +101,8 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
             **{field: optional(field, 1.0) for field in family.multipliers},
-            experts=None if family.experts is None else _experts(config, family.experts),
+            experts=None if family.experts is None else experts_from_hf(config, family.experts),
+            draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
             is_reward_model=_is_reward_model(config, family),
         )
 
@@ -226,28 +232,3 @@ def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int, unrot
     if rule.alternating_below is not None:
         return [window is not None and layer < bound and layer % 2 == 0 for layer in range(count)]
     return [window is not None and layer >= bound for layer in range(count)]
-
-
-def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
-    def optional(field: str, default: Any) -> Any:
-        value = config.get(field)
-        return default if value is None else value
-
-    count, layers = config["num_hidden_layers"], frozenset(range(config["num_hidden_layers"]))
-    if names.sparse_fields:
-        step, dense = optional("decoder_sparse_step", 1), optional("mlp_only_layers", [])
-        check_whole("decoder_sparse_step", step, LIMITS["num_layers"])
-        if not isinstance(dense, list):
-            raise ModelError(f"mlp_only_layers is {dense!r:.100}, which is not a list")
-        layers = frozenset(layer for layer in range(count) if layer not in dense and (layer + 1) % step == 0)
-    counts = [config[field] for field in names.count_fields if config.get(field) is not None]
-    if len(counts) > 1 and counts[0] != counts[1]:
-        raise ModelError(f"{' and '.join(names.count_fields)} differ ({counts!r:.100}); keep the right one")
-    return ExpertsConfig(
-        count=counts[0] if counts else names.default_count,
-        per_token=optional("num_experts_per_tok", names.default_per_token),
-        width=optional(names.width, names.default_width),
-        normalised=names.always_normalised or optional("norm_topk_prob", False),
-        layers=layers,
-        shared_width=0 if names.shared is None else optional(names.shared.field, names.shared.default),
-    )

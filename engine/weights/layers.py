@@ -40,11 +40,13 @@ class ExpertsWeights:
 
     router: [experts, hidden], packed, in the model's type even where linear layers are quantized: what is close decides
     about whole experts. Another row is the gate of the shared expert, where it has one.
-    shared: the expert that every row goes through.
+    correction: [experts] float32, of a sigmoid router, whose matrix is float32, too. shared: the expert that every row
+    goes through.
     """
 
     router: Any
     mlps: tuple[MlpWeights, ...]
+    correction: torch.Tensor | None = None
     shared: MlpWeights | None = None
 
 
@@ -165,6 +167,8 @@ class _Reader:
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
         if config.family.qk_norm == "rotated head":
             norms |= _rotated_norms(norms["q_norm"], norms["k_norm"])
+        if self._order is not None and config.family.qk_norm == "head":
+            norms |= {role: norms[role][self._order] for role in ("q_norm", "k_norm") if role in norms}
         return LayerWeights(
             q=self._packed(tensors.q, rotating=config.num_heads),
             kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
@@ -177,9 +181,15 @@ class _Reader:
         )
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
-        router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
-        return ExpertsWeights(router, tuple(map(self._mlp, tensors.experts)), shared)
+        mlps = tuple(map(self._mlp, tensors.experts))
+        if tensors.correction is None:
+            return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
+        (matrix,) = tensors.router.tensors()
+        router, correction = (
+            self.source.tensor(*stored, self.device).float() for stored in (matrix, tensors.correction)
+        )
+        return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)

@@ -54,9 +54,14 @@ class MlpTensors:
 
 @dataclass(frozen=True)
 class ExpertsTensors:
-    """A mixture of experts. router: a row for each of them and, last, the gate of the shared one where it has one."""
+    """A mixture of experts.
+
+    router: a row for each of them and, last, the gate of the shared one where it has one. correction: name and shape
+    of what is added to a sigmoid router's scores.
+    """
 
     router: Matrix
+    correction: tuple[str, tuple[int, ...]] | None
     experts: tuple[MlpTensors, ...]
     shared: MlpTensors | None
 
@@ -94,13 +99,15 @@ class LayerTensors:
             yield from matrix.tensors()
         if self.experts is not None:
             yield from self.experts.router.tensors()
+            if self.experts.correction is not None:
+                yield self.experts.correction
 
 
 def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
     """What layer `index` is made of."""
     prefix, family, hidden = f"model.layers.{index}.", config.family, config.hidden_size
     norms = {role: (prefix + name, hidden) for role, name in family.norms.items()}
-    if family.qk_norm is not None:
+    if config.has_qk_norm:
         is_wide = family.qk_norm == "width"
         q_name, k_name = family.qk_norm_names
         norms["q"] = (f"{prefix}self_attn.{q_name}", config.q_size if is_wide else config.head_dim)
@@ -143,10 +150,12 @@ def _experts(config: ModelConfig, prefix: str) -> ExpertsTensors:
 
     router, shared = [Part(prefix + names.router, sizes.count)], None
     if names.shared is not None:
-        router.append(Part(prefix + names.shared.gate, 1))
         shared = mlp(names.shared.prefix, sizes.shared_width)
+        if names.shared.gate is not None:
+            router.append(Part(prefix + names.shared.gate, 1))
+    correction = None if names.sigmoid is None else (prefix + names.sigmoid.correction, (sizes.count,))
     experts = tuple(mlp(names.expert.format(number), sizes.width) for number in range(sizes.count))
-    return ExpertsTensors(Matrix(tuple(router), hidden), experts, shared)
+    return ExpertsTensors(Matrix(tuple(router), hidden), correction, experts, shared)
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -171,3 +180,10 @@ def expected_tensors(config: ModelConfig) -> Shapes:
     elif not config.tie_embeddings:
         tensors[HEAD] = (config.vocab_size, config.hidden_size)
     return tensors
+
+
+def is_draft(config: ModelConfig, name: str) -> bool:
+    """Whether a tensor is of a layer after the last, which only drafts tokens."""
+    number = name.removeprefix("model.layers.").partition(".")[0]
+    is_layer = name.startswith("model.layers.") and number.isdecimal() and number.isascii() and len(number) < 5
+    return is_layer and 0 <= int(number) - config.num_layers < config.draft_layers

@@ -14,7 +14,7 @@ from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.conversion import converted
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors
+from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft
 from preftree.engine.weights.safetensors_check import Entry, read_entries
 
 WEIGHTS = "model.safetensors"
@@ -89,6 +89,7 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
     if missing:
         raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
     extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    extra = [name for name in extra if not is_draft(config, name)]
     if config.is_reward_model and HEAD in extra:
         extra.remove(HEAD)
     if config.tie_embeddings and HEAD in extra:

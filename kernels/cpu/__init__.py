@@ -25,7 +25,7 @@ from preftree.kernels.cpu.products import (
     pack_linear,
     pack_plain,
 )
-from preftree.kernels.routing import route
+from preftree.kernels.routing import route, route_by_sigmoid
 from preftree.kernels.tiles import PlanLayout
 
 # Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.
@@ -93,6 +93,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "route",
+    "route_by_sigmoid",
     "scalar_head",
     "store_kv",
     "swiglu",

@@ -117,6 +117,29 @@ CASES: dict[str, dict[str, Any]] = {
         "attention_bias": False,
         **rope(**YARN, partial_rotary_factor=1.0),
     },
+    "glm4_moe": {
+        "model_type": "glm4_moe",
+        "head_dim": 16,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 3,
+        "n_group": 4,
+        "topk_group": 2,
+        "moe_intermediate_size": 24,
+        "routed_scaling_factor": 1.5,
+        "use_qk_norm": True,
+        **rope(**YARN, partial_rotary_factor=0.5),
+    },
+    "glm4_moe, not normalised, biases": {
+        "model_type": "glm4_moe",
+        "head_dim": 24,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 0,
+        "norm_topk_prob": False,
+        "attention_bias": True,
+    },
     "gemma2": {
         "model_type": "gemma2",
         "head_dim": 16,
@@ -250,6 +273,9 @@ def save(directory: Path, settings: dict[str, Any], head: str = "AutoModelForCau
             noise = 0.15 * torch.randn(parameter.shape, generator=generator)
             # Norms far from one, and uneven: a norm that is forgotten or misplaced shows.
             parameter.copy_(noise * 3 + 1 if name.endswith(NORM_WEIGHTS) else noise)
+        for name, buffer in sorted(model.named_buffers()):
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(0.15 * torch.randn(buffer.shape, generator=generator))
     model.save_pretrained(directory)
     write_tokenizer(directory)
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
@@ -313,7 +339,8 @@ HARMLESS = {
         "pretraining_tp",
     ),
     *("attention_dropout", "embd_pdrop", "resid_pdrop", "residual_dropout", "output_router_logits"),
-    *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern"),
+    *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern", "num_mtp_layers"),
+    "num_nextn_predict_layers",
 }
 READ_BY_ALL = {
     *("head_dim", "rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "tie_word_embeddings"),

@@ -32,9 +32,24 @@ GEMMA2_CONFIG = SMALL_CONFIG | {
     "final_logit_softcapping": 3.0,
     "attention_bias": True,
 }
+# A router of sigmoids in float32, a shared expert, a dense layer, a norm of heads that rotate in part.
+GLM4_MOE_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Glm4MoeForCausalLM"],
+    "model_type": "glm4_moe",
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "moe_intermediate_size": 32,
+    "use_qk_norm": True,
+}
 
 
-@pytest.fixture(scope="module", params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG], ids=["llama", "qwen3", "gemma2"])
+@pytest.fixture(
+    scope="module",
+    params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG, GLM4_MOE_CONFIG],
+    ids=["llama", "qwen3", "gemma2", "glm4_moe"],
+)
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
