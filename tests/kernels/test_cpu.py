@@ -10,7 +10,7 @@ import torch
 
 from preftree.kernels import cpu, isa, reference
 from preftree.kernels.cpu import head as cpu_head
-from preftree.kernels.cpu.products import Activation
+from preftree.kernels.tiles import Activation
 from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_runs, with_sinks
 
 ROWS = (1, 31, 33, 127, 129)
