@@ -7,7 +7,7 @@ from typing import Any
 from preftree.engine.errors import ModelError
 
 # Those that `preftree.engine.weights.quantized` reads.
-METHODS = ("compressed-tensors", "fbgemm_fp8", "fp8")
+METHODS = ("awq", "compressed-tensors", "fbgemm_fp8", "fp8", "gptq", "mxfp4")
 # Where it stands, newest name first.
 FIELDS = ("quantization_config", "compression_config")
 _WAY_OUT = (

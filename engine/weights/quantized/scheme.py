@@ -52,6 +52,7 @@ class Scheme(Protocol):
 
         parts: whole tensors as stored, which may be the file itself mapped into memory: slice before converting. Any
         rows may be asked for, in any order. Values may be NaN or infinite; the caller checks what comes back.
+        ModelError for stored numbers without a meaning, such as a group that is not there.
         """
 
 
