@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from preftree.engine.weights.names import (
     layer_tensors,
 )
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.engine.weights.stacked import Stack
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class LayerWeights:
     and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
     rotated queries are multiplied with, float32 [size]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
+    sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
 
     q: Any
@@ -76,6 +78,7 @@ class LayerWeights:
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
     query_scale: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -177,10 +180,16 @@ class _Reader:
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
+            sinks=None if tensors.sinks is None else self._sinks(*tensors.sinks),
             **norms,
         )
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        if tensors.stacked is not None:
+            gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
+            downs = self._each(tensors.stacked.down, self.ops.pack_linear)
+            router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
+            return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
         mlps = tuple(map(self._mlp, tensors.experts))
         if tensors.correction is None:
@@ -190,6 +199,16 @@ class _Reader:
             self.source.tensor(*stored, self.device).float() for stored in (matrix, tensors.correction)
         )
         return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
+
+    def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:
+        """One linear layer of every expert, packed. The stack is let go of before the next is read."""
+        weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
+        return [
+            pack(stack.of(weight, expert), stack.of(bias, expert), **self._packing) for expert in range(stack.count)
+        ]
+
+    def _sinks(self, name: str, heads: int) -> torch.Tensor:
+        return self.source.tensor(name, (heads,), self.device, torch.float32)
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
