@@ -10,6 +10,7 @@ import torch
 from preftree.engine.errors import ModelError
 from preftree.engine.weights.quantized.blocks import Blocks
 from preftree.engine.weights.quantized.scheme import Stored
+from preftree.engine.weights.quantized.words import unpacked
 
 PACKED, SCALE, SHAPE, ZERO_POINT = ".weight_packed", ".weight_scale", ".weight_shape", ".weight_zero_point"
 
@@ -59,23 +60,14 @@ class Packed:
     def dequantized(
         self, parts: Mapping[str, torch.Tensor], shape: tuple[int, ...], first: int, last: int
     ) -> torch.Tensor:
-        values = self._unpacked(parts[PACKED][first:last])[:, : shape[1]].float()
+        values = unpacked(parts[PACKED][first:last], self.bits, torch.uint8)[:, : shape[1]].float()
         if self.has_zero_points:
             per_word = 32 // self.bits
             begin = first // per_word
             words = parts[ZERO_POINT][begin : -(-last // per_word)].T
-            words = words.clone(memory_format=torch.contiguous_format)  # `contiguous` leaves strides of a single word
-            zeros = self._unpacked(words).T[first - begin * per_word : last - begin * per_word]
+            zeros = unpacked(words, self.bits, torch.uint8).T[first - begin * per_word : last - begin * per_word]
             # Rows are those of the slice already: one block downwards for each.
             values -= self.blocks.spread(zeros, (last - first, shape[1]), 0, last - first)
         else:
             values -= 1 << (self.bits - 1)
         return values.mul_(self.blocks.spread(parts[SCALE], shape, first, last))
-
-    def _unpacked(self, words: torch.Tensor) -> torch.Tensor:
-        """uint8 [rows, words * numbers in a word]; the first number is in the lowest bits. They begin at 0."""
-        octets = words.view(torch.uint8)
-        if self.bits == 8:
-            return octets
-        shifts = torch.arange(0, 8, self.bits, dtype=torch.uint8, device=words.device)
-        return ((octets[:, :, None] >> shifts) & ((1 << self.bits) - 1)).reshape(len(words), -1)

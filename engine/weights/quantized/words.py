@@ -10,7 +10,7 @@ WORDS = {2: 1, 3: 3, 4: 1, 8: 1}
 
 
 def unpacked(words: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor:
-    """[rows, numbers] from int32 [rows, words], which is contiguous. The first number is in the lowest bits."""
+    """[rows, numbers] from int32 [rows, words]. The first number is in the lowest bits."""
     rows, count = words.shape
     numbers = torch.empty(rows, count // WORDS[bits] * NUMBERS[bits], dtype=dtype, device=words.device)
     mask = (1 << bits) - 1
@@ -22,7 +22,8 @@ def unpacked(words: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor
             shift = 3 * index if index < 21 else 3 * index - 32
             numbers[:, index::32] = (pairs[index >= 21] >> shift) & mask
         return numbers
-    octets = words.view(torch.uint8)
+    # `contiguous` would leave the strides of a single word.
+    octets = words.clone(memory_format=torch.contiguous_format).view(torch.uint8)
     for index, shift in enumerate(range(0, 8, bits)):
         numbers[:, index :: 8 // bits] = (octets >> shift) & mask
     return numbers
