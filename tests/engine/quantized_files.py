@@ -95,3 +95,24 @@ def by_compressed_tensors(stored_as: str, weights: dict[str, Any], dtype: torch.
 
 def group_of(weights: dict[str, Any], **others: Any) -> dict[str, Any]:
     return {"targets": ["Linear"], "weights": weights} | others
+
+
+def compressed(stored_as: str, *groups: dict[str, Any], **others: Any) -> dict[str, Any]:
+    settings = {f"group_{index}": group for index, group in enumerate(groups)}
+    return {"quant_method": "compressed-tensors", "format": stored_as, "config_groups": settings} | others
+
+
+INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 8, "symmetric": False}
+INT4_CONFIG = compressed("pack-quantized", group_of(INT4))
+
+
+def in_int4(module: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Whatever fits: these matrices are there to be refused."""
+    rows, columns = weight.shape
+    parts = {
+        ".weight_packed": torch.zeros(rows, columns // 8, dtype=torch.int32),
+        ".weight_scale": torch.ones(rows, columns // 8),
+        ".weight_zero_point": torch.zeros(rows // 8, columns // 8, dtype=torch.int32),
+        ".weight_shape": torch.tensor([rows, columns]),
+    }
+    return parts, torch.zeros(rows, columns)

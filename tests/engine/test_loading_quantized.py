@@ -21,22 +21,15 @@ from preftree.engine.weights.names import expected_tensors
 from preftree.engine.weights.quantized.formats import READERS
 from preftree.engine.weights.safetensors import CPU
 from preftree.kernels import isa
-from tests.engine.quantized_files import group_of, quantise, write_quantization
+from tests.engine.quantized_files import INT4, INT4_CONFIG, compressed, group_of, in_int4, quantise, write_quantization
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 
 Q = "model.layers.0.self_attn.q_proj"
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
 INT8 = {"num_bits": 8, "type": "int", "strategy": "channel"}
-INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 8, "symmetric": False}
-
-
-def compressed(stored_as: str, *groups: dict[str, Any], **others: Any) -> dict[str, Any]:
-    settings = {f"group_{index}": group for index, group in enumerate(groups)}
-    return {"quant_method": "compressed-tensors", "format": stored_as, "config_groups": settings} | others
 
 
 INT8_CONFIG = compressed("int-quantized", group_of(INT8))
-INT4_CONFIG = compressed("pack-quantized", group_of(INT4))
 
 
 def in_fp8(module: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -50,18 +43,6 @@ def in_int8(module: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor],
     scale = weight.abs().amax(1, keepdim=True) / 127
     stored = (weight / scale).round().to(torch.int8)
     return {".weight": stored, ".weight_scale": scale}, stored * scale
-
-
-def in_int4(module: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Whatever fits: these matrices are there to be refused."""
-    rows, columns = weight.shape
-    parts = {
-        ".weight_packed": torch.zeros(rows, columns // 8, dtype=torch.int32),
-        ".weight_scale": torch.ones(rows, columns // 8),
-        ".weight_zero_point": torch.zeros(rows // 8, columns // 8, dtype=torch.int32),
-        ".weight_shape": torch.tensor([rows, columns]),
-    }
-    return parts, torch.zeros(rows, columns)
 
 
 def read_all(directory: Path) -> dict[str, torch.Tensor]:

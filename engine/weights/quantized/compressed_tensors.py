@@ -47,7 +47,7 @@ def _scheme(name: str, group: dict[str, Any], stored_as: Any) -> Scheme | None:
     weights = group.get("weights")
     if weights is None:
         return None
-    where = f"quantization_config: {name:.100}"
+    where = f"quantization_config: {name!r:.100}"
     if not isinstance(weights, dict):
         raise ModelError(f"{where}: weights is {weights!r:.100}, which is not an object")
     kind, bits = weights.get("type") or "int", weights.get("num_bits", 8)
@@ -96,7 +96,9 @@ def _blocks(where: str, weights: dict[str, Any]) -> Blocks:
 def _targets(name: str, group: dict[str, Any]) -> list[str]:
     targets = group.get("targets")
     if not isinstance(targets, list) or not targets or not all(isinstance(target, str) for target in targets):
-        raise ModelError(f"quantization_config: {name:.100}: targets is {targets!r:.100}, which is not a list of names")
+        raise ModelError(
+            f"quantization_config: {name!r:.100}: targets is {targets!r:.90}, which is not a list of names"
+        )
     return targets
 
 

@@ -20,7 +20,7 @@ class Packed:
     """Words along the columns of the matrix; those of zero points along its rows.
 
     Attributes:
-        bits: of a number; they divide 8, so that none is in two bytes.
+        bits: 2, 4 or 8: no number is in two words.
         blocks: what shares a scale: groups, channels or, without zero points, the whole matrix.
         has_zero_points: whether there is a zero point for each scale, packed as the matrix.
     """
@@ -60,7 +60,7 @@ class Packed:
     def dequantized(
         self, parts: Mapping[str, torch.Tensor], shape: tuple[int, ...], first: int, last: int
     ) -> torch.Tensor:
-        values = unpacked(parts[PACKED][first:last], self.bits, torch.uint8)[:, : shape[1]].float()
+        values = unpacked(parts[PACKED][first:last], self.bits, torch.float32)[:, : shape[1]]
         if self.has_zero_points:
             per_word = 32 // self.bits
             begin = first // per_word

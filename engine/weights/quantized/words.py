@@ -22,7 +22,7 @@ def unpacked(words: torch.Tensor, bits: int, dtype: torch.dtype) -> torch.Tensor
             shift = 3 * index if index < 21 else 3 * index - 32
             numbers[:, index::32] = (pairs[index >= 21] >> shift) & mask
         return numbers
-    # `contiguous` would leave the strides of a single word.
+    # A copy in any case: what is called contiguous may have a column of one word with any stride.
     octets = words.clone(memory_format=torch.contiguous_format).view(torch.uint8)
     for index, shift in enumerate(range(0, 8, bits)):
         numbers[:, index :: 8 // bits] = (octets >> shift) & mask
