@@ -67,7 +67,8 @@ class Experts:
     count: the field to write, which may be read from any of count_fields. width: the field that gives an expert's
     intermediate size. always_normalised: the weights of the chosen experts sum to one; else `norm_topk_prob` says so.
     sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read. router, expert: prefixes of tensors, {} stands
-    for the number. gate, up, down: matrices of an expert.
+    for the number. gate, up, down: matrices of an expert. stacked: prefix of tensors that hold all experts, as `engine.
+    weights.stacked` has them; these and the router have biases.
     """
 
     default_count: int
@@ -84,6 +85,7 @@ class Experts:
     up: str = "up_proj"
     down: str = "down_proj"
     shared: SharedExpert | None = None
+    stacked: str | None = None
 
     @property
     def reads(self) -> frozenset[str]:
@@ -111,9 +113,10 @@ class Architecture:
     ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
     attention_bias: where config.json says nothing. attention_bias_field: what config.json calls it. fused: what is one
     matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where it is missing.
-    scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
-    `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
-    of the head size under attention's root. multipliers: fields that
+    clamped_gate: gate and up have a limit, and up is one larger, as in gpt-oss. has_sinks: every head has a learned
+    score that joins the softmax of a row's scores, and no value. scaled_embedding: times the root of the hidden size.
+    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
+    default of `query_pre_attn_scalar`, in place of the head size under attention's root. multipliers: fields that
     multiply (`logits_scaling` divides), each 1 where config.json says nothing.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
@@ -144,6 +147,8 @@ class Architecture:
     attention_bias_field: str = "attention_bias"
     fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
+    clamped_gate: bool = False
+    has_sinks: bool = False
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None

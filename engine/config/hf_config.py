@@ -41,6 +41,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("num_experts_per_tok", "shared_expert_intermediate_size", "mlp_only_layers"), (0, [])),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
     "mup_width_multiplier": (1,),
+    "swiglu_alpha": (1.702,),
+    "swiglu_limit": (7,),
     "position_embedding_type": ("rope", "absolute"),
 }
 
@@ -150,7 +152,11 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
     for other in {"hidden_act", "hidden_activation"} - {field}:
         if config.get(other) not in (None, name):
             raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
-    return kind
+    if not family.clamped_gate:
+        return kind
+    if kind != "silu":
+        raise ModelError(f"{field} {name!r:.100} is not supported in {family.title}, which is made of 'silu'")
+    return "clamped_silu"
 
 
 def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:

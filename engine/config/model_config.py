@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from preftree.engine.config.architecture import Architecture, Experts
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
@@ -12,7 +12,7 @@ from preftree.engine.errors import ModelError
 
 __all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 
-Activation = Literal["silu", "gelu_tanh"]
+Activation = Literal["silu", "gelu_tanh", "clamped_silu"]
 
 
 @dataclass(frozen=True)
@@ -133,7 +133,7 @@ class ModelConfig:
                 raise ModelError(f"{family.named(field)} is {value!r:.100}, neither true nor false")
             if value and field not in family.bias_fields:
                 raise ModelError(f"{field} is not supported in a {self.title} model")
-        if self.activation not in ("silu", "gelu_tanh"):
+        if self.activation not in get_args(Activation):
             raise ModelError(f"activation {self.activation!r:.100} is not supported")
         if (self.experts is None) != (family.experts is None):
             raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")

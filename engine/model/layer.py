@@ -85,7 +85,8 @@ class DecoderLayer:
     def attend(self, layer: LayerWeights, tiles: Tiles, queries: torch.Tensor, kv: torch.Tensor) -> None:
         """The attention of the tiles' rows, in place of their queries. kv: what the tiles' paths name."""
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
-        self.ops.tree_attention(queries, kv, tiles, out=queries, scale=scale, window=layer.window, softcap=softcap)
+        options = {"scale": scale, "window": layer.window, "softcap": softcap, "sinks": layer.sinks}
+        self.ops.tree_attention(queries, kv, tiles, out=queries, **options)
 
     def finish(self, layer: LayerWeights, rows: Activations, row_block: int) -> torch.Tensor | None:
         """What follows attention for a chunk, but for experts.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any, Protocol
@@ -24,6 +24,7 @@ from preftree.engine.weights.names import (
     layer_tensors,
 )
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.engine.weights.stacked import Stack
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,7 @@ class LayerWeights:
     and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
     rotated queries are multiplied with, float32 [size]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
+    sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
 
     q: Any
@@ -74,6 +76,7 @@ class LayerWeights:
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
     query_scale: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -173,13 +176,29 @@ class _Reader:
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
+            sinks=None if tensors.sinks is None else self._sinks(*tensors.sinks),
             **norms,
         )
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
         router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
+        if tensors.stacked is not None:
+            gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
+            downs = self._each(tensors.stacked.down, self.ops.pack_linear)
+            return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
         return ExpertsWeights(router, tuple(map(self._mlp, tensors.experts)), shared)
+
+    def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:
+        """One linear layer of every expert, packed. The stack is let go of before the next is read."""
+        weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
+        return [
+            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._packing)
+            for expert in range(stack.count)
+        ]
+
+    def _sinks(self, name: str, heads: int) -> torch.Tensor:
+        return self.source.tensor(name, (heads,), self.device, torch.float32)
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
@@ -214,6 +233,14 @@ class _Reader:
             first += part.rows
             del stored
         return fused
+
+
+def _of_expert(stack: Stack, tensor: torch.Tensor, expert: int) -> torch.Tensor:
+    """A copy of one expert's matrix [outputs, inputs] or bias [outputs], gate before up."""
+    own = tensor[expert].T if tensor.dim() == 3 else tensor[expert]
+    if stack.in_turns:
+        return torch.cat([own[0::2], own[1::2]])
+    return own.clone(memory_format=torch.contiguous_format)
 
 
 def _rotated_norms(q_weight: torch.Tensor, k_weight: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from preftree.engine.weights.stacked import StackedExperts
+
 if TYPE_CHECKING:
     from preftree.engine.config.model_config import ModelConfig
 
@@ -54,11 +56,15 @@ class MlpTensors:
 
 @dataclass(frozen=True)
 class ExpertsTensors:
-    """A mixture of experts. router: a row for each of them and, last, the gate of the shared one where it has one."""
+    """A mixture of experts. router: a row for each of them and, last, the gate of the shared one where it has one.
+
+    experts, stacked: one of them.
+    """
 
     router: Matrix
     experts: tuple[MlpTensors, ...]
     shared: MlpTensors | None
+    stacked: StackedExperts | None = None
 
     def mlps(self) -> Iterator[MlpTensors]:
         yield from self.experts
@@ -71,6 +77,7 @@ class LayerTensors:
     """One layer. norms: name and size by the role that `Architecture.norms` gives them, and "q" and "k".
 
     q, kv, o: attention's matrices, kv with keys first. mlp: the MLP, or None where there is a mixture of experts.
+    sinks: name and size of attention's sinks, where the family has some.
     """
 
     norms: dict[str, tuple[str, int]]
@@ -79,9 +86,10 @@ class LayerTensors:
     o: Matrix
     mlp: MlpTensors | None
     experts: ExpertsTensors | None
+    sinks: tuple[str, int] | None = None
 
     def matrices(self) -> Iterator[Matrix]:
-        """Those of linear layers; what decides about experts is none of them."""
+        """Those of linear layers, but for stacked ones; what decides about experts is none of them."""
         yield from (self.q, self.kv, self.o)
         mlps = self.experts.mlps() if self.experts is not None else filter(None, [self.mlp])
         for mlp in mlps:
@@ -94,6 +102,18 @@ class LayerTensors:
             yield from matrix.tensors()
         if self.experts is not None:
             yield from self.experts.router.tensors()
+            if self.experts.stacked is not None:
+                yield from self.experts.stacked.tensors()
+        if self.sinks is not None:
+            name, size = self.sinks
+            yield name, (size,)
+
+    @property
+    def num_linear_parameters(self) -> int:
+        """Numbers of its linear layers' matrices."""
+        shapes = (shape for matrix in self.matrices() for _, shape in matrix.tensors() if len(shape) == 2)
+        stacked = None if self.experts is None else self.experts.stacked
+        return sum(map(math.prod, shapes)) + (0 if stacked is None else stacked.num_linear_parameters)
 
 
 def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
@@ -121,6 +141,7 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
         o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), config.q_size, config.output_bias),
         mlp=None if has_experts else _mlp(config, prefix),
         experts=_experts(config, prefix) if has_experts else None,
+        sinks=(f"{prefix}self_attn.sinks", config.num_heads) if family.has_sinks else None,
     )
 
 
@@ -136,17 +157,21 @@ def _experts(config: ModelConfig, prefix: str) -> ExpertsTensors:
     names, sizes, hidden = config.family.experts, config.experts, config.hidden_size
     assert names is not None
     assert sizes is not None
+    if names.stacked is not None:
+        router = Matrix((Part(prefix + names.router, sizes.count),), hidden, has_bias=True)
+        stacked = StackedExperts.under(prefix + names.stacked, sizes.count, hidden, sizes.width)
+        return ExpertsTensors(router, (), None, stacked)
 
     def mlp(path: str, width: int) -> MlpTensors:
         gate_up = (Part(prefix + path + names.gate, width), Part(prefix + path + names.up, width))
         return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(prefix + path + names.down, hidden),), width))
 
-    router, shared = [Part(prefix + names.router, sizes.count)], None
+    rows, shared = [Part(prefix + names.router, sizes.count)], None
     if names.shared is not None:
-        router.append(Part(prefix + names.shared.gate, 1))
+        rows.append(Part(prefix + names.shared.gate, 1))
         shared = mlp(names.shared.prefix, sizes.shared_width)
     experts = tuple(mlp(names.expert.format(number), sizes.width) for number in range(sizes.count))
-    return ExpertsTensors(Matrix(tuple(router), hidden), experts, shared)
+    return ExpertsTensors(Matrix(tuple(rows), hidden), experts, shared)
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -156,8 +181,7 @@ def num_parameters(config: ModelConfig) -> int:
 
 def num_linear_parameters(config: ModelConfig) -> int:
     """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
-    matrices = (matrix for index in range(config.num_layers) for matrix in layer_tensors(config, index).matrices())
-    return sum(math.prod(shape) for matrix in matrices for _, shape in matrix.tensors() if len(shape) == 2)
+    return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:

@@ -52,6 +52,7 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """`kernels.cpu.tree_attention`, over tiles that may be cut anywhere.
 
@@ -72,6 +73,7 @@ def tree_attention(
             size**-0.5 if scale is None else scale,
             softcap or 0.0,
             window or 0,
+            address(sinks),
         )
 
 
