@@ -204,7 +204,8 @@ class _Reader:
         """One linear layer of every expert, packed. The stack is let go of before the next is read."""
         weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
         return [
-            pack(stack.of(weight, expert), stack.of(bias, expert), **self._packing) for expert in range(stack.count)
+            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._packing)
+            for expert in range(stack.count)
         ]
 
     def _sinks(self, name: str, heads: int) -> torch.Tensor:
@@ -243,6 +244,14 @@ class _Reader:
             first += part.rows
             del stored
         return fused
+
+
+def _of_expert(stack: Stack, tensor: torch.Tensor, expert: int) -> torch.Tensor:
+    """A copy of one expert's matrix [outputs, inputs] or bias [outputs], gate before up."""
+    own = tensor[expert].T if tensor.dim() == 3 else tensor[expert]
+    if stack.in_turns:
+        return torch.cat([own[0::2], own[1::2]])
+    return own.clone(memory_format=torch.contiguous_format)
 
 
 def _rotated_norms(q_weight: torch.Tensor, k_weight: torch.Tensor) -> dict[str, torch.Tensor]:
