@@ -17,7 +17,7 @@ from preftree.kernels.attention import tree_attention
 from preftree.kernels.gated import geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, tile_rows
-from preftree.kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
+from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from preftree.kernels.rope_store import rotate, store_kv
 from preftree.kernels.routing import route
 from preftree.kernels.tiles import PlanLayout
@@ -152,11 +152,13 @@ __all__ = [
     "FINAL_ROW_BLOCK",
     "ROW_BLOCK",
     "STEP_BLOCK",
+    "add_layer_norm",
     "add_rms_norm",
     "exact_products",
     "gated",
     "geglu",
     "label_head",
+    "layer_norm",
     "linear",
     "pack_gated",
     "pack_head",
