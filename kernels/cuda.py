@@ -54,7 +54,7 @@ def plan_layout(
     """
     rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
     if hidden_size > MAX_HIDDEN:
-        raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
+        raise ValueError(f"rows of {hidden_size:,} numbers are too long for a norm, which takes up to {MAX_HIDDEN:,}")
     is_narrow = hidden_size <= NARROW_HIDDEN
     return PlanLayout(
         row_block=NARROW_ROW_BLOCK if is_narrow else ROW_BLOCK,

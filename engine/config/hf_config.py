@@ -144,11 +144,12 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
     """ModelError for one that is unknown, and where a field that the family does not read says another one."""
     field, default = family.activation
     name = config.get(field) or default
-    kind = ACTIVATIONS.get(family.activation_aliases.get(name, name)) if isinstance(name, str) else None
+    meant = family.activation_aliases.get(name, name) if isinstance(name, str) else ""
+    kind = ACTIVATIONS.get(meant)
     if kind is None:
         raise ModelError(f"{field} {name!r:.100} is not supported; preftree knows {', '.join(ACTIVATIONS)}")
     for other in {"hidden_act", "hidden_activation"} - {field}:
-        if config.get(other) not in (None, name):
+        if config.get(other) not in (None, name, meant):
             raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
     return kind
 

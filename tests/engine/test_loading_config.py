@@ -261,6 +261,13 @@ def test_cohere_refused_in_one_line(changes: dict[str, Any], named: str) -> None
     assert_refused(cohere, changes, named)
 
 
+def test_old_name_of_an_activation() -> None:
+    """Catches a first release of Gemma that is refused for contradicting itself, and one that really does."""
+    gemma = CONFIG | {"model_type": "gemma", "architectures": ["GemmaForCausalLM"], "hidden_act": "gelu"}
+    assert read(gemma, hidden_activation="gelu_pytorch_tanh").activation == "gelu_tanh"
+    assert_refused(gemma, {"hidden_activation": "silu"}, "hidden_activation 'silu' contradicts hidden_act 'gelu'")
+
+
 @pytest.mark.parametrize("field", ARCHITECTURES["granite"].multipliers)
 @pytest.mark.parametrize("value", [0, -1.0, "1", float("nan"), 1e9])
 def test_absurd_multipliers_refused_in_one_line(field: str, value: Any) -> None:
