@@ -67,7 +67,7 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
         family.activation[0]: _activation(config),
-        "rms_norm_eps": config.norm_eps,
+        family.norm_eps_field: config.norm_eps,
         **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,

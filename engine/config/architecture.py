@@ -136,32 +136,34 @@ class Architecture:
     reward_class_name: the class with a head of scores in place of the output matrix, where its name does not follow
     from `class_name`. has_reward_class: transformers has such a class.
 
-    norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
-    wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
-    rotate, one for each "head" or one over all heads, the "width" of the projection; "rotated head": one for each
-    head after it rotated. qk_norm_names: their tensors. qk_norm_field: a field that must be
-    true, or there are none.
-    qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
-    ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
-    attention_bias: where config.json says nothing. attention_bias_field: what config.json calls it. fused: what is one
-    matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where it is missing.
-    clamped_gate: gate and up have a limit, and up is one larger, as in gpt-oss. has_sinks: every head has a learned
-    score that joins the softmax of a row's scores, and no value. scaled_embedding: times the root of the hidden size.
-    soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
-    default of `query_pre_attn_scalar`, in place of the head size under attention's root. multipliers: fields that
-    multiply (`logits_scaling` divides), each 1 where config.json says nothing.
+    norms: roles of the norms in a layer, and their tensors. layer_norm: they subtract the mean, LayerNorm without bias;
+    else RMSNorm. centred_norms: a norm multiplies with 1 + weight. wide_norms: it multiplies before it rounds to 16
+    bits. parallel: the MLP reads what attention reads, and both are added to the residual stream together. qk_norm:
+    queries and keys go through an RMSNorm before they rotate, one for each "head" or one over all heads, the "width" of
+    the projection; "rotated head": one for each head after it rotated. qk_norm_names: their tensors. qk_norm_field: a
+    field that must be true, or there are none. qkv_bias: q, k and v have biases whatever config.json says; bias_fields:
+    fields that add some, to attention ("attention_bias": q, k, v and, unless output_bias names another field or None,
+    o) or MLP ("mlp_bias"). attention_bias: where config.json says nothing. attention_bias_field: what config.json calls
+    it. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where
+    it is missing; activation_aliases: other names. clamped_gate: gate and up have a limit, and up is one larger, as in
+    gpt-oss. has_sinks: every head has a learned score that joins the softmax of a row's scores, and no value.
+    scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
+    `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
+    of the head size under attention's root. multipliers: fields that multiply (`logits_scaling` divides), with
+    defaults.
 
     draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not read.
 
-    head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
-    hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
-    layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
-    rope_aliases: rotary embeddings that the family's class takes, and other names for them; rope_fields: what else
-    their settings may hold; default_rope: the settings where config.json has none. original_context: default of
-    `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
-    interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
-    name layers without rotary embedding, and where it does not, of so many the last is one, see
-    `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others do.
+    head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. norm_eps_field:
+    the field of norm_eps. head_dim None is hidden_size / heads, num_kv_heads None as many as there are query heads.
+    local_theta: rotary embedding of windowed layers, where it is one of their own; local_theta_field: the field that
+    changes it in old directories. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and other
+    names for them; rope_fields: what else their settings may hold; default_rope: the settings where config.json has
+    none. original_context: default of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions
+    that rotates; None: all do. interleaved: neighbours rotate together, and not dimensions of both halves.
+    unrotated_every: `no_rope_layers` may name layers without rotary embedding, and where it does not, of so many the
+    last is one, see `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others
+    do.
     """
 
     class_name: str
@@ -170,8 +172,10 @@ class Architecture:
     reward_class_name: str | None = None
     has_reward_class: bool = True
     norms: dict[str, str] = field(default_factory=lambda: PRE_NORMS)
+    layer_norm: bool = False
     centred_norms: bool = False
     wide_norms: bool = False
+    parallel: bool = False
     qk_norm: QkNorm | None = None
     qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
     qk_norm_field: str | None = None
@@ -184,16 +188,18 @@ class Architecture:
     activation: tuple[str, str] = ("hidden_act", "silu")
     clamped_gate: bool = False
     has_sinks: bool = False
+    activation_aliases: dict[str, str] = field(default_factory=dict)
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None
-    multipliers: tuple[str, ...] = ()
+    multipliers: dict[str, float] = field(default_factory=dict)
     windows: Windows | None = None
     experts: Experts | None = None
     draft_layers: int = 0
     head_dim: int | None = None
     num_kv_heads: int | None = None
     norm_eps: float = 1e-6
+    norm_eps_field: str = "rms_norm_eps"
     max_context: int = 2048
     tied: bool = False
     theta: float = 10000.0
@@ -224,7 +230,7 @@ class Architecture:
     def reads(self) -> frozenset[str]:
         """Fields of config.json that mean something to this family and nothing to a plain Llama, or are ignored."""
         found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers}
-        found |= {*self.ignored, self.activation[0]}
+        found |= {*self.ignored, self.activation[0], self.norm_eps_field}
         if self.qk_norm_field is not None:
             found.add(self.qk_norm_field)
         if self.query_scalar is not None:

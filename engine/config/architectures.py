@@ -28,12 +28,38 @@ _GEMMA: dict[str, Any] = {
     "num_kv_heads": 4,
     "tied": True,
 }
+_GLM: dict[str, Any] = {
+    "bias_fields": ("attention_bias",),
+    "output_bias": None,
+    "attention_bias": True,
+    "fused": ("mlp",),
+    "head_dim": 128,
+    "num_kv_heads": 2,
+    "norm_eps": 1.5625e-7,
+    "max_context": 131072,
+    "partial_rotary": 0.5,
+    "interleaved": True,
+}
 _OLMO: dict[str, Any] = {
     "norms": POST_NORMS,
     "wide_norms": True,
     "qk_norm": "width",
     "bias_fields": ("attention_bias",),
     "norm_eps": 1e-5,
+}
+_COHERE: dict[str, Any] = {
+    "has_reward_class": False,
+    "norms": {"attention": "input_layernorm"},
+    "layer_norm": True,
+    "wide_norms": True,
+    "parallel": True,
+    "bias_fields": ("attention_bias",),
+    "multipliers": {"logit_scale": 0.0625},
+    "norm_eps": 1e-5,
+    "norm_eps_field": "layer_norm_eps",
+    "max_context": 8192,
+    "tied": True,
+    "interleaved": True,
 }
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 _COUNTED_SHARED = SharedExpert("mlp.shared_experts.", "n_shared_experts", default=1, counted=True)
@@ -119,20 +145,19 @@ ARCHITECTURES = {
         original_context=4096,
         partial_rotary=1.0,
     ),
-    "glm4": Architecture(
-        class_name="Glm4ForCausalLM",
-        title="GLM-4",
-        examples="GLM-4-0414",
-        norms=GLM_NORMS,
-        bias_fields=("attention_bias",),
-        output_bias=None,
-        attention_bias=True,
-        fused=("mlp",),
+    "glm": Architecture(class_name="GlmForCausalLM", title="GLM", examples="GLM-4-9B of 2024", **_GLM),
+    "glm4": Architecture(class_name="Glm4ForCausalLM", title="GLM-4", examples="GLM-4-0414", norms=GLM_NORMS, **_GLM),
+    "ernie4_5": Architecture(
+        class_name="Ernie4_5ForCausalLM",
+        title="ERNIE 4.5",
+        examples="dense ERNIE 4.5",
+        has_reward_class=False,
         head_dim=128,
         num_kv_heads=2,
-        norm_eps=1.5625e-7,
+        norm_eps=1e-5,
         max_context=131072,
-        partial_rotary=0.5,
+        tied=True,
+        theta=5e5,
         interleaved=True,
     ),
     "glm4_moe": Architecture(
@@ -159,6 +184,22 @@ ARCHITECTURES = {
         norm_eps=1e-5,
         max_context=131072,
         partial_rotary=0.5,
+    ),
+    "gemma": Architecture(
+        class_name="GemmaForCausalLM",
+        title="Gemma",
+        examples="Gemma 1 and 1.1",
+        centred_norms=True,
+        wide_norms=True,
+        bias_fields=("attention_bias",),
+        activation=("hidden_act", "gelu_pytorch_tanh"),
+        # What the first releases called the tanh formula.
+        activation_aliases={"gelu": "gelu_pytorch_tanh"},
+        scaled_embedding=True,
+        head_dim=256,
+        num_kv_heads=16,
+        max_context=8192,
+        tied=True,
     ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",
@@ -190,7 +231,9 @@ ARCHITECTURES = {
         examples="dense Granite 3",
         has_reward_class=False,
         bias_fields=("attention_bias", "mlp_bias"),
-        multipliers=("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"),
+        multipliers=dict.fromkeys(
+            ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"), 1.0
+        ),
     ),
     "olmo2": Architecture(class_name="Olmo2ForCausalLM", title="OLMo 2", examples="OLMo 2", **_OLMO),
     "olmo3": Architecture(
@@ -227,6 +270,24 @@ ARCHITECTURES = {
         # A factor of sines and cosines would vanish in the norms that follow.
         rope_kinds=("default", "linear", "dynamic", "llama3"),
         rope_fields=("alpha",),
+    ),
+    "cohere": Architecture(
+        class_name="CohereForCausalLM",
+        title="Cohere",
+        examples="Command R and Aya 23 and Expanse, without norms of queries and keys",
+        **_COHERE,
+        theta=5e5,
+    ),
+    "cohere2": Architecture(
+        class_name="Cohere2ForCausalLM",
+        title="Cohere 2",
+        examples="Command R7B and Command A",
+        **_COHERE,
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="always"
+        ),
+        # A note of published models on `interleaved`.
+        ignored=("position_embedding_type",),
     ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",

@@ -84,7 +84,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
             head_dim=optional("head_dim", family.head_dim or config["hidden_size"] // heads),
-            norm_eps=optional("rms_norm_eps", family.norm_eps),
+            norm_eps=optional(family.norm_eps_field, family.norm_eps),
             rope=rope,
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
@@ -102,7 +102,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             else optional("query_pre_attn_scalar", family.query_scalar),
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
-            **{field: optional(field, 1.0) for field in family.multipliers},
+            **{field: optional(field, default) for field, default in family.multipliers.items()},
             experts=None if family.experts is None else experts_from_hf(config, family.experts),
             draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
             is_reward_model=_is_reward_model(config, family),
@@ -152,11 +152,12 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
     """ModelError for one that is unknown, and where a field that the family does not read says another one."""
     field, default = family.activation
     name = config.get(field) or default
-    kind = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    meant = family.activation_aliases.get(name, name) if isinstance(name, str) else ""
+    kind = ACTIVATIONS.get(meant)
     if kind is None:
         raise ModelError(f"{field} {name!r:.100} is not supported; preftree knows {', '.join(ACTIVATIONS)}")
     for other in {"hidden_act", "hidden_activation"} - {field}:
-        if config.get(other) not in (None, name):
+        if config.get(other) not in (None, name, meant):
             raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
     if not family.clamped_gate:
         return kind

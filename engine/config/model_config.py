@@ -12,6 +12,7 @@ from preftree.engine.errors import ModelError
 
 __all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 
+MULTIPLIERS = ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale")
 Activation = Literal["silu", "gelu_tanh", "clamped_silu"]
 
 
@@ -71,8 +72,8 @@ class ModelConfig:
     attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
     c), over attention scores and logits. attention_multiplier: what scores are multiplied with, in place of that root.
     embedding_multiplier, residual_multiplier: of embeddings, and of what attention and MLP add to the residual stream.
-    logits_scaling: what logits are divided by. draft_layers: see `Architecture`. is_reward_model: the head is one row
-    that gives a reward, in place of the output matrix.
+    logits_scaling, logit_scale: what logits are divided by, and multiplied with. draft_layers: see `Architecture`.
+    is_reward_model: the head is one row that gives a reward, in place of the output matrix.
     """
 
     architecture: str
@@ -102,6 +103,7 @@ class ModelConfig:
     embedding_multiplier: float = 1.0
     residual_multiplier: float = 1.0
     logits_scaling: float = 1.0
+    logit_scale: float = 1.0
     experts: ExpertsConfig | None = None
     draft_layers: int = 0
     is_reward_model: bool = False
@@ -118,7 +120,7 @@ class ModelConfig:
             raise ModelError(f"head_dim is {self.head_dim}; rotary embedding needs an even one")
         if self.num_heads % self.num_kv_heads:
             raise ModelError(f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})")
-        check_positive("rms_norm_eps", self.norm_eps, 0.1)
+        check_positive(self.family.norm_eps_field, self.norm_eps, 0.1)
         for field, value in (
             ("attn_logit_softcapping", self.attention_softcap),
             ("final_logit_softcapping", self.final_softcap),
@@ -127,7 +129,7 @@ class ModelConfig:
                 check_positive(field, value, 1e6)
         if self.query_scalar is not None:
             check_positive("query_pre_attn_scalar", self.query_scalar, 1e6)
-        for field in ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"):
+        for field in MULTIPLIERS:
             value = getattr(self, field)
             if value is not None:
                 check_positive(field, value, 1e6)

@@ -57,7 +57,7 @@ class LayerWeights:
 
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
     mlp, experts: one of them.
-    *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
+    *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before
     and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
     rotated queries are multiplied with, float32 [size]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
@@ -118,7 +118,7 @@ class ResidentWeights:
         reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
         # Logits are linear in what the last norm gives; no operation after it has to know.
-        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling
+        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling * config.logit_scale
         self.head = self._head(reader, config, ops)
         self._layers = []
         for index in range(config.num_layers):

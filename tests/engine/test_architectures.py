@@ -110,6 +110,7 @@ CASES: dict[str, dict[str, Any]] = {
             partial_rotary_factor=0.75,
         ),
     },
+    "glm": {"model_type": "glm", "hidden_size": 64, "head_dim": 24, "tie_word_embeddings": True},
     "glm4": {"model_type": "glm4", "hidden_size": 64, "head_dim": 24},
     "glm4, all rotate, yarn": {
         "model_type": "glm4",
@@ -140,6 +141,9 @@ CASES: dict[str, dict[str, Any]] = {
         "norm_topk_prob": False,
         "attention_bias": True,
     },
+    "ernie4_5": {"model_type": "ernie4_5", "head_dim": 16, **rope(**YARN)},
+    "gemma": {"model_type": "gemma", "head_dim": 16, "attention_bias": True},
+    "gemma, old name of its activation": {"model_type": "gemma", "hidden_act": "gelu", "head_dim": 16},
     "gemma2": {
         "model_type": "gemma2",
         "head_dim": 16,
@@ -215,6 +219,17 @@ CASES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
         **rope(rope_type="dynamic", factor=4.0),
         "max_position_embeddings": 64,
+    },
+    "cohere": {"model_type": "cohere", "logit_scale": 0.7, "layer_norm_eps": 1e-3, **rope(**YARN)},
+    "cohere2": {"model_type": "cohere2", "logit_scale": 0.7, "sliding_window": WINDOW, "sliding_window_pattern": 2},
+    "cohere2, biases": {
+        "model_type": "cohere2",
+        "sliding_window": WINDOW,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "logit_scale": 1.5,
+        **rope(**LLAMA3, original_max_position_embeddings=64),
     },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen2_moe": {

@@ -45,11 +45,25 @@ GLM4_MOE_CONFIG = SMALL_CONFIG | {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG, GLM4_MOE_CONFIG, GPT_OSS_CONFIG],
-    ids=["llama", "qwen3", "gemma2", "glm4_moe", "gpt_oss"],
-)
+# LayerNorm, attention beside the MLP, a layer that does not rotate beside one that does so with its neighbours.
+COHERE2_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Cohere2ForCausalLM"],
+    "model_type": "cohere2",
+    "sliding_window": 37,
+    "sliding_window_pattern": 2,
+    "logit_scale": 0.7,
+}
+FAMILIES = {
+    "llama": SMALL_CONFIG,
+    "qwen3": QWEN3_CONFIG,
+    "gemma2": GEMMA2_CONFIG,
+    "cohere2": COHERE2_CONFIG,
+    "glm4_moe": GLM4_MOE_CONFIG,
+    "gpt_oss": GPT_OSS_CONFIG,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=list(FAMILIES))
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 

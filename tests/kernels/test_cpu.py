@@ -77,14 +77,16 @@ def test_a_gate_of_8_bits() -> None:
         assert (ours - exact).norm() / exact.norm() < 0.01
 
 
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
 @pytest.mark.parametrize("rows", ROWS)
-def test_norms(rows: int) -> None:
-    x, update, weight = torch.randn(rows, 96), torch.randn(rows, 96), torch.randn(96)
-    assert_as_good_as_plain(cpu.rms_norm(x, weight, 1e-5), reference.rms_norm, x, weight, 1e-5)
+def test_norms(rows: int, name: str) -> None:
+    alone, added, oracle = getattr(cpu, name), getattr(cpu, f"add_{name}"), getattr(reference, name)
+    x, update, weight = torch.randn(rows, 96) + 0.3, torch.randn(rows, 96), torch.randn(96)
+    assert_as_good_as_plain(alone(x, weight, 1e-5), oracle, x, weight, 1e-5)
     residual = x.clone()
-    normed = cpu.add_rms_norm(residual, update, weight, 1e-5)
+    normed = added(residual, update, weight, 1e-5)
     assert torch.equal(residual, x + update), "the residual is updated in place"
-    assert_as_good_as_plain(normed, reference.rms_norm, x + update, weight, 1e-5)
+    assert_as_good_as_plain(normed, oracle, x + update, weight, 1e-5)
 
 
 def test_a_wide_norm_weight_keeps_its_digits() -> None:
