@@ -30,7 +30,8 @@ class Windows:
     default: `sliding_window` where config.json says nothing. switch: a field that must be true, or there are none.
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
-    unrotated: those that do not rotate are the ones.
+    unrotated: those that do not rotate are the ones. last_is_full: whatever the rest says, the last layer sees
+    everything.
     """
 
     default: int | None = None
@@ -40,6 +41,7 @@ class Windows:
     full_every: int | None = None
     pattern: str | None = None
     unrotated: bool = False
+    last_is_full: bool = False
 
 
 # transformers takes either for the other.
@@ -81,14 +83,19 @@ class Architecture:
     norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
     wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
     rotate, one for each "head" or one over all heads, the "width" of the projection.
+    value_norm: so do values, through one without weights. layer_scalar: a layer's result is multiplied with a number.
     qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
     ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
     attention_bias: where config.json says nothing. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up.
     activation: the field, and the function where it is missing. scaled_embedding: times the root of the hidden size.
     soft_caps: `attn_logit_softcapping` and `final_logit_softcapping`, with defaults; None: not read. query_scalar:
-    default of `query_pre_attn_scalar`, in place of the head size under attention's root. multipliers: fields that
+    default of `query_pre_attn_scalar`, in place of the head size under attention's root. attention_scale: what scores
+    are multiplied with, in place of one over that root. multipliers: fields that
     multiply (`logits_scaling` divides), each 1 where config.json says nothing.
 
+    global_head_dim: default of the field of that name, of layers without window, where they have heads of their own.
+    per_layer_inputs: default of `hidden_size_per_layer_input`, of embeddings that a token has for each layer; in such a
+    family the last layers may use keys and values of earlier ones.
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
     layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
@@ -109,6 +116,8 @@ class Architecture:
     centred_norms: bool = False
     wide_norms: bool = False
     qk_norm: QkNorm | None = None
+    value_norm: bool = False
+    layer_scalar: bool = False
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
     output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
@@ -118,9 +127,12 @@ class Architecture:
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None
+    attention_scale: float | None = None
     multipliers: tuple[str, ...] = ()
     windows: Windows | None = None
     experts: Experts | None = None
+    global_head_dim: int | None = None
+    per_layer_inputs: int | None = None
     head_dim: int | None = None
     num_kv_heads: int | None = None
     norm_eps: float = 1e-6
@@ -155,6 +167,11 @@ class Architecture:
             found.add("partial_rotary_factor")
         if self.unrotated_every is not None:
             found |= {"no_rope_layers", "no_rope_layer_interval"}
+        if self.global_head_dim is not None:
+            found |= {"global_head_dim", "num_global_key_value_heads", "attention_k_eq_v", "per_layer_config"}
+        if self.per_layer_inputs is not None:
+            found |= {"hidden_size_per_layer_input", "vocab_size_per_layer_input"}
+            found |= {"num_kv_shared_layers", "use_double_wide_mlp"}
         if self.local_theta_field is not None:
             found.add(self.local_theta_field)
         if self.windows is not None:

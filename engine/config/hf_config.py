@@ -7,10 +7,11 @@ from typing import Any
 
 from preftree.engine.config import multimodal
 from preftree.engine.config.architecture import COUNT_FIELDS, Architecture, Experts, Windows
-from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
+from preftree.engine.config.architectures import ARCHITECTURES, LACKING, SUPPORTED
+from preftree.engine.config.hf_heads import global_heads
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
-from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
+from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig, PerLayerInputs
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -27,7 +28,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("use_qkv_bias", "bias", "lm_head_bias"), (False,)),
     **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size"), ()),
     **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval"), ()),
-    **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
+    **dict.fromkeys(("use_sliding_window", "use_parallel_residual", "alibi"), (False,)),
     **dict.fromkeys(
         ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
     ),
@@ -38,6 +39,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"), (0,)),
     **dict.fromkeys(("num_experts_per_tok", "shared_expert_intermediate_size", "mlp_only_layers"), (0, [])),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
+    **dict.fromkeys(("hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts"), (0,)),
+    **dict.fromkeys(("attention_k_eq_v", "enable_moe_block", "use_double_wide_mlp"), (False,)),
+    **dict.fromkeys(("global_head_dim", "num_global_key_value_heads", "per_layer_config"), ()),
+    # Between the tokens of one picture.
+    "use_bidirectional_attention": (False, "vision"),
     "mup_width_multiplier": (1,),
     "position_embedding_type": ("rope", "absolute"),
 }
@@ -64,6 +70,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         check_whole("max_context", max_context, LIMITS["max_context"])
         rope, local_rope = ropes_from_hf(config, family, max_context)
         unrotated = _unrotated(config, family)
+        windows = _windows(config, family, unrotated)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
         return ModelConfig(
@@ -80,9 +87,13 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
+            global_heads=None if family.global_head_dim is None else global_heads(config, family, windows),
+            kv_shared_layers=optional("num_kv_shared_layers", 0),
+            has_wide_shared_mlp=optional("use_double_wide_mlp", False),
+            per_layer_inputs=_per_layer_inputs(config, family),
             local_rope=local_rope,
             unrotated=unrotated,
-            windows=_windows(config, family, unrotated),
+            windows=windows,
             activation=_activation(config, family),
             attention_bias=optional("attention_bias", family.attention_bias),
             attention_out_bias=optional("attention_out_bias", False),
@@ -104,6 +115,8 @@ def _family(config: dict[str, Any]) -> Architecture:
         raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+    if isinstance(kind, str) and kind in LACKING:
+        raise ModelError(f"model_type {kind!r} is not supported: it takes {LACKING[kind]}")
     if family is None:
         known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")
@@ -156,6 +169,11 @@ def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:
     return config.get(field, family.soft_caps[field]) if field in family.soft_caps else None
 
 
+def _per_layer_inputs(config: dict[str, Any], family: Architecture) -> PerLayerInputs | None:
+    size = config.get("hidden_size_per_layer_input", family.per_layer_inputs)
+    return PerLayerInputs(size, config.get("vocab_size_per_layer_input", 262144)) if size else None
+
+
 def _unrotated(config: dict[str, Any], family: Architecture) -> frozenset[int]:
     """Layers without rotary embedding. ModelError where no_rope_layers cannot be followed."""
     count, given = config["num_hidden_layers"], config.get("no_rope_layers")
@@ -198,6 +216,8 @@ def _windows(config: dict[str, Any], family: Architecture, unrotated: frozenset[
             raise ModelError("layer_types has sliding_attention, but there is no sliding_window")
     else:
         slides = _ruled(config, rule, window, count, unrotated)
+    if rule is not None and rule.last_is_full:
+        slides[-1] = False
     return tuple(window if slide else None for slide in slides) if any(slides) else ()
 
 

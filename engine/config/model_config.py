@@ -38,10 +38,66 @@ class ExpertsConfig:
 
 
 @dataclass(frozen=True)
+class Heads:
+    """Heads of some layers: `count` for queries, `kv_count` for keys and values, of `size` each."""
+
+    count: int
+    kv_count: int
+    size: int
+    keys_are_values: bool = False
+
+    def validate(self, prefix: str = "") -> None:
+        for field, value in (("num_heads", self.count), ("num_kv_heads", self.kv_count), ("head_dim", self.size)):
+            check_whole(prefix + field, value, LIMITS[field])
+        if self.size % 2:
+            raise ModelError(f"{prefix}head_dim is {self.size}; rotary embedding needs an even one")
+        if self.count % self.kv_count:
+            raise ModelError(f"num_heads ({self.count}) is no multiple of {prefix}num_kv_heads ({self.kv_count})")
+        if not isinstance(self.keys_are_values, bool):
+            raise ModelError(f"attention_k_eq_v is {self.keys_are_values!r:.100}, neither true nor false")
+
+    @property
+    def group_size(self) -> int:
+        """Query heads that share one key/value head."""
+        return self.count // self.kv_count
+
+    @property
+    def q_size(self) -> int:
+        """Width of the query projection and of the attention output."""
+        return self.count * self.size
+
+    @property
+    def kv_size(self) -> int:
+        """Width of the key projection, and of the value projection."""
+        return self.kv_count * self.size
+
+
+@dataclass(frozen=True)
+class PerLayerInputs:
+    """Embeddings of `size` numbers that each of `vocab_size` tokens has for every layer."""
+
+    size: int
+    vocab_size: int
+
+    def validate(self, tokens: int) -> None:
+        check_whole("hidden_size_per_layer_input", self.size, LIMITS["hidden_size"])
+        check_whole("vocab_size_per_layer_input", self.vocab_size, LIMITS["vocab_size"])
+        if self.vocab_size < tokens:
+            raise ModelError(
+                f"vocab_size_per_layer_input is {self.vocab_size}, but there are {tokens} tokens; every one needs an "
+                "embedding"
+            )
+
+
+@dataclass(frozen=True)
 class ModelConfig:
     """A decoder of one of the families in ARCHITECTURES. ModelError naming the field when one is absurd.
 
     windows: [layers] how many last tokens a layer looks at, itself included, or None for all; () where all do.
+    global_heads: of layers without window, where they have others than the rest; keys_are_values: their key projection
+    gives the values, too.
+    kv_shared_layers: so many layers, the last ones, use keys and values of the last layer before them that has a window
+    as they have, or none; has_wide_shared_mlp: their MLPs have twice the width.
     local_rope: of the windowed layers, in families where they have one of their own. unrotated: layers without any.
     attention_bias, attention_out_bias, mlp_bias: biases beside those that the family always has. query_scalar:
     attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
@@ -63,6 +119,10 @@ class ModelConfig:
     rope: RopeConfig
     max_context: int
     tie_embeddings: bool
+    global_heads: Heads | None = None
+    kv_shared_layers: int = 0
+    has_wide_shared_mlp: bool = False
+    per_layer_inputs: PerLayerInputs | None = None
     local_rope: RopeConfig | None = None
     unrotated: frozenset[int] = frozenset()
     windows: tuple[int | None, ...] = ()
@@ -88,10 +148,8 @@ class ModelConfig:
             raise ModelError(f"architecture {self.architecture!r:.100} is unknown; preftree runs {SUPPORTED}")
         for field, limit in LIMITS.items():
             check_whole(field, getattr(self, field), limit)
-        if self.head_dim % 2:
-            raise ModelError(f"head_dim is {self.head_dim}; rotary embedding needs an even one")
-        if self.num_heads % self.num_kv_heads:
-            raise ModelError(f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})")
+        for heads, prefix in zip(self.heads, ("", "global "), strict=False):
+            heads.validate(prefix)
         check_positive("rms_norm_eps", self.norm_eps, 0.1)
         for field, value in (
             ("attn_logit_softcapping", self.attention_softcap),
@@ -107,11 +165,13 @@ class ModelConfig:
                 check_positive(field, value, 1e6)
         if not isinstance(self.tie_embeddings, bool):
             raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")
-        for rope in filter(None, self.ropes):
-            rope.check(self.head_dim)
+        for place, rope in enumerate(self.ropes):
+            if rope is not None:
+                rope.check(self.rotary_size(place))
         if not self.unrotated <= set(range(self.num_layers)):
             raise ModelError(f"no_rope_layers names layers beyond the model's {self.num_layers}")
         self._validate_windows()
+        self._validate_sharing()
         self._validate_family()
 
     def _validate_windows(self) -> None:
@@ -119,6 +179,20 @@ class ModelConfig:
             raise ModelError(f"there are windows for {len(self.windows)} layers of {self.num_layers}")
         for window in set(self.windows) - {None}:
             check_whole("sliding_window", window, LIMITS["max_context"])
+
+    def _validate_sharing(self) -> None:
+        if not isinstance(self.has_wide_shared_mlp, bool):
+            raise ModelError(f"use_double_wide_mlp is {self.has_wide_shared_mlp!r:.100}, neither true nor false")
+        if self.per_layer_inputs is not None:
+            self.per_layer_inputs.validate(self.vocab_size)
+        if self.kv_shared_layers == 0:
+            return
+        check_whole("num_kv_shared_layers", self.kv_shared_layers, self.num_layers - 1)
+        kinds = [self.window_of(layer) for layer in range(self.num_layers)]
+        if set(kinds) != set(kinds[: -self.kv_shared_layers]):
+            raise ModelError(
+                f"num_kv_shared_layers is {self.kv_shared_layers}, but no earlier layer is of the kind of some of these"
+            )
 
     def _validate_family(self) -> None:
         family = self.family
@@ -146,19 +220,47 @@ class ModelConfig:
         return self.family.title
 
     @property
+    def heads(self) -> tuple[Heads, ...]:
+        """The heads that there are; `heads_of` says which are a layer's."""
+        own = Heads(self.num_heads, self.num_kv_heads, self.head_dim)
+        return (own,) if self.global_heads is None else (own, self.global_heads)
+
+    def heads_of(self, layer: int) -> int:
+        """The place in `heads` of a layer's heads."""
+        return int(self.global_heads is not None and self.window_of(layer) is None)
+
+    def kv_source(self, layer: int) -> int:
+        """The layer whose keys and values a layer uses: itself, or an earlier one."""
+        own = self.num_layers - self.kv_shared_layers
+        if layer < own:
+            return layer
+        return max(earlier for earlier in range(own) if self.window_of(earlier) == self.window_of(layer))
+
+    @property
+    def kv_sources(self) -> tuple[int, ...]:
+        """Layers whose keys and values later ones use, in order."""
+        shared = range(self.num_layers - self.kv_shared_layers, self.num_layers)
+        return tuple(sorted({self.kv_source(layer) for layer in shared}))
+
+    def mlp_size(self, layer: int) -> int:
+        """Width of a layer's MLP."""
+        is_wide = self.has_wide_shared_mlp and self.kv_source(layer) != layer
+        return self.intermediate_size * (2 if is_wide else 1)
+
+    @property
     def group_size(self) -> int:
         """Query heads that share one key/value head."""
-        return self.num_heads // self.num_kv_heads
+        return self.heads[0].group_size
 
     @property
     def q_size(self) -> int:
         """Width of the query projection and of the attention output: num_heads * head_dim."""
-        return self.num_heads * self.head_dim
+        return self.heads[0].q_size
 
     @property
     def kv_size(self) -> int:
         """Width of the key projection, and of the value projection: num_kv_heads * head_dim."""
-        return self.num_kv_heads * self.head_dim
+        return self.heads[0].kv_size
 
     @property
     def qkv_bias(self) -> bool:
@@ -175,6 +277,8 @@ class ModelConfig:
         """What scores are multiplied with; None: one over the root of the head size."""
         if self.attention_multiplier is not None:
             return float(self.attention_multiplier)
+        if self.family.attention_scale is not None:
+            return self.family.attention_scale
         return None if self.query_scalar is None else float(self.query_scalar**-0.5)
 
     @property
@@ -188,10 +292,15 @@ class ModelConfig:
         local = () if self.local_rope is None else (self.local_rope,)
         return (self.rope, *local, None) if self.unrotated else (self.rope, *local)
 
+    def rotary_size(self, place: int) -> int:
+        """Dimensions of the heads that one of `ropes` rotates."""
+        return self.heads[-1 if place == 0 else 0].size
+
     @property
-    def num_rotations(self) -> int:
-        """How many sines and cosines a row has: one for each of `ropes`, and another where queries grow."""
-        return len(self.ropes) + sum(rope is not None and rope.query_growth != 0 for rope in self.ropes)
+    def rotated_size(self) -> int:
+        """Dimensions of heads that a row has angles for: of each of `ropes`, and once more where queries grow."""
+        growing = (rope is not None and rope.query_growth != 0 for rope in self.ropes)
+        return sum(self.rotary_size(place) * (1 + grows) for place, grows in enumerate(growing))
 
     def rope_of(self, layer: int) -> int:
         """The place in `ropes` of a layer's rotary embedding."""

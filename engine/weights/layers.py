@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -13,7 +14,18 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.weights.names import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    PER_LAYER_EMBEDDING,
+    PER_LAYER_NORM,
+    SCALAR_HEAD,
+    Matrix,
+    MlpTensors,
+    PerLayerTensors,
+    layer_tensors,
+)
 from preftree.engine.weights.safetensors import TensorSource
 
 
@@ -34,13 +46,30 @@ class ExpertsWeights:
 
 
 @dataclass(frozen=True)
+class PerLayerWeights:
+    """What brings a token's embedding for one layer into it; sizes as in `PerLayerTensors`.
+
+    table: [vocab, size], the embeddings. projection_norm: [size], after the projection; norm: [hidden], at the end.
+    """
+
+    table: torch.Tensor
+    projection: Any
+    projection_norm: torch.Tensor
+    gate: Any
+    out: Any
+    norm: torch.Tensor
+
+
+@dataclass(frozen=True)
 class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
-    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
+    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first, None where the layer uses those of
+    another. o: [hidden, heads * size].
     mlp, experts: one of them.
     *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
-    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
+    heads: which of the model's heads are its. scalar: what its result is multiplied with, [1]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     """
 
@@ -51,12 +80,16 @@ class LayerWeights:
     experts: ExpertsWeights | None = None
     window: int | None = None
     rope: int = 0
+    heads: int = 0
+    scalar: torch.Tensor | None = None
+    per_layer: PerLayerWeights | None = None
     attention_norm: torch.Tensor | None = None
     post_attention_norm: torch.Tensor | None = None
     mlp_norm: torch.Tensor | None = None
     post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    v_norm: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -149,18 +182,42 @@ class _Reader:
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
+        heads = config.heads[config.heads_of(index)]
+        if config.family.value_norm:
+            norms["v_norm"] = torch.ones(heads.size, dtype=self._norm_dtype, device=self.device)
         experts = None
         if tensors.router is not None:
             experts = ExpertsWeights(self._packed(tensors.router), tuple(map(self._mlp, tensors.experts)))
         return LayerWeights(
             q=self._packed(tensors.q, rotating=config.num_heads),
-            kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
+            kv=None if tensors.kv is None else self._packed(tensors.kv, rotating=heads.kv_count),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=experts,
             window=config.window_of(index),
             rope=config.rope_of(index),
+            heads=config.heads_of(index),
+            scalar=None if tensors.scalar is None else self.read(tensors.scalar, 1),
+            per_layer=None if tensors.per_layer is None else self._per_layer(tensors.per_layer, index),
             **norms,
+        )
+
+    @functools.cached_property
+    def _per_layer_table(self) -> torch.Tensor:
+        """[vocab, layers, size]."""
+        inputs, layers = self.config.per_layer_inputs, self.config.num_layers
+        assert inputs is not None
+        return self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+
+    def _per_layer(self, tensors: PerLayerTensors, index: int) -> PerLayerWeights:
+        table = self._per_layer_table[:, index]
+        return PerLayerWeights(
+            table=table,
+            projection=self._packed(tensors.projection),
+            projection_norm=self.norm(PER_LAYER_NORM, table.shape[1]),
+            gate=self._packed(tensors.gate),
+            out=self._packed(tensors.out),
+            norm=self.norm(f"{tensors.norm}.weight", self.config.hidden_size),
         )
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:

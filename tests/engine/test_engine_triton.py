@@ -34,7 +34,21 @@ GEMMA2_CONFIG = SMALL_CONFIG | {
 }
 
 
-@pytest.fixture(scope="module", params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG], ids=["llama", "qwen3", "gemma2"])
+# Heads of two sizes, values that are keys, an embedding for each layer.
+GEMMA4_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Gemma4ForCausalLM"],
+    "model_type": "gemma4_text",
+    "hidden_act": None,
+    "sliding_window": 37,
+    "global_head_dim": 80,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": SMALL_CONFIG["vocab_size"],
+}
+FAMILIES = {"llama": SMALL_CONFIG, "qwen3": QWEN3_CONFIG, "gemma2": GEMMA2_CONFIG, "gemma4": GEMMA4_CONFIG}
+
+
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=FAMILIES)
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
