@@ -8,10 +8,10 @@ from typing import Any
 from preftree.engine.config import multimodal
 from preftree.engine.config.architecture import COUNT_FIELDS, Architecture, Experts, Windows
 from preftree.engine.config.architectures import ARCHITECTURES, LACKING, SUPPORTED
-from preftree.engine.config.hf_heads import global_heads
+from preftree.engine.config.hf_heads import global_heads, per_layer_inputs
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
-from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig, PerLayerInputs
+from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -90,7 +90,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             global_heads=None if family.global_head_dim is None else global_heads(config, family, windows),
             kv_shared_layers=optional("num_kv_shared_layers", 0),
             has_wide_shared_mlp=optional("use_double_wide_mlp", False),
-            per_layer_inputs=_per_layer_inputs(config, family),
+            per_layer_inputs=per_layer_inputs(config, family),
             local_rope=local_rope,
             unrotated=unrotated,
             windows=windows,
@@ -167,11 +167,6 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
 def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:
     """transformers reads an explicit null as "no cap", whatever it assumes for a missing key."""
     return config.get(field, family.soft_caps[field]) if field in family.soft_caps else None
-
-
-def _per_layer_inputs(config: dict[str, Any], family: Architecture) -> PerLayerInputs | None:
-    size = config.get("hidden_size_per_layer_input", family.per_layer_inputs)
-    return PerLayerInputs(size, config.get("vocab_size_per_layer_input", 262144)) if size else None
 
 
 def _unrotated(config: dict[str, Any], family: Architecture) -> frozenset[int]:

@@ -1,9 +1,9 @@
-"""Where config.json has the heads of layers without window, in families where they differ from the others."""
+"""Where config.json has what differs from layer to layer: attention's heads, and embeddings for each layer."""
 
 from typing import Any
 
 from preftree.engine.config.architecture import Architecture
-from preftree.engine.config.model_config import Heads
+from preftree.engine.config.heads import Heads, PerLayerInputs
 from preftree.engine.errors import ModelError
 
 _FIELDS = {"head_dim", "num_key_value_heads"}
@@ -48,3 +48,9 @@ def _of_layers(given: Any, windows: tuple[int | None, ...]) -> dict[str, Any]:
             f"{' and '.join(sorted(_FIELDS))}, and the others nothing"
         )
     return full[0]
+
+
+def per_layer_inputs(config: dict[str, Any], architecture: Architecture) -> PerLayerInputs | None:
+    """None where a size of 0, or the family, says that there are none."""
+    size = config.get("hidden_size_per_layer_input", architecture.per_layer_inputs)
+    return PerLayerInputs(size, config.get("vocab_size_per_layer_input", 262144)) if size else None

@@ -48,7 +48,7 @@ GEMMA4_CONFIG = SMALL_CONFIG | {
 FAMILIES = {"llama": SMALL_CONFIG, "qwen3": QWEN3_CONFIG, "gemma2": GEMMA2_CONFIG, "gemma4": GEMMA4_CONFIG}
 
 
-@pytest.fixture(scope="module", params=FAMILIES.values(), ids=FAMILIES)
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=list(FAMILIES))
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
