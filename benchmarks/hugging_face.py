@@ -90,6 +90,17 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["num_nextn_predict_layers"] = config.draft_layers
     if family.experts is not None:
         fields |= _experts_to_hf(config, family.experts)
+    if config.global_heads is not None:
+        heads = config.global_heads
+        own = {"head_dim": heads.size, "num_key_value_heads": heads.kv_count}
+        full = (layer for layer in range(config.num_layers) if config.heads_of(layer))
+        fields |= {"attention_k_eq_v": heads.keys_are_values, "per_layer_config": {str(layer): own for layer in full}}
+    if family.per_layer_inputs is not None:
+        fields |= {"num_kv_shared_layers": config.kv_shared_layers, "use_double_wide_mlp": config.has_wide_shared_mlp}
+        fields["hidden_size_per_layer_input"] = 0
+    if config.per_layer_inputs is not None:
+        inputs = config.per_layer_inputs
+        fields |= {"hidden_size_per_layer_input": inputs.size, "vocab_size_per_layer_input": inputs.vocab_size}
     return fields
 
 
@@ -159,6 +170,8 @@ def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
         fields["attention_factor"] = rope.attention_factor
     if rope.kind == "yarn":
         fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
+    if rope.kind == "proportional":
+        fields["partial_rotary_factor"] = rope.partial
     if rope.query_growth:
         fields["llama_4_scaling_beta"] = rope.query_growth
     if rope.kind == "longrope":

@@ -147,7 +147,8 @@ def _target(
             _check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
-        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
+        layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
+        layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     memory = _memory(layout, dtype, quantized)

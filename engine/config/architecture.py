@@ -32,7 +32,8 @@ class Windows:
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
     alternating_below: default of `max_window_layers`, below which every second layer has one, the first among them.
     unrotated: those that do not rotate are the ones. rotate_alone: they are the only ones to rotate, "always", or
-    "if set", so that all do where `sliding_window` is null.
+    "if set", so that all do where `sliding_window` is null. last_is_full: whatever the rest says, the last layer
+    sees everything.
     """
 
     default: int | None = None
@@ -44,6 +45,7 @@ class Windows:
     alternating_below: int | None = None
     unrotated: bool = False
     rotate_alone: Literal["always", "if set"] | None = None
+    last_is_full: bool = False
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,8 @@ class Architecture:
     bits. parallel: the MLP reads what attention reads, and both are added to the residual stream together. qk_norm:
     queries and keys go through an RMSNorm before they rotate, one for each "head" or one over all heads, the "width" of
     the projection; "rotated head": one for each head after it rotated. qk_norm_names: their tensors. qk_norm_field: a
-    field that must be true, or there are none. qkv_bias: q, k and v have biases whatever config.json says; bias_fields:
+    field that must be true, or there are none. value_norm: so do values, through one without weights. layer_scalar: a
+    layer's result is multiplied with a number. qkv_bias: q, k and v have biases whatever config.json says; bias_fields:
     fields that add some, to attention ("attention_bias": q, k, v and, unless output_bias names another field or None,
     o) or MLP ("mlp_bias"). attention_bias: where config.json says nothing. attention_bias_field: what config.json calls
     it. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where
@@ -149,10 +152,14 @@ class Architecture:
     gpt-oss. has_sinks: every head has a learned score that joins the softmax of a row's scores, and no value.
     scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
     `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
-    of the head size under attention's root. multipliers: fields that multiply (`logits_scaling` divides), with
-    defaults.
+    of the head size under attention's root. attention_scale: what scores are multiplied with, in place of one over that
+    root. multipliers: fields that multiply (`logits_scaling` divides), with defaults.
 
     draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not read.
+
+    global_head_dim: default of the field of that name, of layers without window, where they have heads of their own.
+    per_layer_inputs: default of `hidden_size_per_layer_input`, of embeddings that a token has for each layer; in such a
+    family the last layers may use keys and values of earlier ones.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. norm_eps_field:
     the field of norm_eps. head_dim None is hidden_size / heads, num_kv_heads None as many as there are query heads.
@@ -179,6 +186,8 @@ class Architecture:
     qk_norm: QkNorm | None = None
     qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
     qk_norm_field: str | None = None
+    value_norm: bool = False
+    layer_scalar: bool = False
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
     output_bias: Literal["attention_bias", "attention_out_bias"] | None = "attention_bias"
@@ -192,10 +201,13 @@ class Architecture:
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None
+    attention_scale: float | None = None
     multipliers: dict[str, float] = field(default_factory=dict)
     windows: Windows | None = None
     experts: Experts | None = None
     draft_layers: int = 0
+    global_head_dim: int | None = None
+    per_layer_inputs: int | None = None
     head_dim: int | None = None
     num_kv_heads: int | None = None
     norm_eps: float = 1e-6
@@ -239,6 +251,11 @@ class Architecture:
             found.add("partial_rotary_factor")
         if self.unrotated_every is not None:
             found |= {"no_rope_layers", "no_rope_layer_interval"}
+        if self.global_head_dim is not None:
+            found |= {"global_head_dim", "num_global_key_value_heads", "attention_k_eq_v", "per_layer_config"}
+        if self.per_layer_inputs is not None:
+            found |= {"hidden_size_per_layer_input", "vocab_size_per_layer_input"}
+            found |= {"num_kv_shared_layers", "use_double_wide_mlp"}
         if self.local_theta_field is not None:
             found.add(self.local_theta_field)
         if self.windows is not None:

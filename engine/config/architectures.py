@@ -63,6 +63,12 @@ _COHERE: dict[str, Any] = {
 }
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 _COUNTED_SHARED = SharedExpert("mlp.shared_experts.", "n_shared_experts", default=1, counted=True)
+# Families that are known, and what preftree would need for them.
+LACKING = dict.fromkeys(
+    ("llama4", "llama4_text"),
+    "attention within chunks of the context, queries and keys that are normed after they rotate, and experts whose "
+    "input is scaled",
+)
 ARCHITECTURES = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
@@ -224,6 +230,36 @@ ARCHITECTURES = {
         theta=1e6,
         local_theta=10000.0,
         local_theta_field="rope_local_base_freq",
+    ),
+    "gemma4_text": Architecture(
+        class_name="Gemma4ForCausalLM",
+        title="Gemma 4",
+        examples="dense Gemma 4",
+        has_reward_class=False,
+        norms=FOUR_NORMS,
+        wide_norms=True,
+        qk_norm="head",
+        value_norm=True,
+        layer_scalar=True,
+        bias_fields=("attention_bias",),
+        activation=("hidden_activation", "gelu_pytorch_tanh"),
+        scaled_embedding=True,
+        soft_caps={"final_logit_softcapping": None},
+        attention_scale=1.0,
+        windows=Windows(default=512, typed=True, full_every=6, last_is_full=True),
+        global_head_dim=512,
+        per_layer_inputs=256,
+        head_dim=256,
+        num_kv_heads=4,
+        max_context=131072,
+        tied=True,
+        theta=1e6,
+        local_theta=10000.0,
+        rope_kinds=("default", "proportional", "linear"),
+        default_rope={
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
     ),
     "granite": Architecture(
         class_name="GraniteForCausalLM",

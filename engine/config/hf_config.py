@@ -7,8 +7,9 @@ from typing import Any
 
 from preftree.engine.config import multimodal
 from preftree.engine.config.architecture import Architecture, Windows
-from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
+from preftree.engine.config.architectures import ARCHITECTURES, LACKING, SUPPORTED
 from preftree.engine.config.hf_experts import experts_from_hf
+from preftree.engine.config.hf_heads import global_heads, per_layer_inputs
 from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
@@ -30,7 +31,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("use_qkv_bias", "bias", "lm_head_bias"), (False,)),
     **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size"), ()),
     **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval"), ()),
-    **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
+    **dict.fromkeys(("use_sliding_window", "use_parallel_residual", "alibi"), (False,)),
     **dict.fromkeys(
         ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
     ),
@@ -44,6 +45,11 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "routed_scaling_factor": (1,),
     "num_nextn_predict_layers": (0,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
+    **dict.fromkeys(("hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts"), (0,)),
+    **dict.fromkeys(("attention_k_eq_v", "enable_moe_block", "use_double_wide_mlp"), (False,)),
+    **dict.fromkeys(("global_head_dim", "num_global_key_value_heads", "per_layer_config"), ()),
+    # Between the tokens of one picture.
+    "use_bidirectional_attention": (False, "vision"),
     "mup_width_multiplier": (1,),
     "swiglu_alpha": (1.702,),
     "swiglu_limit": (7,),
@@ -89,6 +95,10 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
+            global_heads=None if family.global_head_dim is None else global_heads(config, family, windows),
+            kv_shared_layers=optional("num_kv_shared_layers", 0),
+            has_wide_shared_mlp=optional("use_double_wide_mlp", False),
+            per_layer_inputs=per_layer_inputs(config, family),
             local_rope=local_rope,
             unrotated=unrotated | unrotated_beside_windows(config, family, windows),
             windows=windows,
@@ -115,6 +125,8 @@ def _family(config: dict[str, Any]) -> Architecture:
         raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+    if isinstance(kind, str) and kind in LACKING:
+        raise ModelError(f"model_type {kind!r} is not supported: it takes {LACKING[kind]}")
     if family is None:
         known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")
@@ -213,6 +225,8 @@ def _windows(config: dict[str, Any], family: Architecture, unrotated: frozenset[
             raise ModelError("layer_types has sliding_attention, but there is no sliding_window")
     else:
         slides = _ruled(config, rule, window, count, unrotated)
+    if rule is not None and rule.last_is_full:
+        slides[-1] = False
     return tuple(window if slide else None for slide in slides) if any(slides) else ()
 
 

@@ -63,18 +63,18 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     if unknown:
         raise ModelError(f"rope_scaling has the field {unknown[0]!r:.100}, which preftree does not know")
     theta = scaling.get("rope_theta", config.get("rope_theta"))
-    base = {
-        "theta": architecture.theta if theta is None else theta,
-        "partial": _partial(scaling, config, architecture),
-        "interleaved": architecture.interleaved,
-    }
     kind: Any = scaling.get("rope_type", scaling.get("type")) or "default"
     kind = architecture.rope_aliases.get(kind, kind) if isinstance(kind, str) else kind
-    if kind == "dynamic" and scaling.get("alpha"):
-        return RopeConfig(**base | {"theta": _stretched(base["theta"], scaling["alpha"], config)})
     if kind not in architecture.rope_kinds:
         known = ", ".join(architecture.rope_kinds)
         raise ModelError(f"rope type {kind!r:.100} is not supported; preftree knows {known} in {architecture.title}")
+    base = {
+        "theta": architecture.theta if theta is None else theta,
+        "partial": _partial(scaling, config, architecture, kind),
+        "interleaved": architecture.interleaved,
+    }
+    if kind == "dynamic" and scaling.get("alpha"):
+        return RopeConfig(**base | {"theta": _stretched(base["theta"], scaling["alpha"], config)})
     for field in _NEEDED.get(kind, ()):
         if field not in scaling:
             raise ModelError(f"rope type {kind!r} needs the field {field}")
@@ -82,6 +82,8 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
         return RopeConfig(**base)
     if kind == "linear":
         return RopeConfig(**base, kind=kind, factor=scaling["factor"])
+    if kind == "proportional":
+        return RopeConfig(**base, kind=kind, factor=_given(scaling, "factor", 1.0))
     if kind == "dynamic":
         return RopeConfig(**base, kind=kind, factor=scaling["factor"], original_context=max_context)
     original = _original_context(scaling, config, architecture) or max_context
@@ -125,11 +127,11 @@ def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
     return default if value is None else value
 
 
-def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture) -> Any:
+def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture, kind: str) -> Any:
     partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor"))
     if partial is None:
         return architecture.partial_rotary or 1.0
-    if partial != 1 and architecture.partial_rotary is None:
+    if partial != 1 and architecture.partial_rotary is None and kind != "proportional":
         raise ModelError(
             f"partial_rotary_factor is not supported in {architecture.title}; every dimension has to rotate"
         )

@@ -9,7 +9,7 @@ import numpy as np
 from preftree.engine.config.limits import LIMITS, check_positive
 from preftree.engine.errors import ModelError
 
-RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3"]
+RopeKind = Literal["default", "linear", "dynamic", "yarn", "longrope", "llama3", "proportional"]
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,8 @@ class RopeConfig:
     and cosines, for "yarn" and "longrope"; beta_fast, beta_slow, truncate: for "yarn". short_factor, long_factor: of
     every frequency, in sequences up to original_context tokens and in longer ones, for "longrope".
     query_growth: queries are multiplied with 1 + query_growth * log(1 + original contexts before them), for "yarn".
-    partial: share of a head's dimensions that rotate, the first ones. interleaved: neighbours among them do so
+    partial: share of a head's dimensions that rotate, the first ones; for "proportional" the first ones of both halves,
+    with the frequencies that they have where all rotate. interleaved: neighbours among them do so
     together, and not dimensions of both halves.
     """
 
@@ -79,8 +80,8 @@ class RopeConfig:
                 )
 
     def rotated(self, head_dim: int) -> int:
-        """How many dimensions of a head rotate."""
-        return int(head_dim * self.partial)
+        """How many dimensions of a head rotate, those included whose frequency is 0."""
+        return head_dim if self.kind == "proportional" else int(head_dim * self.partial)
 
     def rope_variant(self, length: int) -> int:
         """Which RoPE frequencies apply to a sequence of `length` tokens. Only equal variants may share K/V.
@@ -141,6 +142,9 @@ def _frequencies(rope: RopeConfig, dims: int, rope_variant: int) -> np.ndarray:
         theta *= stretch ** (dims / (dims - 2))
     inverse = theta ** -(np.arange(0, dims, 2, dtype=np.float64) / dims)
     if rope.kind == "linear":
+        return inverse / rope.factor
+    if rope.kind == "proportional":
+        inverse[int(rope.partial * dims // 2) :] = 0
         return inverse / rope.factor
     if rope.kind == "longrope":
         return inverse / np.array(rope.long_factor if rope_variant > rope.original_context else rope.short_factor)

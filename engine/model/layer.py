@@ -12,25 +12,39 @@ from functools import partial
 from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 
 from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.model.experts import mixture
 from preftree.engine.model.rotary import Rotary
-from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights
+from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
 from preftree.kernels.tiles import Tiles
+
+
+@dataclass(frozen=True)
+class TokenInputs:
+    """What rows are made of, for models in which every layer takes from it. ids: [rows]. embedded: [rows, hidden]."""
+
+    ids: torch.Tensor
+    embedded: torch.Tensor
+
+    def __getitem__(self, rows: slice | torch.Tensor) -> TokenInputs:
+        return TokenInputs(self.ids[rows], self.embedded[rows])
 
 
 @dataclass
 class Activations:
     """Those of one pass, reused by every layer.
 
-    hidden: [rows, hidden], the residual stream. queries: [rows, heads, size], overwritten by the attention output.
-    rotary: angles of the rows in each of the model's rotary embeddings.
+    hidden: [rows, hidden], the residual stream. queries: [rows, heads, size] for each of `ModelConfig.heads`,
+    overwritten by the attention output.
+    rotary: angles of the rows in each of the model's rotary embeddings. inputs: None where no layer takes from them.
     """
 
     hidden: torch.Tensor
-    queries: torch.Tensor
+    queries: tuple[torch.Tensor, ...]
     rotary: tuple[Rotary, ...]
+    inputs: TokenInputs | None = None
 
     def chunks(self, size: int) -> list[Activations]:
         """Views of `size` rows each, the last one of what remains."""
@@ -38,7 +52,9 @@ class Activations:
         return [self._of(slice(first, min(first + size, len(self.hidden)))) for first in starts]
 
     def _of(self, rows: slice) -> Activations:
-        return Activations(self.hidden[rows], self.queries[rows], tuple(rotary[rows] for rotary in self.rotary))
+        queries = tuple(queries[rows] for queries in self.queries)
+        inputs = None if self.inputs is None else self.inputs[rows]
+        return Activations(self.hidden[rows], queries, tuple(rotary[rows] for rotary in self.rotary), inputs)
 
 
 def norms_of(config: ModelConfig, ops: SimpleNamespace) -> tuple[Callable[..., torch.Tensor], ...]:
@@ -80,7 +96,8 @@ class DecoderLayer:
             normed = self._input(rows.hidden, layer.attention_norm)
         else:
             normed = self._added(rows.hidden, update, layer.attention_norm)
-        self._write_kv(layer, normed, rows.rotary[layer.rope], kv, row_block, slots)
+        if layer.kv is not None:
+            self._write_kv(layer, normed, rows.rotary[layer.rope], kv, row_block, slots)
         if queries:
             self._write_queries(layer, normed, rows, row_block)
 
@@ -88,9 +105,10 @@ class DecoderLayer:
         """Rotated queries alone, of a chunk whose keys and values are there already."""
         self._write_queries(layer, self._input(rows.hidden, layer.attention_norm), rows, row_block)
 
-    def attend(self, layer: LayerWeights, tiles: Tiles, queries: torch.Tensor, kv: torch.Tensor) -> None:
+    def attend(self, layer: LayerWeights, tiles: Tiles, rows: Activations, kv: torch.Tensor) -> None:
         """The attention of the tiles' rows, in place of their queries. kv: what the tiles' paths name."""
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
+        queries = rows.queries[layer.heads]
         options = {"scale": scale, "window": layer.window, "softcap": softcap, "sinks": layer.sinks}
         self.ops.tree_attention(queries, kv, tiles, out=queries, **options)
 
@@ -101,7 +119,7 @@ class DecoderLayer:
         pass over the stream more for it.
         """
         hidden = rows.hidden
-        attended = self.ops.linear(rows.queries.flatten(1), layer.o, row_block)
+        attended = self.ops.linear(rows.queries[layer.heads].flatten(1), layer.o, row_block)
         update = self._scaled(self._normed(attended, layer.post_attention_norm))
         if layer.mlp is None:
             hidden.add_(update)
@@ -112,7 +130,25 @@ class DecoderLayer:
             hidden.add_(update)
         else:
             normed = self._added(hidden, update, layer.mlp_norm)
-        return self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
+        update = self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
+        if layer.scalar is None:
+            return update
+        hidden.add_(update)
+        if layer.per_layer is not None:
+            hidden.add_(self._per_layer(layer.per_layer, rows, row_block))
+        hidden.mul_(layer.scalar)
+        return None
+
+    def _per_layer(self, weights: PerLayerWeights, rows: Activations, row_block: int) -> torch.Tensor:
+        """What the tokens' embeddings for this layer add to the residual stream."""
+        inputs, size = rows.inputs, weights.table.shape[1]
+        assert inputs is not None
+        own = weights.table[inputs.ids] * torch.tensor(size**0.5, dtype=self._dtype)
+        projected = self.ops.linear(inputs.embedded, weights.projection, row_block).mul_(self.config.hidden_size**-0.5)
+        wanted = self._normed(projected, weights.projection_norm).add_(own).mul_(2**-0.5)
+        gate = self.ops.linear(rows.hidden.to(self._dtype), weights.gate, row_block)
+        gate = F.silu(gate) if self.config.activation == "silu" else F.gelu(gate, approximate="tanh")
+        return self._normed(self.ops.linear(gate.mul_(wanted), weights.out, row_block), weights.norm)
 
     def finish_all(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """`finish`, and the addition."""
@@ -194,6 +230,9 @@ class DecoderLayer:
             keys = projected[:, : self.config.kv_size]
             keys.copy_(self.ops.rms_norm(keys.contiguous(), norm, eps))
             norm = None
+        if layer.v_norm is not None:
+            values = projected[:, projected.shape[1] // 2 :].unflatten(1, (-1, len(layer.v_norm)))
+            values.copy_(self.ops.rms_norm(values.flatten(0, 1).contiguous(), layer.v_norm, eps).view_as(values))
         self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps, slots=slots)
 
     def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, rows: Activations, row_block: int) -> None:
@@ -202,6 +241,7 @@ class DecoderLayer:
             projected, norm = self.ops.rms_norm(projected, norm, eps), None
         rotary = rows.rotary[layer.rope]
         rotary = rotary if rotary.queries is None else rotary.queries
-        self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)
+        queries = rows.queries[layer.heads]
+        self.ops.rotate(projected, rotary.cos, rotary.sin, out=queries, norm=norm, eps=eps)
         if layer.query_scale is not None:
-            rows.queries.mul_(layer.query_scale)
+            queries.mul_(layer.query_scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from types import ModuleType
@@ -17,10 +18,13 @@ from preftree.engine.weights.names import (
     EMBEDDING,
     FINAL_NORM,
     HEAD,
+    PER_LAYER_EMBEDDING,
+    PER_LAYER_NORM,
     SCALAR_HEAD,
     ExpertsTensors,
     Matrix,
     MlpTensors,
+    PerLayerTensors,
     layer_tensors,
 )
 from preftree.engine.weights.safetensors import TensorSource
@@ -52,14 +56,31 @@ class ExpertsWeights:
 
 
 @dataclass(frozen=True)
+class PerLayerWeights:
+    """What brings a token's embedding for one layer into it; sizes as in `PerLayerTensors`.
+
+    table: [vocab, size], the embeddings. projection_norm: [size], after the projection; norm: [hidden], at the end.
+    """
+
+    table: torch.Tensor
+    projection: Any
+    projection_norm: torch.Tensor
+    gate: Any
+    out: Any
+    norm: torch.Tensor
+
+
+@dataclass(frozen=True)
 class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
-    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
+    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first, None where the layer uses those of
+    another. o: [hidden, heads * size].
     mlp, experts: one of them.
-    *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before
-    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
-    rotated queries are multiplied with, float32 [size]; None: nothing.
+    *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before and
+    after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
+    query_scale: what rotated queries are multiplied with, float32 [size]; None: nothing. heads: which of the model's
+    heads are its. scalar: what its result is multiplied with, [1]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
@@ -71,12 +92,16 @@ class LayerWeights:
     experts: ExpertsWeights | None = None
     window: int | None = None
     rope: int = 0
+    heads: int = 0
+    scalar: torch.Tensor | None = None
+    per_layer: PerLayerWeights | None = None
     attention_norm: torch.Tensor | None = None
     post_attention_norm: torch.Tensor | None = None
     mlp_norm: torch.Tensor | None = None
     post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    v_norm: torch.Tensor | None = None
     query_scale: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
 
@@ -172,15 +197,21 @@ class _Reader:
             norms |= _rotated_norms(norms["q_norm"], norms["k_norm"])
         if self._order is not None and config.family.qk_norm == "head":
             norms |= {role: norms[role][self._order] for role in ("q_norm", "k_norm") if role in norms}
+        heads = config.heads[config.heads_of(index)]
+        if config.family.value_norm:
+            norms["v_norm"] = torch.ones(heads.size, dtype=self._norm_dtype, device=self.device)
         return LayerWeights(
             q=self._packed(tensors.q, rotating=config.num_heads),
-            kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
+            kv=None if tensors.kv is None else self._packed(tensors.kv, rotating=heads.kv_count),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
             sinks=None if tensors.sinks is None else self._sinks(*tensors.sinks),
+            heads=config.heads_of(index),
+            scalar=None if tensors.scalar is None else self.read(tensors.scalar, 1),
+            per_layer=None if tensors.per_layer is None else self._per_layer(tensors.per_layer, index),
             **norms,
         )
 
@@ -210,6 +241,24 @@ class _Reader:
 
     def _sinks(self, name: str, heads: int) -> torch.Tensor:
         return self.source.tensor(name, (heads,), self.device, torch.float32)
+
+    @functools.cached_property
+    def _per_layer_table(self) -> torch.Tensor:
+        """[vocab, layers, size]."""
+        inputs, layers = self.config.per_layer_inputs, self.config.num_layers
+        assert inputs is not None
+        return self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+
+    def _per_layer(self, tensors: PerLayerTensors, index: int) -> PerLayerWeights:
+        table = self._per_layer_table[:, index]
+        return PerLayerWeights(
+            table=table,
+            projection=self._packed(tensors.projection),
+            projection_norm=self.norm(PER_LAYER_NORM, table.shape[1]),
+            gate=self._packed(tensors.gate),
+            out=self._packed(tensors.out),
+            norm=self.norm(f"{tensors.norm}.weight", self.config.hidden_size),
+        )
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)

@@ -14,7 +14,7 @@ from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.conversion import converted
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft
+from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft, unread_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
 
 WEIGHTS = "model.safetensors"
@@ -76,8 +76,9 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
     """ModelError when a tensor is missing, or when there is one that this model would not use.
 
     An unused tensor (a bias, an adapter) means that the weights belong to another model.
-    Harmless are old checkpoints' `rotary_emb.inv_freq`, an output matrix that a reward model has kept, and a tied head
-    if it repeats the embedding (which is compared: the one case in which tensors are read here).
+    Harmless are old checkpoints' `rotary_emb.inv_freq`, keys and values of layers that use those of others, an output
+    matrix that a reward model has kept, and a tied head if it repeats the embedding (which is compared: the one case in
+    which tensors are read here).
     """
     expected, present = expected_tensors(config), source.names()
     missing = sorted(expected.keys() - present)
@@ -88,7 +89,8 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
         )
     if missing:
         raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
-    extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    unread = unread_tensors(config)
+    extra = sorted(name for name in present - expected.keys() - unread if not name.endswith(".rotary_emb.inv_freq"))
     extra = [name for name in extra if not is_draft(config, name)]
     if config.is_reward_model and HEAD in extra:
         extra.remove(HEAD)

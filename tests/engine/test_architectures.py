@@ -39,6 +39,9 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e4}
 
 
+GEMMA4 = {"num_hidden_layers": 4, "head_dim": 16, "sliding_window": WINDOW, "hidden_size_per_layer_input": 0}
+
+
 def rope(**parameters: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_theta": 1e4} | parameters}
 
@@ -176,6 +179,38 @@ CASES: dict[str, dict[str, Any]] = {
         "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
         "final_logit_softcapping": 3.0,
     },
+    "gemma4": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "global_head_dim": 24,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma4, smaller heads, biases, everything rotates": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "global_head_dim": 8,
+        "attention_bias": True,
+        "layer_types": ["full_attention", "full_attention", "sliding_attention", "sliding_attention"],
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 3e3},
+        },
+    },
+    "gemma4, an embedding for each layer, shared keys and values": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "num_hidden_layers": 6,
+        "hidden_size_per_layer_input": 12,
+        "vocab_size_per_layer_input": VOCABULARY + 3,
+        "global_head_dim": 24,
+        "num_kv_shared_layers": 3,
+        "use_double_wide_mlp": True,
+        "layer_types": [*("sliding_attention", "full_attention") * 2, *("full_attention", "full_attention")],
+    },
     "olmo2": {"model_type": "olmo2", "num_key_value_heads": 4},
     "olmo2, grouped queries": {"model_type": "olmo2", "rms_norm_eps": 1e-3},
     "olmo3": {
@@ -310,6 +345,8 @@ def save(directory: Path, settings: dict[str, Any], head: str = "AutoModelForCau
         for name, buffer in sorted(model.named_buffers()):
             if name.endswith("e_score_correction_bias"):
                 buffer.copy_(0.15 * torch.randn(buffer.shape, generator=generator))
+            if name.endswith("layer_scalar"):
+                buffer.fill_(0.5 + int(name.split(".")[-2]) / 4)
     model.save_pretrained(directory)
     write_tokenizer(directory)
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}

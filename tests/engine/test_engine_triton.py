@@ -53,10 +53,22 @@ COHERE2_CONFIG = SMALL_CONFIG | {
     "sliding_window_pattern": 2,
     "logit_scale": 0.7,
 }
+# Heads of two sizes, values that are keys, an embedding for each layer.
+GEMMA4_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Gemma4ForCausalLM"],
+    "model_type": "gemma4_text",
+    "hidden_act": None,
+    "sliding_window": 37,
+    "global_head_dim": 80,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": SMALL_CONFIG["vocab_size"],
+}
 FAMILIES = {
     "llama": SMALL_CONFIG,
     "qwen3": QWEN3_CONFIG,
     "gemma2": GEMMA2_CONFIG,
+    "gemma4": GEMMA4_CONFIG,
     "cohere2": COHERE2_CONFIG,
     "glm4_moe": GLM4_MOE_CONFIG,
     "gpt_oss": GPT_OSS_CONFIG,
