@@ -37,7 +37,7 @@ def model_flops(config: ModelConfig, trie: TokenTrie) -> ModelFlops:
     """FLOPs to score `trie`: each row once through every layer, but in the last layer only K and V of most rows.
 
     A row at depth d attends to d + 1 keys, or as many as its layer's window holds, with 2 operations for the score and
-    2 for the value per head dimension. Of a mixture, only the chosen experts and the router count.
+    2 for the value per head dimension. Of a mixture, the chosen experts, the shared one and the router count.
     The last layer's queries, output projection, MLP and attention are those of final rows only, and so is the head,
     which is counted over the whole vocabulary, since exact log-probabilities need its normaliser.
     """
@@ -62,4 +62,4 @@ def _mlp_columns(config: ModelConfig, layer: int) -> int:
     experts = config.experts
     if experts is None or layer not in experts.layers:
         return 3 * config.intermediate_size
-    return 3 * experts.per_token * experts.width + experts.count
+    return 3 * (experts.per_token * experts.width + experts.shared_width) + experts.count

@@ -66,12 +66,12 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
-        family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
+        family.activation[0]: _activation(config),
         "rms_norm_eps": config.norm_eps,
         **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,
-        **{field: getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
+        **{family.named(field): getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
         "torch_dtype": "float32",
@@ -80,13 +80,22 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["query_pre_attn_scalar"] = config.query_scalar
     caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
     fields |= {field: caps[field] for field in family.soft_caps}
+    if family.qk_norm_field is not None:
+        fields[family.qk_norm_field] = config.qk_norm
     if family.unrotated_every is not None:
         fields["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_layers)]
     if family.windows is not None:
         fields |= _windows_to_hf(config, family.windows)
+    if family.draft_layers:
+        fields["num_nextn_predict_layers"] = config.draft_layers
     if family.experts is not None:
         fields |= _experts_to_hf(config, family.experts)
     return fields
+
+
+def _activation(config: ModelConfig) -> str:
+    kind = "silu" if config.family.clamped_gate else config.activation
+    return next(name for name, known in ACTIVATIONS.items() if known == kind)
 
 
 def _windows_to_hf(config: ModelConfig, rule: Windows) -> dict[str, Any]:
@@ -112,6 +121,12 @@ def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
         fields["norm_topk_prob"] = experts.normalised
     if names.sparse_fields:
         fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
+    if names.shared is not None:
+        fields[names.shared.field] = experts.shared_width // (experts.width if names.shared.counted else 1)
+    if names.sigmoid is not None:
+        dense = config.num_layers - len(experts.layers)
+        fields |= {"n_group": experts.groups, "topk_group": experts.kept_groups, "first_k_dense_replace": dense}
+        fields["routed_scaling_factor"] = experts.scaling
     return fields
 
 

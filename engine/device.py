@@ -144,7 +144,7 @@ def _target(
     try:
         device = torch.device(name)
         if quantized:
-            _check_int8(config, device)
+            _check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
         layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
@@ -157,12 +157,10 @@ def _target(
     return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction, quantized)
 
 
-def _check_int8(config: ModelConfig, device: torch.device) -> None:
-    """InputError, one line, where there are no products of int8: for the device, the model or the processor."""
+def _check_int8(device: torch.device) -> None:
+    """InputError, one line, where there are no products of int8: for the device or the processor."""
     if device.type != "cpu":
         raise InputError(f"int8 runs on CPUs; use dtype 'bfloat16' on device '{device}', or device 'cpu'")
-    if config.experts is not None:
-        raise InputError("int8 has no path for mixtures of experts; use dtype 'bfloat16'")
     if obstacle := isa.int8_obstacle():
         raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
 

@@ -28,6 +28,7 @@ OPERATIONS = (
     "rotate",
     "store_kv",
     "route",
+    "route_by_sigmoid",
 )
 
 

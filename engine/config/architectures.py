@@ -5,7 +5,16 @@ A relative of one of them is an entry in ARCHITECTURES. Defaults are those of tr
 
 from typing import Any
 
-from preftree.engine.config.architecture import FOUR_NORMS, GLM_NORMS, POST_NORMS, Architecture, Experts, Windows
+from preftree.engine.config.architecture import (
+    FOUR_NORMS,
+    GLM_NORMS,
+    POST_NORMS,
+    Architecture,
+    Experts,
+    SharedExpert,
+    SigmoidRouter,
+    Windows,
+)
 
 _GEMMA: dict[str, Any] = {
     "norms": FOUR_NORMS,
@@ -27,6 +36,7 @@ _OLMO: dict[str, Any] = {
     "norm_eps": 1e-5,
 }
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
+_COUNTED_SHARED = SharedExpert("mlp.shared_experts.", "n_shared_experts", default=1, counted=True)
 ARCHITECTURES = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
@@ -125,6 +135,31 @@ ARCHITECTURES = {
         partial_rotary=0.5,
         interleaved=True,
     ),
+    "glm4_moe": Architecture(
+        class_name="Glm4MoeForCausalLM",
+        title="GLM-4-MoE",
+        examples="GLM-4.5 and 4.6",
+        has_reward_class=False,
+        qk_norm="head",
+        qk_norm_field="use_qk_norm",
+        bias_fields=("attention_bias",),
+        output_bias=None,
+        experts=Experts(
+            default_count=128,
+            default_per_token=8,
+            default_width=1408,
+            count="n_routed_experts",
+            count_fields=("n_routed_experts", "num_local_experts"),
+            normalised=True,
+            shared=_COUNTED_SHARED,
+            sigmoid=SigmoidRouter(),
+        ),
+        draft_layers=1,
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=131072,
+        partial_rotary=0.5,
+    ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",
         title="Gemma 2",
@@ -167,19 +202,44 @@ ARCHITECTURES = {
         theta=5e5,
         local_theta=5e5,
     ),
+    "exaone4": Architecture(
+        class_name="Exaone4ForCausalLM",
+        title="EXAONE 4",
+        examples="EXAONE 4.0",
+        norms=POST_NORMS,
+        qk_norm="head",
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="if set"
+        ),
+        num_kv_heads=32,
+        norm_eps=1e-5,
+    ),
+    "hunyuan_v1_dense": Architecture(
+        class_name="HunYuanDenseV1ForCausalLM",
+        title="Hunyuan",
+        examples="dense Hunyuan models",
+        qk_norm="rotated head",
+        qk_norm_names=("query_layernorm", "key_layernorm"),
+        bias_fields=("attention_bias",),
+        # The class always has these norms, whatever the field says.
+        ignored=("use_qk_norm",),
+        norm_eps=1e-5,
+        # A factor of sines and cosines would vanish in the norms that follow.
+        rope_kinds=("default", "linear", "dynamic", "llama3"),
+        rope_fields=("alpha",),
+    ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",
         title="Mixtral",
         examples="Mixtral",
         windows=Windows(),
         experts=Experts(
-            count="num_local_experts",
             default_count=8,
             default_per_token=2,
-            width="intermediate_size",
             default_width=None,
+            count="num_local_experts",
+            width="intermediate_size",
             always_normalised=True,
-            sparse_fields=False,
             router="block_sparse_moe.gate",
             expert="block_sparse_moe.experts.{}.",
             gate="w1",
@@ -191,6 +251,64 @@ ARCHITECTURES = {
         max_context=131072,
         theta=1e6,
     ),
+    "qwen2_moe": Architecture(
+        class_name="Qwen2MoeForCausalLM",
+        title="Qwen2-MoE",
+        examples="Qwen1.5 and Qwen2 mixtures of experts",
+        bias_fields=("attention_bias",),
+        output_bias=None,
+        attention_bias=True,
+        attention_bias_field="qkv_bias",
+        windows=Windows(default=4096, switch="use_sliding_window", typed=True, alternating_below=28),
+        experts=Experts(
+            default_count=60,
+            default_per_token=4,
+            default_width=1408,
+            sparse_fields=True,
+            shared=SharedExpert(
+                prefix="mlp.shared_expert.",
+                field="shared_expert_intermediate_size",
+                default=5632,
+                gate="mlp.shared_expert_gate",
+            ),
+        ),
+        num_kv_heads=16,
+        max_context=32768,
+    ),
+    "gpt_oss": Architecture(
+        class_name="GptOssForCausalLM",
+        title="gpt-oss",
+        examples="gpt-oss",
+        wide_norms=True,
+        bias_fields=("attention_bias",),
+        attention_bias=True,
+        clamped_gate=True,
+        has_sinks=True,
+        windows=Windows(default=128, typed=True, full_every=2),
+        experts=Experts(
+            count="num_local_experts",
+            default_count=128,
+            default_per_token=4,
+            width="intermediate_size",
+            default_width=None,
+            always_normalised=True,
+            router="mlp.router",
+            stacked="mlp.experts.",
+        ),
+        head_dim=64,
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=131072,
+        theta=150000.0,
+        default_rope={
+            "rope_type": "yarn",
+            "factor": 32.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 4096,
+        },
+    ),
     "qwen3_moe": Architecture(
         class_name="Qwen3MoeForCausalLM",
         title="Qwen3-MoE",
@@ -198,20 +316,7 @@ ARCHITECTURES = {
         qk_norm="head",
         bias_fields=("attention_bias",),
         windows=Windows(default=4096, switch="use_sliding_window"),
-        experts=Experts(
-            count="num_experts",
-            default_count=128,
-            default_per_token=8,
-            width="moe_intermediate_size",
-            default_width=768,
-            always_normalised=False,
-            sparse_fields=True,
-            router="mlp.gate",
-            expert="mlp.experts.{}.",
-            gate="gate_proj",
-            up="up_proj",
-            down="down_proj",
-        ),
+        experts=Experts(default_count=128, default_per_token=8, default_width=768, sparse_fields=True),
         num_kv_heads=4,
         max_context=32768,
     ),

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
-from preftree.engine.config.architecture import Architecture
+from preftree.engine.config.architecture import Architecture, Experts
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
@@ -12,7 +12,7 @@ from preftree.engine.errors import ModelError
 
 __all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 
-Activation = Literal["silu", "gelu_tanh"]
+Activation = Literal["silu", "gelu_tanh", "clamped_silu"]
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,8 @@ class ExpertsConfig:
     """A mixture of experts: `per_token` of `count` MLPs of width `width` for each token, in some layers.
 
     normalised: the weights of the chosen ones sum to one. layers: those that have experts; the others have one MLP.
+    shared_width: of the MLP that every token goes through beside them, in families that have one; else 0.
+    groups, kept_groups, scaling: see `SigmoidRouter`.
     """
 
     count: int
@@ -27,14 +29,35 @@ class ExpertsConfig:
     width: int
     normalised: bool
     layers: frozenset[int]
+    shared_width: int = 0
+    groups: int = 1
+    kept_groups: int = 1
+    scaling: float = 1.0
 
-    def validate(self, num_layers: int) -> None:
-        for field, limit in (("count", 1024), ("per_token", self.count), ("width", LIMITS["intermediate_size"])):
+    def validate(self, family: Experts, num_layers: int) -> None:
+        widest = LIMITS["intermediate_size"]
+        for field, limit in (("count", 1024), ("per_token", self.count), ("width", widest)):
             check_whole(f"experts' {field}", getattr(self, field), limit)
+        if family.shared is not None:
+            check_whole(
+                "experts' shared width" if family.shared.counted else family.shared.field, self.shared_width, widest
+            )
+        if family.sigmoid is not None:
+            self._validate_groups()
         if not isinstance(self.normalised, bool):
             raise ModelError(f"norm_topk_prob is {self.normalised!r:.100}, neither true nor false")
         if not self.layers <= set(range(num_layers)):
             raise ModelError(f"experts are in layers beyond the model's {num_layers}")
+
+    def _validate_groups(self) -> None:
+        check_whole("n_group", self.groups, self.count)
+        check_whole("topk_group", self.kept_groups, self.groups)
+        check_positive("routed_scaling_factor", self.scaling, 1e6)
+        # A group is as good as its two best experts.
+        if self.count % self.groups or self.count // self.groups < 2:
+            raise ModelError(f"{self.count} experts do not make {self.groups} groups of at least two; n_group is wrong")
+        if self.per_token > self.kept_groups * (self.count // self.groups):
+            raise ModelError(f"there are not {self.per_token} experts for a token in {self.kept_groups} groups")
 
 
 @dataclass(frozen=True)
@@ -43,12 +66,13 @@ class ModelConfig:
 
     windows: [layers] how many last tokens a layer looks at, itself included, or None for all; () where all do.
     local_rope: of the windowed layers, in families where they have one of their own. unrotated: layers without any.
+    qk_norm: queries and keys are normed, in families where a field says so.
     attention_bias, attention_out_bias, mlp_bias: biases beside those that the family always has. query_scalar:
     attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
     c), over attention scores and logits. attention_multiplier: what scores are multiplied with, in place of that root.
     embedding_multiplier, residual_multiplier: of embeddings, and of what attention and MLP add to the residual stream.
-    logits_scaling: what logits are divided by. is_reward_model: the head is one row that gives a reward, in place of
-    the output matrix.
+    logits_scaling: what logits are divided by. draft_layers: see `Architecture`. is_reward_model: the head is one row
+    that gives a reward, in place of the output matrix.
     """
 
     architecture: str
@@ -69,6 +93,7 @@ class ModelConfig:
     activation: Activation = "silu"
     attention_bias: bool = False
     attention_out_bias: bool = False
+    qk_norm: bool = False
     mlp_bias: bool = False
     query_scalar: float | None = None
     attention_softcap: float | None = None
@@ -78,6 +103,7 @@ class ModelConfig:
     residual_multiplier: float = 1.0
     logits_scaling: float = 1.0
     experts: ExpertsConfig | None = None
+    draft_layers: int = 0
     is_reward_model: bool = False
 
     def __post_init__(self) -> None:
@@ -109,6 +135,8 @@ class ModelConfig:
             raise ModelError(f"tie_word_embeddings is {self.tie_embeddings!r:.100}, neither true nor false")
         for rope in filter(None, self.ropes):
             rope.check(self.head_dim)
+        if self.draft_layers != 0:
+            check_whole("num_nextn_predict_layers", self.draft_layers, LIMITS["num_layers"])
         if not self.unrotated <= set(range(self.num_layers)):
             raise ModelError(f"no_rope_layers names layers beyond the model's {self.num_layers}")
         self._validate_windows()
@@ -125,15 +153,18 @@ class ModelConfig:
         for field in ("attention_bias", "attention_out_bias", "mlp_bias"):
             value = getattr(self, field)
             if not isinstance(value, bool):
-                raise ModelError(f"{field} is {value!r:.100}, neither true nor false")
+                raise ModelError(f"{family.named(field)} is {value!r:.100}, neither true nor false")
             if value and field not in family.bias_fields:
                 raise ModelError(f"{field} is not supported in a {self.title} model")
-        if self.activation not in ("silu", "gelu_tanh"):
+        if not isinstance(self.qk_norm, bool):
+            raise ModelError(f"use_qk_norm is {self.qk_norm!r:.100}, neither true nor false")
+        if self.activation not in get_args(Activation):
             raise ModelError(f"activation {self.activation!r:.100} is not supported")
         if (self.experts is None) != (family.experts is None):
             raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")
         if self.experts is not None:
-            self.experts.validate(self.num_layers)
+            assert family.experts is not None
+            self.experts.validate(family.experts, self.num_layers)
 
     @property
     def family(self) -> Architecture:
@@ -159,6 +190,11 @@ class ModelConfig:
     def kv_size(self) -> int:
         """Width of the key projection, and of the value projection: num_kv_heads * head_dim."""
         return self.num_kv_heads * self.head_dim
+
+    @property
+    def has_qk_norm(self) -> bool:
+        """Whether queries and keys are normed before they rotate."""
+        return self.family.qk_norm is not None and (self.family.qk_norm_field is None or self.qk_norm)
 
     @property
     def qkv_bias(self) -> bool:

@@ -13,10 +13,10 @@ from types import SimpleNamespace
 
 import torch
 
-from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.model.experts import mixture
 from preftree.engine.model.rotary import Rotary
-from preftree.engine.weights.layers import LayerWeights, MlpWeights
+from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights
 from preftree.kernels.tiles import Tiles
 
 
@@ -85,7 +85,8 @@ class DecoderLayer:
     def attend(self, layer: LayerWeights, tiles: Tiles, queries: torch.Tensor, kv: torch.Tensor) -> None:
         """The attention of the tiles' rows, in place of their queries. kv: what the tiles' paths name."""
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
-        self.ops.tree_attention(queries, kv, tiles, out=queries, scale=scale, window=layer.window, softcap=softcap)
+        options = {"scale": scale, "window": layer.window, "softcap": softcap, "sinks": layer.sinks}
+        self.ops.tree_attention(queries, kv, tiles, out=queries, **options)
 
     def finish(self, layer: LayerWeights, rows: Activations, row_block: int) -> torch.Tensor | None:
         """What follows attention for a chunk, but for experts.
@@ -114,12 +115,35 @@ class DecoderLayer:
         assert experts is not None
         assert sizes is not None
         normed = torch.cat([self._input(rows.hidden, layer.mlp_norm) for rows in chunks])
-        router = torch.cat([self.ops.linear(part, experts.router, row_block) for part in normed.split(row_block)])
-        weights, chosen = self.ops.route(router, sizes.per_token, sizes.normalised)
+        router = torch.cat([self._route_logits(experts, part, row_block) for part in normed.split(row_block)])
+        weights, chosen = self._route(experts, router[:, : sizes.count], sizes)
         mlps = [partial(self._mlp, mlp, row_block=self._expert_block) for mlp in experts.mlps]
         update = mixture(normed, weights, chosen, mlps, self._expert_block)
-        for rows, own in zip(chunks, update.split([len(rows.hidden) for rows in chunks]), strict=True):
-            rows.hidden.add_(self._scaled(self._normed(own, layer.post_mlp_norm)))
+        own = slice(0, 0)
+        for rows in chunks:
+            own = slice(own.stop, own.stop + len(rows.hidden))
+            if experts.shared is not None:
+                update[own] += self._shared(experts.shared, normed[own], router[own, sizes.count :], row_block)
+            rows.hidden.add_(self._scaled(self._normed(update[own], layer.post_mlp_norm)))
+
+    def _route_logits(self, experts: ExpertsWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
+        """float32 where sigmoids decide, as in transformers."""
+        return self.ops.linear(x if experts.correction is None else x.float(), experts.router, row_block)
+
+    def _route(
+        self, experts: ExpertsWeights, logits: torch.Tensor, sizes: ExpertsConfig
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if experts.correction is None:
+            return self.ops.route(logits, sizes.per_token, sizes.normalised)
+        groups = sizes.groups, sizes.kept_groups
+        return self.ops.route_by_sigmoid(
+            logits, experts.correction, sizes.per_token, sizes.normalised, *groups, sizes.scaling
+        )
+
+    def _shared(self, mlp: MlpWeights, x: torch.Tensor, gate: torch.Tensor, row_block: int) -> torch.Tensor:
+        """Of the expert that every row goes through. gate: [rows, 1], or [rows, 0] where it counts in full."""
+        given = self._mlp(mlp, x, row_block)
+        return given.mul_(gate.sigmoid()) if gate.shape[1] else given
 
     def _scaled(self, update: torch.Tensor) -> torch.Tensor:
         """`update` itself, in the size in which it joins the residual stream."""
@@ -168,3 +192,5 @@ class DecoderLayer:
         rotary = rows.rotary[layer.rope]
         rotary = rotary if rotary.queries is None else rotary.queries
         self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)
+        if layer.query_scale is not None:
+            rows.queries.mul_(layer.query_scale)

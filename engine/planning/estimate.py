@@ -70,9 +70,10 @@ class MemoryModel:
         narrow = config.q_size + 2 * self.kv_buffers * config.kv_size
         inner = config.intermediate_size
         if config.experts is not None:
-            # Their input and output, and every row's choice among them.
-            narrow += 2 * config.hidden_size + 4 * config.experts.count
-            inner = max(inner, config.experts.width)
+            # Their input and output, and every row's choice among them: by sigmoids, it is sorted in float32.
+            is_sorted = config.family.experts is not None and config.family.experts.sigmoid is not None
+            narrow += 2 * config.hidden_size + (14 if is_sorted else 4) * config.experts.count
+            inner = max(inner, config.experts.width, config.experts.shared_width)
         row = config.hidden_size * self.wide_bytes + narrow * self.dtype_bytes + angles
         making_angles = 8 * config.head_dim  # float64
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from preftree.engine.weights.stacked import StackedExperts
+
 if TYPE_CHECKING:
     from preftree.engine.config.model_config import ModelConfig
 
@@ -53,10 +55,31 @@ class MlpTensors:
 
 
 @dataclass(frozen=True)
+class ExpertsTensors:
+    """A mixture of experts.
+
+    router: a row for each of them and, last, the gate of the shared one where it has one. correction: name and shape
+    of what is added to a sigmoid router's scores. experts, stacked: one of them.
+    """
+
+    router: Matrix
+    experts: tuple[MlpTensors, ...] = ()
+    stacked: StackedExperts | None = None
+    shared: MlpTensors | None = None
+    correction: tuple[str, tuple[int, ...]] | None = None
+
+    def mlps(self) -> Iterator[MlpTensors]:
+        yield from self.experts
+        if self.shared is not None:
+            yield self.shared
+
+
+@dataclass(frozen=True)
 class LayerTensors:
     """One layer. norms: name and size by the role that `Architecture.norms` gives them, and "q" and "k".
 
-    q, kv, o: attention's matrices, kv with keys first. mlp: the MLP, or None where there are a router and experts.
+    q, kv, o: attention's matrices, kv with keys first. mlp: the MLP, or None where there is a mixture of experts.
+    sinks: name and size of attention's sinks, where the family has some.
     """
 
     norms: dict[str, tuple[str, int]]
@@ -64,26 +87,48 @@ class LayerTensors:
     kv: Matrix
     o: Matrix
     mlp: MlpTensors | None
-    router: Matrix | None
-    experts: tuple[MlpTensors, ...]
+    experts: ExpertsTensors | None
+    sinks: tuple[str, int] | None = None
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Those of linear layers, but for stacked ones; what decides about experts is none of them."""
+        yield from (self.q, self.kv, self.o)
+        mlps = self.experts.mlps() if self.experts is not None else filter(None, [self.mlp])
+        for mlp in mlps:
+            yield from (mlp.gate_up, mlp.down)
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name, size in self.norms.values():
             yield f"{name}.weight", (size,)
-        mlps = self.experts if self.mlp is None else (self.mlp,)
-        matrices = [self.q, self.kv, self.o, *(matrix for mlp in mlps for matrix in (mlp.gate_up, mlp.down))]
-        for matrix in [*matrices, self.router] if self.router else matrices:
+        for matrix in self.matrices():
             yield from matrix.tensors()
+        if self.experts is not None:
+            yield from self.experts.router.tensors()
+            if self.experts.correction is not None:
+                yield self.experts.correction
+            if self.experts.stacked is not None:
+                yield from self.experts.stacked.tensors()
+        if self.sinks is not None:
+            name, size = self.sinks
+            yield name, (size,)
+
+    @property
+    def num_linear_parameters(self) -> int:
+        """Numbers of its linear layers' matrices."""
+        shapes = (shape for matrix in self.matrices() for _, shape in matrix.tensors() if len(shape) == 2)
+        stacked = None if self.experts is None else self.experts.stacked
+        return sum(map(math.prod, shapes)) + (0 if stacked is None else stacked.num_linear_parameters)
 
 
 def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
     """What layer `index` is made of."""
     prefix, family, hidden = f"model.layers.{index}.", config.family, config.hidden_size
     norms = {role: (prefix + name, hidden) for role, name in family.norms.items()}
-    if family.qk_norm is not None:
+    if config.has_qk_norm:
         is_wide = family.qk_norm == "width"
-        norms["q"] = (f"{prefix}self_attn.q_norm", config.q_size if is_wide else config.head_dim)
-        norms["k"] = (f"{prefix}self_attn.k_norm", config.kv_size if is_wide else config.head_dim)
+        q_name, k_name = family.qk_norm_names
+        norms["q"] = (f"{prefix}self_attn.{q_name}", config.q_size if is_wide else config.head_dim)
+        norms["k"] = (f"{prefix}self_attn.{k_name}", config.kv_size if is_wide else config.head_dim)
 
     def attention(*parts: tuple[str, int]) -> tuple[Part, ...]:
         if "qkv" not in family.fused:
@@ -93,15 +138,14 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
         return (Part(f"{prefix}self_attn.qkv_proj", rows, first, of=config.q_size + 2 * config.kv_size),)
 
     has_experts = config.experts is not None and index in config.experts.layers
-    router, experts = _experts(config, prefix) if has_experts else (None, ())
     return LayerTensors(
         norms=norms,
         q=Matrix(attention(("q_proj", config.q_size)), hidden, config.qkv_bias),
         kv=Matrix(attention(("k_proj", config.kv_size), ("v_proj", config.kv_size)), hidden, config.qkv_bias),
         o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), config.q_size, config.output_bias),
         mlp=None if has_experts else _mlp(config, prefix),
-        router=router,
-        experts=experts,
+        experts=_experts(config, prefix) if has_experts else None,
+        sinks=(f"{prefix}self_attn.sinks", config.num_heads) if family.has_sinks else None,
     )
 
 
@@ -113,18 +157,27 @@ def _mlp(config: ModelConfig, prefix: str) -> MlpTensors:
     return MlpTensors(Matrix(parts, hidden, bias), Matrix((Part(f"{prefix}mlp.down_proj", hidden),), inner, bias))
 
 
-def _experts(config: ModelConfig, prefix: str) -> tuple[Matrix, tuple[MlpTensors, ...]]:
+def _experts(config: ModelConfig, prefix: str) -> ExpertsTensors:
     names, sizes, hidden = config.family.experts, config.experts, config.hidden_size
     assert names is not None
     assert sizes is not None
+    if names.stacked is not None:
+        router = Matrix((Part(prefix + names.router, sizes.count),), hidden, has_bias=True)
+        stacked = StackedExperts.under(prefix + names.stacked, sizes.count, hidden, sizes.width)
+        return ExpertsTensors(router, stacked=stacked)
 
-    def expert(number: int) -> MlpTensors:
-        path = prefix + names.expert.format(number)
-        gate_up = (Part(path + names.gate, sizes.width), Part(path + names.up, sizes.width))
-        return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(path + names.down, hidden),), sizes.width))
+    def mlp(path: str, width: int) -> MlpTensors:
+        gate_up = (Part(prefix + path + names.gate, width), Part(prefix + path + names.up, width))
+        return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(prefix + path + names.down, hidden),), width))
 
-    router = Matrix((Part(prefix + names.router, sizes.count),), hidden)
-    return router, tuple(expert(number) for number in range(sizes.count))
+    rows, shared = [Part(prefix + names.router, sizes.count)], None
+    if names.shared is not None:
+        shared = mlp(names.shared.prefix, sizes.shared_width)
+        if names.shared.gate is not None:
+            rows.append(Part(prefix + names.shared.gate, 1))
+    correction = None if names.sigmoid is None else (prefix + names.sigmoid.correction, (sizes.count,))
+    experts = tuple(mlp(names.expert.format(number), sizes.width) for number in range(sizes.count))
+    return ExpertsTensors(Matrix(tuple(rows), hidden), experts, shared=shared, correction=correction)
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -133,9 +186,8 @@ def num_parameters(config: ModelConfig) -> int:
 
 
 def num_linear_parameters(config: ModelConfig) -> int:
-    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized."""
-    layers = (layer_tensors(config, index).tensors() for index in range(config.num_layers))
-    return sum(math.prod(shape) for layer in layers for _, shape in layer if len(shape) == 2)
+    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
+    return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:
@@ -149,3 +201,10 @@ def expected_tensors(config: ModelConfig) -> Shapes:
     elif not config.tie_embeddings:
         tensors[HEAD] = (config.vocab_size, config.hidden_size)
     return tensors
+
+
+def is_draft(config: ModelConfig, name: str) -> bool:
+    """Whether a tensor is of a layer after the last, which only drafts tokens."""
+    number = name.removeprefix("model.layers.").partition(".")[0]
+    is_layer = name.startswith("model.layers.") and number.isdecimal() and number.isascii() and len(number) < 5
+    return is_layer and 0 <= int(number) - config.num_layers < config.draft_layers

@@ -15,7 +15,7 @@ from preftree.kernels import cpu
 from preftree.kernels.avx512.head import label_head, pack_head, token_logits
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
 from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_linear
-from preftree.kernels.cpu import exact_products, pack_plain, route, scalar_head
+from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head
 from preftree.kernels.tiles import PathTiles, PlanLayout
 
 # Rows of a matrix product, and query rows that attention takes at a time, of all heads that share a K/V head together.
@@ -52,6 +52,7 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """`kernels.cpu.tree_attention`, over tiles that may be cut anywhere.
 
@@ -72,6 +73,7 @@ def tree_attention(
             size**-0.5 if scale is None else scale,
             softcap or 0.0,
             window or 0,
+            address(sinks),
         )
 
 
@@ -163,6 +165,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "route",
+    "route_by_sigmoid",
     "scalar_head",
     "store_kv",
     "token_logits",

@@ -88,3 +88,10 @@ def geglu(gate_up: torch.Tensor) -> torch.Tensor:
     """gelu(gate) * up, as `swiglu`; gelu by its tanh formula (Hendrycks and Gimpel, 2016)."""
     gate, up = gate_up.chunk(2, dim=-1)
     return F.gelu(gate, approximate="tanh").mul_(up)
+
+
+def clamped_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gate * sigmoid(1.702 * gate) * (up + 1), as `swiglu`; gate at most 7, up within 7 of zero (gpt-oss)."""
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    gate = gate.clamp(max=7)
+    return (torch.sigmoid(1.702 * gate) * gate * (up.clamp(-7, 7) + 1)).to(gate_up.dtype)

@@ -15,7 +15,7 @@ from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
-from tests.models import QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 
 # `tests/engine/test_engine_gpu.py` is for machines that have one: there, nothing runs in the interpreter.
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cannot read the CPU's memory")
@@ -32,9 +32,24 @@ GEMMA2_CONFIG = SMALL_CONFIG | {
     "final_logit_softcapping": 3.0,
     "attention_bias": True,
 }
+# A router of sigmoids in float32, a shared expert, a dense layer, a norm of heads that rotate in part.
+GLM4_MOE_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Glm4MoeForCausalLM"],
+    "model_type": "glm4_moe",
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "moe_intermediate_size": 32,
+    "use_qk_norm": True,
+}
 
 
-@pytest.fixture(scope="module", params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG], ids=["llama", "qwen3", "gemma2"])
+@pytest.fixture(
+    scope="module",
+    params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG, GLM4_MOE_CONFIG, GPT_OSS_CONFIG],
+    ids=["llama", "qwen3", "gemma2", "glm4_moe", "gpt_oss"],
+)
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
@@ -94,9 +109,12 @@ def test_chunks_of_element_wise_operations_change_no_bits(
 
 @pytest.mark.parametrize(
     "directory",
-    [SMALL_CONFIG, *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG))],
+    [
+        SMALL_CONFIG,
+        *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG, GPT_OSS_CONFIG)),
+    ],
     indirect=True,
-    ids=["llama", "qwen3", "gemma2"],
+    ids=["llama", "qwen3", "gemma2", "gpt_oss"],
 )
 def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
     """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""

@@ -22,6 +22,7 @@ from tests.kernels.shapes import (
     poisoned_attention_inputs,
     random_plan,
     tile_runs,
+    with_sinks,
 )
 from tests.kernels.test_cpu import EPS, GATES, OPTIONS, ROWS
 
@@ -56,6 +57,7 @@ def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_tree_attention(heads_per_kv: int, size: int, longest: int, options: dict[str, Any]) -> None:
     """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks."""
+    options = with_sinks(options, 2 * heads_per_kv)
     trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest, layout=PATH_LAYOUT)
     inputs = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, size, seed=1)
     queries, kv = (tensor.bfloat16() for tensor in inputs)
@@ -192,6 +194,13 @@ def test_a_nan_is_not_quantized_away() -> None:
     x[3, 4], x[5, 70] = float("nan"), float("inf")
     found = torch.isfinite(avx512.linear(x, avx512.pack_linear(torch.randn(40, 192), quantized=True)))
     assert found.any(1).tolist() == [True, True, True, False, True, False, True, True]
+
+
+def test_a_limit_lets_nan_through() -> None:
+    """Catches a minimum that takes 7 for a NaN, which would hide a broken model."""
+    packed = avx512.pack_gated(torch.eye(32).bfloat16(), torch.tensor([float("nan"), *[0.0] * 30, float("nan")]))
+    found = avx512.gated(torch.ones(32, 32).bfloat16(), packed, "clamped_silu")
+    assert found[0].isnan().nonzero().flatten().tolist() == [0, 15]
 
 
 @pytest.mark.usefixtures("products")

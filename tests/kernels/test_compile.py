@@ -78,7 +78,7 @@ class Selection:
 # Attention with nothing and with everything, and one of each other kernel.
 QUICK = Selection(
     (128,),
-    r"tree_attention, (tiles of \d+|single tokens)(, window, softcap)? \(sm_\d+, bf16"
+    r"tree_attention, (tiles of \d+|single tokens)(, window, (softcap|sinks))? \(sm_\d+, bf16"
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
     r"|rms_norm of 4096|rotate, normed|store_kv, normed|glu ",
@@ -194,7 +194,7 @@ def test_every_head_size_is_in_the_report(
 
 def test_every_launch_of_attention_is_in_the_report(report: list[dict[str, Any]], selection: Selection) -> None:
     quick = selection is QUICK
-    endings = ("", ", window, softcap") if quick else ("", ", window", ", softcap", ", window, softcap")
+    endings = ["", ", window, softcap", ", window, sinks", *([] if quick else [", window", ", softcap"])]
     expected = {
         (f"tree_attention, {tiles}{ending}", arch, dtype, size)
         for arch, (dtype, itemsize) in product((80, 90), (("bf16", 2), ("fp32", 4)))
@@ -223,6 +223,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         "tree_attention",
         "swiglu",
         "geglu",
+        "clamped_swiglu",
         "label_head",
     }
 

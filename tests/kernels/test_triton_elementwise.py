@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from preftree.kernels import gated, norm, reference, rope_store
+from preftree.kernels import cpu, gated, norm, reference, rope_store
 from tests.kernels.on_device import (
     CUT_OFF,
     DEVICE,
@@ -138,6 +138,23 @@ def test_geglu(rows: int, width: int, dtype: torch.dtype) -> None:
     assert_as_good_as_plain(ours, reference.geglu(x), reference.geglu(x.double()))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(31, 1000), (33, 1536), (129, 1025)])
+def test_clamped_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
+    """Catches a gate that is clamped below, and a limit that only one of the two has."""
+    x = amid_nan((6 * torch.randn(rows, 2 * width)).to(dtype))
+    ours = gated.clamped_swiglu(x)
+    assert ours.dtype == dtype
+    assert_as_good_as_plain(ours, reference.clamped_swiglu(x), reference.clamped_swiglu(x.double()))
+
+
+@pytest.mark.parametrize("clamped", [gated.clamped_swiglu, cpu.clamped_swiglu])
+def test_a_limit_lets_nan_through(clamped: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Catches a minimum that takes 7 for a NaN, which would hide a broken model."""
+    gate_up = torch.tensor([[NAN, 1.0, NAN, 1.0, NAN, NAN]], device=DEVICE)
+    assert clamped(gate_up).isnan().all()
+
+
 def test_geglu_far_from_zero() -> None:
     """Where exp overflows, tanh is one."""
     gate_up = torch.tensor([[-1000.0, 1000.0, 2.0, 3.0]], device=DEVICE)
@@ -189,6 +206,7 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
         lambda index: norm.rms_norm(x[index], weight, EPS),
         lambda index: norm.add_rms_norm(x[index], update[index], weight, EPS),
         lambda index: gated.swiglu(x[index]),
+        lambda index: gated.clamped_swiglu(x[index]),
         rotate,
         store_kv,
     ):
