@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preftree.engine.config.assumed import assumed
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.multimodal import multimodal_of, text_config
@@ -37,6 +38,7 @@ class Checkpoint:
         pooling_hint: how a reward read by transformers may differ, in one line; None where it is read from the last
             token, as here.
         skipped: tensors of a vision model beside it, which no text goes through, and of layers that draft tokens.
+        notes: which of several files was read, and what was assumed where they say nothing, one line each.
     """
 
     name: str
@@ -48,6 +50,7 @@ class Checkpoint:
     spec: str | None = None
     pooling_hint: str | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec is None:
@@ -103,10 +106,12 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
+    default = assumed(fields.get("text_config") or fields, config)
+    notes = (*texts.notes, *([default] if default else []))
     pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
     drafts = sorted(name for name in weights.names() if is_draft(config, name))
-    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=(*stored.skipped, *drafts))
+    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=(*stored.skipped, *drafts), notes=notes)
 
 
 def _dequantizing(

@@ -20,6 +20,7 @@ NEEDED = ("torch", "numpy", "tokenizers", "safetensors", "gguf", "jinja2", "pyar
 # Tokens of the longest prompt, and prompts, that a full batch's memory is told for.
 _PROMPT_TOKENS, _ROWS_PER_PROMPT = 8192, 64
 _GB = 1e9
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -103,9 +104,10 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     yield Finding("parameters", f"{num_parameters(config):,}")
     yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
     yield Finding("context", f"{config.max_context:,} tokens")
-    names = [path.name for path in checkpoint.files if path.name.startswith("tokenizer.")] or [checkpoint.files[0].name]
+    names = [path.name for path in checkpoint.files if path.name in _TOKENIZERS] or [checkpoint.files[0].name]
     about = f"{tokenizer.kind} from {names[0]}, {tokenizer.vocab_size:,} ids, {len(tokenizer.control):,} control tokens"
     yield Finding("tokenizer", about)
+    yield from (Finding("assumed", note) for note in checkpoint.notes)
     try:
         target = choose_target(config, None, None, None)
     except InputError as error:
