@@ -1,7 +1,7 @@
 """Tensors by their Hugging Face names, from safetensors files. Nothing pickled is ever opened."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -11,7 +11,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.multimodal import Multimodal
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
-from preftree.engine.weights.conversion import converted
+from preftree.engine.weights.conversion import check_finite, joined
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
@@ -22,6 +22,8 @@ ADAPTER = "adapter_config.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 CPU = torch.device("cpu")
+# Numbers that are converted at a time: no more than these exist in the type that is stored, or are mapped.
+SLICE = 1 << 20
 
 
 class TensorSource(Protocol):
@@ -172,15 +174,26 @@ class SafetensorsSource:
         if path not in self._open:
             self._open[path] = MappedFile(path)
         file = self._open[path]
-        mapped = torch.frombuffer(file.view(entry.begin, entry.end), dtype=DTYPES[entry.dtype]).view(shape)
-        tensor = converted(mapped, device, dtype, name, str(path))
-        file.release(entry.begin, entry.end)
-        return tensor
+        stored = DTYPES[entry.dtype]
+        if dtype is None or (dtype == stored and device.type != CPU.type):
+            tensor = torch.frombuffer(file.view(entry.begin, entry.end), dtype=stored).view(shape).to(device, copy=True)
+            file.release(entry.begin, entry.end)
+            return check_finite(tensor, name, str(path))
+        return joined(_slices(file, entry), shape, device, dtype, name, str(path))
 
     def close(self) -> None:
         for file in self._open.values():
             file.close()
         self._open.clear()
+
+
+def _slices(file: MappedFile, entry: Entry) -> Iterator[torch.Tensor]:
+    """A tensor's numbers, a part of the file at a time."""
+    stored = DTYPES[entry.dtype]
+    for first in range(entry.begin, entry.end, SLICE * stored.itemsize):
+        last = min(first + SLICE * stored.itemsize, entry.end)
+        yield torch.frombuffer(file.view(first, last), dtype=stored)
+        file.release(first, last)
 
 
 def _weight_map(index: Path) -> dict[str, str]:
