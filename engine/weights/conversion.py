@@ -6,9 +6,6 @@ import torch
 
 from preftree.engine.errors import InputError, ModelError
 
-# Numbers that are converted at a time: beside the result, no more than these exist in another type.
-SLICE = 1 << 20
-
 
 def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
     """`tensor` itself; ModelError when it holds NaN or infinity. Runs where the tensor lies."""
@@ -16,19 +13,6 @@ def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ModelError(f"{origin}: tensor {name} holds NaN or infinity; download the model again")
     return tensor
-
-
-def converted(
-    stored: torch.Tensor, device: torch.device, dtype: torch.dtype | None, name: str, origin: str
-) -> torch.Tensor:
-    """`stored` in memory of its own on `device`. dtype: see TensorSource.
-
-    ModelError when it is not finite everywhere, InputError as `joined`.
-    """
-    if dtype in (None, stored.dtype):
-        return check_finite(stored.to(device, copy=True), name, origin)
-    slices = stored.reshape(-1).split(SLICE)
-    return joined(slices, stored.shape, device, dtype, name, origin)
 
 
 def joined(

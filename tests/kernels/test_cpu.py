@@ -236,6 +236,16 @@ def test_scalar_head(dtype: torch.dtype) -> None:
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_a_head_in_float32_keeps_its_memory_and_its_bits(rows: int) -> None:
+    """Catches a copy of a tied embedding, another sum than that of a packed matrix, and a lone row with other bits."""
+    hidden, weight = torch.randn(32, 96), torch.randn(2 * cpu_head.VOCAB_BLOCK, 96)
+    head = cpu.pack_head(weight)
+    assert [block.weight.data_ptr() for block in head] == [block.data_ptr() for block in weight.chunk(2)]
+    packed = cpu.linear(hidden, cpu.pack_linear(weight))
+    assert torch.equal(cpu.token_logits(hidden[:rows], head), packed[:rows])
+
+
 @pytest.mark.parametrize("softcap", [None, 4.0])
 @pytest.mark.parametrize(("rows", "dtype"), [(8, torch.float32), (40, torch.float32), (40, torch.bfloat16)])
 def test_label_head(rows: int, dtype: torch.dtype, softcap: float | None, monkeypatch: pytest.MonkeyPatch) -> None:
