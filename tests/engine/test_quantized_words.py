@@ -292,10 +292,12 @@ def test_lying_tensors(
     [
         (GPTQ | {"group_size": 48}, (64, 64), "64 columns are no multiple of the group size 48"),
         (GPTQ | {"bits": 3}, (40, 64), "40 rows are no multiple of 32"),
+        (GPTQ, (4, 64, 64), r"a stack of matrices, here \(4, 64, 64\)"),
+        (AWQ, (4, 64, 64), r"a stack of matrices, here \(4, 64, 64\)"),
         (AWQ, (12, 64), "12 rows are no multiple of 8"),
     ],
 )
-def test_sizes_that_do_not_divide(fields: dict[str, Any], shape: tuple[int, int], complaint: str) -> None:
+def test_sizes_that_do_not_divide(fields: dict[str, Any], shape: tuple[int, ...], complaint: str) -> None:
     """Catches a last group or word that is taken for a whole one."""
     anything = Stored("I32", (1, 1))
     with pytest.raises(ModelError, match=complaint):

@@ -89,12 +89,12 @@ class Gptq:
         return (G_IDX,)
 
     def check(self, stored: Mapping[str, Stored], shape: tuple[int, ...]) -> None:
+        groups = self.blocks.grid(shape)[1]
         rows, columns = shape
         numbers, words = NUMBERS[self.bits], WORDS[self.bits]
         for count, what in ((rows, "rows"), (columns, "columns")):
             if count % numbers:
                 raise ModelError(f"its {count:,} {what} are no multiple of {numbers}, which {words} words hold")
-        groups = self.blocks.grid(shape)[1]
         check_part(stored, QWEIGHT, (columns // numbers * words, rows))
         check_part(stored, QZEROS, (groups, rows // numbers * words))
         check_scales(stored, (groups, rows))
