@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from preftree.engine.config.latent import Latent
+
 QkNorm = Literal["head", "width"]
 
 
@@ -146,6 +148,8 @@ class Architecture:
     multiply (`logits_scaling` divides), each 1 where config.json says nothing.
 
     draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not read.
+    latent: defaults of latent attention; `rope_interleave` then says whether heads are interleaved, and
+    `mscale_all_dim` how much YaRN raises scores.
 
     head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
     hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
@@ -182,6 +186,7 @@ class Architecture:
     windows: Windows | None = None
     experts: Experts | None = None
     draft_layers: int = 0
+    latent: Latent | None = None
     head_dim: int | None = None
     num_kv_heads: int | None = None
     norm_eps: float = 1e-6
@@ -226,6 +231,8 @@ class Architecture:
             found.add(self.local_theta_field)
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
+        if self.latent is not None:
+            found |= {*self.latent.fields, "rope_interleave"}
         if self.draft_layers:
             found.add("num_nextn_predict_layers")
         if self.experts is not None:

@@ -9,6 +9,7 @@ from preftree.engine.config import multimodal
 from preftree.engine.config.architecture import Architecture, Windows
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.hf_experts import experts_from_hf
+from preftree.engine.config.hf_latent import latent_from_hf
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.model_config import Activation, ModelConfig
@@ -41,6 +42,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("n_shared_experts", "first_k_dense_replace", "n_group", "topk_group"), (0,)),
     "routed_scaling_factor": (1,),
     "num_nextn_predict_layers": (0,),
+    # Of DeepSeek's own code; transformers' class takes these values for granted.
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "moe_layer_freq": (1,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
     "mup_width_multiplier": (1,),
     "position_embedding_type": ("rope", "absolute"),
@@ -70,6 +75,12 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         unrotated = _unrotated(config, family)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
+        head_dim = optional("head_dim", family.head_dim or config["hidden_size"] // heads)
+        latent = None
+        if family.latent is not None:
+            # Every head has a key; transformers' class has no use for fields that say otherwise.
+            latent, kv_heads = latent_from_hf(config, family.latent), heads
+            head_dim = latent.head_size
         return ModelConfig(
             architecture=config["model_type"],
             vocab_size=config["vocab_size"],
@@ -78,7 +89,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             num_layers=config["num_hidden_layers"],
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
-            head_dim=optional("head_dim", family.head_dim or config["hidden_size"] // heads),
+            head_dim=head_dim,
             norm_eps=optional("rms_norm_eps", family.norm_eps),
             rope=rope,
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
@@ -99,6 +110,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
             **{field: optional(field, 1.0) for field in family.multipliers},
             experts=None if family.experts is None else experts_from_hf(config, family.experts),
+            latent=latent,
             draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
             is_reward_model=_is_reward_model(config, family),
         )

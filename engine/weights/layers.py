@@ -4,21 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
 import torch
 
+from preftree.engine.config.latent import Latent
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.latent import padded_keys_values, padded_queries, with_turning_last
 from preftree.engine.weights.names import (
     EMBEDDING,
     FINAL_NORM,
     HEAD,
     SCALAR_HEAD,
     ExpertsTensors,
+    LayerTensors,
     Matrix,
     MlpTensors,
     layer_tensors,
@@ -55,6 +59,7 @@ class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
+    q_latent, kv_latent: of latent attention, what gives q and kv their input.
     mlp, experts: one of them.
     *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
     and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
@@ -66,6 +71,8 @@ class LayerWeights:
     o: Any
     mlp: MlpWeights | None
     experts: ExpertsWeights | None = None
+    q_latent: Any = None
+    kv_latent: Any = None
     window: int | None = None
     rope: int = 0
     attention_norm: torch.Tensor | None = None
@@ -74,6 +81,8 @@ class LayerWeights:
     post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    q_latent_norm: torch.Tensor | None = None
+    kv_latent_norm: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -146,7 +155,7 @@ class _Reader:
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing = {"quantized": True} if quantized else {}
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
-        order = rotary_order(config.rope, config.head_dim)
+        order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
@@ -169,8 +178,7 @@ class _Reader:
         if self._order is not None and config.family.qk_norm == "head":
             norms |= {role: norms[role][self._order] for role in ("q_norm", "k_norm") if role in norms}
         return LayerWeights(
-            q=self._packed(tensors.q, rotating=config.num_heads),
-            kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
+            **(self._attention(tensors) if config.latent is None else self._latent_attention(tensors, config.latent)),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
@@ -178,6 +186,29 @@ class _Reader:
             rope=config.rope_of(index),
             **norms,
         )
+
+    def _attention(self, tensors: LayerTensors) -> dict[str, Any]:
+        config = self.config
+        return {
+            "q": self._packed(tensors.q, rotating=config.num_heads),
+            "kv": self._packed(tensors.kv, rotating=config.num_kv_heads),
+        }
+
+    def _latent_attention(self, tensors: LayerTensors, latent: Latent) -> dict[str, Any]:
+        heads, interleaved = self.config.num_heads, self.config.rope.interleaved
+        assert tensors.kv_latent is not None
+        (q, _), (kv, _) = self._weight_and_bias(tensors.q), self._weight_and_bias(tensors.kv)
+        short = [
+            None if one is None else with_turning_last(one, latent, interleaved)
+            for one in self._weight_and_bias(tensors.kv_latent)
+        ]
+        pack = partial(self.ops.pack_linear, **self._packing)
+        return {
+            "q_latent": None if tensors.q_latent is None else self._packed(tensors.q_latent),
+            "q": pack(padded_queries(q, latent, heads, interleaved)),
+            "kv_latent": pack(*short),
+            "kv": pack(padded_keys_values(kv, latent, heads, interleaved)),
+        }
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
