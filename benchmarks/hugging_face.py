@@ -66,8 +66,8 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
-        family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
-        "rms_norm_eps": config.norm_eps,
+        family.activation[0]: _activation(config),
+        family.norm_eps_field: config.norm_eps,
         **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,
@@ -94,6 +94,11 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
     if family.experts is not None:
         fields |= _experts_to_hf(config, family.experts)
     return fields
+
+
+def _activation(config: ModelConfig) -> str:
+    kind = "silu" if config.family.clamped_gate else config.activation
+    return next(name for name, known in ACTIVATIONS.items() if known == kind)
 
 
 def _windows_to_hf(config: ModelConfig, rule: Windows) -> dict[str, Any]:

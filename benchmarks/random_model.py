@@ -82,11 +82,13 @@ class RandomSource:
     def stored_types(self) -> Counter[str]:
         return Counter()
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = _CPU) -> torch.Tensor:
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = _CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         seed = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big")
         generator = torch.Generator(self._device).manual_seed(seed)
         drawn = torch.randn(shape, generator=generator, device=self._device, dtype=self._dtype)
-        return (drawn.mul_(NORM_STD).add_(1) if len(shape) == 1 else drawn.mul_(WEIGHT_STD)).to(device)
+        return (drawn.mul_(NORM_STD).add_(1) if len(shape) == 1 else drawn.mul_(WEIGHT_STD)).to(device, dtype)
 
     def close(self) -> None:
         """Nothing is open."""

@@ -107,10 +107,12 @@ class _FixedTensors:
     def stored_types(self) -> Counter[str]:
         return Counter({"F32": len(self._shapes)})
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         """Multiples of 1/8192 around 0 for matrices, around 1 for norms."""
         drawn = (_draw(name, int(np.prod(shape))) % 2048 - 1024).astype(np.float32) / 8192
-        return torch.from_numpy(drawn + ("norm" in name)).reshape(shape).to(device)
+        return torch.from_numpy(drawn + ("norm" in name)).reshape(shape).to(device, dtype)
 
     def close(self) -> None:
         """Nothing is open."""

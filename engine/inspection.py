@@ -90,7 +90,7 @@ def _cpu_types() -> str:
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
-    from preftree.engine.device import choose_target
+    from preftree.engine.device import choose_target, name_of
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
@@ -109,8 +109,10 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     try:
         target = choose_target(config, None, None, None)
     except InputError as error:
+        yield from _dequantised(checkpoint, "the working type")
         yield Finding("memory", str(error), "failed")
         return
+    yield from _dequantised(checkpoint, name_of(target.dtype))
     rows = target.batch_tokens
     longest = min(config.max_context, _PROMPT_TOKENS)
     batch = target.memory.batch_bytes(config, rows, rows // _ROWS_PER_PROMPT, longest)
@@ -143,6 +145,21 @@ def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
         yield Finding("chat template", str(error), "failed")
     else:
         yield Finding("chat template", "renders", "ok")
+
+
+def _dequantised(checkpoint: Checkpoint, dtype: str) -> Iterator[Finding]:
+    """Which matrices become `dtype` out of how many bits, and what else of the model's quantisation is left out."""
+    from preftree.engine.weights.quantized.source import QuantizedSource
+
+    source = checkpoint.weights
+    if not isinstance(source, QuantizedSource):
+        return
+    counts = [
+        f"{count:,} {'matrix' if count == 1 else 'matrices'} from {title}"
+        for title, count in source.dequantized.most_common()
+    ]
+    kept = f"; activations stay in {dtype}" if source.quantizes_activations else ""
+    yield Finding("dequantised", f"{', '.join(counts) or 'no matrix'}, read as {dtype}{kept}")
 
 
 def _skipped(checkpoint: Checkpoint) -> str:

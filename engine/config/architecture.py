@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 from preftree.engine.config.latent import Latent
 
-QkNorm = Literal["head", "width"]
+QkNorm = Literal["head", "width", "rotated head"]
 
 
 # Which tensor of a layer is which of its norms: before and after attention, before and after the MLP.
@@ -33,7 +33,8 @@ class Windows:
     typed: `layer_types` tells the layers apart. first_layer: default of the field `max_window_layers`, from which layer
     on there are windows. full_every: of so many layers the last sees everything; pattern: the field that changes it.
     alternating_below: default of `max_window_layers`, below which every second layer has one, the first among them.
-    unrotated: those that do not rotate are the ones.
+    unrotated: those that do not rotate are the ones. rotate_alone: they are the only ones to rotate, "always", or
+    "if set", so that all do where `sliding_window` is null.
     """
 
     default: int | None = None
@@ -44,6 +45,7 @@ class Windows:
     pattern: str | None = None
     alternating_below: int | None = None
     unrotated: bool = False
+    rotate_alone: Literal["always", "if set"] | None = None
 
 
 @dataclass(frozen=True)
@@ -95,7 +97,8 @@ class Experts:
     intermediate size. always_normalised: the weights of the chosen experts sum to one; else `norm_topk_prob` says so,
     or normalised where it is missing. sparse_fields: `decoder_sparse_step` and `mlp_only_layers` are read. router,
     expert: prefixes of tensors, {} stands for the number. gate, up, down: matrices of an expert. shared: None: all
-    experts are chosen. sigmoid: how the router scores; None: by a softmax over all experts.
+    experts are chosen. sigmoid: how the router scores; None: by a softmax over all experts. stacked: prefix of
+    tensors that hold all experts, as `engine.weights.stacked` has them; these and the router have biases.
     """
 
     default_count: int
@@ -114,6 +117,7 @@ class Experts:
     down: str = "down_proj"
     shared: SharedExpert | None = None
     sigmoid: SigmoidRouter | None = None
+    stacked: str | None = None
 
     @property
     def reads(self) -> frozenset[str]:
@@ -134,32 +138,36 @@ class Architecture:
     reward_class_name: the class with a head of scores in place of the output matrix, where its name does not follow
     from `class_name`. has_reward_class: transformers has such a class.
 
-    norms: roles of the norms in a layer, and their tensors. centred_norms: a norm multiplies with 1 + weight.
-    wide_norms: it does so before it rounds to 16 bits. qk_norm: queries and keys go through an RMSNorm before they
-    rotate, one for each "head" or one over all heads, the "width" of the projection. qk_norm_field: a field that must
-    be true, or there are none.
-    qkv_bias: q, k and v have biases whatever config.json says; bias_fields: fields that add some, to attention
-    ("attention_bias": q, k, v and, unless output_bias names another field or None, o) or MLP ("mlp_bias").
-    attention_bias: where config.json says nothing. attention_bias_field: what config.json calls it. fused: what is one
-    matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where it is missing.
+    norms: roles of the norms in a layer, and their tensors. layer_norm: they subtract the mean, LayerNorm without bias;
+    else RMSNorm. centred_norms: a norm multiplies with 1 + weight. wide_norms: it multiplies before it rounds to 16
+    bits. parallel: the MLP reads what attention reads, and both are added to the residual stream together. qk_norm:
+    queries and keys go through an RMSNorm before they rotate, one for each "head" or one over all heads, the "width" of
+    the projection; "rotated head": one for each head after it rotated. qk_norm_names: their tensors. qk_norm_field: a
+    field that must be true, or there are none. qkv_bias: q, k and v have biases whatever config.json says; bias_fields:
+    fields that add some, to attention ("attention_bias": q, k, v and, unless output_bias names another field or None,
+    o) or MLP ("mlp_bias"). attention_bias: where config.json says nothing. attention_bias_field: what config.json calls
+    it. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where
+    it is missing; activation_aliases: other names. clamped_gate: gate and up have a limit, and up is one larger, as in
+    gpt-oss. has_sinks: every head has a learned score that joins the softmax of a row's scores, and no value.
     scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
     `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
-    of the head size under attention's root. multipliers: fields that
-    multiply (`logits_scaling` divides), each 1 where config.json says nothing.
+    of the head size under attention's root. multipliers: fields that multiply (`logits_scaling` divides), with
+    defaults.
 
     draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not read.
     latent: defaults of latent attention; `rope_interleave` then says whether heads are interleaved, and
     `mscale_all_dim` how much YaRN raises scores.
 
-    head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. head_dim None is
-    hidden_size / heads, num_kv_heads None as many as there are query heads. local_theta: rotary embedding of windowed
-    layers, where it is one of their own; local_theta_field: the field that changes it in old directories. rope_kinds,
-    rope_aliases: rotary embeddings that the family's class takes, and other names for them; rope_fields: what else
-    their settings may hold; default_rope: the settings where config.json has none. original_context: default of
-    `original_max_position_embeddings`. partial_rotary: share of a head's dimensions that rotates; None: all do.
-    interleaved: neighbours rotate together, and not dimensions of both halves. unrotated_every: `no_rope_layers` may
-    name layers without rotary embedding, and where it does not, of so many the last is one, see
-    `no_rope_layer_interval`.
+    head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. norm_eps_field:
+    the field of norm_eps. head_dim None is hidden_size / heads, num_kv_heads None as many as there are query heads.
+    local_theta: rotary embedding of windowed layers, where it is one of their own; local_theta_field: the field that
+    changes it in old directories. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and other
+    names for them; rope_fields: what else their settings may hold; default_rope: the settings where config.json has
+    none. original_context: default of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions
+    that rotates; None: all do. interleaved: neighbours rotate together, and not dimensions of both halves.
+    unrotated_every: `no_rope_layers` may name layers without rotary embedding, and where it does not, of so many the
+    last is one, see `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others
+    do.
     """
 
     class_name: str
@@ -168,9 +176,12 @@ class Architecture:
     reward_class_name: str | None = None
     has_reward_class: bool = True
     norms: dict[str, str] = field(default_factory=lambda: PRE_NORMS)
+    layer_norm: bool = False
     centred_norms: bool = False
     wide_norms: bool = False
+    parallel: bool = False
     qk_norm: QkNorm | None = None
+    qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
     qk_norm_field: str | None = None
     qkv_bias: bool = False
     bias_fields: tuple[str, ...] = ()
@@ -179,10 +190,13 @@ class Architecture:
     attention_bias_field: str = "attention_bias"
     fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
+    clamped_gate: bool = False
+    has_sinks: bool = False
+    activation_aliases: dict[str, str] = field(default_factory=dict)
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None
-    multipliers: tuple[str, ...] = ()
+    multipliers: dict[str, float] = field(default_factory=dict)
     windows: Windows | None = None
     experts: Experts | None = None
     draft_layers: int = 0
@@ -190,6 +204,7 @@ class Architecture:
     head_dim: int | None = None
     num_kv_heads: int | None = None
     norm_eps: float = 1e-6
+    norm_eps_field: str = "rms_norm_eps"
     max_context: int = 2048
     tied: bool = False
     theta: float = 10000.0
@@ -203,6 +218,7 @@ class Architecture:
     partial_rotary: float | None = None
     interleaved: bool = False
     unrotated_every: int | None = None
+    ignored: tuple[str, ...] = ()
 
     @property
     def reward_class(self) -> str | None:
@@ -217,8 +233,9 @@ class Architecture:
 
     @property
     def reads(self) -> frozenset[str]:
-        """Fields of config.json that mean something to this family and nothing to a plain Llama."""
-        found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers, self.activation[0]}
+        """Fields of config.json that mean something to this family and nothing to a plain Llama, or are ignored."""
+        found = {*map(self.named, self.bias_fields), *self.soft_caps, *self.multipliers}
+        found |= {*self.ignored, self.activation[0], self.norm_eps_field}
         if self.qk_norm_field is not None:
             found.add(self.qk_norm_field)
         if self.query_scalar is not None:

@@ -29,12 +29,38 @@ _GEMMA: dict[str, Any] = {
     "num_kv_heads": 4,
     "tied": True,
 }
+_GLM: dict[str, Any] = {
+    "bias_fields": ("attention_bias",),
+    "output_bias": None,
+    "attention_bias": True,
+    "fused": ("mlp",),
+    "head_dim": 128,
+    "num_kv_heads": 2,
+    "norm_eps": 1.5625e-7,
+    "max_context": 131072,
+    "partial_rotary": 0.5,
+    "interleaved": True,
+}
 _OLMO: dict[str, Any] = {
     "norms": POST_NORMS,
     "wide_norms": True,
     "qk_norm": "width",
     "bias_fields": ("attention_bias",),
     "norm_eps": 1e-5,
+}
+_COHERE: dict[str, Any] = {
+    "has_reward_class": False,
+    "norms": {"attention": "input_layernorm"},
+    "layer_norm": True,
+    "wide_norms": True,
+    "parallel": True,
+    "bias_fields": ("attention_bias",),
+    "multipliers": {"logit_scale": 0.0625},
+    "norm_eps": 1e-5,
+    "norm_eps_field": "layer_norm_eps",
+    "max_context": 8192,
+    "tied": True,
+    "interleaved": True,
 }
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 _COUNTED_SHARED = SharedExpert("mlp.shared_experts.", "n_shared_experts", default=1, counted=True)
@@ -120,20 +146,19 @@ ARCHITECTURES = {
         original_context=4096,
         partial_rotary=1.0,
     ),
-    "glm4": Architecture(
-        class_name="Glm4ForCausalLM",
-        title="GLM-4",
-        examples="GLM-4-0414",
-        norms=GLM_NORMS,
-        bias_fields=("attention_bias",),
-        output_bias=None,
-        attention_bias=True,
-        fused=("mlp",),
+    "glm": Architecture(class_name="GlmForCausalLM", title="GLM", examples="GLM-4-9B of 2024", **_GLM),
+    "glm4": Architecture(class_name="Glm4ForCausalLM", title="GLM-4", examples="GLM-4-0414", norms=GLM_NORMS, **_GLM),
+    "ernie4_5": Architecture(
+        class_name="Ernie4_5ForCausalLM",
+        title="ERNIE 4.5",
+        examples="dense ERNIE 4.5",
+        has_reward_class=False,
         head_dim=128,
         num_kv_heads=2,
-        norm_eps=1.5625e-7,
+        norm_eps=1e-5,
         max_context=131072,
-        partial_rotary=0.5,
+        tied=True,
+        theta=5e5,
         interleaved=True,
     ),
     "glm4_moe": Architecture(
@@ -181,6 +206,22 @@ ARCHITECTURES = {
         max_context=4096,
         interleaved=True,
     ),
+    "gemma": Architecture(
+        class_name="GemmaForCausalLM",
+        title="Gemma",
+        examples="Gemma 1 and 1.1",
+        centred_norms=True,
+        wide_norms=True,
+        bias_fields=("attention_bias",),
+        activation=("hidden_act", "gelu_pytorch_tanh"),
+        # What the first releases called the tanh formula.
+        activation_aliases={"gelu": "gelu_pytorch_tanh"},
+        scaled_embedding=True,
+        head_dim=256,
+        num_kv_heads=16,
+        max_context=8192,
+        tied=True,
+    ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",
         title="Gemma 2",
@@ -211,7 +252,9 @@ ARCHITECTURES = {
         examples="dense Granite 3",
         has_reward_class=False,
         bias_fields=("attention_bias", "mlp_bias"),
-        multipliers=("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"),
+        multipliers=dict.fromkeys(
+            ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"), 1.0
+        ),
     ),
     "olmo2": Architecture(class_name="Olmo2ForCausalLM", title="OLMo 2", examples="OLMo 2", **_OLMO),
     "olmo3": Architecture(
@@ -222,6 +265,50 @@ ARCHITECTURES = {
         windows=Windows(default=4096, typed=True, full_every=4),
         theta=5e5,
         local_theta=5e5,
+    ),
+    "exaone4": Architecture(
+        class_name="Exaone4ForCausalLM",
+        title="EXAONE 4",
+        examples="EXAONE 4.0",
+        norms=POST_NORMS,
+        qk_norm="head",
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="if set"
+        ),
+        num_kv_heads=32,
+        norm_eps=1e-5,
+    ),
+    "hunyuan_v1_dense": Architecture(
+        class_name="HunYuanDenseV1ForCausalLM",
+        title="Hunyuan",
+        examples="dense Hunyuan models",
+        qk_norm="rotated head",
+        qk_norm_names=("query_layernorm", "key_layernorm"),
+        bias_fields=("attention_bias",),
+        # The class always has these norms, whatever the field says.
+        ignored=("use_qk_norm",),
+        norm_eps=1e-5,
+        # A factor of sines and cosines would vanish in the norms that follow.
+        rope_kinds=("default", "linear", "dynamic", "llama3"),
+        rope_fields=("alpha",),
+    ),
+    "cohere": Architecture(
+        class_name="CohereForCausalLM",
+        title="Cohere",
+        examples="Command R and Aya 23 and Expanse, without norms of queries and keys",
+        **_COHERE,
+        theta=5e5,
+    ),
+    "cohere2": Architecture(
+        class_name="Cohere2ForCausalLM",
+        title="Cohere 2",
+        examples="Command R7B and Command A",
+        **_COHERE,
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="always"
+        ),
+        # A note of published models on `interleaved`.
+        ignored=("position_embedding_type",),
     ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",
@@ -269,6 +356,40 @@ ARCHITECTURES = {
         ),
         num_kv_heads=16,
         max_context=32768,
+    ),
+    "gpt_oss": Architecture(
+        class_name="GptOssForCausalLM",
+        title="gpt-oss",
+        examples="gpt-oss",
+        wide_norms=True,
+        bias_fields=("attention_bias",),
+        attention_bias=True,
+        clamped_gate=True,
+        has_sinks=True,
+        windows=Windows(default=128, typed=True, full_every=2),
+        experts=Experts(
+            count="num_local_experts",
+            default_count=128,
+            default_per_token=4,
+            width="intermediate_size",
+            default_width=None,
+            always_normalised=True,
+            router="mlp.router",
+            stacked="mlp.experts.",
+        ),
+        head_dim=64,
+        num_kv_heads=8,
+        norm_eps=1e-5,
+        max_context=131072,
+        theta=150000.0,
+        default_rope={
+            "rope_type": "yarn",
+            "factor": 32.0,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+            "original_max_position_embeddings": 4096,
+        },
     ),
     "qwen3_moe": Architecture(
         class_name="Qwen3MoeForCausalLM",

@@ -10,9 +10,11 @@ from preftree.engine.config.architecture import Architecture, Windows
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.hf_experts import experts_from_hf
 from preftree.engine.config.hf_latent import latent_from_hf
+from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.model_config import Activation, ModelConfig
+from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -48,6 +50,8 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     "moe_layer_freq": (1,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
     "mup_width_multiplier": (1,),
+    "swiglu_alpha": (1.702,),
+    "swiglu_limit": (7,),
     "position_embedding_type": ("rope", "absolute"),
 }
 
@@ -73,6 +77,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         check_whole("max_context", max_context, LIMITS["max_context"])
         rope, local_rope = ropes_from_hf(config, family, max_context)
         unrotated = _unrotated(config, family)
+        windows = _windows(config, family, unrotated)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
         head_dim = optional("head_dim", family.head_dim or config["hidden_size"] // heads)
@@ -90,14 +95,14 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
             head_dim=head_dim,
-            norm_eps=optional("rms_norm_eps", family.norm_eps),
+            norm_eps=optional(family.norm_eps_field, family.norm_eps),
             rope=rope,
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
             local_rope=local_rope,
-            unrotated=unrotated,
-            windows=_windows(config, family, unrotated),
+            unrotated=unrotated | unrotated_beside_windows(config, family, windows),
+            windows=windows,
             activation=_activation(config, family),
             attention_bias=optional(family.attention_bias_field, family.attention_bias),
             qk_norm=family.qk_norm_field is not None and optional(family.qk_norm_field, False),
@@ -108,7 +113,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             else optional("query_pre_attn_scalar", family.query_scalar),
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
-            **{field: optional(field, 1.0) for field in family.multipliers},
+            **{field: optional(field, default) for field, default in family.multipliers.items()},
             experts=None if family.experts is None else experts_from_hf(config, family.experts),
             latent=latent,
             draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
@@ -148,8 +153,7 @@ def _is_reward_model(config: dict[str, Any], family: Architecture) -> bool:
 
 def _refuse_unsupported(config: dict[str, Any], family: Architecture) -> None:
     """ModelError for what would make preftree compute something else than the model's authors meant."""
-    if config.get("quantization_config"):
-        raise ModelError("quantization_config is not supported; use the full-precision model or a GGUF file")
+    quantization_of(config)
     for field, neutral in NEUTRAL.items():
         value = config.get(field)
         if value is not None and field not in family.reads and value not in neutral:
@@ -160,13 +164,18 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
     """ModelError for one that is unknown, and where a field that the family does not read says another one."""
     field, default = family.activation
     name = config.get(field) or default
-    kind = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    meant = family.activation_aliases.get(name, name) if isinstance(name, str) else ""
+    kind = ACTIVATIONS.get(meant)
     if kind is None:
         raise ModelError(f"{field} {name!r:.100} is not supported; preftree knows {', '.join(ACTIVATIONS)}")
     for other in {"hidden_act", "hidden_activation"} - {field}:
-        if config.get(other) not in (None, name):
+        if config.get(other) not in (None, name, meant):
             raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
-    return kind
+    if not family.clamped_gate:
+        return kind
+    if kind != "silu":
+        raise ModelError(f"{field} {name!r:.100} is not supported in {family.title}, which is made of 'silu'")
+    return "clamped_silu"
 
 
 def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:
@@ -231,11 +240,9 @@ def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int, unrot
     if rule.unrotated:
         return [window is not None and layer in unrotated for layer in range(count)]
     if rule.full_every is not None:
-        every = config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every
-        check_whole(rule.pattern or "sliding_window_pattern", every, LIMITS["num_layers"])
         if window is None:
             raise ModelError("sliding_window is null, but some layers need one")
-        return [(layer + 1) % every != 0 for layer in range(count)]
+        return slides_by_pattern(config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every, count)
     bound = config.get(
         "max_window_layers", rule.first_layer if rule.first_layer is not None else rule.alternating_below
     )

@@ -5,7 +5,7 @@ from typing import Any
 
 from preftree.engine.config.architecture import Architecture
 from preftree.engine.config.hf_latent import latent_from_hf
-from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
 
@@ -71,6 +71,8 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     }
     kind: Any = scaling.get("rope_type", scaling.get("type")) or "default"
     kind = architecture.rope_aliases.get(kind, kind) if isinstance(kind, str) else kind
+    if kind == "dynamic" and scaling.get("alpha"):
+        return RopeConfig(**base | {"theta": _stretched(base["theta"], scaling["alpha"], config)})
     if kind not in architecture.rope_kinds:
         known = ", ".join(architecture.rope_kinds)
         raise ModelError(f"rope type {kind!r:.100} is not supported; preftree knows {known} in {architecture.title}")
@@ -107,6 +109,17 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
         mscale_all_dim=0.0 if architecture.latent is None else _given(scaling, "mscale_all_dim", 0.0),
         truncate=scaling.get("truncate", True),
     )
+
+
+def _stretched(theta: Any, alpha: Any, config: dict[str, Any]) -> float:
+    """The base of a rotary embedding that is stretched by `alpha` in sequences of any length (Hunyuan)."""
+    check_positive("rope_theta", theta, 1e12)
+    check_positive("rope alpha", alpha, 1e6)
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    check_whole("head_dim", size, LIMITS["head_dim"])
+    if size <= 2:
+        raise ModelError(f"rope alpha needs a head_dim of more than two; it is {size}")
+    return float(theta * alpha ** (size / (size - 2)))
 
 
 def _given(scaling: dict[str, Any], field: str, default: float) -> Any:

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from preftree.engine.config.architecture import Architecture, Experts
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
@@ -13,7 +13,8 @@ from preftree.engine.errors import ModelError
 
 __all__ = ["ExpertsConfig", "ModelConfig", "RopeConfig"]
 
-Activation = Literal["silu", "gelu_tanh"]
+MULTIPLIERS = ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling", "logit_scale")
+Activation = Literal["silu", "gelu_tanh", "clamped_silu"]
 
 
 @dataclass(frozen=True)
@@ -72,9 +73,9 @@ class ModelConfig:
     attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
     c), over attention scores and logits. attention_multiplier: what scores are multiplied with, in place of that root.
     embedding_multiplier, residual_multiplier: of embeddings, and of what attention and MLP add to the residual stream.
-    logits_scaling: what logits are divided by. latent: sizes of latent attention, whose heads are as large as
-    `Latent.head_size`. draft_layers: see `Architecture`. is_reward_model: the head is one row that gives a reward, in
-    place of the output matrix.
+    logits_scaling, logit_scale: what logits are divided by, and multiplied with. latent: sizes of latent attention,
+    whose heads are as large as `Latent.head_size`. draft_layers: see `Architecture`. is_reward_model: the head is one
+    row that gives a reward, in place of the output matrix.
     """
 
     architecture: str
@@ -104,6 +105,7 @@ class ModelConfig:
     embedding_multiplier: float = 1.0
     residual_multiplier: float = 1.0
     logits_scaling: float = 1.0
+    logit_scale: float = 1.0
     experts: ExpertsConfig | None = None
     latent: Latent | None = None
     draft_layers: int = 0
@@ -121,7 +123,7 @@ class ModelConfig:
             raise ModelError(f"head_dim is {self.head_dim}; rotary embedding needs an even one")
         if self.num_heads % self.num_kv_heads:
             raise ModelError(f"num_heads ({self.num_heads}) is no multiple of num_kv_heads ({self.num_kv_heads})")
-        check_positive("rms_norm_eps", self.norm_eps, 0.1)
+        check_positive(self.family.norm_eps_field, self.norm_eps, 0.1)
         for field, value in (
             ("attn_logit_softcapping", self.attention_softcap),
             ("final_logit_softcapping", self.final_softcap),
@@ -130,7 +132,7 @@ class ModelConfig:
                 check_positive(field, value, 1e6)
         if self.query_scalar is not None:
             check_positive("query_pre_attn_scalar", self.query_scalar, 1e6)
-        for field in ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"):
+        for field in MULTIPLIERS:
             value = getattr(self, field)
             if value is not None:
                 check_positive(field, value, 1e6)
@@ -161,7 +163,7 @@ class ModelConfig:
                 raise ModelError(f"{field} is not supported in a {self.title} model")
         if not isinstance(self.qk_norm, bool):
             raise ModelError(f"use_qk_norm is {self.qk_norm!r:.100}, neither true nor false")
-        if self.activation not in ("silu", "gelu_tanh"):
+        if self.activation not in get_args(Activation):
             raise ModelError(f"activation {self.activation!r:.100} is not supported")
         if (self.experts is None) != (family.experts is None):
             raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")

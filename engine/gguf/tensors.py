@@ -1,7 +1,8 @@
-"""A GGUF file as a model: its tensors under Hugging Face names, dequantised to float32."""
+"""A GGUF file as a model: its tensors under Hugging Face names, dequantised."""
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ from preftree.engine.gguf.names import by_hf_name
 from preftree.engine.gguf.parts import read_parts
 from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_tokenizer
 from preftree.engine.tokenizer.tokenizer import Tokenizer
+from preftree.engine.weights.conversion import joined
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.safetensors import CPU, check_finite, check_shape
+from preftree.engine.weights.safetensors import CPU, check_shape
 
 # Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result.
 CHUNK = 1 << 18
@@ -85,25 +87,28 @@ class GgufSource:
     def stored_types(self) -> Counter[str]:
         return Counter(TENSOR_TYPES[place.type_number][0] for place in self._tensors.values())
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         """See TensorSource; made on the host, rows of q and k in Hugging Face's order.
 
-        Always float32, but for Gemma's norms: their files hold 1 + weight, and float64 loses nothing of that.
+        As stored is float32, but for Gemma's norms: their files hold 1 + weight, and float64 loses nothing of that.
         """
         if name not in self._tensors:
             raise ModelError(f"{self.files[0]}: tensor {name} is missing; use another file")
         place = self._tensors[name]
-        path = place.path
-        check_shape(place.shape, name, shape, str(path))
-        values = self._floats(place)
-        if self.config.architecture == "llama":  # its converter permutes rows, those of the others do not
-            if name.endswith("self_attn.q_proj.weight"):
-                values = _rotate_half_rows(values, self.config.num_heads)
-            elif name.endswith("self_attn.k_proj.weight"):
-                values = _rotate_half_rows(values, self.config.num_kv_heads)
+        check_shape(place.shape, name, shape, str(place.path))
+        chunks, stored = self._chunks(place), torch.float32
+        # Llama's converter permutes rows, those of the others do not.
+        if self.config.architecture == "llama" and name.endswith(
+            ("self_attn.q_proj.weight", "self_attn.k_proj.weight")
+        ):
+            head = self.config.head_dim, shape[1]
+            chunks = (_rotate_half_rows(chunk.reshape(-1, *head)) for chunk in self._chunks(place, math.prod(head)))
         elif self.config.family.centred_norms and name.endswith("norm.weight"):
-            values = values.astype(np.float64) - 1
-        return check_finite(torch.from_numpy(np.ascontiguousarray(values)).to(device), name, str(path))
+            chunks, stored = (chunk.astype(np.float64) - 1 for chunk in self._chunks(place)), torch.float64
+        slices = (torch.from_numpy(chunk) for chunk in chunks)
+        return joined(slices, shape, device, dtype or stored, name, str(place.path))
 
     def _rope_factors(self, name: str, place: GgufTensor) -> np.ndarray:
         if math.prod(place.shape) > LIMITS["head_dim"]:
@@ -111,18 +116,20 @@ class GgufSource:
         return self._floats(place)
 
     def _floats(self, place: GgufTensor) -> np.ndarray:
-        """float32 of `place.shape`, in memory of its own; dequantised in chunks of whole blocks."""
+        return np.concatenate([chunk.ravel() for chunk in self._chunks(place)]).reshape(place.shape)
+
+    def _chunks(self, place: GgufTensor, unit: int = 1) -> Iterator[np.ndarray]:
+        """All numbers in float32, of whole blocks and multiples of `unit` numbers at a time."""
         _, block, block_bytes = TENSOR_TYPES[place.type_number]
         if place.path not in self._open:
             self._open[place.path] = MappedFile(place.path)
         file = self._open[place.path]
         raw = np.frombuffer(file.view(place.begin, place.end), np.uint8).reshape(-1, block_bytes)
-        values = np.empty((len(raw), block), np.float32)
-        step = CHUNK // block
+        unit = math.lcm(unit, block)
+        step = max(1, CHUNK // unit) * unit // block
         for first in range(0, len(raw), step):
-            values[first : first + step] = dequantise(raw[first : first + step], place.type_number)
+            yield dequantise(raw[first : first + step], place.type_number)
         file.release(place.begin, place.end)
-        return values.reshape(place.shape)
 
     def close(self) -> None:
         for file in self._open.values():
@@ -145,12 +152,11 @@ def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
         return np.asarray(gguf.quants.dequantize(data.reshape(1, -1), kind), dtype=np.float32).reshape(len(data), -1)
 
 
-def _rotate_half_rows(weight: np.ndarray, num_heads: int) -> np.ndarray:
-    """Undo llama.cpp's row order. weight: [num_heads * head_dim, hidden].
+def _rotate_half_rows(heads: np.ndarray) -> np.ndarray:
+    """Undo llama.cpp's row order. heads: [heads, head_dim, hidden].
 
     llama.cpp rotates neighbouring rows (2i, 2i + 1) of a head, Hugging Face rows (i, i + head_dim / 2); its
     converter interleaved the halves (`LlamaModel.permute` in convert_hf_to_gguf.py).
     """
-    rows, columns = weight.shape
-    pairs = weight.reshape(num_heads, rows // num_heads // 2, 2, columns)
-    return pairs.swapaxes(1, 2).reshape(rows, columns)
+    count, rows, columns = heads.shape
+    return heads.reshape(count, rows // 2, 2, columns).swapaxes(1, 2).reshape(heads.shape)

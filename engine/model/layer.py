@@ -6,7 +6,7 @@ Element-wise operations take all rows of the chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
@@ -42,6 +42,11 @@ class Activations:
         return Activations(self.hidden[rows], self.queries[rows], tuple(rotary[rows] for rotary in self.rotary))
 
 
+def norms_of(config: ModelConfig, ops: SimpleNamespace) -> tuple[Callable[..., torch.Tensor], ...]:
+    """The norm of the residual stream, and that of its sum with an update."""
+    return (ops.layer_norm, ops.add_layer_norm) if config.family.layer_norm else (ops.rms_norm, ops.add_rms_norm)
+
+
 class DecoderLayer:
     """The arithmetic of a layer. Which rows there are, and where their K/V goes, is its caller's business.
 
@@ -55,6 +60,7 @@ class DecoderLayer:
         self.ops = ops
         self._dtype = dtype
         self._expert_block = expert_block
+        self._norm, self._add_norm = norms_of(config, ops)
         self._norms_width = config.family.qk_norm == "width"
 
     def project(
@@ -86,7 +92,8 @@ class DecoderLayer:
     def attend(self, layer: LayerWeights, tiles: Tiles, queries: torch.Tensor, kv: torch.Tensor) -> None:
         """The attention of the tiles' rows, in place of their queries. kv: what the tiles' paths name."""
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
-        self.ops.tree_attention(queries, kv, tiles, out=queries, scale=scale, window=layer.window, softcap=softcap)
+        options = {"scale": scale, "window": layer.window, "softcap": softcap, "sinks": layer.sinks}
+        self.ops.tree_attention(queries, kv, tiles, out=queries, **options)
 
     def finish(self, layer: LayerWeights, rows: Activations, row_block: int) -> torch.Tensor | None:
         """What follows attention for a chunk, but for experts.
@@ -100,7 +107,12 @@ class DecoderLayer:
         if layer.mlp is None:
             hidden.add_(update)
             return None
-        normed = self._added(hidden, update, layer.mlp_norm)
+        if self.config.family.parallel:
+            # What attention read, which is cheaper to compute again than to keep.
+            normed = self._input(hidden, layer.attention_norm)
+            hidden.add_(update)
+        else:
+            normed = self._added(hidden, update, layer.mlp_norm)
         return self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
 
     def finish_all(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
@@ -151,19 +163,19 @@ class DecoderLayer:
         return update if factor == 1 else update.mul_(factor)
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        return x if weight is None else self.ops.rms_norm(x, weight, self.config.norm_eps)
+        return x if weight is None else self._norm(x, weight, self.config.norm_eps)
 
     def _input(self, hidden: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """What a projection multiplies: the residual stream, normed where there is a norm."""
         if weight is None or hidden.dtype == self._dtype:
             return self._normed(hidden, weight).to(self._dtype)
-        return self.ops.rms_norm(hidden, weight, self.config.norm_eps, self._dtype)
+        return self._norm(hidden, weight, self.config.norm_eps, self._dtype)
 
     def _added(self, hidden: torch.Tensor, update: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """Add `update` to `hidden` in place; the norm of the sum, or the sum where there is no norm."""
         if weight is None:
             return hidden.add_(update).to(self._dtype)
-        return self.ops.add_rms_norm(hidden, update, weight, self.config.norm_eps)
+        return self._add_norm(hidden, update, weight, self.config.norm_eps)
 
     def _mlp(self, mlp: MlpWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
         inner = self.ops.gated(x, mlp.gate_up, self.config.activation, row_block)
@@ -199,3 +211,5 @@ class DecoderLayer:
         rotary = rows.rotary[layer.rope]
         rotary = rotary if rotary.queries is None else rotary.queries
         self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)
+        if layer.query_scale is not None:
+            rows.queries.mul_(layer.query_scale)

@@ -10,7 +10,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target
 from preftree.engine.model.forward import CachedKv, ChunkedForward, Forward, Keep, Pass, WholeForward
 from preftree.engine.model.kv import Destination, KvStore
-from preftree.engine.model.layer import Activations, DecoderLayer
+from preftree.engine.model.layer import Activations, DecoderLayer, norms_of
 from preftree.engine.model.rotary import RotaryTables
 from preftree.engine.planning.plan import Plan
 from preftree.engine.profiling import in_spans, span
@@ -39,6 +39,7 @@ class Model:
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
         layout = self.layout
+        self._norm, _ = norms_of(config, self.ops)
         layer = DecoderLayer(config, self.ops, self.dtype, layout.final_row_block)
         self._wide = torch.float32 if layout.is_wide else self.dtype
         self._rotary = RotaryTables(config, self.device, self._wide)
@@ -139,7 +140,7 @@ class Model:
             return self.ops.scalar_head(final_hidden, self.weights.head, rows)
 
     def _last_norm(self, rows: Activations) -> torch.Tensor:
-        return self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
+        return self._norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
 
     def _start(self, tokens: torch.Tensor, depths: torch.Tensor, rope_variant: int = 0) -> Activations:
         hidden = self.weights.embedding[tokens].to(self._wide)

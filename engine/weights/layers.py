@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -13,8 +13,8 @@ import torch
 from preftree.engine.config.latent import Latent
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
-from preftree.engine.errors import InputError
 from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.conversion import check_range
 from preftree.engine.weights.latent import padded_keys_values, padded_queries, with_turning_last
 from preftree.engine.weights.names import (
     EMBEDDING,
@@ -28,6 +28,7 @@ from preftree.engine.weights.names import (
     layer_tensors,
 )
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.engine.weights.stacked import Stack
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,11 @@ class LayerWeights:
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
     q_latent, kv_latent: of latent attention, what gives q and kv their input.
     mlp, experts: one of them.
-    *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
-    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before
+    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. query_scale: what
+    rotated queries are multiplied with, float32 [size]; None: nothing.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
+    sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
 
     q: Any
@@ -83,6 +86,8 @@ class LayerWeights:
     k_norm: torch.Tensor | None = None
     q_latent_norm: torch.Tensor | None = None
     kv_latent_norm: torch.Tensor | None = None
+    query_scale: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -116,14 +121,13 @@ class ResidentWeights:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
         InputError for what does not fit into `dtype`.
 
-        Tensors go there one by one as they are stored and become `dtype` there, so at its highest the device holds
-        the weights, and one tensor more. wide_norms: what norms multiply with stays float32. quantized: linear layers
-        are packed in 8 bits.
+        Tensors go there one by one in `dtype`, so at its highest the device holds the weights, and one tensor more.
+        wide_norms: what norms multiply with stays float32. quantized: linear layers are packed in 8 bits.
         """
         reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
         # Logits are linear in what the last norm gives; no operation after it has to know.
-        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling
+        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling * config.logit_scale
         self.head = self._head(reader, config, ops)
         self._layers = []
         for index in range(config.num_layers):
@@ -159,22 +163,22 @@ class _Reader:
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
-        stored = self.source.tensor(name, shape, self.device)
-        return _in_range(stored.to(self.dtype), name, stored.dtype)
+        return self.source.tensor(name, shape, self.device, self.dtype)
 
     def norm(self, name: str, size: int) -> torch.Tensor:
         """float32 where the family multiplies before it rounds: 1 + weight has more digits than 16 bits hold."""
-        family = self.config.family
-        stored = self.source.tensor(name, (size,), self.device)
-        if not family.centred_norms:
-            return _in_range(stored.to(self._norm_dtype), name, stored.dtype)
+        if not self.config.family.centred_norms:
+            return self.source.tensor(name, (size,), self.device, self._norm_dtype)
         # The sum is rounded once, whichever of the two is stored.
+        stored = self.source.tensor(name, (size,), self.device)
         weight = stored.to(torch.promote_types(stored.dtype, self._norm_dtype)) + 1
-        return _in_range(weight.to(self._norm_dtype), name, stored.dtype)
+        return check_range(weight.to(self._norm_dtype), name, stored.dtype)
 
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
+        if config.family.qk_norm == "rotated head":
+            norms |= _rotated_norms(norms["q_norm"], norms["k_norm"])
         if self._order is not None and config.family.qk_norm == "head":
             norms |= {role: norms[role][self._order] for role in ("q_norm", "k_norm") if role in norms}
         return LayerWeights(
@@ -184,6 +188,7 @@ class _Reader:
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
+            sinks=None if tensors.sinks is None else self._sinks(*tensors.sinks),
             **norms,
         )
 
@@ -211,15 +216,30 @@ class _Reader:
         }
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        if tensors.stacked is not None:
+            gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
+            downs = self._each(tensors.stacked.down, self.ops.pack_linear)
+            router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
+            return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
         mlps = tuple(map(self._mlp, tensors.experts))
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
         (matrix,) = tensors.router.tensors()
-        router, correction = (
-            self.source.tensor(*stored, self.device).float() for stored in (matrix, tensors.correction)
-        )
+        wide = (self.source.tensor(*one, self.device, torch.float32) for one in (matrix, tensors.correction))
+        router, correction = wide
         return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
+
+    def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:
+        """One linear layer of every expert, packed. The stack is let go of before the next is read."""
+        weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
+        return [
+            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._packing)
+            for expert in range(stack.count)
+        ]
+
+    def _sinks(self, name: str, heads: int) -> torch.Tensor:
+        return self.source.tensor(name, (heads,), self.device, torch.float32)
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
@@ -249,20 +269,26 @@ class _Reader:
         first = 0
         for part in parts:
             name = f"{part.name}.{kind}"
-            stored = self.source.tensor(name, (part.stored_rows, *columns), self.device)
+            stored = self.read(name, part.stored_rows, *columns)
             fused[first : first + part.rows] = stored[part.first : part.first + part.rows]
-            _in_range(fused[first : first + part.rows], name, stored.dtype)
             first += part.rows
             del stored
         return fused
 
 
-def _in_range(tensor: torch.Tensor, name: str, stored: torch.dtype) -> torch.Tensor:
-    """`tensor` itself. InputError when it holds what became infinity on the way from the type it is stored in."""
-    if torch.finfo(stored).max > torch.finfo(tensor.dtype).max:
-        low, high = torch.aminmax(tensor)
-        if not (torch.isfinite(low) and torch.isfinite(high)):
-            dtype, most = str(tensor.dtype).removeprefix("torch."), torch.finfo(tensor.dtype).max
-            other = "bfloat16 or float32" if tensor.dtype == torch.float16 else "float32"
-            raise InputError(f"tensor {name} holds values beyond {dtype}'s range ({most:,.6g}); use dtype {other}")
-    return tensor
+def _of_expert(stack: Stack, tensor: torch.Tensor, expert: int) -> torch.Tensor:
+    """A copy of one expert's matrix [outputs, inputs] or bias [outputs], gate before up."""
+    own = tensor[expert].T if tensor.dim() == 3 else tensor[expert]
+    if stack.in_turns:
+        return torch.cat([own[0::2], own[1::2]])
+    return own.clone(memory_format=torch.contiguous_format)
+
+
+def _rotated_norms(q_weight: torch.Tensor, k_weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Norms of heads that rotated before, as norms of heads that rotate afterwards.
+
+    A rotation changes no length, so only the weights have to wait for it; and as scores multiply a query with a key,
+    number by number, the query may have the weights of both.
+    """
+    ones = torch.ones_like(q_weight)
+    return {"q_norm": ones, "k_norm": ones, "query_scale": q_weight.float() * k_weight.float()}

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from preftree.engine.weights.stacked import StackedExperts
+
 if TYPE_CHECKING:
     from preftree.engine.config.latent import Latent
     from preftree.engine.config.model_config import ModelConfig
@@ -58,13 +60,14 @@ class ExpertsTensors:
     """A mixture of experts.
 
     router: a row for each of them and, last, the gate of the shared one where it has one. correction: name and shape
-    of what is added to a sigmoid router's scores.
+    of what is added to a sigmoid router's scores. experts, stacked: one of them.
     """
 
     router: Matrix
-    correction: tuple[str, tuple[int, ...]] | None
-    experts: tuple[MlpTensors, ...]
-    shared: MlpTensors | None
+    experts: tuple[MlpTensors, ...] = ()
+    stacked: StackedExperts | None = None
+    shared: MlpTensors | None = None
+    correction: tuple[str, tuple[int, ...]] | None = None
 
     def mlps(self) -> Iterator[MlpTensors]:
         yield from self.experts
@@ -77,7 +80,8 @@ class LayerTensors:
     """One layer. norms: name and size by the role that `Architecture.norms` gives them, and "q" and "k".
 
     q, kv, o: attention's matrices, kv with keys first. q_latent, kv_latent: what gives q and kv their input where that
-    is not the hidden state. mlp: the MLP, or None where there is a mixture of experts.
+    is not the hidden state. mlp: the MLP, or None where there is a mixture of experts. sinks: name and size of
+    attention's sinks, where the family has some.
     """
 
     norms: dict[str, tuple[str, int]]
@@ -86,11 +90,12 @@ class LayerTensors:
     o: Matrix
     mlp: MlpTensors | None
     experts: ExpertsTensors | None
+    sinks: tuple[str, int] | None = None
     q_latent: Matrix | None = None
     kv_latent: Matrix | None = None
 
     def matrices(self) -> Iterator[Matrix]:
-        """Those of linear layers; what decides about experts is none of them."""
+        """Those of linear layers, but for stacked ones; what decides about experts is none of them."""
         yield from filter(None, (self.q_latent, self.kv_latent, self.q, self.kv, self.o))
         mlps = self.experts.mlps() if self.experts is not None else filter(None, [self.mlp])
         for mlp in mlps:
@@ -105,6 +110,18 @@ class LayerTensors:
             yield from self.experts.router.tensors()
             if self.experts.correction is not None:
                 yield self.experts.correction
+            if self.experts.stacked is not None:
+                yield from self.experts.stacked.tensors()
+        if self.sinks is not None:
+            name, size = self.sinks
+            yield name, (size,)
+
+    @property
+    def num_linear_parameters(self) -> int:
+        """Numbers of its linear layers' matrices."""
+        shapes = (shape for matrix in self.matrices() for _, shape in matrix.tensors() if len(shape) == 2)
+        stacked = None if self.experts is None else self.experts.stacked
+        return sum(map(math.prod, shapes)) + (0 if stacked is None else stacked.num_linear_parameters)
 
 
 def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
@@ -113,8 +130,9 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
     norms = {role: (prefix + name, hidden) for role, name in family.norms.items()}
     if config.has_qk_norm:
         is_wide = family.qk_norm == "width"
-        norms["q"] = (f"{prefix}self_attn.q_norm", config.q_size if is_wide else config.head_dim)
-        norms["k"] = (f"{prefix}self_attn.k_norm", config.kv_size if is_wide else config.head_dim)
+        q_name, k_name = family.qk_norm_names
+        norms["q"] = (f"{prefix}self_attn.{q_name}", config.q_size if is_wide else config.head_dim)
+        norms["k"] = (f"{prefix}self_attn.{k_name}", config.kv_size if is_wide else config.head_dim)
 
     if config.latent is not None:
         norms["kv_latent"] = (f"{prefix}self_attn.kv_a_layernorm", config.latent.kv_rank)
@@ -126,6 +144,7 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
         **(_attention(config, prefix) if config.latent is None else _latent_attention(config, config.latent, prefix)),
         mlp=None if has_experts else _mlp(config, prefix),
         experts=_experts(config, prefix) if has_experts else None,
+        sinks=(f"{prefix}self_attn.sinks", config.num_heads) if family.has_sinks else None,
     )
 
 
@@ -175,19 +194,23 @@ def _experts(config: ModelConfig, prefix: str) -> ExpertsTensors:
     names, sizes, hidden = config.family.experts, config.experts, config.hidden_size
     assert names is not None
     assert sizes is not None
+    if names.stacked is not None:
+        router = Matrix((Part(prefix + names.router, sizes.count),), hidden, has_bias=True)
+        stacked = StackedExperts.under(prefix + names.stacked, sizes.count, hidden, sizes.width)
+        return ExpertsTensors(router, stacked=stacked)
 
     def mlp(path: str, width: int) -> MlpTensors:
         gate_up = (Part(prefix + path + names.gate, width), Part(prefix + path + names.up, width))
         return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(prefix + path + names.down, hidden),), width))
 
-    router, shared = [Part(prefix + names.router, sizes.count)], None
+    rows, shared = [Part(prefix + names.router, sizes.count)], None
     if names.shared is not None:
         shared = mlp(names.shared.prefix, sizes.shared_width)
         if names.shared.gate is not None:
-            router.append(Part(prefix + names.shared.gate, 1))
+            rows.append(Part(prefix + names.shared.gate, 1))
     correction = None if names.sigmoid is None else (prefix + names.sigmoid.correction, (sizes.count,))
     experts = tuple(mlp(names.expert.format(number), sizes.width) for number in range(sizes.count))
-    return ExpertsTensors(Matrix(tuple(router), hidden), correction, experts, shared)
+    return ExpertsTensors(Matrix(tuple(rows), hidden), experts, shared=shared, correction=correction)
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -207,8 +230,7 @@ def num_padding(config: ModelConfig) -> int:
 
 def num_linear_parameters(config: ModelConfig) -> int:
     """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
-    matrices = (matrix for index in range(config.num_layers) for matrix in layer_tensors(config, index).matrices())
-    return sum(math.prod(shape) for matrix in matrices for _, shape in matrix.tensors() if len(shape) == 2)
+    return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:

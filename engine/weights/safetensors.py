@@ -1,7 +1,8 @@
 """Tensors by their Hugging Face names, from safetensors files. Nothing pickled is ever opened."""
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -11,6 +12,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.multimodal import Multimodal
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
+from preftree.engine.weights.conversion import converted
 from preftree.engine.weights.mapped_file import MappedFile
 from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft
 from preftree.engine.weights.safetensors_check import Entry, read_entries
@@ -19,6 +21,17 @@ WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Of numbers that mean something with others beside them only: the parts of a quantised matrix.
+PART_DTYPES = DTYPES | {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 CPU = torch.device("cpu")
 
@@ -36,12 +49,23 @@ class TensorSource(Protocol):
     def stored_types(self) -> Counter[str]:
         """How many tensors are stored as which type, by the file format's own names."""
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
-        """One tensor on `device` in memory of its own, as stored (float32, float16 or bfloat16; float64 where a file
-        holds it shifted).
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
+        """One tensor on `device` in memory of its own.
 
         Another device than the CPU gets the bytes of the file without a copy on the host in between.
-        ModelError naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.
+
+        Args:
+            name: see `names`.
+            shape: what the model's configuration asks for.
+            device: where it goes.
+            dtype: what it becomes, rounded once, without a copy of the whole in another type. None: as stored
+                (float32, float16 or bfloat16; float64 where a file holds it shifted).
+
+        Raises:
+            ModelError: naming the tensor when it is missing, of another shape or dtype, or not finite everywhere.
+            InputError: it holds values beyond the range of `dtype`.
         """
 
     def close(self) -> None:
@@ -96,14 +120,6 @@ def check_shape(actual: tuple[int, ...], name: str, shape: tuple[int, ...], orig
         )
 
 
-def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
-    """`tensor` itself; ModelError when it holds NaN or infinity. Runs where the tensor lies."""
-    low, high = torch.aminmax(tensor)  # carries NaN along, and needs no temporary of the tensor's size
-    if not (torch.isfinite(low) and torch.isfinite(high)):
-        raise ModelError(f"{origin}: tensor {name} holds NaN or infinity; download the model again")
-    return tensor
-
-
 class SafetensorsSource:
     """`model.safetensors`, or the shards that `model.safetensors.index.json` names, of one directory.
 
@@ -156,7 +172,9 @@ class SafetensorsSource:
     def stored_types(self) -> Counter[str]:
         return Counter(entry.dtype for _, entry in self._entries.values())
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         """See TensorSource. A copy: what lies in the mapped file goes when the file does."""
         if name not in self._entries:
             raise ModelError(f"{self._directory}: tensor {name} is missing; download the model again")
@@ -164,13 +182,23 @@ class SafetensorsSource:
         if entry.dtype not in DTYPES:
             raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
+        with self.mapped(name) as stored:
+            return converted(stored, device, dtype, name, str(path))
+
+    def entries(self) -> dict[str, Entry]:
+        """The header's line of every tensor."""
+        return {name: entry for name, (_, entry) in self._entries.items()}
+
+    @contextmanager
+    def mapped(self, name: str) -> Iterator[torch.Tensor]:
+        """A tensor of one of PART_DTYPES in place: the mapped file itself, which it must not outlive."""
+        path, entry = self._entries[name]
         if path not in self._open:
             self._open[path] = MappedFile(path)
         file = self._open[path]
-        mapped = torch.frombuffer(file.view(entry.begin, entry.end), dtype=DTYPES[entry.dtype]).view(shape)
-        tensor = mapped.to(device, copy=True)
+        view = file.view(entry.begin, entry.end)
+        yield torch.frombuffer(view, dtype=PART_DTYPES[entry.dtype]).view(entry.shape)
         file.release(entry.begin, entry.end)
-        return check_finite(tensor, name, str(path))
 
     def close(self) -> None:
         for file in self._open.values():

@@ -15,7 +15,7 @@ from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
-from tests.models import QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 
 # `tests/engine/test_engine_gpu.py` is for machines that have one: there, nothing runs in the interpreter.
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cannot read the CPU's memory")
@@ -50,11 +50,25 @@ DEEPSEEK_CONFIG = SMALL_CONFIG | {
 }
 
 
-@pytest.fixture(
-    scope="module",
-    params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG, DEEPSEEK_CONFIG],
-    ids=["llama", "qwen3", "gemma2", "deepseek_v3"],
-)
+# LayerNorm, attention beside the MLP, a layer that does not rotate beside one that does so with its neighbours.
+COHERE2_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Cohere2ForCausalLM"],
+    "model_type": "cohere2",
+    "sliding_window": 37,
+    "sliding_window_pattern": 2,
+    "logit_scale": 0.7,
+}
+FAMILIES = {
+    "llama": SMALL_CONFIG,
+    "qwen3": QWEN3_CONFIG,
+    "gemma2": GEMMA2_CONFIG,
+    "cohere2": COHERE2_CONFIG,
+    "deepseek_v3": DEEPSEEK_CONFIG,
+    "gpt_oss": GPT_OSS_CONFIG,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=list(FAMILIES))
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
@@ -114,9 +128,12 @@ def test_chunks_of_element_wise_operations_change_no_bits(
 
 @pytest.mark.parametrize(
     "directory",
-    [SMALL_CONFIG, *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG))],
+    [
+        SMALL_CONFIG,
+        *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG, GPT_OSS_CONFIG)),
+    ],
     indirect=True,
-    ids=["llama", "qwen3", "gemma2"],
+    ids=["llama", "qwen3", "gemma2", "gpt_oss"],
 )
 def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
     """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""

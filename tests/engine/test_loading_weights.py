@@ -19,11 +19,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.weights import safetensors as weights
+from preftree.engine.weights import conversion
 from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
 from preftree.engine.weights.safetensors import CPU, SafetensorsSource, check_complete
-from preftree.engine.weights.safetensors_check import read_entries
 from tests.models import CONFIG, QWEN3_CONFIG
 
 MODEL = from_hf(CONFIG, "test")
@@ -135,7 +134,7 @@ def test_another_device_gets_the_file_itself(model_dir: Path, monkeypatch: pytes
         checked.append(tensor)
         return tensor
 
-    monkeypatch.setattr(weights, "check_finite", check)
+    monkeypatch.setattr(conversion, "check_finite", check)
     source = SafetensorsSource(model_dir)
     shape = expected_tensors(MODEL)[EMBEDDING]
     for device in ("meta", "cpu"):
@@ -148,7 +147,7 @@ def test_another_device_gets_the_file_itself(model_dir: Path, monkeypatch: pytes
 
 
 class FakeSource:
-    """A TensorSource of float16 on any device, of which a reader may hold one tensor at a time."""
+    """A TensorSource on any device, of which a reader may hold one tensor of those that it fuses at a time."""
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -164,12 +163,16 @@ class FakeSource:
     def stored_types(self) -> Counter[str]:
         return Counter(F16=len(self.names()))
 
-    def tensor(self, name: str, shape: tuple[int, ...], device: torch.device = CPU) -> torch.Tensor:
+    def tensor(
+        self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
+    ) -> torch.Tensor:
         assert expected_tensors(QWEN3)[name] == shape
-        assert all(tensor() is None for tensor in self._given), "a tensor as stored stays beside its converted copy"
+        assert dtype == torch.bfloat16, "a tensor as stored stays beside its converted copy"
+        assert all(tensor() is None for tensor in self._given), "a matrix stays beside the one that it is fused into"
         self.read.append((name, device.type))
-        tensor = torch.empty(shape, dtype=torch.float16, device=device)
-        self._given.append(weakref.ref(tensor))
+        tensor = torch.empty(shape, dtype=dtype, device=device)
+        if "k_proj" in name or "v_proj" in name or "gate_proj" in name or "up_proj" in name:
+            self._given.append(weakref.ref(tensor))
         return tensor
 
     def close(self) -> None:
@@ -199,6 +202,24 @@ def test_weights_go_to_the_device_one_by_one() -> None:
         assert (tensor.device.type, tensor.dtype) == ("meta", torch.bfloat16)
 
 
+@pytest.mark.parametrize("stored", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_tensors_become_what_is_asked_for(
+    model_dir: Path, stored: torch.dtype, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a slice that is left out or comes twice, and NaN that only a later slice holds."""
+    monkeypatch.setattr(conversion, "SLICE", 1000)
+    embedding = load_file(model_dir / "model.safetensors")[EMBEDDING].to(stored)
+    resave(model_dir, **{EMBEDDING.replace(".", "__"): embedding})
+    got = SafetensorsSource(model_dir).tensor(EMBEDDING, tuple(embedding.shape), CPU, dtype)
+    assert got.dtype == dtype
+    assert torch.equal(got, embedding.to(dtype))
+    embedding[-1, -1] = torch.nan
+    resave(model_dir, **{EMBEDDING.replace(".", "__"): embedding})
+    with pytest.raises(ModelError, match=f"{EMBEDDING} holds NaN"):
+        SafetensorsSource(model_dir).tensor(EMBEDDING, tuple(embedding.shape), CPU, dtype)
+
+
 def test_symlinked_files_work(model_dir: Path, tmp_path: Path) -> None:
     """Catches a refusal of the Hugging Face cache, whose snapshots are links to blobs."""
     blob = tmp_path / "blob"
@@ -214,16 +235,14 @@ def test_pickled_weights_are_refused_by_name(model_dir: Path, name: str) -> None
     refused(model_dir, rf"holds pickled weights \({name}\), which preftree never opens; convert them")
 
 
-def test_a_header_as_long_as_a_pickle_begins_is_read(tmp_path: Path) -> None:
-    """Catches a sound file that is taken for a pickle: every 32nd header's length begins with the byte 0x80."""
+def test_a_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
+    """Catches a file that is taken for a pickle because its first byte, of the header's length, is that of one."""
     path = tmp_path / "model.safetensors"
-    for length in range(32):
-        save_file({"a": torch.ones(1)}, path, metadata={"padding": "x" * 8 * length})
-        if path.read_bytes()[:1] == b"\x80":
-            break
-    else:
-        raise AssertionError("no such header")
-    assert list(read_entries(path)) == ["a"]
+    save_file({"a": torch.ones(2)}, path)
+    whole = path.read_bytes()
+    header = whole[8 : 8 + int.from_bytes(whole[:8], "little")].ljust(0x80)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + whole[-8:])
+    assert SafetensorsSource(tmp_path).names() == {"a"}
 
 
 @pytest.mark.parametrize("writer", ["pickle", "torch"])

@@ -21,7 +21,7 @@ from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
 from preftree.kernels import cpu, isa
 from tests.engine.test_architectures import prompts_of
-from tests.models import SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, SMALL_CONFIG, write_model
 
 LABELS = [[33], [34, 35], [34, 36]]
 MIXTURES: dict[str, dict[str, Any]] = {
@@ -60,6 +60,7 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "moe_intermediate_size": 32,
         "first_k_dense_replace": 1,
     },
+    "gpt_oss": GPT_OSS_CONFIG,
 }
 # Mean error of a log-probability, about five times what is found.
 TYPES = {"float32": 0.0, "bfloat16": 0.003, "int8": 0.008}

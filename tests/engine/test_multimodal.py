@@ -18,11 +18,13 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.multimodal import MULTIMODAL
 from preftree.engine.inspection import model_facts
 from tests.engine.test_architectures import LABELS, SIZES, WINDOW, YARN, exact_logprobs, prompts_of, save
+from tests.engine.test_rewards import by_transformers
 
 TEXT = SIZES | {"hidden_size": 64}
 VISION: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16}
 PIXELS = VISION | {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
 PATCHES = VISION | {"depth": 1, "num_heads": 2, "out_hidden_size": 64}
+REWARDS = "Gemma3ForSequenceClassification"
 SECTIONS = {"mrope_section": [2, 3, 3], "rope_theta": 1e4}
 QWEN3 = {"model_type": "qwen3_vl", "vision_config": PATCHES | {"deepstack_visual_indexes": [0]}}
 CASES: dict[str, dict[str, Any]] = {
@@ -106,6 +108,25 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+def test_rewards_equal_transformers(tmp_path: Path) -> None:
+    """Catches a head of scores that is lost beside a vision model, and a count of labels that is the text model's."""
+    model = save(tmp_path, settings_of("gemma3") | {"num_labels": 1}, head="AutoModelForSequenceClassification")
+    assert type(model).__name__ == MULTIMODAL["gemma3"].reward_class
+    engine, prompts = Engine.load(str(tmp_path), dtype="float32"), prompts_of(5)
+    expected = by_transformers(model, prompts)
+    assert expected.std() > 0.1, "the prompts have different rewards"
+    np.testing.assert_allclose(engine.reward(prompts), expected, atol=1e-4)
+    assert engine.checkpoint.skipped
+
+
+@pytest.mark.parametrize("kind", MULTIMODAL)
+def test_every_class_of_rewards_has_its_name_in_transformers(kind: str) -> None:
+    """Catches a class with a head of scores that transformers has and nobody knows of, or that it lacks."""
+    modeling = pytest.importorskip("transformers.models.auto.modeling_auto")
+    theirs = modeling.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    assert MULTIMODAL[kind].reward_class == theirs.get(kind)
+
+
 def rewritten(directory: Path, target: Path, rename: Callable[[str], str], **changes: Any) -> Path:
     """A copy with other names of tensors and other fields of config.json; `...` leaves a field out."""
     for path in directory.glob("tokenizer*"):
@@ -183,7 +204,12 @@ def hostile(kind: str, **text: Any) -> dict[str, Any]:
         (hostile("gemma3", model_type="gemma3"), "text_config has model_type 'gemma3', .*'gemma3_text'"),
         (hostile("mistral3", model_type=["mistral"]), r"text_config has model_type \['mistral'\]"),
         (hostile("gemma3") | {"vision_config": 7}, "vision_config is 7, which is not an object"),
-        (hostile("gemma3") | {"architectures": ["Gemma3ForSequenceClassification"]}, "architectures"),
+        (hostile("gemma3") | {"architectures": [REWARDS]}, "with 2 labels is not supported"),
+        (hostile("gemma3") | {"architectures": [REWARDS], "id2label": {"0": "a", "1": "b", "2": "c"}}, "with 3 labels"),
+        (hostile("gemma3", num_labels=1) | {"architectures": [REWARDS]}, "with 2 labels"),
+        (hostile("gemma3") | {"architectures": [REWARDS, "Gemma3ForConditionalGeneration"]}, "architectures"),
+        (hostile("gemma3") | {"architectures": ["Gemma3TextForSequenceClassification"]}, "architectures"),
+        (hostile("qwen2_5_vl") | {"architectures": ["Qwen2_5_VLForSequenceClassification"]}, "architectures"),
         (hostile("gemma3") | {"architectures": 7}, "architectures 7"),
         (hostile("gemma3") | {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         (hostile("gemma3", auto_map={"AutoModel": "evil.Model"}), "auto_map"),
