@@ -70,6 +70,7 @@ class LayerWeights:
     *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
     and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
     heads: which of the model's heads are its. scalar: what its result is multiplied with, [1]; None: nothing.
+    per_layer: None where tokens have no embedding for each layer.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     """
 
