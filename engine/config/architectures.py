@@ -255,7 +255,7 @@ ARCHITECTURES = {
     "gemma4_text": Architecture(
         class_name="Gemma4ForCausalLM",
         title="Gemma 4",
-        examples="dense Gemma 4",
+        examples="Gemma 4, but for its mixtures of experts",
         has_reward_class=False,
         norms=FOUR_NORMS,
         wide_norms=True,

@@ -133,12 +133,13 @@ class DecoderLayer:
         else:
             normed = self._added(hidden, update, layer.mlp_norm)
         update = self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
-        if layer.scalar is None:
+        if layer.per_layer is None and layer.scalar is None:
             return update
         hidden.add_(update)
         if layer.per_layer is not None:
             hidden.add_(self._per_layer(layer.per_layer, rows, row_block))
-        hidden.mul_(layer.scalar)
+        if layer.scalar is not None:
+            hidden.mul_(layer.scalar)
         return None
 
     def _per_layer(self, weights: PerLayerWeights, rows: Activations, row_block: int) -> torch.Tensor:

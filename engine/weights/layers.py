@@ -86,6 +86,7 @@ class LayerWeights:
     after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
     query_scale: what rotated queries are multiplied with, float32 [size]; None: nothing. heads: which of the model's
     heads are its. scalar: what its result is multiplied with, [1]; None: nothing.
+    per_layer: None where tokens have no embedding for each layer.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
