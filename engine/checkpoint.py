@@ -106,8 +106,9 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
+    code = "auto_map names Python code, which is never run: the model is taken for what its model_type says"
     default = assumed(fields.get("text_config") or fields, config)
-    notes = (*texts.notes, *([default] if default else []))
+    notes = (*texts.notes, *([code] if fields.get("auto_map") else []), *([default] if default else []))
     pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
     drafts = sorted(name for name in weights.names() if is_draft(config, name))
