@@ -281,11 +281,15 @@ def num_linear_parameters(config: ModelConfig) -> int:
     return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
 
 
-def unread_tensors(config: ModelConfig) -> frozenset[str]:
-    """Keys and values of layers that use those of others: some files hold them, from training."""
+def unread_modules(config: ModelConfig) -> frozenset[str]:
+    """Modules that a file may hold, from training, and nothing reads, in whatever tensors they are stored.
+
+    Keys and values of layers that use those of others, and the output matrix that a reward model has kept.
+    """
     layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) != layer)
     names = ("k_proj", "v_proj", "k_norm", "v_norm")
-    return frozenset(f"model.layers.{layer}.self_attn.{name}.weight" for layer in layers for name in names)
+    found = {f"model.layers.{layer}.self_attn.{name}" for layer in layers for name in names}
+    return frozenset(found | {HEAD.removesuffix(".weight")} if config.is_reward_model else found)
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:
