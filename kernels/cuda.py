@@ -17,7 +17,7 @@ from preftree.kernels.attention import tree_attention
 from preftree.kernels.gated import clamped_swiglu, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, tile_rows
-from preftree.kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
+from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from preftree.kernels.rope_store import rotate, store_kv
 from preftree.kernels.routing import route, route_by_sigmoid
 from preftree.kernels.tiles import Activation, PlanLayout
@@ -55,7 +55,7 @@ def plan_layout(
     """
     rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
     if hidden_size > MAX_HIDDEN:
-        raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
+        raise ValueError(f"rows of {hidden_size:,} numbers are too long for a norm, which takes up to {MAX_HIDDEN:,}")
     is_narrow = hidden_size <= NARROW_HIDDEN
     return PlanLayout(
         row_block=NARROW_ROW_BLOCK if is_narrow else ROW_BLOCK,
@@ -154,12 +154,14 @@ __all__ = [
     "FINAL_ROW_BLOCK",
     "ROW_BLOCK",
     "STEP_BLOCK",
+    "add_layer_norm",
     "add_rms_norm",
     "clamped_swiglu",
     "exact_products",
     "gated",
     "geglu",
     "label_head",
+    "layer_norm",
     "linear",
     "pack_gated",
     "pack_head",

@@ -46,6 +46,17 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual, weight, eps)
 
 
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`rms_norm` of x - mean(x)."""
+    return rms_norm(x - x.mean(-1, keepdim=True), weight, eps)
+
+
+def add_layer_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Add `update` to `residual` in place and return the norm of the sum."""
+    residual += update
+    return layer_norm(residual, weight, eps)
+
+
 def rotate(
     x: torch.Tensor,
     cos: torch.Tensor,

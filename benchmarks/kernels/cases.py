@@ -87,6 +87,8 @@ def _norm_cases(arch: int) -> list[Case]:
         x, weight = _meta(ROWS, hidden), _meta(hidden)
         found += _of(f"rms_norm of {hidden}", arch, partial(norm.rms_norm, x, weight, EPS))
         found += _of(f"add_rms_norm of {hidden}", arch, partial(norm.add_rms_norm, x, x, weight, EPS))
+        found += _of(f"layer_norm of {hidden}", arch, partial(norm.layer_norm, x, weight, EPS))
+        found += _of(f"add_layer_norm of {hidden}", arch, partial(norm.add_layer_norm, x, x, weight, EPS))
     return found
 
 

@@ -15,6 +15,7 @@ from preftree.engine.config.architecture import (
     SigmoidRouter,
     Windows,
 )
+from preftree.engine.config.latent import Latent
 
 _GEMMA: dict[str, Any] = {
     "norms": FOUR_NORMS,
@@ -28,6 +29,18 @@ _GEMMA: dict[str, Any] = {
     "num_kv_heads": 4,
     "tied": True,
 }
+_GLM: dict[str, Any] = {
+    "bias_fields": ("attention_bias",),
+    "output_bias": None,
+    "attention_bias": True,
+    "fused": ("mlp",),
+    "head_dim": 128,
+    "num_kv_heads": 2,
+    "norm_eps": 1.5625e-7,
+    "max_context": 131072,
+    "partial_rotary": 0.5,
+    "interleaved": True,
+}
 _OLMO: dict[str, Any] = {
     "norms": POST_NORMS,
     "wide_norms": True,
@@ -35,8 +48,28 @@ _OLMO: dict[str, Any] = {
     "bias_fields": ("attention_bias",),
     "norm_eps": 1e-5,
 }
+_COHERE: dict[str, Any] = {
+    "has_reward_class": False,
+    "norms": {"attention": "input_layernorm"},
+    "layer_norm": True,
+    "wide_norms": True,
+    "parallel": True,
+    "bias_fields": ("attention_bias",),
+    "multipliers": {"logit_scale": 0.0625},
+    "norm_eps": 1e-5,
+    "norm_eps_field": "layer_norm_eps",
+    "max_context": 8192,
+    "tied": True,
+    "interleaved": True,
+}
 _QWEN_WINDOWS = Windows(default=4096, switch="use_sliding_window", typed=True, first_layer=28)
 _COUNTED_SHARED = SharedExpert("mlp.shared_experts.", "n_shared_experts", default=1, counted=True)
+# Families that are known, and what preftree would need for them.
+LACKING = dict.fromkeys(
+    ("llama4", "llama4_text"),
+    "attention within chunks of the context, queries and keys that are normed after they rotate, and experts whose "
+    "input is scaled",
+)
 ARCHITECTURES = {
     "llama": Architecture(
         class_name="LlamaForCausalLM",
@@ -119,20 +152,19 @@ ARCHITECTURES = {
         original_context=4096,
         partial_rotary=1.0,
     ),
-    "glm4": Architecture(
-        class_name="Glm4ForCausalLM",
-        title="GLM-4",
-        examples="GLM-4-0414",
-        norms=GLM_NORMS,
-        bias_fields=("attention_bias",),
-        output_bias=None,
-        attention_bias=True,
-        fused=("mlp",),
+    "glm": Architecture(class_name="GlmForCausalLM", title="GLM", examples="GLM-4-9B of 2024", **_GLM),
+    "glm4": Architecture(class_name="Glm4ForCausalLM", title="GLM-4", examples="GLM-4-0414", norms=GLM_NORMS, **_GLM),
+    "ernie4_5": Architecture(
+        class_name="Ernie4_5ForCausalLM",
+        title="ERNIE 4.5",
+        examples="dense ERNIE 4.5",
+        has_reward_class=False,
         head_dim=128,
         num_kv_heads=2,
-        norm_eps=1.5625e-7,
+        norm_eps=1e-5,
         max_context=131072,
-        partial_rotary=0.5,
+        tied=True,
+        theta=5e5,
         interleaved=True,
     ),
     "glm4_moe": Architecture(
@@ -160,6 +192,42 @@ ARCHITECTURES = {
         max_context=131072,
         partial_rotary=0.5,
     ),
+    "deepseek_v3": Architecture(
+        class_name="DeepseekV3ForCausalLM",
+        title="DeepSeek-V3",
+        examples="DeepSeek-V3 and R1, Moonlight",
+        bias_fields=("attention_bias",),
+        experts=Experts(
+            default_count=256,
+            default_per_token=8,
+            default_width=2048,
+            count="n_routed_experts",
+            count_fields=("n_routed_experts", "num_local_experts"),
+            normalised=True,
+            shared=_COUNTED_SHARED,
+            sigmoid=SigmoidRouter(groups=8, kept_groups=4, scaling=2.5, dense_layers=3),
+        ),
+        draft_layers=1,
+        latent=Latent(),
+        max_context=4096,
+        interleaved=True,
+    ),
+    "gemma": Architecture(
+        class_name="GemmaForCausalLM",
+        title="Gemma",
+        examples="Gemma 1 and 1.1",
+        centred_norms=True,
+        wide_norms=True,
+        bias_fields=("attention_bias",),
+        activation=("hidden_act", "gelu_pytorch_tanh"),
+        # What the first releases called the tanh formula.
+        activation_aliases={"gelu": "gelu_pytorch_tanh"},
+        scaled_embedding=True,
+        head_dim=256,
+        num_kv_heads=16,
+        max_context=8192,
+        tied=True,
+    ),
     "gemma2": Architecture(
         class_name="Gemma2ForCausalLM",
         title="Gemma 2",
@@ -184,13 +252,45 @@ ARCHITECTURES = {
         local_theta=10000.0,
         local_theta_field="rope_local_base_freq",
     ),
+    "gemma4_text": Architecture(
+        class_name="Gemma4ForCausalLM",
+        title="Gemma 4",
+        examples="Gemma 4, but for its mixtures of experts",
+        has_reward_class=False,
+        norms=FOUR_NORMS,
+        wide_norms=True,
+        qk_norm="head",
+        value_norm=True,
+        layer_scalar=True,
+        bias_fields=("attention_bias",),
+        activation=("hidden_activation", "gelu_pytorch_tanh"),
+        scaled_embedding=True,
+        soft_caps={"final_logit_softcapping": None},
+        attention_scale=1.0,
+        windows=Windows(default=512, typed=True, full_every=6, last_is_full=True),
+        global_head_dim=512,
+        per_layer_inputs=256,
+        head_dim=256,
+        num_kv_heads=4,
+        max_context=131072,
+        tied=True,
+        theta=1e6,
+        local_theta=10000.0,
+        rope_kinds=("default", "proportional", "linear"),
+        default_rope={
+            "full_attention": {"rope_type": "proportional", "partial_rotary_factor": 0.25, "rope_theta": 1e6},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0},
+        },
+    ),
     "granite": Architecture(
         class_name="GraniteForCausalLM",
         title="Granite",
         examples="dense Granite 3",
         has_reward_class=False,
         bias_fields=("attention_bias", "mlp_bias"),
-        multipliers=("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"),
+        multipliers=dict.fromkeys(
+            ("attention_multiplier", "embedding_multiplier", "residual_multiplier", "logits_scaling"), 1.0
+        ),
     ),
     "olmo2": Architecture(class_name="Olmo2ForCausalLM", title="OLMo 2", examples="OLMo 2", **_OLMO),
     "olmo3": Architecture(
@@ -227,6 +327,24 @@ ARCHITECTURES = {
         # A factor of sines and cosines would vanish in the norms that follow.
         rope_kinds=("default", "linear", "dynamic", "llama3"),
         rope_fields=("alpha",),
+    ),
+    "cohere": Architecture(
+        class_name="CohereForCausalLM",
+        title="Cohere",
+        examples="Command R and Aya 23 and Expanse, without norms of queries and keys",
+        **_COHERE,
+        theta=5e5,
+    ),
+    "cohere2": Architecture(
+        class_name="Cohere2ForCausalLM",
+        title="Cohere 2",
+        examples="Command R7B and Command A",
+        **_COHERE,
+        windows=Windows(
+            default=4096, typed=True, full_every=4, pattern="sliding_window_pattern", rotate_alone="always"
+        ),
+        # A note of published models on `interleaved`.
+        ignored=("position_embedding_type",),
     ),
     "mixtral": Architecture(
         class_name="MixtralForCausalLM",

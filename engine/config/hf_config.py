@@ -7,8 +7,10 @@ from typing import Any
 
 from preftree.engine.config import multimodal
 from preftree.engine.config.architecture import Architecture, Windows
-from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
+from preftree.engine.config.architectures import ARCHITECTURES, LACKING, SUPPORTED
 from preftree.engine.config.hf_experts import experts_from_hf
+from preftree.engine.config.hf_heads import global_heads, per_layer_inputs
+from preftree.engine.config.hf_latent import latent_from_hf
 from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
@@ -30,7 +32,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("use_qkv_bias", "bias", "lm_head_bias"), (False,)),
     **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size"), ()),
     **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval"), ()),
-    **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
+    **dict.fromkeys(("use_sliding_window", "use_parallel_residual", "alibi"), (False,)),
     **dict.fromkeys(
         ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
     ),
@@ -43,7 +45,16 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("n_shared_experts", "first_k_dense_replace", "n_group", "topk_group"), (0,)),
     "routed_scaling_factor": (1,),
     "num_nextn_predict_layers": (0,),
+    # Of DeepSeek's own code; transformers' class takes these values for granted.
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "moe_layer_freq": (1,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
+    **dict.fromkeys(("hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts"), (0,)),
+    **dict.fromkeys(("attention_k_eq_v", "enable_moe_block", "use_double_wide_mlp"), (False,)),
+    **dict.fromkeys(("global_head_dim", "num_global_key_value_heads", "per_layer_config"), ()),
+    # Between the tokens of one picture.
+    "use_bidirectional_attention": (False, "vision"),
     "mup_width_multiplier": (1,),
     "swiglu_alpha": (1.702,),
     "swiglu_limit": (7,),
@@ -75,6 +86,12 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         windows = _windows(config, family, unrotated)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
+        head_dim = optional("head_dim", family.head_dim or config["hidden_size"] // heads)
+        latent = None
+        if family.latent is not None:
+            # Every head has a key; transformers' class has no use for fields that say otherwise.
+            latent, kv_heads = latent_from_hf(config, family.latent), heads
+            head_dim = latent.head_size
         return ModelConfig(
             architecture=config["model_type"],
             vocab_size=config["vocab_size"],
@@ -83,12 +100,16 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             num_layers=config["num_hidden_layers"],
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
-            head_dim=optional("head_dim", family.head_dim or config["hidden_size"] // heads),
-            norm_eps=optional("rms_norm_eps", family.norm_eps),
+            head_dim=head_dim,
+            norm_eps=optional(family.norm_eps_field, family.norm_eps),
             rope=rope,
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
+            global_heads=None if family.global_head_dim is None else global_heads(config, family, windows),
+            kv_shared_layers=optional("num_kv_shared_layers", 0),
+            has_wide_shared_mlp=optional("use_double_wide_mlp", False),
+            per_layer_inputs=per_layer_inputs(config, family),
             local_rope=local_rope,
             unrotated=unrotated | unrotated_beside_windows(config, family, windows),
             windows=windows,
@@ -102,8 +123,9 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             else optional("query_pre_attn_scalar", family.query_scalar),
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
-            **{field: optional(field, 1.0) for field in family.multipliers},
+            **{field: optional(field, default) for field, default in family.multipliers.items()},
             experts=None if family.experts is None else experts_from_hf(config, family.experts),
+            latent=latent,
             draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
             is_reward_model=_is_reward_model(config, family),
         )
@@ -115,6 +137,8 @@ def _family(config: dict[str, Any]) -> Architecture:
         raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+    if isinstance(kind, str) and kind in LACKING:
+        raise ModelError(f"model_type {kind!r} is not supported: it takes {LACKING[kind]}")
     if family is None:
         known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")
@@ -152,11 +176,12 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
     """ModelError for one that is unknown, and where a field that the family does not read says another one."""
     field, default = family.activation
     name = config.get(field) or default
-    kind = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    meant = family.activation_aliases.get(name, name) if isinstance(name, str) else ""
+    kind = ACTIVATIONS.get(meant)
     if kind is None:
         raise ModelError(f"{field} {name!r:.100} is not supported; preftree knows {', '.join(ACTIVATIONS)}")
     for other in {"hidden_act", "hidden_activation"} - {field}:
-        if config.get(other) not in (None, name):
+        if config.get(other) not in (None, name, meant):
             raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
     if not family.clamped_gate:
         return kind
@@ -212,6 +237,8 @@ def _windows(config: dict[str, Any], family: Architecture, unrotated: frozenset[
             raise ModelError("layer_types has sliding_attention, but there is no sliding_window")
     else:
         slides = _ruled(config, rule, window, count, unrotated)
+    if rule is not None and rule.last_is_full:
+        slides[-1] = False
     return tuple(window if slide else None for slide in slides) if any(slides) else ()
 
 

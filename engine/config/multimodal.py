@@ -79,6 +79,16 @@ MULTIMODAL = {
         tied=True,
         **_LLAVA,
     ),
+    "gemma4": Multimodal(
+        class_name="Gemma4ForConditionalGeneration",
+        title="Gemma 4",
+        texts={"gemma4_text": TextModel("gemma4_text")},
+        text_prefixes={"model.language_model.": "model."},
+        vision_prefixes=tuple(
+            f"model.{name}." for name in ("vision_tower", "audio_tower", "embed_vision", "embed_audio")
+        ),
+        tied=True,
+    ),
     "mistral3": Multimodal(
         class_name="Mistral3ForConditionalGeneration",
         title="Mistral 3",
@@ -111,6 +121,7 @@ MULTIMODAL = {
 SUPPORTED = "the text model of " + ", ".join(f"{key!r} ({m.class_name})" for key, m in MULTIMODAL.items())
 # Of the whole directory: what they would change, they change in the text model, too.
 _OF_BOTH = ("auto_map", "quantization_config")
+_BESIDE_TEXT = ("vision_config", "audio_config")
 
 
 def multimodal_of(config: dict[str, Any]) -> Multimodal | None:
@@ -129,8 +140,9 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     if family is None:
         return config
     is_reward_model = _is_reward_model(config, family)
-    if not isinstance(config.get("vision_config") or {}, dict):
-        raise ModelError(f"vision_config is {config['vision_config']!r:.100}, which is not an object")
+    for name in _BESIDE_TEXT:
+        if not isinstance(config.get(name) or {}, dict):
+            raise ModelError(f"{name} is {config[name]!r:.100}, which is not an object")
     own = _own_fields(config, family)
     kind = own.get("model_type") or next(iter(family.texts))
     text = family.texts.get(kind) if isinstance(kind, str) else None
@@ -175,7 +187,7 @@ def _own_fields(config: dict[str, Any], family: Multimodal) -> dict[str, Any]:
     if not isinstance(text, dict):
         what = "missing" if text is None else f"{text!r:.100}, which is not an object"
         raise ModelError(f"text_config is {what}; download the model's own config.json")
-    for name in ("text_config", "vision_config"):
+    for name in ("text_config", *_BESIDE_TEXT):
         if text.get(name) is not None:
             raise ModelError(f"text_config holds another {name}; download the model's own config.json")
     return text

@@ -6,9 +6,6 @@ import torch
 
 from preftree.engine.errors import InputError, ModelError
 
-# Numbers that are converted at a time: beside the result, no more than these exist in another type.
-SLICE = 1 << 20
-
 
 def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
     """`tensor` itself; ModelError when it holds NaN or infinity. Runs where the tensor lies."""
@@ -16,19 +13,6 @@ def check_finite(tensor: torch.Tensor, name: str, origin: str) -> torch.Tensor:
     if not (torch.isfinite(low) and torch.isfinite(high)):
         raise ModelError(f"{origin}: tensor {name} holds NaN or infinity; download the model again")
     return tensor
-
-
-def converted(
-    stored: torch.Tensor, device: torch.device, dtype: torch.dtype | None, name: str, origin: str
-) -> torch.Tensor:
-    """`stored` in memory of its own on `device`. dtype: see TensorSource.
-
-    ModelError when it is not finite everywhere, InputError as `joined`.
-    """
-    if dtype in (None, stored.dtype):
-        return check_finite(stored.to(device, copy=True), name, origin)
-    slices = stored.reshape(-1).split(SLICE)
-    return joined(slices, stored.shape, device, dtype, name, origin)
 
 
 def joined(
@@ -47,7 +31,7 @@ def joined(
     flat, first = whole.view(-1), 0
     for stored in slices:
         part = flat[first : first + stored.numel()]
-        part.copy_(check_finite(stored.to(device), name, origin).view(-1))
+        part.copy_(check_finite(stored.to(device), name, origin).reshape(-1))
         check_range(part, name, stored.dtype)
         first += stored.numel()
     return whole

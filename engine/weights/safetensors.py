@@ -12,9 +12,9 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.multimodal import Multimodal
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
-from preftree.engine.weights.conversion import converted
+from preftree.engine.weights.conversion import check_finite, joined
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft
+from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft, unread_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
 
 WEIGHTS = "model.safetensors"
@@ -34,6 +34,8 @@ PART_DTYPES = DTYPES | {
 }
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 CPU = torch.device("cpu")
+# Numbers that are converted at a time: no more than these exist in the type that is stored, or are mapped.
+SLICE = 1 << 20
 
 
 class TensorSource(Protocol):
@@ -76,8 +78,9 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
     """ModelError when a tensor is missing, or when there is one that this model would not use.
 
     An unused tensor (a bias, an adapter) means that the weights belong to another model.
-    Harmless are old checkpoints' `rotary_emb.inv_freq`, an output matrix that a reward model has kept, and a tied head
-    if it repeats the embedding (which is compared: the one case in which tensors are read here).
+    Harmless are old checkpoints' `rotary_emb.inv_freq`, keys and values of layers that use those of others, an output
+    matrix that a reward model has kept, and a tied head if it repeats the embedding (which is compared: the one case in
+    which tensors are read here).
     """
     expected, present = expected_tensors(config), source.names()
     missing = sorted(expected.keys() - present)
@@ -88,7 +91,8 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
         )
     if missing:
         raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
-    extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    unread = unread_tensors(config)
+    extra = sorted(name for name in present - expected.keys() - unread if not name.endswith(".rotary_emb.inv_freq"))
     extra = [name for name in extra if not is_draft(config, name)]
     if config.is_reward_model and HEAD in extra:
         extra.remove(HEAD)
@@ -182,8 +186,11 @@ class SafetensorsSource:
         if entry.dtype not in DTYPES:
             raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
-        with self.mapped(name) as stored:
-            return converted(stored, device, dtype, name, str(path))
+        stored = DTYPES[entry.dtype]
+        if dtype is None or (dtype == stored and device.type != CPU.type):
+            with self.mapped(name) as mapped:
+                return check_finite(mapped.to(device, copy=True), name, str(path))
+        return joined(_slices(self._file(path), entry), shape, device, dtype, name, str(path))
 
     def entries(self) -> dict[str, Entry]:
         """The header's line of every tensor."""
@@ -193,17 +200,29 @@ class SafetensorsSource:
     def mapped(self, name: str) -> Iterator[torch.Tensor]:
         """A tensor of one of PART_DTYPES in place: the mapped file itself, which it must not outlive."""
         path, entry = self._entries[name]
-        if path not in self._open:
-            self._open[path] = MappedFile(path)
-        file = self._open[path]
+        file = self._file(path)
         view = file.view(entry.begin, entry.end)
         yield torch.frombuffer(view, dtype=PART_DTYPES[entry.dtype]).view(entry.shape)
         file.release(entry.begin, entry.end)
+
+    def _file(self, path: Path) -> MappedFile:
+        if path not in self._open:
+            self._open[path] = MappedFile(path)
+        return self._open[path]
 
     def close(self) -> None:
         for file in self._open.values():
             file.close()
         self._open.clear()
+
+
+def _slices(file: MappedFile, entry: Entry) -> Iterator[torch.Tensor]:
+    """A tensor's numbers, a part of the file at a time."""
+    stored = DTYPES[entry.dtype]
+    for first in range(entry.begin, entry.end, SLICE * stored.itemsize):
+        last = min(first + SLICE * stored.itemsize, entry.end)
+        yield torch.frombuffer(file.view(first, last), dtype=stored)
+        file.release(first, last)
 
 
 def _weight_map(index: Path) -> dict[str, str]:

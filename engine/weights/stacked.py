@@ -6,8 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-import torch
-
 
 @dataclass(frozen=True)
 class Stack:
@@ -34,13 +32,6 @@ class Stack:
     @property
     def bias(self) -> tuple[str, tuple[int, ...]]:
         return f"{self.name}_bias", (self.count, self.outputs)
-
-    def of(self, tensor: torch.Tensor, expert: int) -> torch.Tensor:
-        """A copy of one expert's matrix [outputs, inputs] or bias [outputs], gate before up."""
-        own = tensor[expert].T if tensor.dim() == 3 else tensor[expert]
-        if self.in_turns:
-            return torch.cat([own[0::2], own[1::2]])
-        return own.clone(memory_format=torch.contiguous_format)
 
 
 @dataclass(frozen=True)

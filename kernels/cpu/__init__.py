@@ -11,7 +11,17 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from preftree.kernels.cpu.attention import tree_attention
-from preftree.kernels.cpu.elementwise import add_rms_norm, clamped_swiglu, geglu, rms_norm, rotate, store_kv, swiglu
+from preftree.kernels.cpu.elementwise import (
+    add_layer_norm,
+    add_rms_norm,
+    clamped_swiglu,
+    geglu,
+    layer_norm,
+    rms_norm,
+    rotate,
+    store_kv,
+    swiglu,
+)
 from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, scalar_head, token_logits
 from preftree.kernels.cpu.products import (
     ROW_BLOCK,
@@ -77,6 +87,7 @@ __all__ = [
     "Activation",
     "PackedGate",
     "PackedLinear",
+    "add_layer_norm",
     "add_rms_norm",
     "build",
     "clamped_swiglu",
@@ -84,6 +95,7 @@ __all__ = [
     "gated",
     "geglu",
     "label_head",
+    "layer_norm",
     "linear",
     "pack_gated",
     "pack_head",

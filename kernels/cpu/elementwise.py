@@ -30,6 +30,19 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual.add_(update), weight, eps, update.dtype)
 
 
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight over the last dimension, without a bias (Ba et al., 2016).
+
+    In float32 inside, and rounded once. dtype: of the result, None for that of x.
+    """
+    return F.layer_norm(x.float(), weight.shape, weight.float(), eps=eps).to(dtype or x.dtype)
+
+
+def add_layer_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`add_rms_norm` with `layer_norm`."""
+    return layer_norm(residual.add_(update), weight, eps, update.dtype)
+
+
 def rotate(
     x: torch.Tensor,
     cos: torch.Tensor,

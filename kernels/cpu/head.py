@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 
-from preftree.kernels.cpu.products import PackedLinear, linear, pack_plain
+from preftree.kernels.cpu.products import PackedLinear, linear
 
 # Rows that only the last layer and the label head see are few; a small block wastes little on padding.
 FINAL_ROW_BLOCK = 32
@@ -15,15 +15,14 @@ VOCAB_BLOCK = 8192
 
 
 def pack_head(weight: torch.Tensor) -> list[PackedLinear]:
-    """The output matrix [vocab, hidden] in vocabulary blocks.
+    """The output matrix [vocab, hidden] in vocabulary blocks, which keep its memory: it may be the embedding's, too.
 
-    Label logits are accumulated in float32. A matrix of 16 bits stays as it is, and its blocks become float32 one by
-    one whenever they are multiplied with: a copy in float32 would take twice its memory.
+    Label logits are accumulated in float32. Blocks of 16 bits become float32 one by one whenever they are multiplied
+    with: a copy in float32 would take twice the memory. oneDNN takes blocks of float32 as they are, at the speed and
+    with the bits of its own layout, for which a second copy would stay beside a tied embedding.
     """
-    blocks = weight.split(VOCAB_BLOCK)
-    if weight.dtype == torch.float32:
-        return [pack_plain(block) for block in blocks]
-    return [PackedLinear(block, None, len(block), is_onednn=False) for block in blocks]
+    is_onednn = weight.dtype == torch.float32 and torch.backends.mkldnn.is_available()
+    return [PackedLinear(block, None, len(block), is_onednn) for block in weight.contiguous().split(VOCAB_BLOCK)]
 
 
 def _wide(block: PackedLinear) -> PackedLinear:
@@ -79,4 +78,6 @@ def token_logits(hidden: torch.Tensor, head: Sequence[PackedLinear]) -> torch.Te
     hidden: [rows, hidden], already normed. Bits of a row may depend on the number of rows.
     """
     wide = hidden.float()
+    if len(wide) == 1 and head[0].is_onednn:  # oneDNN sums a lone row in another order than a row among others
+        return token_logits(wide.expand(2, -1).contiguous(), head)[:1]
     return torch.cat([linear(wide, block) for block in map(_wide, head)], dim=-1)

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Family:
     """control: its tokens, BOS first; plain: those that are added but not special. rstrip: those that swallow the
-    whitespace behind them. is_open: the template ends the last response without a control token."""
+    whitespace behind them. is_open: the template ends the last response without a control token. answer: what preftree
+    adds to the generation prompt."""
 
     template: str
     control: tuple[str, ...]
@@ -16,6 +17,7 @@ class Family:
     is_sentencepiece: bool = False
     has_bos: bool = True
     is_open: bool = False
+    answer: str = ""
 
 
 LLAMA_3 = Family(
@@ -192,6 +194,22 @@ GEMMA_3 = Family(
     plain=GEMMA.plain,
     is_sentencepiece=True,
 )
+GPT_OSS = Family(
+    "{%- set today = strftime_now('%Y-%m-%d') %}"
+    "{{- '<|start|>system<|message|>You judge.\\nReasoning: ' + (reasoning_effort | default('medium')) }}"
+    "{{- '\\n# Valid channels: analysis, commentary, final.<|end|>' }}{%- set given = namespace(messages=messages) %}"
+    "{%- if messages[0].role in ('developer', 'system') %}{%- set given.messages = messages[1:] %}"
+    "{{- '<|start|>developer<|message|># Instructions\\n\\n' + messages[0].content + '\\n\\n<|end|>' }}{%- endif %}"
+    "{%- for m in given.messages %}{%- if m.role == 'assistant' %}"
+    "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content }}"
+    "{{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}"
+    "{%- else %}{{- '<|start|>user<|message|>' + m.content + '<|end|>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}",
+    ("<|startoftext|>", "<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>"),
+    "<|return|>",
+    has_bos=False,
+    answer="<|channel|>final<|message|>",
+)
 FAMILIES = {
     "llama 3": LLAMA_3,
     "qwen 2.5": QWEN_25,
@@ -208,4 +226,5 @@ FAMILIES = {
     "exaone 4": EXAONE_4,
     "hunyuan": HUNYUAN,
     "gemma 3": GEMMA_3,
+    "gpt-oss": GPT_OSS,
 }

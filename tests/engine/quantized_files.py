@@ -41,17 +41,22 @@ def write_quantization(directory: Path, quantization: dict[str, Any]) -> None:
 
 
 def by_fp8(block: tuple[int, int] | None, suffix: str = ".weight_scale_inv") -> Quantiser:
-    """fp8 in blocks, or per tensor; read back by transformers, which asks for whole blocks."""
-    from transformers.integrations.finegrained_fp8 import Fp8Dequantize
+    """fp8 in blocks, or per tensor; read back as transformers does when it loads, or trains where blocks do not fit."""
+    from transformers.integrations.finegrained_fp8 import Fp8Dequantize, _dequantize_fp8_weight
 
     def one(module: str, weight: torch.Tensor) -> Quantised:
         rows, columns = weight.shape
-        high, wide = block or weight.shape
-        blocks = weight.reshape(rows // high, high, columns // wide, wide)
+        high, wide = block or (rows, columns)
+        padded = torch.nn.functional.pad(weight, (0, -columns % wide, 0, -rows % high))
+        blocks = padded.reshape(-(-rows // high), high, -(-columns // wide), wide)
         scale = blocks.abs().amax((1, 3)) / 448
-        stored = (blocks / scale[:, None, :, None]).to(torch.float8_e4m3fn).reshape(rows, columns)
+        stored = (blocks / scale[:, None, :, None]).to(torch.float8_e4m3fn).reshape(padded.shape)
+        stored = stored[:rows, :columns].contiguous()
         scale = scale if block else scale.reshape(())
-        values = Fp8Dequantize(None)._dequantize_one(stored, scale, torch.float32)
+        if rows % high or columns % wide:
+            values = _dequantize_fp8_weight(stored, scale, [high, wide], torch.float32)
+        else:
+            values = Fp8Dequantize(None)._dequantize_one(stored, scale, torch.float32)
         return {".weight": stored, suffix: scale}, values
 
     return one

@@ -39,6 +39,9 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e4}
 
 
+GEMMA4 = {"num_hidden_layers": 4, "head_dim": 16, "sliding_window": WINDOW, "hidden_size_per_layer_input": 0}
+
+
 def rope(**parameters: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_theta": 1e4} | parameters}
 
@@ -110,6 +113,7 @@ CASES: dict[str, dict[str, Any]] = {
             partial_rotary_factor=0.75,
         ),
     },
+    "glm": {"model_type": "glm", "hidden_size": 64, "head_dim": 24, "tie_word_embeddings": True},
     "glm4": {"model_type": "glm4", "hidden_size": 64, "head_dim": 24},
     "glm4, all rotate, yarn": {
         "model_type": "glm4",
@@ -140,6 +144,44 @@ CASES: dict[str, dict[str, Any]] = {
         "norm_topk_prob": False,
         "attention_bias": True,
     },
+    "deepseek_v3": {
+        "model_type": "deepseek_v3",
+        "num_key_value_heads": 4,
+        "q_lora_rank": 24,
+        "kv_lora_rank": 20,
+        "qk_nope_head_dim": 14,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 3,
+        "n_group": 4,
+        "topk_group": 2,
+        "moe_intermediate_size": 24,
+        "first_k_dense_replace": 1,
+        **rope(**YARN, mscale=0.7, mscale_all_dim=1.3),
+    },
+    "deepseek_v3, plain queries, halves, biases": {
+        "model_type": "deepseek_v3",
+        "num_key_value_heads": 4,
+        "q_lora_rank": None,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 24,
+        "rope_interleave": False,
+        "attention_bias": True,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 2,
+        "rms_norm_eps": 1e-3,
+    },
+    "ernie4_5": {"model_type": "ernie4_5", "head_dim": 16, **rope(**YARN)},
+    "gemma": {"model_type": "gemma", "head_dim": 16, "attention_bias": True},
+    "gemma, old name of its activation": {"model_type": "gemma", "hidden_act": "gelu", "head_dim": 16},
     "gemma2": {
         "model_type": "gemma2",
         "head_dim": 16,
@@ -171,6 +213,38 @@ CASES: dict[str, dict[str, Any]] = {
         "sliding_window": WINDOW,
         "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
         "final_logit_softcapping": 3.0,
+    },
+    "gemma4": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "global_head_dim": 24,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma4, smaller heads, biases, everything rotates": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "global_head_dim": 8,
+        "attention_bias": True,
+        "layer_types": ["full_attention", "full_attention", "sliding_attention", "sliding_attention"],
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 3e3},
+        },
+    },
+    "gemma4, an embedding for each layer, shared keys and values": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "num_hidden_layers": 6,
+        "hidden_size_per_layer_input": 12,
+        "vocab_size_per_layer_input": VOCABULARY + 3,
+        "global_head_dim": 24,
+        "num_kv_shared_layers": 3,
+        "use_double_wide_mlp": True,
+        "layer_types": [*("sliding_attention", "full_attention") * 2, *("full_attention", "full_attention")],
     },
     "olmo2": {"model_type": "olmo2", "num_key_value_heads": 4},
     "olmo2, grouped queries": {"model_type": "olmo2", "rms_norm_eps": 1e-3},
@@ -215,6 +289,17 @@ CASES: dict[str, dict[str, Any]] = {
         "tie_word_embeddings": True,
         **rope(rope_type="dynamic", factor=4.0),
         "max_position_embeddings": 64,
+    },
+    "cohere": {"model_type": "cohere", "logit_scale": 0.7, "layer_norm_eps": 1e-3, **rope(**YARN)},
+    "cohere2": {"model_type": "cohere2", "logit_scale": 0.7, "sliding_window": WINDOW, "sliding_window_pattern": 2},
+    "cohere2, biases": {
+        "model_type": "cohere2",
+        "sliding_window": WINDOW,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "logit_scale": 1.5,
+        **rope(**LLAMA3, original_max_position_embeddings=64),
     },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
     "qwen2_moe": {
@@ -295,6 +380,8 @@ def save(directory: Path, settings: dict[str, Any], head: str = "AutoModelForCau
         for name, buffer in sorted(model.named_buffers()):
             if name.endswith("e_score_correction_bias"):
                 buffer.copy_(0.15 * torch.randn(buffer.shape, generator=generator))
+            if name.endswith("layer_scalar"):
+                buffer.fill_(0.5 + int(name.split(".")[-2]) / 4)
     model.save_pretrained(directory)
     write_tokenizer(directory)
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
@@ -359,7 +446,7 @@ HARMLESS = {
     ),
     *("attention_dropout", "embd_pdrop", "resid_pdrop", "residual_dropout", "output_router_logits"),
     *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern", "num_mtp_layers"),
-    "num_nextn_predict_layers",
+    *("num_nextn_predict_layers", "qk_head_dim"),
 }
 READ_BY_ALL = {
     *("head_dim", "rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "tie_word_embeddings"),

@@ -245,6 +245,29 @@ def test_a_stretched_base_refused_in_one_line(changes: dict[str, Any], named: st
     assert_refused(hunyuan | {"head_dim": 2}, {"rope_scaling": scaling}, "rope alpha needs a head_dim of more than two")
 
 
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"use_qk_norm": True}, "use_qk_norm True is not supported; preftree runs Cohere 2 models without it"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps is 0"),
+        ({"logit_scale": 0}, "logit_scale is 0"),
+        ({"sliding_window": None}, "sliding_window is null, but some layers need one"),
+    ],
+)
+def test_cohere_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
+    """Catches norms of heads that are left out, and a note of published models that is taken for a difference."""
+    cohere = CONFIG | {"model_type": "cohere2", "architectures": ["Cohere2ForCausalLM"]}
+    assert read(cohere, position_embedding_type="rope_gptj", layer_norm_eps=1e-3, rms_norm_eps=...).norm_eps == 1e-3
+    assert_refused(cohere, changes, named)
+
+
+def test_old_name_of_an_activation() -> None:
+    """Catches a first release of Gemma that is refused for contradicting itself, and one that really does."""
+    gemma = CONFIG | {"model_type": "gemma", "architectures": ["GemmaForCausalLM"], "hidden_act": "gelu"}
+    assert read(gemma, hidden_activation="gelu_pytorch_tanh").activation == "gelu_tanh"
+    assert_refused(gemma, {"hidden_activation": "silu"}, "hidden_activation 'silu' contradicts hidden_act 'gelu'")
+
+
 @pytest.mark.parametrize("field", ARCHITECTURES["granite"].multipliers)
 @pytest.mark.parametrize("value", [0, -1.0, "1", float("nan"), 1e9])
 def test_absurd_multipliers_refused_in_one_line(field: str, value: Any) -> None:

@@ -19,6 +19,7 @@ from preftree.engine.errors import InputError, ModelError
 from preftree.engine.inspection import model_checks, model_facts
 from preftree.engine.weights.names import expected_tensors
 from preftree.engine.weights.quantized.formats import READERS
+from preftree.engine.weights.quantized.packed import Packed
 from preftree.engine.weights.safetensors import CPU
 from preftree.kernels import isa
 from tests.engine.quantized_files import INT4, INT4_CONFIG, compressed, group_of, in_int4, quantise, write_quantization
@@ -184,6 +185,14 @@ def test_a_hostile_pattern_takes_no_time(model_dir: Path) -> None:
     assert time.monotonic() - start < 2
 
 
+def test_neutral_settings_and_needless_zero_points_change_nothing(model_dir: Path) -> None:
+    """Catches a checkpoint of an early version, or of a late one, that is refused for what it says needlessly."""
+    others = {"sparsity_config": {"format": "dense"}, "transform_config": {"config_groups": {}}, "ignore": ["lm_head"]}
+    values = quantise(model_dir, INT8_CONFIG | others, in_int8)
+    change(model_dir, weight_zero_point=torch.zeros(32, 1, dtype=torch.int8))
+    assert torch.equal(read_all(model_dir)[f"{Q}.weight"], values[f"{Q}.weight"])
+
+
 def test_groups_are_chosen_by_name_then_pattern_then_class(model_dir: Path) -> None:
     """Catches the scheme of another group for a module that two of them fit."""
 
@@ -225,7 +234,7 @@ def test_values_beyond_float16_are_named(model_dir: Path) -> None:
 
 
 def test_slices_of_any_length_are_the_whole(model_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a slice whose scales or zero points are those of the first rows."""
+    """Catches a slice whose scales or zero points are those of the first rows, and one that is too long."""
     generator = torch.Generator().manual_seed(0)
 
     def one(module: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
@@ -238,8 +247,17 @@ def test_slices_of_any_length_are_the_whole(model_dir: Path, monkeypatch: pytest
     quantise(model_dir, INT4_CONFIG, one)
     whole = read_all(model_dir)
     assert whole[f"{Q}.weight"].std(1).min() > 0.1
+    sizes = []
+
+    def dequantized(scheme: Packed, *args: Any) -> torch.Tensor:
+        sizes.append(as_before(scheme, *args).numel())
+        return as_before(scheme, *args)
+
+    as_before = Packed.dequantized
+    monkeypatch.setattr(Packed, "dequantized", dequantized)
     monkeypatch.setattr("preftree.engine.weights.quantized.source.SLICE", 3 * 32)
     sliced = read_all(model_dir)
+    assert max(sizes) == 3 * 32
     assert all(torch.equal(whole[name], sliced[name]) for name in whole)
 
 

@@ -19,7 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.weights import conversion
+from preftree.engine.weights import safetensors
 from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
 from preftree.engine.weights.safetensors import CPU, SafetensorsSource, check_complete
@@ -134,7 +134,7 @@ def test_another_device_gets_the_file_itself(model_dir: Path, monkeypatch: pytes
         checked.append(tensor)
         return tensor
 
-    monkeypatch.setattr(conversion, "check_finite", check)
+    monkeypatch.setattr(safetensors, "check_finite", check)
     source = SafetensorsSource(model_dir)
     shape = expected_tensors(MODEL)[EMBEDDING]
     for device in ("meta", "cpu"):
@@ -208,7 +208,7 @@ def test_tensors_become_what_is_asked_for(
     model_dir: Path, stored: torch.dtype, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Catches a slice that is left out or comes twice, and NaN that only a later slice holds."""
-    monkeypatch.setattr(conversion, "SLICE", 1000)
+    monkeypatch.setattr(safetensors, "SLICE", 1000)
     embedding = load_file(model_dir / "model.safetensors")[EMBEDDING].to(stored)
     resave(model_dir, **{EMBEDDING.replace(".", "__"): embedding})
     got = SafetensorsSource(model_dir).tensor(EMBEDDING, tuple(embedding.shape), CPU, dtype)

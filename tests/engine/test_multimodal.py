@@ -17,12 +17,13 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.multimodal import MULTIMODAL
 from preftree.engine.inspection import model_facts
-from tests.engine.test_architectures import LABELS, SIZES, WINDOW, YARN, exact_logprobs, prompts_of, save
+from tests.engine.test_architectures import GEMMA4, LABELS, SIZES, WINDOW, YARN, exact_logprobs, prompts_of, save
 from tests.engine.test_rewards import by_transformers
 
 TEXT = SIZES | {"hidden_size": 64}
 VISION: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16}
 PIXELS = VISION | {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+PATCH_HEADS = VISION | {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
 PATCHES = VISION | {"depth": 1, "num_heads": 2, "out_hidden_size": 64}
 REWARDS = "Gemma3ForSequenceClassification"
 SECTIONS = {"mrope_section": [2, 3, 3], "rope_theta": 1e4}
@@ -38,6 +39,36 @@ CASES: dict[str, dict[str, Any]] = {
         "text_config": {"head_dim": 16, "sliding_window": WINDOW},
         "vision_config": PIXELS,
         "tie_word_embeddings": False,
+    },
+    "gemma4": {
+        "model_type": "gemma4",
+        "text_config": {
+            **GEMMA4,
+            "global_head_dim": 24,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "use_bidirectional_attention": "vision",
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        },
+        "vision_config": PATCH_HEADS,
+    },
+    "gemma4 with sound": {
+        "model_type": "gemma4",
+        "text_config": {
+            **GEMMA4,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": SIZES["vocab_size"],
+            "num_kv_shared_layers": 2,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        },
+        "vision_config": PATCH_HEADS,
+        "audio_config": {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "output_proj_dims": 16,
+            "subsampling_conv_channels": [4, 2],
+        },
     },
     "mistral3": {
         "model_type": "mistral3",
@@ -210,6 +241,18 @@ def hostile(kind: str, **text: Any) -> dict[str, Any]:
         (hostile("gemma3") | {"architectures": [REWARDS, "Gemma3ForConditionalGeneration"]}, "architectures"),
         (hostile("gemma3") | {"architectures": ["Gemma3TextForSequenceClassification"]}, "architectures"),
         (hostile("qwen2_5_vl") | {"architectures": ["Qwen2_5_VLForSequenceClassification"]}, "architectures"),
+        (hostile("gemma4") | {"text_config": "config.json"}, "text_config is 'config.json', which is not an object"),
+        (hostile("gemma4", text_config={"text_config": {}}), "text_config holds another text_config"),
+        (hostile("gemma4", model_type="gemma4"), "text_config has model_type 'gemma4', .*'gemma4_text'"),
+        (hostile("gemma4", model_type="gemma3_text"), "text_config has model_type 'gemma3_text'"),
+        (hostile("gemma4", num_kv_shared_layers=10**9), "num_kv_shared_layers is 1000000000"),
+        (hostile("gemma4", per_layer_config={"9" * 10**6: {}}), "per_layer_config .* is not supported"),
+        (hostile("gemma4") | {"architectures": ["Gemma4ForSequenceClassification"]}, "architectures"),
+        (hostile("gemma4") | {"audio_config": [7]}, r"audio_config is \[7\], which is not an object"),
+        (hostile("gemma4", audio_config={}), "text_config holds another audio_config"),
+        (hostile("gemma4", enable_moe_block=True), "enable_moe_block True is not supported"),
+        (hostile("gemma4", use_bidirectional_attention="all"), "use_bidirectional_attention 'all' is not supported"),
+        ({"model_type": "llama4"}, "'llama4' is not supported: it takes attention within chunks"),
         (hostile("gemma3") | {"architectures": 7}, "architectures 7"),
         (hostile("gemma3") | {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         (hostile("gemma3", auto_map={"AutoModel": "evil.Model"}), "auto_map"),

@@ -16,8 +16,10 @@ from safetensors.torch import load_file, save_file
 from preftree import Engine
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.quantized.source import QuantizedSource
 from tests.engine.quantized_files import Quantiser, by_compressed_tensors, by_fp8, group_of, quantise
 from tests.engine.test_architectures import LABELS, exact_logprobs, prompts_of, save
+from tests.engine.test_multimodal import settings_of
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -38,6 +40,7 @@ def compressed(stored_as: str, weights: dict[str, Any], **others: Any) -> Case:
 
 CASES: dict[str, Case] = {
     "fp8 in blocks of 16 x 8": (FP8 | {"weight_block_size": [16, 8]}, lambda: by_fp8((16, 8))),
+    "fp8 in blocks that do not fit": (FP8 | {"weight_block_size": [20, 28]}, lambda: by_fp8((20, 28))),
     "fp8 per tensor": (FP8, lambda: by_fp8(None)),
     "fp8 per tensor, named otherwise": (FP8 | {"activation_scheme": "static"}, lambda: by_fp8(None, ".weight_scale")),
     "fp8 per channel of compressed-tensors": compressed(
@@ -100,6 +103,41 @@ def test_values_are_the_librarys(plain: Path, tmp_path: Path, name: str) -> None
             half = checkpoint.weights.tensor(tensor, shape, dtype=torch.bfloat16)
             assert torch.equal(half, values[tensor].bfloat16()), "rounded once"
     checkpoint.weights.close()
+
+
+@pytest.mark.parametrize(
+    ("stored_as", "weights"),
+    [("int-quantized", {"num_bits": 8, "strategy": "channel"}), ("pack-quantized", INT4 | {"symmetric": False})],
+)
+def test_scales_of_16_bits(plain: Path, tmp_path: Path, stored_as: str, weights: dict[str, Any]) -> None:
+    """Catches a product that is rounded twice: the library multiplies in the scales' type, preftree in float32."""
+    target = shutil.copytree(plain, tmp_path / "quantised")
+    fields, _ = compressed(stored_as, weights)
+    values = quantise(target, fields, by_compressed_tensors(stored_as, weights, torch.bfloat16))
+    checkpoint = open_checkpoint(str(target))
+    for name, value in values.items():
+        assert value.dtype == torch.bfloat16
+        assert torch.equal(checkpoint.weights.tensor(name, tuple(value.shape), dtype=torch.bfloat16), value), name
+    checkpoint.weights.close()
+
+
+def test_experts_and_a_text_model_beside_vision(tmp_path: Path) -> None:
+    """Catches an expert, or a matrix under a prefix, that is looked for by another name."""
+    mixture = {"model_type": "qwen3_moe", "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    vision = settings_of("qwen3_vl")
+    cases: list[tuple[str, dict[str, Any]]] = [("CausalLM", mixture), ("ImageTextToText", vision)]
+    for kind, settings in cases:
+        directory = tmp_path / settings["model_type"]
+        save(directory, settings, f"AutoModelFor{kind}")
+        kept = ("embed", "lm_head", "mlp.gate.", "visual")
+        values = quantise(directory, FP8 | {"weight_block_size": [16, 16]}, by_fp8((16, 16)), kept)
+        checkpoint = open_checkpoint(str(directory))
+        for name, value in values.items():
+            read = checkpoint.weights.tensor(name.replace("model.language_model", "model"), tuple(value.shape))
+            assert torch.equal(read, value), name
+        assert isinstance(checkpoint.weights, QuantizedSource)
+        assert sum(checkpoint.weights.dequantized.values()) == len(values) > 20
+        checkpoint.weights.close()
 
 
 @pytest.mark.parametrize("name", ["fp8 in blocks of 16 x 8", "int8 per channel, asymmetric", "W4A16, asymmetric"])

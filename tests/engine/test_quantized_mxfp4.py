@@ -6,18 +6,22 @@ import math
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from preftree import Engine
 from preftree.engine.errors import ModelError
 from preftree.engine.weights.quantized.mxfp4 import read_mxfp4
 from preftree.engine.weights.quantized.scheme import Scheme, Stored
 from preftree.engine.weights.quantized.source import QuantizedSource
 from preftree.engine.weights.safetensors import SafetensorsSource
 from tests.engine.packed_files import E2M1, to_mxfp4
+from tests.engine.quantized_files import write_quantization
+from tests.engine.test_architectures import LABELS, exact_logprobs, prompts_of, save
 
 NAME = "model.layers.0.mlp.experts.down_proj"
 
@@ -117,3 +121,29 @@ def test_shapes_that_no_blocks_make_up(shape: tuple[int, ...], complaint: str) -
     """Catches a last block that is taken for a whole one, and attention's matrices read as experts."""
     with pytest.raises(ModelError, match=complaint):
         SCHEME.check(dict.fromkeys(("_blocks", "_scales"), Stored("U8", (1,))), shape)
+
+
+def test_scores_are_those_of_transformers(tmp_path: Path) -> None:
+    """Catches a directory of gpt-oss that preftree and these tests agree on, and nobody else does."""
+    transformers = pytest.importorskip("transformers")
+    sizes = {"hidden_size": 64, "intermediate_size": 32, "num_local_experts": 4, "num_experts_per_tok": 2}
+    save(tmp_path, {"model_type": "gpt_oss", "head_dim": 16, "sliding_window": 37, **sizes})
+    path = tmp_path / "model.safetensors"
+    tensors = load_file(path)
+    stacks = [name for name, tensor in tensors.items() if tensor.ndim == 3]
+    assert len(stacks) == 2 * 3
+    for name in stacks:
+        tensors[f"{name}_blocks"], tensors[f"{name}_scales"] = to_mxfp4(tensors.pop(name).transpose(1, 2))
+    save_file(tensors, path, {"format": "pt"})
+    write_quantization(tmp_path, {"quant_method": "mxfp4", "modules_to_not_convert": ["lm_head"]})
+    whole = transformers.Mxfp4Config(dequantize=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(
+        tmp_path,
+        dtype=torch.float64,
+        quantization_config=whole,
+        attn_implementation="eager",
+        experts_implementation="eager",
+    ).eval()
+    prompts = prompts_of(4)
+    scores = Engine.load(str(tmp_path), dtype="float32").score(prompts, [LABELS] * 4).logprob
+    np.testing.assert_allclose(scores, [exact_logprobs(model, prompt) for prompt in prompts], atol=1e-4)

@@ -145,8 +145,9 @@ def test_any_rows_of_any_matrix_are_those_of_scalar_arithmetic(data: st.DataObje
     """Catches slices that begin inside a word, groups of the wrong columns, and shapes that only squares forgive."""
     bits = data.draw(st.sampled_from((0, 2, 3, 4, 8)))  # 0: awq
     generator = torch.Generator().manual_seed(data.draw(st.integers(0, 99)))
-    rows, groups = 32 * data.draw(st.integers(1, 2)), data.draw(st.integers(1, 3))
-    size = 32 * data.draw(st.integers(1, 2))
+    unit = {0: 8, 2: 16, 3: 32, 4: 8, 8: 4}[bits]
+    rows, groups = unit * data.draw(st.integers(1, 4)), data.draw(st.integers(1, 3))
+    size = (unit if bits else 1) * data.draw(st.integers(1, 3))
     columns = groups * size
     ordered, v2 = data.draw(st.booleans()), data.draw(st.booleans())
 
@@ -159,7 +160,7 @@ def test_any_rows_of_any_matrix_are_those_of_scalar_arithmetic(data: st.DataObje
         layout = "gptq_v2" if v2 else "gptq"
         changes = {"bits": bits, "group_size": size, "sym": False, "desc_act": ordered, "checkpoint_format": layout}
         scheme = scheme_of(GPTQ | changes)
-        parts |= {".qweight": draw(columns // 32 * bits, rows), ".qzeros": draw(groups, rows // 32 * bits)}
+        parts |= {".qweight": draw(columns * bits // 32, rows), ".qzeros": draw(groups, rows * bits // 32)}
         if ordered:
             group_of = torch.randint(0, groups, (columns,), generator=generator).tolist()
             parts[".g_idx"] = torch.tensor(group_of, dtype=torch.int32)
@@ -291,10 +292,12 @@ def test_lying_tensors(
     [
         (GPTQ | {"group_size": 48}, (64, 64), "64 columns are no multiple of the group size 48"),
         (GPTQ | {"bits": 3}, (40, 64), "40 rows are no multiple of 32"),
+        (GPTQ, (4, 64, 64), r"a stack of matrices, here \(4, 64, 64\)"),
+        (AWQ, (4, 64, 64), r"a stack of matrices, here \(4, 64, 64\)"),
         (AWQ, (12, 64), "12 rows are no multiple of 8"),
     ],
 )
-def test_sizes_that_do_not_divide(fields: dict[str, Any], shape: tuple[int, int], complaint: str) -> None:
+def test_sizes_that_do_not_divide(fields: dict[str, Any], shape: tuple[int, ...], complaint: str) -> None:
     """Catches a last group or word that is taken for a whole one."""
     anything = Stored("I32", (1, 1))
     with pytest.raises(ModelError, match=complaint):

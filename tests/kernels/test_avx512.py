@@ -87,17 +87,18 @@ def test_a_window_skips_keys_that_no_row_sees() -> None:
     assert torch.isfinite(queries[first : first + rows]).all()
 
 
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
 @pytest.mark.parametrize("width", [96, 576, 1000])
 @pytest.mark.parametrize("rows", ROWS)
-def test_norms(rows: int, width: int) -> None:
+def test_norms(rows: int, width: int, name: str) -> None:
     """The residual stream stays float32; the result is rounded once."""
-    x, update, weight = torch.randn(rows, width), torch.randn(rows, width).bfloat16(), torch.randn(width)
+    x, update, weight = torch.randn(rows, width) + 0.3, torch.randn(rows, width).bfloat16(), torch.randn(width)
     residual = x.clone()
-    normed = avx512.add_rms_norm(residual, update, weight, EPS)
+    normed = getattr(avx512, f"add_{name}")(residual, update, weight, EPS)
     assert torch.equal(residual, x + update)
-    exact = reference.rms_norm((x + update).double(), weight.double(), EPS)
+    exact = getattr(reference, name)((x + update).double(), weight.double(), EPS)
     assert_rounded_once(normed, exact)
-    assert torch.equal(avx512.rms_norm(residual, weight, EPS, torch.bfloat16), normed)
+    assert torch.equal(getattr(avx512, name)(residual, weight, EPS, torch.bfloat16), normed)
 
 
 @pytest.mark.parametrize("size", [32, 64, 80])

@@ -77,14 +77,16 @@ def test_a_gate_of_8_bits() -> None:
         assert (ours - exact).norm() / exact.norm() < 0.01
 
 
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
 @pytest.mark.parametrize("rows", ROWS)
-def test_norms(rows: int) -> None:
-    x, update, weight = torch.randn(rows, 96), torch.randn(rows, 96), torch.randn(96)
-    assert_as_good_as_plain(cpu.rms_norm(x, weight, 1e-5), reference.rms_norm, x, weight, 1e-5)
+def test_norms(rows: int, name: str) -> None:
+    alone, added, oracle = getattr(cpu, name), getattr(cpu, f"add_{name}"), getattr(reference, name)
+    x, update, weight = torch.randn(rows, 96) + 0.3, torch.randn(rows, 96), torch.randn(96)
+    assert_as_good_as_plain(alone(x, weight, 1e-5), oracle, x, weight, 1e-5)
     residual = x.clone()
-    normed = cpu.add_rms_norm(residual, update, weight, 1e-5)
+    normed = added(residual, update, weight, 1e-5)
     assert torch.equal(residual, x + update), "the residual is updated in place"
-    assert_as_good_as_plain(normed, reference.rms_norm, x + update, weight, 1e-5)
+    assert_as_good_as_plain(normed, oracle, x + update, weight, 1e-5)
 
 
 def test_a_wide_norm_weight_keeps_its_digits() -> None:
@@ -232,6 +234,16 @@ def test_scalar_head(dtype: torch.dtype) -> None:
     assert found.dtype == torch.float32
     exact = reference.scalar_head(hidden.double(), weight.double(), rows)
     torch.testing.assert_close(found.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+def test_a_head_in_float32_keeps_its_memory_and_its_bits(rows: int) -> None:
+    """Catches a copy of a tied embedding, another sum than that of a packed matrix, and a lone row with other bits."""
+    hidden, weight = torch.randn(32, 96), torch.randn(2 * cpu_head.VOCAB_BLOCK, 96)
+    head = cpu.pack_head(weight)
+    assert [block.weight.data_ptr() for block in head] == [block.data_ptr() for block in weight.chunk(2)]
+    packed = cpu.linear(hidden, cpu.pack_linear(weight))
+    assert torch.equal(cpu.token_logits(hidden[:rows], head), packed[:rows])
 
 
 @pytest.mark.parametrize("softcap", [None, 4.0])

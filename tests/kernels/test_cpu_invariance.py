@@ -85,6 +85,7 @@ def test_element_wise_operations() -> None:
     rows = torch.randn(4 * cpu.ROW_BLOCK, 576)
     weight = torch.randn(576)
     assert_rows_are_independent(lambda x: cpu.rms_norm(x, weight, 1e-5), rows)
+    assert_rows_are_independent(lambda x: cpu.layer_norm(x, weight, 1e-5), rows)
     assert_rows_are_independent(cpu.swiglu, rows)
     assert_rows_are_independent(cpu.geglu, rows)
     assert_rows_are_independent(cpu.clamped_swiglu, rows)

@@ -19,6 +19,7 @@ from tests.kernels.on_device import (
     needs_gpu,
 )
 
+Norm = Callable[..., torch.Tensor]
 NAN = float("nan")
 EPS = 1e-5
 
@@ -32,21 +33,28 @@ def assert_surroundings_untouched(x: torch.Tensor) -> None:
     assert buffer[-1].isnan().all()
 
 
+NORMS = [
+    (norm.rms_norm, norm.add_rms_norm, reference.rms_norm),
+    (norm.layer_norm, norm.add_layer_norm, reference.layer_norm),
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "hidden"), [(1, 64), (31, 96), (33, 576), (127, 1000), (129, 64), (2, 16384)])
-def test_norms(rows: int, hidden: int, dtype: torch.dtype) -> None:
-    x, update = (amid_nan(torch.randn(rows, hidden).to(dtype)) for _ in range(2))
+@pytest.mark.parametrize(("alone", "added", "oracle"), NORMS, ids=["rms_norm", "layer_norm"])
+def test_norms(rows: int, hidden: int, dtype: torch.dtype, alone: Norm, added: Norm, oracle: Norm) -> None:
+    x, update = (amid_nan((torch.randn(rows, hidden) + 0.3).to(dtype)) for _ in range(2))
     weight = amid_nan((torch.rand(1, hidden) + 0.5).to(dtype))[0]
-    plain, exact = (reference.rms_norm(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
-    assert_as_good_as_plain(norm.rms_norm(x, weight, EPS), plain, exact)
+    plain, exact = (oracle(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
+    assert_as_good_as_plain(alone(x, weight, EPS), plain, exact)
 
     total = x + update
-    normed = norm.add_rms_norm(x, update, weight, EPS)
+    normed = added(x, update, weight, EPS)
     if dtype == CUT_OFF:
         torch.testing.assert_close(x, total)
     else:
         assert torch.equal(x, total), "the residual is updated in place"
-    plain, exact = (reference.rms_norm(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
+    plain, exact = (oracle(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
     assert_as_good_as_plain(normed, plain, exact)
     assert normed.dtype == dtype
     assert_surroundings_untouched(x)
@@ -205,6 +213,8 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
     for operation in (
         lambda index: norm.rms_norm(x[index], weight, EPS),
         lambda index: norm.add_rms_norm(x[index], update[index], weight, EPS),
+        lambda index: norm.layer_norm(x[index], weight, EPS),
+        lambda index: norm.add_layer_norm(x[index], update[index], weight, EPS),
         lambda index: gated.swiglu(x[index]),
         lambda index: gated.clamped_swiglu(x[index]),
         rotate,

@@ -67,10 +67,10 @@ class Awq:
         return ()
 
     def check(self, stored: Mapping[str, Stored], shape: tuple[int, ...]) -> None:
+        groups = self.blocks.grid(shape)[1]
         rows, columns = shape
         if rows % 8:
             raise ModelError(f"its {rows:,} rows are no multiple of 8, which a word of {QWEIGHT} holds")
-        groups = self.blocks.grid(shape)[1]
         check_part(stored, QWEIGHT, (columns, rows // 8))
         check_part(stored, QZEROS, (groups, rows // 8))
         check_scales(stored, (groups, rows))

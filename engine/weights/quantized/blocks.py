@@ -34,7 +34,12 @@ class Blocks:
         return f"in blocks of {self.height} x {self.width}"
 
     def grid(self, shape: tuple[int, ...]) -> tuple[int, int]:
-        """How many blocks a matrix has, downwards and across. ModelError where they have to fit and do not."""
+        """How many blocks a matrix has, downwards and across.
+
+        ModelError where they have to fit and do not, and for a stack of matrices.
+        """
+        if len(shape) != 2:
+            raise ModelError(f"preftree reads a stack of matrices, here {shape}, from MXFP4 or unquantised files only")
         rows, columns = shape
         if self.divide and columns % (self.width or columns):
             raise ModelError(f"its {columns:,} columns are no multiple of the group size {self.width:,}")

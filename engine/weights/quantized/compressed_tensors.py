@@ -16,19 +16,18 @@ from preftree.engine.weights.quantized.scheme import Format, Scheme
 
 _ONE_EACH = ("float-quantized", "int-quantized", "naive-quantized", "mxfp8-quantized")
 _PACKED = "pack-quantized"
-# Fields that change what a model computes, and what preftree has no use for where they are absent or say "dense".
-_REFUSED = {
-    "sparsity_config": "sparse weights are",
-    "transform_config": "transforms of activations are",
+# Fields that change what a model computes, and the values that change nothing.
+_REFUSED: dict[str, tuple[str, dict[str, Any]]] = {
+    "sparsity_config": ("sparse weights are", {"format": "dense"}),
+    "transform_config": ("transforms of activations are", {"config_groups": {}}),
 }
 
 
 def read_compressed_tensors(fields: Mapping[str, Any]) -> Format:
     """ModelError for settings that cannot be followed."""
-    for field, what in _REFUSED.items():
+    for field, (what, neutral) in _REFUSED.items():
         value = fields.get(field)
-        dense = isinstance(value, dict) and value.get("format") == "dense"
-        if value and not dense:
+        if value and not (isinstance(value, dict) and value | neutral == value):
             raise ModelError(f"quantization_config: {field}: {what} not supported; save the model without them")
     groups = fields.get("config_groups")
     if not isinstance(groups, dict) or not groups or not all(isinstance(group, dict) for group in groups.values()):

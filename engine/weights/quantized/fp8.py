@@ -19,7 +19,7 @@ _SCALES = (".weight_scale_inv", ".weight_scale")
 UNREAD = (
     *("input_scale", "input_scale_inv", "input_scale_ub", "activation_scale", "output_scale"),
     *("input_zero_point", "output_zero_point"),
-    *("k_scale", "v_scale", "q_scale", "k_zero_point", "v_zero_point"),
+    *("kv_scale", "k_scale", "v_scale", "q_scale", "k_zero_point", "v_zero_point"),
 )
 
 

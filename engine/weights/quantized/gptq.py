@@ -89,12 +89,12 @@ class Gptq:
         return (G_IDX,)
 
     def check(self, stored: Mapping[str, Stored], shape: tuple[int, ...]) -> None:
+        groups = self.blocks.grid(shape)[1]
         rows, columns = shape
         numbers, words = NUMBERS[self.bits], WORDS[self.bits]
         for count, what in ((rows, "rows"), (columns, "columns")):
             if count % numbers:
                 raise ModelError(f"its {count:,} {what} are no multiple of {numbers}, which {words} words hold")
-        groups = self.blocks.grid(shape)[1]
         check_part(stored, QWEIGHT, (columns // numbers * words, rows))
         check_part(stored, QZEROS, (groups, rows // numbers * words))
         check_scales(stored, (groups, rows))
@@ -104,7 +104,7 @@ class Gptq:
     def dequantized(
         self, parts: Mapping[str, torch.Tensor], shape: tuple[int, ...], first: int, last: int
     ) -> torch.Tensor:
-        values = unpacked(parts[QWEIGHT][:, first:last].T.contiguous(), self.bits, torch.float32)
+        values = unpacked(parts[QWEIGHT][:, first:last].T, self.bits, torch.float32)
         zeros = self._zeros(parts[QZEROS], first, last).T.float()
         scales = parts[SCALES][:, first:last].T.float()
         groups = scales.shape[1]
@@ -125,7 +125,7 @@ class Gptq:
         """
         numbers, count = NUMBERS[self.bits], WORDS[self.bits]
         begin = first // numbers
-        words = words[:, begin * count : -(-last // numbers) * count].contiguous()
+        words = words[:, begin * count : -(-last // numbers) * count]
         stored = zeros = unpacked(words, self.bits, torch.uint8)
         if self.zeros_less_one and self.bits == 3:
             zeros = (stored + 1) & 7

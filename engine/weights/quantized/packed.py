@@ -43,9 +43,9 @@ class Packed:
         return (SHAPE,)
 
     def check(self, stored: Mapping[str, Stored], shape: tuple[int, ...]) -> None:
+        self.blocks.check(stored[SCALE], SCALE, shape)
         rows, columns = shape
         self._check_words(stored, PACKED, (rows, self._words(columns)))
-        self.blocks.check(stored[SCALE], SCALE, shape)
         if self.has_zero_points:
             self._check_words(stored, ZERO_POINT, (self._words(rows), self.blocks.grid(shape)[1]))
 

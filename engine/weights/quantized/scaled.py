@@ -23,7 +23,7 @@ class Scaled:
         kind: "fp8" or "int8".
         blocks: what shares a scale.
         scales: suffixes that the scales may have; exactly one has to be there.
-        has_zero_points: whether there is a zero point for each scale.
+        has_zero_points: whether there has to be a zero point for each scale.
         has_exponents: scales stored as bytes are exponents of 2, 127 more than they mean.
     """
 
@@ -43,7 +43,8 @@ class Scaled:
 
     @property
     def optional(self) -> tuple[str, ...]:
-        return self.scales
+        """Early checkpoints have zero points, all of them 0, where none are asked for."""
+        return (*self.scales, ZERO_POINT) if self.kind == "int8" else self.scales
 
     def check(self, stored: Mapping[str, Stored], shape: tuple[int, ...]) -> None:
         types = FP8 if self.kind == "fp8" else INT8
@@ -58,14 +59,14 @@ class Scaled:
             raise ModelError(f"{' and '.join(found or self.scales[:1])} {what}; download the model again")
         exponents = ("U8",) if self.has_exponents else ()
         self.blocks.check(stored[found[0]], found[0], shape, (*SCALE_TYPES, *exponents))
-        if self.has_zero_points:
+        if ZERO_POINT in stored:
             self.blocks.check(stored[ZERO_POINT], ZERO_POINT, shape, INT8)
 
     def dequantized(
         self, parts: Mapping[str, torch.Tensor], shape: tuple[int, ...], first: int, last: int
     ) -> torch.Tensor:
         values = parts[WEIGHT][first:last].float()
-        if self.has_zero_points:
+        if ZERO_POINT in parts:
             values -= self.blocks.spread(parts[ZERO_POINT], shape, first, last)
         scale = next(parts[suffix] for suffix in self.scales if suffix in parts)
         if scale.dtype == torch.uint8:
