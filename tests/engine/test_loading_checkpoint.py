@@ -203,3 +203,14 @@ def test_code_in_the_directory_is_never_run(model_dir: Path) -> None:
         (model_dir / name).write_text("raise SystemExit('ran')")
     (model_dir / "extra.json").write_text(json.dumps({"auto_map": 1}))
     open_checkpoint(str(model_dir))
+
+
+def test_every_refusal_names_a_way_out(model_dir: Path, edit_json: Callable[..., None]) -> None:
+    """Catches a line that says what is wrong and leaves the user there."""
+    config = json.loads((model_dir / "config.json").read_text())
+    for field, value in (("hidden_act", "relu"), ("rms_norm_eps", -1), ("model_type", "bert"), ("clip_qkv", 8)):
+        edit_json("config.json", **{field: value})
+        refused(model_dir, rf"{field}.*; download the model's own files again, or take a model that preftree runs")
+        edit_json("config.json", **{field: config.get(field, ...)})
+    edit_json("config.json", hidden_size=...)
+    refused(model_dir, r"hidden_size is missing; download the model's own config\.json\Z")
