@@ -6,6 +6,7 @@ from dataclasses import replace
 from preftree.engine.config.architecture import Architecture
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
+from preftree.engine.gguf.architectures import GgufFamily
 from preftree.engine.gguf.header import GgufTensor
 
 MODEL_NAMES = {
@@ -35,13 +36,21 @@ NORMS = {
 LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
 
 
-def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig) -> dict[str, GgufTensor]:
+# Files of old converters have a tensor for each expert.
+EXPERT_TENSOR = re.compile(r"blk\.(\d{1,6})\.ffn_(gate|up|down)\.(\d{1,6})\.weight")
+
+
+def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig, family: GgufFamily) -> dict[str, GgufTensor]:
     """Every tensor by its Hugging Face name; unknown ones keep theirs. ModelError for two of one name."""
-    names = _layer_names(config.family)
+    names = _layer_names(config.family, family)
     found: dict[str, GgufTensor] = {}
     for name, tensor in tensors.items():
         match = LAYER_TENSOR.fullmatch(name)
+        expert = EXPERT_TENSOR.fullmatch(name)
         renamed = {MODEL_NAMES.get(name, name): tensor}
+        if expert and config.experts is not None:
+            path = f"model.layers.{int(expert[1])}.{names[f'ffn_{expert[2]}_exps']}.weight"
+            renamed = {path.format(int(expert[3])): tensor}
         if match and match[2] in names:
             layer = f"model.layers.{int(match[1])}.{names[match[2]]}.{match[3]}"
             renamed = _experts(layer, name, tensor, config) if "{}" in layer else {layer: tensor}
@@ -51,9 +60,10 @@ def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig) -> dict[str,
     return found
 
 
-def _layer_names(family: Architecture) -> dict[str, str]:
+def _layer_names(family: Architecture, theirs: GgufFamily) -> dict[str, str]:
     """The family's names of what lies in a layer; {} stands for the number of an expert."""
-    names = LAYER_NAMES | {NORMS[role]: name for role, name in family.norms.items()}
+    norms = NORMS | theirs.norms
+    names = LAYER_NAMES | {norms[role]: name for role, name in family.norms.items()}
     if family.fused:
         names["ffn_up"] = "mlp.gate_up_proj"
     if family.experts is not None:
