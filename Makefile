@@ -28,8 +28,9 @@ demo: $(VENV)/.ready
 	$(BIN)/preftree label examples/pairs.jsonl --out $(DEMO_OUT) --overwrite
 	$(BIN)/preftree report $(DEMO_OUT) --html $(DEMO_OUT)/report.html --overwrite
 
+# A process for each core, with one thread: threads of several would wait for each other. Tests of threads start their own.
 test: $(VENV)/.ready-dev
-	$(BIN)/python -m pytest -m "not soak"
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not soak" -n logical --maxprocesses 8 --dist worksteal
 
 check: $(VENV)/.ready-dev
 	$(BIN)/ruff check .

@@ -66,12 +66,12 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         "num_attention_heads": config.num_heads,
         "num_key_value_heads": config.num_kv_heads,
         "head_dim": config.head_dim,
-        family.activation[0]: next(name for name, kind in ACTIVATIONS.items() if kind == config.activation),
-        "rms_norm_eps": config.norm_eps,
+        family.activation[0]: _activation(config),
+        family.norm_eps_field: config.norm_eps,
         **_ropes_to_hf(config.rope, config.local_rope, family.partial_rotary is not None),
         "max_position_embeddings": context,
         "tie_word_embeddings": config.tie_embeddings,
-        **{field: getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
+        **{family.named(field): getattr(config, field) for field in (*family.bias_fields, *family.multipliers)},
         "bos_token_id": bos_id,
         "eos_token_id": eos_id,
         "torch_dtype": "float32",
@@ -80,13 +80,36 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["query_pre_attn_scalar"] = config.query_scalar
     caps = {"attn_logit_softcapping": config.attention_softcap, "final_logit_softcapping": config.final_softcap}
     fields |= {field: caps[field] for field in family.soft_caps}
+    if family.qk_norm_field is not None:
+        fields[family.qk_norm_field] = config.qk_norm
     if family.unrotated_every is not None:
         fields["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_layers)]
     if family.windows is not None:
         fields |= _windows_to_hf(config, family.windows)
+    if config.latent is not None:
+        fields |= config.latent.fields | {"rope_interleave": config.rope.interleaved}
+        del fields["head_dim"]
+    if family.draft_layers:
+        fields["num_nextn_predict_layers"] = config.draft_layers
     if family.experts is not None:
         fields |= _experts_to_hf(config, family.experts)
+    if config.global_heads is not None:
+        heads = config.global_heads
+        own = {"head_dim": heads.size, "num_key_value_heads": heads.kv_count}
+        full = (layer for layer in range(config.num_layers) if config.heads_of(layer))
+        fields |= {"attention_k_eq_v": heads.keys_are_values, "per_layer_config": {str(layer): own for layer in full}}
+    if family.per_layer_inputs is not None:
+        fields |= {"num_kv_shared_layers": config.kv_shared_layers, "use_double_wide_mlp": config.has_wide_shared_mlp}
+        fields["hidden_size_per_layer_input"] = 0
+    if config.per_layer_inputs is not None:
+        inputs = config.per_layer_inputs
+        fields |= {"hidden_size_per_layer_input": inputs.size, "vocab_size_per_layer_input": inputs.vocab_size}
     return fields
+
+
+def _activation(config: ModelConfig) -> str:
+    kind = "silu" if config.family.clamped_gate else config.activation
+    return next(name for name, known in ACTIVATIONS.items() if known == kind)
 
 
 def _windows_to_hf(config: ModelConfig, rule: Windows) -> dict[str, Any]:
@@ -112,6 +135,12 @@ def _experts_to_hf(config: ModelConfig, names: Experts) -> dict[str, Any]:
         fields["norm_topk_prob"] = experts.normalised
     if names.sparse_fields:
         fields["mlp_only_layers"] = sorted(set(range(config.num_layers)) - experts.layers)
+    if names.shared is not None:
+        fields[names.shared.field] = experts.shared_width // (experts.width if names.shared.counted else 1)
+    if names.sigmoid is not None:
+        dense = config.num_layers - len(experts.layers)
+        fields |= {"n_group": experts.groups, "topk_group": experts.kept_groups, "first_k_dense_replace": dense}
+        fields["routed_scaling_factor"] = experts.scaling
     return fields
 
 
@@ -144,6 +173,10 @@ def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
         fields["attention_factor"] = rope.attention_factor
     if rope.kind == "yarn":
         fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
+    if rope.kind == "proportional":
+        fields["partial_rotary_factor"] = rope.partial
+    if rope.mscale_all_dim:
+        fields["mscale_all_dim"] = rope.mscale_all_dim
     if rope.query_growth:
         fields["llama_4_scaling_beta"] = rope.query_growth
     if rope.kind == "longrope":

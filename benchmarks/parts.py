@@ -27,6 +27,8 @@ PARTS = {
     "tree_attention": "attention",
     "rms_norm": "element-wise",
     "add_rms_norm": "element-wise",
+    "layer_norm": "element-wise",
+    "add_layer_norm": "element-wise",
     "rotate": "element-wise",
     "store_kv": "element-wise",
     "route": "element-wise",

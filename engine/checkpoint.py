@@ -5,9 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from preftree.engine.config.assumed import assumed
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.config.multimodal import multimodal_of
+from preftree.engine.config.multimodal import multimodal_of, text_config
+from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
@@ -16,6 +18,9 @@ from preftree.engine.gguf.tensors import GgufSource
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
 from preftree.engine.tokenizer.tokenizer import Tokenizer
+from preftree.engine.weights.names import expected_tensors, is_draft
+from preftree.engine.weights.quantized.formats import format_of
+from preftree.engine.weights.quantized.source import QuantizedSource
 from preftree.engine.weights.safetensors import ADAPTER, SafetensorsSource, TensorSource, check_complete
 
 
@@ -32,7 +37,8 @@ class Checkpoint:
         files: those that decide labels, for fingerprints.
         pooling_hint: how a reward read by transformers may differ, in one line; None where it is read from the last
             token, as here.
-        skipped: tensors of a vision model beside it, which no text goes through.
+        skipped: tensors of a vision model beside it, which no text goes through, and of layers that draft tokens.
+        notes: which of several files was read, and what was assumed where they say nothing, one line each.
     """
 
     name: str
@@ -44,6 +50,7 @@ class Checkpoint:
     spec: str | None = None
     pooling_hint: str | None = None
     skipped: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec is None:
@@ -92,15 +99,31 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
         raise ModelError(f"{directory}: holds no config.json{hint}")
     fields = read_json(directory / "config.json")
     config = from_hf(fields, str(directory / "config.json"))
-    weights = SafetensorsSource(directory, multimodal_of(fields))
+    stored = SafetensorsSource(directory, multimodal_of(fields))
+    weights = _dequantizing(stored, fields, config, directory)
     check_complete(weights, config, str(directory))
     texts = open_text_parts(directory)
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
-    pooling = _pooling_hint(fields, texts.tokenizer) if config.is_reward_model else None
+    default = assumed(fields.get("text_config") or fields, config)
+    notes = (*texts.notes, *([default] if default else []))
+    pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
-    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=weights.skipped)
+    drafts = sorted(name for name in weights.names() if is_draft(config, name))
+    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=(*stored.skipped, *drafts), notes=notes)
+
+
+def _dequantizing(
+    stored: SafetensorsSource, fields: dict[str, Any], config: ModelConfig, directory: Path
+) -> TensorSource:
+    """`stored` itself, or what makes plain matrices of it where config.json says that they are quantised."""
+    quantization = quantization_of(fields)
+    if quantization is None:
+        return stored
+    with naming(directory / "config.json"):
+        format_ = format_of(quantization)
+    return QuantizedSource(stored, format_, expected_tensors(config), str(directory))
 
 
 def _pooling_hint(fields: dict[str, Any], tokenizer: Tokenizer) -> str | None:

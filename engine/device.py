@@ -12,7 +12,6 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
 from preftree.engine.planning.estimate import MemoryModel
-from preftree.engine.weights.names import num_parameters
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
@@ -144,10 +143,11 @@ def _target(
     try:
         device = torch.device(name)
         if quantized:
-            _check_int8(config, device)
+            _check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
-        layout = ops.plan_layout(device, dtype, config.hidden_size, config.group_size, config.head_dim)
+        layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
+        layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
     memory = _memory(layout, dtype, quantized)
@@ -157,12 +157,10 @@ def _target(
     return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction, quantized)
 
 
-def _check_int8(config: ModelConfig, device: torch.device) -> None:
-    """InputError, one line, where there are no products of int8: for the device, the model or the processor."""
+def _check_int8(device: torch.device) -> None:
+    """InputError, one line, where there are no products of int8: for the device or the processor."""
     if device.type != "cpu":
         raise InputError(f"int8 runs on CPUs; use dtype 'bfloat16' on device '{device}', or device 'cpu'")
-    if config.experts is not None:
-        raise InputError("int8 has no path for mixtures of experts; use dtype 'bfloat16'")
     if obstacle := isa.int8_obstacle():
         raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
 
@@ -189,7 +187,7 @@ def _blocks_that_fit(
     fraction: float | None,
 ) -> int:
     """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    usable, weights = usable_bytes(device, fraction), num_parameters(config) * dtype.itemsize
+    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config)
 
     def needed(blocks: int) -> int:
         rows = blocks * memory.row_block

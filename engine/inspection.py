@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Literal
 
 from preftree.engine.errors import InputError, ModelError, PreftreeError
-from preftree.engine.weights.names import num_parameters
+from preftree.engine.weights.names import is_draft, num_parameters
 
 if TYPE_CHECKING:
     from preftree.engine.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ NEEDED = ("torch", "numpy", "tokenizers", "safetensors", "gguf", "jinja2", "pyar
 # Tokens of the longest prompt, and prompts, that a full batch's memory is told for.
 _PROMPT_TOKENS, _ROWS_PER_PROMPT = 8192, 64
 _GB = 1e9
+_TOKENIZERS = ("tokenizer.json", "tokenizer.model", "tekken.json")
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def _cpu_types() -> str:
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
-    from preftree.engine.device import choose_target
+    from preftree.engine.device import choose_target, name_of
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
@@ -99,18 +100,21 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     if checkpoint.pooling_hint is not None:
         yield Finding("padding", checkpoint.pooling_hint)
     if checkpoint.skipped:
-        yield Finding("skipped", _skipped(checkpoint.skipped))
+        yield Finding("skipped", _skipped(checkpoint))
     yield Finding("parameters", f"{num_parameters(config):,}")
     yield Finding("stored as", f"{types} in {_counted(len(checkpoint.weights.files), 'file')}")
     yield Finding("context", f"{config.max_context:,} tokens")
-    names = [path.name for path in checkpoint.files if path.name.startswith("tokenizer.")] or [checkpoint.files[0].name]
+    names = [path.name for path in checkpoint.files if path.name in _TOKENIZERS] or [checkpoint.files[0].name]
     about = f"{tokenizer.kind} from {names[0]}, {tokenizer.vocab_size:,} ids, {len(tokenizer.control):,} control tokens"
     yield Finding("tokenizer", about)
+    yield from (Finding("assumed", note) for note in checkpoint.notes)
     try:
         target = choose_target(config, None, None, None)
     except InputError as error:
+        yield from _dequantised(checkpoint, "the working type")
         yield Finding("memory", str(error), "failed")
         return
+    yield from _dequantised(checkpoint, name_of(target.dtype))
     rows = target.batch_tokens
     longest = min(config.max_context, _PROMPT_TOKENS)
     batch = target.memory.batch_bytes(config, rows, rows // _ROWS_PER_PROMPT, longest)
@@ -145,11 +149,31 @@ def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:
         yield Finding("chat template", "renders", "ok")
 
 
-def _skipped(names: tuple[str, ...]) -> str:
-    """Tensors by the modules that they are in."""
-    modules = Counter(name.removeprefix("model.").split(".")[0] for name in names)
-    of = ", ".join(f"{module} ({count:,})" for module, count in sorted(modules.items()))
-    return f"{_counted(len(names), 'tensor')} of the vision model: {of}; only text is read"
+def _dequantised(checkpoint: Checkpoint, dtype: str) -> Iterator[Finding]:
+    """Which matrices become `dtype` out of how many bits, and what else of the model's quantisation is left out."""
+    from preftree.engine.weights.quantized.source import QuantizedSource
+
+    source = checkpoint.weights
+    if not isinstance(source, QuantizedSource):
+        return
+    counts = [
+        f"{count:,} {'matrix' if count == 1 else 'matrices'} from {title}"
+        for title, count in source.dequantized.most_common()
+    ]
+    kept = f"; activations stay in {dtype}" if source.quantizes_activations else ""
+    yield Finding("dequantised", f"{', '.join(counts) or 'no matrix'}, read as {dtype}{kept}")
+
+
+def _skipped(checkpoint: Checkpoint) -> str:
+    """Tensors by what they are of; those of a vision model by the modules that they are in."""
+    drafts = sum(is_draft(checkpoint.config, name) for name in checkpoint.skipped)
+    found = [f"{_counted(drafts, 'tensor')} of layers that draft tokens"] if drafts else []
+    vision = [name for name in checkpoint.skipped if not is_draft(checkpoint.config, name)]
+    if vision:
+        modules = Counter(name.removeprefix("model.").split(".")[0] for name in vision)
+        of = ", ".join(f"{module} ({count:,})" for module, count in sorted(modules.items()))
+        found.append(f"{_counted(len(vision), 'tensor')} of the vision model: {of}; only text is read")
+    return ", ".join(found)
 
 
 def _counted(count: int, noun: str) -> str:

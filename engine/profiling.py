@@ -25,9 +25,12 @@ OPERATIONS = (
     "tree_attention",
     "rms_norm",
     "add_rms_norm",
+    "layer_norm",
+    "add_layer_norm",
     "rotate",
     "store_kv",
     "route",
+    "route_by_sigmoid",
 )
 
 

@@ -9,6 +9,7 @@ of single tokens, which may have settings of their own, see `launch.SINGLE_TOKEN
   sum and accumulator as they are: probabilities are exact zeros and the correction is exactly one;
 - with a window, blocks before the first row's are left out, and one that lies wholly before a deeper row's window
   leaves that row as it was: nothing is in its sums yet, and what the block adds are exact zeros;
+- a head's sink joins a row's sum once, when all keys of the path have;
 - blocks with and without a mask run the same arithmetic. Multiply-adds are written as `fma` and the compiler may form
   no others: it might fuse `score * scale - maximum` where no mask stands between, and not elsewhere.
 """
@@ -23,7 +24,7 @@ from preftree.kernels.launch import DTYPES, AttentionSettings, assert_aligned, a
 from preftree.kernels.tanh import tanh
 from preftree.kernels.tiles import PathTiles
 
-LOG2_E = 1.4426950408889634
+LOG2_E = tl.constexpr(1.4426950408889634)
 # Below every score, and finite: a row that has seen no key yet must not subtract infinities.
 NO_KEY_YET = tl.constexpr(-1e38)
 
@@ -31,13 +32,14 @@ NO_KEY_YET = tl.constexpr(-1e38)
 # Sizes of the model: their values make no better code, and code of their own for 1 would be one more thing to prove.
 @triton.jit(do_not_specialize=["group", "kv_heads", "window"])
 def tree_attention_kernel(  # type: ignore[no-untyped-def]
-    p_queries, p_kv, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, cap_scale, group, kv_heads,
-    window, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr,
+    p_queries, p_kv, p_sinks, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, cap_scale, group,
+    kv_heads, window, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, HAS_SINKS: tl.constexpr,
 ):  # fmt: skip
     """One tile and one K/V head. Packed row r is head r % group of the tile's token r // group.
 
-    Scores times `scale` are exponents of 2; with HAS_CAP, tanh(score * cap_scale) takes a score's place.
+    Scores times `scale` are exponents of 2; with HAS_CAP, tanh(score * cap_scale) takes a score's place. Sinks are
+    exponents of e.
     """
     i_tile = tl.program_id(0)
     i_kv_head = tl.program_id(1)
@@ -107,6 +109,9 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
         # [BLOCK_M, BLOCK_D]
         b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc * b_correction[:, None], input_precision="ieee")
         b_m = b_max
+    if HAS_SINKS:
+        # A sink far above all scores makes the sum infinite, and the result 0: what is left of it in float32.
+        b_l += tl.exp2(tl.fma(tl.load(p_sinks + i_kv_head * group + o_m % group), LOG2_E, -b_m))
     b_out = b_acc / b_l[:, None]
     tl.store(p_out + o_q, b_out.to(p_out.dtype.element_ty), mask=m_q)
 
@@ -119,13 +124,15 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """Causal attention of every tile's rows over their path.
 
     queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
     itself; rows that are in no tile stay as they are. All contiguous, in one of bfloat16, float16, float32.
     scale: of scores, None for one over the root of the size. window: how many last tokens of its path a row sees,
-    itself included. softcap: c of c * tanh(score / c), over scaled scores.
+    itself included. softcap: c of c * tanh(score / c), over scaled scores. sinks: [heads] float32, the score of a key
+    without a value that every row sees besides.
     Raises ValueError for a head size or dtype that `kernels.launch` does not list, and for tiles that are too tall.
     """
     _, heads, size = queries.shape
@@ -133,7 +140,7 @@ def tree_attention(
         raise ValueError(f"no tree attention for {queries.dtype}; use bfloat16, float16 or float32")
     capability, group = capability_of(queries.device), heads // kv.shape[2]
     settings = attention_settings(capability, size, queries.element_size(), tiles.max_rows, group)
-    launch_tree_attention(queries, kv, tiles, out, settings, scale, window, softcap)
+    launch_tree_attention(queries, kv, tiles, out, settings, scale, window, softcap, sinks)
 
 
 def launch_tree_attention(
@@ -145,6 +152,7 @@ def launch_tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """`tree_attention` with settings of one's own, for measurements. No tile may be taller than they say."""
     _, heads, size = queries.shape
@@ -157,6 +165,7 @@ def launch_tree_attention(
     assert kv.is_contiguous()
     assert out.is_contiguous()
     assert_aligned(queries, kv, out)
+    assert sinks is None or (sinks.shape == (heads,) and sinks.dtype == torch.float32 and sinks.is_contiguous())
     assert tiles.slots.dtype == tiles.path.dtype == torch.int32
     if not len(tiles.first_row):
         return
@@ -165,9 +174,9 @@ def launch_tree_attention(
     exponent_scale, cap_scale = (scale, 0.0) if softcap is None else (softcap, scale / softcap)
     with torch.cuda.device_of(queries):
         tree_attention_kernel[(len(tiles.first_row), kv_heads)](
-            queries, kv, out, tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots,
-            LOG2_E * exponent_scale, cap_scale, heads // kv_heads, kv_heads, window or 0,
+            queries, kv, sinks, out, tiles.first_row, tiles.num_rows, tiles.first_depth, tiles.path, tiles.slots,
+            LOG2_E.value * exponent_scale, cap_scale, heads // kv_heads, kv_heads, window or 0,
             SIZE=size, BLOCK_M=settings.block_m, BLOCK_N=settings.block_n, BLOCK_D=triton.next_power_of_2(size),
-            HAS_WINDOW=window is not None, HAS_CAP=softcap is not None,
+            HAS_WINDOW=window is not None, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None,
             num_warps=settings.num_warps, num_stages=settings.num_stages, enable_fp_fusion=False,
         )  # fmt: skip

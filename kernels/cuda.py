@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 
 from preftree.kernels.attention import tree_attention
-from preftree.kernels.gated import geglu, swiglu
+from preftree.kernels.gated import clamped_swiglu, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, tile_rows
-from preftree.kernels.norm import MAX_HIDDEN, add_rms_norm, rms_norm
+from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from preftree.kernels.rope_store import rotate, store_kv
-from preftree.kernels.routing import route
-from preftree.kernels.tiles import PlanLayout
+from preftree.kernels.routing import route, route_by_sigmoid
+from preftree.kernels.tiles import Activation, PlanLayout
 
 # Every block takes five matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
 # longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.7 ms in a 0.6B one at 16,384, where an H200 multiplies 5%
@@ -37,6 +37,7 @@ STEP_BLOCK = 128
 # Rows in a batch by default, in blocks: a batch gives the host time for the next.
 BATCH_BLOCKS = 16
 NARROW_BATCH_BLOCKS = 8
+_GATES = {"silu": swiglu, "gelu_tanh": geglu, "clamped_silu": clamped_swiglu}
 # torch holds each as a pair with `..._split_k`, and takes a bool for (bool, True).
 _REDUCED_SUMS = ("allow_bf16_reduced_precision_reduction", "allow_fp16_reduced_precision_reduction")
 
@@ -54,7 +55,7 @@ def plan_layout(
     """
     rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
     if hidden_size > MAX_HIDDEN:
-        raise ValueError(f"rows of {hidden_size:,} numbers are too long for RMSNorm, which takes up to {MAX_HIDDEN:,}")
+        raise ValueError(f"rows of {hidden_size:,} numbers are too long for a norm, which takes up to {MAX_HIDDEN:,}")
     is_narrow = hidden_size <= NARROW_HIDDEN
     return PlanLayout(
         row_block=NARROW_ROW_BLOCK if is_narrow else ROW_BLOCK,
@@ -83,6 +84,10 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Packe
     return PackedLinear(weight.contiguous().T, bias)
 
 
+# There is no other layout.
+pack_plain = pack_linear
+
+
 def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) -> torch.Tensor:
     """x [rows, in] times the transposed weight, plus the bias: [rows, out].
 
@@ -103,12 +108,9 @@ def pack_gated(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Packed
     return pack_linear(weight, bias)
 
 
-def gated(
-    x: torch.Tensor, packed: PackedLinear, activation: Literal["silu", "gelu_tanh"], row_block: int | None = None
-) -> torch.Tensor:
+def gated(x: torch.Tensor, packed: PackedLinear, activation: Activation, row_block: int | None = None) -> torch.Tensor:
     """activation(x gate) * (x up): [rows, width]. row_block: as in `linear`."""
-    gate_up = linear(x, packed, row_block)
-    return swiglu(gate_up) if activation == "silu" else geglu(gate_up)
+    return _GATES[activation](linear(x, packed, row_block))
 
 
 def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
@@ -152,19 +154,24 @@ __all__ = [
     "FINAL_ROW_BLOCK",
     "ROW_BLOCK",
     "STEP_BLOCK",
+    "add_layer_norm",
     "add_rms_norm",
+    "clamped_swiglu",
     "exact_products",
     "gated",
     "geglu",
     "label_head",
+    "layer_norm",
     "linear",
     "pack_gated",
     "pack_head",
     "pack_linear",
+    "pack_plain",
     "plan_layout",
     "rms_norm",
     "rotate",
     "route",
+    "route_by_sigmoid",
     "scalar_head",
     "store_kv",
     "swiglu",

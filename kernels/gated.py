@@ -1,4 +1,4 @@
-"""SwiGLU and GeGLU over the fused gate and up projection, one pass over memory."""
+"""SwiGLU, GeGLU and gpt-oss's clamped SwiGLU over the fused gate and up projection, one pass over memory."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from preftree.kernels.tanh import tanh
 BLOCK = 1024
 NUM_WARPS = 4
 ROOT_2_OVER_PI = tl.constexpr(0.7978845608028654)
+# Of the clamped gate.
+ALPHA, LIMIT = tl.constexpr(1.702), tl.constexpr(7.0)
 
 
 @triton.jit
@@ -20,7 +22,7 @@ def gated_kernel(  # type: ignore[no-untyped-def]
     p_out,
     width,
     BLOCK: tl.constexpr,
-    IS_GELU: tl.constexpr,
+    ACTIVATION: tl.constexpr,
 ):
     i_row = tl.program_id(0).to(tl.int64)
     # [BLOCK]
@@ -29,9 +31,14 @@ def gated_kernel(  # type: ignore[no-untyped-def]
     p_gate = p_gate_up + i_row * 2 * width + o_width
     b_gate = tl.load(p_gate, mask=m_width, other=0.0).to(tl.float32)
     b_up = tl.load(p_gate + width, mask=m_width, other=0.0).to(tl.float32)
-    if IS_GELU:
+    if ACTIVATION == "gelu_tanh":
         b_tanh = tanh((b_gate + 0.044715 * b_gate * b_gate * b_gate) * ROOT_2_OVER_PI)
         b_out = 0.5 * b_gate * (1.0 + b_tanh) * b_up
+    elif ACTIVATION == "clamped_silu":
+        # A minimum would take the limit for a NaN.
+        b_gate = tl.where(b_gate > LIMIT, LIMIT, b_gate)
+        b_up = tl.where(b_up > LIMIT, LIMIT, tl.where(b_up < -LIMIT, -LIMIT, b_up))
+        b_out = b_gate * tl.sigmoid(b_gate * ALPHA) * (b_up + 1.0)
     else:
         b_out = b_gate * tl.sigmoid(b_gate) * b_up
     tl.store(p_out + i_row * width + o_width, b_out.to(p_out.dtype.element_ty), mask=m_width)
@@ -39,15 +46,20 @@ def gated_kernel(  # type: ignore[no-untyped-def]
 
 def swiglu(gate_up: torch.Tensor) -> torch.Tensor:
     """silu(gate) * up for gate_up [rows, 2 * width], gate first: [rows, width] (Shazeer, 2020). float32 inside."""
-    return _launch(gate_up, is_gelu=False)
+    return _launch(gate_up, "silu")
 
 
 def geglu(gate_up: torch.Tensor) -> torch.Tensor:
     """gelu(gate) * up, as `swiglu`; gelu by its tanh formula (Hendrycks and Gimpel, 2016)."""
-    return _launch(gate_up, is_gelu=True)
+    return _launch(gate_up, "gelu_tanh")
 
 
-def _launch(gate_up: torch.Tensor, is_gelu: bool) -> torch.Tensor:
+def clamped_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gate * sigmoid(1.702 * gate) * (up + 1), as `swiglu`; gate at most 7, up within 7 of zero (gpt-oss)."""
+    return _launch(gate_up, "clamped_silu")
+
+
+def _launch(gate_up: torch.Tensor, activation: str) -> torch.Tensor:
     rows, columns = gate_up.shape
     assert columns % 2 == 0
     assert gate_up.is_contiguous()
@@ -55,6 +67,6 @@ def _launch(gate_up: torch.Tensor, is_gelu: bool) -> torch.Tensor:
     out = torch.empty(rows, width, dtype=gate_up.dtype, device=gate_up.device)
     with torch.cuda.device_of(gate_up):
         gated_kernel[(rows, triton.cdiv(width, BLOCK))](
-            gate_up, out, width, BLOCK=BLOCK, IS_GELU=is_gelu, num_warps=NUM_WARPS, enable_fp_fusion=False
+            gate_up, out, width, BLOCK=BLOCK, ACTIVATION=activation, num_warps=NUM_WARPS, enable_fp_fusion=False
         )
     return out

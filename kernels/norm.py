@@ -1,4 +1,4 @@
-"""RMSNorm, alone and after a residual addition: one program a row, one pass over memory."""
+"""RMSNorm and LayerNorm, alone and after a residual addition: one program a row, one pass over memory."""
 
 from __future__ import annotations
 
@@ -25,8 +25,9 @@ def rms_norm_kernel(  # type: ignore[no-untyped-def]
     hidden,
     BLOCK: tl.constexpr,
     HAS_UPDATE: tl.constexpr,
+    IS_CENTRED: tl.constexpr,
 ):
-    """out = norm(x) * weight; with an update, x += update first."""
+    """out = norm(x) * weight; with an update, x += update first. Centred, it is the norm of x - mean(x)."""
     i_row = tl.program_id(0).to(tl.int64)
     # [BLOCK]
     o_hidden = tl.arange(0, BLOCK)
@@ -39,6 +40,8 @@ def rms_norm_kernel(  # type: ignore[no-untyped-def]
         b_x = (b_x.to(tl.float32) + b_update.to(tl.float32)).to(b_x.dtype)
         tl.store(p_row, b_x, mask=m_hidden)
     b_wide = b_x.to(tl.float32)
+    if IS_CENTRED:
+        b_wide = tl.where(m_hidden, b_wide - tl.div_rn(tl.sum(b_wide, 0), hidden.to(tl.float32)), 0.0)
     # Correctly rounded: the approximate rsqrt would cost float32 its last two bits.
     scale = tl.div_rn(1.0, tl.sqrt_rn(tl.sum(b_wide * b_wide, 0) / hidden + eps))
     b_weight = tl.load(p_weight + o_hidden, mask=m_hidden, other=0.0).to(tl.float32)
@@ -54,20 +57,33 @@ def settings(hidden: int) -> tuple[int, int]:
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """x [rows, hidden] / sqrt(mean(x^2) + eps) * weight [hidden], in float32 inside (Zhang and Sennrich, 2019)."""
-    return _launch(x, None, weight, eps)
+    return _launch(x, None, weight, eps, is_centred=False)
 
 
 def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Add `update` to `residual` IN PLACE, both [rows, hidden], and return the norm of the sum."""
-    assert update.shape == residual.shape
-    assert update.dtype == residual.dtype
-    assert update.is_contiguous()
-    assert_aligned(update)
-    return _launch(residual, update, weight, eps)
+    return _launch(residual, update, weight, eps, is_centred=False)
 
 
-def _launch(x: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """(x [rows, hidden] - mean(x)) / sqrt(variance(x) + eps) * weight [hidden], without a bias (Ba et al., 2016)."""
+    return _launch(x, None, weight, eps, is_centred=True)
+
+
+def add_layer_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`add_rms_norm` with `layer_norm`."""
+    return _launch(residual, update, weight, eps, is_centred=True)
+
+
+def _launch(
+    x: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float, is_centred: bool
+) -> torch.Tensor:
     rows, hidden = x.shape
+    if update is not None:
+        assert update.shape == x.shape
+        assert update.dtype == x.dtype
+        assert update.is_contiguous()
+        assert_aligned(update)
     assert hidden <= MAX_HIDDEN, f"rows of {hidden} do not fit one program; at most {MAX_HIDDEN}"
     assert x.is_contiguous()
     assert weight.shape == (hidden,)
@@ -85,6 +101,7 @@ def _launch(x: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, 
             hidden,
             BLOCK=block,
             HAS_UPDATE=update is not None,
+            IS_CENTRED=is_centred,
             num_warps=warps,
             enable_fp_fusion=False,
         )

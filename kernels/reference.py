@@ -46,6 +46,17 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual, weight, eps)
 
 
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`rms_norm` of x - mean(x)."""
+    return rms_norm(x - x.mean(-1, keepdim=True), weight, eps)
+
+
+def add_layer_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """Add `update` to `residual` in place and return the norm of the sum."""
+    residual += update
+    return layer_norm(residual, weight, eps)
+
+
 def rotate(
     x: torch.Tensor,
     cos: torch.Tensor,
@@ -91,8 +102,12 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
-    """Row by row, head by head: softmax over the keys of the row's own path, or the last `window` of them."""
+    """Row by row, head by head: softmax over the keys of the row's own path, or the last `window` of them.
+
+    sinks: [heads], the score of one key more, which has no value.
+    """
     scale = queries.shape[2] ** -0.5 if scale is None else scale
     heads_per_kv = queries.shape[1] // kv.shape[2]
     for run in runs:
@@ -105,7 +120,9 @@ def tree_attention(
                 for head in range(queries.shape[1]):
                     keys, values = kv[seen, 0, head // heads_per_kv], kv[seen, 1, head // heads_per_kv]
                     scores = capped(keys @ queries[row, head] * scale, softcap)
-                    out[row, head] = torch.softmax(scores, 0) @ values
+                    if sinks is not None:
+                        scores = torch.cat([scores, sinks[head : head + 1].to(scores.dtype)])
+                    out[row, head] = torch.softmax(scores, 0)[: len(seen)] @ values
 
 
 def capped(x: torch.Tensor, softcap: float | None) -> torch.Tensor:
@@ -125,11 +142,42 @@ def geglu(gate_up: torch.Tensor) -> torch.Tensor:
     return gate / 2 * (1 + torch.tanh((2 / torch.pi) ** 0.5 * (gate + 0.044715 * gate**3))) * up
 
 
+def clamped_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gate * sigmoid(1.702 * gate) * (up + 1), gate at most 7, up from -7 to 7."""
+    gate, up = gate_up.chunk(2, dim=-1)
+    gate, up = gate.clamp(max=7), up.clamp(-7, 7)
+    return gate * torch.sigmoid(1.702 * gate) * (up + 1)
+
+
 def route(router_logits: torch.Tensor, per_row: int, is_normalised: bool) -> tuple[torch.Tensor, torch.Tensor]:
     """Probabilities by exponentials, the largest by sorting: weights and experts, both [rows, per_row]."""
     weights, order = (router_logits.exp() / router_logits.exp().sum(-1, keepdim=True)).sort(-1, descending=True)
     weights, order = weights[:, :per_row], order[:, :per_row]
     return weights / weights.sum(-1, keepdim=True) if is_normalised else weights, order
+
+
+def route_by_sigmoid(
+    router_logits: torch.Tensor,
+    correction: torch.Tensor,
+    per_row: int,
+    is_normalised: bool,
+    groups: int,
+    kept_groups: int,
+    scaling: float,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Row by row, group by group, in Python's sorting."""
+    scores = 1 / (1 + (-router_logits).exp())
+    size = router_logits.shape[1] // groups
+    weights, order = [], []
+    for row, corrected in zip(scores, (scores + correction).tolist(), strict=True):
+        parts = [range(first, first + size) for first in range(0, len(corrected), size)]
+        parts.sort(key=lambda part: -sum(sorted(corrected[expert] for expert in part)[-2:]))
+        allowed = sorted(expert for part in parts[:kept_groups] for expert in part)
+        best = sorted(allowed, key=lambda expert: -corrected[expert])[:per_row]
+        total = row[best].sum() + 1e-20 if is_normalised else 1
+        weights.append(row[best] / total * scaling)
+        order.append(torch.tensor(best))
+    return torch.stack(weights), torch.stack(order)
 
 
 def label_head(

@@ -8,6 +8,8 @@ from typing import Literal
 
 import torch
 
+# Of the gate in an MLP, which multiplies what goes up.
+Activation = Literal["silu", "gelu_tanh", "clamped_silu"]
 # Where a tensor goes: to another device, or into pinned memory.
 Move = Callable[[torch.Tensor], torch.Tensor]
 

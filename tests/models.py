@@ -52,6 +52,23 @@ QWEN3_CONFIG = SMALL_CONFIG | {
     "sliding_window": None,
     "max_window_layers": 2,
 }
+# Sinks, alternating windows, experts that are stacked and have biases, a rotary embedding beyond its original context.
+GPT_OSS_CONFIG = SMALL_CONFIG | {
+    "architectures": ["GptOssForCausalLM"],
+    "model_type": "gpt_oss",
+    "intermediate_size": 32,
+    "head_dim": 16,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "sliding_window": 37,
+    "rope_theta": 1e4,
+    "rope_scaling": {
+        "rope_type": "yarn",
+        "factor": 4.0,
+        "original_max_position_embeddings": 64,
+        "truncate": False,
+    },
+}
 # Of a model with a head of one score in place of the output matrix, whatever its sizes.
 REWARD_HEAD = {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "LABEL_0"}}
 QK_NORMS = ("q_norm.weight", "k_norm.weight")
@@ -87,7 +104,8 @@ def write_model(directory: Path, config: dict[str, Any] | None = None) -> Path:
     generator = torch.Generator().manual_seed(0)
     # Normed queries and keys are as long as their norms say: around 1.5, so that a row prefers some keys to others.
     tensors = {
-        name: torch.randn(shape, generator=generator) * 0.1 + (1.5 if name.endswith(QK_NORMS) else 0.0)
+        name: torch.randn(shape, generator=generator) * (3.0 if name.endswith("sinks") else 0.1)
+        + (1.5 if name.endswith(QK_NORMS) else 0.0)
         for name, shape in expected_tensors(from_hf(config, "test")).items()
     }
     save_file(tensors, str(directory / "model.safetensors"), metadata={"format": "pt"})

@@ -113,7 +113,7 @@ ENGINE_LAYERS = (
     ("tokenizer", "planning"),
     ("gguf", "requests", "device", "results"),
     ("checkpoint", "model"),
-    ("scoring", "inspection"),
+    ("scoring", "inspection", "model_table"),
     ("decoding", "arithmetic", "planner"),
     ("engine",),
 )

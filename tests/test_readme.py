@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from preftree.engine.model_table import model_table
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS
 
@@ -50,3 +51,9 @@ def test_make_targets_exist() -> None:
     for text in TEXTS.values():
         for target in re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE):
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_table_of_models_is_that_of_the_registries() -> None:
+    """Catches a family that runs and is not in the README, and one that is there and does not run."""
+    rows = re.findall(r"(?:^\|.*\n)+", TEXTS["README.md"].split("## Models\n")[1], re.MULTILINE)
+    assert rows[0] == model_table(), "put in what `python -m preftree.engine.model_table` prints"

@@ -102,8 +102,12 @@ def records(text: str) -> list[dict[str, Any]]:
 
 
 def run_tests(command: list[str], output: int, limit: float, written: Path) -> str:
-    """How it ended. It stays in this process's group, which is killed as a whole."""
-    environment = os.environ | {
+    """How it ended. It stays in this process's group, which is killed as a whole.
+
+    It writes its own outcomes, whatever process of xdist this is called in.
+    """
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_XDIST_")}
+    environment = inherited | {
         "PYTHONUNBUFFERED": "1",
         "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
         outcomes.VARIABLE: str(written),

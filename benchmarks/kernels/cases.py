@@ -48,7 +48,7 @@ def described(name: str, arch: int, dtype: str, head_size: int | None) -> str:
 def cases(head_sizes: tuple[int, ...] = launch.HEAD_SIZES) -> tuple[Case, ...]:
     """Every kernel and architecture; bfloat16, and float32 where other settings serve it.
 
-    head_sizes: of attention and rotary embedding. Attention comes with and without a window and a cap.
+    head_sizes: of attention and rotary embedding. Attention comes with and without a window and a cap, and with sinks.
     Needs a process without TRITON_INTERPRET, as do the functions below.
     """
     rotary, attending = (partial(kind, head_sizes=head_sizes) for kind in (_rotary_cases, _attention_cases))
@@ -63,10 +63,11 @@ def attention_case(
     settings: AttentionSettings,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> Case:
     """Tree attention of 32 heads on 8."""
     queries, kv = _meta(ROWS, 32, size, dtype=dtype), _meta(ROWS, 2, 8, size, dtype=dtype)
-    options: dict[str, Any] = {"window": window, "softcap": softcap}
+    options: dict[str, Any] = {"window": window, "softcap": softcap, "sinks": sinks}
     call = partial(attention.launch_tree_attention, queries, kv, _tiles(), queries, settings, **options)
     tiles = "single tokens" if settings in launch.SINGLE_TOKENS.values() else f"tiles of {settings.block_m}"
     extras = "".join(f", {name}" for name, value in options.items() if value is not None)
@@ -86,6 +87,8 @@ def _norm_cases(arch: int) -> list[Case]:
         x, weight = _meta(ROWS, hidden), _meta(hidden)
         found += _of(f"rms_norm of {hidden}", arch, partial(norm.rms_norm, x, weight, EPS))
         found += _of(f"add_rms_norm of {hidden}", arch, partial(norm.add_rms_norm, x, x, weight, EPS))
+        found += _of(f"layer_norm of {hidden}", arch, partial(norm.layer_norm, x, weight, EPS))
+        found += _of(f"add_layer_norm of {hidden}", arch, partial(norm.add_layer_norm, x, x, weight, EPS))
     return found
 
 
@@ -106,7 +109,12 @@ def _rotary_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
 
 def _gated_cases(arch: int) -> list[Case]:
     x = _meta(ROWS, 2 * 14336)
-    return [*_of("swiglu", arch, partial(gated.swiglu, x)), *_of("geglu", arch, partial(gated.geglu, x))]
+    kinds: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
+        "swiglu": gated.swiglu,
+        "geglu": gated.geglu,
+        "clamped_swiglu": gated.clamped_swiglu,
+    }
+    return [case for name, kind in kinds.items() for case in _of(name, arch, partial(kind, x))]
 
 
 def _head_cases(arch: int) -> list[Case]:
@@ -130,6 +138,9 @@ def _attention_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
         # Mistral's window and Gemma 2's cap. Other values make no other code.
         for settings, window, softcap in product(heights, (None, 4096), (None, 50.0)):
             found.append(attention_case(arch, size, dtype, settings, window, softcap))
+        # gpt-oss's.
+        sinks = _meta(32, dtype=torch.float32)
+        found += [attention_case(arch, size, dtype, settings, 128, sinks=sinks) for settings in heights]
     return found
 
 

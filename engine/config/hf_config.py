@@ -6,11 +6,16 @@ Every field that changes numbers in some model of transformers is read or, where
 from typing import Any
 
 from preftree.engine.config import multimodal
-from preftree.engine.config.architecture import COUNT_FIELDS, Architecture, Experts, Windows
-from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
+from preftree.engine.config.architecture import Architecture, Windows
+from preftree.engine.config.architectures import ARCHITECTURES, LACKING, SUPPORTED
+from preftree.engine.config.hf_experts import experts_from_hf
+from preftree.engine.config.hf_heads import global_heads, per_layer_inputs
+from preftree.engine.config.hf_latent import latent_from_hf
+from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
-from preftree.engine.config.model_config import Activation, ExpertsConfig, ModelConfig
+from preftree.engine.config.model_config import Activation, ModelConfig
+from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
 
@@ -27,7 +32,7 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("use_qkv_bias", "bias", "lm_head_bias"), (False,)),
     **dict.fromkeys(("sliding_window", "sliding_window_pattern", "attention_chunk_size"), ()),
     **dict.fromkeys(("no_rope_layers", "no_rope_layer_interval"), ()),
-    **dict.fromkeys(("use_sliding_window", "use_bidirectional_attention", "use_parallel_residual", "alibi"), (False,)),
+    **dict.fromkeys(("use_sliding_window", "use_parallel_residual", "alibi"), (False,)),
     **dict.fromkeys(
         ("parallel_attn", "rope_interleaved", "use_qk_norm", "qk_layernorm", "is_encoder_decoder"), (False,)
     ),
@@ -37,8 +42,22 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("attention_multiplier", "scale_emb", "scale_depth", "dim_model_base", "rope_local_base_freq"), ()),
     **dict.fromkeys(("num_experts", "num_local_experts", "n_routed_experts", "moe_intermediate_size"), (0,)),
     **dict.fromkeys(("num_experts_per_tok", "shared_expert_intermediate_size", "mlp_only_layers"), (0, [])),
+    **dict.fromkeys(("n_shared_experts", "first_k_dense_replace", "n_group", "topk_group"), (0,)),
+    "routed_scaling_factor": (1,),
+    "num_nextn_predict_layers": (0,),
+    # Of DeepSeek's own code; transformers' class takes these values for granted.
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "moe_layer_freq": (1,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
+    **dict.fromkeys(("hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts"), (0,)),
+    **dict.fromkeys(("attention_k_eq_v", "enable_moe_block", "use_double_wide_mlp"), (False,)),
+    **dict.fromkeys(("global_head_dim", "num_global_key_value_heads", "per_layer_config"), ()),
+    # Between the tokens of one picture.
+    "use_bidirectional_attention": (False, "vision"),
     "mup_width_multiplier": (1,),
+    "swiglu_alpha": (1.702,),
+    "swiglu_limit": (7,),
     "position_embedding_type": ("rope", "absolute"),
 }
 
@@ -64,8 +83,15 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         check_whole("max_context", max_context, LIMITS["max_context"])
         rope, local_rope = ropes_from_hf(config, family, max_context)
         unrotated = _unrotated(config, family)
+        windows = _windows(config, family, unrotated)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
+        head_dim = optional("head_dim", family.head_dim or config["hidden_size"] // heads)
+        latent = None
+        if family.latent is not None:
+            # Every head has a key; transformers' class has no use for fields that say otherwise.
+            latent, kv_heads = latent_from_hf(config, family.latent), heads
+            head_dim = latent.head_size
         return ModelConfig(
             architecture=config["model_type"],
             vocab_size=config["vocab_size"],
@@ -74,17 +100,22 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             num_layers=config["num_hidden_layers"],
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
-            head_dim=optional("head_dim", family.head_dim or config["hidden_size"] // heads),
-            norm_eps=optional("rms_norm_eps", family.norm_eps),
+            head_dim=head_dim,
+            norm_eps=optional(family.norm_eps_field, family.norm_eps),
             rope=rope,
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
             max_context=int(max_context * rope.factor) if rope.kind == "dynamic" else max_context,
             tie_embeddings=optional("tie_word_embeddings", family.tied),
+            global_heads=None if family.global_head_dim is None else global_heads(config, family, windows),
+            kv_shared_layers=optional("num_kv_shared_layers", 0),
+            has_wide_shared_mlp=optional("use_double_wide_mlp", False),
+            per_layer_inputs=per_layer_inputs(config, family),
             local_rope=local_rope,
-            unrotated=unrotated,
-            windows=_windows(config, family, unrotated),
+            unrotated=unrotated | unrotated_beside_windows(config, family, windows),
+            windows=windows,
             activation=_activation(config, family),
-            attention_bias=optional("attention_bias", family.attention_bias),
+            attention_bias=optional(family.attention_bias_field, family.attention_bias),
+            qk_norm=family.qk_norm_field is not None and optional(family.qk_norm_field, False),
             attention_out_bias=optional("attention_out_bias", False),
             mlp_bias=optional("mlp_bias", False),
             query_scalar=None
@@ -92,8 +123,10 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             else optional("query_pre_attn_scalar", family.query_scalar),
             attention_softcap=_soft_cap(config, family, "attn_logit_softcapping"),
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
-            **{field: optional(field, 1.0) for field in family.multipliers},
-            experts=None if family.experts is None else _experts(config, family.experts),
+            **{field: optional(field, default) for field, default in family.multipliers.items()},
+            experts=None if family.experts is None else experts_from_hf(config, family.experts),
+            latent=latent,
+            draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
             is_reward_model=_is_reward_model(config, family),
         )
 
@@ -104,6 +137,8 @@ def _family(config: dict[str, Any]) -> Architecture:
         raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
+    if isinstance(kind, str) and kind in LACKING:
+        raise ModelError(f"model_type {kind!r} is not supported: it takes {LACKING[kind]}")
     if family is None:
         known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")
@@ -130,8 +165,7 @@ def _is_reward_model(config: dict[str, Any], family: Architecture) -> bool:
 
 def _refuse_unsupported(config: dict[str, Any], family: Architecture) -> None:
     """ModelError for what would make preftree compute something else than the model's authors meant."""
-    if config.get("quantization_config"):
-        raise ModelError("quantization_config is not supported; use the full-precision model or a GGUF file")
+    quantization_of(config)
     for field, neutral in NEUTRAL.items():
         value = config.get(field)
         if value is not None and field not in family.reads and value not in neutral:
@@ -142,13 +176,18 @@ def _activation(config: dict[str, Any], family: Architecture) -> Activation:
     """ModelError for one that is unknown, and where a field that the family does not read says another one."""
     field, default = family.activation
     name = config.get(field) or default
-    kind = ACTIVATIONS.get(name) if isinstance(name, str) else None
+    meant = family.activation_aliases.get(name, name) if isinstance(name, str) else ""
+    kind = ACTIVATIONS.get(meant)
     if kind is None:
         raise ModelError(f"{field} {name!r:.100} is not supported; preftree knows {', '.join(ACTIVATIONS)}")
     for other in {"hidden_act", "hidden_activation"} - {field}:
-        if config.get(other) not in (None, name):
+        if config.get(other) not in (None, name, meant):
             raise ModelError(f"{other} {config[other]!r:.100} contradicts {field} {name!r}; keep the right one")
-    return kind
+    if not family.clamped_gate:
+        return kind
+    if kind != "silu":
+        raise ModelError(f"{field} {name!r:.100} is not supported in {family.title}, which is made of 'silu'")
+    return "clamped_silu"
 
 
 def _soft_cap(config: dict[str, Any], family: Architecture, field: str) -> Any:
@@ -198,6 +237,8 @@ def _windows(config: dict[str, Any], family: Architecture, unrotated: frozenset[
             raise ModelError("layer_types has sliding_attention, but there is no sliding_window")
     else:
         slides = _ruled(config, rule, window, count, unrotated)
+    if rule is not None and rule.last_is_full:
+        slides[-1] = False
     return tuple(window if slide else None for slide in slides) if any(slides) else ()
 
 
@@ -213,36 +254,14 @@ def _ruled(config: dict[str, Any], rule: Windows, window: Any, count: int, unrot
     if rule.unrotated:
         return [window is not None and layer in unrotated for layer in range(count)]
     if rule.full_every is not None:
-        every = config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every
-        check_whole(rule.pattern or "sliding_window_pattern", every, LIMITS["num_layers"])
         if window is None:
             raise ModelError("sliding_window is null, but some layers need one")
-        return [(layer + 1) % every != 0 for layer in range(count)]
-    first = config.get("max_window_layers", rule.first_layer)
-    if not isinstance(first, int):
-        raise ModelError(f"max_window_layers is {first!r:.100}, which is not a whole number")
-    return [window is not None and layer >= first for layer in range(count)]
-
-
-def _experts(config: dict[str, Any], names: Experts) -> ExpertsConfig:
-    def optional(field: str, default: Any) -> Any:
-        value = config.get(field)
-        return default if value is None else value
-
-    count, layers = config["num_hidden_layers"], frozenset(range(config["num_hidden_layers"]))
-    if names.sparse_fields:
-        step, dense = optional("decoder_sparse_step", 1), optional("mlp_only_layers", [])
-        check_whole("decoder_sparse_step", step, LIMITS["num_layers"])
-        if not isinstance(dense, list):
-            raise ModelError(f"mlp_only_layers is {dense!r:.100}, which is not a list")
-        layers = frozenset(layer for layer in range(count) if layer not in dense and (layer + 1) % step == 0)
-    counts = [config[field] for field in COUNT_FIELDS if config.get(field) is not None]
-    if len(counts) > 1 and counts[0] != counts[1]:
-        raise ModelError(f"{' and '.join(COUNT_FIELDS)} differ ({counts!r:.100}); keep the right one")
-    return ExpertsConfig(
-        count=counts[0] if counts else names.default_count,
-        per_token=optional("num_experts_per_tok", names.default_per_token),
-        width=optional(names.width, names.default_width),
-        normalised=names.always_normalised or optional("norm_topk_prob", False),
-        layers=layers,
+        return slides_by_pattern(config.get(rule.pattern, rule.full_every) if rule.pattern else rule.full_every, count)
+    bound = config.get(
+        "max_window_layers", rule.first_layer if rule.first_layer is not None else rule.alternating_below
     )
+    if not isinstance(bound, int):
+        raise ModelError(f"max_window_layers is {bound!r:.100}, which is not a whole number")
+    if rule.alternating_below is not None:
+        return [window is not None and layer < bound and layer % 2 == 0 for layer in range(count)]
+    return [window is not None and layer >= bound for layer in range(count)]

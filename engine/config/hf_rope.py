@@ -4,7 +4,8 @@ import math
 from typing import Any
 
 from preftree.engine.config.architecture import Architecture
-from preftree.engine.config.limits import LIMITS, check_positive
+from preftree.engine.config.hf_latent import latent_from_hf
+from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
 
@@ -63,16 +64,18 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     if unknown:
         raise ModelError(f"rope_scaling has the field {unknown[0]!r:.100}, which preftree does not know")
     theta = scaling.get("rope_theta", config.get("rope_theta"))
-    base = {
-        "theta": architecture.theta if theta is None else theta,
-        "partial": _partial(scaling, config, architecture),
-        "interleaved": architecture.interleaved,
-    }
     kind: Any = scaling.get("rope_type", scaling.get("type")) or "default"
     kind = architecture.rope_aliases.get(kind, kind) if isinstance(kind, str) else kind
     if kind not in architecture.rope_kinds:
         known = ", ".join(architecture.rope_kinds)
         raise ModelError(f"rope type {kind!r:.100} is not supported; preftree knows {known} in {architecture.title}")
+    base = {
+        "theta": architecture.theta if theta is None else theta,
+        "partial": _partial(scaling, config, architecture, kind),
+        "interleaved": _interleaved(config, architecture),
+    }
+    if kind == "dynamic" and scaling.get("alpha"):
+        return RopeConfig(**base | {"theta": _stretched(base["theta"], scaling["alpha"], config)})
     for field in _NEEDED.get(kind, ()):
         if field not in scaling:
             raise ModelError(f"rope type {kind!r} needs the field {field}")
@@ -80,6 +83,8 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
         return RopeConfig(**base)
     if kind == "linear":
         return RopeConfig(**base, kind=kind, factor=scaling["factor"])
+    if kind == "proportional":
+        return RopeConfig(**base, kind=kind, factor=_given(scaling, "factor", 1.0))
     if kind == "dynamic":
         return RopeConfig(**base, kind=kind, factor=scaling["factor"], original_context=max_context)
     original = _original_context(scaling, config, architecture) or max_context
@@ -103,8 +108,20 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
         beta_fast=scaling.get("beta_fast") or 32,
         beta_slow=scaling.get("beta_slow") or 1,
         query_growth=_given(scaling, "llama_4_scaling_beta", 0.0),
+        mscale_all_dim=0.0 if architecture.latent is None else _given(scaling, "mscale_all_dim", 0.0),
         truncate=scaling.get("truncate", True),
     )
+
+
+def _stretched(theta: Any, alpha: Any, config: dict[str, Any]) -> float:
+    """The base of a rotary embedding that is stretched by `alpha` in sequences of any length (Hunyuan)."""
+    check_positive("rope_theta", theta, 1e12)
+    check_positive("rope alpha", alpha, 1e6)
+    size = config.get("head_dim") or config["hidden_size"] // config["num_attention_heads"]
+    check_whole("head_dim", size, LIMITS["head_dim"])
+    if size <= 2:
+        raise ModelError(f"rope alpha needs a head_dim of more than two; it is {size}")
+    return float(theta * alpha ** (size / (size - 2)))
 
 
 def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
@@ -112,11 +129,21 @@ def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
     return default if value is None else value
 
 
-def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture) -> Any:
+def _interleaved(config: dict[str, Any], architecture: Architecture) -> bool:
+    value = config.get("rope_interleave") if architecture.latent is not None else None
+    if value is not None and not isinstance(value, bool):
+        raise ModelError(f"rope_interleave is {value!r:.100}, neither true nor false")
+    return architecture.interleaved if value is None else value
+
+
+def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture, kind: str) -> Any:
     partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if architecture.latent is not None and partial in (None, 1):
+        latent = latent_from_hf(config, architecture.latent)
+        return latent.rotated / latent.head_size
     if partial is None:
         return architecture.partial_rotary or 1.0
-    if partial != 1 and architecture.partial_rotary is None:
+    if partial != 1 and architecture.partial_rotary is None and kind != "proportional":
         raise ModelError(
             f"partial_rotary_factor is not supported in {architecture.title}; every dimension has to rotate"
         )

@@ -28,9 +28,10 @@ class TextModel:
 class Multimodal:
     """One family of directories.
 
-    class_name, title: the class in transformers, and what people call such a model. texts: what its text model may be,
-    by the `model_type` of `text_config`; the first where that names none. is_flat: without `text_config`, the text
-    model's fields are the directory's own. tied: `tie_word_embeddings` where config.json says nothing.
+    class_name, title: the class in transformers, and what people call such a model. reward_class: the class with a head
+    of scores; None: transformers has none. texts: what its text model may be, by the `model_type` of `text_config`;
+    the first where that names none. is_flat: without `text_config`, the text model's fields are the directory's own.
+    tied: `tie_word_embeddings` where config.json says nothing.
     has_mrope: rotary embeddings may have `mrope_section`.
 
     text_prefixes: of the text model's tensors, and what takes their place in a directory without vision.
@@ -42,6 +43,7 @@ class Multimodal:
     texts: dict[str, TextModel]
     vision_prefixes: tuple[str, ...]
     text_prefixes: dict[str, str]
+    reward_class: str | None = None
     is_flat: bool = False
     tied: bool = False
     has_mrope: bool = False
@@ -72,9 +74,20 @@ MULTIMODAL = {
     "gemma3": Multimodal(
         class_name="Gemma3ForConditionalGeneration",
         title="Gemma 3",
+        reward_class="Gemma3ForSequenceClassification",
         texts={"gemma3_text": TextModel("gemma3_text", {"vocab_size": 262208, "num_attention_heads": 8})},
         tied=True,
         **_LLAVA,
+    ),
+    "gemma4": Multimodal(
+        class_name="Gemma4ForConditionalGeneration",
+        title="Gemma 4",
+        texts={"gemma4_text": TextModel("gemma4_text")},
+        text_prefixes={"model.language_model.": "model."},
+        vision_prefixes=tuple(
+            f"model.{name}." for name in ("vision_tower", "audio_tower", "embed_vision", "embed_audio")
+        ),
+        tied=True,
     ),
     "mistral3": Multimodal(
         class_name="Mistral3ForConditionalGeneration",
@@ -108,6 +121,7 @@ MULTIMODAL = {
 SUPPORTED = "the text model of " + ", ".join(f"{key!r} ({m.class_name})" for key, m in MULTIMODAL.items())
 # Of the whole directory: what they would change, they change in the text model, too.
 _OF_BOTH = ("auto_map", "quantization_config")
+_BESIDE_TEXT = ("vision_config", "audio_config")
 
 
 def multimodal_of(config: dict[str, Any]) -> Multimodal | None:
@@ -125,13 +139,10 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     family = multimodal_of(config)
     if family is None:
         return config
-    classes = config.get("architectures") or [family.class_name]
-    if classes != [family.class_name]:
-        raise ModelError(
-            f"architectures {classes!r:.100} is not supported; preftree runs the text model of {family.class_name}"
-        )
-    if not isinstance(config.get("vision_config") or {}, dict):
-        raise ModelError(f"vision_config is {config['vision_config']!r:.100}, which is not an object")
+    is_reward_model = _is_reward_model(config, family)
+    for name in _BESIDE_TEXT:
+        if not isinstance(config.get(name) or {}, dict):
+            raise ModelError(f"{name} is {config[name]!r:.100}, which is not an object")
     own = _own_fields(config, family)
     kind = own.get("model_type") or next(iter(family.texts))
     text = family.texts.get(kind) if isinstance(kind, str) else None
@@ -147,11 +158,25 @@ def text_config(config: dict[str, Any]) -> dict[str, Any]:
     if family.has_mrope:
         for name in ("rope_scaling", "rope_parameters"):
             found[name] = _plain_rope(own.get(name) or {}, found, text)
+    architecture = ARCHITECTURES[text.architecture]
+    if is_reward_model:
+        found |= {name: config.get(name, default) for name, default in (("id2label", None), ("num_labels", 2))}
     return found | {
         "model_type": text.architecture,
-        "architectures": [ARCHITECTURES[text.architecture].class_name],
+        "architectures": [architecture.reward_class if is_reward_model else architecture.class_name],
         "tie_word_embeddings": _is_tied(config, own, family),
     }
+
+
+def _is_reward_model(config: dict[str, Any], family: Multimodal) -> bool:
+    """Whether the directory's class is the one with a head of scores. ModelError for a third class."""
+    known = list(filter(None, (family.class_name, family.reward_class)))
+    classes = config.get("architectures") or known[:1]
+    if not isinstance(classes, list) or len(classes) != 1 or classes[0] not in known:
+        raise ModelError(
+            f"architectures {classes!r:.100} is not supported; preftree runs the text model of {' and '.join(known)}"
+        )
+    return bool(classes[0] == family.reward_class)
 
 
 def _own_fields(config: dict[str, Any], family: Multimodal) -> dict[str, Any]:
@@ -162,7 +187,7 @@ def _own_fields(config: dict[str, Any], family: Multimodal) -> dict[str, Any]:
     if not isinstance(text, dict):
         what = "missing" if text is None else f"{text!r:.100}, which is not an object"
         raise ModelError(f"text_config is {what}; download the model's own config.json")
-    for name in ("text_config", "vision_config"):
+    for name in ("text_config", *_BESIDE_TEXT):
         if text.get(name) is not None:
             raise ModelError(f"text_config holds another {name}; download the model's own config.json")
     return text

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
-import torch
-
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target, usable_bytes
 from preftree.engine.errors import InputError
-from preftree.engine.model.kv import KvStore
+from preftree.engine.model.kv import KvStore, kv_of_layers
 from preftree.engine.planning.estimate import MemoryModel
 
 # On a CPU; memory that was never written to is never taken.
@@ -45,15 +43,15 @@ class KvBudget:
 
     def open_store(self, config: ModelConfig, target: Target) -> KvStore:
         """Raises InputError where the device does not have that much."""
-        shape = (config.num_layers, self.slots + 1, 2, config.num_kv_heads, config.head_dim)
         try:
-            kv = torch.empty(shape, dtype=target.dtype, device=target.device)
+            kv = kv_of_layers(config, self.slots + 1, target.dtype, target.device)
         except (RuntimeError, MemoryError):
             size = (self.slots + 1) * self.slot_bytes
             raise InputError(
                 f"device '{target.device}' has no {size / 1e9:.1f} GB to keep K/V in; set a smaller kv_memory"
             ) from None
-        kv[:, -1] = 0  # the scratch slot: what rows without a sequence look at is at least a number
+        for own in kv:
+            own[-1] = 0  # the scratch slot: what rows without a sequence look at is at least a number
         return KvStore(kv)
 
 

@@ -220,7 +220,9 @@ class Decoder:
             self._store.hold(self._prefix_slots)
             with span("prefix", self._model.device):
                 kv = self._model.prefix_kv(self._plan(TokenTrie.build([new])))
-            self._store.kv.index_copy_(1, self._to_device(self._prefix_slots), kv)
+            slots = self._to_device(self._prefix_slots)
+            for stored, own in zip(self._store.kv, kv, strict=True):
+                stored.index_copy_(0, slots, own)
             self._prefixes.keep(new)
             self._prompts[0][0].prefill_rows += len(new)
         return self._prefixes.usable(order.shared_by_all)

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from preftree.engine.model.kv import KvBuffers
 from preftree.engine.model.layer import Activations, DecoderLayer
 from preftree.engine.model.workers import Stage, run_stages
 from preftree.engine.planning.plan import Plan
@@ -36,7 +37,7 @@ Keep = Callable[[int, slice, torch.Tensor], None]
 class Pass:
     """One forward pass. layers: their number and weights, one after the other, `count` of them.
 
-    kv: [buffers, slots, 2, kv_heads, size]. keep: None where no K/V stays.
+    keep: None where no K/V stays.
     choose: activations of the final rows in a chunk of their own, None where only K/V is wanted.
     """
 
@@ -44,7 +45,7 @@ class Pass:
     count: int
     plan: Plan
     rows: Activations
-    kv: torch.Tensor
+    kv: KvBuffers
     cache: CachedKv | None
     keep: Keep | None
     choose: Callable[[Activations, torch.Tensor], Activations] | None
@@ -68,13 +69,14 @@ class WholeForward:
         self._layer, self._layout, self._device = layer, layout, device
 
     def run(self, one: Pass) -> Activations | None:
-        plan, rows, kv, layout = one.plan, one.rows, one.kv[0], self._layout
+        plan, rows, layout = one.plan, one.rows, self._layout
         for index, layer in one.layers:
+            kv = one.kv.views[one.kv.place(index)]
             with span(f"layer {index}", self._device):
-                if one.cache is not None:
+                if one.cache is not None and layer.kv is not None:
                     kv[: plan.prefix] = one.cache.layer(index, plan.prefix)
                 self.project(layer, rows, kv[plan.prefix :], layout.row_block, queries=not one.is_last(index))
-                if one.keep is not None:
+                if one.keep is not None and layer.kv is not None:
                     one.keep(index, slice(0, plan.num_rows), kv[plan.prefix : plan.prefix + plan.num_rows])
                 if not one.is_last(index):
                     self.attend_and_mlp(layer, plan.tiles, rows, kv, layout.row_block)
@@ -108,7 +110,7 @@ class WholeForward:
     ) -> None:
         """The rest of the layer, for all rows."""
         chunks = rows.chunks(row_block * self._layout.chunk_blocks)
-        self._layer.attend(layer, tiles, rows.queries, kv)
+        self._layer.attend(layer, tiles, rows, kv)
         for chunk in chunks:
             self._layer.finish_all(layer, chunk, row_block)
         if layer.experts is not None:
@@ -136,8 +138,8 @@ class _ChunkedPass:
         self._final_block = layout.final_row_block
         size = one.plan.chunk_rows
         self._chunks = one.rows.chunks(size)
-        slots = range(one.plan.prefix, len(one.kv[0]), size)
-        self._kv = [[kv[first : first + size] for first in slots] for kv in one.kv]
+        slots = range(one.plan.prefix, len(one.kv.views[0]), size)
+        self._kv = [[kv[first : first + size] for first in slots] for kv in one.kv.views]
         assert isinstance(one.plan.tiles, tuple)
         assert isinstance(one.plan.final_tiles, tuple)
         self._tiles, self._final_tiles = one.plan.tiles, one.plan.final_tiles
@@ -165,13 +167,13 @@ class _ChunkedPass:
         yield Stage(partial(self._project, *following), len(self._chunks))
 
     def _project(self, index: int, layer: LayerWeights, chunk: int, update: torch.Tensor | None = None) -> None:
-        one, kv = self._one, self._kv[index % len(self._kv)][chunk]
-        prefix = one.plan.prefix
-        if one.cache is not None and chunk == 0:
-            one.kv[index % len(self._kv)][:prefix] = one.cache.layer(index, prefix)
+        one, place = self._one, self._one.kv.place(index)
+        kv, prefix = self._kv[place][chunk], one.plan.prefix
+        if one.cache is not None and layer.kv is not None and chunk == 0:
+            one.kv.views[place][:prefix] = one.cache.layer(index, prefix)
         rows, with_queries = self._chunks[chunk], not one.is_last(index)
         self._layer.project(layer, rows, kv, self._row_block, with_queries, update=update)
-        if one.keep is not None:
+        if one.keep is not None and layer.kv is not None:
             first = chunk * len(self._chunks[0].hidden)
             kept = slice(first, min(first + len(kv), one.plan.num_rows))
             one.keep(index, kept, kv[: kept.stop - kept.start])
@@ -179,9 +181,11 @@ class _ChunkedPass:
     def _finish(self, index: int, layer: LayerWeights, chunk: int) -> torch.Tensor | None:
         """What is still to be added to the chunk's residual stream, see `DecoderLayer.finish`."""
         with span(f"layer {index}", self._device):
-            kv, tiles = self._one.kv[index % len(self._kv)], self._tiles[chunk : chunk + 1]
-            self._layer.attend(layer, tiles, self._one.rows.queries, kv)
+            self._layer.attend(layer, self._tiles[chunk : chunk + 1], self._one.rows, self._kv_of(index))
             return self._layer.finish(layer, self._chunks[chunk], self._row_block)
+
+    def _kv_of(self, index: int) -> torch.Tensor:
+        return self._one.kv.views[self._one.kv.place(index)]
 
     def _mixture(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> Stage:
         """In as few parts as there are threads: an expert reads its weights once for each."""
@@ -202,9 +206,9 @@ class _ChunkedPass:
         def last(chunk: int) -> None:
             assert self.chosen is not None
             with span(f"layer {index}", self._device):
-                kv, tiles = self._one.kv[index % len(self._kv)], self._final_tiles[chunk : chunk + 1]
                 self._layer.project_queries(layer, chunks[chunk], self._final_block)
-                self._layer.attend(layer, tiles, self.chosen.queries, kv)
+                tiles = self._final_tiles[chunk : chunk + 1]
+                self._layer.attend(layer, tiles, self.chosen, self._kv_of(index))
                 self._layer.finish_all(layer, chunks[chunk], self._final_block)
 
         yield Stage(chosen, 1)

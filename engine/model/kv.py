@@ -1,22 +1,60 @@
-"""K/V of every layer for the rows that decoding attends to: slots, who needs them, and which are free."""
+"""K/V of the layers: of those at work in a forward pass, and of all for the rows that decoding attends to."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
+from preftree.engine.config.model_config import ModelConfig
+
+
+def kv_of_layers(config: ModelConfig, slots: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
+    """Room for K/V of every layer, [slots, 2, kv_heads, size]; a layer that uses another's has the same."""
+    found: list[torch.Tensor] = []
+    for layer in range(config.num_layers):
+        heads, source = config.heads[config.heads_of(layer)], config.kv_source(layer)
+        shape = (slots, 2, heads.kv_count, heads.size)
+        found.append(found[source] if source < layer else torch.empty(shape, dtype=dtype, device=device))
+    return tuple(found)
+
+
+class KvBuffers:
+    """Memory that layers use in turns, in the shape that each has K/V in.
+
+    views: [slots, 2, kv_heads, size] each, of every buffer in every shape.
+    """
+
+    def __init__(self, config: ModelConfig, turns: int, slots: int, dtype: torch.dtype, device: torch.device) -> None:
+        """turns: buffers that layers use one after the other; those whose K/V later layers use have one each."""
+        self._config, self._turns, self._shapes = config, turns, len(config.heads)
+        self._kept = {source: turns + place for place, source in enumerate(config.kv_sources)}
+        widest = max(2 * heads.kv_size for heads in config.heads)
+        memory = torch.empty(turns + len(self._kept), slots * widest, dtype=dtype, device=device)
+        self.views = [
+            buffer[: slots * 2 * heads.kv_size].view(slots, 2, heads.kv_count, heads.size)
+            for buffer in memory
+            for heads in config.heads
+        ]
+
+    def place(self, layer: int) -> int:
+        """Which of `views` a layer reads, and writes unless it uses another's."""
+        source = self._config.kv_source(layer)
+        buffer = self._kept.get(source, source % self._turns)
+        return buffer * self._shapes + self._config.heads_of(layer)
+
 
 class KvStore:
     """A fixed number of slots, taken and given back one by one: a path may lie scattered.
 
-    kv: [layers, slots + 1, 2, kv_heads, size]; the last slot is a scratch one, for rows that fill a block.
+    kv: of every layer [slots + 1, 2, kv_heads, size]; the last slot is a scratch one, for rows that fill a block.
     """
 
-    def __init__(self, kv: torch.Tensor) -> None:
+    def __init__(self, kv: Sequence[torch.Tensor]) -> None:
         self.kv = kv
-        self.num_slots = kv.shape[1] - 1
+        self.num_slots = len(kv[0]) - 1
         self._holders = np.zeros(self.num_slots, dtype=np.int32)
         # Taken from the end: the lowest first, so that memory that was never needed is never touched.
         self._free = np.arange(self.num_slots)[::-1].copy()

@@ -6,31 +6,46 @@ Element-wise operations take all rows of the chunk.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
 
 import torch
+import torch.nn.functional as F
 
-from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.model.experts import mixture
+from preftree.engine.model.latent import keys_values, query_latent
 from preftree.engine.model.rotary import Rotary
-from preftree.engine.weights.layers import LayerWeights, MlpWeights
+from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
 from preftree.kernels.tiles import Tiles
+
+
+@dataclass(frozen=True)
+class TokenInputs:
+    """What rows are made of, for models in which every layer takes from it. ids: [rows]. embedded: [rows, hidden]."""
+
+    ids: torch.Tensor
+    embedded: torch.Tensor
+
+    def __getitem__(self, rows: slice | torch.Tensor) -> TokenInputs:
+        return TokenInputs(self.ids[rows], self.embedded[rows])
 
 
 @dataclass
 class Activations:
     """Those of one pass, reused by every layer.
 
-    hidden: [rows, hidden], the residual stream. queries: [rows, heads, size], overwritten by the attention output.
-    rotary: angles of the rows in each of the model's rotary embeddings.
+    hidden: [rows, hidden], the residual stream. queries: [rows, heads, size] for each of `ModelConfig.heads`,
+    overwritten by the attention output.
+    rotary: angles of the rows in each of the model's rotary embeddings. inputs: None where no layer takes from them.
     """
 
     hidden: torch.Tensor
-    queries: torch.Tensor
+    queries: tuple[torch.Tensor, ...]
     rotary: tuple[Rotary, ...]
+    inputs: TokenInputs | None = None
 
     def chunks(self, size: int) -> list[Activations]:
         """Views of `size` rows each, the last one of what remains."""
@@ -38,7 +53,14 @@ class Activations:
         return [self._of(slice(first, min(first + size, len(self.hidden)))) for first in starts]
 
     def _of(self, rows: slice) -> Activations:
-        return Activations(self.hidden[rows], self.queries[rows], tuple(rotary[rows] for rotary in self.rotary))
+        queries = tuple(queries[rows] for queries in self.queries)
+        inputs = None if self.inputs is None else self.inputs[rows]
+        return Activations(self.hidden[rows], queries, tuple(rotary[rows] for rotary in self.rotary), inputs)
+
+
+def norms_of(config: ModelConfig, ops: SimpleNamespace) -> tuple[Callable[..., torch.Tensor], ...]:
+    """The norm of the residual stream, and that of its sum with an update."""
+    return (ops.layer_norm, ops.add_layer_norm) if config.family.layer_norm else (ops.rms_norm, ops.add_rms_norm)
 
 
 class DecoderLayer:
@@ -54,6 +76,7 @@ class DecoderLayer:
         self.ops = ops
         self._dtype = dtype
         self._expert_block = expert_block
+        self._norm, self._add_norm = norms_of(config, ops)
         self._norms_width = config.family.qk_norm == "width"
 
     def project(
@@ -74,7 +97,8 @@ class DecoderLayer:
             normed = self._input(rows.hidden, layer.attention_norm)
         else:
             normed = self._added(rows.hidden, update, layer.attention_norm)
-        self._write_kv(layer, normed, rows.rotary[layer.rope], kv, row_block, slots)
+        if layer.kv is not None:
+            self._write_kv(layer, normed, rows.rotary[layer.rope], kv, row_block, slots)
         if queries:
             self._write_queries(layer, normed, rows, row_block)
 
@@ -82,10 +106,12 @@ class DecoderLayer:
         """Rotated queries alone, of a chunk whose keys and values are there already."""
         self._write_queries(layer, self._input(rows.hidden, layer.attention_norm), rows, row_block)
 
-    def attend(self, layer: LayerWeights, tiles: Tiles, queries: torch.Tensor, kv: torch.Tensor) -> None:
+    def attend(self, layer: LayerWeights, tiles: Tiles, rows: Activations, kv: torch.Tensor) -> None:
         """The attention of the tiles' rows, in place of their queries. kv: what the tiles' paths name."""
         scale, softcap = self.config.attention_scale, self.config.attention_softcap
-        self.ops.tree_attention(queries, kv, tiles, out=queries, scale=scale, window=layer.window, softcap=softcap)
+        queries = rows.queries[layer.heads]
+        options = {"scale": scale, "window": layer.window, "softcap": softcap, "sinks": layer.sinks}
+        self.ops.tree_attention(queries, kv, tiles, out=queries, **options)
 
     def finish(self, layer: LayerWeights, rows: Activations, row_block: int) -> torch.Tensor | None:
         """What follows attention for a chunk, but for experts.
@@ -94,13 +120,38 @@ class DecoderLayer:
         pass over the stream more for it.
         """
         hidden = rows.hidden
-        attended = self.ops.linear(rows.queries.flatten(1), layer.o, row_block)
+        attended = rows.queries[layer.heads][..., : self.config.value_dim].flatten(1)
+        attended = self.ops.linear(attended, layer.o, row_block)
         update = self._scaled(self._normed(attended, layer.post_attention_norm))
         if layer.mlp is None:
             hidden.add_(update)
             return None
-        normed = self._added(hidden, update, layer.mlp_norm)
-        return self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
+        if self.config.family.parallel:
+            # What attention read, which is cheaper to compute again than to keep.
+            normed = self._input(hidden, layer.attention_norm)
+            hidden.add_(update)
+        else:
+            normed = self._added(hidden, update, layer.mlp_norm)
+        update = self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
+        if layer.per_layer is None and layer.scalar is None:
+            return update
+        hidden.add_(update)
+        if layer.per_layer is not None:
+            hidden.add_(self._per_layer(layer.per_layer, rows, row_block))
+        if layer.scalar is not None:
+            hidden.mul_(layer.scalar)
+        return None
+
+    def _per_layer(self, weights: PerLayerWeights, rows: Activations, row_block: int) -> torch.Tensor:
+        """What the tokens' embeddings for this layer add to the residual stream."""
+        inputs, size = rows.inputs, weights.table.shape[1]
+        assert inputs is not None
+        own = weights.table[inputs.ids] * torch.tensor(size**0.5, dtype=self._dtype)
+        projected = self.ops.linear(inputs.embedded, weights.projection, row_block).mul_(self.config.hidden_size**-0.5)
+        wanted = self._normed(projected, weights.projection_norm).add_(own).mul_(2**-0.5)
+        gate = self.ops.linear(rows.hidden.to(self._dtype), weights.gate, row_block)
+        gate = F.silu(gate) if self.config.activation == "silu" else F.gelu(gate, approximate="tanh")
+        return self._normed(self.ops.linear(gate.mul_(wanted), weights.out, row_block), weights.norm)
 
     def finish_all(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """`finish`, and the addition."""
@@ -114,12 +165,35 @@ class DecoderLayer:
         assert experts is not None
         assert sizes is not None
         normed = torch.cat([self._input(rows.hidden, layer.mlp_norm) for rows in chunks])
-        router = torch.cat([self.ops.linear(part, experts.router, row_block) for part in normed.split(row_block)])
-        weights, chosen = self.ops.route(router, sizes.per_token, sizes.normalised)
+        router = torch.cat([self._route_logits(experts, part, row_block) for part in normed.split(row_block)])
+        weights, chosen = self._route(experts, router[:, : sizes.count], sizes)
         mlps = [partial(self._mlp, mlp, row_block=self._expert_block) for mlp in experts.mlps]
         update = mixture(normed, weights, chosen, mlps, self._expert_block)
-        for rows, own in zip(chunks, update.split([len(rows.hidden) for rows in chunks]), strict=True):
-            rows.hidden.add_(self._scaled(self._normed(own, layer.post_mlp_norm)))
+        own = slice(0, 0)
+        for rows in chunks:
+            own = slice(own.stop, own.stop + len(rows.hidden))
+            if experts.shared is not None:
+                update[own] += self._shared(experts.shared, normed[own], router[own, sizes.count :], row_block)
+            rows.hidden.add_(self._scaled(self._normed(update[own], layer.post_mlp_norm)))
+
+    def _route_logits(self, experts: ExpertsWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
+        """float32 where sigmoids decide, as in transformers."""
+        return self.ops.linear(x if experts.correction is None else x.float(), experts.router, row_block)
+
+    def _route(
+        self, experts: ExpertsWeights, logits: torch.Tensor, sizes: ExpertsConfig
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        if experts.correction is None:
+            return self.ops.route(logits, sizes.per_token, sizes.normalised)
+        groups = sizes.groups, sizes.kept_groups
+        return self.ops.route_by_sigmoid(
+            logits, experts.correction, sizes.per_token, sizes.normalised, *groups, sizes.scaling
+        )
+
+    def _shared(self, mlp: MlpWeights, x: torch.Tensor, gate: torch.Tensor, row_block: int) -> torch.Tensor:
+        """Of the expert that every row goes through. gate: [rows, 1], or [rows, 0] where it counts in full."""
+        given = self._mlp(mlp, x, row_block)
+        return given.mul_(gate.sigmoid()) if gate.shape[1] else given
 
     def _scaled(self, update: torch.Tensor) -> torch.Tensor:
         """`update` itself, in the size in which it joins the residual stream."""
@@ -127,19 +201,19 @@ class DecoderLayer:
         return update if factor == 1 else update.mul_(factor)
 
     def _normed(self, x: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        return x if weight is None else self.ops.rms_norm(x, weight, self.config.norm_eps)
+        return x if weight is None else self._norm(x, weight, self.config.norm_eps)
 
     def _input(self, hidden: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """What a projection multiplies: the residual stream, normed where there is a norm."""
         if weight is None or hidden.dtype == self._dtype:
             return self._normed(hidden, weight).to(self._dtype)
-        return self.ops.rms_norm(hidden, weight, self.config.norm_eps, self._dtype)
+        return self._norm(hidden, weight, self.config.norm_eps, self._dtype)
 
     def _added(self, hidden: torch.Tensor, update: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
         """Add `update` to `hidden` in place; the norm of the sum, or the sum where there is no norm."""
         if weight is None:
             return hidden.add_(update).to(self._dtype)
-        return self.ops.add_rms_norm(hidden, update, weight, self.config.norm_eps)
+        return self._add_norm(hidden, update, weight, self.config.norm_eps)
 
     def _mlp(self, mlp: MlpWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
         inner = self.ops.gated(x, mlp.gate_up, self.config.activation, row_block)
@@ -154,17 +228,30 @@ class DecoderLayer:
         row_block: int,
         slots: torch.Tensor | None,
     ) -> None:
-        projected, norm, eps = self.ops.linear(normed, layer.kv, row_block), layer.k_norm, self.config.norm_eps
+        projected, norm, eps = self._keys_values(layer, normed, row_block), layer.k_norm, self.config.norm_eps
         if self._norms_width:
             keys = projected[:, : self.config.kv_size]
             keys.copy_(self.ops.rms_norm(keys.contiguous(), norm, eps))
             norm = None
+        if layer.v_norm is not None:
+            values = projected[:, projected.shape[1] // 2 :].unflatten(1, (-1, len(layer.v_norm)))
+            values.copy_(self.ops.rms_norm(values.flatten(0, 1).contiguous(), layer.v_norm, eps).view_as(values))
         self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps, slots=slots)
 
+    def _keys_values(self, layer: LayerWeights, normed: torch.Tensor, row_block: int) -> torch.Tensor:
+        """[rows, 2 * kv_heads * size], keys first."""
+        if self.config.latent is None:
+            return self.ops.linear(normed, layer.kv, row_block)
+        return keys_values(self.ops, layer, self.config.latent, normed, row_block)
+
     def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, rows: Activations, row_block: int) -> None:
-        projected, norm, eps = self.ops.linear(normed, layer.q, row_block), layer.q_norm, self.config.norm_eps
+        normed, norm, eps = query_latent(self.ops, layer, normed, row_block), layer.q_norm, self.config.norm_eps
+        projected = self.ops.linear(normed, layer.q, row_block)
         if self._norms_width:
             projected, norm = self.ops.rms_norm(projected, norm, eps), None
         rotary = rows.rotary[layer.rope]
         rotary = rotary if rotary.queries is None else rotary.queries
-        self.ops.rotate(projected, rotary.cos, rotary.sin, out=rows.queries, norm=norm, eps=eps)
+        queries = rows.queries[layer.heads]
+        self.ops.rotate(projected, rotary.cos, rotary.sin, out=queries, norm=norm, eps=eps)
+        if layer.query_scale is not None:
+            queries.mul_(layer.query_scale)

@@ -9,8 +9,8 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target
 from preftree.engine.model.forward import CachedKv, ChunkedForward, Forward, Keep, Pass, WholeForward
-from preftree.engine.model.kv import Destination, KvStore
-from preftree.engine.model.layer import Activations, DecoderLayer
+from preftree.engine.model.kv import Destination, KvBuffers, KvStore, kv_of_layers
+from preftree.engine.model.layer import Activations, DecoderLayer, TokenInputs, norms_of
 from preftree.engine.model.rotary import RotaryTables
 from preftree.engine.planning.plan import Plan
 from preftree.engine.profiling import in_spans, span
@@ -39,6 +39,7 @@ class Model:
         self.layout = target.layout
         self.ops = in_spans(target.ops, target.device)
         layout = self.layout
+        self._norm, _ = norms_of(config, self.ops)
         layer = DecoderLayer(config, self.ops, self.dtype, layout.final_row_block)
         self._wide = torch.float32 if layout.is_wide else self.dtype
         self._rotary = RotaryTables(config, self.device, self._wide)
@@ -62,12 +63,12 @@ class Model:
         return self._last_norm(rows)
 
     @torch.inference_mode()
-    def prefix_kv(self, plan: Plan) -> torch.Tensor:
-        """K/V of every layer for the plan's rows: [layers, rows, 2, kv_heads, size]. The plan has no prefix."""
-        kept = self._empty(self.config.num_layers, plan.num_rows, *self._kv_shape)
+    def prefix_kv(self, plan: Plan) -> tuple[torch.Tensor, ...]:
+        """K/V of every layer for the plan's rows: [rows, 2, kv_heads, size]. The plan has no prefix."""
+        kept = kv_of_layers(self.config, plan.num_rows, self.dtype, self.device)
 
         def keep(index: int, rows: slice, kv: torch.Tensor) -> None:
-            kept[index, rows] = kv
+            kept[index][rows] = kv
 
         self._run(plan, None, keep, None)
         return kept
@@ -80,7 +81,7 @@ class Model:
         choose: Callable[[Activations, torch.Tensor], Activations] | None,
     ) -> Activations | None:
         rows = self._start(plan.tokens, plan.depths, plan.rope_variant)
-        kv = self._empty(self.layout.kv_buffers, plan.num_slots, *self._kv_shape)
+        kv = KvBuffers(self.config, self.layout.kv_buffers, plan.num_slots, self.dtype, self.device)
         layers = enumerate(self.weights.layers())
         return self._forward.run(Pass(layers, self.config.num_layers, plan, rows, kv, cache, keep, choose))
 
@@ -139,13 +140,16 @@ class Model:
             return self.ops.scalar_head(final_hidden, self.weights.head, rows)
 
     def _last_norm(self, rows: Activations) -> torch.Tensor:
-        return self.ops.rms_norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
+        return self._norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
 
     def _start(self, tokens: torch.Tensor, depths: torch.Tensor, rope_variant: int = 0) -> Activations:
         hidden = self.weights.embedding[tokens].to(self._wide)
         if self._embedding_scale != 1:
             hidden *= self._embedding_scale
-        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, rope_variant))
+        inputs = None
+        if self.config.per_layer_inputs is not None:
+            inputs = TokenInputs(tokens, hidden.to(self.dtype, copy=True))
+        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, rope_variant), inputs)
 
     def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
         """Only `chosen` rows go on in the last layer; K and V of all rows stay."""
@@ -153,14 +157,9 @@ class Model:
             hidden=rows.hidden[chosen],
             queries=self._empty_queries(len(chosen)),
             rotary=tuple(rotary[chosen] for rotary in rows.rotary),
+            inputs=None if rows.inputs is None else rows.inputs[chosen],
         )
 
-    def _empty_queries(self, rows: int) -> torch.Tensor:
-        return self._empty(rows, self.config.num_heads, self.config.head_dim)
-
-    @property
-    def _kv_shape(self) -> tuple[int, int, int]:
-        return 2, self.config.num_kv_heads, self.config.head_dim
-
-    def _empty(self, *shape: int) -> torch.Tensor:
-        return torch.empty(*shape, dtype=self.dtype, device=self.device)
+    def _empty_queries(self, rows: int) -> tuple[torch.Tensor, ...]:
+        shapes = ((rows, heads.count, heads.size) for heads in self.config.heads)
+        return tuple(torch.empty(shape, dtype=self.dtype, device=self.device) for shape in shapes)

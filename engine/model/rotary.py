@@ -41,7 +41,7 @@ class RotaryTables:
     def _rotary(self, place: int, depths: torch.Tensor, rope_variant: int) -> Rotary:
         rope = self._config.ropes[place]
         if rope is None:
-            shape = len(depths), self._config.head_dim // 2
+            shape = len(depths), self._config.rotary_size(place) // 2
             ones = torch.ones(shape, dtype=self._dtype, device=self._device)
             return Rotary(ones, torch.zeros_like(ones))
         frequencies, scale = self._table(place, rope, rope_variant)
@@ -60,7 +60,7 @@ class RotaryTables:
     def _table(self, place: int, rope: RopeConfig, rope_variant: int) -> tuple[torch.Tensor, torch.Tensor]:
         key = (place, rope_variant)
         if key not in self._tables:
-            table = rotary_table(rope, self._config.head_dim, rope_variant)
+            table = rotary_table(rope, self._config.rotary_size(place), rope_variant)
             frequencies, scale = (
                 torch.from_numpy(array).to(self._device) for array in (table.frequencies, table.scale)
             )

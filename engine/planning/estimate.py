@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
-from preftree.engine.weights.names import num_linear_parameters, num_parameters
+from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
 
 
 @dataclass(frozen=True)
@@ -66,30 +66,40 @@ class MemoryModel:
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
         padded = -(-rows // self.row_block) * self.row_block
-        angles = 2 * self.wide_bytes * config.head_dim * config.num_rotations
-        narrow = config.q_size + 2 * self.kv_buffers * config.kv_size
-        inner = config.intermediate_size
+        angles = 2 * self.wide_bytes * config.rotated_size
+        kv_size = max(heads.kv_size for heads in config.heads)
+        narrow = sum(heads.q_size for heads in config.heads) + 2 * (self.kv_buffers + len(config.kv_sources)) * kv_size
+        if config.per_layer_inputs is not None:
+            narrow += config.hidden_size  # embeddings, of which every layer takes its part
+        inner = max(config.mlp_size(layer) for layer in (0, config.num_layers - 1))
+        if config.latent is not None:
+            # Expanded for all of a chunk's rows, but not yet where attention reads them.
+            inner = max(inner, (2 * config.kv_size + config.q_size) // 3)
         if config.experts is not None:
-            # Their input and output, and every row's choice among them.
-            narrow += 2 * config.hidden_size + 4 * config.experts.count
-            inner = max(inner, config.experts.width)
+            # Their input and output, and every row's choice among them: by sigmoids, it is sorted in float32.
+            is_sorted = config.family.experts is not None and config.family.experts.sigmoid is not None
+            narrow += 2 * config.hidden_size + (14 if is_sorted else 4) * config.experts.count
+            inner = max(inner, config.experts.width, config.experts.shared_width)
         row = config.hidden_size * self.wide_bytes + narrow * self.dtype_bytes + angles
-        making_angles = 8 * config.head_dim  # float64
+        making_angles = 8 * max(heads.size for heads in config.heads)  # float64
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
         chunk = min(padded, max(1, self.threads) * self.chunk_rows) * (3 * inner + 2 * config.hidden_size)
-        gathered = self.threads * 2 * longest * (2 * config.kv_size + 3 * self.lanes)  # and scores of some rows
+        gathered = self.threads * 2 * longest * (2 * kv_size + 3 * self.lanes)  # and scores of some rows
         if config.attention_softcap is not None:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
         return padded * (row + making_angles) + 2 * finals * row + tile_index + self.dtype_bytes * (chunk + gathered)
 
     def weight_bytes(self, config: ModelConfig) -> int:
         """All weights in memory, but for scales of quantized ones."""
-        saved = num_linear_parameters(config) * (self.dtype_bytes - 1) if self.is_quantized else 0
-        return num_parameters(config) * self.dtype_bytes - saved
+        padding = num_padding(config)
+        saved = (num_linear_parameters(config) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
+        return (num_parameters(config) + padding) * self.dtype_bytes - saved
 
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
         """K/V of every layer for `tokens` cached tokens."""
-        return config.num_layers * tokens * 2 * config.kv_size * self.dtype_bytes
+        layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) == layer)
+        sizes = (config.heads[config.heads_of(layer)].kv_size for layer in layers)
+        return tokens * 2 * sum(sizes) * self.dtype_bytes
 
 
 def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenIds], plan: Schedule) -> JobPlan:

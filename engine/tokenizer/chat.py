@@ -6,7 +6,7 @@ The template's own text is trusted and may hold control tokens; the messages go 
 import re
 import secrets
 import string
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,9 @@ from preftree.engine.tokenizer.tokenizer import Tokenizer
 
 MAX_TEMPLATE_CHARACTERS = 1_000_000
 MAX_RENDERED_CHARACTERS = 4_000_000
-_PADDING = "\t \n \t"  # around a placeholder; a template that trims its messages takes it away
+# Around a placeholder: a template that trims its messages takes all of it away, or the outer characters alone where it
+# trims line feeds in front (Qwen 3) or spaces at the end (Mistral). They are more than a template itself puts there.
+_LEFT, _PADDING, _RIGHT = "\n" * 7, "\t \n \t", " " * 7
 PLAIN_WAY_OUT = "use --plain to leave the chat template out"
 # How models open and close their thoughts, here and there.
 _TAGS = ("think", "thinking", "thought", "thoughts", "reasoning", "seed:think", "mm:think")
@@ -32,8 +34,8 @@ _THOUGHTS = {f"<{tag}>": f"</{tag}>" for tag in _TAGS} | {
 # A tag of another name at the very end that reads like the beginning of thoughts: "<|begin_of_reasoning|>".
 _LAST_TAG = re.compile(r"[<\[]\|?([\w:]*(?:think|thought|reason)\w*)\|?[>\]]\s*\Z", re.IGNORECASE)
 _NO_THOUGHTS = re.compile(r"(?:\A|_)(?:end|stop|no|disable)", re.IGNORECASE)
-# gpt-oss (harmony): the model names a channel first, and that is "analysis".
-_BARE_START = "<|start|>assistant"
+# gpt-oss (harmony): the model names a channel first, and that is "analysis". Answers are in "final".
+_BARE_START, _FINAL_CHANNEL = "<|start|>assistant", "<|channel|>final<|message|>"
 # How templates call the switch. Each takes its own and knows nothing of the other.
 THINKING_OFF = {"enable_thinking": False, "thinking": False}
 
@@ -44,19 +46,27 @@ _USER, _SYSTEM_USER = ("user",), ("system", "user")
 
 @dataclass(frozen=True)
 class _Slot:
-    """The place of one message, and on which sides the template trims it (as Llama's do)."""
+    """The place of one message, and what the template trims at its sides (as Llama's do).
 
-    strip_left: bool
-    strip_right: bool
+    Attributes:
+        message: its number in the conversation.
+        left, right: characters that are trimmed; None: all whitespace.
+    """
+
+    message: int
+    left: str | None
+    right: str | None
 
     def clean(self, text: str) -> str:
-        text = text.lstrip() if self.strip_left else text
-        return text.rstrip() if self.strip_right else text
+        return text.lstrip(self.left).rstrip(self.right)
 
 
 @dataclass(frozen=True)
 class _Frame:
-    """A rendered prompt with the messages cut out: `slots[i]` lies between `texts[i]` and `texts[i + 1]`."""
+    """A rendered prompt with the messages cut out: `slots[i]` lies between `texts[i]` and `texts[i + 1]`.
+
+    Slots come in the order of the prompt: Mistral's older templates put the system text into the user's last turn.
+    """
 
     texts: tuple[str, ...]
     slots: tuple[_Slot, ...]
@@ -94,7 +104,8 @@ class ChatTemplate:
 
     def _rendering(self, sandbox: Sandbox, roles: Roles) -> str | TemplateFailure:
         try:
-            return sandbox.render(self._conversation(roles))
+            rendered = sandbox.render(self._conversation(roles))
+            return rendered if _is_finished(roles) else rendered + _channel(self.source, rendered)
         except TemplateBroken as failure:
             raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
         except TemplateFailure as failure:
@@ -113,8 +124,9 @@ class ChatTemplate:
         """The prompt for `tokenizer.encode`: ids of the template's control tokens, everything else as text.
 
         The ids equal those of transformers' apply_chat_template(enable_thinking=False, thinking=False), but for
-        control strings in the texts: labels are scored where the answer begins, not among thoughts. No BOS is added,
-        as a template prints its own. If the template has no system role, a first system text and a blank line go in
+        control strings in the texts: labels are scored where the answer begins, not among thoughts. Where a template
+        leaves the channel to the model (gpt-oss), the header of the final one follows. No BOS is added, as a template
+        prints its own. If the template has no system role, a first system text and a blank line go in
         front of the next message. `answer_start` follows the generation prompt, as text.
 
         messages: role and text of each; the next turn is the assistant's.
@@ -147,8 +159,8 @@ class ChatTemplate:
         if frame is None:
             raise ModelError(f"the chat template leaves the message out; {PLAIN_WAY_OUT}")
         pieces: list[str | int] = []
-        for before, slot, (_, content) in zip(frame.texts, frame.slots, messages, strict=False):
-            pieces += [*tokenizer.split_control(before), slot.clean(content)]
+        for before, slot in zip(frame.texts, frame.slots, strict=False):
+            pieces += [*tokenizer.split_control(before), slot.clean(messages[slot.message][1])]
         return pieces, tokenizer.split_control(frame.texts[-1])
 
     def _frame(self, roles: Roles) -> _Frame | None:
@@ -168,7 +180,7 @@ class ChatTemplate:
             raise _at_fault(roles, f"the chat template {rendered}; {PLAIN_WAY_OUT}")
         if marks[0] not in rendered and all(mark in rendered for mark in marks[1:]) and (has_system or roles == _USER):
             return None
-        frame = _cut(rendered, marks)
+        frame = _cut(rendered, marks, roles[0] == "system")
         if frame is None:
             raise _at_fault(roles, f"the chat template changes or repeats the message; {PLAIN_WAY_OUT}")
         if not _is_finished(roles) and _thinking_is_open(frame.texts[-1]):
@@ -180,7 +192,7 @@ class ChatTemplate:
         while len(self._marks) < len(roles):
             self._marks.append("".join(secrets.choice(string.ascii_letters) for _ in range(24)))
         messages = [
-            {"role": role, "content": _PADDING + mark + _PADDING}
+            {"role": role, "content": _LEFT + _PADDING + mark + _PADDING + _RIGHT}
             for role, mark in zip(roles, self._marks, strict=False)
         ]
         # Templates ask `tools is not none`, which an undefined name would answer wrongly.
@@ -204,6 +216,11 @@ def _at_fault(roles: Roles, message: str) -> ModelError | InputError:
     return ModelError(message) if roles in (_USER, _SYSTEM_USER) else InputError(message)
 
 
+def _channel(source: str, rendered: str) -> str:
+    """What begins the answer where a template that knows channels leaves their choice to the model."""
+    return _FINAL_CHANNEL if rendered.endswith(_BARE_START) and "<|channel|>" in source else ""
+
+
 def _thinking_is_open(ending: str) -> bool:
     """Whether the text that leads to the answer opens a block of thoughts and does not close it, or leaves it open
     to the model to begin with one.
@@ -220,15 +237,29 @@ def _thinking_is_open(ending: str) -> bool:
     return False
 
 
-def _cut(rendered: str, marks: Sequence[str]) -> _Frame | None:
-    """Cut the placeholders out. None unless each is there once, in order."""
+def _cut(rendered: str, marks: Sequence[str], has_system: bool) -> _Frame | None:
+    """Cut the placeholders out. None unless each is there once, in order; a system text may stand in a later turn."""
+    if any(rendered.count(mark) != 1 for mark in marks):
+        return None
+    found = sorted(marks, key=rendered.index)
+    turns = list(marks[1:] if has_system else marks)
+    if found[-1] != marks[-1] or [mark for mark in found if mark in turns] != turns:
+        return None
     texts, slots = [], []
     rest = rendered
-    for mark in marks:
-        before, found, rest = rest.partition(mark)
-        if not found or rendered.count(mark) != 1:
-            return None
-        slots.append(_Slot(not before.endswith(_PADDING), not rest.startswith(_PADDING)))
-        texts.append(before.removesuffix(_PADDING))
-        rest = rest.removeprefix(_PADDING)
+    for mark in found:
+        before, _, rest = rest.partition(mark)
+        before, left = _untrimmed(before, _LEFT, str.removesuffix)
+        rest, right = _untrimmed(rest, _RIGHT, str.removeprefix)
+        texts.append(before)
+        slots.append(_Slot(marks.index(mark), left, right))
     return _Frame((*texts, rest), tuple(slots))
+
+
+def _untrimmed(text: str, outermost: str, remove: Callable[[str, str], str]) -> tuple[str, str | None]:
+    """`text` without what is left of the padding at the placeholder's side, and the characters that were trimmed."""
+    inner = remove(text, _PADDING)
+    if inner == text:
+        return text, None
+    outer = remove(inner, outermost)
+    return outer, outermost[0] if outer == inner else ""

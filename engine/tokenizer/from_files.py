@@ -7,22 +7,41 @@ from typing import Any
 from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, naming, read_json, read_text
+from preftree.engine.tokenizer import tekken
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, read_sentencepiece
+from preftree.engine.tokenizer.tekken_chat import TEMPLATES
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 
-JSON, SENTENCEPIECE, ADDED = "tokenizer.json", "tokenizer.model", "added_tokens.json"
+JSON, SENTENCEPIECE, TEKKEN, ADDED = "tokenizer.json", "tokenizer.model", "tekken.json", "added_tokens.json"
 SETTINGS, TEMPLATE = "tokenizer_config.json", "chat_template.jinja"
 
 
 @dataclass(frozen=True)
 class TextParts:
-    """files: those that decide the ids of a prompt, for fingerprints."""
+    """The text side of a model.
+
+    Attributes:
+        files: those that decide the ids of a prompt, for fingerprints.
+        notes: which of several files was taken, and what was assumed where they say nothing, one line each.
+    """
 
     tokenizer: Tokenizer
     chat_template: ChatTemplate | None
     files: tuple[Path, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Read:
+    """What one kind of file gives. template: for directories that hold none. more: files that count beside it."""
+
+    tokenizer: Tokenizer
+    bos: str | None
+    eos: str | None
+    template: str | None = None
+    more: tuple[str, ...] = ()
 
 
 def open_text_parts(directory: Path) -> TextParts:
@@ -32,26 +51,38 @@ def open_text_parts(directory: Path) -> TextParts:
         raise ModelError(
             f"{directory}: auto_map asks for Python code from the model directory, which preftree never runs"
         )
-    names = [name for name in (JSON, SENTENCEPIECE) if is_there(directory / name)][:1]
+    names = [name for name in _READERS if is_there(directory / name)]
     if not names:
-        others = [name for name in ("tekken.json", "vocab.json") if is_there(directory / name)]
-        hint = f"{others[0]} is not supported" if others else "download the model with all its files"
-        raise ModelError(f"{directory}: holds no {JSON} and no {SENTENCEPIECE}; {hint}")
+        hint = "download the model with all its files"
+        if is_there(directory / "vocab.json"):
+            hint = f"vocab.json is not supported; save the tokenizer with transformers, which writes {JSON}"
+        raise ModelError(f"{directory}: holds no {JSON}, no {SENTENCEPIECE} and no {TEKKEN}; {hint}")
+    notes = [f"{names[0]} is read, and {' and '.join(names[1:])} is not"] if names[1:] else []
     with naming(directory):
-        if names == [JSON]:
-            bos, eos = (_token(settings, field) for field in ("bos_token", "eos_token"))
-            # Like transformers 5, let tokenizer.json decide about BOS and not add_bos_token of tokenizer_config.json.
-            tokenizer = Tokenizer(JsonBackend(read_json(directory / JSON)), bos, eos, None)
-        else:
-            tokenizer, bos, eos = _from_sentencepiece(directory, settings)
-            names.append(ADDED)
-        source = _template_source(directory, settings)
-        template = None if source is None else ChatTemplate(source, bos, eos)
-    files = (directory / name for name in (*names, SETTINGS, TEMPLATE))
-    return TextParts(tokenizer, template, tuple(file for file in files if is_there(file)))
+        found = _READERS[names[0]](directory, settings)
+        source, note = _template_source(directory, settings)
+        notes += [note] if note else []
+        if source is None and found.template is not None:
+            source = found.template
+            notes.append(f"the directory holds no chat template; the version of {TEKKEN} decides how a chat is written")
+        template = None if source is None else ChatTemplate(source, found.bos, found.eos)
+    files = (directory / name for name in (names[0], *found.more, SETTINGS, TEMPLATE))
+    return TextParts(found.tokenizer, template, tuple(file for file in files if is_there(file)), tuple(notes))
 
 
-def _from_sentencepiece(directory: Path, settings: dict[str, Any]) -> tuple[Tokenizer, str | None, str | None]:
+def _from_json(directory: Path, settings: dict[str, Any]) -> _Read:
+    bos, eos = (_token(settings, field) for field in ("bos_token", "eos_token"))
+    # Like transformers 5, let tokenizer.json decide about BOS and not add_bos_token of tokenizer_config.json.
+    return _Read(Tokenizer(JsonBackend(read_json(directory / JSON)), bos, eos, None), bos, eos)
+
+
+def _from_tekken(directory: Path, _: dict[str, Any]) -> _Read:
+    found, (bos, eos) = tekken.read_tekken(directory / TEKKEN), (tekken.BOS, tekken.EOS)
+    with naming(directory / TEKKEN):
+        return _Read(Tokenizer(JsonBackend(found.data), bos, eos, True), bos, eos, TEMPLATES[found.version])
+
+
+def _from_sentencepiece(directory: Path, settings: dict[str, Any]) -> _Read:
     """As transformers 5 reads the file for its LlamaTokenizer, and as SentencePiece itself encodes a text."""
     pieces = read_sentencepiece(directory / SENTENCEPIECE)
     if settings.get("add_prefix_space") is False:
@@ -62,7 +93,11 @@ def _from_sentencepiece(directory: Path, settings: dict[str, Any]) -> tuple[Toke
     with naming(directory / SENTENCEPIECE):
         backend = SentencePieceBackend(pieces, extra, prefix_once=settings.get("legacy") is not True)
     adds_bos = bos is not None and settings.get("add_bos_token") is not False
-    return Tokenizer(backend, bos, eos, adds_bos), bos, eos
+    return _Read(Tokenizer(backend, bos, eos, adds_bos), bos, eos, more=(ADDED,))
+
+
+# Where a directory holds several, the first is read.
+_READERS = {JSON: _from_json, SENTENCEPIECE: _from_sentencepiece, TEKKEN: _from_tekken}
 
 
 def _extra_tokens(directory: Path, settings: dict[str, Any], texts: tuple[str, ...]) -> dict[str, int]:
@@ -98,17 +133,22 @@ def _token(settings: dict[str, Any], field: str) -> str | None:
     return value
 
 
-def _template_source(directory: Path, settings: dict[str, Any]) -> str | None:
-    """The chat template: chat_template.jinja, else tokenizer_config.json's own or the one named "default".
+def _template_source(directory: Path, settings: dict[str, Any]) -> tuple[str | None, str | None]:
+    """The chat template: chat_template.jinja, else tokenizer_config.json's own or the one named "default"; and, where
+    there are others, which it is.
 
     As in transformers, those in additional_chat_templates are for other purposes (tools, retrieval).
     """
-    if is_there(directory / TEMPLATE):
-        return read_text(directory / TEMPLATE)
     value = settings.get("chat_template")
+    if is_there(directory / TEMPLATE):
+        note = None if value is None else f"the chat template is {TEMPLATE}, not the one in {SETTINGS}"
+        return read_text(directory / TEMPLATE), note
+    note = None
     if isinstance(value, list):
         named = {str(item.get("name")): item.get("template") for item in value if isinstance(item, dict)}
         value = named.get("default")
+        which = "no chat template is read: none is" if value is None else "the chat template is the one"
+        note = f"{which} named default among those in {SETTINGS} ({', '.join(named)[:100]})"
     if value is not None and not isinstance(value, str):
         raise ModelError(f"{SETTINGS}: chat_template is {value!r:.100}, which is no template")
-    return value
+    return value, note

@@ -31,7 +31,7 @@ def joined(
     flat, first = whole.view(-1), 0
     for stored in slices:
         part = flat[first : first + stored.numel()]
-        part.copy_(check_finite(stored.to(device), name, origin).view(-1))
+        part.copy_(check_finite(stored.to(device), name, origin).reshape(-1))
         check_range(part, name, stored.dtype)
         first += stored.numel()
     return whole

@@ -2,19 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
 import torch
 
+from preftree.engine.config.heads import Heads
+from preftree.engine.config.latent import Latent
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.conversion import check_range
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD, Matrix, MlpTensors, layer_tensors
+from preftree.engine.weights.latent import padded_keys_values, padded_queries, with_turning_last
+from preftree.engine.weights.names import (
+    EMBEDDING,
+    FINAL_NORM,
+    HEAD,
+    PER_LAYER_EMBEDDING,
+    PER_LAYER_NORM,
+    SCALAR_HEAD,
+    ExpertsTensors,
+    LayerTensors,
+    Matrix,
+    MlpTensors,
+    PerLayerTensors,
+    layer_tensors,
+)
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.engine.weights.stacked import Stack
 
 
 @dataclass(frozen=True)
@@ -27,21 +46,49 @@ class MlpWeights:
 
 @dataclass(frozen=True)
 class ExpertsWeights:
-    """A mixture of experts. router: [experts, hidden], packed."""
+    """A mixture of experts.
+
+    router: [experts, hidden], packed, in the model's type even where linear layers are quantized: what is close decides
+    about whole experts. Another row is the gate of the shared expert, where it has one.
+    correction: [experts] float32, of a sigmoid router, whose matrix is float32, too. shared: the expert that every row
+    goes through.
+    """
 
     router: Any
     mlps: tuple[MlpWeights, ...]
+    correction: torch.Tensor | None = None
+    shared: MlpWeights | None = None
+
+
+@dataclass(frozen=True)
+class PerLayerWeights:
+    """What brings a token's embedding for one layer into it; sizes as in `PerLayerTensors`.
+
+    table: [vocab, size], the embeddings. projection_norm: [size], after the projection; norm: [hidden], at the end.
+    """
+
+    table: torch.Tensor
+    projection: Any
+    projection_norm: torch.Tensor
+    gate: Any
+    out: Any
+    norm: torch.Tensor
 
 
 @dataclass(frozen=True)
 class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
-    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first. o: [hidden, heads * size].
+    q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first, None where the layer uses those of
+    another. o: [hidden, heads * size]. q_latent, kv_latent: of latent attention, what gives q and kv their input.
     mlp, experts: one of them.
-    *_norm: what a RMSNorm multiplies with, None where the family has no such norm; before and after attention, before
-    and after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection.
+    *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before and
+    after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
+    query_scale: what rotated queries are multiplied with, float32 [size]; None: nothing. heads: which of the model's
+    heads are its. scalar: what its result is multiplied with, [1]; None: nothing.
+    per_layer: None where tokens have no embedding for each layer.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
+    sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
 
     q: Any
@@ -49,14 +96,24 @@ class LayerWeights:
     o: Any
     mlp: MlpWeights | None
     experts: ExpertsWeights | None = None
+    q_latent: Any = None
+    kv_latent: Any = None
     window: int | None = None
     rope: int = 0
+    heads: int = 0
+    scalar: torch.Tensor | None = None
+    per_layer: PerLayerWeights | None = None
     attention_norm: torch.Tensor | None = None
     post_attention_norm: torch.Tensor | None = None
     mlp_norm: torch.Tensor | None = None
     post_mlp_norm: torch.Tensor | None = None
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
+    v_norm: torch.Tensor | None = None
+    q_latent_norm: torch.Tensor | None = None
+    kv_latent_norm: torch.Tensor | None = None
+    query_scale: torch.Tensor | None = None
+    sinks: torch.Tensor | None = None
 
 
 class WeightProvider(Protocol):
@@ -96,7 +153,7 @@ class ResidentWeights:
         reader = _Reader(source, config, device, dtype, ops, wide_norms, quantized)
         self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
         # Logits are linear in what the last norm gives; no operation after it has to know.
-        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling
+        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling * config.logit_scale
         self.head = self._head(reader, config, ops)
         self._layers = []
         for index in range(config.num_layers):
@@ -128,7 +185,7 @@ class _Reader:
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing = {"quantized": True} if quantized else {}
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
-        order = rotary_order(config.rope, config.head_dim)
+        order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
@@ -146,18 +203,96 @@ class _Reader:
     def layer(self, index: int) -> LayerWeights:
         tensors, config = layer_tensors(self.config, index), self.config
         norms = {f"{role}_norm": self.norm(f"{name}.weight", size) for role, (name, size) in tensors.norms.items()}
-        experts = None
-        if tensors.router is not None:
-            experts = ExpertsWeights(self._packed(tensors.router), tuple(map(self._mlp, tensors.experts)))
+        if config.family.qk_norm == "rotated head":
+            norms |= _rotated_norms(norms["q_norm"], norms["k_norm"])
+        if self._order is not None and config.family.qk_norm == "head":
+            norms |= {role: norms[role][self._order] for role in ("q_norm", "k_norm") if role in norms}
+        heads = config.heads[config.heads_of(index)]
+        if config.family.value_norm:
+            norms["v_norm"] = torch.ones(heads.size, dtype=self._norm_dtype, device=self.device)
         return LayerWeights(
-            q=self._packed(tensors.q, rotating=config.num_heads),
-            kv=self._packed(tensors.kv, rotating=config.num_kv_heads),
+            **(
+                self._attention(tensors, heads)
+                if config.latent is None
+                else self._latent_attention(tensors, config.latent)
+            ),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
-            experts=experts,
+            experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
             rope=config.rope_of(index),
+            sinks=None if tensors.sinks is None else self._sinks(*tensors.sinks),
+            heads=config.heads_of(index),
+            scalar=None if tensors.scalar is None else self.read(tensors.scalar, 1),
+            per_layer=None if tensors.per_layer is None else self._per_layer(tensors.per_layer, index),
             **norms,
+        )
+
+    def _attention(self, tensors: LayerTensors, heads: Heads) -> dict[str, Any]:
+        return {
+            "q": self._packed(tensors.q, rotating=self.config.num_heads),
+            "kv": None if tensors.kv is None else self._packed(tensors.kv, rotating=heads.kv_count),
+        }
+
+    def _latent_attention(self, tensors: LayerTensors, latent: Latent) -> dict[str, Any]:
+        heads, interleaved = self.config.num_heads, self.config.rope.interleaved
+        assert tensors.kv is not None
+        assert tensors.kv_latent is not None
+        (q, _), (kv, _) = self._weight_and_bias(tensors.q), self._weight_and_bias(tensors.kv)
+        short = [
+            None if one is None else with_turning_last(one, latent, interleaved)
+            for one in self._weight_and_bias(tensors.kv_latent)
+        ]
+        pack = partial(self.ops.pack_linear, **self._packing)
+        return {
+            "q_latent": None if tensors.q_latent is None else self._packed(tensors.q_latent),
+            "q": pack(padded_queries(q, latent, heads, interleaved)),
+            "kv_latent": pack(*short),
+            "kv": pack(padded_keys_values(kv, latent, heads, interleaved)),
+        }
+
+    def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        if tensors.stacked is not None:
+            gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
+            downs = self._each(tensors.stacked.down, self.ops.pack_linear)
+            router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
+            return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
+        shared = None if tensors.shared is None else self._mlp(tensors.shared)
+        mlps = tuple(map(self._mlp, tensors.experts))
+        if tensors.correction is None:
+            return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
+        (matrix,) = tensors.router.tensors()
+        wide = (self.source.tensor(*one, self.device, torch.float32) for one in (matrix, tensors.correction))
+        router, correction = wide
+        return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
+
+    def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:
+        """One linear layer of every expert, packed. The stack is let go of before the next is read."""
+        weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
+        return [
+            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._packing)
+            for expert in range(stack.count)
+        ]
+
+    def _sinks(self, name: str, heads: int) -> torch.Tensor:
+        return self.source.tensor(name, (heads,), self.device, torch.float32)
+
+    @functools.cached_property
+    def _per_layer_table(self) -> torch.Tensor:
+        """[vocab, layers, size]."""
+        inputs, layers = self.config.per_layer_inputs, self.config.num_layers
+        assert inputs is not None
+        return self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+
+    def _per_layer(self, tensors: PerLayerTensors, index: int) -> PerLayerWeights:
+        table = self._per_layer_table[:, index]
+        return PerLayerWeights(
+            table=table,
+            projection=self._packed(tensors.projection),
+            projection_norm=self.norm(PER_LAYER_NORM, table.shape[1]),
+            gate=self._packed(tensors.gate),
+            out=self._packed(tensors.out),
+            norm=self.norm(f"{tensors.norm}.weight", self.config.hidden_size),
         )
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
@@ -193,3 +328,21 @@ class _Reader:
             first += part.rows
             del stored
         return fused
+
+
+def _of_expert(stack: Stack, tensor: torch.Tensor, expert: int) -> torch.Tensor:
+    """A copy of one expert's matrix [outputs, inputs] or bias [outputs], gate before up."""
+    own = tensor[expert].T if tensor.dim() == 3 else tensor[expert]
+    if stack.in_turns:
+        return torch.cat([own[0::2], own[1::2]])
+    return own.clone(memory_format=torch.contiguous_format)
+
+
+def _rotated_norms(q_weight: torch.Tensor, k_weight: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Norms of heads that rotated before, as norms of heads that rotate afterwards.
+
+    A rotation changes no length, so only the weights have to wait for it; and as scores multiply a query with a key,
+    number by number, the query may have the weights of both.
+    """
+    ones = torch.ones_like(q_weight)
+    return {"q_norm": ones, "k_norm": ones, "query_scale": q_weight.float() * k_weight.float()}

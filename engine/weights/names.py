@@ -5,13 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from preftree.engine.weights.stacked import StackedExperts
 
 if TYPE_CHECKING:
+    from preftree.engine.config.heads import Heads
+    from preftree.engine.config.latent import Latent
     from preftree.engine.config.model_config import ModelConfig
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
 SCALAR_HEAD = "score.weight"
+PER_LAYER_EMBEDDING, PER_LAYER_NORM = "model.embed_tokens_per_layer.weight", "model.per_layer_projection_norm.weight"
+PER_LAYER_PROJECTION = "model.per_layer_model_projection"
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -53,78 +59,206 @@ class MlpTensors:
 
 
 @dataclass(frozen=True)
+class ExpertsTensors:
+    """A mixture of experts.
+
+    router: a row for each of them and, last, the gate of the shared one where it has one. correction: name and shape
+    of what is added to a sigmoid router's scores. experts, stacked: one of them.
+    """
+
+    router: Matrix
+    experts: tuple[MlpTensors, ...] = ()
+    stacked: StackedExperts | None = None
+    shared: MlpTensors | None = None
+    correction: tuple[str, tuple[int, ...]] | None = None
+
+    def mlps(self) -> Iterator[MlpTensors]:
+        yield from self.experts
+        if self.shared is not None:
+            yield self.shared
+
+
+@dataclass(frozen=True)
+class PerLayerTensors:
+    """What brings a token's embedding for one layer into it.
+
+    projection: of the token's common embedding, [size, hidden]. gate: of the residual stream, [size, hidden]. out:
+    [hidden, size]. norm: after it, without ".weight".
+    """
+
+    projection: Matrix
+    gate: Matrix
+    out: Matrix
+    norm: str
+
+
+@dataclass(frozen=True)
 class LayerTensors:
     """One layer. norms: name and size by the role that `Architecture.norms` gives them, and "q" and "k".
 
-    q, kv, o: attention's matrices, kv with keys first. mlp: the MLP, or None where there are a router and experts.
+    scalar: name of the number that the layer's result is multiplied with. q, kv, o: attention's matrices, kv with keys
+    first, None where the layer uses those of another. q_latent, kv_latent: what gives q and kv their input where that
+    is not the hidden state. mlp: the MLP, or None where there is a mixture of experts. sinks:
+    name and size of attention's sinks, where the family has some.
     """
 
     norms: dict[str, tuple[str, int]]
     q: Matrix
-    kv: Matrix
+    kv: Matrix | None
     o: Matrix
     mlp: MlpTensors | None
-    router: Matrix | None
-    experts: tuple[MlpTensors, ...]
+    experts: ExpertsTensors | None
+    sinks: tuple[str, int] | None = None
+    scalar: str | None = None
+    per_layer: PerLayerTensors | None = None
+    q_latent: Matrix | None = None
+    kv_latent: Matrix | None = None
+
+    def matrices(self) -> Iterator[Matrix]:
+        """Those of linear layers, but for stacked ones; what decides about experts is none of them."""
+        yield from filter(None, (self.q_latent, self.kv_latent, self.q, self.kv, self.o))
+        mlps = self.experts.mlps() if self.experts is not None else filter(None, [self.mlp])
+        for mlp in mlps:
+            yield from (mlp.gate_up, mlp.down)
+        if self.per_layer is not None:
+            yield from (self.per_layer.projection, self.per_layer.gate, self.per_layer.out)
 
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
         for name, size in self.norms.values():
             yield f"{name}.weight", (size,)
-        mlps = self.experts if self.mlp is None else (self.mlp,)
-        matrices = [self.q, self.kv, self.o, *(matrix for mlp in mlps for matrix in (mlp.gate_up, mlp.down))]
-        for matrix in [*matrices, self.router] if self.router else matrices:
+        if self.scalar is not None:
+            yield self.scalar, (1,)
+        if self.per_layer is not None:
+            yield f"{self.per_layer.norm}.weight", (self.per_layer.out.parts[0].rows,)
+        for matrix in self.matrices():
             yield from matrix.tensors()
+        if self.experts is not None:
+            yield from self.experts.router.tensors()
+            if self.experts.correction is not None:
+                yield self.experts.correction
+            if self.experts.stacked is not None:
+                yield from self.experts.stacked.tensors()
+        if self.sinks is not None:
+            name, size = self.sinks
+            yield name, (size,)
+
+    @property
+    def num_linear_parameters(self) -> int:
+        """Numbers of its linear layers' matrices."""
+        shapes = (shape for matrix in self.matrices() for _, shape in matrix.tensors() if len(shape) == 2)
+        stacked = None if self.experts is None else self.experts.stacked
+        return sum(map(math.prod, shapes)) + (0 if stacked is None else stacked.num_linear_parameters)
 
 
 def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
     """What layer `index` is made of."""
     prefix, family, hidden = f"model.layers.{index}.", config.family, config.hidden_size
+    heads = config.heads[config.heads_of(index)]
     norms = {role: (prefix + name, hidden) for role, name in family.norms.items()}
-    if family.qk_norm is not None:
+    has_kv = config.kv_source(index) == index
+    if config.has_qk_norm:
         is_wide = family.qk_norm == "width"
-        norms["q"] = (f"{prefix}self_attn.q_norm", config.q_size if is_wide else config.head_dim)
-        norms["k"] = (f"{prefix}self_attn.k_norm", config.kv_size if is_wide else config.head_dim)
-
-    def attention(*parts: tuple[str, int]) -> tuple[Part, ...]:
-        if "qkv" not in family.fused:
-            return tuple(Part(f"{prefix}self_attn.{name}", rows) for name, rows in parts)
-        first = 0 if parts[0][0] == "q_proj" else config.q_size
-        rows = sum(count for _, count in parts)
-        return (Part(f"{prefix}self_attn.qkv_proj", rows, first, of=config.q_size + 2 * config.kv_size),)
-
+        q_name, k_name = family.qk_norm_names
+        norms["q"] = (f"{prefix}self_attn.{q_name}", heads.q_size if is_wide else heads.size)
+        if has_kv:
+            norms["k"] = (f"{prefix}self_attn.{k_name}", heads.kv_size if is_wide else heads.size)
+    if config.latent is not None:
+        norms["kv_latent"] = (f"{prefix}self_attn.kv_a_layernorm", config.latent.kv_rank)
+        if config.latent.q_rank is not None:
+            norms["q_latent"] = (f"{prefix}self_attn.q_a_layernorm", config.latent.q_rank)
     has_experts = config.experts is not None and index in config.experts.layers
-    router, experts = _experts(config, prefix) if has_experts else (None, ())
+    attention = (
+        _attention(config, heads, has_kv, prefix)
+        if config.latent is None
+        else _latent_attention(config, config.latent, prefix)
+    )
     return LayerTensors(
         norms=norms,
-        q=Matrix(attention(("q_proj", config.q_size)), hidden, config.qkv_bias),
-        kv=Matrix(attention(("k_proj", config.kv_size), ("v_proj", config.kv_size)), hidden, config.qkv_bias),
-        o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), config.q_size, config.output_bias),
-        mlp=None if has_experts else _mlp(config, prefix),
-        router=router,
-        experts=experts,
+        **attention,
+        mlp=None if has_experts else _mlp(config, prefix, config.mlp_size(index)),
+        experts=_experts(config, prefix) if has_experts else None,
+        sinks=(f"{prefix}self_attn.sinks", config.num_heads) if family.has_sinks else None,
+        scalar=f"{prefix}layer_scalar" if family.layer_scalar else None,
+        per_layer=_per_layer(config, index, prefix),
     )
 
 
-def _mlp(config: ModelConfig, prefix: str) -> MlpTensors:
-    hidden, inner, bias = config.hidden_size, config.intermediate_size, config.mlp_bias
+def _attention(config: ModelConfig, heads: Heads, has_kv: bool, prefix: str) -> dict[str, Any]:
+    def stored(*parts: tuple[str, int]) -> tuple[Part, ...]:
+        if "qkv" not in config.family.fused:
+            return tuple(Part(f"{prefix}self_attn.{name}", rows) for name, rows in parts)
+        first = 0 if parts[0][0] == "q_proj" else heads.q_size
+        rows = sum(count for _, count in parts)
+        return (Part(f"{prefix}self_attn.qkv_proj", rows, first, of=heads.q_size + 2 * heads.kv_size),)
+
+    hidden, bias = config.hidden_size, config.qkv_bias
+    values = "k_proj" if heads.keys_are_values else "v_proj"
+    return {
+        "q": Matrix(stored(("q_proj", heads.q_size)), hidden, bias),
+        "kv": Matrix(stored(("k_proj", heads.kv_size), (values, heads.kv_size)), hidden, bias) if has_kv else None,
+        "o": Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), heads.q_size, config.output_bias),
+    }
+
+
+def _latent_attention(config: ModelConfig, latent: Latent, prefix: str) -> dict[str, Any]:
+    """As stored: without padding."""
+    heads, hidden, bias = config.num_heads, config.hidden_size, config.qkv_bias
+
+    def matrix(name: str, rows: int, columns: int, has_bias: bool = False) -> Matrix:
+        return Matrix((Part(f"{prefix}self_attn.{name}", rows),), columns, has_bias)
+
+    found = {
+        "kv_latent": matrix("kv_a_proj_with_mqa", latent.kv_rank + latent.rotated, hidden, bias),
+        "kv": matrix("kv_b_proj", heads * (latent.still + latent.value), latent.kv_rank),
+        "o": matrix("o_proj", hidden, heads * latent.value, config.output_bias),
+    }
+    if latent.q_rank is None:
+        return found | {"q": matrix("q_proj", heads * latent.key_size, hidden)}
+    q_latent = matrix("q_a_proj", latent.q_rank, hidden, bias)
+    return found | {"q_latent": q_latent, "q": matrix("q_b_proj", heads * latent.key_size, latent.q_rank)}
+
+
+def _per_layer(config: ModelConfig, index: int, prefix: str) -> PerLayerTensors | None:
+    if config.per_layer_inputs is None:
+        return None
+    size, hidden = config.per_layer_inputs.size, config.hidden_size
+    return PerLayerTensors(
+        projection=Matrix((Part(PER_LAYER_PROJECTION, size, index * size, of=config.num_layers * size),), hidden),
+        gate=Matrix((Part(f"{prefix}per_layer_input_gate", size),), hidden),
+        out=Matrix((Part(f"{prefix}per_layer_projection", hidden),), size),
+        norm=f"{prefix}post_per_layer_input_norm",
+    )
+
+
+def _mlp(config: ModelConfig, prefix: str, inner: int) -> MlpTensors:
+    hidden, bias = config.hidden_size, config.mlp_bias
     parts: tuple[Part, ...] = (Part(f"{prefix}mlp.gate_proj", inner), Part(f"{prefix}mlp.up_proj", inner))
     if "mlp" in config.family.fused:
         parts = (Part(f"{prefix}mlp.gate_up_proj", 2 * inner),)
     return MlpTensors(Matrix(parts, hidden, bias), Matrix((Part(f"{prefix}mlp.down_proj", hidden),), inner, bias))
 
 
-def _experts(config: ModelConfig, prefix: str) -> tuple[Matrix, tuple[MlpTensors, ...]]:
+def _experts(config: ModelConfig, prefix: str) -> ExpertsTensors:
     names, sizes, hidden = config.family.experts, config.experts, config.hidden_size
     assert names is not None
     assert sizes is not None
+    if names.stacked is not None:
+        router = Matrix((Part(prefix + names.router, sizes.count),), hidden, has_bias=True)
+        stacked = StackedExperts.under(prefix + names.stacked, sizes.count, hidden, sizes.width)
+        return ExpertsTensors(router, stacked=stacked)
 
-    def expert(number: int) -> MlpTensors:
-        path = prefix + names.expert.format(number)
-        gate_up = (Part(path + names.gate, sizes.width), Part(path + names.up, sizes.width))
-        return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(path + names.down, hidden),), sizes.width))
+    def mlp(path: str, width: int) -> MlpTensors:
+        gate_up = (Part(prefix + path + names.gate, width), Part(prefix + path + names.up, width))
+        return MlpTensors(Matrix(gate_up, hidden), Matrix((Part(prefix + path + names.down, hidden),), width))
 
-    router = Matrix((Part(prefix + names.router, sizes.count),), hidden)
-    return router, tuple(expert(number) for number in range(sizes.count))
+    rows, shared = [Part(prefix + names.router, sizes.count)], None
+    if names.shared is not None:
+        shared = mlp(names.shared.prefix, sizes.shared_width)
+        if names.shared.gate is not None:
+            rows.append(Part(prefix + names.shared.gate, 1))
+    correction = None if names.sigmoid is None else (prefix + names.sigmoid.correction, (sizes.count,))
+    experts = tuple(mlp(names.expert.format(number), sizes.width) for number in range(sizes.count))
+    return ExpertsTensors(Matrix(tuple(rows), hidden), experts, shared=shared, correction=correction)
 
 
 def num_parameters(config: ModelConfig) -> int:
@@ -132,10 +266,26 @@ def num_parameters(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in expected_tensors(config).values())
 
 
+def num_padding(config: ModelConfig) -> int:
+    """Zeros that the matrices of latent attention hold in memory, to give heads of one size."""
+    latent = config.latent
+    if latent is None:
+        return 0
+    queries = (latent.head_size - latent.key_size) * (latent.q_rank or config.hidden_size)
+    keys_values = (2 * latent.head_size - latent.still - latent.value) * latent.kv_rank
+    return config.num_layers * config.num_heads * (queries + keys_values)
+
+
 def num_linear_parameters(config: ModelConfig) -> int:
-    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized."""
-    layers = (layer_tensors(config, index).tensors() for index in range(config.num_layers))
-    return sum(math.prod(shape) for layer in layers for _, shape in layer if len(shape) == 2)
+    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
+    return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
+
+
+def unread_tensors(config: ModelConfig) -> frozenset[str]:
+    """Keys and values of layers that use those of others: some files hold them, from training."""
+    layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) != layer)
+    names = ("k_proj", "v_proj", "k_norm", "v_norm")
+    return frozenset(f"model.layers.{layer}.self_attn.{name}.weight" for layer in layers for name in names)
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:
@@ -144,8 +294,19 @@ def expected_tensors(config: ModelConfig) -> Shapes:
     for index in range(config.num_layers):
         tensors.update(layer_tensors(config, index).tensors())
     tensors[FINAL_NORM] = (config.hidden_size,)
+    if config.per_layer_inputs is not None:
+        own = config.per_layer_inputs
+        tensors[PER_LAYER_EMBEDDING] = (own.vocab_size, config.num_layers * own.size)
+        tensors[PER_LAYER_NORM] = (own.size,)
     if config.is_reward_model:
         tensors[SCALAR_HEAD] = (1, config.hidden_size)
     elif not config.tie_embeddings:
         tensors[HEAD] = (config.vocab_size, config.hidden_size)
     return tensors
+
+
+def is_draft(config: ModelConfig, name: str) -> bool:
+    """Whether a tensor is of a layer after the last, which only drafts tokens."""
+    number = name.removeprefix("model.layers.").partition(".")[0]
+    is_layer = name.startswith("model.layers.") and number.isdecimal() and number.isascii() and len(number) < 5
+    return is_layer and 0 <= int(number) - config.num_layers < config.draft_layers

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
 
@@ -13,13 +14,24 @@ from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.conversion import check_finite, joined
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors
+from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft, unread_tensors
 from preftree.engine.weights.safetensors_check import Entry, read_entries
 
 WEIGHTS = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 ADAPTER = "adapter_config.json"
 DTYPES = {"F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+# Of numbers that mean something with others beside them only: the parts of a quantised matrix.
+PART_DTYPES = DTYPES | {
+    "F8_E4M3": torch.float8_e4m3fn,
+    "F8_E5M2": torch.float8_e5m2,
+    "F8_E8M0": torch.float8_e8m0fnu,
+    "U8": torch.uint8,
+    "I8": torch.int8,
+    "I16": torch.int16,
+    "I32": torch.int32,
+    "I64": torch.int64,
+}
 PICKLED = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 CPU = torch.device("cpu")
 # Numbers that are converted at a time: no more than these exist in the type that is stored, or are mapped.
@@ -66,8 +78,9 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
     """ModelError when a tensor is missing, or when there is one that this model would not use.
 
     An unused tensor (a bias, an adapter) means that the weights belong to another model.
-    Harmless are old checkpoints' `rotary_emb.inv_freq`, an output matrix that a reward model has kept, and a tied head
-    if it repeats the embedding (which is compared: the one case in which tensors are read here).
+    Harmless are old checkpoints' `rotary_emb.inv_freq`, keys and values of layers that use those of others, an output
+    matrix that a reward model has kept, and a tied head if it repeats the embedding (which is compared: the one case in
+    which tensors are read here).
     """
     expected, present = expected_tensors(config), source.names()
     missing = sorted(expected.keys() - present)
@@ -78,7 +91,9 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
         )
     if missing:
         raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
-    extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    unread = unread_tensors(config)
+    extra = sorted(name for name in present - expected.keys() - unread if not name.endswith(".rotary_emb.inv_freq"))
+    extra = [name for name in extra if not is_draft(config, name)]
     if config.is_reward_model and HEAD in extra:
         extra.remove(HEAD)
     if config.tie_embeddings and HEAD in extra:
@@ -171,15 +186,29 @@ class SafetensorsSource:
         if entry.dtype not in DTYPES:
             raise ModelError(f"{path}: tensor {name} has dtype {entry.dtype}; preftree reads {', '.join(DTYPES)}")
         check_shape(entry.shape, name, shape, str(path))
-        if path not in self._open:
-            self._open[path] = MappedFile(path)
-        file = self._open[path]
         stored = DTYPES[entry.dtype]
         if dtype is None or (dtype == stored and device.type != CPU.type):
-            tensor = torch.frombuffer(file.view(entry.begin, entry.end), dtype=stored).view(shape).to(device, copy=True)
-            file.release(entry.begin, entry.end)
-            return check_finite(tensor, name, str(path))
-        return joined(_slices(file, entry), shape, device, dtype, name, str(path))
+            with self.mapped(name) as mapped:
+                return check_finite(mapped.to(device, copy=True), name, str(path))
+        return joined(_slices(self._file(path), entry), shape, device, dtype, name, str(path))
+
+    def entries(self) -> dict[str, Entry]:
+        """The header's line of every tensor."""
+        return {name: entry for name, (_, entry) in self._entries.items()}
+
+    @contextmanager
+    def mapped(self, name: str) -> Iterator[torch.Tensor]:
+        """A tensor of one of PART_DTYPES in place: the mapped file itself, which it must not outlive."""
+        path, entry = self._entries[name]
+        file = self._file(path)
+        view = file.view(entry.begin, entry.end)
+        yield torch.frombuffer(view, dtype=PART_DTYPES[entry.dtype]).view(entry.shape)
+        file.release(entry.begin, entry.end)
+
+    def _file(self, path: Path) -> MappedFile:
+        if path not in self._open:
+            self._open[path] = MappedFile(path)
+        return self._open[path]
 
     def close(self) -> None:
         for file in self._open.values():

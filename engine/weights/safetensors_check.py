@@ -30,15 +30,15 @@ def _read_header(path: Path) -> bytes:
     """Its length and its JSON."""
     with opened(path) as file:
         prefix = file.read(8)
-        if prefix[:1] == b"\x80" or prefix[:4] == b"PK\x03\x04":
-            raise ModelError(
-                f"{path}: holds pickled weights under another name, which preftree never opens; "
-                "convert them to safetensors"
-            )
         length = int.from_bytes(prefix, "little")
-        if not 2 <= length <= min(os.fstat(file.fileno()).st_size - 8, MAX_HEADER_BYTES):
-            raise ModelError(f"{path}: is truncated or no safetensors file; download it again")
-        return prefix + file.read(length)
+        if 2 <= length <= min(os.fstat(file.fileno()).st_size - 8, MAX_HEADER_BYTES):
+            return prefix + file.read(length)
+    # Not before: the length of a header in order may begin with these bytes, too.
+    if prefix[:1] == b"\x80" or prefix[:4] == b"PK\x03\x04":
+        raise ModelError(
+            f"{path}: holds pickled weights under another name, which preftree never opens; convert them to safetensors"
+        )
+    raise ModelError(f"{path}: is truncated or no safetensors file; download it again")
 
 
 def read_entries(path: Path) -> dict[str, Entry]:

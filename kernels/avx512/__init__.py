@@ -6,7 +6,7 @@ A row's bits depend neither on the rows beside it nor on how many there are. Ora
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,7 +15,7 @@ from preftree.kernels import cpu
 from preftree.kernels.avx512.head import label_head, pack_head, token_logits
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
 from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_linear
-from preftree.kernels.cpu import exact_products, pack_plain, route, scalar_head
+from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head
 from preftree.kernels.tiles import PathTiles, PlanLayout
 
 # Rows of a matrix product, and query rows that attention takes at a time, of all heads that share a K/V head together.
@@ -52,6 +52,7 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """`kernels.cpu.tree_attention`, over tiles that may be cut anywhere.
 
@@ -72,6 +73,7 @@ def tree_attention(
             size**-0.5 if scale is None else scale,
             softcap or 0.0,
             window or 0,
+            address(sinks),
         )
 
 
@@ -79,19 +81,33 @@ def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dty
     """`kernels.cpu.rms_norm`. Norms of the residual stream, whose result is bfloat16, are fused; others are not."""
     if x.dtype != torch.float32 or dtype != torch.bfloat16:
         return cpu.rms_norm(x, weight, eps, dtype)
-    return _added_norm(x, None, weight, eps)
+    return _added_norm(loaded().preftree_add_rms_norm, x, None, weight, eps)
 
 
 def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """Add `update`, bfloat16, to `residual`, float32, IN PLACE and return the norm of the sum, bfloat16."""
-    return _added_norm(residual, update, weight, eps)
+    return _added_norm(loaded().preftree_add_rms_norm, residual, update, weight, eps)
 
 
-def _added_norm(residual: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float) -> torch.Tensor:
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """`kernels.cpu.layer_norm`, fused where `rms_norm` is."""
+    if x.dtype != torch.float32 or dtype != torch.bfloat16:
+        return cpu.layer_norm(x, weight, eps, dtype)
+    return _added_norm(loaded().preftree_add_layer_norm, x, None, weight, eps)
+
+
+def add_layer_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`add_rms_norm` with `layer_norm`."""
+    return _added_norm(loaded().preftree_add_layer_norm, residual, update, weight, eps)
+
+
+def _added_norm(
+    function: Callable[..., None], residual: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float
+) -> torch.Tensor:
     out = torch.empty(residual.shape, dtype=torch.bfloat16)
     rows, width = residual.shape
     addresses = map(address, (residual, update, weight))
-    loaded().preftree_add_rms_norm(*addresses, eps, address(out), rows, width)
+    function(*addresses, eps, address(out), rows, width)
     return out
 
 
@@ -148,11 +164,13 @@ def _rotate_heads(
 
 
 __all__ = [
+    "add_layer_norm",
     "add_rms_norm",
     "build",
     "exact_products",
     "gated",
     "label_head",
+    "layer_norm",
     "linear",
     "obstacle",
     "pack_gated",
@@ -163,6 +181,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "route",
+    "route_by_sigmoid",
     "scalar_head",
     "store_kv",
     "token_logits",

@@ -13,6 +13,7 @@ struct Shape {
   int64_t heads, kv_heads, size;
   float scale, softcap;
   int64_t window;
+  const float* sinks;  // [heads] or null
 
   int64_t group() const { return heads / kv_heads; }
   int64_t padded() const { return round_up(size, kTile); }
@@ -93,9 +94,9 @@ void cap(float* scores, int64_t first, int64_t last, float scale, float softcap)
 }
 
 // Softmax of a row: e^(score - largest) of the keys [from, depth] into `weights`, zero for others of [begin, stop), and
-// one over their sum.
-float exponentiate(float* scores, bfloat16* weights, const Shape& shape, int64_t begin, int64_t from, int64_t depth,
-                   int64_t stop) {
+// one over their sum, which the sink joins where it is not null: the score of a key without a value.
+float exponentiate(float* scores, bfloat16* weights, const Shape& shape, const float* sink, int64_t begin, int64_t from,
+                   int64_t depth, int64_t stop) {
   const int64_t first = from / kVector * kVector, last = depth / kVector * kVector;
   if (shape.softcap > 0) cap(scores, first, last, shape.scale, shape.softcap);
   // Keys that the row does not see get a score whose power is zero.
@@ -118,7 +119,10 @@ float exponentiate(float* scores, bfloat16* weights, const Shape& shape, int64_t
     _mm256_store_si256((__m256i*)(weights + key), (__m256i)_mm512_cvtneps_pbh(weight));
   }
   for (int64_t key = last + kVector; key < stop; key += kVector) _mm256_store_si256((__m256i*)(weights + key), zeros);
-  return 1 / _mm512_reduce_add_ps(sum);
+  if (!sink) return 1 / _mm512_reduce_add_ps(sum);
+  // Infinite where the sink is far above all scores; then nothing is left of them.
+  const __m512 power_of_sink = power_of_two(_mm512_fmsub_ps(_mm512_set1_ps(*sink), _mm512_set1_ps(kLog2E), offset));
+  return 1 / (_mm512_reduce_add_ps(sum) + _mm512_cvtss_f32(power_of_sink));
 }
 
 struct Tiles {
@@ -169,9 +173,11 @@ void attend(const bfloat16* queries, const bfloat16* kv, const Tiles& tiles, bfl
           products.product(scores + key, row_length, query, padded, kTile, panel, panel + 16 * padded, padded / kTile);
         }
         float scale[kTile];
-        for (int64_t i = 0; i < rows; i++)
-          scale[i] = exponentiate(scores + i * row_length, weights + i * row_length, shape, begin,
+        for (int64_t i = 0; i < rows; i++) {
+          const float* sink = shape.sinks ? shape.sinks + head * group + (first + i) % group : nullptr;
+          scale[i] = exponentiate(scores + i * row_length, weights + i * row_length, shape, sink, begin,
                                   first_seen(depth(i)), depth(i), stop);
+        }
         for (int64_t number = 0; number < padded; number += kTile)
           products.product(result + number, padded, weights + begin, row_length, kTile,
                            path.values(head, begin, number), path.values(head, begin, number + 16),
@@ -188,13 +194,13 @@ void attend(const bfloat16* queries, const bfloat16* kv, const Tiles& tiles, bfl
 }  // namespace preftree
 
 // Tensors and options as `tree_attention` in kernels/cpu/attention.py has them, tiles as in `PathTiles`. softcap and
-// window: 0 for none.
+// window: 0 for none, sinks: null for none.
 extern "C" void preftree_attend(bool has_amx, const uint16_t* queries, const uint16_t* kv, const int32_t* first_row,
                                 const int32_t* num_rows, const int32_t* first_depth, const int32_t* path,
                                 const int32_t* slots, int64_t tiles, uint16_t* out, int64_t heads, int64_t kv_heads,
-                                int64_t size, float scale, float softcap, int64_t window) {
+                                int64_t size, float scale, float softcap, int64_t window, const float* sinks) {
   using namespace preftree;
   const auto run = has_amx ? attend<Amx> : attend<Avx512>;
   run(queries, kv, {first_row, num_rows, first_depth, path, slots, tiles}, out,
-      {heads, kv_heads, size, scale, softcap, window});
+      {heads, kv_heads, size, scale, softcap, window, sinks});
 }

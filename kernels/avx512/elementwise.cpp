@@ -14,6 +14,44 @@ struct Norm {
   float eps;
 };
 
+// residual [rows, width] float32 gets `update` [rows, width] added, where that is not null; out: the norm of the sum,
+// from whose numbers their mean is taken before where it is `centred`.
+template <bool centred>
+void add_norm(float* residual, const uint16_t* update, const float* weight, float eps, uint16_t* out, int64_t rows,
+              int64_t width) {
+  for (int64_t row = 0; row < rows; row++, residual += width, out += width) {
+    __m512 squares = _mm512_setzero_ps(), total = _mm512_setzero_ps(), mean = _mm512_setzero_ps();
+    for (int64_t i = 0; i < width; i += kVector) {
+      const __mmask16 mask = lowest(width - i);
+      __m512 x = _mm512_maskz_loadu_ps(mask, residual + i);
+      if (update) {
+        x = _mm512_add_ps(x, widened(mask, update + row * width + i));
+        _mm512_mask_storeu_ps(residual + i, mask, x);
+      }
+      if (centred)
+        total = _mm512_add_ps(total, x);
+      else
+        squares = _mm512_fmadd_ps(x, x, squares);
+    }
+    if (centred) {
+      mean = _mm512_set1_ps(_mm512_reduce_add_ps(total) / static_cast<float>(width));
+      for (int64_t i = 0; i < width; i += kVector) {
+        const __mmask16 mask = lowest(width - i);
+        const __m512 x = _mm512_maskz_sub_ps(mask, _mm512_maskz_loadu_ps(mask, residual + i), mean);
+        squares = _mm512_fmadd_ps(x, x, squares);
+      }
+    }
+    const __m512 scale = _mm512_set1_ps(rms_scale(squares, width, eps));
+    for (int64_t i = 0; i < width; i += kVector) {
+      const __mmask16 mask = lowest(width - i);
+      __m512 x = _mm512_maskz_loadu_ps(mask, residual + i);
+      if (centred) x = _mm512_sub_ps(x, mean);
+      x = _mm512_mul_ps(x, scale);
+      store_narrow(mask, out + i, _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, weight + i)));
+    }
+  }
+}
+
 // A head's left and right halves as complex numbers, normed before where there is a norm.
 void rotate_head(const bfloat16* x, const float* cosines, const float* sines, Norm norm, bfloat16* out, int64_t size) {
   const int64_t half = size / 2;
@@ -46,27 +84,14 @@ using namespace preftree;
 
 extern "C" {
 
-// residual [rows, width] float32 gets `update` [rows, width] added, where that is not null; out: the norm of the sum.
 void preftree_add_rms_norm(float* residual, const uint16_t* update, const float* weight, float eps, uint16_t* out,
                            int64_t rows, int64_t width) {
-  for (int64_t row = 0; row < rows; row++, residual += width, out += width) {
-    __m512 squares = _mm512_setzero_ps();
-    for (int64_t i = 0; i < width; i += kVector) {
-      const __mmask16 mask = lowest(width - i);
-      __m512 x = _mm512_maskz_loadu_ps(mask, residual + i);
-      if (update) {
-        x = _mm512_add_ps(x, widened(mask, update + row * width + i));
-        _mm512_mask_storeu_ps(residual + i, mask, x);
-      }
-      squares = _mm512_fmadd_ps(x, x, squares);
-    }
-    const __m512 scale = _mm512_set1_ps(rms_scale(squares, width, eps));
-    for (int64_t i = 0; i < width; i += kVector) {
-      const __mmask16 mask = lowest(width - i);
-      const __m512 x = _mm512_mul_ps(_mm512_maskz_loadu_ps(mask, residual + i), scale);
-      store_narrow(mask, out + i, _mm512_mul_ps(x, _mm512_maskz_loadu_ps(mask, weight + i)));
-    }
-  }
+  add_norm<false>(residual, update, weight, eps, out, rows, width);
+}
+
+void preftree_add_layer_norm(float* residual, const uint16_t* update, const float* weight, float eps, uint16_t* out,
+                             int64_t rows, int64_t width) {
+  add_norm<true>(residual, update, weight, eps, out, rows, width);
 }
 
 // x: rows of `rotated` heads that rotate and `copied` ones that do not, x_row numbers apart. cosines, sines:

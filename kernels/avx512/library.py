@@ -26,8 +26,9 @@ _INSTRUCTIONS = (
 _FLAGS = ["-O3", "-std=c++17", "-w", "-fPIC", "-shared", "-ffp-contract=off", *(f"-m{name}" for name in _INSTRUCTIONS)]
 _INT, _FLOAT, _POINTER, _BOOL = ctypes.c_int64, ctypes.c_float, ctypes.c_void_p, ctypes.c_bool
 _FUNCTIONS = {
-    "attend": [_BOOL, *[_POINTER] * 7, _INT, _POINTER, *[_INT] * 3, _FLOAT, _FLOAT, _INT],
+    "attend": [_BOOL, *[_POINTER] * 7, _INT, _POINTER, *[_INT] * 3, _FLOAT, _FLOAT, _INT, _POINTER],
     "add_rms_norm": [*[_POINTER] * 3, _FLOAT, _POINTER, _INT, _INT],
+    "add_layer_norm": [*[_POINTER] * 3, _FLOAT, _POINTER, _INT, _INT],
     "rotate": [_POINTER, _INT, *[_POINTER] * 3, _FLOAT, _POINTER, _INT, _POINTER, *[_INT] * 4],
     "label_head": [_BOOL, _POINTER, _INT, _INT, _POINTER, _INT, _FLOAT, _POINTER, _POINTER, _INT, _POINTER, _POINTER],
     "token_logits": [_BOOL, _POINTER, _INT, _INT, _POINTER, _INT, _POINTER],

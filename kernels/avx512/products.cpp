@@ -8,7 +8,7 @@ namespace {
 constexpr int64_t kOutputs = 256;
 constexpr int64_t kRotated = 64;  // numbers that are rotated together before they are quantized
 
-enum Activation { kNone, kSilu, kGelu };
+enum Activation { kNone, kSilu, kGelu, kClamped };
 
 // Gate and up come in turns, sixteen outputs of each.
 struct Layer {
@@ -27,8 +27,12 @@ struct Layer {
       store_narrow(lowest(outputs - first), out + first, left);
       store_narrow(lowest(outputs - first - kVector), out + first + kVector, right);
     } else {
-      const __m512 gate = activation == kGelu ? gelu_tanh(left) : silu(left);
-      store_narrow(lowest(outputs / 2 - first / 2), out + first / 2, _mm512_mul_ps(gate, right));
+      __m512 product;
+      if (activation == kClamped)
+        product = clamped_swiglu(left, right);
+      else
+        product = _mm512_mul_ps(activation == kGelu ? gelu_tanh(left) : silu(left), right);
+      store_narrow(lowest(outputs / 2 - first / 2), out + first / 2, product);
     }
   }
 };

@@ -20,7 +20,7 @@ _COLUMNS = 16
 _GROUP_BYTES = 4
 # Rows of a product in 16 bits, and terms of its sums: it takes multiples of both.
 _ROWS = _TERMS = 32
-_ACTIVATIONS: dict[Activation | None, int] = {None: 0, "silu": 1, "gelu_tanh": 2}
+_ACTIVATIONS: dict[Activation | None, int] = {None: 0, "silu": 1, "gelu_tanh": 2, "clamped_silu": 3}
 
 
 @dataclass(frozen=True)

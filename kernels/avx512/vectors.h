@@ -59,6 +59,16 @@ inline __m512 silu(__m512 x) {
   return _mm512_div_ps(x, _mm512_add_ps(_mm512_set1_ps(1), power));
 }
 
+// gate / (1 + e^(-1.702 gate)) * (up + 1), with gate at most 7 and up within 7 of zero
+inline __m512 clamped_swiglu(__m512 gate, __m512 up) {
+  const __m512 limit = _mm512_set1_ps(7), one = _mm512_set1_ps(1);
+  // Of a NaN and a number, these return what is named last.
+  gate = _mm512_min_ps(limit, gate);
+  up = _mm512_max_ps(_mm512_set1_ps(-7), _mm512_min_ps(limit, up));
+  const __m512 power = exponential(_mm512_mul_ps(gate, _mm512_set1_ps(-1.702f)));
+  return _mm512_mul_ps(_mm512_div_ps(gate, _mm512_add_ps(one, power)), _mm512_add_ps(up, one));
+}
+
 // x / 2 * (1 + tanh(sqrt(2 / pi) * (x + 0.044715 * x^3)))
 inline __m512 gelu_tanh(__m512 x) {
   const __m512 cube = _mm512_mul_ps(_mm512_mul_ps(x, x), x);

@@ -11,12 +11,21 @@ from contextlib import AbstractContextManager, nullcontext
 import torch
 
 from preftree.kernels.cpu.attention import tree_attention
-from preftree.kernels.cpu.elementwise import add_rms_norm, geglu, rms_norm, rotate, store_kv, swiglu
+from preftree.kernels.cpu.elementwise import (
+    add_layer_norm,
+    add_rms_norm,
+    clamped_swiglu,
+    geglu,
+    layer_norm,
+    rms_norm,
+    rotate,
+    store_kv,
+    swiglu,
+)
 from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, scalar_head, token_logits
 from preftree.kernels.cpu.products import (
     ROW_BLOCK,
     SHORT_ROW_BLOCK,
-    Activation,
     PackedGate,
     PackedLinear,
     gated,
@@ -25,8 +34,8 @@ from preftree.kernels.cpu.products import (
     pack_linear,
     pack_plain,
 )
-from preftree.kernels.routing import route
-from preftree.kernels.tiles import PlanLayout
+from preftree.kernels.routing import route, route_by_sigmoid
+from preftree.kernels.tiles import Activation, PlanLayout
 
 # Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.
 STEP_BLOCK = 32
@@ -78,12 +87,15 @@ __all__ = [
     "Activation",
     "PackedGate",
     "PackedLinear",
+    "add_layer_norm",
     "add_rms_norm",
     "build",
+    "clamped_swiglu",
     "exact_products",
     "gated",
     "geglu",
     "label_head",
+    "layer_norm",
     "linear",
     "pack_gated",
     "pack_head",
@@ -93,6 +105,7 @@ __all__ = [
     "rms_norm",
     "rotate",
     "route",
+    "route_by_sigmoid",
     "scalar_head",
     "store_kv",
     "swiglu",

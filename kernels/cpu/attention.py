@@ -30,22 +30,24 @@ def tree_attention(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> None:
     """Causal attention of every tile's rows over their path.
 
     queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
     itself; rows that are in no tile stay as they are.
     scale: of scores, None for one over the root of the size. window: how many last tokens of its path a row sees,
-    itself included. softcap: c of c * tanh(score / c), over scaled scores.
+    itself included. softcap: c of c * tanh(score / c), over scaled scores. sinks: [heads] float32, the score of a key
+    without a value that every row sees besides.
 
     The query heads that share a K/V head are stacked into the rows of one matrix product.
     """
     steps = [group for group in groups if isinstance(group, StepGroup)]
     if steps:
-        _attend_steps(queries, kv, steps, out, scale, window, softcap)
+        _attend_steps(queries, kv, steps, out, scale, window, softcap, sinks)
     for group in groups:
         if isinstance(group, TileRun):
-            _attend_run(queries, kv, group, out, scale, window, softcap)
+            _attend_run(queries, kv, group, out, scale, window, softcap, sinks)
 
 
 class _Memory(threading.local):
@@ -134,6 +136,7 @@ def _attend_run(
     scale: float | None,
     window: int | None,
     softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> None:
     if not run.tiles:
         return
@@ -150,7 +153,8 @@ def _attend_run(
         if rows.num_lanes < tile.lanes:
             by_lane = by_lane[rows.first_lane : rows.first_lane + rows.num_lanes]
         by_lane.copy_(rows.lanes)
-        attended = _attended(stacked, *_memory.keys_and_values(begin, tile.keys), mask, scale, softcap)
+        row_sinks = None if sinks is None else sinks.view(kv_heads, group).repeat_interleave(tile.lanes, 1)
+        attended = _attended(stacked, *_memory.keys_and_values(begin, tile.keys), mask, scale, softcap, row_sinks)
         attended = attended.view(kv_heads, group, tile.lanes, size).permute(2, 0, 1, 3)
         rows.results.copy_(attended if tile.rows == tile.lanes else attended[tile.lane : tile.lane + tile.rows])
 
@@ -186,6 +190,7 @@ def _attend_steps(
     scale: float | None,
     window: int | None,
     softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> None:
     _, heads, size = queries.shape
     kv_heads = kv.shape[2]
@@ -194,12 +199,13 @@ def _attend_steps(
     rows = max(group.first_row + len(group.depth) for group in groups)
     query = queries.new_zeros(rows, kv_heads, lanes, size)
     query[:, :, :heads_per_kv] = queries[:rows].view(rows, kv_heads, heads_per_kv, size)
+    row_sinks = None if sinks is None else F.pad(sinks.view(kv_heads, -1), (0, lanes - heads_per_kv))
     gathered = _Gathered(kv)
     for group in groups:
         begin = _first_step_key(group, window)
         for part, slots, mask in group.parts(begin, window, queries.dtype, GATHERED_KEYS):
             keys, values = gathered.paths(slots).permute(2, 0, 3, 1, 4).unbind(0)
-            result = _attended(query[part], keys, values, mask, scale, softcap)
+            result = _attended(query[part], keys, values, mask, scale, softcap, row_sinks)
             out[part] = result[:, :, :heads_per_kv].reshape(-1, heads, size)
 
 
@@ -217,17 +223,36 @@ def _attended(
     mask: torch.Tensor,
     scale: float | None,
     softcap: float | None,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
-    """query: [tiles, kv_heads, rows, size]. keys, values: [tiles, kv_heads, keys, size]. The result is like query."""
-    if softcap is None:
+    """query: [tiles, kv_heads, rows, size]. keys, values: [tiles, kv_heads, keys, size]. The result is like query.
+
+    sinks: [kv_heads, rows].
+    """
+    if softcap is not None:
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        return _capped_attention(query, keys, values, mask, scale, softcap, sinks)
+    if sinks is None:
         return F.scaled_dot_product_attention(query, keys, values, attn_mask=mask, scale=scale)
-    return _capped_attention(query, keys, values, mask, query.shape[-1] ** -0.5 if scale is None else scale, softcap)
+    attended, normaliser = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(
+        query, keys, values, attn_mask=mask, scale=scale
+    )
+    # Next to keys whose powers sum to e^normaliser, a sink takes its share of all weights.
+    return attended.mul_((normaliser.contiguous() - sinks).sigmoid_().unsqueeze(-1))
 
 
 def _capped_attention(
-    query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor, scale: float, softcap: float
+    query: torch.Tensor,
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    mask: torch.Tensor,
+    scale: float,
+    softcap: float,
+    sinks: torch.Tensor | None,
 ) -> torch.Tensor:
     """What the library's attention has no room for: a function over the scores. float32 up to the probabilities."""
     scores = query.float() @ keys.float().transpose(2, 3)
     scores.mul_(scale / softcap).tanh_().mul_(softcap).add_(mask)
-    return torch.softmax(scores, -1).to(values.dtype) @ values
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.unsqueeze(-1).expand(*scores.shape[:-1], 1)], -1)
+    return torch.softmax(scores, -1)[..., : keys.shape[2]].to(values.dtype) @ values

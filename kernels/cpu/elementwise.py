@@ -30,6 +30,19 @@ def add_rms_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Ten
     return rms_norm(residual.add_(update), weight, eps, update.dtype)
 
 
+def layer_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """(x - mean(x)) / sqrt(variance(x) + eps) * weight over the last dimension, without a bias (Ba et al., 2016).
+
+    In float32 inside, and rounded once. dtype: of the result, None for that of x.
+    """
+    return F.layer_norm(x.float(), weight.shape, weight.float(), eps=eps).to(dtype or x.dtype)
+
+
+def add_layer_norm(residual: torch.Tensor, update: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
+    """`add_rms_norm` with `layer_norm`."""
+    return layer_norm(residual.add_(update), weight, eps, update.dtype)
+
+
 def rotate(
     x: torch.Tensor,
     cos: torch.Tensor,
@@ -88,3 +101,10 @@ def geglu(gate_up: torch.Tensor) -> torch.Tensor:
     """gelu(gate) * up, as `swiglu`; gelu by its tanh formula (Hendrycks and Gimpel, 2016)."""
     gate, up = gate_up.chunk(2, dim=-1)
     return F.gelu(gate, approximate="tanh").mul_(up)
+
+
+def clamped_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """gate * sigmoid(1.702 * gate) * (up + 1), as `swiglu`; gate at most 7, up within 7 of zero (gpt-oss)."""
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    gate = gate.clamp(max=7)
+    return (torch.sigmoid(1.702 * gate) * gate * (up.clamp(-7, 7) + 1)).to(gate_up.dtype)

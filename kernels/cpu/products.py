@@ -7,20 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
 
-from preftree.kernels.cpu.elementwise import geglu, swiglu
+from preftree.kernels.cpu.elementwise import clamped_swiglu, geglu, swiglu
 from preftree.kernels.quantized import QuantizedLinear, pack_quantized, quantized_linear
+from preftree.kernels.tiles import Activation
 
 # Rows that a thread takes through a layer: their activations stay in its core's cache. In float32, linear layers reach
 # 95% of their rate at 128 rows; products of 16 bits are done sooner, and want more rows a call.
 ROW_BLOCK = 128
 SHORT_ROW_BLOCK = 256
-
-Activation = Literal["silu", "gelu_tanh"]
 
 _ONEDNN_RUNS: dict[torch.dtype, Callable[[], bool]] = {
     torch.float32: lambda: True,
@@ -28,12 +26,16 @@ _ONEDNN_RUNS: dict[torch.dtype, Callable[[], bool]] = {
     torch.bfloat16: lambda: torch.ops.mkldnn._is_mkldnn_bf16_supported(),
     torch.float16: lambda: torch.ops.mkldnn._is_mkldnn_fp16_supported(),
 }
-# What follows a product while its result is in registers: oneDNN's name, arguments and algorithm.
+# What follows a product while its result is in registers: oneDNN's name, arguments and algorithm, where it has one.
 _EPILOGUES: dict[Activation, tuple[str, list[float], str]] = {
     "silu": ("swish", [], ""),
     "gelu_tanh": ("gelu", [], "tanh"),
 }
-_PRODUCTS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {"silu": swiglu, "gelu_tanh": geglu}
+_PRODUCTS: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
+    "silu": swiglu,
+    "gelu_tanh": geglu,
+    "clamped_silu": clamped_swiglu,
+}
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,7 @@ def gated(
     activation: Activation,
     row_block: int | None = None,
 ) -> torch.Tensor:
-    """activation(x gate) * (x up): [rows, width]. row_block: as in `linear`."""
+    """activation(x gate) * (x up): [rows, width]. row_block: as in `linear`. "clamped_silu": see `clamped_swiglu`."""
     if isinstance(packed, QuantizedLinear):
         return _PRODUCTS[activation](quantized_linear(x, packed)).to(x.dtype)
     if isinstance(packed, PackedLinear):
@@ -119,6 +121,8 @@ def gated(
     if row_block is not None and len(x) != row_block:
         return torch.cat([gated(block, packed, activation) for block in x.split(row_block)])
     gate, up = packed.gate, packed.up
+    if activation not in _EPILOGUES:
+        return _PRODUCTS[activation](torch.cat([linear(x, gate), linear(x, up)], -1))
     name, arguments, algorithm = _EPILOGUES[activation]
     activated = torch.ops.mkldnn._linear_pointwise(x, gate.weight, gate.bias, name, arguments, algorithm)
     return torch.ops.mkldnn._linear_pointwise.binary(x, activated, up.weight, up.bias, "mul")

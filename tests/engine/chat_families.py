@@ -6,7 +6,7 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Family:
     """control: its tokens, BOS first; plain: those that are added but not special. rstrip: those that swallow the
-    whitespace behind them."""
+    whitespace behind them. answer: what preftree adds to the generation prompt."""
 
     template: str
     control: tuple[str, ...]
@@ -15,6 +15,7 @@ class Family:
     rstrip: tuple[str, ...] = ()
     is_sentencepiece: bool = False
     has_bos: bool = True
+    answer: str = ""
 
 
 LLAMA_3 = Family(
@@ -91,6 +92,22 @@ ZEPHYR = Family(
     is_sentencepiece=True,
     has_bos=False,
 )
+GPT_OSS = Family(
+    "{%- set today = strftime_now('%Y-%m-%d') %}"
+    "{{- '<|start|>system<|message|>You judge.\\nReasoning: ' + (reasoning_effort | default('medium')) }}"
+    "{{- '\\n# Valid channels: analysis, commentary, final.<|end|>' }}{%- set given = namespace(messages=messages) %}"
+    "{%- if messages[0].role in ('developer', 'system') %}{%- set given.messages = messages[1:] %}"
+    "{{- '<|start|>developer<|message|># Instructions\\n\\n' + messages[0].content + '\\n\\n<|end|>' }}{%- endif %}"
+    "{%- for m in given.messages %}{%- if m.role == 'assistant' %}"
+    "{{- '<|start|>assistant<|channel|>final<|message|>' + m.content }}"
+    "{{- '<|return|>' if loop.last and not add_generation_prompt else '<|end|>' }}"
+    "{%- else %}{{- '<|start|>user<|message|>' + m.content + '<|end|>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|start|>assistant' }}{%- endif %}",
+    ("<|startoftext|>", "<|return|>", "<|start|>", "<|end|>", "<|message|>", "<|channel|>"),
+    "<|return|>",
+    has_bos=False,
+    answer="<|channel|>final<|message|>",
+)
 FAMILIES = {
     "llama 3": LLAMA_3,
     "qwen 2.5": QWEN_25,
@@ -100,4 +117,5 @@ FAMILIES = {
     "mistral": MISTRAL,
     "gemma": GEMMA,
     "zephyr": ZEPHYR,
+    "gpt-oss": GPT_OSS,
 }

@@ -39,6 +39,9 @@ LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_fr
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 64, "rope_theta": 1e4}
 
 
+GEMMA4 = {"num_hidden_layers": 4, "head_dim": 16, "sliding_window": WINDOW, "hidden_size_per_layer_input": 0}
+
+
 def rope(**parameters: Any) -> dict[str, Any]:
     return {"rope_parameters": {"rope_theta": 1e4} | parameters}
 
@@ -110,6 +113,7 @@ CASES: dict[str, dict[str, Any]] = {
             partial_rotary_factor=0.75,
         ),
     },
+    "glm": {"model_type": "glm", "hidden_size": 64, "head_dim": 24, "tie_word_embeddings": True},
     "glm4": {"model_type": "glm4", "hidden_size": 64, "head_dim": 24},
     "glm4, all rotate, yarn": {
         "model_type": "glm4",
@@ -117,6 +121,67 @@ CASES: dict[str, dict[str, Any]] = {
         "attention_bias": False,
         **rope(**YARN, partial_rotary_factor=1.0),
     },
+    "glm4_moe": {
+        "model_type": "glm4_moe",
+        "head_dim": 16,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 3,
+        "n_group": 4,
+        "topk_group": 2,
+        "moe_intermediate_size": 24,
+        "routed_scaling_factor": 1.5,
+        "use_qk_norm": True,
+        **rope(**YARN, partial_rotary_factor=0.5),
+    },
+    "glm4_moe, not normalised, biases": {
+        "model_type": "glm4_moe",
+        "head_dim": 24,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 2,
+        "n_shared_experts": 2,
+        "moe_intermediate_size": 16,
+        "first_k_dense_replace": 0,
+        "norm_topk_prob": False,
+        "attention_bias": True,
+    },
+    "deepseek_v3": {
+        "model_type": "deepseek_v3",
+        "num_key_value_heads": 4,
+        "q_lora_rank": 24,
+        "kv_lora_rank": 20,
+        "qk_nope_head_dim": 14,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 12,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 3,
+        "n_group": 4,
+        "topk_group": 2,
+        "moe_intermediate_size": 24,
+        "first_k_dense_replace": 1,
+        **rope(**YARN, mscale=0.7, mscale_all_dim=1.3),
+    },
+    "deepseek_v3, plain queries, halves, biases": {
+        "model_type": "deepseek_v3",
+        "num_key_value_heads": 4,
+        "q_lora_rank": None,
+        "kv_lora_rank": 16,
+        "qk_nope_head_dim": 8,
+        "qk_rope_head_dim": 8,
+        "v_head_dim": 24,
+        "rope_interleave": False,
+        "attention_bias": True,
+        "n_routed_experts": 6,
+        "num_experts_per_tok": 2,
+        "n_group": 1,
+        "topk_group": 1,
+        "moe_intermediate_size": 16,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 2,
+        "rms_norm_eps": 1e-3,
+    },
+    "ernie4_5": {"model_type": "ernie4_5", "head_dim": 16, **rope(**YARN)},
+    "gemma": {"model_type": "gemma", "head_dim": 16, "attention_bias": True},
+    "gemma, old name of its activation": {"model_type": "gemma", "hidden_act": "gelu", "head_dim": 16},
     "gemma2": {
         "model_type": "gemma2",
         "head_dim": 16,
@@ -149,6 +214,38 @@ CASES: dict[str, dict[str, Any]] = {
         "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
         "final_logit_softcapping": 3.0,
     },
+    "gemma4": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "global_head_dim": 24,
+        "num_global_key_value_heads": 1,
+        "attention_k_eq_v": True,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        "final_logit_softcapping": 3.0,
+    },
+    "gemma4, smaller heads, biases, everything rotates": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "global_head_dim": 8,
+        "attention_bias": True,
+        "layer_types": ["full_attention", "full_attention", "sliding_attention", "sliding_attention"],
+        "tie_word_embeddings": False,
+        "rope_parameters": {
+            "full_attention": {"rope_type": "linear", "rope_theta": 5e5, "factor": 4.0},
+            "sliding_attention": {"rope_type": "default", "rope_theta": 3e3},
+        },
+    },
+    "gemma4, an embedding for each layer, shared keys and values": {
+        "model_type": "gemma4_text",
+        **GEMMA4,
+        "num_hidden_layers": 6,
+        "hidden_size_per_layer_input": 12,
+        "vocab_size_per_layer_input": VOCABULARY + 3,
+        "global_head_dim": 24,
+        "num_kv_shared_layers": 3,
+        "use_double_wide_mlp": True,
+        "layer_types": [*("sliding_attention", "full_attention") * 2, *("full_attention", "full_attention")],
+    },
     "olmo2": {"model_type": "olmo2", "num_key_value_heads": 4},
     "olmo2, grouped queries": {"model_type": "olmo2", "rms_norm_eps": 1e-3},
     "olmo3": {
@@ -167,7 +264,82 @@ CASES: dict[str, dict[str, Any]] = {
         **rope(**YARN),
     },
     "granite, tied": {"model_type": "granite", "attention_bias": True, "mlp_bias": True, "tie_word_embeddings": True},
+    "exaone4": {
+        "model_type": "exaone4",
+        "head_dim": 16,
+        "sliding_window": WINDOW,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+        **rope(**LLAMA3, original_max_position_embeddings=64),
+    },
+    "exaone4 without windows": {
+        "model_type": "exaone4",
+        "sliding_window": None,
+        "layer_types": ["full_attention"] * 3,
+        "tie_word_embeddings": True,
+    },
+    "hunyuan_v1_dense": {
+        "model_type": "hunyuan_v1_dense",
+        "head_dim": 16,
+        "attention_bias": True,
+        **rope(rope_type="dynamic", alpha=50.0, factor=1.0, beta_fast=32, beta_slow=1, mscale=1.0, mscale_all_dim=1.0),
+    },
+    "hunyuan_v1_dense, dynamic": {
+        "model_type": "hunyuan_v1_dense",
+        "head_dim": 12,
+        "tie_word_embeddings": True,
+        **rope(rope_type="dynamic", factor=4.0),
+        "max_position_embeddings": 64,
+    },
+    "cohere": {"model_type": "cohere", "logit_scale": 0.7, "layer_norm_eps": 1e-3, **rope(**YARN)},
+    "cohere2": {"model_type": "cohere2", "logit_scale": 0.7, "sliding_window": WINDOW, "sliding_window_pattern": 2},
+    "cohere2, biases": {
+        "model_type": "cohere2",
+        "sliding_window": WINDOW,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "attention_bias": True,
+        "tie_word_embeddings": False,
+        "logit_scale": 1.5,
+        **rope(**LLAMA3, original_max_position_embeddings=64),
+    },
     "mixtral": {"model_type": "mixtral", "num_local_experts": 5, "sliding_window": WINDOW},
+    "qwen2_moe": {
+        "model_type": "qwen2_moe",
+        "num_experts": 6,
+        "num_experts_per_tok": 3,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 40,
+        "mlp_only_layers": [1],
+    },
+    "qwen2_moe, normalised, windows": {
+        "model_type": "qwen2_moe",
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 24,
+        "shared_expert_intermediate_size": 24,
+        "norm_topk_prob": True,
+        "decoder_sparse_step": 2,
+        "qkv_bias": False,
+        "use_sliding_window": True,
+        "sliding_window": WINDOW,
+        "max_window_layers": 2,
+    },
+    "gpt_oss": {
+        "model_type": "gpt_oss",
+        "head_dim": 16,
+        "num_local_experts": 5,
+        "num_experts_per_tok": 2,
+        "sliding_window": WINDOW,
+        **rope(**YARN, truncate=False),
+    },
+    "gpt_oss, without biases in attention": {
+        "model_type": "gpt_oss",
+        "head_dim": 16,
+        "num_local_experts": 6,
+        "num_experts_per_tok": 3,
+        "sliding_window": WINDOW,
+        "layer_types": ["full_attention", "sliding_attention", "sliding_attention"],
+        "attention_bias": False,
+    },
     "qwen3_moe": {
         "model_type": "qwen3_moe",
         "num_local_experts": 6,
@@ -202,7 +374,14 @@ def save(directory: Path, settings: dict[str, Any], head: str = "AutoModelForCau
         for name, parameter in sorted(model.named_parameters()):
             noise = 0.15 * torch.randn(parameter.shape, generator=generator)
             # Norms far from one, and uneven: a norm that is forgotten or misplaced shows.
+            # Sinks that take much in some heads, and gates beyond their limit.
+            noise *= 15 if name.endswith(("sinks", "gate_up_proj_bias")) else 1
             parameter.copy_(noise * 3 + 1 if name.endswith(NORM_WEIGHTS) else noise)
+        for name, buffer in sorted(model.named_buffers()):
+            if name.endswith("e_score_correction_bias"):
+                buffer.copy_(0.15 * torch.randn(buffer.shape, generator=generator))
+            if name.endswith("layer_scalar"):
+                buffer.fill_(0.5 + int(name.split(".")[-2]) / 4)
     model.save_pretrained(directory)
     write_tokenizer(directory)
     plain = {"attn_implementation": "eager", "experts_implementation": "eager"}
@@ -256,9 +435,18 @@ def test_equals_transformers_and_itself(case: tuple[Path, Any]) -> None:
 
 # Fields of transformers' classes that change nothing in a forward pass without labels, gradients or a vocabulary's ids.
 HARMLESS = {
-    *("bos_token_id", "eos_token_id", "pad_token_id", "initializer_range", "use_cache", "pretraining_tp"),
+    *(
+        "bos_token_id",
+        "eos_token_id",
+        "eod_token_id",
+        "pad_token_id",
+        "initializer_range",
+        "use_cache",
+        "pretraining_tp",
+    ),
     *("attention_dropout", "embd_pdrop", "resid_pdrop", "residual_dropout", "output_router_logits"),
-    *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern"),
+    *("router_aux_loss_coef", "router_jitter_noise", "_sliding_window_pattern", "num_mtp_layers"),
+    *("num_nextn_predict_layers", "qk_head_dim"),
 }
 READ_BY_ALL = {
     *("head_dim", "rms_norm_eps", "max_position_embeddings", "num_key_value_heads", "tie_word_embeddings"),

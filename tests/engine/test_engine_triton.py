@@ -15,7 +15,7 @@ from preftree import Engine, Sampling
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
-from tests.models import QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, QWEN3_CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 
 # `tests/engine/test_engine_gpu.py` is for machines that have one: there, nothing runs in the interpreter.
 pytestmark = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cannot read the CPU's memory")
@@ -32,9 +32,55 @@ GEMMA2_CONFIG = SMALL_CONFIG | {
     "final_logit_softcapping": 3.0,
     "attention_bias": True,
 }
+# A router of sigmoids in float32, a shared expert, a dense layer, and latent attention padded to heads of size 64.
+DEEPSEEK_CONFIG = SMALL_CONFIG | {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "deepseek_v3",
+    "q_lora_rank": 24,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 40,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
+    "n_routed_experts": 6,
+    "num_experts_per_tok": 2,
+    "n_group": 3,
+    "topk_group": 2,
+    "moe_intermediate_size": 32,
+    "first_k_dense_replace": 1,
+}
 
 
-@pytest.fixture(scope="module", params=[SMALL_CONFIG, QWEN3_CONFIG, GEMMA2_CONFIG], ids=["llama", "qwen3", "gemma2"])
+# LayerNorm, attention beside the MLP, a layer that does not rotate beside one that does so with its neighbours.
+COHERE2_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Cohere2ForCausalLM"],
+    "model_type": "cohere2",
+    "sliding_window": 37,
+    "sliding_window_pattern": 2,
+    "logit_scale": 0.7,
+}
+# Heads of two sizes, values that are keys, an embedding for each layer.
+GEMMA4_CONFIG = SMALL_CONFIG | {
+    "architectures": ["Gemma4ForCausalLM"],
+    "model_type": "gemma4_text",
+    "hidden_act": None,
+    "sliding_window": 37,
+    "global_head_dim": 80,
+    "attention_k_eq_v": True,
+    "hidden_size_per_layer_input": 16,
+    "vocab_size_per_layer_input": SMALL_CONFIG["vocab_size"],
+}
+FAMILIES = {
+    "llama": SMALL_CONFIG,
+    "qwen3": QWEN3_CONFIG,
+    "gemma2": GEMMA2_CONFIG,
+    "gemma4": GEMMA4_CONFIG,
+    "cohere2": COHERE2_CONFIG,
+    "deepseek_v3": DEEPSEEK_CONFIG,
+    "gpt_oss": GPT_OSS_CONFIG,
+}
+
+
+@pytest.fixture(scope="module", params=FAMILIES.values(), ids=list(FAMILIES))
 def directory(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_model(tmp_path_factory.mktemp("models") / "triton", request.param | SIZES)
 
@@ -94,9 +140,12 @@ def test_chunks_of_element_wise_operations_change_no_bits(
 
 @pytest.mark.parametrize(
     "directory",
-    [SMALL_CONFIG, *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG))],
+    [
+        SMALL_CONFIG,
+        *(pytest.param(config, marks=pytest.mark.soak) for config in (QWEN3_CONFIG, GEMMA2_CONFIG, GPT_OSS_CONFIG)),
+    ],
     indirect=True,
-    ids=["llama", "qwen3", "gemma2"],
+    ids=["llama", "qwen3", "gemma2", "gpt_oss"],
 )
 def test_continuations_equal_those_of_the_cpu_path(directory: Path, triton_engine: Engine) -> None:
     """Steps over paths that lie scattered in the store, in rows that sequences leave and others take."""

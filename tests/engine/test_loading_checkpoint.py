@@ -164,9 +164,9 @@ def test_missing_files_are_named(model_dir: Path, tmp_path: Path) -> None:
     refused(tmp_path, "name the file itself: .*x.gguf")
     refused(model_dir / "config.json", "is no .gguf file")
     (model_dir / "tokenizer.json").unlink()
-    refused(model_dir, r"holds no tokenizer\.json and no tokenizer\.model; download")
-    (model_dir / "tekken.json").write_text("{}")
-    refused(model_dir, r"tekken\.json is not supported")
+    refused(model_dir, r"holds no tokenizer\.json, no tokenizer\.model and no tekken\.json; download")
+    (model_dir / "vocab.json").write_text("{}")
+    refused(model_dir, r"vocab\.json is not supported")
 
 
 def test_huge_json_is_refused_unread(model_dir: Path) -> None:

@@ -128,7 +128,7 @@ def test_written_config_reads_back(base: dict[str, Any], rope: dict[str, Any]) -
         ({"final_logit_softcapping": 30.0}, "final_logit_softcapping"),
         ({"num_local_experts": 8}, "num_local_experts"),
         ({"layer_types": ["full_attention", "sliding_attention"]}, "layer_types .* Llama, whose layers are all alike"),
-        ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
+        ({"quantization_config": {"quant_method": "hqq"}}, "quantization_config has the quant_method 'hqq'"),
         ({"rope_scaling": {"type": "dynamic", "factor": 0.5}}, "rope factor"),
         ({"rope_scaling": {"type": "proportional", "factor": 2}}, "rope type 'proportional'"),
         ({"rope_scaling": {"type": "linear", "factor": 2, "mrope_section": [2, 2]}}, "'mrope_section'"),
@@ -199,6 +199,73 @@ def test_layers_without_rotary_embedding_refused_in_one_line(layers: Any) -> Non
     smollm3 = CONFIG | {"model_type": "smollm3", "architectures": ["SmolLM3ForCausalLM"]}
     assert_refused(smollm3, {"no_rope_layers": layers}, "no_rope_layers .* is not a list of a 1")
     assert_refused(smollm3, {"no_rope_layer_interval": 0}, "no_rope_layer_interval is 0")
+
+
+EXAONE4 = CONFIG | {"model_type": "exaone4", "architectures": ["Exaone4ForCausalLM"], "num_hidden_layers": 6}
+
+
+def test_windows_by_a_string() -> None:
+    """Catches a pattern that does not repeat, or that gives the last layer a window, or full layers a rotation."""
+    config = read(EXAONE4, sliding_window=16, sliding_window_pattern="LG", num_hidden_layers=5)
+    assert config.windows == (16, None, 16, None, None)
+    assert config.unrotated == {1, 3, 4}
+    assert read(EXAONE4, sliding_window=16, sliding_window_pattern=2).windows == (16, None, 16, None, 16, None)
+    everywhere = {"layer_types": ["full_attention"] * 6}
+    assert read(EXAONE4, sliding_window=None, **everywhere).unrotated == set()
+    assert read(EXAONE4, sliding_window=16, **everywhere).unrotated == set(range(6))
+
+
+@pytest.mark.parametrize("pattern", ["", "LLX", 0, None, ["L"], True])
+def test_windows_by_a_broken_pattern_refused_in_one_line(pattern: Any) -> None:
+    """Catches a traceback of a division by zero, or a pattern that is taken for another."""
+    assert_refused(EXAONE4, {"sliding_window": 16, "sliding_window_pattern": pattern}, "sliding_window_pattern ")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"alpha": "a"}, "rope alpha is 'a'"),
+        ({"alpha": -1}, "rope alpha is -1"),
+        ({"alpha": float("nan")}, "rope alpha is nan"),
+        ({"alpha": 1e6, "rope_theta": 1e12}, "rope_theta is .* at most 1e.12"),
+        ({"rope_theta": "a"}, "rope_theta is 'a'"),
+        ({"alpha": 0}, "rope type 'dynamic' needs the field factor"),
+        ({"type": "yarn", "factor": 2.0}, "rope type 'yarn' is not supported"),
+    ],
+)
+def test_a_stretched_base_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
+    """Catches an alpha that is absurd, or that another family would leave out."""
+    scaling = {"type": "dynamic", "alpha": 1000.0}
+    hunyuan = CONFIG | {"model_type": "hunyuan_v1_dense", "architectures": ["HunYuanDenseV1ForCausalLM"]}
+    config = read(hunyuan, rope_scaling=scaling, use_qk_norm=True)
+    assert config.rope.kind == "default"
+    assert config.rope.theta == pytest.approx(1e4 * 1000 ** (config.head_dim / (config.head_dim - 2)))
+    assert_refused(hunyuan, {"rope_scaling": scaling | changes}, named)
+    assert_refused(CONFIG, {"rope_scaling": scaling}, "'alpha', which preftree does not know")
+    assert_refused(hunyuan | {"head_dim": 2}, {"rope_scaling": scaling}, "rope alpha needs a head_dim of more than two")
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"use_qk_norm": True}, "use_qk_norm True is not supported; preftree runs Cohere 2 models without it"),
+        ({"layer_norm_eps": 0}, "layer_norm_eps is 0"),
+        ({"logit_scale": 0}, "logit_scale is 0"),
+        ({"sliding_window": None}, "sliding_window is null, but some layers need one"),
+    ],
+)
+def test_cohere_refused_in_one_line(changes: dict[str, Any], named: str) -> None:
+    """Catches norms of heads that are left out, and a note of published models that is taken for a difference."""
+    cohere = CONFIG | {"model_type": "cohere2", "architectures": ["Cohere2ForCausalLM"]}
+    assert read(cohere, position_embedding_type="rope_gptj", layer_norm_eps=1e-3, rms_norm_eps=...).norm_eps == 1e-3
+    assert_refused(cohere, changes, named)
+
+
+def test_old_name_of_an_activation() -> None:
+    """Catches a first release of Gemma that is refused for contradicting itself, and one that really does."""
+    gemma = CONFIG | {"model_type": "gemma", "architectures": ["GemmaForCausalLM"], "hidden_act": "gelu"}
+    assert read(gemma, hidden_activation="gelu_pytorch_tanh").activation == "gelu_tanh"
+    assert_refused(gemma, {"hidden_activation": "silu"}, "hidden_activation 'silu' contradicts hidden_act 'gelu'")
 
 
 @pytest.mark.parametrize("field", ARCHITECTURES["granite"].multipliers)

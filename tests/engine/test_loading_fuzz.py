@@ -15,18 +15,24 @@ from hypothesis import strategies as st
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming, parse_json
 from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.quantized.formats import format_of
+from preftree.engine.weights.quantized.source import QuantizedSource
+from preftree.engine.weights.safetensors import SafetensorsSource
 from preftree.engine.weights.safetensors_check import read_entries
 from tests.engine.gguf_files import write_gguf
+from tests.engine.quantized_files import INT4_CONFIG, in_int4, quantise
 from tests.engine.sentencepiece_files import trained
 from tests.models import CONFIG, QWEN3_CONFIG, tokenizer_data, write_model
 
 UNIGRAM_NFKC = {"model_type": "unigram", "hard_vocab_limit": False, "normalization_rule_name": "nmt_nfkc"}
+MODEL = from_hf(CONFIG, "test")
 SECONDS = 5.0  # for one file, on a machine that has other things to do
 
 
@@ -96,8 +102,10 @@ def open_sentencepiece(path: Path) -> None:
     assert not set(ids) & set(tokenizer.control.values())
 
 
-def fuzz_directory(directory: Path, name: str, count: int, seed: int) -> None:
+def fuzz_directory(directory: Path, name: str, count: int, seed: int, is_quantised: bool = False) -> None:
     write_model(directory)
+    if is_quantised:
+        quantise(directory, INT4_CONFIG, in_int4)
     opened = partial(read_everything, directory)
     for raw in harmed((directory / name).read_bytes(), count, seed, 1 << 30):
         (directory / name).write_bytes(raw)
@@ -111,6 +119,11 @@ FILES = ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safete
 def test_harmed_directories(tmp_path: Path, name: str) -> None:
     """Catches an exception of another class, a hang, or two lines, for a file that was damaged on its way."""
     fuzz_directory(tmp_path / "model", name, 40, seed=1)
+
+
+def test_harmed_quantised_weights(tmp_path: Path) -> None:
+    """As above, where every matrix is made up of three tensors."""
+    fuzz_directory(tmp_path / "model", "model.safetensors", 40, seed=1, is_quantised=True)
 
 
 def test_harmed_gguf(tmp_path: Path) -> None:
@@ -141,6 +154,7 @@ def test_much_harm(tmp_path: Path, seed: int) -> None:
     """All of the above, a hundred times."""
     for name in FILES:
         fuzz_directory(tmp_path / name, name, 300, seed)
+        fuzz_directory(tmp_path / "quantised" / name, name, 300, seed, is_quantised=True)
     gguf = write_gguf(tmp_path / "model.gguf", write_model(tmp_path / "hf"))
     harm_and_read(gguf, partial(read_everything, gguf), 1000, seed, 9000)
     safetensors = tmp_path / "hf" / "model.safetensors"
@@ -187,6 +201,50 @@ def paths(value: Any, here: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
             yield from paths(item, (*here, key))
 
 
+def put(data: Any, path: tuple[Any, ...], value: Any) -> None:
+    for key in path[:-1]:
+        data = data[key]
+    data[path[-1]] = value
+
+
+QUANTIZATIONS: list[dict[str, Any]] = [
+    {"quant_method": "fp8", "weight_block_size": [128, 128], "fmt": "e4m3", "scale_fmt": "ue8m0"},
+    {"quant_method": "gptq", "bits": 4, "group_size": 8, "sym": False, "desc_act": True, "dynamic": {}},
+    {"quant_method": "awq", "bits": 4, "group_size": 8, "version": "gemm", "zero_point": True, "pack_dtype": "int32"},
+    {"quant_method": "mxfp4", "modules_to_not_convert": []},
+    INT4_CONFIG | {"kv_cache_scheme": None, "sparsity_config": {}, "ignore": ["lm_head"]},
+]
+ANY_QUANTIZATION = st.sampled_from(QUANTIZATIONS).flatmap(
+    lambda base: st.tuples(st.just(base), st.sampled_from([path for path in paths(base) if path]), VALUES | EXTREMES)
+)
+
+
+@pytest.fixture(scope="module")
+def packed_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = write_model(tmp_path_factory.mktemp("models") / "packed")
+    quantise(directory, INT4_CONFIG, in_int4)
+    return directory
+
+
+@settings(max_examples=300, deadline=2000, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+@given(ANY_QUANTIZATION)
+def test_any_value_in_a_quantization_config(packed_dir: Path, change: tuple[Any, tuple[Any, ...], Any]) -> None:
+    """Catches a TypeError for a setting that no author ever wrote, and one that is followed into a wrong shape."""
+    base, path, value = change
+    fields = json.loads(json.dumps(base))
+    put(fields, path, value)
+
+    def read() -> None:
+        quantization = quantization_of({"quantization_config": fields})
+        assert quantization is not None
+        shapes = expected_tensors(MODEL)
+        source = QuantizedSource(SafetensorsSource(packed_dir), format_of(quantization), shapes, str(packed_dir))
+        for name in source.names() & shapes.keys():
+            source.tensor(name, shapes[name])
+
+    assert "\n" not in problem(read)
+
+
 PATHS = [path for path in paths(tokenizer_data()) if path]
 
 
@@ -195,10 +253,7 @@ PATHS = [path for path in paths(tokenizer_data()) if path]
 def test_any_value_in_a_tokenizer_json(path: tuple[Any, ...], value: Any) -> None:
     """Catches a panic of the library, which is no Exception, and a KeyError of ours."""
     data = json.loads(json.dumps(tokenizer_data()))
-    place = data
-    for key in path[:-1]:
-        place = place[key]
-    place[path[-1]] = value
+    put(data, path, value)
     text = json.dumps(data)
     line = problem(
         lambda: Tokenizer(JsonBackend(parse_json(text, "tokenizer.json")), "<s>", "</s>", None).encode("the <s> text")

@@ -235,6 +235,16 @@ def test_pickled_weights_are_refused_by_name(model_dir: Path, name: str) -> None
     refused(model_dir, rf"holds pickled weights \({name}\), which preftree never opens; convert them")
 
 
+def test_a_header_as_long_as_a_pickle_begins(tmp_path: Path) -> None:
+    """Catches a file that is taken for a pickle because its first byte, of the header's length, is that of one."""
+    path = tmp_path / "model.safetensors"
+    save_file({"a": torch.ones(2)}, path)
+    whole = path.read_bytes()
+    header = whole[8 : 8 + int.from_bytes(whole[:8], "little")].ljust(0x80)
+    path.write_bytes(len(header).to_bytes(8, "little") + header + whole[-8:])
+    assert SafetensorsSource(tmp_path).names() == {"a"}
+
+
 @pytest.mark.parametrize("writer", ["pickle", "torch"])
 def test_renamed_pickle_is_refused(model_dir: Path, writer: str, tmp_path: Path) -> None:
     """Catches a pickle that hides behind the name model.safetensors."""

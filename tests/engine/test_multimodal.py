@@ -17,12 +17,15 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.multimodal import MULTIMODAL
 from preftree.engine.inspection import model_facts
-from tests.engine.test_architectures import LABELS, SIZES, WINDOW, YARN, exact_logprobs, prompts_of, save
+from tests.engine.test_architectures import GEMMA4, LABELS, SIZES, WINDOW, YARN, exact_logprobs, prompts_of, save
+from tests.engine.test_rewards import by_transformers
 
 TEXT = SIZES | {"hidden_size": 64}
 VISION: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16}
 PIXELS = VISION | {"num_hidden_layers": 1, "num_attention_heads": 2, "image_size": 28, "patch_size": 14}
+PATCH_HEADS = VISION | {"num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 2, "head_dim": 8}
 PATCHES = VISION | {"depth": 1, "num_heads": 2, "out_hidden_size": 64}
+REWARDS = "Gemma3ForSequenceClassification"
 SECTIONS = {"mrope_section": [2, 3, 3], "rope_theta": 1e4}
 QWEN3 = {"model_type": "qwen3_vl", "vision_config": PATCHES | {"deepstack_visual_indexes": [0]}}
 CASES: dict[str, dict[str, Any]] = {
@@ -36,6 +39,36 @@ CASES: dict[str, dict[str, Any]] = {
         "text_config": {"head_dim": 16, "sliding_window": WINDOW},
         "vision_config": PIXELS,
         "tie_word_embeddings": False,
+    },
+    "gemma4": {
+        "model_type": "gemma4",
+        "text_config": {
+            **GEMMA4,
+            "global_head_dim": 24,
+            "num_global_key_value_heads": 1,
+            "attention_k_eq_v": True,
+            "use_bidirectional_attention": "vision",
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        },
+        "vision_config": PATCH_HEADS,
+    },
+    "gemma4 with sound": {
+        "model_type": "gemma4",
+        "text_config": {
+            **GEMMA4,
+            "hidden_size_per_layer_input": 8,
+            "vocab_size_per_layer_input": SIZES["vocab_size"],
+            "num_kv_shared_layers": 2,
+            "layer_types": ["sliding_attention", "full_attention"] * 2,
+        },
+        "vision_config": PATCH_HEADS,
+        "audio_config": {
+            "hidden_size": 16,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "output_proj_dims": 16,
+            "subsampling_conv_channels": [4, 2],
+        },
     },
     "mistral3": {
         "model_type": "mistral3",
@@ -104,6 +137,25 @@ def qwen(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("models")
     save(directory, settings_of("qwen2_5_vl"), head="AutoModelForImageTextToText")
     return directory
+
+
+def test_rewards_equal_transformers(tmp_path: Path) -> None:
+    """Catches a head of scores that is lost beside a vision model, and a count of labels that is the text model's."""
+    model = save(tmp_path, settings_of("gemma3") | {"num_labels": 1}, head="AutoModelForSequenceClassification")
+    assert type(model).__name__ == MULTIMODAL["gemma3"].reward_class
+    engine, prompts = Engine.load(str(tmp_path), dtype="float32"), prompts_of(5)
+    expected = by_transformers(model, prompts)
+    assert expected.std() > 0.1, "the prompts have different rewards"
+    np.testing.assert_allclose(engine.reward(prompts), expected, atol=1e-4)
+    assert engine.checkpoint.skipped
+
+
+@pytest.mark.parametrize("kind", MULTIMODAL)
+def test_every_class_of_rewards_has_its_name_in_transformers(kind: str) -> None:
+    """Catches a class with a head of scores that transformers has and nobody knows of, or that it lacks."""
+    modeling = pytest.importorskip("transformers.models.auto.modeling_auto")
+    theirs = modeling.MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+    assert MULTIMODAL[kind].reward_class == theirs.get(kind)
 
 
 def rewritten(directory: Path, target: Path, rename: Callable[[str], str], **changes: Any) -> Path:
@@ -183,7 +235,24 @@ def hostile(kind: str, **text: Any) -> dict[str, Any]:
         (hostile("gemma3", model_type="gemma3"), "text_config has model_type 'gemma3', .*'gemma3_text'"),
         (hostile("mistral3", model_type=["mistral"]), r"text_config has model_type \['mistral'\]"),
         (hostile("gemma3") | {"vision_config": 7}, "vision_config is 7, which is not an object"),
-        (hostile("gemma3") | {"architectures": ["Gemma3ForSequenceClassification"]}, "architectures"),
+        (hostile("gemma3") | {"architectures": [REWARDS]}, "with 2 labels is not supported"),
+        (hostile("gemma3") | {"architectures": [REWARDS], "id2label": {"0": "a", "1": "b", "2": "c"}}, "with 3 labels"),
+        (hostile("gemma3", num_labels=1) | {"architectures": [REWARDS]}, "with 2 labels"),
+        (hostile("gemma3") | {"architectures": [REWARDS, "Gemma3ForConditionalGeneration"]}, "architectures"),
+        (hostile("gemma3") | {"architectures": ["Gemma3TextForSequenceClassification"]}, "architectures"),
+        (hostile("qwen2_5_vl") | {"architectures": ["Qwen2_5_VLForSequenceClassification"]}, "architectures"),
+        (hostile("gemma4") | {"text_config": "config.json"}, "text_config is 'config.json', which is not an object"),
+        (hostile("gemma4", text_config={"text_config": {}}), "text_config holds another text_config"),
+        (hostile("gemma4", model_type="gemma4"), "text_config has model_type 'gemma4', .*'gemma4_text'"),
+        (hostile("gemma4", model_type="gemma3_text"), "text_config has model_type 'gemma3_text'"),
+        (hostile("gemma4", num_kv_shared_layers=10**9), "num_kv_shared_layers is 1000000000"),
+        (hostile("gemma4", per_layer_config={"9" * 10**6: {}}), "per_layer_config .* is not supported"),
+        (hostile("gemma4") | {"architectures": ["Gemma4ForSequenceClassification"]}, "architectures"),
+        (hostile("gemma4") | {"audio_config": [7]}, r"audio_config is \[7\], which is not an object"),
+        (hostile("gemma4", audio_config={}), "text_config holds another audio_config"),
+        (hostile("gemma4", enable_moe_block=True), "enable_moe_block True is not supported"),
+        (hostile("gemma4", use_bidirectional_attention="all"), "use_bidirectional_attention 'all' is not supported"),
+        ({"model_type": "llama4"}, "'llama4' is not supported: it takes attention within chunks"),
         (hostile("gemma3") | {"architectures": 7}, "architectures 7"),
         (hostile("gemma3") | {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
         (hostile("gemma3", auto_map={"AutoModel": "evil.Model"}), "auto_map"),

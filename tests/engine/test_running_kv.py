@@ -17,7 +17,7 @@ from preftree.engine.planning.trie import as_token_ids
 
 
 def store_of(slots: int) -> KvStore:
-    return KvStore(torch.empty(1, slots + 1, 2, 1, 2))
+    return KvStore([torch.empty(slots + 1, 2, 1, 2)])
 
 
 @given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.randoms())

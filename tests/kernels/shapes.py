@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -44,6 +46,16 @@ def poisoned_attention_inputs(
     kv = torch.full((plan.num_slots, 2, kv_heads, size), float("nan"))
     kv[: plan.prefix + rows] = torch.randn(plan.prefix + rows, 2, kv_heads, size, generator=generator)
     return queries, kv
+
+
+def sinks_of(heads: int) -> torch.Tensor:
+    """[heads] float32: from a sink that leaves little to one that takes nothing."""
+    return torch.linspace(6, -90, heads)
+
+
+def with_sinks(options: dict[str, Any], heads: int) -> dict[str, Any]:
+    """Options of attention, {"sinks": True} become those of `sinks_of`."""
+    return options | {"sinks": sinks_of(heads)} if options.get("sinks") else options
 
 
 def tile_runs(tiles: Tiles) -> tuple[TileRun, ...]:

@@ -22,6 +22,7 @@ from tests.kernels.shapes import (
     poisoned_attention_inputs,
     random_plan,
     tile_runs,
+    with_sinks,
 )
 from tests.kernels.test_cpu import EPS, GATES, OPTIONS, ROWS
 
@@ -56,6 +57,7 @@ def products(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 )
 def test_tree_attention(heads_per_kv: int, size: int, longest: int, options: dict[str, Any]) -> None:
     """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several chunks."""
+    options = with_sinks(options, 2 * heads_per_kv)
     trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest, layout=PATH_LAYOUT)
     inputs = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, size, seed=1)
     queries, kv = (tensor.bfloat16() for tensor in inputs)
@@ -85,17 +87,18 @@ def test_a_window_skips_keys_that_no_row_sees() -> None:
     assert torch.isfinite(queries[first : first + rows]).all()
 
 
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
 @pytest.mark.parametrize("width", [96, 576, 1000])
 @pytest.mark.parametrize("rows", ROWS)
-def test_norms(rows: int, width: int) -> None:
+def test_norms(rows: int, width: int, name: str) -> None:
     """The residual stream stays float32; the result is rounded once."""
-    x, update, weight = torch.randn(rows, width), torch.randn(rows, width).bfloat16(), torch.randn(width)
+    x, update, weight = torch.randn(rows, width) + 0.3, torch.randn(rows, width).bfloat16(), torch.randn(width)
     residual = x.clone()
-    normed = avx512.add_rms_norm(residual, update, weight, EPS)
+    normed = getattr(avx512, f"add_{name}")(residual, update, weight, EPS)
     assert torch.equal(residual, x + update)
-    exact = reference.rms_norm((x + update).double(), weight.double(), EPS)
+    exact = getattr(reference, name)((x + update).double(), weight.double(), EPS)
     assert_rounded_once(normed, exact)
-    assert torch.equal(avx512.rms_norm(residual, weight, EPS, torch.bfloat16), normed)
+    assert torch.equal(getattr(avx512, name)(residual, weight, EPS, torch.bfloat16), normed)
 
 
 @pytest.mark.parametrize("size", [32, 64, 80])
@@ -192,6 +195,13 @@ def test_a_nan_is_not_quantized_away() -> None:
     x[3, 4], x[5, 70] = float("nan"), float("inf")
     found = torch.isfinite(avx512.linear(x, avx512.pack_linear(torch.randn(40, 192), quantized=True)))
     assert found.any(1).tolist() == [True, True, True, False, True, False, True, True]
+
+
+def test_a_limit_lets_nan_through() -> None:
+    """Catches a minimum that takes 7 for a NaN, which would hide a broken model."""
+    packed = avx512.pack_gated(torch.eye(32).bfloat16(), torch.tensor([float("nan"), *[0.0] * 30, float("nan")]))
+    found = avx512.gated(torch.ones(32, 32).bfloat16(), packed, "clamped_silu")
+    assert found[0].isnan().nonzero().flatten().tolist() == [0, 15]
 
 
 @pytest.mark.usefixtures("products")

@@ -78,10 +78,10 @@ class Selection:
 # Attention with nothing and with everything, and one of each other kernel.
 QUICK = Selection(
     (128,),
-    r"tree_attention, (tiles of \d+|single tokens)(, window, softcap)? \(sm_\d+, bf16"
+    r"tree_attention, (tiles of \d+|single tokens)(, window, (softcap|sinks))? \(sm_\d+, bf16"
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
-    r"|rms_norm of 4096|rotate, normed|store_kv, normed|glu ",
+    r"|(rms|layer)_norm of 4096|rotate, normed|store_kv, normed|glu ",
 )
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
@@ -194,7 +194,7 @@ def test_every_head_size_is_in_the_report(
 
 def test_every_launch_of_attention_is_in_the_report(report: list[dict[str, Any]], selection: Selection) -> None:
     quick = selection is QUICK
-    endings = ("", ", window, softcap") if quick else ("", ", window", ", softcap", ", window, softcap")
+    endings = ["", ", window, softcap", ", window, sinks", *([] if quick else [", window", ", softcap"])]
     expected = {
         (f"tree_attention, {tiles}{ending}", arch, dtype, size)
         for arch, (dtype, itemsize) in product((80, 90), (("bf16", 2), ("fp32", 4)))
@@ -218,11 +218,14 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
     assert names == {
         "rms_norm",
         "add_rms_norm",
+        "layer_norm",
+        "add_layer_norm",
         "rotate",
         "store_kv",
         "tree_attention",
         "swiglu",
         "geglu",
+        "clamped_swiglu",
         "label_head",
     }
 
@@ -297,7 +300,7 @@ def test_one_variant_serves_batches_of_all_sizes(tmp_path: Path) -> None:
     """A kernel that knew the number of rows would be compiled anew in the middle of a run, and might sum otherwise."""
     counts = json.loads(run_compiled("-m", "tests.kernels.variants", cache=tmp_path))
     assert counts.pop("norms of several sizes")["rms_norm_kernel"] > 1
-    assert sum(map(len, counts.values())) == 10
+    assert sum(map(len, counts.values())) == 11
     assert {count for kernels in counts.values() for count in kernels.values()} == {1}, counts
 
 

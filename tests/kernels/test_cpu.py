@@ -10,13 +10,14 @@ import torch
 
 from preftree.kernels import cpu, isa, reference
 from preftree.kernels.cpu import head as cpu_head
-from preftree.kernels.cpu.products import Activation
-from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_runs
+from preftree.kernels.tiles import Activation
+from tests.kernels.shapes import poisoned_attention_inputs, random_plan, tile_runs, with_sinks
 
 ROWS = (1, 31, 33, 127, 129)
 GATES: dict[Activation, Callable[[torch.Tensor], torch.Tensor]] = {
     "silu": reference.swiglu,
     "gelu_tanh": reference.geglu,
+    "clamped_silu": reference.clamped_swiglu,
 }
 EPS = 1e-5
 
@@ -76,14 +77,16 @@ def test_a_gate_of_8_bits() -> None:
         assert (ours - exact).norm() / exact.norm() < 0.01
 
 
+@pytest.mark.parametrize("name", ["rms_norm", "layer_norm"])
 @pytest.mark.parametrize("rows", ROWS)
-def test_norms(rows: int) -> None:
-    x, update, weight = torch.randn(rows, 96), torch.randn(rows, 96), torch.randn(96)
-    assert_as_good_as_plain(cpu.rms_norm(x, weight, 1e-5), reference.rms_norm, x, weight, 1e-5)
+def test_norms(rows: int, name: str) -> None:
+    alone, added, oracle = getattr(cpu, name), getattr(cpu, f"add_{name}"), getattr(reference, name)
+    x, update, weight = torch.randn(rows, 96) + 0.3, torch.randn(rows, 96), torch.randn(96)
+    assert_as_good_as_plain(alone(x, weight, 1e-5), oracle, x, weight, 1e-5)
     residual = x.clone()
-    normed = cpu.add_rms_norm(residual, update, weight, 1e-5)
+    normed = added(residual, update, weight, 1e-5)
     assert torch.equal(residual, x + update), "the residual is updated in place"
-    assert_as_good_as_plain(normed, reference.rms_norm, x + update, weight, 1e-5)
+    assert_as_good_as_plain(normed, oracle, x + update, weight, 1e-5)
 
 
 def test_a_wide_norm_weight_keeps_its_digits() -> None:
@@ -126,6 +129,7 @@ def test_swiglu(rows: int) -> None:
     x = torch.randn(rows, 2 * 80)
     assert_as_good_as_plain(cpu.swiglu(x), reference.swiglu, x)
     assert_as_good_as_plain(cpu.geglu(x), reference.geglu, x)
+    assert_as_good_as_plain(cpu.clamped_swiglu(4 * x), reference.clamped_swiglu, 4 * x)
 
 
 @pytest.mark.parametrize("has_bias", [False, True])
@@ -167,6 +171,9 @@ OPTIONS = [
     {"softcap": 1.5},
     *({"window": window} for window in (1, 15, 16, 17, 50, 1000)),
     {"scale": 0.3, "window": 20, "softcap": 2.0},
+    {"sinks": True},
+    {"scale": 0.7, "window": 15, "sinks": True},
+    {"softcap": 2.0, "sinks": True},
 ]
 
 
@@ -180,8 +187,9 @@ OPTIONS = [
 def test_tree_attention(heads_per_kv: int, longest: int, options: dict[str, Any]) -> None:
     """No unwritten slot is read (NaN), no tile is left out, in place as the model calls it, over several runs.
 
-    Windows end inside a block of depths, at its bounds, and beyond every path.
+    Windows end inside a block of depths, at its bounds, and beyond every path. A sink is its own head's.
     """
+    options = with_sinks(options, 2 * heads_per_kv)
     trie, plan = random_plan(longest + heads_per_kv, count=5, longest=longest)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 2 * heads_per_kv, 2, 16, seed=1)
     wide = [torch.full_like(queries, float("nan"), dtype=dtype) for dtype in (torch.float64, torch.float32)]
@@ -194,12 +202,14 @@ def test_tree_attention(heads_per_kv: int, longest: int, options: dict[str, Any]
     assert (ours - exact).norm() / exact.norm() <= 2 * (plain - exact).norm() / exact.norm() + 1e-7
 
 
-@pytest.mark.parametrize("options", [{}, {"window": 20}, {"window": 550}, {"softcap": 2.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"window": 20}, {"window": 550}, {"softcap": 2.0}, {"window": 550, "sinks": True}], ids=str
+)
 def test_tree_attention_over_many_kv_blocks(options: dict[str, Any]) -> None:
     """Paths longer than torch's own key block (512)."""
     trie, plan = random_plan(5, count=1, longest=600)
     queries, kv = poisoned_attention_inputs(plan, trie.num_rows, 1, 1, 16, seed=2)
-    exact = torch.empty_like(queries, dtype=torch.float64)
+    exact, options = torch.empty_like(queries, dtype=torch.float64), with_sinks(options, 1)
     reference.tree_attention(queries.double(), kv.double(), tile_runs(plan.tiles), exact, **options)
     cpu.tree_attention(queries, kv, tile_runs(plan.tiles), out=queries, **options)
     torch.testing.assert_close(queries[: trie.num_rows].double(), exact[: trie.num_rows], rtol=1e-5, atol=1e-6)

@@ -23,6 +23,7 @@ from tests.kernels.shapes import (
     poisoned_attention_inputs,
     random_plan,
     random_sequences,
+    with_sinks,
 )
 
 SHAPES = [(576, 576), (576, 384), (576, 3072), (1536, 576)]  # in and out of the embedded model's linear layers
@@ -58,6 +59,7 @@ def test_products_of_16_bits(inputs: int, outputs: int) -> None:
     assert_rows_are_independent(lambda x: cpu.linear(x, packed), rows)
     assert_rows_are_independent(lambda x: cpu.gated(x, gate, "silu"), rows)
     assert_rows_are_independent(lambda x: cpu.gated(x, gate, "gelu_tanh"), rows)
+    assert_rows_are_independent(lambda x: cpu.gated(x, gate, "clamped_silu"), rows)
 
 
 @pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
@@ -83,8 +85,10 @@ def test_element_wise_operations() -> None:
     rows = torch.randn(4 * cpu.ROW_BLOCK, 576)
     weight = torch.randn(576)
     assert_rows_are_independent(lambda x: cpu.rms_norm(x, weight, 1e-5), rows)
+    assert_rows_are_independent(lambda x: cpu.layer_norm(x, weight, 1e-5), rows)
     assert_rows_are_independent(cpu.swiglu, rows)
     assert_rows_are_independent(cpu.geglu, rows)
+    assert_rows_are_independent(cpu.clamped_swiglu, rows)
 
 
 @pytest.mark.parametrize("has_norm", [False, True])
@@ -110,7 +114,12 @@ def test_rotation_and_head_norms(has_norm: bool) -> None:
     assert_rows_are_independent(store_kv, rows)
 
 
-OPTIONS: list[dict[str, Any]] = [{}, {"window": 37}, {"window": 37, "softcap": 2.0}]
+OPTIONS: list[dict[str, Any]] = [
+    {},
+    {"window": 37},
+    {"window": 37, "softcap": 2.0},
+    {"window": 37, "sinks": True},
+]
 
 
 def attention_of(
@@ -151,6 +160,7 @@ def test_tree_attention_does_not_see_siblings(
     layout: PlanLayout, dtype: torch.dtype, ops: ModuleType, options: dict[str, Any]
 ) -> None:
     """The same path in other tries: alone, among siblings that cut its branch elsewhere, in another order."""
+    options = with_sinks(options, 6)
     rows_of: dict[bytes, torch.Tensor] = {}
     kv_of: dict[bytes, torch.Tensor] = {}
     sequences = random_sequences(11, count=12, longest=150)

@@ -27,7 +27,7 @@ from tests.kernels.on_device import (
     gpu_if_there,
     needs_gpu,
 )
-from tests.kernels.shapes import LAYOUT, random_sequences, tile_runs
+from tests.kernels.shapes import LAYOUT, random_sequences, sinks_of, tile_runs
 
 pytestmark = gpu_if_there
 
@@ -89,6 +89,7 @@ def by_oracle(
     scale: float | None = None,
     window: int | None = None,
     softcap: float | None = None,
+    sinks: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """What `preftree.kernels.reference` computes row by row, all rows at once in `dtype`: [rows, heads, size]."""
     rows, (heads, size) = trie.num_rows, queries.shape[1:]
@@ -96,7 +97,9 @@ def by_oracle(
     keys, values = kv[:rows].to(dtype).repeat_interleave(heads // kv.shape[2], dim=2).permute(1, 2, 0, 3)
     scores = reference.capped(query @ keys.transpose(1, 2) * (size**-0.5 if scale is None else scale), softcap)
     scores = scores.masked_fill(~visible_slots(trie, window), float("-inf"))
-    return (torch.softmax(scores, -1) @ values).transpose(0, 1)
+    if sinks is not None:
+        scores = torch.cat([scores, sinks.to(dtype)[:, None, None].expand(heads, rows, 1)], -1)
+    return (torch.softmax(scores, -1)[..., :rows] @ values).transpose(0, 1)
 
 
 OPTIONS: list[dict[str, Any]] = [
@@ -107,7 +110,7 @@ OPTIONS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("options", [{}, OPTIONS[-1]], ids=str)
+@pytest.mark.parametrize("options", [{}, OPTIONS[-1], {"sinks": sinks_of(6)}], ids=["plain", "all", "sinks"])
 def test_the_oracle_is_the_reference(options: dict[str, Any]) -> None:
     trie = TokenTrie.build(random_sequences(4, 5, 60))
     rows = trie.num_rows
@@ -167,6 +170,25 @@ def test_tries(longest: int, group: int, dtype: torch.dtype) -> None:
 def test_windows_and_caps(options: dict[str, Any], dtype: torch.dtype) -> None:
     """Windows that begin in a key block, at its bounds and before every path; rows of a tile that begin in several."""
     check_against_oracle(random_sequences(3, 3, 150), 2, 1, 64, dtype, **options)
+
+
+@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
+@pytest.mark.parametrize("options", [{}, {"window": 17}, OPTIONS[-1]], ids=str)
+def test_sinks(options: dict[str, Any], dtype: torch.dtype) -> None:
+    """Catches a sink of another head, one that joins with every block, and one in exponents of the wrong base."""
+    check_against_oracle(random_sequences(3, 3, 150), 6, 2, 64, dtype, **options, sinks=sinks_of(6).to(DEVICE))
+
+
+@pytest.mark.filterwarnings("ignore:overflow encountered in exp2")
+def test_sinks_of_any_size() -> None:
+    """Catches overflow: far above all scores a sink leaves nothing; far below it changes no bit."""
+    trie = TokenTrie.build([np.arange(70)])
+    queries, kv = poisoned(70, 2, 1, 64, torch.float32)
+    tiles = cut(trie, 20)
+    sinks = torch.tensor([1e4, -1e4], device=DEVICE)
+    out, plain = (attend(queries, kv, tiles, sinks=each)[:70] for each in (sinks, None))
+    assert not out[:, 0].any()
+    assert torch.equal(out[:, 1], plain[:, 1])
 
 
 def test_a_window_leaves_blocks_before_it_out() -> None:
@@ -277,16 +299,18 @@ def test_bits_of_single_tokens_with_an_order_of_their_own() -> None:
 
 
 @pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
-def test_bits_of_windows_and_caps(dtype: torch.dtype) -> None:
+def test_bits_of_windows_caps_and_sinks(dtype: torch.dtype) -> None:
     """Tiles cut elsewhere begin with other blocks, and hold rows whose window begins later."""
-    run = TrieRun.draw(140, 64, dtype, window=37, softcap=2.0)
+    run = TrieRun.draw(140, 64, dtype, window=37, softcap=2.0, sinks=sinks_of(3).to(DEVICE))
     assert_bits_survive_other_cuts(run)
     assert_one_row_tiles_have_the_same_bits(run)
 
 
 @needs_gpu
 @pytest.mark.gpu
-@pytest.mark.parametrize("options", [{}, {"window": 130}, {"window": 130, "softcap": 2.0}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"window": 130}, {"window": 130, "softcap": 2.0}, {"sinks": sinks_of(3).to(DEVICE)}], ids=str
+)
 @pytest.mark.parametrize("size", launch.HEAD_SIZES)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_bits_on_a_gpu(size: int, dtype: torch.dtype, options: dict[str, Any]) -> None:

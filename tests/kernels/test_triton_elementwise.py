@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from preftree.kernels import gated, norm, reference, rope_store
+from preftree.kernels import cpu, gated, norm, reference, rope_store
 from tests.kernels.on_device import (
     CUT_OFF,
     DEVICE,
@@ -19,6 +19,7 @@ from tests.kernels.on_device import (
     needs_gpu,
 )
 
+Norm = Callable[..., torch.Tensor]
 NAN = float("nan")
 EPS = 1e-5
 
@@ -32,21 +33,28 @@ def assert_surroundings_untouched(x: torch.Tensor) -> None:
     assert buffer[-1].isnan().all()
 
 
+NORMS = [
+    (norm.rms_norm, norm.add_rms_norm, reference.rms_norm),
+    (norm.layer_norm, norm.add_layer_norm, reference.layer_norm),
+]
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "hidden"), [(1, 64), (31, 96), (33, 576), (127, 1000), (129, 64), (2, 16384)])
-def test_norms(rows: int, hidden: int, dtype: torch.dtype) -> None:
-    x, update = (amid_nan(torch.randn(rows, hidden).to(dtype)) for _ in range(2))
+@pytest.mark.parametrize(("alone", "added", "oracle"), NORMS, ids=["rms_norm", "layer_norm"])
+def test_norms(rows: int, hidden: int, dtype: torch.dtype, alone: Norm, added: Norm, oracle: Norm) -> None:
+    x, update = (amid_nan((torch.randn(rows, hidden) + 0.3).to(dtype)) for _ in range(2))
     weight = amid_nan((torch.rand(1, hidden) + 0.5).to(dtype))[0]
-    plain, exact = (reference.rms_norm(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
-    assert_as_good_as_plain(norm.rms_norm(x, weight, EPS), plain, exact)
+    plain, exact = (oracle(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
+    assert_as_good_as_plain(alone(x, weight, EPS), plain, exact)
 
     total = x + update
-    normed = norm.add_rms_norm(x, update, weight, EPS)
+    normed = added(x, update, weight, EPS)
     if dtype == CUT_OFF:
         torch.testing.assert_close(x, total)
     else:
         assert torch.equal(x, total), "the residual is updated in place"
-    plain, exact = (reference.rms_norm(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
+    plain, exact = (oracle(x.to(t), weight.to(t), EPS) for t in (dtype, torch.float64))
     assert_as_good_as_plain(normed, plain, exact)
     assert normed.dtype == dtype
     assert_surroundings_untouched(x)
@@ -138,6 +146,23 @@ def test_geglu(rows: int, width: int, dtype: torch.dtype) -> None:
     assert_as_good_as_plain(ours, reference.geglu(x), reference.geglu(x.double()))
 
 
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("rows", "width"), [(31, 1000), (33, 1536), (129, 1025)])
+def test_clamped_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
+    """Catches a gate that is clamped below, and a limit that only one of the two has."""
+    x = amid_nan((6 * torch.randn(rows, 2 * width)).to(dtype))
+    ours = gated.clamped_swiglu(x)
+    assert ours.dtype == dtype
+    assert_as_good_as_plain(ours, reference.clamped_swiglu(x), reference.clamped_swiglu(x.double()))
+
+
+@pytest.mark.parametrize("clamped", [gated.clamped_swiglu, cpu.clamped_swiglu])
+def test_a_limit_lets_nan_through(clamped: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Catches a minimum that takes 7 for a NaN, which would hide a broken model."""
+    gate_up = torch.tensor([[NAN, 1.0, NAN, 1.0, NAN, NAN]], device=DEVICE)
+    assert clamped(gate_up).isnan().all()
+
+
 def test_geglu_far_from_zero() -> None:
     """Where exp overflows, tanh is one."""
     gate_up = torch.tensor([[-1000.0, 1000.0, 2.0, 3.0]], device=DEVICE)
@@ -188,7 +213,10 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
     for operation in (
         lambda index: norm.rms_norm(x[index], weight, EPS),
         lambda index: norm.add_rms_norm(x[index], update[index], weight, EPS),
+        lambda index: norm.layer_norm(x[index], weight, EPS),
+        lambda index: norm.add_layer_norm(x[index], update[index], weight, EPS),
         lambda index: gated.swiglu(x[index]),
+        lambda index: gated.clamped_swiglu(x[index]),
         rotate,
         store_kv,
     ):

@@ -52,6 +52,7 @@ def store_kv(rows: int) -> None:
 LAUNCHES: dict[str, Callable[[int], object]] = {
     "rms_norm": lambda rows: norm.rms_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "add_rms_norm": lambda rows: norm.add_rms_norm(meta(rows, HIDDEN), meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
+    "layer_norm": lambda rows: norm.layer_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "rotate": rotate,
     "store_kv": store_kv,
     "swiglu": lambda rows: gated.swiglu(meta(rows, 2 * HIDDEN)),

@@ -127,3 +127,43 @@ def test_a_model_without_chat_template(model: Path, capsys: pytest.CaptureFixtur
     set_template(model, None)
     code, found = examine(model, capsys)
     assert (code, found["chat template"]) == (OK, ("", "none; prompts are plain text"))
+
+
+def assumed(model: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """Details of the lines that say what was assumed."""
+    assert main(["doctor", str(model)]) == OK
+    lines = capsys.readouterr().out.splitlines()
+    return [line[23:] for line in lines if line[8:21].strip() == "assumed"]
+
+
+def test_what_is_assumed(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches defaults and choices of files without a word, and words where config.json says it all."""
+    path = model / "config.json"
+    config = json.loads(path.read_text()) | {"tie_word_embeddings": False, "rope_theta": 1e4}
+    path.write_text(json.dumps(config))
+    assert assumed(model, capsys) == []
+    del config["max_position_embeddings"], config["rope_theta"], config["rms_norm_eps"]
+    path.write_text(json.dumps(config))
+    (model / "chat_template.jinja").write_text(TEMPLATE)
+    (model / "tokenizer.model").write_bytes(b"")
+    assert assumed(model, capsys) == [
+        "tokenizer.json is read, and tokenizer.model is not",
+        "the chat template is chat_template.jinja, not the one in tokenizer_config.json",
+        "max_position_embeddings 2048, rms_norm_eps 1e-06, rope_theta 10000.0: config.json says nothing, and these are "
+        "the defaults of LlamaForCausalLM",
+    ]
+    config["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e5}
+    path.write_text(json.dumps(config))
+    assert "rope_theta" not in assumed(model, capsys)[-1]
+
+
+def test_templates_with_names(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches one of several templates that is taken, or none of them, without a word."""
+    named = [{"name": name, "template": TEMPLATE} for name in ("default", "tool_use")]
+    for listed, said in (
+        (named, "the chat template is the one named default among those in tokenizer_config.json (default, tool_use)"),
+        (named[1:], "no chat template is read: none is named default among those in tokenizer_config.json (tool_use)"),
+    ):
+        path = model / "tokenizer_config.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": listed}))
+        assert assumed(model, capsys)[0] == said
