@@ -17,6 +17,7 @@ class GgufFamily:
         longrope: rotary frequencies may be stretched by the factors of two tensors.
         permuted: the converter has reordered rows of q and k.
         biases: fields of config.json that are true where the first layer has a tensor.
+        normalised_experts: weights of the chosen experts sum to one; the format has no word for it.
         norms: its names of norms that differ from other families', by the roles of `Architecture.norms`.
     """
 
@@ -27,6 +28,7 @@ class GgufFamily:
     longrope: bool = False
     permuted: bool = False
     biases: dict[str, str] = field(default_factory=dict)
+    normalised_experts: bool = True
     norms: dict[str, str] = field(default_factory=dict)
 
 
@@ -60,6 +62,12 @@ FAMILIES = {
     "qwen2": GgufFamily("qwen2"),
     "qwen3": GgufFamily("qwen3"),
     "qwen3moe": GgufFamily("qwen3_moe", _EXPERTS, needed=tuple(_EXPERTS)),
+    "qwen2moe": GgufFamily(
+        "qwen2_moe",
+        _EXPERTS | {"expert_shared_feed_forward_length": "shared_expert_intermediate_size"},
+        needed=(*_EXPERTS, "expert_shared_feed_forward_length"),
+        normalised_experts=False,
+    ),
     "gemma2": GgufFamily("gemma2", {**_GEMMA, "attn_logit_softcapping": "attn_logit_softcapping"}, wide_layers=46),
     "gemma3": GgufFamily(
         "gemma3_text",

@@ -79,7 +79,7 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
         "rope_theta": decimal(fields.get("rope.freq_base", 10000.0)),
         "max_position_embeddings": need("context_length"),
         "tie_word_embeddings": "output.weight" not in names,
-        "norm_topk_prob": True,  # llama.cpp always does, and the format has no word for it
+        "norm_topk_prob": family.normalised_experts,
     }
     described |= {name: decimal(fields[field]) for field, name in family.fields.items() if fields.get(field)}
     if family.wide_layers is not None:

@@ -26,6 +26,7 @@ LAYER_NAMES = {
     "attn_q_norm": "self_attn.q_norm",
     "attn_k_norm": "self_attn.k_norm",
 }
+SHARED_GATE = "ffn_gate_inp_shexp"
 # By the roles of `Architecture.norms`.
 NORMS = {
     "attention": "attn_norm",
@@ -52,6 +53,8 @@ def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig, family: Gguf
             path = f"model.layers.{int(expert[1])}.{names[f'ffn_{expert[2]}_exps']}.weight"
             renamed = {path.format(int(expert[3])): tensor}
         if match and match[2] in names:
+            if match[2] == SHARED_GATE and len(tensor.shape) == 1:  # written as a vector, which is a matrix of one row
+                tensor = replace(tensor, shape=(1, *tensor.shape))
             layer = f"model.layers.{int(match[1])}.{names[match[2]]}.{match[3]}"
             renamed = _experts(layer, name, tensor, config) if "{}" in layer else {layer: tensor}
         if renamed.keys() & found.keys():
@@ -70,6 +73,10 @@ def _layer_names(family: Architecture, theirs: GgufFamily) -> dict[str, str]:
         names["ffn_gate_inp"] = family.experts.router
         for part in ("gate", "up", "down"):
             names[f"ffn_{part}_exps"] = family.experts.expert + getattr(family.experts, part)
+        shared = family.experts.shared
+        if shared is not None:
+            names |= {f"ffn_{part}_shexp": f"{shared.prefix}{part}_proj" for part in ("gate", "up", "down")}
+            names |= {} if shared.gate is None else {SHARED_GATE: shared.gate}
     return names
 
 

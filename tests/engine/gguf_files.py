@@ -63,7 +63,7 @@ def add_byte_tokenizer(writer: gguf.GGUFWriter, directory: Path, pre: str = "gpt
 
 
 # llama.cpp's names of families, and of the fields of their config.json, where they differ from Hugging Face's.
-ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "mixtral": "llama"}
+ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "mixtral": "llama"}
 PERMUTED = ("llama", "smollm3", "granite")
 FIELDS = {
     "sliding_window": "attention.sliding_window",
@@ -76,6 +76,7 @@ FIELDS = {
     "num_experts": "expert_count",
     "num_local_experts": "expert_count",
     "num_experts_per_tok": "expert_used_count",
+    "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
     "moe_intermediate_size": "expert_feed_forward_length",
     "original_max_position_embeddings": "rope.scaling.original_context_length",
 }
@@ -98,7 +99,7 @@ def converted(directory: Path, architecture: str, layers: int) -> dict[str, np.n
         if fused != name:
             experts.setdefault(theirs, []).append(array)
         else:
-            tensors[theirs] = array
+            tensors[theirs] = array.squeeze()
     return tensors | {name: np.stack(arrays) for name, arrays in experts.items()}
 
 

@@ -69,6 +69,15 @@ CASES: dict[str, dict[str, Any]] = {
     | {"model_type": "seed_oss", "head_dim": 24, "attention_bias": True, "attention_out_bias": True},
     "glm4": PLAIN | {"model_type": "glm4", "head_dim": 16, "attention_bias": True, "partial_rotary_factor": 0.5},
     "mixtral": PLAIN | {"model_type": "mixtral", "rope_theta": 1e6, "num_local_experts": 5, "num_experts_per_tok": 2},
+    "qwen2moe": PLAIN
+    | {
+        "model_type": "qwen2_moe",
+        "num_experts": 5,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 32,
+        "shared_expert_intermediate_size": 64,
+        "norm_topk_prob": False,
+    },
     "qwen3moe": PLAIN
     | {
         "model_type": "qwen3_moe",
