@@ -10,6 +10,7 @@ import numpy as np
 from benchmarks.workloads import JudgePrompt
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.trie import TokenTrie
+from preftree.engine.weights.names import Matrix, layer_tensors
 
 
 @dataclass(frozen=True)
@@ -42,19 +43,31 @@ def model_flops(config: ModelConfig, trie: TokenTrie) -> ModelFlops:
     which is counted over the whole vocabulary, since exact log-probabilities need its normaliser.
     """
     finals = np.unique(trie.final_row)
-    kv = config.hidden_size * 2 * config.kv_size
     linear = keys = 0
     for layer in range(config.num_layers):
         rows = finals if layer == config.num_layers - 1 else np.arange(trie.num_rows)
-        rest = config.hidden_size * (2 * config.q_size + _mlp_columns(config, layer))
+        tensors = layer_tensors(config, layer)
+        kv = _multiplications(tensors.kv, tensors.kv_latent)
+        rest = _multiplications(tensors.q, tensors.q_latent, tensors.o)
+        rest += config.hidden_size * _mlp_columns(config, layer)
         linear += 2 * (trie.num_rows * kv + len(rows) * rest)
         visible = np.minimum(trie.depth[rows] + 1, config.window_of(layer) or config.max_context)
         keys += int(visible.sum())
     return ModelFlops(
         linear=linear,
-        attention=4 * config.q_size * keys,
+        attention=2 * config.num_heads * _key_and_value(config) * keys,
         head=2 * config.hidden_size * config.vocab_size * len(finals),
     )
+
+
+def _multiplications(*matrices: Matrix | None) -> int:
+    """Of a row by these matrices."""
+    return sum(part.rows * matrix.columns for matrix in filter(None, matrices) for part in matrix.parts)
+
+
+def _key_and_value(config: ModelConfig) -> int:
+    """Dimensions of a head's key and value together, without padding."""
+    return 2 * config.head_dim if config.latent is None else config.latent.key_size + config.latent.value
 
 
 def _mlp_columns(config: ModelConfig, layer: int) -> int:

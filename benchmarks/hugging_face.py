@@ -86,6 +86,9 @@ def to_hf(config: ModelConfig, bos_id: int | None = None, eos_id: int | None = N
         fields["no_rope_layers"] = [int(layer not in config.unrotated) for layer in range(config.num_layers)]
     if family.windows is not None:
         fields |= _windows_to_hf(config, family.windows)
+    if config.latent is not None:
+        fields |= config.latent.fields | {"rope_interleave": config.rope.interleaved}
+        del fields["head_dim"]
     if family.draft_layers:
         fields["num_nextn_predict_layers"] = config.draft_layers
     if family.experts is not None:
@@ -172,6 +175,8 @@ def _rope_to_hf(rope: RopeConfig) -> dict[str, Any]:
         fields |= {"beta_fast": rope.beta_fast, "beta_slow": rope.beta_slow, "truncate": rope.truncate}
     if rope.kind == "proportional":
         fields["partial_rotary_factor"] = rope.partial
+    if rope.mscale_all_dim:
+        fields["mscale_all_dim"] = rope.mscale_all_dim
     if rope.query_growth:
         fields["llama_4_scaling_beta"] = rope.query_growth
     if rope.kind == "longrope":

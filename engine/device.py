@@ -12,7 +12,6 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError
 from preftree.engine.planning.estimate import MemoryModel
-from preftree.engine.weights.names import num_parameters
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
@@ -188,7 +187,7 @@ def _blocks_that_fit(
     fraction: float | None,
 ) -> int:
     """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    usable, weights = usable_bytes(device, fraction), num_parameters(config) * dtype.itemsize
+    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config)
 
     def needed(blocks: int) -> int:
         rows = blocks * memory.row_block

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from preftree.engine.config.latent import Latent
+
 QkNorm = Literal["head", "width", "rotated head"]
 
 
@@ -156,6 +158,8 @@ class Architecture:
     root. multipliers: fields that multiply (`logits_scaling` divides), with defaults.
 
     draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not read.
+    latent: defaults of latent attention; `rope_interleave` then says whether heads are interleaved, and
+    `mscale_all_dim` how much YaRN raises scores.
 
     global_head_dim: default of the field of that name, of layers without window, where they have heads of their own.
     per_layer_inputs: default of `hidden_size_per_layer_input`, of embeddings that a token has for each layer; in such a
@@ -208,6 +212,7 @@ class Architecture:
     draft_layers: int = 0
     global_head_dim: int | None = None
     per_layer_inputs: int | None = None
+    latent: Latent | None = None
     head_dim: int | None = None
     num_kv_heads: int | None = None
     norm_eps: float = 1e-6
@@ -260,6 +265,8 @@ class Architecture:
             found.add(self.local_theta_field)
         if self.windows is not None:
             found |= {"sliding_window", self.windows.switch or "", self.windows.pattern or ""}
+        if self.latent is not None:
+            found |= {*self.latent.fields, "rope_interleave"}
         if self.draft_layers:
             found.add("num_nextn_predict_layers")
         if self.experts is not None:

@@ -15,6 +15,7 @@ from preftree.engine.config.architecture import (
     SigmoidRouter,
     Windows,
 )
+from preftree.engine.config.latent import Latent
 
 _GEMMA: dict[str, Any] = {
     "norms": FOUR_NORMS,
@@ -191,6 +192,26 @@ ARCHITECTURES = {
         max_context=131072,
         partial_rotary=0.5,
     ),
+    "deepseek_v3": Architecture(
+        class_name="DeepseekV3ForCausalLM",
+        title="DeepSeek-V3",
+        examples="DeepSeek-V3 and R1, Moonlight",
+        bias_fields=("attention_bias",),
+        experts=Experts(
+            default_count=256,
+            default_per_token=8,
+            default_width=2048,
+            count="n_routed_experts",
+            count_fields=("n_routed_experts", "num_local_experts"),
+            normalised=True,
+            shared=_COUNTED_SHARED,
+            sigmoid=SigmoidRouter(groups=8, kept_groups=4, scaling=2.5, dense_layers=3),
+        ),
+        draft_layers=1,
+        latent=Latent(),
+        max_context=4096,
+        interleaved=True,
+    ),
     "gemma": Architecture(
         class_name="GemmaForCausalLM",
         title="Gemma",
@@ -234,7 +255,7 @@ ARCHITECTURES = {
     "gemma4_text": Architecture(
         class_name="Gemma4ForCausalLM",
         title="Gemma 4",
-        examples="dense Gemma 4",
+        examples="Gemma 4, but for its mixtures of experts",
         has_reward_class=False,
         norms=FOUR_NORMS,
         wide_norms=True,

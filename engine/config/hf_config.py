@@ -10,6 +10,7 @@ from preftree.engine.config.architecture import Architecture, Windows
 from preftree.engine.config.architectures import ARCHITECTURES, LACKING, SUPPORTED
 from preftree.engine.config.hf_experts import experts_from_hf
 from preftree.engine.config.hf_heads import global_heads, per_layer_inputs
+from preftree.engine.config.hf_latent import latent_from_hf
 from preftree.engine.config.hf_layers import slides_by_pattern, unrotated_beside_windows
 from preftree.engine.config.hf_rope import ropes_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
@@ -44,6 +45,10 @@ NEUTRAL: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("n_shared_experts", "first_k_dense_replace", "n_group", "topk_group"), (0,)),
     "routed_scaling_factor": (1,),
     "num_nextn_predict_layers": (0,),
+    # Of DeepSeek's own code; transformers' class takes these values for granted.
+    "scoring_func": ("sigmoid",),
+    "topk_method": ("noaux_tc",),
+    "moe_layer_freq": (1,),
     **dict.fromkeys(("kv_lora_rank", "q_lora_rank", "num_kv_shared_layers"), (0,)),
     **dict.fromkeys(("hidden_size_per_layer_input", "vocab_size_per_layer_input", "top_k_experts"), (0,)),
     **dict.fromkeys(("attention_k_eq_v", "enable_moe_block", "use_double_wide_mlp"), (False,)),
@@ -81,6 +86,12 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
         windows = _windows(config, family, unrotated)
         # transformers reads an explicit null as "one for each query head", whatever it assumes for a missing key.
         kv_heads = config.get("num_key_value_heads", family.num_kv_heads)
+        head_dim = optional("head_dim", family.head_dim or config["hidden_size"] // heads)
+        latent = None
+        if family.latent is not None:
+            # Every head has a key; transformers' class has no use for fields that say otherwise.
+            latent, kv_heads = latent_from_hf(config, family.latent), heads
+            head_dim = latent.head_size
         return ModelConfig(
             architecture=config["model_type"],
             vocab_size=config["vocab_size"],
@@ -89,7 +100,7 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             num_layers=config["num_hidden_layers"],
             num_heads=heads,
             num_kv_heads=heads if kv_heads is None else kv_heads,
-            head_dim=optional("head_dim", family.head_dim or config["hidden_size"] // heads),
+            head_dim=head_dim,
             norm_eps=optional(family.norm_eps_field, family.norm_eps),
             rope=rope,
             # What "dynamic" is for: contexts beyond the trained one, up to so many times its length.
@@ -114,19 +125,26 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
             final_softcap=_soft_cap(config, family, "final_logit_softcapping"),
             **{field: optional(field, default) for field, default in family.multipliers.items()},
             experts=None if family.experts is None else experts_from_hf(config, family.experts),
+            latent=latent,
             draft_layers=optional("num_nextn_predict_layers", family.draft_layers) if family.draft_layers else 0,
             is_reward_model=_is_reward_model(config, family),
         )
 
 
 def _family(config: dict[str, Any]) -> Architecture:
-    """The family of a config.json. ModelError for one that preftree does not run, or for code in place of one."""
-    if config.get("auto_map"):
-        raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
+    """The family of a config.json. ModelError for one that preftree does not run, or for code in place of one.
+
+    Of a family that transformers has a class for, that class is meant, whatever code the directory brings beside it.
+    """
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if isinstance(kind, str) and kind in LACKING:
         raise ModelError(f"model_type {kind!r} is not supported: it takes {LACKING[kind]}")
+    if family is None and config.get("auto_map"):
+        raise ModelError(
+            f"model_type {kind!r:.100} is not supported; auto_map asks for Python code from the model directory, which "
+            "preftree never runs"
+        )
     if family is None:
         known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")

@@ -4,6 +4,7 @@ import math
 from typing import Any
 
 from preftree.engine.config.architecture import Architecture
+from preftree.engine.config.hf_latent import latent_from_hf
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
@@ -71,7 +72,7 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
     base = {
         "theta": architecture.theta if theta is None else theta,
         "partial": _partial(scaling, config, architecture, kind),
-        "interleaved": architecture.interleaved,
+        "interleaved": _interleaved(config, architecture),
     }
     if kind == "dynamic" and scaling.get("alpha"):
         return RopeConfig(**base | {"theta": _stretched(base["theta"], scaling["alpha"], config)})
@@ -107,6 +108,7 @@ def _rope(scaling: dict[str, Any], config: dict[str, Any], architecture: Archite
         beta_fast=scaling.get("beta_fast") or 32,
         beta_slow=scaling.get("beta_slow") or 1,
         query_growth=_given(scaling, "llama_4_scaling_beta", 0.0),
+        mscale_all_dim=0.0 if architecture.latent is None else _given(scaling, "mscale_all_dim", 0.0),
         truncate=scaling.get("truncate", True),
     )
 
@@ -127,8 +129,18 @@ def _given(scaling: dict[str, Any], field: str, default: float) -> Any:
     return default if value is None else value
 
 
+def _interleaved(config: dict[str, Any], architecture: Architecture) -> bool:
+    value = config.get("rope_interleave") if architecture.latent is not None else None
+    if value is not None and not isinstance(value, bool):
+        raise ModelError(f"rope_interleave is {value!r:.100}, neither true nor false")
+    return architecture.interleaved if value is None else value
+
+
 def _partial(scaling: dict[str, Any], config: dict[str, Any], architecture: Architecture, kind: str) -> Any:
     partial = scaling.get("partial_rotary_factor", config.get("partial_rotary_factor"))
+    if architecture.latent is not None and partial in (None, 1):
+        latent = latent_from_hf(config, architecture.latent)
+        return latent.rotated / latent.head_size
     if partial is None:
         return architecture.partial_rotary or 1.0
     if partial != 1 and architecture.partial_rotary is None and kind != "proportional":

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 from preftree.engine.config.architecture import Architecture, Experts
 from preftree.engine.config.architectures import ARCHITECTURES, SUPPORTED
 from preftree.engine.config.heads import Heads, PerLayerInputs
+from preftree.engine.config.latent import Latent
 from preftree.engine.config.limits import LIMITS, check_positive, check_whole
 from preftree.engine.config.rope import RopeConfig
 from preftree.engine.errors import ModelError
@@ -77,8 +78,9 @@ class ModelConfig:
     attention scores are divided by its root; None: the head size. attention_softcap, final_softcap: c in c * tanh(x /
     c), over attention scores and logits. attention_multiplier: what scores are multiplied with, in place of that root.
     embedding_multiplier, residual_multiplier: of embeddings, and of what attention and MLP add to the residual stream.
-    logits_scaling, logit_scale: what logits are divided by, and multiplied with. draft_layers: see `Architecture`.
-    is_reward_model: the head is one row that gives a reward, in place of the output matrix.
+    logits_scaling, logit_scale: what logits are divided by, and multiplied with. latent: sizes of latent attention,
+    whose heads are as large as `Latent.head_size`. draft_layers: see `Architecture`. is_reward_model: the head is one
+    row that gives a reward, in place of the output matrix.
     """
 
     architecture: str
@@ -114,6 +116,7 @@ class ModelConfig:
     logits_scaling: float = 1.0
     logit_scale: float = 1.0
     experts: ExpertsConfig | None = None
+    latent: Latent | None = None
     draft_layers: int = 0
     is_reward_model: bool = False
 
@@ -187,6 +190,12 @@ class ModelConfig:
             raise ModelError(f"activation {self.activation!r:.100} is not supported")
         if (self.experts is None) != (family.experts is None):
             raise ModelError(f"{self.title} models are {'no ' if family.experts is None else ''}mixtures of experts")
+        if (self.latent is None) != (family.latent is None):
+            raise ModelError(f"{self.title} models have {'no ' if family.latent is None else ''}latent attention")
+        if self.latent is not None:
+            self.latent.validate()
+            if (self.head_dim, self.num_kv_heads) != (self.latent.head_size, self.num_heads):
+                raise ModelError(f"heads of latent attention are {self.latent.head_size} wide, each with its own key")
         if self.experts is not None:
             assert family.experts is not None
             self.experts.validate(family.experts, self.num_layers)
@@ -262,6 +271,8 @@ class ModelConfig:
     @property
     def attention_scale(self) -> float | None:
         """What scores are multiplied with; None: one over the root of the head size."""
+        if self.latent is not None:
+            return float(self.latent.key_size**-0.5 * self.rope.score_scale)
         if self.attention_multiplier is not None:
             return float(self.attention_multiplier)
         if self.family.attention_scale is not None:

@@ -21,6 +21,7 @@ class RopeConfig:
     and cosines, for "yarn" and "longrope"; beta_fast, beta_slow, truncate: for "yarn". short_factor, long_factor: of
     every frequency, in sequences up to original_context tokens and in longer ones, for "longrope".
     query_growth: queries are multiplied with 1 + query_growth * log(1 + original contexts before them), for "yarn".
+    mscale_all_dim: scores are multiplied with the square of 1 + mscale_all_dim * log(factor) / 10, for "yarn".
     partial: share of a head's dimensions that rotate, the first ones; for "proportional" the first ones of both halves,
     with the frequencies that they have where all rotate. interleaved: neighbours among them do so
     together, and not dimensions of both halves.
@@ -39,6 +40,7 @@ class RopeConfig:
     short_factor: tuple[float, ...] = ()
     long_factor: tuple[float, ...] = ()
     query_growth: float = 0.0
+    mscale_all_dim: float = 0.0
     partial: float = 1.0
     interleaved: bool = False
 
@@ -51,6 +53,8 @@ class RopeConfig:
             check_positive(f"rope {field}", getattr(self, field), 1e6)
         if self.query_growth != 0:
             check_positive("rope llama_4_scaling_beta", self.query_growth, 1e3)
+        if self.mscale_all_dim != 0:
+            check_positive("rope mscale_all_dim", self.mscale_all_dim, 1e3)
         for field in ("short_factor", "long_factor"):
             for value in getattr(self, field):
                 check_positive(f"rope {field}", value, 1e6)
@@ -82,6 +86,12 @@ class RopeConfig:
     def rotated(self, head_dim: int) -> int:
         """How many dimensions of a head rotate, those included whose frequency is 0."""
         return head_dim if self.kind == "proportional" else int(head_dim * self.partial)
+
+    @property
+    def score_scale(self) -> float:
+        """What attention scores are multiplied with, beside what is made of the head size."""
+        grows = self.mscale_all_dim != 0 and self.factor > 1
+        return (0.1 * self.mscale_all_dim * math.log(self.factor) + 1) ** 2 if grows else 1.0
 
     def rope_variant(self, length: int) -> int:
         """Which RoPE frequencies apply to a sequence of `length` tokens. Only equal variants may share K/V.

@@ -1,6 +1,7 @@
 """The families of models that preftree reads from GGUF, as data: llama.cpp's names of what sets each apart."""
 
 from dataclasses import dataclass, field
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -14,6 +15,10 @@ class GgufFamily:
         wide_layers: layers of the one model of the family whose attention scores are divided by the root of hidden size
             / heads instead of that of the head size. llama.cpp recognises it by that, too: no metadata says so.
         longrope: rotary frequencies may be stretched by the factors of two tensors.
+        permuted: the converter has reordered rows of q and k.
+        biases: fields of config.json that are true where the first layer has a tensor.
+        normalised_experts: weights of the chosen experts sum to one; the format has no word for it.
+        norms: its names of norms that differ from other families', by the roles of `Architecture.norms`.
     """
 
     model_type: str
@@ -21,6 +26,10 @@ class GgufFamily:
     needed: tuple[str, ...] = ()
     wide_layers: int | None = None
     longrope: bool = False
+    permuted: bool = False
+    biases: dict[str, str] = field(default_factory=dict)
+    normalised_experts: bool = True
+    norms: dict[str, str] = field(default_factory=dict)
 
 
 _WINDOW = {"attention.sliding_window": "sliding_window"}
@@ -31,10 +40,34 @@ _EXPERTS = {
     "expert_feed_forward_length": "moe_intermediate_size",
 }
 FAMILIES = {
-    "llama": GgufFamily("llama"),
+    "llama": GgufFamily("llama", permuted=True),
+    "smollm3": GgufFamily("smollm3", permuted=True),
+    "granite": GgufFamily(
+        "granite",
+        {
+            "attention.scale": "attention_multiplier",
+            "embedding_scale": "embedding_multiplier",
+            "residual_scale": "residual_multiplier",
+            "logit_scale": "logits_scaling",
+        },
+        needed=("attention.scale", "embedding_scale", "residual_scale", "logit_scale"),
+        permuted=True,
+    ),
+    "seed_oss": GgufFamily(
+        "seed_oss",
+        biases={"attention_bias": "attn_q.bias", "attention_out_bias": "attn_output.bias"},
+        norms={"mlp": "post_attention_norm"},
+    ),
+    "glm4": GgufFamily("glm4", biases={"attention_bias": "attn_q.bias"}),
     "qwen2": GgufFamily("qwen2"),
     "qwen3": GgufFamily("qwen3"),
     "qwen3moe": GgufFamily("qwen3_moe", _EXPERTS, needed=tuple(_EXPERTS)),
+    "qwen2moe": GgufFamily(
+        "qwen2_moe",
+        _EXPERTS | {"expert_shared_feed_forward_length": "shared_expert_intermediate_size"},
+        needed=(*_EXPERTS, "expert_shared_feed_forward_length"),
+        normalised_experts=False,
+    ),
     "gemma2": GgufFamily("gemma2", {**_GEMMA, "attn_logit_softcapping": "attn_logit_softcapping"}, wide_layers=46),
     "gemma3": GgufFamily(
         "gemma3_text",
@@ -53,3 +86,18 @@ FAMILIES = {
     ),
     "olmo2": GgufFamily("olmo2"),
 }
+# Mixtral has the name of Llama, and experts.
+MIXTRAL = GgufFamily(
+    "mixtral",
+    {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+    needed=("expert_used_count",),
+    permuted=True,
+)
+
+
+def family_of(metadata: dict[str, Any]) -> GgufFamily | None:
+    """The family of a file, by its metadata; None for one that is not read."""
+    kind = metadata.get("general.architecture")
+    if kind == "llama" and metadata.get("llama.expert_count"):
+        return MIXTRAL
+    return FAMILIES.get(kind) if isinstance(kind, str) else None

@@ -8,7 +8,7 @@ import numpy as np
 
 from preftree.engine.config.architectures import ARCHITECTURES
 from preftree.engine.errors import ModelError
-from preftree.engine.gguf.architectures import FAMILIES
+from preftree.engine.gguf.architectures import FAMILIES, GgufFamily, family_of
 
 # What changes the numbers, and is not read in families that do not name it.
 REFUSED = (
@@ -42,10 +42,10 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
     ModelError for what is missing, or would change the numbers unseen.
     """
     kind = metadata.get("general.architecture")
-    if kind not in FAMILIES:
+    family = family_of(metadata)
+    if family is None:
         known = ", ".join(FAMILIES)
         raise ModelError(f"architecture {kind!r:.100} is not supported; preftree reads GGUF files of {known}")
-    family = FAMILIES[kind]
     fields = {key.removeprefix(f"{kind}."): value for key, value in metadata.items() if key.startswith(f"{kind}.")}
 
     def need(field: str) -> Any:
@@ -79,25 +79,27 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
         "rope_theta": decimal(fields.get("rope.freq_base", 10000.0)),
         "max_position_embeddings": need("context_length"),
         "tie_word_embeddings": "output.weight" not in names,
-        "norm_topk_prob": True,  # llama.cpp always does, and the format has no word for it
+        "norm_topk_prob": family.normalised_experts,
     }
     described |= {name: decimal(fields[field]) for field, name in family.fields.items() if fields.get(field)}
     if family.wide_layers is not None:
         wide = described["num_hidden_layers"] == family.wide_layers
         described["query_pre_attn_scalar"] = hidden // heads if wide else head_dim
-    described |= _rope(kind, fields, names, described, read)
+    described |= {name: f"blk.0.{tensor}" in names for name, tensor in family.biases.items()}
+    described |= _rope(kind, family, fields, names, described, read)
     return described
 
 
 def _rope(
-    kind: str,
+    kind: Any,
+    family: GgufFamily,
     fields: dict[str, Any],
     names: frozenset[str],
     described: dict[str, Any],
     read: Callable[[str], np.ndarray],
 ) -> dict[str, Any]:
     """`rope_scaling` and `partial_rotary_factor` of a config.json. described: the fields without those."""
-    family, head_dim = FAMILIES[kind], described["head_dim"]
+    head_dim = described["head_dim"]
     rotating = fields.get("rope.dimension_count", head_dim)
     partial: dict[str, Any] = {}
     if rotating != head_dim:

@@ -14,6 +14,7 @@ from preftree.engine.config.limits import LIMITS
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
+from preftree.engine.gguf.architectures import family_of
 from preftree.engine.gguf.config import ROPE_TENSORS, config_json
 from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor
 from preftree.engine.gguf.names import by_hf_name
@@ -47,7 +48,10 @@ class GgufSource:
             )
             self.config: ModelConfig = from_hf(described, str(path))
             weights = {name: place for name, place in parts.tensors.items() if name not in ROPE_TENSORS}
-            self._tensors = by_hf_name(weights, self.config)
+            family = family_of(parts.metadata)
+            assert family is not None
+            self._permuted = ("self_attn.q_proj.weight", "self_attn.k_proj.weight") if family.permuted else ()
+            self._tensors = by_hf_name(weights, self.config, family)
 
     def tokenizer(self) -> Tokenizer:
         """ModelError for one that is broken or not read."""
@@ -100,10 +104,7 @@ class GgufSource:
         place = self._tensors[name]
         check_shape(place.shape, name, shape, str(place.path))
         chunks, stored = self._chunks(place), torch.float32
-        # Llama's converter permutes rows, those of the others do not.
-        if self.config.architecture == "llama" and name.endswith(
-            ("self_attn.q_proj.weight", "self_attn.k_proj.weight")
-        ):
+        if name.endswith(self._permuted):
             head = self.config.head_dim, shape[1]
             chunks = (_rotate_half_rows(chunk.reshape(-1, *head)) for chunk in self._chunks(place, math.prod(head)))
         elif self.config.family.centred_norms and name.endswith("norm.weight"):

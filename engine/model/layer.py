@@ -16,6 +16,7 @@ import torch.nn.functional as F
 
 from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.model.experts import mixture
+from preftree.engine.model.latent import keys_values, query_latent
 from preftree.engine.model.rotary import Rotary
 from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
 from preftree.kernels.tiles import Tiles
@@ -119,7 +120,10 @@ class DecoderLayer:
         pass over the stream more for it.
         """
         hidden = rows.hidden
-        attended = self.ops.linear(rows.queries[layer.heads].flatten(1), layer.o, row_block)
+        attended = rows.queries[layer.heads]
+        if self.config.latent is not None:
+            attended = attended[..., : self.config.latent.value]  # padding follows
+        attended = self.ops.linear(attended.flatten(1), layer.o, row_block)
         update = self._scaled(self._normed(attended, layer.post_attention_norm))
         if layer.mlp is None:
             hidden.add_(update)
@@ -131,12 +135,13 @@ class DecoderLayer:
         else:
             normed = self._added(hidden, update, layer.mlp_norm)
         update = self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
-        if layer.scalar is None:
+        if layer.per_layer is None and layer.scalar is None:
             return update
         hidden.add_(update)
         if layer.per_layer is not None:
             hidden.add_(self._per_layer(layer.per_layer, rows, row_block))
-        hidden.mul_(layer.scalar)
+        if layer.scalar is not None:
+            hidden.mul_(layer.scalar)
         return None
 
     def _per_layer(self, weights: PerLayerWeights, rows: Activations, row_block: int) -> torch.Tensor:
@@ -225,7 +230,7 @@ class DecoderLayer:
         row_block: int,
         slots: torch.Tensor | None,
     ) -> None:
-        projected, norm, eps = self.ops.linear(normed, layer.kv, row_block), layer.k_norm, self.config.norm_eps
+        projected, norm, eps = self._keys_values(layer, normed, row_block), layer.k_norm, self.config.norm_eps
         if self._norms_width:
             keys = projected[:, : self.config.kv_size]
             keys.copy_(self.ops.rms_norm(keys.contiguous(), norm, eps))
@@ -235,8 +240,15 @@ class DecoderLayer:
             values.copy_(self.ops.rms_norm(values.flatten(0, 1).contiguous(), layer.v_norm, eps).view_as(values))
         self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps, slots=slots)
 
+    def _keys_values(self, layer: LayerWeights, normed: torch.Tensor, row_block: int) -> torch.Tensor:
+        """[rows, 2 * kv_heads * size], keys first."""
+        if self.config.latent is None:
+            return self.ops.linear(normed, layer.kv, row_block)
+        return keys_values(self.ops, layer, self.config.latent, normed, row_block)
+
     def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, rows: Activations, row_block: int) -> None:
-        projected, norm, eps = self.ops.linear(normed, layer.q, row_block), layer.q_norm, self.config.norm_eps
+        normed, norm, eps = query_latent(self.ops, layer, normed, row_block), layer.q_norm, self.config.norm_eps
+        projected = self.ops.linear(normed, layer.q, row_block)
         if self._norms_width:
             projected, norm = self.ops.rms_norm(projected, norm, eps), None
         rotary = rows.rotary[layer.rope]

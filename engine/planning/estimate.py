@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
-from preftree.engine.weights.names import num_linear_parameters, num_parameters
+from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,9 @@ class MemoryModel:
         if config.per_layer_inputs is not None:
             narrow += config.hidden_size  # embeddings, of which every layer takes its part
         inner = max(config.mlp_size(layer) for layer in (0, config.num_layers - 1))
+        if config.latent is not None:
+            # Expanded for all of a chunk's rows, but not yet where attention reads them.
+            inner = max(inner, (2 * config.kv_size + config.q_size) // 3)
         if config.experts is not None:
             # Their input and output, and every row's choice among them: by sigmoids, it is sorted in float32.
             is_sorted = config.family.experts is not None and config.family.experts.sigmoid is not None
@@ -88,8 +91,9 @@ class MemoryModel:
 
     def weight_bytes(self, config: ModelConfig) -> int:
         """All weights in memory, but for scales of quantized ones."""
-        saved = num_linear_parameters(config) * (self.dtype_bytes - 1) if self.is_quantized else 0
-        return num_parameters(config) * self.dtype_bytes - saved
+        padding = num_padding(config)
+        saved = (num_linear_parameters(config) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
+        return (num_parameters(config) + padding) * self.dtype_bytes - saved
 
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
         """K/V of every layer for `tokens` cached tokens."""

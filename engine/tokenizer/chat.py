@@ -34,8 +34,8 @@ _THOUGHTS = {f"<{tag}>": f"</{tag}>" for tag in _TAGS} | {
 # A tag of another name at the very end that reads like the beginning of thoughts: "<|begin_of_reasoning|>".
 _LAST_TAG = re.compile(r"[<\[]\|?([\w:]*(?:think|thought|reason)\w*)\|?[>\]]\s*\Z", re.IGNORECASE)
 _NO_THOUGHTS = re.compile(r"(?:\A|_)(?:end|stop|no|disable)", re.IGNORECASE)
-# gpt-oss (harmony): the model names a channel first, and that is "analysis".
-_BARE_START = "<|start|>assistant"
+# gpt-oss (harmony): the model names a channel first, and that is "analysis". Answers are in "final".
+_BARE_START, _FINAL_CHANNEL = "<|start|>assistant", "<|channel|>final<|message|>"
 # How templates call the switch. Each takes its own and knows nothing of the other.
 THINKING_OFF = {"enable_thinking": False, "thinking": False}
 
@@ -104,7 +104,8 @@ class ChatTemplate:
 
     def _rendering(self, sandbox: Sandbox, roles: Roles) -> str | TemplateFailure:
         try:
-            return sandbox.render(self._conversation(roles))
+            rendered = sandbox.render(self._conversation(roles))
+            return rendered if _is_finished(roles) else rendered + _channel(self.source, rendered)
         except TemplateBroken as failure:
             raise ModelError(f"the chat template {failure}; {PLAIN_WAY_OUT}") from None
         except TemplateFailure as failure:
@@ -123,8 +124,9 @@ class ChatTemplate:
         """The prompt for `tokenizer.encode`: ids of the template's control tokens, everything else as text.
 
         The ids equal those of transformers' apply_chat_template(enable_thinking=False, thinking=False), but for
-        control strings in the texts: labels are scored where the answer begins, not among thoughts. No BOS is added,
-        as a template prints its own. If the template has no system role, a first system text and a blank line go in
+        control strings in the texts: labels are scored where the answer begins, not among thoughts. Where a template
+        leaves the channel to the model (gpt-oss), the header of the final one follows. No BOS is added, as a template
+        prints its own. If the template has no system role, a first system text and a blank line go in
         front of the next message. `answer_start` follows the generation prompt, as text.
 
         messages: role and text of each; the next turn is the assistant's.
@@ -212,6 +214,11 @@ def _is_finished(roles: Roles) -> bool:
 def _at_fault(roles: Roles, message: str) -> ModelError | InputError:
     """Of the model where it fails for what judging asks, of the input where only a longer conversation is at fault."""
     return ModelError(message) if roles in (_USER, _SYSTEM_USER) else InputError(message)
+
+
+def _channel(source: str, rendered: str) -> str:
+    """What begins the answer where a template that knows channels leaves their choice to the model."""
+    return _FINAL_CHANNEL if rendered.endswith(_BARE_START) and "<|channel|>" in source else ""
 
 
 def _thinking_is_open(ending: str) -> bool:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
 import torch
 
+from preftree.engine.config.heads import Heads
+from preftree.engine.config.latent import Latent
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.conversion import check_range
+from preftree.engine.weights.latent import padded_keys_values, padded_queries, with_turning_last
 from preftree.engine.weights.names import (
     EMBEDDING,
     FINAL_NORM,
@@ -22,6 +26,7 @@ from preftree.engine.weights.names import (
     PER_LAYER_NORM,
     SCALAR_HEAD,
     ExpertsTensors,
+    LayerTensors,
     Matrix,
     MlpTensors,
     PerLayerTensors,
@@ -75,12 +80,13 @@ class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first, None where the layer uses those of
-    another. o: [hidden, heads * size].
+    another. o: [hidden, heads * size]. q_latent, kv_latent: of latent attention, what gives q and kv their input.
     mlp, experts: one of them.
     *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before and
     after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
     query_scale: what rotated queries are multiplied with, float32 [size]; None: nothing. heads: which of the model's
     heads are its. scalar: what its result is multiplied with, [1]; None: nothing.
+    per_layer: None where tokens have no embedding for each layer.
     window: how many last tokens the layer looks at, None: all. rope: which of the model's rotary embeddings is its.
     sinks: float32 [heads], what joins the softmax of a row's scores besides, without a value; None: nothing.
     """
@@ -90,6 +96,8 @@ class LayerWeights:
     o: Any
     mlp: MlpWeights | None
     experts: ExpertsWeights | None = None
+    q_latent: Any = None
+    kv_latent: Any = None
     window: int | None = None
     rope: int = 0
     heads: int = 0
@@ -102,6 +110,8 @@ class LayerWeights:
     q_norm: torch.Tensor | None = None
     k_norm: torch.Tensor | None = None
     v_norm: torch.Tensor | None = None
+    q_latent_norm: torch.Tensor | None = None
+    kv_latent_norm: torch.Tensor | None = None
     query_scale: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
 
@@ -175,7 +185,7 @@ class _Reader:
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing = {"quantized": True} if quantized else {}
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
-        order = rotary_order(config.rope, config.head_dim)
+        order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
 
     def read(self, name: str, *shape: int) -> torch.Tensor:
@@ -201,8 +211,11 @@ class _Reader:
         if config.family.value_norm:
             norms["v_norm"] = torch.ones(heads.size, dtype=self._norm_dtype, device=self.device)
         return LayerWeights(
-            q=self._packed(tensors.q, rotating=config.num_heads),
-            kv=None if tensors.kv is None else self._packed(tensors.kv, rotating=heads.kv_count),
+            **(
+                self._attention(tensors, heads)
+                if config.latent is None
+                else self._latent_attention(tensors, config.latent)
+            ),
             o=self._packed(tensors.o),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
@@ -215,6 +228,29 @@ class _Reader:
             **norms,
         )
 
+    def _attention(self, tensors: LayerTensors, heads: Heads) -> dict[str, Any]:
+        return {
+            "q": self._packed(tensors.q, rotating=self.config.num_heads),
+            "kv": None if tensors.kv is None else self._packed(tensors.kv, rotating=heads.kv_count),
+        }
+
+    def _latent_attention(self, tensors: LayerTensors, latent: Latent) -> dict[str, Any]:
+        heads, interleaved = self.config.num_heads, self.config.rope.interleaved
+        assert tensors.kv is not None
+        assert tensors.kv_latent is not None
+        (q, _), (kv, _) = self._weight_and_bias(tensors.q), self._weight_and_bias(tensors.kv)
+        short = [
+            None if one is None else with_turning_last(one, latent, interleaved)
+            for one in self._weight_and_bias(tensors.kv_latent)
+        ]
+        pack = partial(self.ops.pack_linear, **self._packing)
+        return {
+            "q_latent": None if tensors.q_latent is None else self._packed(tensors.q_latent),
+            "q": pack(padded_queries(q, latent, heads, interleaved)),
+            "kv_latent": pack(*short),
+            "kv": pack(padded_keys_values(kv, latent, heads, interleaved)),
+        }
+
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
         if tensors.stacked is not None:
             gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
@@ -226,9 +262,8 @@ class _Reader:
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
         (matrix,) = tensors.router.tensors()
-        router, correction = (
-            self.source.tensor(*stored, self.device).float() for stored in (matrix, tensors.correction)
-        )
+        wide = (self.source.tensor(*one, self.device, torch.float32) for one in (matrix, tensors.correction))
+        router, correction = wide
         return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
 
     def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:

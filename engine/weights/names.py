@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from preftree.engine.weights.stacked import StackedExperts
 
 if TYPE_CHECKING:
+    from preftree.engine.config.heads import Heads
+    from preftree.engine.config.latent import Latent
     from preftree.engine.config.model_config import ModelConfig
 
 EMBEDDING, FINAL_NORM, HEAD = "model.embed_tokens.weight", "model.norm.weight", "lm_head.weight"
@@ -95,7 +97,8 @@ class LayerTensors:
     """One layer. norms: name and size by the role that `Architecture.norms` gives them, and "q" and "k".
 
     scalar: name of the number that the layer's result is multiplied with. q, kv, o: attention's matrices, kv with keys
-    first, None where the layer uses those of another. mlp: the MLP, or None where there is a mixture of experts. sinks:
+    first, None where the layer uses those of another. q_latent, kv_latent: what gives q and kv their input where that
+    is not the hidden state. mlp: the MLP, or None where there is a mixture of experts. sinks:
     name and size of attention's sinks, where the family has some.
     """
 
@@ -108,10 +111,12 @@ class LayerTensors:
     sinks: tuple[str, int] | None = None
     scalar: str | None = None
     per_layer: PerLayerTensors | None = None
+    q_latent: Matrix | None = None
+    kv_latent: Matrix | None = None
 
     def matrices(self) -> Iterator[Matrix]:
         """Those of linear layers, but for stacked ones; what decides about experts is none of them."""
-        yield from filter(None, (self.q, self.kv, self.o))
+        yield from filter(None, (self.q_latent, self.kv_latent, self.q, self.kv, self.o))
         mlps = self.experts.mlps() if self.experts is not None else filter(None, [self.mlp])
         for mlp in mlps:
             yield from (mlp.gate_up, mlp.down)
@@ -157,29 +162,60 @@ def layer_tensors(config: ModelConfig, index: int) -> LayerTensors:
         norms["q"] = (f"{prefix}self_attn.{q_name}", heads.q_size if is_wide else heads.size)
         if has_kv:
             norms["k"] = (f"{prefix}self_attn.{k_name}", heads.kv_size if is_wide else heads.size)
-
-    def attention(*parts: tuple[str, int]) -> tuple[Part, ...]:
-        if "qkv" not in family.fused:
-            return tuple(Part(f"{prefix}self_attn.{name}", rows) for name, rows in parts)
-        first = 0 if parts[0][0] == "q_proj" else heads.q_size
-        rows = sum(count for _, count in parts)
-        return (Part(f"{prefix}self_attn.qkv_proj", rows, first, of=heads.q_size + 2 * heads.kv_size),)
-
+    if config.latent is not None:
+        norms["kv_latent"] = (f"{prefix}self_attn.kv_a_layernorm", config.latent.kv_rank)
+        if config.latent.q_rank is not None:
+            norms["q_latent"] = (f"{prefix}self_attn.q_a_layernorm", config.latent.q_rank)
     has_experts = config.experts is not None and index in config.experts.layers
-    values = "k_proj" if heads.keys_are_values else "v_proj"
+    attention = (
+        _attention(config, heads, has_kv, prefix)
+        if config.latent is None
+        else _latent_attention(config, config.latent, prefix)
+    )
     return LayerTensors(
         norms=norms,
-        q=Matrix(attention(("q_proj", heads.q_size)), hidden, config.qkv_bias),
-        kv=Matrix(attention(("k_proj", heads.kv_size), (values, heads.kv_size)), hidden, config.qkv_bias)
-        if has_kv
-        else None,
-        o=Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), heads.q_size, config.output_bias),
+        **attention,
         mlp=None if has_experts else _mlp(config, prefix, config.mlp_size(index)),
         experts=_experts(config, prefix) if has_experts else None,
         sinks=(f"{prefix}self_attn.sinks", config.num_heads) if family.has_sinks else None,
         scalar=f"{prefix}layer_scalar" if family.layer_scalar else None,
         per_layer=_per_layer(config, index, prefix),
     )
+
+
+def _attention(config: ModelConfig, heads: Heads, has_kv: bool, prefix: str) -> dict[str, Any]:
+    def stored(*parts: tuple[str, int]) -> tuple[Part, ...]:
+        if "qkv" not in config.family.fused:
+            return tuple(Part(f"{prefix}self_attn.{name}", rows) for name, rows in parts)
+        first = 0 if parts[0][0] == "q_proj" else heads.q_size
+        rows = sum(count for _, count in parts)
+        return (Part(f"{prefix}self_attn.qkv_proj", rows, first, of=heads.q_size + 2 * heads.kv_size),)
+
+    hidden, bias = config.hidden_size, config.qkv_bias
+    values = "k_proj" if heads.keys_are_values else "v_proj"
+    return {
+        "q": Matrix(stored(("q_proj", heads.q_size)), hidden, bias),
+        "kv": Matrix(stored(("k_proj", heads.kv_size), (values, heads.kv_size)), hidden, bias) if has_kv else None,
+        "o": Matrix((Part(f"{prefix}self_attn.o_proj", hidden),), heads.q_size, config.output_bias),
+    }
+
+
+def _latent_attention(config: ModelConfig, latent: Latent, prefix: str) -> dict[str, Any]:
+    """As stored: without padding."""
+    heads, hidden, bias = config.num_heads, config.hidden_size, config.qkv_bias
+
+    def matrix(name: str, rows: int, columns: int, has_bias: bool = False) -> Matrix:
+        return Matrix((Part(f"{prefix}self_attn.{name}", rows),), columns, has_bias)
+
+    found = {
+        "kv_latent": matrix("kv_a_proj_with_mqa", latent.kv_rank + latent.rotated, hidden, bias),
+        "kv": matrix("kv_b_proj", heads * (latent.still + latent.value), latent.kv_rank),
+        "o": matrix("o_proj", hidden, heads * latent.value, config.output_bias),
+    }
+    if latent.q_rank is None:
+        return found | {"q": matrix("q_proj", heads * latent.key_size, hidden)}
+    q_latent = matrix("q_a_proj", latent.q_rank, hidden, bias)
+    return found | {"q_latent": q_latent, "q": matrix("q_b_proj", heads * latent.key_size, latent.q_rank)}
 
 
 def _per_layer(config: ModelConfig, index: int, prefix: str) -> PerLayerTensors | None:
@@ -230,16 +266,30 @@ def num_parameters(config: ModelConfig) -> int:
     return sum(math.prod(shape) for shape in expected_tensors(config).values())
 
 
+def num_padding(config: ModelConfig) -> int:
+    """Zeros that the matrices of latent attention hold in memory, to give heads of one size."""
+    latent = config.latent
+    if latent is None:
+        return 0
+    queries = (latent.head_size - latent.key_size) * (latent.q_rank or config.hidden_size)
+    keys_values = (2 * latent.head_size - latent.still - latent.value) * latent.kv_rank
+    return config.num_layers * config.num_heads * (queries + keys_values)
+
+
 def num_linear_parameters(config: ModelConfig) -> int:
     """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
     return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
 
 
-def unread_tensors(config: ModelConfig) -> frozenset[str]:
-    """Keys and values of layers that use those of others: some files hold them, from training."""
+def unread_modules(config: ModelConfig) -> frozenset[str]:
+    """Modules that a file may hold, from training, and nothing reads, in whatever tensors they are stored.
+
+    Keys and values of layers that use those of others, and the output matrix that a reward model has kept.
+    """
     layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) != layer)
     names = ("k_proj", "v_proj", "k_norm", "v_norm")
-    return frozenset(f"model.layers.{layer}.self_attn.{name}.weight" for layer in layers for name in names)
+    found = {f"model.layers.{layer}.self_attn.{name}" for layer in layers for name in names}
+    return frozenset(found | {HEAD.removesuffix(".weight")} if config.is_reward_model else found)
 
 
 def expected_tensors(config: ModelConfig) -> Shapes:

@@ -63,13 +63,20 @@ def add_byte_tokenizer(writer: gguf.GGUFWriter, directory: Path, pre: str = "gpt
 
 
 # llama.cpp's names of families, and of the fields of their config.json, where they differ from Hugging Face's.
-ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe"}
+ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "mixtral": "llama"}
+PERMUTED = ("llama", "smollm3", "granite")
 FIELDS = {
     "sliding_window": "attention.sliding_window",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
+    "attention_multiplier": "attention.scale",
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "logits_scaling": "logit_scale",
     "num_experts": "expert_count",
+    "num_local_experts": "expert_count",
     "num_experts_per_tok": "expert_used_count",
+    "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
     "moe_intermediate_size": "expert_feed_forward_length",
     "original_max_position_embeddings": "rope.scaling.original_context_length",
 }
@@ -92,8 +99,16 @@ def converted(directory: Path, architecture: str, layers: int) -> dict[str, np.n
         if fused != name:
             experts.setdefault(theirs, []).append(array)
         else:
-            tensors[theirs] = array
+            tensors[theirs] = array.squeeze()
     return tensors | {name: np.stack(arrays) for name, arrays in experts.items()}
+
+
+def _apart(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        each = {name.replace("_exps.", f".{number}."): expert for number, expert in enumerate(array)}
+        found |= each if "_exps." in name else {name: array}
+    return found
 
 
 def write_gguf(
@@ -104,9 +119,11 @@ def write_gguf(
     tokenizer: Callable[[gguf.GGUFWriter, Path], None] = add_byte_tokenizer,
     tensors: Mapping[str, np.ndarray] | None = None,
     split: int = 0,
+    apart: bool = False,
 ) -> Path:
     """The model of `directory`; matrices of whole blocks become `kind`. more: metadata of the architecture, by its
-    suffix. tensors: some more. split: tensors in a part of many, 0: one file."""
+    suffix. tensors: some more. split: tensors in a part of many, 0: one file. apart: a tensor for each expert, as
+    converters wrote at first."""
     config = json.loads((directory / "config.json").read_text())
     kind_of_model, heads = config["model_type"], config["num_attention_heads"]
     architecture = ARCHITECTURES.get(kind_of_model, kind_of_model)
@@ -130,8 +147,9 @@ def write_gguf(
         }  # fmt: skip
         adders[type(value)](f"{architecture}.{key}", value)
     tokenizer(writer, directory)
-    for name, stored in converted(directory, architecture, config["num_hidden_layers"]).items():
-        if architecture == "llama" and ("attn_q." in name or "attn_k." in name):
+    stacked = converted(directory, architecture, config["num_hidden_layers"])
+    for name, stored in (_apart(stacked) if apart else stacked).items():
+        if architecture in PERMUTED and ("attn_q." in name or "attn_k." in name):
             stored = permute(stored, heads if "attn_q." in name else config["num_key_value_heads"])
         wanted = gguf.GGMLQuantizationType[kind]
         fits = stored.ndim > 1 and stored.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0

@@ -32,16 +32,21 @@ GEMMA2_CONFIG = SMALL_CONFIG | {
     "final_logit_softcapping": 3.0,
     "attention_bias": True,
 }
-# A router of sigmoids in float32, a shared expert, a dense layer, a norm of heads that rotate in part.
-GLM4_MOE_CONFIG = SMALL_CONFIG | {
-    "architectures": ["Glm4MoeForCausalLM"],
-    "model_type": "glm4_moe",
+# A router of sigmoids in float32, a shared expert, a dense layer, and latent attention padded to heads of size 64.
+DEEPSEEK_CONFIG = SMALL_CONFIG | {
+    "architectures": ["DeepseekV3ForCausalLM"],
+    "model_type": "deepseek_v3",
+    "q_lora_rank": 24,
+    "kv_lora_rank": 32,
+    "qk_nope_head_dim": 40,
+    "qk_rope_head_dim": 16,
+    "v_head_dim": 32,
     "n_routed_experts": 6,
     "num_experts_per_tok": 2,
     "n_group": 3,
     "topk_group": 2,
     "moe_intermediate_size": 32,
-    "use_qk_norm": True,
+    "first_k_dense_replace": 1,
 }
 
 
@@ -70,7 +75,7 @@ FAMILIES = {
     "gemma2": GEMMA2_CONFIG,
     "gemma4": GEMMA4_CONFIG,
     "cohere2": COHERE2_CONFIG,
-    "glm4_moe": GLM4_MOE_CONFIG,
+    "deepseek_v3": DEEPSEEK_CONFIG,
     "gpt_oss": GPT_OSS_CONFIG,
 }
 

@@ -55,6 +55,18 @@ def test_sixteen_bits_are_as_near_as_transformers(directory: Path) -> None:
     assert np.abs(ours - exact).mean() <= 1.5 * np.abs(theirs - exact).mean()
 
 
+def test_bits_on_two_threads(directory: Path) -> None:
+    """Catches a layer that reads another's keys and values before they are written, or after they are written over."""
+    prompts = prompts_of(40)
+    alone = Engine.load(str(directory), dtype="float32").score(prompts, [LABELS] * 40).logprob
+    torch.set_num_threads(2)
+    together = Engine.load(str(directory), dtype="float32")
+    for batch_tokens in (2000, 300):
+        together.batch_tokens = batch_tokens
+        assert np.array_equal(together.score(prompts, [LABELS] * 40).logprob, alone)
+    torch.set_num_threads(1)
+
+
 def test_memory_is_that_of_the_layers(directory: Path) -> None:
     """Catches a budget that takes all layers to be like the first, and K/V that is kept twice."""
     config = open_checkpoint(str(directory)).config

@@ -18,7 +18,7 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.device import choose_target
 from preftree.engine.inspection import model_facts
 from preftree.engine.weights.layers import ResidentWeights
-from preftree.engine.weights.names import num_linear_parameters, num_parameters
+from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
 from preftree.kernels import cpu, isa
 from tests.engine.test_architectures import prompts_of
 from tests.models import GPT_OSS_CONFIG, SMALL_CONFIG, write_model
@@ -44,6 +44,21 @@ MIXTURES: dict[str, dict[str, Any]] = {
         "n_shared_experts": 2,
         "moe_intermediate_size": 32,
         "use_qk_norm": True,
+    },
+    "deepseek_v3": {
+        "architectures": ["DeepseekV3ForCausalLM"],
+        "model_type": "deepseek_v3",
+        "q_lora_rank": 64,
+        "kv_lora_rank": 32,
+        "qk_nope_head_dim": 22,
+        "qk_rope_head_dim": 16,
+        "v_head_dim": 32,
+        "n_routed_experts": 8,
+        "num_experts_per_tok": 3,
+        "n_group": 4,
+        "topk_group": 2,
+        "moe_intermediate_size": 32,
+        "first_k_dense_replace": 1,
     },
     "gpt_oss": GPT_OSS_CONFIG,
 }
@@ -109,6 +124,25 @@ def test_memory_of_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     assert memory.batch_bytes(wide, 256, 4, 100) > memory.batch_bytes(config, 256, 4, 100)
 
 
+def test_memory_of_latent_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches padding of heads that nothing counts."""
+    checkpoint = open_checkpoint(str(write_model(tmp_path / "model", SMALL_CONFIG | MIXTURES["deepseek_v3"])))
+    sizes: list[int] = []
+
+    def pack(weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+        sizes.append(weight.numel())
+
+    for operation in ("pack_linear", "pack_gated"):
+        monkeypatch.setattr(cpu, operation, pack)
+    ResidentWeights(checkpoint.weights, checkpoint.config, torch.device("cpu"), torch.float32, cpu)
+    config = checkpoint.config
+    assert sum(sizes) == num_linear_parameters(config) + num_padding(config)
+    assert num_padding(config) > 0
+    memory = choose_target(config, "cpu", "float32", None).memory
+    assert memory.weight_bytes(config) == 4 * (num_parameters(config) + num_padding(config))
+    assert memory.cache_bytes(config, 10) == 10 * 3 * 2 * 6 * 64 * 4
+
+
 @pytest.mark.parametrize(
     ("name", "changes", "match"),
     [
@@ -129,6 +163,22 @@ def test_memory_of_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
         ("glm4_moe", {"moe_intermediate_size": {}}, "moe_intermediate_size is {}"),
         ("glm4_moe", {"use_qk_norm": 2}, "use_qk_norm is 2, neither true nor false"),
         ("glm4_moe", {"num_nextn_predict_layers": 10**9}, "num_nextn_predict_layers is 1000000000"),
+        ("glm4_moe", {"kv_lora_rank": 32}, "kv_lora_rank 32 is not supported"),
+        ("deepseek_v3", {"qk_rope_head_dim": 15}, "qk_rope_head_dim is 15; rotary embedding needs an even one"),
+        ("deepseek_v3", {"qk_rope_head_dim": 0}, "qk_rope_head_dim is 0"),
+        ("deepseek_v3", {"qk_nope_head_dim": "x"}, "qk_nope_head_dim is 'x'"),
+        ("deepseek_v3", {"v_head_dim": 10**7}, "v_head_dim is 10000000"),
+        ("deepseek_v3", {"v_head_dim": 1000, "qk_nope_head_dim": 1024}, "head_dim is 2048"),
+        ("deepseek_v3", {"kv_lora_rank": 10**9}, "kv_lora_rank is 1000000000"),
+        ("deepseek_v3", {"q_lora_rank": [1]}, r"q_lora_rank is \[1\]"),
+        ("deepseek_v3", {"rope_interleave": "no"}, "rope_interleave is 'no'"),
+        ("deepseek_v3", {"scoring_func": "softmax"}, "scoring_func 'softmax' is not supported"),
+        ("deepseek_v3", {"partial_rotary_factor": 0.5}, "partial_rotary_factor is not supported in DeepSeek-V3"),
+        (
+            "deepseek_v3",
+            {"rope_scaling": {"type": "yarn", "factor": 4.0, "mscale_all_dim": -1}},
+            "rope mscale_all_dim is -1",
+        ),
     ],
 )
 def test_what_contradicts_a_mixture_is_refused(name: str, changes: dict[str, Any], match: str) -> None:

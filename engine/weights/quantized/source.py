@@ -10,10 +10,10 @@ import torch
 
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
-from preftree.engine.weights.conversion import SLICE, joined
+from preftree.engine.weights.conversion import joined
 from preftree.engine.weights.names import Shapes
 from preftree.engine.weights.quantized.scheme import Format, Scheme, Stored
-from preftree.engine.weights.safetensors import CPU, DTYPES, PART_DTYPES, SafetensorsSource
+from preftree.engine.weights.safetensors import CPU, DTYPES, PART_DTYPES, SLICE, SafetensorsSource
 
 
 class QuantizedSource:
