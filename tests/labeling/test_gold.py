@@ -19,12 +19,8 @@ from tests.labeling.commands import one_error
 from tests.labeling.fakes import write_rows
 from tests.labeling.files import WRITERS
 
-GOLD: list[dict[str, Any]] = [
-    {"id": "x", "gold": "a"},
-    {"id": "y", "gold": "b"},
-    {"id": "z", "gold": "tie"},
-    {"id": "w", "gold": None},
-]
+VERDICTS = {"x": "a", "y": "b", "z": "tie", "w": None}
+GOLD: list[dict[str, Any]] = [{"id": name, "gold": verdict} for name, verdict in VERDICTS.items()]
 
 
 def labels_file(path: Path, **columns: Any) -> Path:
