@@ -11,7 +11,7 @@ from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.columns import UNCALIBRATED
 from preftree.labeling.methods.base import Method, NeedsFigures
 from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample
+from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample, Verdict
 
 if TYPE_CHECKING:
     from preftree.labeling.calibration.artefact import Calibration
@@ -32,6 +32,18 @@ class CalibratedLabel:
     @property
     def prompt_tokens(self) -> int:
         return self.label.prompt_tokens
+
+    @property
+    def p_a(self) -> float | None:
+        """The calibrated probability; None for a row that is no pair."""
+        found: float | None = self.values()["p_a"]
+        return found
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The label's."""
+        found: Verdict | None = self.values()["verdict"]
+        return found
 
     def values(self) -> dict[str, Any]:
         values = self.label.values()
@@ -87,6 +99,13 @@ class Calibrated:
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:
         """Those of the method."""
         return self.method.rationales(values)
+
+    def check(self, record: Mapping[str, Any]) -> None:
+        """InputError where the calibration is of another judge, or of one that was asked in another way.
+
+        record: a run.json, or its `options` and `scorer`.
+        """
+        self.calibration.check({**record, "method": {"name": self.name, **self.method.record()}}, self.source)
 
     def record(self) -> dict[str, Any]:
         """For run.json: the whole calibration, so that labels can be made again when its file is gone."""

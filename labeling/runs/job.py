@@ -65,7 +65,7 @@ class Job:
     def check_calibration(self, record: Mapping[str, Any]) -> None:
         """InputError where labels are to be calibrated, and were judged by another judge. record: with its judge."""
         if isinstance(self.method, Calibrated):
-            self.method.calibration.check(record, self.method.source)
+            self.method.check(record)
 
     @property
     def noun(self) -> str:

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from pyarrow import parquet
 
+from preftree.engine.errors import InputError, PreftreeError
 from preftree.labeling import cli
+from preftree.labeling.api import label
 from preftree.labeling.calibration.artefact import Calibration
 from preftree.labeling.commands.table import FAILURE, OK, USAGE
 from preftree.labeling.data.labels_file import LABELS
+from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.runs.shards import merge
 from tests.labeling.calibrations import ROWS, calibrated, gold_file, gold_rows, judged, table
 from tests.labeling.commands import one_error
@@ -152,7 +155,7 @@ def test_a_calibration_of_another_judge(run: Path, tmp_path: Path, capsys: pytes
         assert said in one_error(capsys)
     assert cli.main(["aggregate", str(tmp_path / "direct"), "--calibration", path, "--quiet"]) == USAGE
     assert "--calibration is not for method direct" in one_error(capsys)
-    with pytest.raises(Exception, match="for another judge"):
+    with pytest.raises(PreftreeError, match="for another judge"):
         judged(tmp_path / "new", OtherModel(), calibration=path)
     assert not (tmp_path / "new").exists()
 
@@ -211,6 +214,19 @@ def test_reports_show_both(run: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert text.count("Reliability diagram") == 2
 
 
+def test_rows_in_memory(run: Path, tmp_path: Path) -> None:
+    """Catches labels from Python that are not those of a file, or are calibrated for any judge."""
+    path = str(calibrated(run))
+    rows = [json.loads(line) for line in (tmp_path / "pairs-0.jsonl").read_text().splitlines()]
+    found = label(rows, cast(AnyJudge, FakeScorer()), calibration=path)
+    assert cli.main(["aggregate", str(run), "--calibration", path, "--quiet"]) == OK
+    assert found.to_arrow().to_pylist() == table(run)
+    first: Any = found[0].label
+    assert (first.p_a, first.verdict) == (table(run)[0]["p_a"], table(run)[0]["verdict"])
+    with pytest.raises(InputError, match="for another judge"):
+        label(rows, cast(AnyJudge, OtherModel()), calibration=path)
+
+
 def test_a_server_compares_calibrated(tmp_path: Path) -> None:
     """Catches a server that gives what the judge says, and one that takes a calibration of another judge."""
     run = judged(tmp_path / "run", FakeJudge())
@@ -223,12 +239,12 @@ def test_a_server_compares_calibrated(tmp_path: Path) -> None:
     curve = Calibration.read(path)
     assert found == [[None if p is None else curve.at(p) for p in row] for row in plain]
     with (
-        pytest.raises(Exception, match=r"for another judge or template: options\.preamble"),
+        pytest.raises(PreftreeError, match=r"for another judge or template: options\.preamble"),
         serving(FakeJudge(), method="rlaif", calibration=path, preamble="base"),
     ):
         pass
     with (
-        pytest.raises(Exception, match="which method rlaif alone compares here"),
+        pytest.raises(PreftreeError, match="which method rlaif alone compares here"),
         serving(FakeJudge(), method="direct", calibration=path),
     ):
         pass
