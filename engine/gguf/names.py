@@ -23,8 +23,6 @@ LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
 }
 SHARED_GATE = "ffn_gate_inp_shexp"
 # By the roles of `Architecture.norms`.
@@ -67,6 +65,7 @@ def _layer_names(family: Architecture, theirs: GgufFamily) -> dict[str, str]:
     """The family's names of what lies in a layer; {} stands for the number of an expert."""
     norms = NORMS | theirs.norms
     names = LAYER_NAMES | {norms[role]: name for role, name in family.norms.items()}
+    names |= {f"attn_{which}_norm": f"self_attn.{name}" for which, name in zip("qk", family.qk_norm_names, strict=True)}
     if family.fused:
         names["ffn_up"] = "mlp.gate_up_proj"
     if family.experts is not None:

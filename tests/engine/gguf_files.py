@@ -63,8 +63,18 @@ def add_byte_tokenizer(writer: gguf.GGUFWriter, directory: Path, pre: str = "gpt
 
 
 # llama.cpp's names of families, and of the fields of their config.json, where they differ from Hugging Face's.
-ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "mixtral": "llama"}
-PERMUTED = ("llama", "smollm3", "granite")
+ARCHITECTURES = {
+    "gemma3_text": "gemma3",
+    "qwen3_moe": "qwen3moe",
+    "qwen2_moe": "qwen2moe",
+    "mixtral": "llama",
+    "cohere": "command-r",
+    "hunyuan_v1_dense": "hunyuan-dense",
+    "olmo3": "olmo2",
+    "mistral": "mistral3",
+    "ministral3": "mistral3",
+}
+PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 FIELDS = {
     "sliding_window": "attention.sliding_window",
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -73,6 +83,7 @@ FIELDS = {
     "embedding_multiplier": "embedding_scale",
     "residual_multiplier": "residual_scale",
     "logits_scaling": "logit_scale",
+    "logit_scale": "logit_scale",
     "num_experts": "expert_count",
     "num_local_experts": "expert_count",
     "num_experts_per_tok": "expert_used_count",
@@ -135,15 +146,16 @@ def write_gguf(
         "feed_forward_length": config["intermediate_size"],
         "attention.head_count": heads,
         "attention.head_count_kv": config["num_key_value_heads"],
-        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
         "rope.freq_base": float(config.get("rope_theta", 10000.0)),
     }
+    for eps, ours in (("layer_norm_epsilon", "layer_norm_eps"), ("layer_norm_rms_epsilon", "rms_norm_eps")):
+        values |= {f"attention.{eps}": float(config[ours])} if ours in config else {}
     if "head_dim" in config:
         values |= {"attention.key_length": config["head_dim"], "attention.value_length": config["head_dim"]}
     values |= {theirs: config[ours] for ours, theirs in FIELDS.items() if config.get(ours) is not None}
     for key, value in (values | dict(more or {})).items():
         adders: dict[type, Callable[[str, Any], None]] = {
-            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string
+            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array
         }  # fmt: skip
         adders[type(value)](f"{architecture}.{key}", value)
     tokenizer(writer, directory)
