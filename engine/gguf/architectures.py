@@ -104,6 +104,13 @@ FAMILIES = {
         typed=True,
     ),
     "ernie4_5": GgufFamily("ernie4_5"),
+    "gpt-oss": GgufFamily(
+        "gpt_oss",
+        {**_WINDOW, "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+        needed=("attention.sliding_window", "expert_count", "expert_used_count"),
+        norms={"mlp": "post_attention_norm"},
+        yarn={"truncate": False},
+    ),
     "mistral3": GgufFamily("mistral", permuted=True, said={"sliding_window": None}),
 }
 # Names that stand for two families, told apart by a field of the metadata: Mixtral, OLMo 3 and Ministral 3.

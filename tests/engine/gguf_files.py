@@ -73,6 +73,7 @@ ARCHITECTURES = {
     "olmo3": "olmo2",
     "mistral": "mistral3",
     "ministral3": "mistral3",
+    "gpt_oss": "gpt-oss",
 }
 PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 FIELDS = {
@@ -105,13 +106,25 @@ def converted(directory: Path, architecture: str, layers: int) -> dict[str, np.n
         if architecture.startswith("gemma") and name.endswith("norm.weight"):
             array = array + 1
         fused = re.sub(r"experts\.\d+\.", "experts.", name)
-        theirs = names.get_name(fused, try_suffixes=(".weight", ".bias"))
+        if architecture == "gpt-oss" and ".experts." in name:
+            tensors |= _unstacked(name, array)
+            continue
+        theirs = names.get_name(fused + ".weight" * name.endswith("sinks"), try_suffixes=(".weight", ".bias"))
         assert theirs is not None, name
         if fused != name:
             experts.setdefault(theirs, []).append(array)
         else:
             tensors[theirs] = array.squeeze()
     return tensors | {name: np.stack(arrays) for name, arrays in experts.items()}
+
+
+def _unstacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """gpt-oss: [experts, inputs, outputs] with gate and up in turns becomes [experts, outputs, inputs] of each."""
+    kind = "bias" if name.endswith("_bias") else "weight"
+    turned = array if kind == "bias" else array.swapaxes(1, 2)
+    parts = {"gate": turned[:, 0::2], "up": turned[:, 1::2]} if "gate_up" in name else {"down": turned}
+    layer = name.split(".")[2]
+    return {f"blk.{layer}.ffn_{part}_exps.{kind}": np.ascontiguousarray(own) for part, own in parts.items()}
 
 
 def _apart(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -14,7 +14,7 @@ from preftree.engine.errors import ModelError
 from preftree.engine.gguf.architectures import BY_FIELD, FAMILIES
 from tests.engine.gguf_files import write_gguf
 from tests.engine.test_loading_gguf_models import CONFIGS, scores
-from tests.models import SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, SMALL_CONFIG, write_model
 
 # Windows and original contexts that the longest prompt exceeds.
 PROMPTS = [[7, 9, 30, 31, 200, 7, 9], [7, 9, 30, 31, 90, 4], [7, *range(20, 90)]]
@@ -119,6 +119,19 @@ CASES: dict[str, dict[str, Any]] = {
             "llama_4_scaling_beta": 0.1,
         },
     },
+    "gpt-oss": {key: value for key, value in GPT_OSS_CONFIG.items() if key != "rope_scaling"} | {"sliding_window": 9},
+    "gpt-oss, yarn": GPT_OSS_CONFIG
+    | {
+        "sliding_window": 9,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+        },
+    },
     "qwen3moe": PLAIN
     | {
         "model_type": "qwen3_moe",
@@ -142,15 +155,18 @@ def both(folder: Path, case: str, changes: dict[str, Any] | None = None) -> tupl
         more |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling["factor"]}
     if scaling.get("rope_type") == "yarn":
         more |= {
-            "rope.freq_base": scaling["rope_theta"],
+            "rope.freq_base": scaling.get("rope_theta", config.get("rope_theta")),
             "rope.scaling.type": "yarn",
             "rope.scaling.factor": scaling["factor"],
             "rope.scaling.original_context_length": scaling["original_max_position_embeddings"],
             "rope.scaling.yarn_beta_fast": scaling["beta_fast"],
             "rope.scaling.yarn_beta_slow": scaling["beta_slow"],
-            "rope.scaling.yarn_log_multiplier": scaling["mscale_all_dim"],
-            "attention.temperature_scale": scaling["llama_4_scaling_beta"],
         }
+        names = {
+            "mscale_all_dim": "rope.scaling.yarn_log_multiplier",
+            "llama_4_scaling_beta": "attention.temperature_scale",
+        }
+        more |= {theirs: scaling[ours] for ours, theirs in names.items() if ours in scaling}
     if config.get("sliding_window") and "layer_types" in config:
         more |= {"attention.sliding_window_pattern": [kind == "sliding_attention" for kind in config["layer_types"]]}
     if "partial_rotary_factor" in config:
