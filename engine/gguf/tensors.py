@@ -3,7 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_token
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.conversion import joined
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.safetensors import CPU, check_shape
+from preftree.engine.weights.safetensors import CPU, SLICE, check_shape
 
 # Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result, and
 # is fastest where that stays in a core's cache.
@@ -115,7 +115,7 @@ class GgufSource:
             chunks = (_rotate_half_rows(chunk.reshape(-1, *head)) for chunk in self._chunks(place, math.prod(head)))
         elif self.config.family.centred_norms and name.endswith("norm.weight"):
             chunks, stored = (chunk.astype(np.float64) - 1 for chunk in self._chunks(place)), torch.float64
-        slices = (torch.from_numpy(chunk) for chunk in chunks)
+        slices = (torch.from_numpy(chunk) for chunk in _gathered(chunks))
         return joined(slices, shape, device, dtype or stored, name, str(place.path))
 
     def _rope_factors(self, name: str, place: GgufTensor) -> np.ndarray:
@@ -160,6 +160,12 @@ def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
     with np.errstate(all="ignore"):  # a damaged scale gives NaN, which `check_finite` reports by the tensor's name
         # As one row: the library goes over the rows of a matrix in many small steps.
         return np.asarray(gguf.quants.dequantize(data.reshape(1, -1), kind), dtype=np.float32).reshape(len(data), -1)
+
+
+def _gathered(chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same numbers, a few chunks at a time: torch wakes all threads for every operation on one."""
+    while few := list(islice(chunks, SLICE // CHUNK)):
+        yield np.concatenate([chunk.ravel() for chunk in few])
 
 
 def _rotate_half_rows(heads: np.ndarray) -> np.ndarray:
