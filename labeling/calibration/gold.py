@@ -169,9 +169,7 @@ def _selected(
     if not there.any():
         said = [f"{count(ties, 'pair')} whose gold is a tie"] if ties else []
         said += [f"{count(unlabelled, 'pair')} with gold and without p_a"] if unlabelled else []
-        said += [f"{count(len(unknown), 'id')} that the labels do not have, such as {one_line(unknown[0])}"] * bool(
-            unknown
-        )
+        said += [f"{count(len(unknown), 'id')} not in the labels, such as {one_line(unknown[0])}"] if unknown else []
         has = f": it has {', '.join(said)}" if said else "; name a file with columns id and gold with --gold"
         raise InputError(f"{where} says of no labelled pair which response is better{has}")
     places = np.flatnonzero(there).tolist()

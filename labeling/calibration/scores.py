@@ -1,7 +1,8 @@
 """How good probabilities are against gold: log loss, Brier score and calibration error, with intervals.
 
-All of them are the same whichever response is called A. Intervals are percentiles of a bootstrap (Efron 1979) over
-pairs, drawn by a fixed seed: the same pairs have the same figures.
+All of them are the same whichever response is called A. Intervals are percentiles of a bootstrap over pairs (Efron
+1979), moved by its bias: resampled pairs have a larger calibration error than the pairs themselves. Draws have a fixed
+seed, so the same pairs have the same figures.
 """
 
 from __future__ import annotations
@@ -61,7 +62,8 @@ class Scores:
         for _ in range(_RESAMPLES):
             chosen = draws.integers(len(p_a), size=len(p_a))
             resampled.append(_values(p_a[chosen], gold_is_a[chosen]))
-        bounds = np.percentile(resampled, _PERCENTILES, axis=0).T.tolist()
+        moved = np.percentile(resampled, _PERCENTILES, axis=0) - np.mean(resampled, axis=0) + values
+        bounds = np.maximum(moved, 0).T.tolist()
         return cls(*(Figure(value, *bound) for value, bound in zip(values, bounds, strict=True)))
 
     @classmethod

@@ -43,7 +43,7 @@ _DERIVED = {
     for name, option in declared(LabelOptions).items()
     if option.derived
     for section in ("options", "method")
-}
+} | {"method.calibration.sha256"}
 _SHARD, _SEED = "options.shard", "options.seed"
 DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
 # Entries that earlier versions did not record: unknown there, not different.
