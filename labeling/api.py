@@ -14,6 +14,7 @@ from preftree.labeling.data.labels_file import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.calibrated import Calibrated
 from preftree.labeling.methods.registry import entry_of, imitations_of, make_method, name_of
 from preftree.labeling.options.methods import MethodOptions
 from preftree.labeling.options.model import ModelOptions
@@ -80,6 +81,9 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
     """
     mapping = tuple(options.pop("mapping", ()))
     chosen = _method(method, options)
+    if isinstance(chosen, Calibrated):
+        asked = vars(method) if isinstance(method, MethodOptions) else options
+        chosen.check({"options": asked, "scorer": judge.describe()})
     if (samples := _samples(rows)) is not None:
         if mapping:
             raise InputError(f"mapping names columns, and these rows are {type(samples[0]).__name__} objects")

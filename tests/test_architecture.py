@@ -118,11 +118,12 @@ ENGINE_LAYERS = (
     ("engine",),
 )
 LABELING_LAYERS = (
-    ("terminal", "rationales", "values", "regular_file", "streams"),
-    ("options", "yaml_file", "progress"),
+    ("terminal", "rationales", "values", "regular_file", "streams", "grid"),
+    ("options", "yaml_file", "progress", "changes"),
     ("types",),
     ("principles", "data"),
     ("prompts", "report", "answers"),
+    ("calibration",),
     ("methods",),
     ("judge",),
     ("pipeline",),

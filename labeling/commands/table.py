@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from preftree.labeling.commands.parser import Command
+from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.methods import (
+    CalibrationOptions,
     PrincipledOptions,
     PrinciplesOptions,
     RationaleOptions,
@@ -72,6 +74,12 @@ def _aggregate(options: AggregateOptions) -> int:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
+
+
+def _calibrate(options: CalibrateOptions) -> int:
+    from preftree.labeling.runs.calibrate import calibrate
+
+    return _printed(calibrate(options))
 
 
 def _verify(options: VerifyOptions) -> int:
@@ -157,7 +165,15 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
-_NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+_OF_OTHERS = (*declared(RationaleOptions), *declared(CalibrationOptions))
+_NOT_OF_SCORE = (
+    "method",
+    "kv_memory",
+    "aggregate",
+    "comparisons",
+    "subset",
+    *_OF_OTHERS,
+)
 # A reward model reads its chat template, and is asked nothing.
 _NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
@@ -191,6 +207,11 @@ COMMANDS = {
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
+    ),
+    "calibrate": Command(
+        "how far probabilities of pairs can be trusted, by gold, and a file that makes better ones",
+        CalibrateOptions,
+        _calibrate,
     ),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(

@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import UsageError
+from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.column import Column, row_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.methods import (
@@ -52,6 +53,7 @@ METHODS = {
     "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
 }
 
+_CALIBRATED = "preftree.labeling.methods.calibrated"
 _PROMPT = (Message("user", "Which?"),)
 _PROBES: dict[type[Sample], Sample] = {
     Pair: Pair("probe", _PROMPT, "This.", "That."),
@@ -93,6 +95,8 @@ def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] |
     recorded: `Method.record()` of a run, whose texts take the place of files that may have changed since.
     """
     method: Method = import_module(METHODS[name].module).opened(options, recorded)
+    if (calibration := getattr(options, CALIBRATION, None)) is not None:
+        method = import_module(_CALIBRATED).calibrated(method, calibration, recorded)
     row = row_of(dict.fromkeys(columns_of(method), "This."))
     for kind in method.takes:
         method.requests(_PROBES[kind]._replace(extra=row))

@@ -50,7 +50,7 @@ def agreement(figures: Figures, survey: Survey) -> Section:
 def calibration(figures: Figures, survey: Survey) -> Section:
     """Folded: confidence against correctness; of the labels, or under each set."""
     tables, drawn = [], []
-    found = [("", figures.get("calibration"))]
+    found = [("", figures.get("calibration")), ("before calibration", figures.get("uncalibrated"))]
     found += [(one["name"], (one.get("pairs") or {}).get("calibration")) for one in figures.get("sets", ())]
     for number, (name, one) in enumerate(found):
         if not one or "correct" not in one["bins"][0]:
