@@ -19,6 +19,7 @@ from preftree.labeling.options.methods import (
     SetsOptions,
 )
 from preftree.labeling.options.option import declared
+from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.options.reading import (
     AggregateOptions,
     MergeOptions,
@@ -72,6 +73,15 @@ def _aggregate(options: AggregateOptions) -> int:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
+
+
+def _combine(options: CombineOptions) -> int:
+    from preftree.labeling.panel.combine import combine
+
+    summary, text = combine(options)
+    if not options.quiet:
+        print(text, file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
 
 
 def _verify(options: VerifyOptions) -> int:
@@ -192,6 +202,7 @@ COMMANDS = {
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
+    "combine": Command("make one run of several judges' runs over the same pairs: a panel", CombineOptions, _combine),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",

@@ -47,6 +47,9 @@ def _method(record: Mapping[str, Any]) -> Rows:
             yield f"template{of} SHA-256", template.get("sha256", "")
     if principles := method.get("principles"):
         yield "principles", ", ".join(str(one.get("name", "")) for one in principles)
+    for judge in method.get("judges", ()):
+        slope = "" if judge.get("slope") is None else f", logits times {judge['slope']:.3f}"
+        yield "judge", f"{judge['name']}: weight {judge['weight']:.3f}{slope}"
     for name in ("principle_set", "aggregate", "comparisons"):
         if method.get(name):
             yield name.replace("_", " "), str(method[name])
