@@ -128,7 +128,7 @@ LABELING_LAYERS = (
     ("judge",),
     ("pipeline",),
     ("runs",),
-    ("export",),
+    ("export", "panel"),
     ("training", "api"),
     ("serving",),
     ("integrations",),

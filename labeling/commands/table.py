@@ -21,6 +21,7 @@ from preftree.labeling.options.methods import (
     SetsOptions,
 )
 from preftree.labeling.options.option import declared
+from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.options.reading import (
     AggregateOptions,
     MergeOptions,
@@ -80,6 +81,15 @@ def _calibrate(options: CalibrateOptions) -> int:
     from preftree.labeling.runs.calibrate import calibrate
 
     return _printed(calibrate(options))
+
+
+def _combine(options: CombineOptions) -> int:
+    from preftree.labeling.panel.combine import combine
+
+    summary, text = combine(options)
+    if not options.quiet:
+        print(text, file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
 
 
 def _verify(options: VerifyOptions) -> int:
@@ -213,6 +223,7 @@ COMMANDS = {
         CalibrateOptions,
         _calibrate,
     ),
+    "combine": Command("make one run of several judges' runs over the same pairs: a panel", CombineOptions, _combine),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",
