@@ -152,7 +152,7 @@ def accept(confidence: Floats, right: Mask, others: Floats, max_error: float, gu
     above = _above(confidence, right, np.concatenate([confidence, others]) if by_gold else others)
     found = _walked(above, _begins([one.share for one in above], len(confidence), max_error, delta), max_error, delta)
     threshold = found.threshold if found else None
-    accepted = int(np.count_nonzero(others >= threshold)) if found else 0
+    accepted = 0 if threshold is None else int(np.count_nonzero(others >= threshold))
     return Acceptance(
         max_error,
         guarantee,
