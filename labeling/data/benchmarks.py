@@ -23,7 +23,7 @@ _TIES_ID = re.compile(r"(ref|tied):\d+", re.ASCII)
 def _llmbar(row: Row) -> dict[str, Any]:
     """label: 1 or 2, the better output."""
     label = row.get("label")
-    if isinstance(label, bool) or label not in (1, 2):
+    if isinstance(label, bool) or label not in (1, 2, "1", "2"):
         raise BadRow(f"bad gold: label must be 1 or 2, found {quoted(label)}")
     sides = {"response_a": row.get("output_1"), "response_b": row.get("output_2")}
     return {"prompt": row.get("input"), **sides, "gold": "ab"[int(label) - 1]}

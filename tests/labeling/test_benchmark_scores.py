@@ -14,16 +14,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pyarrow import parquet
 
+from preftree.labeling import cli
+from preftree.labeling.commands.table import OK
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import LABELS, LabelWriter
 from preftree.labeling.methods.ranking_labels import RankingLabel
 from preftree.labeling.methods.reward_labels import RewardLabel
 from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.report.figures import figures_of
+from preftree.labeling.runs import run
 from preftree.labeling.runs.report import report_lines, write_html
 from preftree.labeling.types import Label, PairLabel
 from tests.labeling import benchmark_answers as answers
+from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import write_rows
 from tests.labeling.html_page import HtmlPage
 
@@ -200,3 +205,24 @@ def test_the_report_shows_it(tmp_path: Path) -> None:
     page = HtmlPage(out.read_text(encoding="utf-8"))
     assert "JudgeBench" in page.headings
     assert page.cells("mmlu-pro") == ["4", "50.0%", "50.0%"]
+
+
+def test_a_run_over_split_rows(small_model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches pairs of one row that are counted as one when a run grows, is exported, or has its labels made again."""
+    monkeypatch.setattr(run, "load_judge", lambda *_, weights=True: fake_scorer(small_model, FakeEngine(), 200))
+    path, out = write_rows(tmp_path / "in.jsonl", answers.RM_BENCH), tmp_path / "run"
+    label = ["label", str(path), "--model", small_model, "--out", str(out)]
+    assert cli.main([*label, "--limit", "13"]) == OK
+    assert figures_of(out / LABELS).rows == 13
+    assert cli.main(label) == OK
+    rows = parquet.read_table(out / LABELS).to_pylist()
+    assert [row["id"] for row in rows[8:10]] == [
+        "chat/0/detailed_markdown/detailed_markdown",
+        "chat/1/concise/concise",
+    ]
+    assert {row["gold"] for row in rows} == {"a"}
+    assert by_part(score(out / LABELS), "rows") == {"chat": 18, "math": 9, "code": 9, "safety": 27}
+    exported = tmp_path / "pairs.jsonl"
+    assert cli.main(["export", str(out), "--to", "trl-dpo", "--out", str(exported)]) == OK
+    texts = {text for row in answers.RM_BENCH for text in (*row["chosen"], *row["rejected"])}
+    assert {json.loads(line)["chosen"][0]["content"] for line in exported.read_text().splitlines()} <= texts

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
-from preftree.labeling.report.arrays import NONE, TIE, Choices, Floats, Mask, choices, column, known, numbers
+from preftree.labeling.report.agreement import decided
+from preftree.labeling.report.arrays import NONE, Choices, Floats, Mask, choices, column, known, numbers
 from preftree.labeling.report.pairs import gold_of
 from preftree.labeling.terminal import count, one_line
 
@@ -126,24 +127,23 @@ def games(batch: Any) -> tuple[Choices, Choices]:
     if any(one is None for one in both):
         verdict = choices(column(batch, "verdict"))
         return verdict, verdict
-    first, second = (_sides(numbers(one, name)) for one, name in zip(both, _ORDERS, strict=True))
-    return first, second
+    first, second = (numbers(one, name) - 0.5 for one, name in zip(both, _ORDERS, strict=True))
+    return _sides(first), _sides(second)
 
 
 def gold_and(batch: Any, *others: Choices) -> tuple[Choices, Mask]:
-    """Gold, and where it is A or B and none of the others is missing."""
+    """Gold, and where it is A or B and all of the others are known."""
     gold = gold_of(batch)
     assert gold is not None
-    there = abs(gold) == 1
+    there = decided(gold)
     for other in others:
         there &= other != NONE
     return gold, there
 
 
-def _sides(p_a: Floats) -> Choices:
-    found = np.where(np.isnan(p_a), NONE, np.sign(np.nan_to_num(p_a, nan=0.5) - 0.5)).astype(np.int8)
-    assert TIE == 0
-    return found
+def _sides(lead: Floats) -> Choices:
+    """A above 0, B below, a tie at 0."""
+    return np.where(np.isnan(lead), NONE, np.sign(np.nan_to_num(lead))).astype(np.int8)
 
 
 def are_texts(kinds: Mapping[str, Any], *names: str) -> bool:
