@@ -128,7 +128,7 @@ LABELING_LAYERS = (
     ("pipeline",),
     ("runs",),
     ("export",),
-    ("training", "api"),
+    ("training", "api", "comparing"),
     ("serving",),
     ("integrations",),
     ("commands",),
