@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.workloads import JudgePrompt
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.trie import TokenTrie
-from preftree.engine.weights.names import Matrix, layer_tensors
+from preftree.engine.weights.names import layer_tensors
+from preftree.engine.weights.tensors import Matrix
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ def model_flops(config: ModelConfig, trie: TokenTrie) -> ModelFlops:
         keys += int(visible.sum())
     return ModelFlops(
         linear=linear,
-        attention=2 * config.num_heads * (_key_dim(config) + config.value_dim) * keys,
+        attention=2 * config.num_heads * _key_and_value(config) * keys,
         head=2 * config.hidden_size * config.vocab_size * len(finals),
     )
 
@@ -65,8 +66,9 @@ def _multiplications(*matrices: Matrix | None) -> int:
     return sum(part.rows * matrix.columns for matrix in filter(None, matrices) for part in matrix.parts)
 
 
-def _key_dim(config: ModelConfig) -> int:
-    return config.head_dim if config.latent is None else config.latent.key_size
+def _key_and_value(config: ModelConfig) -> int:
+    """Dimensions of a head's key and value together, without padding."""
+    return 2 * config.head_dim if config.latent is None else config.latent.key_size + config.latent.value
 
 
 def _mlp_columns(config: ModelConfig, layer: int) -> int:

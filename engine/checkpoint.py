@@ -11,7 +11,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.multimodal import multimodal_of, text_config
 from preftree.engine.config.quantization import quantization_of
 from preftree.engine.errors import ModelError
-from preftree.engine.files import first_line, is_there, naming, read_json, sha256
+from preftree.engine.files import advising, first_line, is_there, naming, read_json, sha256
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.parts import model_name
 from preftree.engine.gguf.tensors import GgufSource
@@ -82,12 +82,14 @@ def open_checkpoint(spec: str) -> Checkpoint:
         return _open_gguf(embedded_file(), "embedded", spec)
     path = Path(spec).expanduser()
     if path.is_dir():
-        return _open_directory(path, path.resolve().name, str(path.absolute()))
+        with advising("download the model's own files again, or take a model that preftree runs (README, Models)"):
+            return _open_directory(path, path.resolve().name, str(path.absolute()))
     if not is_there(path):
         raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
-    return _open_gguf(path, model_name(path), str(path.absolute()))
+    with advising("use another file of the model, or its directory of safetensors"):
+        return _open_gguf(path, model_name(path), str(path.absolute()))
 
 
 def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
@@ -106,8 +108,9 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     with naming(directory):
         texts.tokenizer.check_vocab(config)
     files = (directory / "config.json", *texts.files, *weights.files)
+    code = "auto_map names Python code, which is never run: the model is taken for what its model_type says"
     default = assumed(fields.get("text_config") or fields, config)
-    notes = (*texts.notes, *([default] if default else []))
+    notes = (*texts.notes, *([code] if fields.get("auto_map") else []), *([default] if default else []))
     pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
     found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
     drafts = sorted(name for name in weights.names() if is_draft(config, name))

@@ -43,6 +43,22 @@ def naming(origin: Path | str) -> Iterator[None]:
         raise ModelError(message if message.startswith(str(origin)) else f"{origin}: {message}") from None
 
 
+@contextmanager
+def advising(way_out: str) -> Iterator[None]:
+    """End the line of every ModelError raised inside with `way_out`, unless it names one.
+
+    After a semicolon there is a way out, or what preftree has in place of what was asked for, which is none.
+    """
+    try:
+        yield
+    except ModelError as error:
+        message = str(error)
+        _, semicolon, end = message.rpartition("; ")
+        raise ModelError(
+            message if semicolon and not end.startswith("preftree ") else f"{message}; {way_out}"
+        ) from None
+
+
 def is_there(path: Path) -> bool:
     """Whether anything has this name. A link that leads nowhere has: what it stood for is missing, not optional."""
     return os.path.lexists(path)

@@ -132,13 +132,19 @@ def from_hf(config: dict[str, Any], origin: str) -> ModelConfig:
 
 
 def _family(config: dict[str, Any]) -> Architecture:
-    """The family of a config.json. ModelError for one that preftree does not run, or for code in place of one."""
-    if config.get("auto_map"):
-        raise ModelError("auto_map asks for Python code from the model directory, which preftree never runs")
+    """The family of a config.json. ModelError for one that preftree does not run, or for code in place of one.
+
+    Of a family that transformers has a class for, that class is meant, whatever code the directory brings beside it.
+    """
     kind = config.get("model_type")
     family = ARCHITECTURES.get(kind) if isinstance(kind, str) else None
     if isinstance(kind, str) and kind in LACKING:
         raise ModelError(f"model_type {kind!r} is not supported: it takes {LACKING[kind]}")
+    if family is None and config.get("auto_map"):
+        raise ModelError(
+            f"model_type {kind!r:.100} is not supported; auto_map asks for Python code from the model directory, which "
+            "preftree never runs"
+        )
     if family is None:
         known = f"{SUPPORTED}, and {multimodal.SUPPORTED}"
         raise ModelError(f"model_type {kind!r:.100} is not supported; preftree runs {known}")

@@ -259,11 +259,6 @@ class ModelConfig:
         return self.family.qk_norm is not None and (self.family.qk_norm_field is None or self.qk_norm)
 
     @property
-    def value_dim(self) -> int:
-        """Dimensions of a head's value: of a head of K/V, the first ones."""
-        return self.head_dim if self.latent is None else self.latent.value
-
-    @property
     def qkv_bias(self) -> bool:
         return self.family.qkv_bias or self.attention_bias
 

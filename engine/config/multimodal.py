@@ -120,7 +120,7 @@ MULTIMODAL = {
 }
 SUPPORTED = "the text model of " + ", ".join(f"{key!r} ({m.class_name})" for key, m in MULTIMODAL.items())
 # Of the whole directory: what they would change, they change in the text model, too.
-_OF_BOTH = ("auto_map", "quantization_config")
+_OF_BOTH = ("quantization_config",)
 _BESIDE_TEXT = ("vision_config", "audio_config")
 
 

@@ -6,6 +6,7 @@ from dataclasses import replace
 from preftree.engine.config.architecture import Architecture
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import ModelError
+from preftree.engine.gguf.architectures import GgufFamily
 from preftree.engine.gguf.header import GgufTensor
 
 MODEL_NAMES = {
@@ -22,9 +23,9 @@ LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
 }
+SINKS = "attn_sinks"  # a parameter in Hugging Face, without ".weight"
+SHARED_GATE = "ffn_gate_inp_shexp"
 # By the roles of `Architecture.norms`.
 NORMS = {
     "attention": "attn_norm",
@@ -35,15 +36,26 @@ NORMS = {
 LAYER_TENSOR = re.compile(r"blk\.(\d{1,6})\.(\w+)\.(weight|bias)")
 
 
-def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig) -> dict[str, GgufTensor]:
+# Files of old converters have a tensor for each expert.
+EXPERT_TENSOR = re.compile(r"blk\.(\d{1,6})\.ffn_(gate|up|down)\.(\d{1,6})\.weight")
+
+
+def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig, family: GgufFamily) -> dict[str, GgufTensor]:
     """Every tensor by its Hugging Face name; unknown ones keep theirs. ModelError for two of one name."""
-    names = _layer_names(config.family)
+    names = _layer_names(config.family, family)
     found: dict[str, GgufTensor] = {}
     for name, tensor in tensors.items():
         match = LAYER_TENSOR.fullmatch(name)
+        expert = EXPERT_TENSOR.fullmatch(name)
         renamed = {MODEL_NAMES.get(name, name): tensor}
+        if expert and config.experts is not None:
+            path = f"model.layers.{int(expert[1])}.{names[f'ffn_{expert[2]}_exps']}.weight"
+            renamed = {path.format(int(expert[3])): tensor}
         if match and match[2] in names:
-            layer = f"model.layers.{int(match[1])}.{names[match[2]]}.{match[3]}"
+            if match[2] == SHARED_GATE and len(tensor.shape) == 1:  # written as a vector, which is a matrix of one row
+                tensor = replace(tensor, shape=(1, *tensor.shape))
+            layer = f"model.layers.{int(match[1])}.{names[match[2]]}"
+            layer = layer if match[2] == SINKS else f"{layer}.{match[3]}"
             renamed = _experts(layer, name, tensor, config) if "{}" in layer else {layer: tensor}
         if renamed.keys() & found.keys():
             raise ModelError("a tensor is there under two names; use another file")
@@ -51,15 +63,24 @@ def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig) -> dict[str,
     return found
 
 
-def _layer_names(family: Architecture) -> dict[str, str]:
+def _layer_names(family: Architecture, theirs: GgufFamily) -> dict[str, str]:
     """The family's names of what lies in a layer; {} stands for the number of an expert."""
-    names = LAYER_NAMES | {NORMS[role]: name for role, name in family.norms.items()}
+    norms = NORMS | theirs.norms
+    names = LAYER_NAMES | {norms[role]: name for role, name in family.norms.items()}
+    names |= {f"attn_{which}_norm": f"self_attn.{name}" for which, name in zip("qk", family.qk_norm_names, strict=True)}
+    if family.has_sinks:
+        names[SINKS] = "self_attn.sinks"
     if family.fused:
         names["ffn_up"] = "mlp.gate_up_proj"
     if family.experts is not None:
         names["ffn_gate_inp"] = family.experts.router
+    if family.experts is not None and family.experts.stacked is None:
         for part in ("gate", "up", "down"):
             names[f"ffn_{part}_exps"] = family.experts.expert + getattr(family.experts, part)
+        shared = family.experts.shared
+        if shared is not None:
+            names |= {f"ffn_{part}_shexp": f"{shared.prefix}{part}_proj" for part in ("gate", "up", "down")}
+            names |= {} if shared.gate is None else {SHARED_GATE: shared.gate}
     return names
 
 

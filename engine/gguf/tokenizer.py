@@ -3,6 +3,7 @@
 from typing import Any
 
 from preftree.engine.errors import ModelError
+from preftree.engine.gguf.pretokenizers import ADDS_BOS, BYTES, NORMALISED, PRE_TOKENIZERS, WHOLE_WORDS
 from preftree.engine.tokenizer.hf import JsonBackend
 from preftree.engine.tokenizer.sentencepiece import (
     CONTROL,
@@ -14,45 +15,6 @@ from preftree.engine.tokenizer.sentencepiece import (
     SentencePieceBackend,
 )
 from preftree.engine.tokenizer.tokenizer import Backend, Tokenizer
-
-_BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-_MAPPED = {**_BYTES, "use_regex": False}
-_CONTRACTIONS = "(?i:'s|'t|'re|'ve|'m|'ll|'d)"
-_UPPER, _LOWER = r"[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]", r"[\p{Ll}\p{Lm}\p{Lo}\p{M}]"
-_WORDS_OF_GPT2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)"
-
-
-def _split(*regexes: str) -> dict[str, Any]:
-    steps = [
-        {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False} for regex in regexes
-    ]
-    return {"type": "Sequence", "pretokenizers": [*steps, _MAPPED]}
-
-
-def _as_llama3(digits: str) -> dict[str, Any]:
-    return _split(
-        rf"{_CONTRACTIONS}|[^\r\n\p{{L}}\p{{N}}]?\p{{L}}+|{digits}| ?[^\s\p{{L}}\p{{N}}]+[\r\n]*"
-        r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-    )
-
-
-_LLAMA3, _QWEN2 = _as_llama3(r"\p{N}{1,3}"), _as_llama3(r"\p{N}")
-_TEKKEN = _split(
-    rf"[^\r\n\p{{L}}\p{{N}}]?{_UPPER}*{_LOWER}+|[^\r\n\p{{L}}\p{{N}}]?{_UPPER}+{_LOWER}*|\p{{N}}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n/]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# llama.cpp's names of the ways to cut a text into words; the regexes are those of the models' own tokenizer.json.
-PRE_TOKENIZERS: dict[str, dict[str, Any]] = {
-    "gpt-2": _BYTES,
-    "default": _split(r"[\p{P}\$\+<=>\^~\|]+", _WORDS_OF_GPT2, r"\p{N}+", "[0-9][0-9][0-9]"),
-    "smollm": {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, _BYTES]},
-    **dict.fromkeys(("llama-bpe", "llama3", "llama-v3", "smaug-bpe"), _LLAMA3),
-    **dict.fromkeys(("qwen2", "deepseek-r1-qwen"), _QWEN2),
-    "tekken": _TEKKEN,
-}
-# Their tokenizers look whole words up first, and put BOS in front where the file says nothing.
-WHOLE_WORDS = ADDS_BOS = frozenset({"llama-bpe", "llama3", "llama-v3", "tekken"})
-NORMALISED = frozenset({"qwen2", "deepseek-r1-qwen"})
 
 
 def adds_bos(metadata: dict[str, Any]) -> bool:
@@ -107,10 +69,10 @@ def byte_level_json(metadata: dict[str, Any], bos_token: str | None) -> dict[str
         "added_tokens": _added_tokens(tokens, kinds),
         "normalizer": {"type": "NFC"} if pre in NORMALISED else None,
         "pre_tokenizer": PRE_TOKENIZERS[pre],
-        "post_processor": {**_BYTES, "trim_offsets": False}
+        "post_processor": {**BYTES, "trim_offsets": False}
         if bos_token is None
         else _bos_in_front(bos_token, vocab[bos_token]),
-        "decoder": _BYTES,
+        "decoder": BYTES,
         # No unk_token: a byte without a token (rare control characters) is dropped, as in the original.
         "model": {"type": "BPE", "vocab": vocab, "merges": merges}
         | ({"ignore_merges": True} if pre in WHOLE_WORDS else {}),

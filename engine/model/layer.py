@@ -120,8 +120,10 @@ class DecoderLayer:
         pass over the stream more for it.
         """
         hidden = rows.hidden
-        attended = rows.queries[layer.heads][..., : self.config.value_dim].flatten(1)
-        attended = self.ops.linear(attended, layer.o, row_block)
+        attended = rows.queries[layer.heads]
+        if self.config.latent is not None:
+            attended = attended[..., : self.config.latent.value]  # padding follows
+        attended = self.ops.linear(attended.flatten(1), layer.o, row_block)
         update = self._scaled(self._normed(attended, layer.post_attention_norm))
         if layer.mlp is None:
             hidden.add_(update)

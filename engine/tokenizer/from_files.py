@@ -47,9 +47,10 @@ class _Read:
 def open_text_parts(directory: Path) -> TextParts:
     """ModelError for files that are missing, broken, ask for code, or are of no kind that preftree reads."""
     settings = read_json(directory / SETTINGS) if is_there(directory / SETTINGS) else {}
-    if settings.get("auto_map"):
+    if settings.get("auto_map") and not is_there(directory / JSON):
         raise ModelError(
-            f"{directory}: auto_map asks for Python code from the model directory, which preftree never runs"
+            f"{directory}: auto_map asks for Python code from the model directory, which preftree never runs; save the "
+            f"tokenizer with transformers, which writes {JSON}"
         )
     names = [name for name in _READERS if is_there(directory / name)]
     if not names:
@@ -57,7 +58,8 @@ def open_text_parts(directory: Path) -> TextParts:
         if is_there(directory / "vocab.json"):
             hint = f"vocab.json is not supported; save the tokenizer with transformers, which writes {JSON}"
         raise ModelError(f"{directory}: holds no {JSON}, no {SENTENCEPIECE} and no {TEKKEN}; {hint}")
-    notes = [f"{names[0]} is read, and {' and '.join(names[1:])} is not"] if names[1:] else []
+    unread = [*names[1:], *(["the Python code of auto_map"] if settings.get("auto_map") else [])]
+    notes = [f"{names[0]} is read, and {' and '.join(unread)} is not"] if unread else []
     with naming(directory):
         found = _READERS[names[0]](directory, settings)
         source, note = _template_source(directory, settings)

@@ -14,7 +14,7 @@ from preftree.engine.errors import ModelError
 from preftree.engine.files import is_there, read_json
 from preftree.engine.weights.conversion import check_finite, joined
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft, unread_tensors
+from preftree.engine.weights.names import EMBEDDING, HEAD, SCALAR_HEAD, expected_tensors, is_draft, unread_modules
 from preftree.engine.weights.safetensors_check import Entry, read_entries
 
 WEIGHTS = "model.safetensors"
@@ -91,11 +91,9 @@ def check_complete(source: TensorSource, config: ModelConfig, origin: str) -> No
         )
     if missing:
         raise ModelError(f"{origin}: {_some(missing)} missing; download the model again with all its files")
-    unread = unread_tensors(config)
-    extra = sorted(name for name in present - expected.keys() - unread if not name.endswith(".rotary_emb.inv_freq"))
-    extra = [name for name in extra if not is_draft(config, name)]
-    if config.is_reward_model and HEAD in extra:
-        extra.remove(HEAD)
+    unread = unread_modules(config)
+    extra = sorted(name for name in present - expected.keys() if not name.endswith(".rotary_emb.inv_freq"))
+    extra = [name for name in extra if name.rpartition(".")[0] not in unread and not is_draft(config, name)]
     if config.tie_embeddings and HEAD in extra:
         shape = expected[EMBEDDING]
         if not torch.equal(source.tensor(HEAD, shape), source.tensor(EMBEDDING, shape)):

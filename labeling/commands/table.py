@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from preftree.labeling.commands.parser import Command
+from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.methods import (
+    CalibrationOptions,
     PrincipledOptions,
     PrinciplesOptions,
     RationaleOptions,
@@ -20,6 +22,7 @@ from preftree.labeling.options.methods import (
     SetsOptions,
 )
 from preftree.labeling.options.option import declared
+from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.options.reading import (
     AggregateOptions,
     MergeOptions,
@@ -82,6 +85,21 @@ def _aggregate(options: AggregateOptions) -> int:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
+
+
+def _calibrate(options: CalibrateOptions) -> int:
+    from preftree.labeling.runs.calibrate import calibrate
+
+    return _printed(calibrate(options))
+
+
+def _combine(options: CombineOptions) -> int:
+    from preftree.labeling.panel.combine import combine
+
+    summary, text = combine(options)
+    if not options.quiet:
+        print(text, file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
 
 
 def _verify(options: VerifyOptions) -> int:
@@ -167,7 +185,15 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
-_NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+_OF_OTHERS = (*declared(RationaleOptions), *declared(CalibrationOptions))
+_NOT_OF_SCORE = (
+    "method",
+    "kv_memory",
+    "aggregate",
+    "comparisons",
+    "subset",
+    *_OF_OTHERS,
+)
 # A reward model reads its chat template, and is asked nothing.
 _NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
@@ -209,6 +235,12 @@ COMMANDS = {
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
+    "calibrate": Command(
+        "how far probabilities of pairs can be trusted, by gold, and a file that makes better ones",
+        CalibrateOptions,
+        _calibrate,
+    ),
+    "combine": Command("make one run of several judges' runs over the same pairs: a panel", CombineOptions, _combine),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",

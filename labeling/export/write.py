@@ -13,6 +13,7 @@ from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.folder import folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
+from preftree.labeling.export.calibrated import calibrated
 from preftree.labeling.export.comparison import Comparison, Selection, reader_of
 from preftree.labeling.export.formats import FORMATS, Format, format_of
 from preftree.labeling.export.reading import compared_rows
@@ -44,6 +45,8 @@ def _export(options: ExportOptions, out: Path, found: RunView) -> tuple[Selectio
     """What was selected, and the number of rows written."""
     folder = found.folder
     reader = reader_of(found.record, options.pairs == "all")
+    if options.calibration is not None:
+        reader = calibrated(reader, found.record, options.calibration)
     selection = _selection(options, found.record)
     dataset = labelled_input(found.record, options.input)
     for path in (*(file.path for file in dataset.files), *(Path(folder.place(name)) for name in (LABELS, RUN))):

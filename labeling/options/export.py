@@ -35,6 +35,12 @@ class ExportOptions(OverwriteOptions, MovedOptions):
     min_confidence: float | None = option(
         "leave out verdicts of a lower probability, from 0.5 to 1", share, "P", default=None
     )
+    calibration: str | None = option(
+        "write calibrated probabilities, by a file of `preftree calibrate`; the run stays as it is",
+        kind=path,
+        metavar="FILE",
+        default=None,
+    )
     soften: int | None = option(
         "write each pair K times, a share of P(A is better) with A chosen: soft labels for trainers without them",
         whole(2, 1000),

@@ -47,6 +47,12 @@ class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
     subset: str | None = option(
         "report agreement with gold by the values of this input column, too", metavar="COLUMN", flag="by", default=None
     )
+    calibration: str | None = option(
+        "make p_a the calibrated probability, by a file of `preftree calibrate`; none: what the judge said again",
+        kind=path,
+        metavar="FILE",
+        default=None,
+    )
     out: str | None = option("a new run with the same answers (default: RUN itself)", path, "DIR", default=None)
 
 

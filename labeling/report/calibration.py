@@ -75,6 +75,10 @@ class Calibration:
             "bins": table
         }
 
+    def text(self) -> str:
+        """Both figures, where there are pairs."""
+        return f"expected error {self.expected_error:.3f}, Brier score {self.brier:.3f} (always 0.5 has 0.250)"
+
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: the figures, and a small table of the bins that hold pairs, two of them in one."""
         if not self.pairs:
@@ -88,6 +92,5 @@ class Calibration:
             "pairs": [f"{counts[k]:,}" for k in filled],
         }
         width = max(len(cell) for cells in table.values() for cell in cells)
-        text = f"expected error {self.expected_error:.3f}, Brier score {self.brier:.3f} (always 0.5 has 0.250)"
         rows = [f"{name:<10}" + "".join(f"  {cell:>{width}}" for cell in cells) for name, cells in table.items()]
-        return [("calibration", line) for line in (text, *rows)]
+        return [("calibration", line) for line in (self.text(), *rows)]

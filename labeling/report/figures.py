@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
-from preftree.labeling.data.columns import IMITATES
-from preftree.labeling.report import pairs, principles, rankings, reward_figures, scores, sets
+from preftree.labeling.data.columns import IMITATES, UNCALIBRATED
+from preftree.labeling.report import pairs, panels, principles, rankings, reward_figures, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.subsets import Section, Subsets
 from preftree.labeling.terminal import count, one_line
 
-_PAIR_COLUMNS = ("p_a", "verdict", *(name for names in pairs.NEEDS for name in names))
+_PAIR_COLUMNS = ("p_a", UNCALIBRATED, "verdict", *(name for names in pairs.NEEDS for name in names))
 _TEXTS = ("response_a", "response_b")
 _BATCH_ROWS = 1 << 16
 _BATCH_VALUES = 1 << 20
@@ -168,6 +168,7 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
     if is_list_of(kinds.get("principles"), "name", "s12", "s21"):
         return principles.PrincipleFigures, {
             "p_a": (),
+            UNCALIBRATED: (),
             "verdict": (),
             "decided_by": (),
             "principles": principles.FIELDS,
@@ -175,6 +176,8 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         }
     if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score")):
         return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
+    if is_list_of(kinds.get("judges"), *panels.FIELDS):
+        return panels.PanelFigures, of_pairs | {"judges": panels.FIELDS, panels.DISAGREEMENT: ()}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
     if is_numbers(kinds.get("rewards"), 1) and all(is_numbers(kinds.get(name)) for name in reward_figures.FIELDS[:3]):

@@ -13,6 +13,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from preftree.labeling.changes import change, flat
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import RUN
@@ -23,7 +24,6 @@ from preftree.labeling.methods.several import SEVERAL
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
-from preftree.labeling.runs.changes import change, flat
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.recorded import SCHEMA
 from preftree.labeling.terminal import count
@@ -44,7 +44,7 @@ _DERIVED = {
     for name, option in declared(LabelOptions).items()
     if option.derived
     for section in ("options", "method")
-}
+} | {"method.calibration.sha256"}
 _SHARD, _SEED = "options.shard", "options.seed"
 DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
 # Entries that earlier versions did not record: unknown there, not different.

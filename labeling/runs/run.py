@@ -70,6 +70,7 @@ def run_worker(
         described = _compared(job, directory, judge_factory)
         judge = None if described and not needs_model else _loaded(options, judge_factory)
         record = with_judge(job.manifest(), judge.describe() if judge else described)
+        job.check_calibration(record)
         writer = directory.begin(record)
         with _resumable(out, writer, job):
             if judge is None:

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 @dataclass(frozen=True)
 class Family:
     """control: its tokens, BOS first; plain: those that are added but not special. rstrip: those that swallow the
-    whitespace behind them. answer: what preftree adds to the generation prompt."""
+    whitespace behind them. is_open: the template ends the last response without a control token. answer: what preftree
+    adds to the generation prompt."""
 
     template: str
     control: tuple[str, ...]
@@ -15,6 +16,7 @@ class Family:
     rstrip: tuple[str, ...] = ()
     is_sentencepiece: bool = False
     has_bos: bool = True
+    is_open: bool = False
     answer: str = ""
 
 
@@ -92,6 +94,106 @@ ZEPHYR = Family(
     is_sentencepiece=True,
     has_bos=False,
 )
+# In the last response only: an empty block of thoughts, and no line feeds in front.
+QWEN_3_TURNS = Family(
+    "{%- set ns = namespace(last=messages|length - 1, found=false) %}{%- for m in messages[::-1] %}"
+    "{%- if m.role == 'user' and not ns.found %}{%- set ns.found = true %}"
+    "{%- set ns.last = messages|length - 1 - loop.index0 %}{%- endif %}{%- endfor %}{%- for m in messages %}"
+    "{%- if m.role == 'assistant' and loop.index0 > ns.last and loop.last %}"
+    "{{- '<|im_start|>assistant\n<think>\n\n</think>\n\n' + m.content.lstrip('\n') + '<|im_end|>\n' }}"
+    "{%- else %}{{- '<|im_start|>' + m.role + '\n' + m.content + '<|im_end|>\n' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\n' }}{%- if enable_thinking is false %}"
+    "{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}",
+    QWEN_25.control,
+    "<|im_end|>",
+    plain=("<think>", "</think>"),
+    has_bos=False,
+)
+GLM_45 = Family(
+    "[gMASK]<sop>{%- macro visible(content) -%}{%- if content is string -%}{{- content }}{%- else -%}"
+    "{%- for item in content -%}{{- item.text }}{%- endfor -%}{%- endif -%}{%- endmacro -%}"
+    "{% for m in messages %}{% if m.role == 'user' %}<|user|>\n{{ visible(m.content) }}"
+    "{{- '/nothink' if enable_thinking is defined and not enable_thinking else '' -}}"
+    "{%- elif m.role == 'assistant' %}<|assistant|>{{ '\n<think></think>\n' + m.content }}"
+    "{%- elif m.role == 'system' %}<|system|>\n{{ visible(m.content) }}{%- endif %}{% endfor %}"
+    "{%- if add_generation_prompt %}<|assistant|>{{- '\n<think></think>' if enable_thinking is false else '' }}"
+    "{%- endif %}",
+    ("<|endoftext|>", "[gMASK]", "<sop>", "<|system|>", "<|user|>", "<|assistant|>"),
+    "<|endoftext|>",
+    plain=("<think>", "</think>"),
+    has_bos=False,
+    is_open=True,
+)
+DEEPSEEK_31 = Family(
+    "{% if not thinking is defined %}{% set thinking = false %}{% endif %}"
+    "{% set ns = namespace(system='', is_first=true, is_user=false) %}{%- for m in messages %}"
+    "{%- if m['role'] == 'system' %}{%- if ns.is_first %}{% set ns.system = ns.system + m['content'] %}"
+    "{% set ns.is_first = false %}{%- endif %}{%- endif %}{%- endfor %}{{ bos_token }}{{ ns.system }}"
+    "{%- for m in messages %}{%- if m['role'] == 'user' %}{%- set ns.is_user = true -%}"
+    "{{ '<｜User｜>' + m['content'] }}{%- endif %}{%- if m['role'] == 'assistant' %}{%- set ns.is_user = false -%}"
+    "{{ '<｜Assistant｜></think>' + m['content'] + '<｜end▁of▁sentence｜>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt and ns.is_user %}{{ '<｜Assistant｜>' }}{%- if not thinking %}{{ '</think>' }}"
+    "{%- else %}{{ '<think>' }}{%- endif %}{% endif %}",
+    ("<｜begin▁of▁sentence｜>", "<｜end▁of▁sentence｜>"),
+    "<｜end▁of▁sentence｜>",
+    plain=("<｜User｜>", "<｜Assistant｜>", "<think>", "</think>"),
+)
+COHERE_2 = Family(
+    "{% macro preamble(text) %}<|START_OF_TURN_TOKEN|><|SYSTEM_TOKEN|># System Preamble\n{{ text }}"
+    "<|END_OF_TURN_TOKEN|>{% endmacro %}{{ bos_token }}{{ preamble('You are helpful. ' + ({'a': 'é'} | tojson)) }}"
+    "{%- for m in messages %}{%- set role = m.role|lower %}{%- if role not in ('system', 'user', 'assistant') %}"
+    "{{ raise_exception('no such role') }}{%- endif %}"
+    "<|START_OF_TURN_TOKEN|>"
+    "{{ {'system': '<|SYSTEM_TOKEN|>', 'user': '<|USER_TOKEN|>'}.get(role, '<|CHATBOT_TOKEN|>') }}"
+    "{%- if role == 'assistant' %}{{ '<|START_RESPONSE|>' + m.content + '<|END_RESPONSE|>' }}"
+    "{%- else %}{{ m.content }}{%- endif %}<|END_OF_TURN_TOKEN|>{%- endfor %}"
+    "{%- if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|><|START_RESPONSE|>{%- endif %}",
+    (
+        *("<BOS_TOKEN>", "<|START_OF_TURN_TOKEN|>", "<|END_OF_TURN_TOKEN|>", "<|SYSTEM_TOKEN|>", "<|USER_TOKEN|>"),
+        *("<|CHATBOT_TOKEN|>", "<|START_RESPONSE|>", "<|END_RESPONSE|>"),
+    ),
+    "<|END_OF_TURN_TOKEN|>",
+)
+EXAONE_4 = Family(
+    "{%- if not skip_think is defined %}{%- set skip_think = true %}{%- endif %}{%- for m in messages %}"
+    "{%- if m.role == 'assistant' %}{{- '[|assistant|]\n' }}{%- generation %}{{- m.content }}{{- '[|endofturn|]\n' }}"
+    "{%- endgeneration %}{%- continue %}{%- endif %}{{- '[|' ~ m.role ~ '|]\n' ~ m.content }}"
+    "{{- '[|endofturn|]\n' if m.role == 'system' or loop.last else '\n' }}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '[|assistant|]\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is true %}{{- '<think>\n' }}"
+    "{%- else %}{{- '<think>\n\n</think>\n\n' }}{%- endif %}{%- endif %}",
+    ("[BOS]", "[|system|]", "[|user|]", "[|assistant|]", "[|endofturn|]"),
+    "[|endofturn|]",
+    plain=("<think>", "</think>"),
+    has_bos=False,
+)
+HUNYUAN = Family(
+    "{{ bos_token }}{%- if messages[0]['role'] == 'system' %}"
+    "{{ messages[0]['content'] + '<｜hy_place▁holder▁no▁3｜>' }}{%- set messages = messages[1:] %}{%- endif %}"
+    "{%- for m in messages %}{%- if m.role == 'user' %}{{ '<｜hy_User｜>' + m.content }}{%- else %}"
+    "{{ '<｜hy_Assistant｜>' + m.content + '<｜hy_place▁holder▁no▁2｜>' }}{%- endif %}{%- endfor %}"
+    "{%- if add_generation_prompt %}{{ '<｜hy_Assistant｜>' }}{%- if enable_thinking is false %}"
+    "{{ '<think>\n\n</think>\n' }}{%- endif %}{%- endif %}",
+    (
+        *("<｜hy_begin▁of▁sentence｜>", "<｜hy_place▁holder▁no▁3｜>", "<｜hy_User｜>", "<｜hy_Assistant｜>"),
+        "<｜hy_place▁holder▁no▁2｜>",
+    ),
+    "<｜hy_place▁holder▁no▁2｜>",
+)
+GEMMA_3 = Family(
+    "{{ bos_token }}{%- if messages[0]['role'] == 'system' -%}{%- set prefix = messages[0]['content'] + '\n\n' -%}"
+    "{%- set turns = messages[1:] -%}{%- else -%}{%- set prefix = '' -%}{%- set turns = messages -%}{%- endif -%}"
+    "{%- for m in turns -%}{%- if (m['role'] == 'user') != (loop.index0 % 2 == 0) -%}"
+    "{{ raise_exception('roles must alternate') }}{%- endif -%}"
+    "{{ '<start_of_turn>' + ('model' if m['role'] == 'assistant' else m['role']) + '\n' }}"
+    "{{ prefix if loop.first else '' }}"
+    "{{ m['content'] | trim }}{{ '<end_of_turn>\n' }}{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{ '<start_of_turn>model\n' }}{%- endif -%}",
+    GEMMA.control,
+    "<eos>",
+    plain=GEMMA.plain,
+    is_sentencepiece=True,
+)
 GPT_OSS = Family(
     "{%- set today = strftime_now('%Y-%m-%d') %}"
     "{{- '<|start|>system<|message|>You judge.\\nReasoning: ' + (reasoning_effort | default('medium')) }}"
@@ -117,5 +219,12 @@ FAMILIES = {
     "mistral": MISTRAL,
     "gemma": GEMMA,
     "zephyr": ZEPHYR,
+    "qwen 3 turns": QWEN_3_TURNS,
+    "glm 4.5": GLM_45,
+    "deepseek 3.1": DEEPSEEK_31,
+    "cohere 2": COHERE_2,
+    "exaone 4": EXAONE_4,
+    "hunyuan": HUNYUAN,
+    "gemma 3": GEMMA_3,
     "gpt-oss": GPT_OSS,
 }

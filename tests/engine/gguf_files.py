@@ -63,13 +63,32 @@ def add_byte_tokenizer(writer: gguf.GGUFWriter, directory: Path, pre: str = "gpt
 
 
 # llama.cpp's names of families, and of the fields of their config.json, where they differ from Hugging Face's.
-ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe"}
+ARCHITECTURES = {
+    "gemma3_text": "gemma3",
+    "qwen3_moe": "qwen3moe",
+    "qwen2_moe": "qwen2moe",
+    "mixtral": "llama",
+    "cohere": "command-r",
+    "hunyuan_v1_dense": "hunyuan-dense",
+    "olmo3": "olmo2",
+    "mistral": "mistral3",
+    "ministral3": "mistral3",
+    "gpt_oss": "gpt-oss",
+}
+PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 FIELDS = {
     "sliding_window": "attention.sliding_window",
     "attn_logit_softcapping": "attn_logit_softcapping",
     "final_logit_softcapping": "final_logit_softcapping",
+    "attention_multiplier": "attention.scale",
+    "embedding_multiplier": "embedding_scale",
+    "residual_multiplier": "residual_scale",
+    "logits_scaling": "logit_scale",
+    "logit_scale": "logit_scale",
     "num_experts": "expert_count",
+    "num_local_experts": "expert_count",
     "num_experts_per_tok": "expert_used_count",
+    "shared_expert_intermediate_size": "expert_shared_feed_forward_length",
     "moe_intermediate_size": "expert_feed_forward_length",
     "original_max_position_embeddings": "rope.scaling.original_context_length",
 }
@@ -87,13 +106,33 @@ def converted(directory: Path, architecture: str, layers: int) -> dict[str, np.n
         if architecture.startswith("gemma") and name.endswith("norm.weight"):
             array = array + 1
         fused = re.sub(r"experts\.\d+\.", "experts.", name)
-        theirs = names.get_name(fused, try_suffixes=(".weight", ".bias"))
+        if architecture == "gpt-oss" and ".experts." in name:
+            tensors |= _unstacked(name, array)
+            continue
+        theirs = names.get_name(fused + ".weight" * name.endswith("sinks"), try_suffixes=(".weight", ".bias"))
         assert theirs is not None, name
         if fused != name:
             experts.setdefault(theirs, []).append(array)
         else:
-            tensors[theirs] = array
+            tensors[theirs] = array.squeeze()
     return tensors | {name: np.stack(arrays) for name, arrays in experts.items()}
+
+
+def _unstacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """gpt-oss: [experts, inputs, outputs] with gate and up in turns becomes [experts, outputs, inputs] of each."""
+    kind = "bias" if name.endswith("_bias") else "weight"
+    turned = array if kind == "bias" else array.swapaxes(1, 2)
+    parts = {"gate": turned[:, 0::2], "up": turned[:, 1::2]} if "gate_up" in name else {"down": turned}
+    layer = name.split(".")[2]
+    return {f"blk.{layer}.ffn_{part}_exps.{kind}": np.ascontiguousarray(own) for part, own in parts.items()}
+
+
+def _apart(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    found: dict[str, np.ndarray] = {}
+    for name, array in tensors.items():
+        each = {name.replace("_exps.", f".{number}."): expert for number, expert in enumerate(array)}
+        found |= each if "_exps." in name else {name: array}
+    return found
 
 
 def write_gguf(
@@ -104,9 +143,11 @@ def write_gguf(
     tokenizer: Callable[[gguf.GGUFWriter, Path], None] = add_byte_tokenizer,
     tensors: Mapping[str, np.ndarray] | None = None,
     split: int = 0,
+    apart: bool = False,
 ) -> Path:
     """The model of `directory`; matrices of whole blocks become `kind`. more: metadata of the architecture, by its
-    suffix. tensors: some more. split: tensors in a part of many, 0: one file."""
+    suffix. tensors: some more. split: tensors in a part of many, 0: one file. apart: a tensor for each expert, as
+    converters wrote at first."""
     config = json.loads((directory / "config.json").read_text())
     kind_of_model, heads = config["model_type"], config["num_attention_heads"]
     architecture = ARCHITECTURES.get(kind_of_model, kind_of_model)
@@ -118,20 +159,22 @@ def write_gguf(
         "feed_forward_length": config["intermediate_size"],
         "attention.head_count": heads,
         "attention.head_count_kv": config["num_key_value_heads"],
-        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
         "rope.freq_base": float(config.get("rope_theta", 10000.0)),
     }
+    for eps, ours in (("layer_norm_epsilon", "layer_norm_eps"), ("layer_norm_rms_epsilon", "rms_norm_eps")):
+        values |= {f"attention.{eps}": float(config[ours])} if ours in config else {}
     if "head_dim" in config:
         values |= {"attention.key_length": config["head_dim"], "attention.value_length": config["head_dim"]}
     values |= {theirs: config[ours] for ours, theirs in FIELDS.items() if config.get(ours) is not None}
     for key, value in (values | dict(more or {})).items():
         adders: dict[type, Callable[[str, Any], None]] = {
-            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string
+            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array
         }  # fmt: skip
         adders[type(value)](f"{architecture}.{key}", value)
     tokenizer(writer, directory)
-    for name, stored in converted(directory, architecture, config["num_hidden_layers"]).items():
-        if architecture == "llama" and ("attn_q." in name or "attn_k." in name):
+    stacked = converted(directory, architecture, config["num_hidden_layers"])
+    for name, stored in (_apart(stacked) if apart else stacked).items():
+        if architecture in PERMUTED and ("attn_q." in name or "attn_k." in name):
             stored = permute(stored, heads if "attn_q." in name else config["num_key_value_heads"])
         wanted = gguf.GGMLQuantizationType[kind]
         fits = stored.ndim > 1 and stored.shape[1] % gguf.GGML_QUANT_SIZES[wanted][0] == 0

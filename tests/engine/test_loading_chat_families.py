@@ -118,10 +118,11 @@ def test_finished_conversations_equal_transformers(name: str, tmp_path: Path) ->
     family = FAMILIES[name]
     tokenizer, template = opened(family)
     reference = theirs(family, tmp_path)
-    turns = [("user", "Which?"), ("assistant", "This."), ("user", "Why? "), ("assistant", "So.\n")]
+    turns = [("user", "Which?"), ("assistant", "This."), ("user", "Why? "), ("assistant", "\n\nSo.\n")]
     for conversation in (turns, turns[:2]):
         given = [{"role": role, "content": text} for role, text in conversation]
         expected = reference.apply_chat_template(given, return_dict=False)
+        expected += [tokenizer.eos_id] if family.is_open else []
         assert tokenizer.encode(template.finished(tokenizer, conversation)) == expected
         for token in tokenizer.control:
             hostile = [*conversation[:-1], ("assistant", token)]

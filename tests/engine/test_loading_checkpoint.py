@@ -128,12 +128,11 @@ def test_bos_is_added_when_transformers_adds_it(
 @pytest.mark.parametrize(
     ("name", "changes", "named"),
     [
-        ("config.json", {"auto_map": {"AutoModel": "x.Y"}}, "auto_map"),
+        ("config.json", {"model_type": "x", "auto_map": {"AutoModel": "x.Y"}}, "auto_map"),
         ("config.json", {"model_type": "gpt_neox"}, "model_type 'gpt_neox'"),
         ("config.json", {"model_type": "qwen3", "architectures": None}, "layers.0.self_attn.k_norm.weight.* missing"),
         ("config.json", {"vocab_size": 200}, "ids up to 260"),
         ("config.json", {"num_hidden_layers": 3}, "model.layers.2"),
-        ("tokenizer_config.json", {"auto_map": {"AutoTokenizer": ["x.Y", None]}}, "auto_map"),
         ("tokenizer_config.json", {"bos_token": 7}, "bos_token is 7"),
         ("tokenizer_config.json", {"eos_token": "<gone>"}, "eos_token '<gone>' is not in"),
         ("tokenizer_config.json", {"chat_template": 7}, "chat_template is 7"),
@@ -146,6 +145,19 @@ def test_bad_directories_are_refused(
     """Catches a model that loads although its files do not belong together, or ask for foreign code."""
     edit_json(name, **changes)
     refused(model_dir, named)
+
+
+def test_code_beside_a_known_model_is_left_alone(model_dir: Path, edit_json: Callable[..., None]) -> None:
+    """Catches code that is run, a sound model that is refused for it, and a tokenizer that only its code explains."""
+    for module in ("own_model", "own_tokenizer"):
+        (model_dir / f"{module}.py").write_text("raise SystemExit('was run')")
+    edit_json("config.json", auto_map={"AutoModelForCausalLM": "own_model.Own"})
+    edit_json("tokenizer_config.json", auto_map={"AutoTokenizer": ["own_tokenizer.Own", None]})
+    notes = open_checkpoint(str(model_dir)).notes
+    assert any(note.startswith("auto_map names Python code, which is never run") for note in notes)
+    assert "tokenizer.json is read, and the Python code of auto_map is not" in notes
+    (model_dir / "tokenizer.json").rename(model_dir / "tokenizer.model")
+    refused(model_dir, "auto_map asks for Python code .* never runs; save the tokenizer with transformers")
 
 
 @pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json"])
@@ -191,3 +203,14 @@ def test_code_in_the_directory_is_never_run(model_dir: Path) -> None:
         (model_dir / name).write_text("raise SystemExit('ran')")
     (model_dir / "extra.json").write_text(json.dumps({"auto_map": 1}))
     open_checkpoint(str(model_dir))
+
+
+def test_every_refusal_names_a_way_out(model_dir: Path, edit_json: Callable[..., None]) -> None:
+    """Catches a line that says what is wrong and leaves the user there."""
+    config = json.loads((model_dir / "config.json").read_text())
+    for field, value in (("hidden_act", "relu"), ("rms_norm_eps", -1), ("model_type", "bert"), ("clip_qkv", 8)):
+        edit_json("config.json", **{field: value})
+        refused(model_dir, rf"{field}.*; download the model's own files again, or take a model that preftree runs")
+        edit_json("config.json", **{field: config.get(field, ...)})
+    edit_json("config.json", hidden_size=...)
+    refused(model_dir, r"hidden_size is missing; download the model's own config\.json\Z")

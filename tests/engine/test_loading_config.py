@@ -120,7 +120,7 @@ def test_written_config_reads_back(base: dict[str, Any], rope: dict[str, Any]) -
         ({"model_type": ...}, "model_type None"),
         ({"architectures": ["LlamaForSequenceClassification"]}, "architectures"),
         ({"architectures": 7}, "architectures"),
-        ({"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
+        ({"model_type": "own", "auto_map": {"AutoModel": "evil.Model"}}, "'own' is not supported; auto_map asks"),
         ({"hidden_act": "gelu"}, "hidden_act 'gelu'"),
         ({"hidden_activation": "gelu_pytorch_tanh"}, "hidden_activation 'gelu_pytorch_tanh' contradicts hidden_act"),
         ({"attention_bias": "yes"}, "attention_bias"),

@@ -208,14 +208,14 @@ def test_embedded_model_equals_the_dequantised_file(embedded_checkpoint: Checkpo
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"architecture": "gemma"}, "architecture 'gemma'"),
+        ({"architecture": "falcon"}, "architecture 'falcon'"),
         ({"block_count": None}, "llama.block_count is missing"),
         ({"block_count": 3}, "model.layers.2.* missing"),
         ({"block_count": 10**9}, "num_layers|num_hidden_layers"),
         ({"attention.head_count": 0}, "head_count"),
         ({"attention.head_count_kv": 3}, "num_kv_heads"),
         ({"rope.dimension_count": 4}, "rope.dimension_count"),
-        ({"expert_count": 8}, "llama.expert_count is not supported"),
+        ({"expert_count": 8}, "llama.expert_used_count is missing"),
         ({"rope.scaling.type": "ntk", "rope.scaling.factor": 4.0}, "'ntk'"),
         ({"vocab_size": 7}, "tokenizer has ids up to 260"),
     ],

@@ -23,7 +23,7 @@ from preftree.engine.weights.quantized.packed import Packed
 from preftree.engine.weights.safetensors import CPU
 from preftree.kernels import isa
 from tests.engine.quantized_files import INT4, INT4_CONFIG, compressed, group_of, in_int4, quantise, write_quantization
-from tests.models import CONFIG, SMALL_CONFIG, write_model
+from tests.models import CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 
 Q = "model.layers.0.self_attn.q_proj"
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
@@ -221,6 +221,16 @@ def test_scales_of_activations_and_caches_are_left_out(model_dir: Path) -> None:
     save_file(tensors, model_dir / "model.safetensors")
     assert torch.equal(read_all(model_dir)[f"{Q}.weight"], values[f"{Q}.weight"])
     assert "k_scale" not in str(open_checkpoint(str(model_dir)).weights.names())
+
+
+def test_a_reward_model_may_keep_a_quantised_output_matrix(tmp_path: Path) -> None:
+    """Catches one that is dropped by the name of its matrix only, so that its scales belong to another model."""
+    directory = write_model(tmp_path / "reward", CONFIG | REWARD_HEAD)
+    quantise(directory, INT8_CONFIG, in_int8, plain=("embed_tokens", "score"))
+    parts, _ = in_int8("lm_head", torch.ones(CONFIG["vocab_size"], 32))
+    kept = {f"lm_head{suffix}": part for suffix, part in parts.items()}
+    save_file(load_file(directory / "model.safetensors") | kept, directory / "model.safetensors")
+    assert "score.weight" in read_all(directory)
 
 
 def test_values_beyond_float16_are_named(model_dir: Path) -> None:

@@ -254,8 +254,6 @@ def hostile(kind: str, **text: Any) -> dict[str, Any]:
         (hostile("gemma4", use_bidirectional_attention="all"), "use_bidirectional_attention 'all' is not supported"),
         ({"model_type": "llama4"}, "'llama4' is not supported: it takes attention within chunks"),
         (hostile("gemma3") | {"architectures": 7}, "architectures 7"),
-        (hostile("gemma3") | {"auto_map": {"AutoModel": "evil.Model"}}, "auto_map"),
-        (hostile("gemma3", auto_map={"AutoModel": "evil.Model"}), "auto_map"),
         (hostile("gemma3") | {"quantization_config": {"bits": 4}}, "quantization_config"),
         (hostile("gemma3", num_hidden_layers=10**9), "num_layers|num_hidden_layers"),
         (hostile("gemma3", rope_scaling={"type": "linear", "factor": 2, "mrope_section": [2]}), "'mrope_section'"),

@@ -128,6 +128,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "profile": None,
         "method": "rlaif",
         "scale": None,
+        "calibration": None,
         "principles": None,
         "aggregate": "strongest",
         "comparisons": None,

@@ -28,10 +28,9 @@ def read_fp8(fields: Mapping[str, Any]) -> Format:
     kind = fields.get("fmt") or "e4m3"
     if kind not in ("e4m3", "e5m2"):
         raise ModelError(f"quantization_config: fmt {kind!r:.100} is not supported; preftree reads e4m3 and e5m2")
-    block = fields.get("weight_block_size")
-    scheme = Scaled("fp8", Blocks(), _SCALES, has_exponents=fields.get("scale_fmt") == "ue8m0")
-    if block is not None:
-        scheme = Scaled("fp8", blocks_of("weight_block_size", block), _SCALES, has_exponents=scheme.has_exponents)
+    size = fields.get("weight_block_size")
+    blocks = Blocks() if size is None else blocks_of("weight_block_size", size)
+    scheme = Scaled("fp8", blocks, _SCALES, has_exponents=fields.get("scale_fmt") == "ue8m0")
     return Format(lambda module: scheme, quantizes_activations=True, unread=UNREAD)
 
 
