@@ -129,7 +129,7 @@ LABELING_LAYERS = (
     ("pipeline",),
     ("runs",),
     ("export", "panel"),
-    ("training", "api"),
+    ("training", "api", "comparing"),
     ("serving",),
     ("integrations",),
     ("commands",),

@@ -11,6 +11,7 @@ from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
+from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.methods import (
     CalibrationOptions,
@@ -56,6 +57,15 @@ def _plan(options: PlanOptions) -> int:
     from preftree.labeling.runs.plan import plan_lines
 
     return _printed(plan_lines(options))
+
+
+def _compare(options: CompareOptions) -> int:
+    from preftree.labeling.comparing.compare import compare
+    from preftree.labeling.comparing.shown import compare_lines
+
+    comparison = compare(options)
+    _printed(compare_lines(comparison, options))
+    return FAILURE if comparison.failed else OK
 
 
 def _status(options: StatusOptions) -> int:
@@ -212,6 +222,13 @@ COMMANDS = {
         _serve,
         ("boost", "tag_column"),  # of rows with tags
         config=ServeOptions,
+    ),
+    "compare": Command(
+        "which model, template and method agree most with gold, how sure that is, and what each costs",
+        CompareOptions,
+        _compare,
+        ("kv_memory",),  # of rationales
+        config=CompareOptions,
     ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),

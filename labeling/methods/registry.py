@@ -52,12 +52,13 @@ METHODS = {
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
     "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
+    "several": Entry("preftree.labeling.methods.several"),
 }
 
 _CALIBRATED = "preftree.labeling.methods.calibrated"
 _PROMPT = (Message("user", "Which?"),)
 _PROBES: dict[type[Sample], Sample] = {
-    Pair: Pair("probe", _PROMPT, "This.", "That."),
+    Pair: Pair("probe", _PROMPT, "This.", "That.", gold="a"),
     Response: Response("probe", _PROMPT, "This."),
     ResponseSet: ResponseSet("probe", _PROMPT, ("This.", "That.", "Neither.")),
 }
@@ -108,8 +109,9 @@ def templates_of(method: Method) -> list[Template]:
     """Its template, or those of the methods that it is made of."""
     from preftree.labeling.prompts.template import Template
 
-    parts = [getattr(part, "template", part) for part in getattr(method, "__dict__", {}).values()]
-    return [part for part in parts if isinstance(part, Template)]
+    values = getattr(method, "__dict__", {}).values()
+    parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return [part for part in (getattr(part, "template", part) for part in parts) if isinstance(part, Template)]
 
 
 def columns_of(method: Method) -> tuple[Column, ...]:
