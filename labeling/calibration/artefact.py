@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.calibration.acceptance import Acceptance
 from preftree.labeling.calibration.curve import Curve, applied
 from preftree.labeling.calibration.identity import judged_of
 from preftree.labeling.calibration.isotonic import Isotonic
@@ -38,8 +39,7 @@ class Calibration:
         after: of calibrated ones, each from a curve that was fitted to other pairs; None for too few pairs to do that.
         judged: the judge and how it was asked, see `judged_of`; empty for labels without a record.
         subsets: of each value of a column its `value`, `pairs`, and the same figures.
-        acceptance: which labels may be accepted, see `preftree.labeling.calibration.acceptance`; None where nobody
-            asked.
+        acceptance: which labels may be accepted; None where nobody asked.
     """
 
     method: str
@@ -49,7 +49,7 @@ class Calibration:
     after: Scores | None
     judged: Mapping[str, Any]
     subsets: tuple[Mapping[str, Any], ...] = ()
-    acceptance: Mapping[str, Any] | None = None
+    acceptance: Acceptance | None = None
 
     def at(self, p: float) -> float:
         """The calibrated probability."""
@@ -83,7 +83,7 @@ class Calibration:
             "after": self.after and self.after.record(),
             "subsets": list(self.subsets),
             "judged": dict(self.judged),
-            "acceptance": self.acceptance,
+            "acceptance": self.acceptance and self.acceptance.record(),
         }
 
     @property
@@ -113,7 +113,7 @@ class Calibration:
                 after=record["after"] and Scores.recorded(record["after"]),
                 judged=record["judged"],
                 subsets=tuple(record["subsets"]),
-                acceptance=record["acceptance"],
+                acceptance=record["acceptance"] and Acceptance.recorded(record["acceptance"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
