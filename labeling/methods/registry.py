@@ -17,6 +17,7 @@ from preftree.labeling.options.methods import (
     DirectOptions,
     MethodOptions,
     PrincipledOptions,
+    ProbeOptions,
     RankingOptions,
     RewardOptions,
     RlaifOptions,
@@ -50,6 +51,7 @@ METHODS = {
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
     "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
+    "probe": Entry("preftree.labeling.methods.probed", ProbeOptions),
 }
 
 _PROMPT = (Message("user", "Which?"),)
