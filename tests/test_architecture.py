@@ -123,7 +123,7 @@ LABELING_LAYERS = (
     ("types",),
     ("principles", "data"),
     ("prompts", "report", "answers"),
-    ("calibration",),
+    ("calibration", "probing"),
     ("methods",),
     ("judge",),
     ("pipeline",),
