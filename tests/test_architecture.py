@@ -127,6 +127,7 @@ LABELING_LAYERS = (
     ("judge",),
     ("pipeline",),
     ("runs",),
+    ("scaling",),
     ("export",),
     ("training", "api"),
     ("serving",),

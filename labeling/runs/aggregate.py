@@ -28,7 +28,14 @@ def aggregate(options: AggregateOptions) -> RunSummary:
     given = {name: getattr(options, name) for name in ("aggregate", "subset")}
     changes = {name: value for name, value in given.items() if value is not None}
     out = options.out or options.run
-    job = Job.again(record, labelled_input(record, options.input), out=out, quiet=options.quiet, **changes)
+    job = Job.again(
+        record,
+        labelled_input(record, options.input),
+        out=out,
+        quiet=options.quiet,
+        same_hardware=options.same_hardware,
+        **changes,
+    )
     new_record = with_judge(job.manifest(), judge_of(record)) | {"answers": record["answers"]}
     if options.out is None:
         with RunDirectory(source) as directory:
