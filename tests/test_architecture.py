@@ -128,6 +128,7 @@ LABELING_LAYERS = (
     ("judge",),
     ("pipeline",),
     ("runs",),
+    ("scaling",),
     ("export", "panel"),
     ("training", "api", "comparing"),
     ("serving",),

@@ -46,12 +46,20 @@ OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _label(options: LabelOptions) -> int:
+    if options.ray is not None:
+        from preftree.labeling.scaling.launch import label_on_ray
+
+        return _reported(label_on_ray(options), options.quiet)
     from preftree.labeling.runs.run import run_worker
 
     return _reported(run_worker(options), options.quiet)
 
 
 def _sample(options: SampleOptions) -> int:
+    if options.ray is not None:
+        from preftree.labeling.scaling.launch import sample_on_ray
+
+        return _reported(sample_on_ray(options), options.quiet)
     from preftree.labeling.runs.candidates import run_sample
 
     return _reported(run_sample(options), options.quiet)
@@ -81,7 +89,7 @@ def _status(options: StatusOptions) -> int:
 def _merge(options: MergeOptions) -> int:
     from preftree.labeling.runs.shards import merge
 
-    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet)
+    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet, options.same_hardware)
     return _reported(summary, options.quiet)
 
 
