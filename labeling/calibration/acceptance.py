@@ -218,13 +218,13 @@ def _enough(max_error: float, level: float) -> int:
 def _estimate(above: list[_Above], max_error: float, delta: float) -> int | None:
     """The gold pairs with which a threshold would pass four times of five, were errors as frequent as among its pairs.
 
-    By the normal approximation of the test. One more error in two more pairs is added to what was seen (Laplace): no
+    By the normal approximation of the test. Half an error in one more pair is added to what was seen (Jeffreys): no
     error among few pairs promises little.
     """
     level, found = delta / _WALKS, []
     surplus = -NormalDist().inv_cdf(level) * math.sqrt(max_error * (1 - max_error))
     for one in above:
-        rate = (one.errors + 1) / (one.pairs + 2)
+        rate = (one.errors + 0.5) / (one.pairs + 1)
         if rate < max_error:
             spread = surplus + _POWER * math.sqrt(rate * (1 - rate))
             pairs = max(_enough(max_error, level), (spread / (max_error - rate)) ** 2)
