@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,6 +14,7 @@ from preftree.engine.errors import InputError, PreftreeError, UsageError
 from preftree.labeling import cli
 from preftree.labeling.api import label
 from preftree.labeling.calibration.artefact import Calibration
+from preftree.labeling.calibration.identity import judged_of
 from preftree.labeling.commands.table import FAILURE, OK, USAGE
 from preftree.labeling.data.labels_file import LABELS
 from preftree.labeling.judge.protocol import AnyJudge
@@ -164,6 +166,16 @@ def test_a_calibration_of_another_judge(run: Path, tmp_path: Path, capsys: pytes
     with pytest.raises(PreftreeError, match="for another judge"):
         judged(tmp_path / "new", OtherModel(), calibration=path)
     assert not (tmp_path / "new").exists()
+
+
+def test_options_that_have_their_default_are_none() -> None:
+    """Catches a list of run.json that is not the tuple of the options, and an option that earlier runs do not have."""
+    named = {"method": {"name": "rlaif"}, "scorer": {}}
+    options = asdict(LabelOptions(input="x", out="y", preamble="base"))
+    found = judged_of({**named, "options": options})
+    assert found == judged_of({**named, "options": json.loads(json.dumps(options))})
+    assert found == judged_of({**named, "options": {"preamble": "base"}})
+    assert found["options.preamble"] == "base"
 
 
 def test_the_input_and_the_machine_may_be_others(run: Path, tmp_path: Path) -> None:
