@@ -98,15 +98,16 @@ class Calibration:
     @classmethod
     def recorded(cls, record: Any, name: str) -> Calibration:
         """From `record`. Raises InputError for anything else, which it calls `name`."""
-        if not isinstance(record, dict) or record.get("method") not in _CURVES or "judged" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("judged"), dict):
             raise InputError(f"{name} is no calibration; make one with `preftree calibrate RUN --out {name}`")
         if record.get("schema") != SCHEMA:
             schema = one_line(str(record.get("schema")))
             raise InputError(f"{name} has schema {schema}, not {SCHEMA}; make it again with this preftree")
         try:
+            method = str(record["method"])
             return cls(
-                method=record["method"],
-                curve=_CURVES[record["method"]].recorded(record["parameters"]),
+                method=method,
+                curve=_CURVES[method].recorded(record["parameters"]),
                 pairs=record["pairs"],
                 before=Scores.recorded(record["before"]),
                 after=record["after"] and Scores.recorded(record["after"]),

@@ -10,10 +10,10 @@ import numpy as np
 from preftree.labeling.calibration import isotonic, temperature
 from preftree.labeling.calibration.acceptance import Acceptance, accept
 from preftree.labeling.calibration.artefact import Calibration
-from preftree.labeling.calibration.curve import confidence, rightness
 from preftree.labeling.calibration.gold import GoldPairs
 from preftree.labeling.calibration.scores import FOLDS, Fit, Scores, cross_validated, score_lines
 from preftree.labeling.report.arrays import Floats
+from preftree.labeling.report.calibration import confidence, rightness
 from preftree.labeling.report.subsets import MAX_VALUES, OTHERS
 from preftree.labeling.terminal import count, one_line
 

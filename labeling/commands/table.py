@@ -11,6 +11,7 @@ from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
+from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.methods import (
     CalibrationOptions,
@@ -21,6 +22,7 @@ from preftree.labeling.options.methods import (
     SetsOptions,
 )
 from preftree.labeling.options.option import declared
+from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.options.reading import (
     AggregateOptions,
     MergeOptions,
@@ -57,6 +59,15 @@ def _plan(options: PlanOptions) -> int:
     return _printed(plan_lines(options))
 
 
+def _compare(options: CompareOptions) -> int:
+    from preftree.labeling.comparing.compare import compare
+    from preftree.labeling.comparing.shown import compare_lines
+
+    comparison = compare(options)
+    _printed(compare_lines(comparison, options))
+    return FAILURE if comparison.failed else OK
+
+
 def _status(options: StatusOptions) -> int:
     from preftree.labeling.runs.status import status_lines
 
@@ -80,6 +91,15 @@ def _calibrate(options: CalibrateOptions) -> int:
     from preftree.labeling.runs.calibrate import calibrate
 
     return _printed(calibrate(options))
+
+
+def _combine(options: CombineOptions) -> int:
+    from preftree.labeling.panel.combine import combine
+
+    summary, text = combine(options)
+    if not options.quiet:
+        print(text, file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
 
 
 def _verify(options: VerifyOptions) -> int:
@@ -203,6 +223,13 @@ COMMANDS = {
         ("boost", "tag_column"),  # of rows with tags
         config=ServeOptions,
     ),
+    "compare": Command(
+        "which model, template and method agree most with gold, how sure that is, and what each costs",
+        CompareOptions,
+        _compare,
+        ("kv_memory",),  # of rationales
+        config=CompareOptions,
+    ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
     "aggregate": Command(
@@ -213,6 +240,7 @@ COMMANDS = {
         CalibrateOptions,
         _calibrate,
     ),
+    "combine": Command("make one run of several judges' runs over the same pairs: a panel", CombineOptions, _combine),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",

@@ -75,6 +75,8 @@ def _principles(method: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and description of each annotator behind a verdict."""
     for principle in method.get("principles", ()):
         yield principle["name"], principle["positive"]
+    for judge in method.get("judges", ()):
+        yield judge["name"], f"Judge {judge['name']} of a panel"
     if len(sets := method.get("sets", ())) > 1:
         yield from ((one["name"], " ".join(one["statements"])) for one in sets)
 

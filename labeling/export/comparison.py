@@ -135,6 +135,7 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
         "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
         "direct": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
+        "panel": Reader(("p_a", "verdict", "judges"), _by_judges),
         "principled": Reader(("sets",), _by_sets),
         "ranking": Reader(("best", "worst", "p_best", "win_matrix", "win_matrix_first"), _best_and_worst),
     }
@@ -156,6 +157,13 @@ def _by_principles(sample: Sample, row: Row) -> Iterator[Comparison]:
     votes = {one["name"]: _vote(one) for one in row["principles"]}
     if isinstance(sample, Pair):
         yield _of_pair(sample, row["verdict"], p_a=row["p_a"], consistent=row["consistent"] > 0, votes=votes)
+
+
+def _by_judges(sample: Sample, row: Row) -> Iterator[Comparison]:
+    """Each judge has a vote."""
+    if isinstance(sample, Pair):
+        votes = {one["judge"]: Vote(_sign(one["p_a"] - 0.5)) for one in row["judges"]}
+        yield _of_pair(sample, row["verdict"], p_a=row["p_a"], votes=votes)
 
 
 def _by_scores(sample: Sample, row: Row) -> Iterator[Comparison]:

@@ -20,6 +20,7 @@ from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.candidates import SAMPLE
+from preftree.labeling.methods.several import SEVERAL
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
@@ -72,8 +73,10 @@ def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str,
     options = {**record["options"], "dtype": scorer.get("dtype") or record["options"]["dtype"]}
     versions = {**record["versions"], **judge.get("versions", {})}
     kind = SampleOptions if record["method"]["name"] == SAMPLE else LabelOptions
-    command = shlex.join(command_line(kind(**options)))
-    return {**record, "command": command, "versions": versions, "options": options, "scorer": scorer}
+    # Only `preftree compare` itself knows the command of a comparison.
+    is_compared = record["method"]["name"] == SEVERAL
+    command = {} if is_compared else {"command": shlex.join(command_line(kind(**options)))}
+    return {**record, **command, "versions": versions, "options": options, "scorer": scorer}
 
 
 def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:

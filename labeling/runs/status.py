@@ -44,7 +44,7 @@ def status_lines(named: str | Path, moved_to: str | None = None) -> Iterator[str
     if attempts := answers.attempts():
         lines += _pace(max(attempts, key=lambda attempt: attempt.committed), len(rows) - done, is_alive=who is not None)
     if who is None and record["state"] != COMPLETE:
-        lines.append(("to resume", one_line(record.get("command", "the same `preftree label` command"))))
+        lines.append(("to resume", one_line(record.get("command", "the same command as before"))))
     yield aligned(lines)
     if done > rejected and record["method"]["name"] != SAMPLE:
         yield from _quality(directory, moved_to)

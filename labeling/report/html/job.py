@@ -51,6 +51,9 @@ def _method(record: Mapping[str, Any]) -> Rows:
         source = calibration["source"]
         yield "calibration", f"{source['method']}, of {count(source['pairs'], 'gold pair')}"
         yield "calibration SHA-256", calibration["sha256"]
+    for judge in method.get("judges", ()):
+        slope = "" if judge.get("slope") is None else f", logits times {judge['slope']:.3f}"
+        yield "judge", f"{judge['name']}: weight {judge['weight']:.3f}{slope}"
     for name in ("principle_set", "aggregate", "comparisons"):
         if method.get(name):
             yield name.replace("_", " "), str(method[name])

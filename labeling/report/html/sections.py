@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from preftree.labeling.report.html import plots
+from preftree.labeling.report.html.benchmark import benchmark
+from preftree.labeling.report.html.panel import panel
 from preftree.labeling.report.html.scores import scores
 from preftree.labeling.report.html.section import Figures, Plot, Section, percent, with_interval
 from preftree.labeling.report.html.survey import LONGER_BY, Survey
@@ -24,7 +26,7 @@ _SHORT = {"all pairs with gold": "all", "both orders prefer the same response": 
 def sections(figures: Figures, survey: Survey) -> list[Section]:
     """Those that have something to show. figures: of `preftree.labeling.report`, by name."""
     of_judge = (agreement, calibration, probabilities, position, mass, lengths)
-    parts = (*of_judge, win_rate, principles, scores, ranking, subsets)
+    parts = (benchmark, *of_judge, panel, win_rate, principles, scores, ranking, subsets)
     return [section for part in parts if not (section := part(figures, survey)).is_empty]
 
 
@@ -143,9 +145,13 @@ def principles(figures: Figures, survey: Survey) -> Section:
     correlations, names = figures.get("correlations"), [one["name"] for one in figures.get("principles", ())]
     drawn: tuple[Plot, ...] = ()
     if correlations and len(names) > 1:
+        label = "correlations of the scores of each two principles"
         caption = "Correlation of scores between principles: those near 1 say the same."
         drawn = (
-            Plot(plots.heat_map("correlations", names[:_BARS], [row[:_BARS] for row in correlations[:_BARS]]), caption),
+            Plot(
+                plots.heat_map("correlations", names[:_BARS], [row[:_BARS] for row in correlations[:_BARS]], label),
+                caption,
+            ),
         )
     return Section("Principles", (), tuple(tables), drawn)
 
