@@ -40,7 +40,8 @@ _STEPS, _WALKS = 20, 4
 _ROOM = 2
 # Fewer labels than this say too little of where a twentieth of them ends.
 _MIN_ORDER = 5 * _STEPS
-# An estimate beyond it is no plan.
+# An estimate is of a chance of four in five; one beyond so many pairs is no plan.
+_POWER = NormalDist().inv_cdf(0.8)
 _MOST_PAIRS = 10**6
 
 
@@ -82,7 +83,7 @@ class Acceptance:
 
     def record(self) -> dict[str, Any]:
         """As JSON, with shares and their 95% intervals."""
-        shares = {}
+        shares: dict[str, Any] = {}
         for name, accepted, of in self._coverages():
             shares[f"{name}_coverage"] = accepted / of
             shares[f"{name}_coverage_interval"] = list(wilson_interval(accepted, of))
@@ -151,12 +152,11 @@ def accept(confidence: Floats, right: Mask, others: Floats, max_error: float, gu
     by_gold = len(others) < _MIN_ORDER
     above = _above(confidence, right, np.concatenate([confidence, others]) if by_gold else others)
     found = _walked(above, _begins([one.share for one in above], len(confidence), max_error, delta), max_error, delta)
-    threshold = found.threshold if found else None
-    accepted = 0 if threshold is None else int(np.count_nonzero(others >= threshold))
+    accepted = int(np.count_nonzero(others >= found.threshold)) if found else 0
     return Acceptance(
         max_error,
         guarantee,
-        threshold,
+        found.threshold if found else None,
         len(confidence),
         found.pairs if found else 0,
         found.errors if found else 0,
@@ -216,17 +216,17 @@ def _enough(max_error: float, level: float) -> int:
 
 
 def _estimate(above: list[_Above], max_error: float, delta: float) -> int | None:
-    """The gold pairs with which a threshold would pass, were errors as frequent as among its pairs.
+    """The gold pairs with which a threshold would pass four times of five, were errors as frequent as among its pairs.
 
-    By the normal approximation of the test. One more error in two more pairs is added to what was seen (Laplace): no
+    By the normal approximation of the test. Half an error in one more pair is added to what was seen (Jeffreys): no
     error among few pairs promises little.
     """
-    level = delta / _WALKS
-    square = NormalDist().inv_cdf(level) ** 2
-    found = []
+    level, found = delta / _WALKS, []
+    surplus = -NormalDist().inv_cdf(level) * math.sqrt(max_error * (1 - max_error))
     for one in above:
-        room = max_error - (one.errors + 1) / (one.pairs + 2)
-        if room > 0:
-            pairs = max(_enough(max_error, level), square * max_error * (1 - max_error) / room**2)
+        rate = (one.errors + 0.5) / (one.pairs + 1)
+        if rate < max_error:
+            spread = surplus + _POWER * math.sqrt(rate * (1 - rate))
+            pairs = max(_enough(max_error, level), (spread / (max_error - rate)) ** 2)
             found.append(math.ceil(pairs / one.share))
     return min((pairs for pairs in found if pairs <= _MOST_PAIRS), default=None)

@@ -8,10 +8,12 @@ from typing import Any
 import numpy as np
 
 from preftree.labeling.calibration import isotonic, temperature
+from preftree.labeling.calibration.acceptance import Acceptance, accept
 from preftree.labeling.calibration.artefact import Calibration
 from preftree.labeling.calibration.gold import GoldPairs
 from preftree.labeling.calibration.scores import FOLDS, Fit, Scores, cross_validated, score_lines
 from preftree.labeling.report.arrays import Floats
+from preftree.labeling.report.calibration import confidence, rightness
 from preftree.labeling.report.subsets import MAX_VALUES, OTHERS
 from preftree.labeling.terminal import count, one_line
 
@@ -35,6 +37,12 @@ def calibration_of(method: str, gold: GoldPairs, judged: Mapping[str, Any]) -> C
     return Calibration(method, curve, len(gold), before, after, judged, _subsets(gold, held_out))
 
 
+def accepted_by(gold: GoldPairs, max_error: float, guarantee: float) -> Acceptance:
+    """Which labels may be accepted; see `preftree.labeling.calibration.acceptance.accept`."""
+    right = rightness(gold.p_a, gold.gold_is_a) == 1
+    return accept(confidence(gold.p_a), right, confidence(gold.others), max_error, guarantee)
+
+
 def calibration_lines(gold: GoldPairs, found: Calibration) -> list[tuple[str, str]]:
     """For a terminal."""
     lines = [*gold.lines(), *_warnings(found), *found.curve.lines(), *score_lines(found.before, found.after)]
@@ -43,7 +51,7 @@ def calibration_lines(gold: GoldPairs, found: Calibration) -> list[tuple[str, st
         after = None if one["after"] is None else Scores.recorded(one["after"])
         lines.append((f"subset {one_line(one['value'])}", count(one["pairs"], "gold pair")))
         lines += score_lines(before, after)
-    return lines
+    return lines + (found.acceptance.lines() if found.acceptance else [])
 
 
 def _warnings(found: Calibration) -> list[tuple[str, str]]:

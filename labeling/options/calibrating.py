@@ -7,7 +7,9 @@ from typing import Literal
 from preftree.labeling.options.option import option, options
 from preftree.labeling.options.reading import MovedOptions
 from preftree.labeling.options.runs import OverwriteOptions
-from preftree.labeling.values import one_of, path
+from preftree.labeling.values import number, one_of, path
+
+_inside = number(lambda value: 0 < value < 1, "a number above 0 and below 1")
 
 
 @options
@@ -22,7 +24,8 @@ class CalibrateOptions(OverwriteOptions, MovedOptions):
     )
     out: str = option("JSON to write", path, "FILE")
     gold: str | None = option(
-        "JSONL, CSV or Parquet with columns id and gold (default: the column gold of the labels)",
+        "JSONL, CSV or Parquet with columns id and gold, or what Label Studio exports as JSON (default: the column "
+        "gold of the labels)",
         kind=path,
         metavar="FILE",
         default=None,
@@ -32,6 +35,12 @@ class CalibrateOptions(OverwriteOptions, MovedOptions):
         one_of("temperature", "isotonic"),
         "NAME",
         default="temperature",
+    )
+    max_error: float | None = option(
+        "find the labels to accept, of which at most this share is wrong", _inside, "A", default=None
+    )
+    confidence: float = option(
+        "the probability that no larger share of them is", _inside, "P", requires=("max_error",), default=0.95
     )
     subset: str | None = option(
         "figures by the values of this column of the labels, too", metavar="COLUMN", default=None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.calibration.fitting import calibration_lines, calibration_of
+from preftree.labeling.calibration.fitting import accepted_by, calibration_lines, calibration_of
 from preftree.labeling.calibration.gold import gold_pairs
 from preftree.labeling.calibration.identity import judged_of
 from preftree.labeling.data.atomic import drafts
@@ -26,6 +27,8 @@ def calibrate(options: CalibrateOptions) -> list[str]:
                 raise OutputError(f"{read} is what is calibrated by; name another --out")
         gold = gold_pairs(found.labels, options.gold, options.subset)
         calibration = calibration_of(options.method, gold, judged_of(found.record))
+        if options.max_error is not None:
+            calibration = replace(calibration, acceptance=accepted_by(gold, options.max_error, options.confidence))
         so_far = found.so_far()
     with drafts(out) as [draft]:
         draft.file.write(calibration.text().encode())

@@ -175,6 +175,8 @@ def test_the_input_and_the_machine_may_be_others(run: Path, tmp_path: Path) -> N
         (lambda found: json.dumps({**found, "schema": 2}), "has schema 2, not 1"),
         (lambda found: json.dumps({**found, "parameters": {}}), "is damaged (KeyError: 'slope')"),
         (lambda found: json.dumps({**found, "parameters": {"slope": -1, "standard_error": None}}), "damaged"),
+        (lambda found: json.dumps({**found, "method": []}), "is damaged"),
+        (lambda found: json.dumps({**found, "judged": None}), "is no calibration"),
         (lambda found: json.dumps({**found, "before": {"nll": [1]}}), "is damaged"),
     ],
 )

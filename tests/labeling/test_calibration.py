@@ -22,6 +22,7 @@ from preftree.labeling.calibration.scores import FOLDS, Scores, cross_validated
 from preftree.labeling.calibration.temperature import Temperature
 from preftree.labeling.grid import STEP, on_grid
 from preftree.labeling.report.arrays import Floats, Mask
+from preftree.labeling.report.calibration import Calibration as Reliability
 
 
 def simulated(slope: float, pairs: int, seed: int = 0, is_even: bool = False) -> tuple[Floats, Mask]:
@@ -144,6 +145,9 @@ def test_scores_are_those_of_scikit_learn() -> None:
     found = Scores.of(p_a, gold)
     assert found.nll.value == pytest.approx(log_loss(gold, p_a))
     assert found.brier.value == pytest.approx(brier_score_loss(gold, p_a))
+    reported = Reliability()
+    reported.add(p_a, gold)
+    assert found.ece.value == pytest.approx(reported.expected_error)
     certain = Scores.of(np.array([1.0, 1.0]), np.array([True, False]))
     assert certain.nll.value == pytest.approx(53 * math.log(2) / 2)
     assert certain.ece.value == 0.5
