@@ -12,6 +12,9 @@ FOREIGN_KERNELS := kernels==0.12.3
 HARNESS := lm_eval==0.4.13 sacrebleu==2.5.1 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3 \
 	pytablewriter==1.2.1 dataproperty==1.1.1 mbstrdecoder==1.1.5 pathvalidate==3.3.1 tabledata==1.3.5 tcolorpy==0.1.7 \
 	typepy==2.0.0 chardet==7.7.0
+# Ray, with what it imports and the environment lacks.
+RAY := ray==2.60.0 msgpack==1.2.4 protobuf==7.36.2 jsonschema==4.26.0 jsonschema-specifications==2025.9.1 \
+	referencing==0.37.0 rpds-py==2026.9.1 attrs==26.1.0
 # What torch 2.11 comes with on GPU machines: the compile report looks at its code beside that of the newest.
 OLDEST_TRITON := triton-3.6.0
 DEMO_OUT ?= runs/demo
@@ -59,7 +62,7 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 # Tests read tokenizer files of a first package (Apache-2.0) and install preftree next to a second, which has a module
-# `kernels`, too. The trainers of the extra "train" and the harness run in processes of their own. All lie beside the
+# `kernels`, too. The trainers of the extra "train", the harness and Ray run in processes of their own. All lie beside the
 # environment: transformers would change with them, and nothing else may need them.
 $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev]'
@@ -67,6 +70,7 @@ $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/train $(TRAINERS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/lm-eval $(HARNESS)
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/ray $(RAY)
 	@touch $@
 
 # Made for another torch, these would end vLLM's import.

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.calibration.acceptance import Acceptance
 from preftree.labeling.calibration.curve import Curve, applied
 from preftree.labeling.calibration.identity import judged_of
 from preftree.labeling.calibration.isotonic import Isotonic
@@ -38,8 +39,7 @@ class Calibration:
         after: of calibrated ones, each from a curve that was fitted to other pairs; None for too few pairs to do that.
         judged: the judge and how it was asked, see `judged_of`; empty for labels without a record.
         subsets: of each value of a column its `value`, `pairs`, and the same figures.
-        acceptance: which labels may be accepted, see `preftree.labeling.calibration.acceptance`; None where nobody
-            asked.
+        acceptance: which labels may be accepted; None where nobody asked.
     """
 
     method: str
@@ -49,7 +49,7 @@ class Calibration:
     after: Scores | None
     judged: Mapping[str, Any]
     subsets: tuple[Mapping[str, Any], ...] = ()
-    acceptance: Mapping[str, Any] | None = None
+    acceptance: Acceptance | None = None
 
     def at(self, p: float) -> float:
         """The calibrated probability."""
@@ -83,7 +83,7 @@ class Calibration:
             "after": self.after and self.after.record(),
             "subsets": list(self.subsets),
             "judged": dict(self.judged),
-            "acceptance": self.acceptance,
+            "acceptance": self.acceptance and self.acceptance.record(),
         }
 
     @property
@@ -98,21 +98,22 @@ class Calibration:
     @classmethod
     def recorded(cls, record: Any, name: str) -> Calibration:
         """From `record`. Raises InputError for anything else, which it calls `name`."""
-        if not isinstance(record, dict) or record.get("method") not in _CURVES or "judged" not in record:
+        if not isinstance(record, dict) or not isinstance(record.get("judged"), dict):
             raise InputError(f"{name} is no calibration; make one with `preftree calibrate RUN --out {name}`")
         if record.get("schema") != SCHEMA:
             schema = one_line(str(record.get("schema")))
             raise InputError(f"{name} has schema {schema}, not {SCHEMA}; make it again with this preftree")
         try:
+            method = str(record["method"])
             return cls(
-                method=record["method"],
-                curve=_CURVES[record["method"]].recorded(record["parameters"]),
+                method=method,
+                curve=_CURVES[method].recorded(record["parameters"]),
                 pairs=record["pairs"],
                 before=Scores.recorded(record["before"]),
                 after=record["after"] and Scores.recorded(record["after"]),
                 judged=record["judged"],
                 subsets=tuple(record["subsets"]),
-                acceptance=record["acceptance"],
+                acceptance=record["acceptance"] and Acceptance.recorded(record["acceptance"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(

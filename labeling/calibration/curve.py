@@ -41,14 +41,3 @@ def mirrored(p: float, upper: Callable[[float], float]) -> float:
         return 0.5
     q = max(on_grid(upper(max(p, 1.0 - p))), 0.5 + STEP)
     return q if p > 0.5 else 1.0 - q
-
-
-def confidence(p: Floats) -> Floats:
-    """max(p, 1 - p): the probability of the verdict."""
-    found: Floats = np.maximum(p, 1.0 - p)
-    return found
-
-
-def rightness(p: Floats, gold_is_a: Any) -> Floats:
-    """1 where the verdict is that of gold, 0 where it is not, 0.5 for a tie."""
-    return np.where(p == 0.5, 0.5, ((p > 0.5) == gold_is_a).astype(np.float64))

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from preftree.engine.errors import InputError, OutputError
+from preftree.labeling.calibration.label_studio import is_annotated, majority, votes_of
 from preftree.labeling.data.columns import UNCALIBRATED
 from preftree.labeling.data.formats import open_source
 from preftree.labeling.data.inputs import files_of
 from preftree.labeling.data.row import BadRow, gold_of, identity_of, quoted
-from preftree.labeling.data.source import File
 from preftree.labeling.report.agreement import decided
 from preftree.labeling.report.arrays import NONE, TIE, A, B, Choices, Floats, Mask, choices, known, probabilities
 from preftree.labeling.report.subsets import value_texts
@@ -37,6 +37,7 @@ class GoldPairs:
         ties: pairs that were left out because gold is a tie.
         unlabelled: pairs that were left out because they have gold and no p_a.
         unknown: ids of a gold file that the labels do not have.
+        others: p_a of the other labelled pairs, as the judge said it, those with gold ties among them.
     """
 
     ids: tuple[str, ...]
@@ -46,6 +47,7 @@ class GoldPairs:
     ties: int = 0
     unlabelled: int = 0
     unknown: tuple[str, ...] = ()
+    others: Floats = field(default_factory=lambda: np.empty(0))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -98,31 +100,42 @@ def gold_pairs(labels: Path, gold_file: str | None = None, subset: str | None = 
 def read_gold(path: str) -> dict[str, Verdict]:
     """Gold by id, from JSONL, CSV or Parquet with columns id and gold; rows without gold are left out.
 
+    What Label Studio exports is read, too: the majority of its annotators decides, skipped tasks are left out.
+
     Raises InputError for a file that cannot be read, a row that is no gold, and an id that has gold twice.
     """
     found: dict[str, Verdict] = {}
+    votes: dict[str, list[Verdict]] = {}
     for file in files_of(path):
         with closing(open_source(file).rows()) as rows:
             for line, row in rows:
-                _add_gold(found, file, line, row)
+                try:
+                    _add_gold(found, votes, line, row)
+                except BadRow as error:
+                    raise InputError(f"{file}, line {line}: {error}") from None
+    found |= {name: majority(said) for name, said in votes.items() if said}
     if not found:
         raise InputError(f"{path} has no gold; each row needs id and gold (a, b or tie)")
     return found
 
 
-def _add_gold(found: dict[str, Verdict], file: File, line: int, row: dict[str, Any] | BadRow) -> None:
-    try:
-        if isinstance(row, BadRow):
-            raise row
-        if missing := [name for name in ("id", "gold") if name not in row]:
-            raise BadRow(f"missing column: {missing[0]}; gold files have id and gold")
-        verdict, name = gold_of(row), identity_of(row, line)
-        if name is None or row["id"] is None:
-            raise BadRow(f"bad id: {quoted(row['id'])}")
-        if verdict is not None and found.setdefault(name, verdict) != verdict:
-            raise BadRow(f"id {quoted(name)} has gold {found[name]} on another line and {verdict} here")
-    except BadRow as error:
-        raise InputError(f"{file}, line {line}: {error}") from None
+def _add_gold(
+    found: dict[str, Verdict], votes: dict[str, list[Verdict]], line: int, row: dict[str, Any] | BadRow
+) -> None:
+    """Raises BadRow."""
+    if isinstance(row, BadRow):
+        raise row
+    if is_annotated(row):
+        pair, said = votes_of(row)
+        votes.setdefault(pair, []).extend(said)
+        return
+    if missing := [name for name in ("id", "gold") if name not in row]:
+        raise BadRow(f"missing column: {missing[0]}; gold files have id and gold")
+    verdict, name = gold_of(row), identity_of(row, line)
+    if name is None or row["id"] is None:
+        raise BadRow(f"bad id: {quoted(row['id'])}")
+    if verdict is not None and found.setdefault(name, verdict) != verdict:
+        raise BadRow(f"id {quoted(name)} has gold {found[name]} on another line and {verdict} here")
 
 
 def _table(labels: Path, gold_file: str | None, subset: str | None) -> Any:
@@ -169,12 +182,10 @@ def _selected(
     if not there.any():
         said = [f"{count(ties, 'pair')} whose gold is a tie"] if ties else []
         said += [f"{count(unlabelled, 'pair')} with gold and without p_a"] if unlabelled else []
-        said += [f"{count(len(unknown), 'id')} that the labels do not have, such as {one_line(unknown[0])}"] * bool(
-            unknown
-        )
+        said += [f"{count(len(unknown), 'id')} not in the labels, such as {one_line(unknown[0])}"] if unknown else []
         has = f": it has {', '.join(said)}" if said else "; name a file with columns id and gold with --gold"
         raise InputError(f"{where} says of no labelled pair which response is better{has}")
     places = np.flatnonzero(there).tolist()
     chosen = None if values is None else tuple(values[place] for place in places)
     kept = tuple(ids[place] for place in places)
-    return GoldPairs(kept, p_a[there], gold[there] > 0, chosen, ties, unlabelled, unknown)
+    return GoldPairs(kept, p_a[there], gold[there] > 0, chosen, ties, unlabelled, unknown, p_a[known(p_a) & ~there])

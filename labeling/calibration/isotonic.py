@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
-from preftree.labeling.calibration.curve import confidence, mirrored, rightness
+from preftree.labeling.calibration.curve import mirrored
 from preftree.labeling.report.arrays import Floats, Mask
+from preftree.labeling.report.calibration import confidence, rightness
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """How good probabilities are against gold: log loss, Brier score and calibration error, with intervals.
 
-All of them are the same whichever response is called A. Intervals are percentiles of a bootstrap (Efron 1979) over
-pairs, drawn by a fixed seed: the same pairs have the same figures.
+All of them are the same whichever response is called A. Intervals are percentiles of a bootstrap over pairs (Efron
+1979), moved by its bias: resampled pairs have a larger calibration error than the pairs themselves. Draws have a fixed
+seed, so the same pairs have the same figures.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy as np
 from preftree.labeling.calibration.curve import Curve, applied
 from preftree.labeling.grid import STEP
 from preftree.labeling.report.arrays import Floats, Mask
-from preftree.labeling.report.calibration import Calibration as Reliability
+from preftree.labeling.report.calibration import bins_of, confidence, rightness
 
 FOLDS = 5
 _RESAMPLES = 1000
@@ -55,13 +56,15 @@ class Scores:
     @classmethod
     def of(cls, p_a: Floats, gold_is_a: Mask) -> Scores:
         """One pair or more."""
-        draws = np.random.default_rng(_SEED)
-        values = _values(p_a, gold_is_a)
-        resampled = []
-        for _ in range(_RESAMPLES):
-            chosen = draws.integers(len(p_a), size=len(p_a))
-            resampled.append(_values(p_a[chosen], gold_is_a[chosen]))
-        bounds = np.percentile(resampled, _PERCENTILES, axis=0).T.tolist()
+        draws, pairs = np.random.default_rng(_SEED), len(p_a)
+        losses = _Losses.of(p_a, gold_is_a)
+        values = losses.means(np.ones(pairs))
+        resampled = [
+            losses.means(np.bincount(draws.integers(pairs, size=pairs), minlength=pairs).astype(np.float64))
+            for _ in range(_RESAMPLES)
+        ]
+        moved = np.percentile(resampled, _PERCENTILES, axis=0) - np.mean(resampled, axis=0) + values
+        bounds = np.maximum(moved, 0).T.tolist()
         return cls(*(Figure(value, *bound) for value, bound in zip(values, bounds, strict=True)))
 
     @classmethod
@@ -94,11 +97,25 @@ def score_lines(before: Scores, after: Scores | None) -> list[tuple[str, str]]:
     ]
 
 
-def _values(p_a: Floats, gold_is_a: Mask) -> tuple[float, float, float]:
-    reliability = Reliability()
-    reliability.add(p_a, gold_is_a)
-    assert reliability.brier is not None
-    assert reliability.expected_error is not None
-    of_gold = np.where(gold_is_a, p_a, 1.0 - p_a)
-    nll = -float(np.log(np.maximum(of_gold, STEP / 2)).mean())
-    return nll, reliability.brier, reliability.expected_error
+class _Losses(NamedTuple):
+    """By pair: what the figures are means of. place: bin of its confidence. excess: confidence less rightness."""
+
+    nll: Floats
+    brier: Floats
+    place: Any
+    excess: Floats
+
+    @classmethod
+    def of(cls, p_a: Floats, gold_is_a: Mask) -> _Losses:
+        of_gold = np.where(gold_is_a, p_a, 1.0 - p_a)
+        sure = confidence(p_a)
+        nll = -np.log(np.maximum(of_gold, STEP / 2))
+        return cls(nll, (1.0 - of_gold) ** 2, bins_of(sure), sure - rightness(p_a, gold_is_a))
+
+    def means(self, times: Floats) -> tuple[float, float, float]:
+        """Log loss, Brier score and expected error, where each pair counts so many times."""
+        # Not by BLAS, whose sums depend on the machine.
+        sums = (times * self.nll).sum(), (times * self.brier).sum()
+        error = abs(np.bincount(self.place, times * self.excess)).sum()
+        nll, brier, ece = (float(one / times.sum()) for one in (*sums, error))
+        return nll, brier, ece

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from preftree.engine.errors import InputError
-from preftree.labeling.calibration.curve import confidence, mirrored, rightness
+from preftree.labeling.calibration.curve import mirrored
 from preftree.labeling.grid import STEP
 from preftree.labeling.report.arrays import Floats, Mask
+from preftree.labeling.report.calibration import confidence, rightness
 from preftree.labeling.report.intervals import Z_95
 
 # A probability of 1 has been rounded; it is taken for the middle of what is rounded to it, so that its logit is finite.

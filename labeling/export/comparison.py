@@ -29,7 +29,8 @@ class Comparison:
 
     p_a: probability that A is better; None where the method gives none. scores: of A and B, where it scores each.
     consistent: whether both orders agree on the better one, a tie in one of them counting as agreement; None where
-    that is not known. votes: of each annotator by name, where a verdict is made of several.
+    that is not known. votes: of each annotator by name, where a verdict is made of several. accepted: whether the
+    verdict may be used without people, as --accept asks; None where nobody asked.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Comparison:
     scores: tuple[float, float] | None = None
     consistent: bool | None = None
     votes: Mapping[str, Vote] = field(default_factory=dict)
+    accepted: bool | None = None
 
     @property
     def confidence(self) -> float | None:
