@@ -10,7 +10,8 @@ import numpy as np
 from benchmarks.workloads import JudgePrompt
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.trie import TokenTrie
-from preftree.engine.weights.names import Matrix, layer_tensors
+from preftree.engine.weights.names import layer_tensors
+from preftree.engine.weights.tensors import Matrix
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,8 @@ from preftree.engine.model.model import Model
 from preftree.engine.openmp import dismiss_team
 from preftree.engine.scoring.readout import LabelReadout
 from preftree.engine.scoring.runner import Runner
-from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.resident import ResidentWeights
 from preftree.engine.weights.safetensors import CPU
 
 # Large enough for several tiles, chunks and threads in every operation, small enough for a tenth of a second.

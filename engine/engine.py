@@ -38,7 +38,7 @@ from preftree.engine.results import LabelScores, Rewards, split
 from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Call, Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
-from preftree.engine.weights.layers import ResidentWeights
+from preftree.engine.weights.resident import ResidentWeights
 
 
 class Engine:

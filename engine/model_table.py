@@ -2,14 +2,14 @@
 
 from preftree.engine.config.architectures import ARCHITECTURES
 from preftree.engine.config.multimodal import MULTIMODAL
-from preftree.engine.gguf.architectures import FAMILIES
+from preftree.engine.gguf.architectures import BY_FIELD, FAMILIES
 
 HEADER = "| family (`model_type`) | models | formats | reward models |\n|---|---|---|---|\n"
 
 
 def model_table() -> str:
     """Markdown: a line for each architecture, by name, then one for each family of directories with vision."""
-    in_gguf = {family.model_type for family in FAMILIES.values()}
+    in_gguf = {family.model_type for family in (*FAMILIES.values(), *BY_FIELD.values())}
     rows = [
         _row(key, found.examples, "directory, GGUF" if key in in_gguf else "directory", found.reward_class is not None)
         for key, found in sorted(ARCHITECTURES.items())

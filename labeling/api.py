@@ -14,11 +14,13 @@ from preftree.labeling.data.labels_file import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.calibrated import Calibrated
 from preftree.labeling.methods.registry import entry_of, imitations_of, make_method, name_of
 from preftree.labeling.options.methods import MethodOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
+from preftree.labeling.options.scaling import HardwareOptions, ScalingOptions
 from preftree.labeling.pipeline import Labelled, aggregated, check_kinds, label_samples, needs, with_figures
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 
 # Options that a loaded judge has settled already.
 _OF_THE_JUDGE = declared(ModelOptions).keys()
+_OF_CLUSTERS = declared(ScalingOptions).keys() - declared(HardwareOptions).keys()
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,9 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
     """
     mapping = tuple(options.pop("mapping", ()))
     chosen = _method(method, options)
+    if isinstance(chosen, Calibrated):
+        asked = vars(method) if isinstance(method, MethodOptions) else options
+        chosen.check({"options": asked, "scorer": judge.describe()})
     if (samples := _samples(rows)) is not None:
         if mapping:
             raise InputError(f"mapping names columns, and these rows are {type(samples[0]).__name__} objects")
@@ -117,7 +123,7 @@ def label_file(
     method = options.get("method")
     if isinstance(method, MethodOptions):
         options = {**vars(method), **options, "method": name_of(method)}
-    settled = {"input", "out", "worker", *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
+    settled = {"input", "out", "worker", *_OF_CLUSTERS, *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
     check_options(options, declared(LabelOptions).keys() - settled, "")
     model = judge if isinstance(judge, str) else judge.model
     chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})

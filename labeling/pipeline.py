@@ -11,7 +11,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import DatasetInfo, rejected
 from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
-from preftree.labeling.methods.base import Method, NeedsFigures
+from preftree.labeling.methods.base import HasBeginnings, Method, NeedsFigures
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Label, Rejected, Request, RequestScores, ResponseSet, Sample
 
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 # Rejected rows and very short prompts weigh next to nothing in tokens; this bounds a window of them.
 _WINDOW_ROWS = 1024
+# Where prompts begin in several ways: so many batches at most, lest Ctrl-C wait for more of them.
+_WINDOW_BATCHES = 8
 # The first window is this share of a whole one, and each is twice the one before: a GPU begins sooner, and has less to
 # do than it takes the host to make the next window ready; on a CPU the first labels are there sooner.
 FIRST_WINDOW = 1 / 8
@@ -52,16 +54,19 @@ Entry = Waiting | Rejected
 def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator[list[Entry]]:
     """Rows in input order, in groups whose prompts are worth scoring together.
 
-    A window closes before the sample that would overfill it, lest a forward pass be run for a few last tokens.
+    A window is one batch, or several, see `HasBeginnings`. It closes before the sample that would overfill it, lest a
+    forward pass be run for a few last tokens.
     """
     window: list[Entry] = []
-    tokens, room = 0, scorer.window_tokens * FIRST_WINDOW
+    batches = min(method.beginnings, _WINDOW_BATCHES) if isinstance(method, HasBeginnings) else 1
+    whole = scorer.window_tokens * batches
+    tokens, room = 0, whole * FIRST_WINDOW
     for item in items:
         entry = encoded(item, method, scorer)
         added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
         if window and (tokens + added > room or len(window) == _WINDOW_ROWS):
             yield window
-            window, tokens, room = [], 0, min(2 * room, scorer.window_tokens)
+            window, tokens, room = [], 0, min(2 * room, whole)
         window.append(entry)
         tokens += added
     if window:

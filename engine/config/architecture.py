@@ -134,47 +134,74 @@ class Experts:
 
 @dataclass(frozen=True)
 class Architecture:
-    """One family by its Hugging Face names.
+    """One family by its Hugging Face names. A default says what a plain Llama is.
 
-    class_name, title: the class in transformers, and what people call a model of the family. examples: some models.
-    reward_class_name: the class with a head of scores in place of the output matrix, where its name does not follow
-    from `class_name`. has_reward_class: transformers has such a class.
+    Attributes:
+        class_name: in transformers.
+        title: what people call a model of the family.
+        examples: some models.
+        reward_class_name: the class with a head of scores in place of the output matrix, where its name does not follow
+            from `class_name`.
+        has_reward_class: transformers has such a class.
 
-    norms: roles of the norms in a layer, and their tensors. layer_norm: they subtract the mean, LayerNorm without bias;
-    else RMSNorm. centred_norms: a norm multiplies with 1 + weight. wide_norms: it multiplies before it rounds to 16
-    bits. parallel: the MLP reads what attention reads, and both are added to the residual stream together. qk_norm:
-    queries and keys go through an RMSNorm before they rotate, one for each "head" or one over all heads, the "width" of
-    the projection; "rotated head": one for each head after it rotated. qk_norm_names: their tensors. qk_norm_field: a
-    field that must be true, or there are none. value_norm: so do values, through one without weights. layer_scalar: a
-    layer's result is multiplied with a number. qkv_bias: q, k and v have biases whatever config.json says; bias_fields:
-    fields that add some, to attention ("attention_bias": q, k, v and, unless output_bias names another field or None,
-    o) or MLP ("mlp_bias"). attention_bias: where config.json says nothing. attention_bias_field: what config.json calls
-    it. fused: what is one matrix, "qkv": q, k and v; "mlp": gate and up. activation: the field, and the function where
-    it is missing; activation_aliases: other names. clamped_gate: gate and up have a limit, and up is one larger, as in
-    gpt-oss. has_sinks: every head has a learned score that joins the softmax of a row's scores, and no value.
-    scaled_embedding: times the root of the hidden size. soft_caps: `attn_logit_softcapping` and
-    `final_logit_softcapping`, with defaults; None: not read. query_scalar: default of `query_pre_attn_scalar`, in place
-    of the head size under attention's root. attention_scale: what scores are multiplied with, in place of one over that
-    root. multipliers: fields that multiply (`logits_scaling` divides), with defaults.
+        norms: roles of the norms in a layer, and their tensors.
+        layer_norm: norms subtract the mean: LayerNorm without bias in place of RMSNorm.
+        centred_norms: a norm multiplies with 1 + weight.
+        wide_norms: a norm multiplies before it rounds to 16 bits.
+        parallel: the MLP reads what attention reads, and both are added to the residual stream together.
+        qk_norm: queries and keys go through an RMSNorm before they rotate: one for each "head", or one over all heads,
+            the "width" of the projection; "rotated head": one for each head after it rotated.
+        qk_norm_names: their tensors.
+        qk_norm_field: a field that must be true, or there are none.
+        value_norm: values go through an RMSNorm without weights.
+        layer_scalar: a layer's result is multiplied with a number.
+        qkv_bias: q, k and v have biases, whatever config.json says.
+        bias_fields: fields that add biases, to attention ("attention_bias": q, k, v and, unless output_bias names
+            another field or None, o) or to the MLP ("mlp_bias").
+        output_bias: the field that decides about the bias of o.
+        attention_bias: where config.json says nothing.
+        attention_bias_field: what config.json calls it.
+        fused: what is one stored matrix, "qkv": q, k and v; "mlp": gate and up.
+        activation: the field, and the function where it is missing.
+        activation_aliases: other names of functions.
+        clamped_gate: gate and up have a limit, and up is one larger, as in gpt-oss.
+        has_sinks: every head has a learned score that joins the softmax of a row's scores, and no value.
+        scaled_embedding: embeddings are multiplied with the root of the hidden size.
+        soft_caps: defaults of `attn_logit_softcapping` and `final_logit_softcapping`; None: no cap. One that is missing
+            here is not read.
+        query_scalar: default of `query_pre_attn_scalar`, in place of the head size under attention's root.
+        attention_scale: what scores are multiplied with, in place of one over that root.
+        multipliers: fields that multiply (`logits_scaling` divides), with defaults.
+        windows: which layers see the last tokens only.
+        experts: a mixture of experts in place of the MLP.
+        draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not
+            read.
+        global_head_dim: default of the field of that name, of layers without window, where they have heads of their
+            own.
+        per_layer_inputs: default of `hidden_size_per_layer_input`, of embeddings that a token has for each layer; in
+            such a family the last layers may use keys and values of earlier ones.
+        latent: defaults of latent attention; `rope_interleave` then says whether heads are interleaved, and
+            `mscale_all_dim` how much YaRN raises scores.
 
-    draft_layers: default of `num_nextn_predict_layers`: layers after the last that only draft tokens, and are not read.
-    latent: defaults of latent attention; `rope_interleave` then says whether heads are interleaved, and
-    `mscale_all_dim` how much YaRN raises scores.
-
-    global_head_dim: default of the field of that name, of layers without window, where they have heads of their own.
-    per_layer_inputs: default of `hidden_size_per_layer_input`, of embeddings that a token has for each layer; in such a
-    family the last layers may use keys and values of earlier ones.
-
-    head_dim, num_kv_heads, norm_eps, max_context, tied, theta: of config.json where it says nothing. norm_eps_field:
-    the field of norm_eps. head_dim None is hidden_size / heads, num_kv_heads None as many as there are query heads.
-    local_theta: rotary embedding of windowed layers, where it is one of their own; local_theta_field: the field that
-    changes it in old directories. rope_kinds, rope_aliases: rotary embeddings that the family's class takes, and other
-    names for them; rope_fields: what else their settings may hold; default_rope: the settings where config.json has
-    none. original_context: default of `original_max_position_embeddings`. partial_rotary: share of a head's dimensions
-    that rotates; None: all do. interleaved: neighbours rotate together, and not dimensions of both halves.
-    unrotated_every: `no_rope_layers` may name layers without rotary embedding, and where it does not, of so many the
-    last is one, see `no_rope_layer_interval`. ignored: fields that the family's class does not look at, though others
-    do.
+        head_dim: where config.json says nothing, as the next ones; None: hidden_size / heads.
+        num_kv_heads: None: as many as there are query heads.
+        norm_eps: added to the mean square.
+        norm_eps_field: what config.json calls it.
+        max_context: in tokens.
+        tied: the output matrix is the embedding's.
+        theta: base of the rotary embedding.
+        local_theta: of windowed layers, where they have a rotary embedding of their own.
+        local_theta_field: the field that changes it in old directories.
+        rope_kinds: rotary embeddings that the family's class takes.
+        rope_aliases: other names of them.
+        rope_fields: what else their settings may hold.
+        default_rope: the settings where config.json has none.
+        original_context: default of `original_max_position_embeddings`.
+        partial_rotary: share of a head's dimensions that rotates; None: all do.
+        interleaved: neighbours rotate together, and not dimensions of both halves.
+        unrotated_every: `no_rope_layers` may name layers without rotary embedding, and where it does not, of so many
+            the last is one, see `no_rope_layer_interval`.
+        ignored: fields that the family's class does not look at, though others do.
     """
 
     class_name: str
@@ -199,9 +226,9 @@ class Architecture:
     attention_bias_field: str = "attention_bias"
     fused: tuple[str, ...] = ()
     activation: tuple[str, str] = ("hidden_act", "silu")
+    activation_aliases: dict[str, str] = field(default_factory=dict)
     clamped_gate: bool = False
     has_sinks: bool = False
-    activation_aliases: dict[str, str] = field(default_factory=dict)
     scaled_embedding: bool = False
     soft_caps: dict[str, float | None] = field(default_factory=dict)
     query_scalar: int | None = None

@@ -19,6 +19,10 @@ class GgufFamily:
         biases: fields of config.json that are true where the first layer has a tensor.
         normalised_experts: weights of the chosen experts sum to one; the format has no word for it.
         norms: its names of norms that differ from other families', by the roles of `Architecture.norms`.
+        typed: which layers have a window is a list, where the file has one; where it names no window, none has.
+        layer_ropes: windowed layers have a rotary embedding of their own, of the same base and never scaled.
+        said: fields of config.json that the file does not say, unless others say more.
+        yarn: those of a YaRN; the family reads what the file says of one beyond its factor.
     """
 
     model_type: str
@@ -30,6 +34,10 @@ class GgufFamily:
     biases: dict[str, str] = field(default_factory=dict)
     normalised_experts: bool = True
     norms: dict[str, str] = field(default_factory=dict)
+    typed: bool = False
+    layer_ropes: bool = False
+    said: dict[str, Any] = field(default_factory=dict)
+    yarn: dict[str, Any] = field(default_factory=dict)
 
 
 _WINDOW = {"attention.sliding_window": "sliding_window"}
@@ -85,19 +93,48 @@ FAMILIES = {
         longrope=True,
     ),
     "olmo2": GgufFamily("olmo2"),
+    "gemma": GgufFamily("gemma"),
+    "exaone4": GgufFamily("exaone4", _WINDOW, typed=True, said={"sliding_window": None}),
+    "hunyuan-dense": GgufFamily("hunyuan_v1_dense"),
+    "command-r": GgufFamily("cohere", {"logit_scale": "logit_scale"}, needed=("logit_scale",)),
+    "cohere2": GgufFamily(
+        "cohere2",
+        {**_WINDOW, "logit_scale": "logit_scale"},
+        needed=("logit_scale", "attention.sliding_window"),
+        typed=True,
+    ),
+    "ernie4_5": GgufFamily("ernie4_5"),
+    "gpt-oss": GgufFamily(
+        "gpt_oss",
+        {**_WINDOW, "expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+        needed=("attention.sliding_window", "expert_count", "expert_used_count"),
+        norms={"mlp": "post_attention_norm"},
+        yarn={"truncate": False},
+    ),
+    "mistral3": GgufFamily("mistral", permuted=True, said={"sliding_window": None}),
 }
-# Mixtral has the name of Llama, and experts.
-MIXTRAL = GgufFamily(
-    "mixtral",
-    {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
-    needed=("expert_used_count",),
-    permuted=True,
-)
+# Names that stand for two families, told apart by a field of the metadata: Mixtral, OLMo 3 and Ministral 3.
+BY_FIELD = {
+    ("llama", "expert_count"): GgufFamily(
+        "mixtral",
+        {"expert_count": "num_local_experts", "expert_used_count": "num_experts_per_tok"},
+        needed=("expert_used_count",),
+        permuted=True,
+    ),
+    ("olmo2", "attention.sliding_window"): GgufFamily("olmo3", _WINDOW, typed=True, layer_ropes=True),
+    ("mistral3", "attention.temperature_scale"): GgufFamily(
+        "ministral3",
+        needed=("rope.scaling.type", "rope.scaling.yarn_log_multiplier"),
+        permuted=True,
+        yarn={"mscale": 1.0},
+    ),
+}
 
 
 def family_of(metadata: dict[str, Any]) -> GgufFamily | None:
     """The family of a file, by its metadata; None for one that is not read."""
     kind = metadata.get("general.architecture")
-    if kind == "llama" and metadata.get("llama.expert_count"):
-        return MIXTRAL
+    for (name, field_), family in BY_FIELD.items():
+        if kind == name and metadata.get(f"{name}.{field_}"):
+            return family
     return FAMILIES.get(kind) if isinstance(kind, str) else None

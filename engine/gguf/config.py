@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from preftree.engine.config.architectures import ARCHITECTURES
+from preftree.engine.config.limits import LIMITS, check_whole
 from preftree.engine.errors import ModelError
 from preftree.engine.gguf.architectures import FAMILIES, GgufFamily, family_of
 
@@ -27,8 +28,16 @@ REFUSED = (
     "rope.freq_base_swa",
     "rope.scaling.attn_factor",
     "rope.scaling.yarn_log_multiplier",
+    "attention.temperature_scale",
     "use_parallel_residual",
 )
+# Of YaRN, by what a config.json calls them.
+YARN = {
+    "rope.scaling.yarn_beta_fast": "beta_fast",
+    "rope.scaling.yarn_beta_slow": "beta_slow",
+    "rope.scaling.yarn_log_multiplier": "mscale_all_dim",
+    "attention.temperature_scale": "llama_4_scaling_beta",
+}
 FACTORS, LONG, SHORT = "rope_freqs.weight", "rope_factors_long.weight", "rope_factors_short.weight"
 ROPE_TENSORS = frozenset({FACTORS, LONG, SHORT})
 ATTENTION_FACTOR, ORIGINAL_CONTEXT = "rope.scaling.attn_factor", "rope.scaling.original_context_length"
@@ -55,7 +64,7 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
 
     for field in REFUSED:
         reads = field in family.fields or (field == ATTENTION_FACTOR and family.longrope and LONG in names)
-        if fields.get(field) and not reads:
+        if fields.get(field) and not reads and not (field in YARN and family.yarn):
             raise ModelError(f"{kind}.{field} is not supported in a GGUF file; use the model's safetensors instead")
     for field in family.needed:
         need(field)
@@ -66,7 +75,9 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
     if fields.get("attention.value_length", head_dim) != head_dim:
         raise ModelError(f"{kind}.attention.value_length differs from the head size {head_dim}, which is not supported")
     tokens = metadata.get("tokenizer.ggml.tokens")
-    described = {
+    architecture = ARCHITECTURES[family.model_type]
+    norm = "layer_norm" if architecture.layer_norm else "layer_norm_rms"
+    described = family.said | {
         "model_type": family.model_type,
         "vocab_size": fields.get("vocab_size", len(tokens) if isinstance(tokens, list) else 0),
         "hidden_size": hidden,
@@ -75,7 +86,7 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
         "num_attention_heads": heads,
         "num_key_value_heads": fields.get("attention.head_count_kv", heads),
         "head_dim": head_dim,
-        "rms_norm_eps": decimal(need("attention.layer_norm_rms_epsilon")),
+        architecture.norm_eps_field: decimal(need(f"attention.{norm}_epsilon")),
         "rope_theta": decimal(fields.get("rope.freq_base", 10000.0)),
         "max_position_embeddings": need("context_length"),
         "tie_word_embeddings": "output.weight" not in names,
@@ -87,7 +98,26 @@ def config_json(metadata: dict[str, Any], names: frozenset[str], read: Callable[
         described["query_pre_attn_scalar"] = hidden // heads if wide else head_dim
     described |= {name: f"blk.0.{tensor}" in names for name, tensor in family.biases.items()}
     described |= _rope(kind, family, fields, names, described, read)
+    if family.typed:
+        described |= _layer_types(fields, described)
+    if family.layer_ropes:
+        full = described.pop("rope_scaling", {"rope_type": "default"})
+        theta = {"rope_theta": described.pop("rope_theta")}
+        described["rope_parameters"] = {
+            "full_attention": full | theta,
+            "sliding_attention": {"rope_type": "default"} | theta,
+        }
     return described
+
+
+def _layer_types(fields: dict[str, Any], described: dict[str, Any]) -> dict[str, Any]:
+    pattern = fields.get("attention.sliding_window_pattern")
+    if not fields.get("attention.sliding_window"):
+        check_whole("num_hidden_layers", described["num_hidden_layers"], LIMITS["num_layers"])
+        return {"layer_types": ["full_attention"] * described["num_hidden_layers"]}
+    if not isinstance(pattern, list):
+        return {} if pattern is None else {"sliding_window_pattern": pattern}
+    return {"layer_types": ["sliding_attention" if slides else "full_attention" for slides in pattern]}
 
 
 def _rope(
@@ -127,6 +157,8 @@ def _rope(
     scaling = {"rope_type": "linear" if named == "none" else named, "factor": decimal(factor)}
     if ORIGINAL_CONTEXT in fields:
         scaling["original_max_position_embeddings"] = fields[ORIGINAL_CONTEXT]
+    if named == "yarn":
+        scaling |= family.yarn | {ours: decimal(fields[theirs]) for theirs, ours in YARN.items() if fields.get(theirs)}
     return partial | {"rope_scaling": scaling}
 
 

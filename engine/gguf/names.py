@@ -23,9 +23,8 @@ LAYER_NAMES = {
     "ffn_gate": "mlp.gate_proj",
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
-    "attn_q_norm": "self_attn.q_norm",
-    "attn_k_norm": "self_attn.k_norm",
 }
+SINKS = "attn_sinks"  # a parameter in Hugging Face, without ".weight"
 SHARED_GATE = "ffn_gate_inp_shexp"
 # By the roles of `Architecture.norms`.
 NORMS = {
@@ -55,7 +54,8 @@ def by_hf_name(tensors: dict[str, GgufTensor], config: ModelConfig, family: Gguf
         if match and match[2] in names:
             if match[2] == SHARED_GATE and len(tensor.shape) == 1:  # written as a vector, which is a matrix of one row
                 tensor = replace(tensor, shape=(1, *tensor.shape))
-            layer = f"model.layers.{int(match[1])}.{names[match[2]]}.{match[3]}"
+            layer = f"model.layers.{int(match[1])}.{names[match[2]]}"
+            layer = layer if match[2] == SINKS else f"{layer}.{match[3]}"
             renamed = _experts(layer, name, tensor, config) if "{}" in layer else {layer: tensor}
         if renamed.keys() & found.keys():
             raise ModelError("a tensor is there under two names; use another file")
@@ -67,10 +67,14 @@ def _layer_names(family: Architecture, theirs: GgufFamily) -> dict[str, str]:
     """The family's names of what lies in a layer; {} stands for the number of an expert."""
     norms = NORMS | theirs.norms
     names = LAYER_NAMES | {norms[role]: name for role, name in family.norms.items()}
+    names |= {f"attn_{which}_norm": f"self_attn.{name}" for which, name in zip("qk", family.qk_norm_names, strict=True)}
+    if family.has_sinks:
+        names[SINKS] = "self_attn.sinks"
     if family.fused:
         names["ffn_up"] = "mlp.gate_up_proj"
     if family.experts is not None:
         names["ffn_gate_inp"] = family.experts.router
+    if family.experts is not None and family.experts.stacked is None:
         for part in ("gate", "up", "down"):
             names[f"ffn_{part}_exps"] = family.experts.expert + getattr(family.experts, part)
         shared = family.experts.shared

@@ -3,6 +3,7 @@
 import math
 from collections import Counter
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,12 @@ from preftree.engine.gguf.config import ROPE_TENSORS, config_json
 from preftree.engine.gguf.header import TENSOR_TYPES, GgufTensor
 from preftree.engine.gguf.names import by_hf_name
 from preftree.engine.gguf.parts import read_parts
+from preftree.engine.gguf.stacks import stacked, stacks_of
 from preftree.engine.gguf.tokenizer import adds_bos, byte_level_json, read_tokenizer
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from preftree.engine.weights.conversion import joined
 from preftree.engine.weights.mapped_file import MappedFile
-from preftree.engine.weights.safetensors import CPU, check_shape
+from preftree.engine.weights.safetensors import CPU, SLICE, check_shape
 
 # Numbers that are dequantised at a time: the library's arithmetic takes several times as much memory as its result, and
 # is fastest where that stays in a core's cache.
@@ -51,7 +53,8 @@ class GgufSource:
             family = family_of(parts.metadata)
             assert family is not None
             self._permuted = ("self_attn.q_proj.weight", "self_attn.k_proj.weight") if family.permuted else ()
-            self._tensors = by_hf_name(weights, self.config, family)
+            self._stacks, single = stacks_of(weights, self.config)
+            self._tensors = by_hf_name(single, self.config, family)
 
     def tokenizer(self) -> Tokenizer:
         """ModelError for one that is broken or not read."""
@@ -87,10 +90,11 @@ class GgufSource:
         return str(tokens[index])
 
     def names(self) -> frozenset[str]:
-        return frozenset(self._tensors)
+        return frozenset(self._tensors) | frozenset(self._stacks)
 
     def stored_types(self) -> Counter[str]:
-        return Counter(TENSOR_TYPES[place.type_number][0] for place in self._tensors.values())
+        places = chain(self._tensors.values(), *self._stacks.values())
+        return Counter(TENSOR_TYPES[place.type_number][0] for place in places)
 
     def tensor(
         self, name: str, shape: tuple[int, ...], device: torch.device = CPU, dtype: torch.dtype | None = None
@@ -99,6 +103,8 @@ class GgufSource:
 
         As stored is float32, but for Gemma's norms: their files hold 1 + weight, and float64 loses nothing of that.
         """
+        if name in self._stacks:
+            return stacked(self._stacks[name], shape, self._floats, dtype or torch.float32, name).to(device)
         if name not in self._tensors:
             raise ModelError(f"{self.files[0]}: tensor {name} is missing; use another file")
         place = self._tensors[name]
@@ -109,7 +115,7 @@ class GgufSource:
             chunks = (_rotate_half_rows(chunk.reshape(-1, *head)) for chunk in self._chunks(place, math.prod(head)))
         elif self.config.family.centred_norms and name.endswith("norm.weight"):
             chunks, stored = (chunk.astype(np.float64) - 1 for chunk in self._chunks(place)), torch.float64
-        slices = (torch.from_numpy(chunk) for chunk in chunks)
+        slices = (torch.from_numpy(chunk) for chunk in _gathered(chunks))
         return joined(slices, shape, device, dtype or stored, name, str(place.path))
 
     def _rope_factors(self, name: str, place: GgufTensor) -> np.ndarray:
@@ -154,6 +160,12 @@ def dequantise(data: np.ndarray, type_number: int) -> np.ndarray:
     with np.errstate(all="ignore"):  # a damaged scale gives NaN, which `check_finite` reports by the tensor's name
         # As one row: the library goes over the rows of a matrix in many small steps.
         return np.asarray(gguf.quants.dequantize(data.reshape(1, -1), kind), dtype=np.float32).reshape(len(data), -1)
+
+
+def _gathered(chunks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The same numbers, a few chunks at a time: torch wakes all threads for every operation on one."""
+    while few := list(islice(chunks, SLICE // CHUNK)):
+        yield np.concatenate([chunk.ravel() for chunk in few])
 
 
 def _rotate_half_rows(heads: np.ndarray) -> np.ndarray:

@@ -8,17 +8,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from preftree.labeling.commands.parser import Command
+from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
+from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
+from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.methods import (
+    CalibrationOptions,
+    JudgeOptions,
     PrincipledOptions,
     PrinciplesOptions,
+    ProbeOptions,
     RationaleOptions,
     RewardOptions,
     SetsOptions,
 )
+from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
+from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.options.reading import (
     AggregateOptions,
     MergeOptions,
@@ -38,12 +46,20 @@ OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _label(options: LabelOptions) -> int:
+    if options.ray is not None:
+        from preftree.labeling.scaling.launch import label_on_ray
+
+        return _reported(label_on_ray(options), options.quiet)
     from preftree.labeling.runs.run import run_worker
 
     return _reported(run_worker(options), options.quiet)
 
 
 def _sample(options: SampleOptions) -> int:
+    if options.ray is not None:
+        from preftree.labeling.scaling.launch import sample_on_ray
+
+        return _reported(sample_on_ray(options), options.quiet)
     from preftree.labeling.runs.candidates import run_sample
 
     return _reported(run_sample(options), options.quiet)
@@ -55,6 +71,15 @@ def _plan(options: PlanOptions) -> int:
     return _printed(plan_lines(options))
 
 
+def _compare(options: CompareOptions) -> int:
+    from preftree.labeling.comparing.compare import compare
+    from preftree.labeling.comparing.shown import compare_lines
+
+    comparison = compare(options)
+    _printed(compare_lines(comparison, options))
+    return FAILURE if comparison.failed else OK
+
+
 def _status(options: StatusOptions) -> int:
     from preftree.labeling.runs.status import status_lines
 
@@ -64,7 +89,7 @@ def _status(options: StatusOptions) -> int:
 def _merge(options: MergeOptions) -> int:
     from preftree.labeling.runs.shards import merge
 
-    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet)
+    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet, options.same_hardware)
     return _reported(summary, options.quiet)
 
 
@@ -72,6 +97,27 @@ def _aggregate(options: AggregateOptions) -> int:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
+
+
+def _calibrate(options: CalibrateOptions) -> int:
+    from preftree.labeling.runs.calibrate import calibrate
+
+    return _printed(calibrate(options))
+
+
+def _probe(options: LabelOptions) -> int:
+    from preftree.labeling.runs.probes import run_probe
+
+    return _reported(run_probe(options), options.quiet)
+
+
+def _combine(options: CombineOptions) -> int:
+    from preftree.labeling.panel.combine import combine
+
+    summary, text = combine(options)
+    if not options.quiet:
+        print(text, file=sys.stderr)
+    return REJECTED_ROWS if summary.rejections.count else OK
 
 
 def _verify(options: VerifyOptions) -> int:
@@ -157,12 +203,23 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
-_NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+_OF_OTHERS = (*declared(RationaleOptions), *declared(CalibrationOptions))
+_NOT_OF_SCORE = (
+    "method",
+    "kv_memory",
+    "aggregate",
+    "comparisons",
+    "subset",
+    "probes",
+    *_OF_OTHERS,
+)
 # A reward model reads its chat template, and is asked nothing.
 _NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
+_OF_PROBE = {*declared(ProbeOptions), *declared(ModelOptions), *declared(InputOptions), "seed"} - {"kv_memory"}
+_NOT_OF_PROBE = [name for name in declared(JudgeOptions) if name not in _OF_PROBE]
 COMMANDS = {
-    "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
+    "label": Command("label every row of a file", LabelOptions, _label, {*_OF_SCORE, "probes"}, LabelOptions),
     "score": Command(
         "score single responses, or pairs, under principles of your choice",
         LabelOptions,
@@ -187,11 +244,32 @@ COMMANDS = {
         ("boost", "tag_column"),  # of rows with tags
         config=ServeOptions,
     ),
+    "compare": Command(
+        "which model, template and method agree most with gold, how sure that is, and what each costs",
+        CompareOptions,
+        _compare,
+        ("kv_memory",),  # of rationales
+        config=CompareOptions,
+    ),
     "status": Command("how far a run is, and whether a process works on it", StatusOptions, _status),
     "merge": Command("join the shards of a job into the run that one machine would have made", MergeOptions, _merge),
     "aggregate": Command(
         "make the labels of a run again from its answers, without a model", AggregateOptions, _aggregate
     ),
+    "calibrate": Command(
+        "how far probabilities of pairs can be trusted, by gold, and a file that makes better ones",
+        CalibrateOptions,
+        _calibrate,
+    ),
+    "probe": Command(
+        "how easily a judge is moved: order, labels, empty answers, padding, injected verdicts",
+        LabelOptions,
+        _probe,
+        _NOT_OF_PROBE,
+        LabelOptions,
+        {"method": "probe"},
+    ),
+    "combine": Command("make one run of several judges' runs over the same pairs: a panel", CombineOptions, _combine),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),
     "plan": Command(
         "tokens, sharing, memory and the first prompt of a job; the model runs only with --measure",

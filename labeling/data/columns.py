@@ -16,6 +16,7 @@ from preftree.labeling.terminal import one_line
 from preftree.labeling.types import ArrowType
 
 IMITATES = "imitates_template"
+UNCALIBRATED = "p_a_uncalibrated"  # what the judge said, where p_a is calibrated
 Kind = Literal["string", "int", "float", "bool", "json"]
 
 

@@ -145,7 +145,7 @@ class Dataset:
         kinds, hashes = ColumnKinds(), array("q")
         first_lines: dict[tuple[str, ...], int] = {}
         has_gold, lone_line = False, None
-        with closing(source.rows()) as rows:
+        with closing(layout.rows(source)) as rows:
             for line, row in rows:
                 number += 1
                 if isinstance(row, BadRow):
@@ -181,7 +181,7 @@ class Dataset:
         rows are rejected. Without it, ids are not compared.
         """
         used: set[str] = set()
-        with closing(self.source.rows()) as rows:
+        with closing(self.layout.rows(self.source)) as rows:
             for number, row in islice(rows, limit):
                 item = Rejected(number, str(row)) if isinstance(row, BadRow) else self.layout.item(row, number)
                 if repeated and not isinstance(item, Rejected) and hash(item.id) in repeated:

@@ -8,6 +8,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling.data import arrow
 from preftree.labeling.data.csv import Csv, Tsv
 from preftree.labeling.data.jsonl import BLANK, BOM, JsonLines
+from preftree.labeling.data.llmbar import LlmBar
 from preftree.labeling.data.source import File, Source, compression_of, reading
 from preftree.labeling.regular_file import kind_of, open_regular
 
@@ -37,7 +38,7 @@ def open_source(file: File) -> Source:
     begin = head.removeprefix(BOM).lstrip(BLANK)
     if compression is None and ending not in _JSON and not begin.startswith((b"{", b"[")) and begin:
         raise InputError(f"{file} is neither JSON nor Parquet nor Arrow; if it is CSV, name it .csv")
-    return JsonLines(file, compression)
+    return (LlmBar if LlmBar.is_named(file) else JsonLines)(file, compression)
 
 
 def _head(file: File) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from itertools import islice
@@ -11,6 +11,7 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError, UsageError
+from preftree.labeling.data.benchmarks import BENCHMARKS
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
@@ -21,7 +22,8 @@ _ROWS_LOOKED_AT = 100
 _FEW = 10  # of so many rows, one is few
 _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
-FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *OTHERS) for name in shape.columns))
+_KNOWN = (*OTHERS, *BENCHMARKS)
+FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *_KNOWN) for name in shape.columns))
 # With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
 _LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
 
@@ -91,17 +93,29 @@ class Layout:
     mapping: ColumnMapping
     about: str
 
+    def rows(self, source: Source) -> Generator[tuple[int, dict[str, Any] | BadRow], None, None]:
+        """The rows of a source with their columns mapped, one for each sample, or why one cannot be read."""
+        split = self.shape.split
+        with closing(source.rows()) as rows:
+            for line, row in rows:
+                if isinstance(row, BadRow):
+                    yield line, row
+                    continue
+                mapped = self.mapping.applied(row)
+                for part in (mapped,) if split is None else split(mapped, line):
+                    yield line, part
+
     def item(self, row: dict[str, Any], line: int) -> Sample | Rejected:
-        """The sample in a row of the source, or the first thing that is wrong with it."""
-        row = self.mapping.applied(row)
+        """The sample in one of `rows`, or the first thing that is wrong with it."""
         if self.shape.convert is None:
             return to_item(row, line)
         extra = self._others(row)
+        own = {"id": row.get(self.shape.id)}
         try:
             fields = self.shape.convert(row)
         except BadRow as error:
-            return Rejected(line, str(error), identity_of(row, line), MappingProxyType(extra))
-        return to_item({"id": row.get("id"), **fields, **extra}, line, self.shape.fields)
+            return Rejected(line, str(error), identity_of(own, line), MappingProxyType(extra))
+        return to_item({**own, **fields, **extra}, line, self.shape.fields)
 
     def fits(self, rows: Iterable[Mapping[str, Any]]) -> bool:
         """Whether one of these rows has the columns that the shape needs."""
@@ -112,9 +126,8 @@ class Layout:
         )
 
     def look(self, row: dict[str, Any], line: int) -> Look:
-        """Checks nothing but the id."""
-        row = self.mapping.applied(row)
-        identity = identity_of(row, line)
+        """Of one of `rows`. Checks nothing but the id."""
+        identity = identity_of({"id": row.get(self.shape.id)}, line)
         if self.shape.fields is not None:
             responses = row.get(self.shape.responses or "")
             return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row))
@@ -126,7 +139,7 @@ class Layout:
 
     def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:
         """What passes through; a name that a sample needs for itself gets "input_" in front."""
-        read = self.shape.columns
+        read = {*self.shape.columns} - {*self.shape.keeps}
         return {
             f"input_{name}" if name in OWN_FIELDS else name: value for name, value in row.items() if name not in read
         }
@@ -191,7 +204,7 @@ def _shape(
     if not columns:
         raise no_rows(source.name)
     present = set(columns)
-    fitting = _frequent(rows, mapping) or _fitting(present, mapping)
+    fitting = _frequent(rows, mapping) or _fitting(present, mapping, rows[0])
     if len(fitting) == 1:
         return fitting[0]
     found = ", ".join(map(one_line, columns))
@@ -208,10 +221,13 @@ def _shape(
     raise InputError(f"{source.name} has {found}: no columns that are known; name them, such as {ways}")
 
 
-def _fitting(present: Collection[str], mapping: ColumnMapping) -> list[Shape]:
-    """What rows with these columns may be."""
+def _fitting(present: Collection[str], mapping: ColumnMapping, row: Mapping[str, Any]) -> list[Shape]:
+    """What rows with these columns may be. row: one of them."""
     present, fields = set(present), mapping.columns.keys()
-    found = [shape for shape in OTHERS if present.issuperset(shape.needs)]
+    found = [
+        shape for shape in _KNOWN if present.issuperset(shape.needs) and (shape.is_one is None or shape.is_one(row))
+    ]
+    found = [shape for shape in found if not any(other.narrows is shape for other in found)]
     if "prompt" in present and present.intersection(_RESPONSES):
         found.insert(0, OWN)
     if present.issuperset(_PAIR):
@@ -221,7 +237,7 @@ def _fitting(present: Collection[str], mapping: ColumnMapping) -> list[Shape]:
 
 def _frequent(rows: Sequence[Mapping[str, Any]], mapping: ColumnMapping) -> list[Shape]:
     """What rows may be one by one, without what few of them may be: an odd row settles nothing for the others."""
-    votes = [(shape.name, shape) for row in rows for shape in _fitting(row.keys(), mapping)]
+    votes = [(shape.name, shape) for row in rows for shape in _fitting(row.keys(), mapping, row)]
     counts = Counter(name for name, _ in votes)
     few = max(1, len(rows) // _FEW)
     return [shape for name, shape in dict(votes).items() if counts[name] > few]
@@ -232,6 +248,11 @@ def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
     columns = list(dict.fromkeys(name for row in head for name in row))
     if shape is not PREFERENCE:
         return ": ".join(filter(None, (shape.name, shape.sides)))
+    if 2 * sum(_holds_texts(row) for row in head) > len(head):
+        raise InputError(
+            f"{source.name} has chosen as a list of strings: RewardBench 2 has num_correct and total_completions "
+            "beside it, RM-Bench three strings in each of chosen and rejected; give it one string or a list of messages"
+        )
     if "prompt" not in columns and 2 * sum(isinstance(row.get("chosen"), list) for row in head) <= len(head):
         _check_implicit(source, columns, head)
     [(name, _)] = Counter(map(preference_name, head)).most_common(1)
@@ -252,6 +273,11 @@ def _check_beside(source: Source, columns: Sequence[str]) -> None:
     if like is not None:
         problem = f"and {like} may be the prompt; say --map prompt={like}"
         raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")
+
+
+def _holds_texts(row: dict[str, Any]) -> bool:
+    chosen = row.get("chosen")
+    return isinstance(chosen, list) and bool(chosen) and all(isinstance(text, str) for text in chosen)
 
 
 def _holds_prompt(row: dict[str, Any]) -> bool:

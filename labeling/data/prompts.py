@@ -39,7 +39,7 @@ def _prompts_of(shape: Shape) -> Shape:
         return _PROMPTS
     convert = shape.convert
     assert convert is not None
-    return replace(shape, fields=PROMPT_FIELDS, convert=_only_prompt(convert), gold=None, responses=None)
+    return replace(shape, fields=PROMPT_FIELDS, convert=_only_prompt(convert), gold=None, responses=None, split=None)
 
 
 def _only_prompt(convert: Callable[[Row], dict[str, Any]]) -> Callable[[Row], dict[str, Any]]:

@@ -84,7 +84,7 @@ def to_item(row: dict[str, Any], line: int, fields: tuple[str, ...] | None = Non
     identity = None
     gold = None
     try:
-        gold = _gold(row) if "gold" in own else None
+        gold = gold_of(row) if "gold" in own else None
         identity = _identity(row, line)
         if not _NEEDED[own] <= row.keys():
             missing = [name for name in own if name in _NEEDED[own] - row.keys()]
@@ -135,8 +135,8 @@ def _identity(row: Mapping[str, Any], line: int) -> str:
     return identity
 
 
-def _gold(row: dict[str, Any]) -> Verdict | None:
-    """Also as model_a or model_b, in capitals, or as the index of the better response."""
+def gold_of(row: Mapping[str, Any]) -> Verdict | None:
+    """Also as model_a or model_b, in capitals, or as the index of the better response. BadRow for anything else."""
     value = row.get("gold")
     known = value.lower() if isinstance(value, str) else value
     if isinstance(known, bool | list | dict) or known not in _GOLD:

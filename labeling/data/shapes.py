@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,9 @@ class Shape:
     fields: those of the samples that rows become; None where each row's own columns say. convert: a row's columns ->
     fields, and what templates may show beside them, or BadRow; None where they are fields already. sides: which column
     is which response, for people. gold: the column that says which side is better. responses: the column that is a list
-    of them.
+    of them. id: the column with the row's id. keeps: those of the columns that pass through although they are read.
+    narrows: a shape whose columns these rows have, too, and which they are not. is_one: whether a row with the columns
+    is one, where columns do not tell. split: a row's columns, and its line -> the rows that it stands for, or BadRow.
     """
 
     name: str
@@ -30,11 +32,16 @@ class Shape:
     sides: str = ""
     gold: str | None = None
     responses: str | None = None
+    id: str = "id"
+    keeps: tuple[str, ...] = ()
+    narrows: Shape | None = None
+    is_one: Callable[[Row], bool] | None = None
+    split: Callable[[Row, int], Sequence[dict[str, Any]]] | None = None
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All that it reads; the others pass through."""
-        return ("id", *self.needs, *self.may)
+        return (self.id, *self.needs, *self.may)
 
 
 def _preference(row: Row) -> dict[str, Any]:

@@ -14,18 +14,21 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, BinaryIO
 
 from preftree.labeling.export.comparison import Comparison
+from preftree.labeling.export.output import Output
 from preftree.labeling.prompts.template import conversation_text
 from preftree.labeling.types import Verdict
 
 
-class AnnotatedPairs:
-    """The file in pieces: `begin`, an `entry` for each comparison, `end`."""
+class AnnotatedPairs(Output):
+    """The object, of which comparisons are written one by one."""
 
-    def __init__(self, run: Mapping[str, Any]) -> None:
-        """run: its record."""
+    def __init__(self, file: BinaryIO, run: Mapping[str, Any], dataset: str) -> None:
+        """run: its record. dataset: its name."""
+        super().__init__()
+        self._file = file
         method = run["method"]
         judge = f"Verdict of preftree's method {method['name']}, model {run['scorer'].get('model')}"
         self._default = _id(judge)
@@ -34,18 +37,17 @@ class AnnotatedPairs:
         for name, description in _principles(method):
             self._ids[name] = _id(description)
             self._annotators[_id(description)] = {"name": name, "description": description, "type": "principle"}
-        self._first = True
-
-    def begin(self, dataset: str) -> bytes:
         metadata = {
             "version": "2.0",
             "description": "Pairs annotated by preftree",
             "dataset_name": dataset,
             "default_annotator": self._default,
         }
-        return f'{{"metadata": {_json(metadata)},\n"annotators": {_json(self._annotators)},\n"comparisons": ['.encode()
+        head = f'{{"metadata": {_json(metadata)},\n"annotators": {_json(self._annotators)},\n"comparisons": ['
+        file.write(head.encode())
 
-    def entry(self, one: Comparison) -> bytes:
+    def add(self, one: Comparison) -> None:
+        super().add(one)
         annotations = {self._default: _annotation(one.verdict, None)}
         for name, vote in one.votes.items():
             annotations[self._ids[name]] = _annotation(vote.verdict, vote.reason)
@@ -56,11 +58,11 @@ class AnnotatedPairs:
             "response_b": {"text": one.response_b},
             "annotations": annotations,
         }
-        before, self._first = ("\n" if self._first else ",\n"), False
-        return (before + _json(entry)).encode()
+        before = "\n" if self.pairs == 1 else ",\n"
+        self._file.write((before + _json(entry)).encode())
 
-    def end(self) -> bytes:
-        return b"\n]}\n"
+    def close(self) -> None:
+        self._file.write(b"\n]}\n")
 
 
 def _annotation(verdict: Verdict | None, reason: str | None) -> dict[str, str | None]:
@@ -73,6 +75,8 @@ def _principles(method: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Name and description of each annotator behind a verdict."""
     for principle in method.get("principles", ()):
         yield principle["name"], principle["positive"]
+    for judge in method.get("judges", ()):
+        yield judge["name"], f"Judge {judge['name']} of a panel"
     if len(sets := method.get("sets", ())) > 1:
         yield from ((one["name"], " ".join(one["statements"])) for one in sets)
 

@@ -29,7 +29,8 @@ class Comparison:
 
     p_a: probability that A is better; None where the method gives none. scores: of A and B, where it scores each.
     consistent: whether both orders agree on the better one, a tie in one of them counting as agreement; None where
-    that is not known. votes: of each annotator by name, where a verdict is made of several.
+    that is not known. votes: of each annotator by name, where a verdict is made of several. accepted: whether the
+    verdict may be used without people, as --accept asks; None where nobody asked.
     """
 
     id: str
@@ -41,6 +42,7 @@ class Comparison:
     scores: tuple[float, float] | None = None
     consistent: bool | None = None
     votes: Mapping[str, Vote] = field(default_factory=dict)
+    accepted: bool | None = None
 
     @property
     def confidence(self) -> float | None:
@@ -131,8 +133,10 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
         return Reader(("p_a", "verdict", "rewards"), partial(_by_rewards, all_pairs))
     readers = {
         "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
+        "probe": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
         "direct": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
+        "panel": Reader(("p_a", "verdict", "judges"), _by_judges),
         "principled": Reader(("sets",), _by_sets),
         "ranking": Reader(("best", "worst", "p_best", "win_matrix", "win_matrix_first"), _best_and_worst),
     }
@@ -154,6 +158,13 @@ def _by_principles(sample: Sample, row: Row) -> Iterator[Comparison]:
     votes = {one["name"]: _vote(one) for one in row["principles"]}
     if isinstance(sample, Pair):
         yield _of_pair(sample, row["verdict"], p_a=row["p_a"], consistent=row["consistent"] > 0, votes=votes)
+
+
+def _by_judges(sample: Sample, row: Row) -> Iterator[Comparison]:
+    """Each judge has a vote."""
+    if isinstance(sample, Pair):
+        votes = {one["judge"]: Vote(_sign(one["p_a"] - 0.5)) for one in row["judges"]}
+        yield _of_pair(sample, row["verdict"], p_a=row["p_a"], votes=votes)
 
 
 def _by_scores(sample: Sample, row: Row) -> Iterator[Comparison]:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
-from itertools import islice
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from preftree.engine.errors import InputError, OutputError, UsageError
+from preftree.labeling.calibration.acceptance import Acceptance
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.folder import folder_of
-from preftree.labeling.data.labels_file import LABELS, RUN, arrow_type, check_out_file
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
+from preftree.labeling.export.accepting import acceptance_of, accepting
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
-from preftree.labeling.export.comparison import Comparison, Selection, reader_of
-from preftree.labeling.export.formats import FORMATS, Format, format_of
+from preftree.labeling.export.calibrated import calibrated
+from preftree.labeling.export.comparison import Selection, reader_of
+from preftree.labeling.export.formats import FORMATS, format_of
+from preftree.labeling.export.label_studio import CONFIGURATION, Tasks
+from preftree.labeling.export.output import JsonLines, Output, Parquet
 from preftree.labeling.export.reading import compared_rows
 from preftree.labeling.export.softening import Softening
 from preftree.labeling.options.export import ExportOptions
@@ -23,43 +27,87 @@ from preftree.labeling.runs.recorded import finished_run, labelled_input
 from preftree.labeling.runs.view import RunView, view
 from preftree.labeling.terminal import count, one_line
 
-ANNOTATED_PAIRS = "annotated-pairs"
-# What is in memory at a time: rows hold whole conversations.
-_GROUP_ROWS = 1024
+ANNOTATED_PAIRS, LABEL_STUDIO = "annotated-pairs", "label-studio"
 
 
 def write_export(options: ExportOptions) -> list[str]:
-    """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
-    out = Path(options.out)
+    """Writes `out` and the files beside it, whole or not at all, and returns what to tell a person.
+
+    Raises PreftreeError.
+    """
+    files = _files(options)
     if not options.partial:
         finished_run(folder_of(options.run), way_out="; --partial exports what is labelled so far")
-    _check_ending(options.to, out)
-    check_out_file(out, options.overwrite)
+    _check_ending(options.to, files[0])
+    for path in files:
+        check_out_file(path, options.overwrite)
     with view(options.run, options.input) as found:
-        selection, rows = _export(options, out, found)
-    return _lines(options, found, selection, rows)
+        return _export(options, files, found)
 
 
-def _export(options: ExportOptions, out: Path, found: RunView) -> tuple[Selection, int]:
-    """What was selected, and the number of rows written."""
-    folder = found.folder
+def _files(options: ExportOptions) -> list[Path]:
+    """The file that was asked for, and what is written beside it."""
+    out = Path(options.out)
+    if options.to == LABEL_STUDIO:
+        return [out, out.with_suffix(".xml")]
+    return [out] if options.accept is None else [out, out.with_name(f"{out.stem}.abstained{out.suffix}")]
+
+
+def _export(options: ExportOptions, files: Sequence[Path], found: RunView) -> list[str]:
+    """What to tell a person."""
+    acceptance = None if options.accept is None else acceptance_of(found.record, options.accept)
+    _check_acceptance(options, acceptance)
     reader = reader_of(found.record, options.pairs == "all")
+    if acceptance is not None:
+        reader = accepting(reader, found.record, acceptance)
+    if options.calibration is not None:
+        reader = calibrated(reader, found.record, options.calibration)
     selection = _selection(options, found.record)
     dataset = labelled_input(found.record, options.input)
-    for path in (*(file.path for file in dataset.files), *(Path(folder.place(name)) for name in (LABELS, RUN))):
-        if path.resolve() in (out.resolve(), out.resolve().parent):  # a dataset saved to disk is a directory
+    taken = {*(out.resolve() for out in files), files[0].resolve().parent}  # a dataset saved to disk is a directory
+    for path in (*(file.path for file in dataset.files), *(Path(found.folder.place(name)) for name in (LABELS, RUN))):
+        if path.resolve() in taken:
             raise OutputError(f"{path} is what is exported; name another --out")
-    comparisons = (one for _, one in compared_rows(found.labels, dataset, reader, selection))
-    with drafts(out) as [draft]:
-        if options.to == ANNOTATED_PAIRS:
-            _write_annotated(draft.file, found.record, folder.title, comparisons)
-            rows = selection.kept
-        else:
-            form = format_of(options.to, options.margin, bool(options.soften))
-            rows = _write_rows(draft.file, out.suffix.lower(), form, _softened(options, comparisons))
-        if not selection.kept:
-            raise InputError(f"{folder} leaves nothing to export; {'; '.join(selection.lines()) or 'no rows'}")
-    return selection, rows
+    with drafts(*files) as made:
+        with ExitStack() as stack:
+            outputs = _outputs(options, found, [draft.file for draft in made])
+            accepted, abstained = (stack.enter_context(closing(output)) for output in outputs)
+            for _, one in compared_rows(found.labels, dataset, reader, selection):
+                (abstained if one.accepted is False else accepted).add(one)
+        written = abstained if options.to == LABEL_STUDIO and acceptance is not None else accepted
+        if not written.pairs:
+            rest = {"not accepted": abstained.pairs, "accepted without people": accepted.pairs}
+            why = selection.lines() + [f"{count(pairs, 'pair')}: {text}" for text, pairs in rest.items() if pairs]
+            raise InputError(f"{found.folder} leaves nothing to export; {'; '.join(why) or 'no rows'}")
+    return _lines(options, files, found, selection, accepted, abstained)
+
+
+def _check_acceptance(options: ExportOptions, acceptance: Acceptance | None) -> None:
+    """InputError where no label can be accepted and accepted ones are asked for."""
+    if acceptance is not None and acceptance.threshold is None and options.to != LABEL_STUDIO:
+        raise InputError(
+            f"{one_line(str(options.accept))} accepts no label; have people compare the pairs (--to label-studio), or "
+            "allow a larger --max-error in `preftree calibrate`"
+        )
+
+
+def _outputs(options: ExportOptions, found: RunView, files: Sequence[BinaryIO]) -> tuple[Output, Output]:
+    """Where accepted comparisons go, which all are if nobody asked, and abstained ones."""
+    if options.to == LABEL_STUDIO:
+        files[1].write(CONFIGURATION.encode())
+        tasks = Tasks(files[0])
+        return (tasks, Output()) if options.accept is None else (Output(), tasks)
+    first, *beside = (_output(options, found, file) for file in files)
+    return first, beside[0] if beside else Output()
+
+
+def _output(options: ExportOptions, found: RunView, file: BinaryIO) -> Output:
+    if options.to == ANNOTATED_PAIRS:
+        return AnnotatedPairs(file, found.record, found.folder.title)
+    form = format_of(options.to, options.margin, bool(options.soften))
+    softening = None if options.soften is None else Softening(options.soften, options.seed)
+    kind = Parquet if Path(options.out).suffix.lower() == ".parquet" else JsonLines
+    return kind(file, form, softening)
 
 
 def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
@@ -71,7 +119,7 @@ def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
         raise UsageError(f"--margin is for trl-reward and not for {options.to}")
     has_ties = form is None or form.ties or options.soften is not None
     if options.ties == "keep" and not has_ties:
-        others = f"use trl-soft, soft or {ANNOTATED_PAIRS}, or add --soften"
+        others = f"use trl-soft, soft, {ANNOTATED_PAIRS} or {LABEL_STUDIO}, or add --soften"
         raise UsageError(f"--ties keep: {options.to} has a better response in each row; {others}")
     if run["method"].get("name") == "direct":
         if options.soften or (form is not None and form.soft):
@@ -86,56 +134,31 @@ def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
 
 
 def _check_ending(to: str, out: Path) -> None:
-    endings = (".json",) if to == ANNOTATED_PAIRS else (".jsonl", ".parquet")
+    endings = (".json",) if to in (ANNOTATED_PAIRS, LABEL_STUDIO) else (".jsonl", ".parquet")
     if out.suffix.lower() not in endings:
         raise InputError(f"{to} is written to {' or '.join(endings)}, which {one_line(out.name)} does not end in")
 
 
-def _softened(options: ExportOptions, comparisons: Iterator[Comparison]) -> Iterator[Comparison]:
-    if options.soften is None:
-        return comparisons
-    softening = Softening(options.soften, options.seed)
-    return (copy for one in comparisons for copy in softening.of(one))
-
-
-def _write_annotated(file: BinaryIO, run: Mapping[str, Any], dataset: str, comparisons: Iterator[Comparison]) -> None:
-    pairs = AnnotatedPairs(run)
-    file.write(pairs.begin(dataset))
-    for one in comparisons:
-        file.write(pairs.entry(one))
-    file.write(pairs.end())
-
-
-def _write_rows(file: BinaryIO, ending: str, form: Format, comparisons: Iterator[Comparison]) -> int:
-    """Returns their number."""
-    rows = (row for one in comparisons for row in form.rows(one))
-    if ending == ".parquet":
-        return _write_parquet(file, form, rows)
-    number = 0
-    for row in rows:
-        file.write(json.dumps(row, ensure_ascii=False, allow_nan=False).encode() + b"\n")
-        number += 1
-    return number
-
-
-def _write_parquet(file: BinaryIO, form: Format, rows: Iterator[dict[str, Any]]) -> int:
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    schema = pa.schema([(name, arrow_type(spec)) for name, spec in form.columns.items()])
-    number = 0
-    with parquet.ParquetWriter(file, schema) as writer:
-        while group := list(islice(rows, _GROUP_ROWS)):
-            writer.write_table(pa.Table.from_pylist(group, schema=schema))
-            number += len(group)
-    return number
-
-
-def _lines(options: ExportOptions, found: RunView, selection: Selection, rows: int) -> list[str]:
-    exported = f"{count(selection.kept, 'pair')} as {options.to}"
-    if rows != selection.kept:
-        exported += f", {count(rows, 'row')}"
+def _lines(
+    options: ExportOptions,
+    files: Sequence[Path],
+    found: RunView,
+    selection: Selection,
+    accepted: Output,
+    abstained: Output,
+) -> list[str]:
+    asks_people = options.to == LABEL_STUDIO
+    written = abstained if asks_people and options.accept is not None else accepted
+    exported = f"{count(written.pairs, 'pair')} as {options.to}"
+    if written.rows != written.pairs:
+        exported += f", {count(written.rows, 'row')}"
     lines = [*found.so_far(), ("exported", exported)]
+    if options.accept is not None:
+        of = accepted.pairs + abstained.pairs
+        lines.append(("accepted", f"{count(accepted.pairs, 'pair')} of {of:,} ({accepted.pairs / of:.1%})"))
+        lines.append(("abstained", count(abstained.pairs, "pair")))
     lines += [("left out", reason) for reason in selection.lines()]
     lines.append(("file", one_line(options.out)))
+    if len(files) > 1:
+        lines.append(("labelling configuration" if asks_people else "abstained pairs", one_line(str(files[1]))))
     return aligned(lines).split("\n")

@@ -143,7 +143,7 @@ class Rewards:
             return RemoteJudge(self._url, self._token, self._timeout)
         from preftree.labeling.integrations.local import LocalJudge
         from preftree.labeling.judge.protocol import load_judge
-        from preftree.labeling.serving.judging import opened
+        from preftree.labeling.serving.judging import check_calibration, opened
 
         named = {"model": self._judge} if isinstance(self._judge, str) else {}
         method = "rlaif" if self.compares else "direct"
@@ -154,6 +154,7 @@ class Rewards:
             raise UsageError(f"method {options.method} {what}; use method principled, or another value of compare")
         judge = load_judge(options) if isinstance(self._judge, str) else self._judge
         assert judge is not None
+        check_calibration(judging, options, judge)
         return LocalJudge(judge, judging, self._drop, self._seed)
 
 

@@ -43,3 +43,15 @@ class NeedsFigures(Protocol):
 
     def with_figures(self, labels: Iterable[Label]) -> Method:
         """The method that makes the final labels. labels: those that this one has made, of all rows with a label."""
+
+
+@runtime_checkable
+class HasBeginnings(Protocol):
+    """A method whose prompts of one sample begin in several ways.
+
+    Prompts are cut into batches in sorted order. A window of one batch would run every beginning again; one of as many
+    batches as there are beginnings runs each of them about once.
+    """
+
+    @property
+    def beginnings(self) -> int: ...

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.ranking import compared_pairs
@@ -14,6 +14,9 @@ from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.set_labels import SetsLabel
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Label, Pair, PairLabel, RequestScores, ResponseSet, Sample, ScoreRequest
+
+if TYPE_CHECKING:
+    from preftree.labeling.calibration.artefact import Calibration
 
 
 @dataclass(frozen=True)
@@ -57,10 +60,12 @@ class Group:
     Attributes:
         pairs: how two are compared.
         comparisons: an even number of prompts under each set of principles; None for all ordered pairs.
+        calibration: of the probability that one is better than another; None for what the judge says.
     """
 
     pairs: Rlaif | Principled
     comparisons: int | None = None
+    calibration: Calibration | None = None
 
     name: ClassVar[str] = "group"
     takes: ClassVar[tuple[type[Sample], ...]] = (ResponseSet,)
@@ -79,7 +84,8 @@ class Group:
         found: list[PairLabel] = []
         for place, (i, j, pair) in enumerate(compared):
             labels = _labels_of(self.pairs.aggregate(pair, scores[place * each : (place + 1) * each]))
-            matrix[i][j] = p = math.fsum(label.p_a for label in labels) / len(labels)
+            p = math.fsum(label.p_a for label in labels) / len(labels)
+            matrix[i][j] = p = p if self.calibration is None else self.calibration.at(p)
             matrix[j][i] = 1.0 - p
             found += labels
         return GroupLabel(

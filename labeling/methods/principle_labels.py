@@ -12,7 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from preftree.labeling.methods.probability import on_grid, probability
+from preftree.labeling.grid import on_grid
+from preftree.labeling.methods.probability import probability
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.rationales import Rationale, rationale_values
 from preftree.labeling.types import ArrowType, Verdict

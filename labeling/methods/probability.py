@@ -5,12 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-_GRID = 2.0**52
-
-
-def on_grid(value: float) -> float:
-    """The nearest multiple of 2^-52."""
-    return round(value * _GRID) / _GRID
+from preftree.labeling.grid import on_grid
 
 
 def probability(log_odds: float) -> float:

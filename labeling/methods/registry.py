@@ -10,6 +10,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import UsageError
+from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.column import Column, row_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.methods import (
@@ -17,6 +18,7 @@ from preftree.labeling.options.methods import (
     DirectOptions,
     MethodOptions,
     PrincipledOptions,
+    ProbeOptions,
     RankingOptions,
     RewardOptions,
     RlaifOptions,
@@ -51,11 +53,14 @@ METHODS = {
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
     "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
+    "several": Entry("preftree.labeling.methods.several"),
+    "probe": Entry("preftree.labeling.methods.probed", ProbeOptions),
 }
 
+_CALIBRATED = "preftree.labeling.methods.calibrated"
 _PROMPT = (Message("user", "Which?"),)
 _PROBES: dict[type[Sample], Sample] = {
-    Pair: Pair("probe", _PROMPT, "This.", "That."),
+    Pair: Pair("probe", _PROMPT, "This.", "That.", gold="a"),
     Response: Response("probe", _PROMPT, "This."),
     ResponseSet: ResponseSet("probe", _PROMPT, ("This.", "That.", "Neither.")),
 }
@@ -94,6 +99,8 @@ def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] |
     recorded: `Method.record()` of a run, whose texts take the place of files that may have changed since.
     """
     method: Method = import_module(METHODS[name].module).opened(options, recorded)
+    if (calibration := getattr(options, CALIBRATION, None)) is not None:
+        method = import_module(_CALIBRATED).calibrated(method, calibration, recorded)
     row = row_of(dict.fromkeys(columns_of(method), "This."))
     for kind in method.takes:
         method.requests(_PROBES[kind]._replace(extra=row))
@@ -104,8 +111,9 @@ def templates_of(method: Method) -> list[Template]:
     """Its template, or those of the methods that it is made of."""
     from preftree.labeling.prompts.template import Template
 
-    parts = [getattr(part, "template", part) for part in getattr(method, "__dict__", {}).values()]
-    return [part for part in parts if isinstance(part, Template)]
+    values = getattr(method, "__dict__", {}).values()
+    parts = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return [part for part in (getattr(part, "template", part) for part in parts) if isinstance(part, Template)]
 
 
 def columns_of(method: Method) -> tuple[Column, ...]:

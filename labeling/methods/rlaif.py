@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
-from preftree.labeling.methods.probability import mean_probability, on_grid
+from preftree.labeling.grid import on_grid
+from preftree.labeling.methods.probability import mean_probability
 from preftree.labeling.options.methods import RlaifOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales

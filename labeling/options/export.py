@@ -9,7 +9,10 @@ from preftree.labeling.options.reading import MovedOptions
 from preftree.labeling.options.runs import OverwriteOptions
 from preftree.labeling.values import Each, number, one_of, path, share, some_text, switch, whole
 
-_EXPORTS = ("trl-reward", "trl-soft", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs")
+_EXPORTS = (
+    *("trl-reward", "trl-soft", "trl-dpo", "kto", "openrlhf", "ultrafeedback", "soft", "annotated-pairs"),
+    "label-studio",
+)
 _LABELLED = "a directory or URL that `preftree label` has filled"
 
 
@@ -19,7 +22,7 @@ class ExportOptions(OverwriteOptions, MovedOptions):
 
     run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
     to: str = option(f"{', '.join(_EXPORTS)}; see labeling/export/formats.py", one_of(*_EXPORTS), "FORMAT")
-    out: str = option(".jsonl or .parquet; .json for annotated-pairs", path, "FILE")
+    out: str = option(".jsonl or .parquet; .json for annotated-pairs and label-studio", path, "FILE")
     pairs: Literal["best-worst", "all"] = option(
         "of a ranking: best-worst, or all that were compared",
         one_of("best-worst", "all"),
@@ -27,13 +30,27 @@ class ExportOptions(OverwriteOptions, MovedOptions):
         default="best-worst",
     )
     ties: Literal["drop", "keep"] | None = option(
-        "drop or keep (default: keep where they can be held, in trl-soft, soft, annotated-pairs and with --soften)",
+        "drop or keep (default: keep where they can be held, in trl-soft, soft, annotated-pairs, label-studio and with "
+        "--soften)",
         one_of("drop", "keep"),
         "WHAT",
         default=None,
     )
     min_confidence: float | None = option(
         "leave out verdicts of a lower probability, from 0.5 to 1", share, "P", default=None
+    )
+    calibration: str | None = option(
+        "write calibrated probabilities, by a file of `preftree calibrate`; the run stays as it is",
+        kind=path,
+        metavar="FILE",
+        default=None,
+    )
+    accept: str | None = option(
+        "write labels that a file of `preftree calibrate --max-error` accepts, and the others beside them, to "
+        "NAME.abstained.jsonl; label-studio has the others alone",
+        kind=path,
+        metavar="FILE",
+        default=None,
     )
     soften: int | None = option(
         "write each pair K times, a share of P(A is better) with A chosen: soft labels for trainers without them",

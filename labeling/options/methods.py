@@ -8,7 +8,7 @@ from preftree.engine.generation import Sampling
 from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import Each, boost, fraction, number, one_of, switch, text, whole
+from preftree.labeling.values import Each, boost, fraction, number, one_of, path, switch, text, whole
 
 RULES = ("strongest", "weighted", "won", "scaled")
 _COT = ("cot",)
@@ -133,7 +133,20 @@ class PrinciplesOptions(MethodOptions):
 
 
 @options
-class RlaifOptions(RationaleOptions):
+class CalibrationOptions(MethodOptions):
+    """Of methods whose labels of pairs have p_a."""
+
+    calibration: str | None = option(
+        "make p_a the calibrated probability, by a file of `preftree calibrate` (rlaif, salmon, reward)",
+        kind=path,
+        metavar="FILE",
+        derived=True,
+        default=None,
+    )
+
+
+@options
+class RlaifOptions(RationaleOptions, CalibrationOptions):
     """Method rlaif: a soft label for a pair, both orders averaged."""
 
 
@@ -143,7 +156,7 @@ class DirectOptions(ScaleOptions, RationaleOptions):
 
 
 @options
-class SalmonOptions(RationaleOptions, PrinciplesOptions):
+class SalmonOptions(RationaleOptions, CalibrationOptions, PrinciplesOptions):
     """Method salmon: a score for each principle."""
 
     SECTION: ClassVar[str] = "method"
@@ -220,12 +233,27 @@ class PrincipledOptions(ScaleOptions, SetsOptions):
 
 
 @options
-class RewardOptions(SetsOptions):
+class RewardOptions(CalibrationOptions, SetsOptions):
     """Method reward (`preftree reward`): what a reward model says of a response, under principles if it follows any."""
 
 
 @options
+class ProbeOptions(PromptOptions):
+    """Method probe (`preftree probe`): rlaif of a pair as it is, and under probes of the judge."""
+
+    probes: tuple[str, ...] = option(
+        "a probe by name; give it again for another (default: all, see docs/panels-and-probes.md)",
+        Each(text),
+        "NAME",
+        "probe",
+        labels=True,
+        default=(),
+    )
+
+
+@options
 class JudgeOptions(
+    ProbeOptions,
     RewardOptions,
     PrincipledOptions,
     RankingOptions,

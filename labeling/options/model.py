@@ -11,12 +11,11 @@ _COT = ("cot",)
 
 
 @options
-class ModelOptions(Options):
-    """The judge, and how it runs."""
+class EngineOptions(Options):
+    """How a judge runs, whichever it is."""
 
     SECTION: ClassVar[str] = "model"
 
-    model: str = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", default="embedded")
     rendering: Literal["auto", "chat", "plain"] = option(
         "whether prompts go through the chat template; auto: if there is one",
         one_of("auto", "chat", "plain"),
@@ -50,3 +49,17 @@ class ModelOptions(Options):
         "P",
         default=None,
     )
+
+
+@options
+class JudgeNameOptions(Options):
+    """Which model judges."""
+
+    SECTION: ClassVar[str] = "model"
+
+    model: str = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", default="embedded")
+
+
+@options
+class ModelOptions(EngineOptions, JudgeNameOptions):
+    """The judge, and how it runs."""

@@ -7,6 +7,7 @@ from typing import Literal
 from preftree.labeling.options.methods import RULES
 from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.options.runs import OverwriteOptions, QuietOptions
+from preftree.labeling.options.scaling import HardwareOptions
 from preftree.labeling.values import Each, one_of, path, switch, whole
 
 _LABELLED = "a directory or URL that `preftree label` has filled"
@@ -29,7 +30,7 @@ class StatusOptions(MovedOptions):
 
 
 @options
-class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions):
+class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions, HardwareOptions):
     """`preftree merge`."""
 
     shards: tuple[str, ...] = option(
@@ -39,13 +40,19 @@ class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions):
 
 
 @options
-class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
+class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions, HardwareOptions):
     """`preftree aggregate`. What is None is as in the run."""
 
     run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
     aggregate: str | None = option(f"salmon: {', '.join(RULES)}", one_of(*RULES), "RULE", default=None)
     subset: str | None = option(
         "report agreement with gold by the values of this input column, too", metavar="COLUMN", flag="by", default=None
+    )
+    calibration: str | None = option(
+        "make p_a the calibrated probability, by a file of `preftree calibrate`; none: what the judge said again",
+        kind=path,
+        metavar="FILE",
+        default=None,
     )
     out: str | None = option("a new run with the same answers (default: RUN itself)", path, "DIR", default=None)
 

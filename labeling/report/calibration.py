@@ -5,12 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from preftree.labeling.report.arrays import Floats, Mask
 
 BINS = 10
 _EDGES = np.arange(BINS, 2 * BINS + 1) / (2 * BINS)
 _SHOWN = 5
+
+
+def confidence(p_a: Floats) -> Floats:
+    """Of verdicts: max(p_a, 1 - p_a)."""
+    found: Floats = np.maximum(p_a, 1 - p_a)
+    return found
+
+
+def rightness(p_a: Floats, gold_is_a: Mask) -> Floats:
+    """1 where the verdict is that of gold, 0 where it is not, 0.5 where it ties."""
+    return np.where(p_a == 0.5, 0.5, (p_a > 0.5) == gold_is_a)
+
+
+def bins_of(confidences: Floats) -> NDArray[np.intp]:
+    """The bin of each, from 0; see `Calibration`."""
+    return np.clip(np.searchsorted(_EDGES, confidences, side="right") - 1, 0, BINS - 1)
 
 
 class Calibration:
@@ -36,12 +53,11 @@ class Calibration:
         self._squares = 0.0
 
     def add(self, p_a: Floats, gold_is_a: Mask) -> None:
-        confidence = np.maximum(p_a, 1 - p_a)
-        right = np.where(p_a == 0.5, 0.5, (p_a > 0.5) == gold_is_a)
-        place = np.clip(np.searchsorted(_EDGES, confidence, side="right") - 1, 0, BINS - 1)
+        sure = confidence(p_a)
+        place = bins_of(sure)
         self.counts += np.bincount(place, minlength=BINS)
-        self.confidences += np.bincount(place, confidence, BINS)
-        self.correct += np.bincount(place, right, BINS)
+        self.confidences += np.bincount(place, sure, BINS)
+        self.correct += np.bincount(place, rightness(p_a, gold_is_a), BINS)
         self._squares += float(((p_a - gold_is_a) ** 2).sum())
 
     @property
@@ -75,6 +91,10 @@ class Calibration:
             "bins": table
         }
 
+    def text(self) -> str:
+        """Both figures, where there are pairs."""
+        return f"expected error {self.expected_error:.3f}, Brier score {self.brier:.3f} (always 0.5 has 0.250)"
+
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: the figures, and a small table of the bins that hold pairs, two of them in one."""
         if not self.pairs:
@@ -88,6 +108,5 @@ class Calibration:
             "pairs": [f"{counts[k]:,}" for k in filled],
         }
         width = max(len(cell) for cells in table.values() for cell in cells)
-        text = f"expected error {self.expected_error:.3f}, Brier score {self.brier:.3f} (always 0.5 has 0.250)"
         rows = [f"{name:<10}" + "".join(f"  {cell:>{width}}" for cell in cells) for name, cells in table.items()]
-        return [("calibration", line) for line in (text, *rows)]
+        return [("calibration", line) for line in (self.text(), *rows)]

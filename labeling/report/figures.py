@@ -12,13 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
-from preftree.labeling.data.columns import IMITATES
-from preftree.labeling.report import pairs, principles, rankings, reward_figures, scores, sets
+from preftree.labeling.data.columns import IMITATES, UNCALIBRATED
+from preftree.labeling.report import pairs, panels, principles, probes, rankings, reward_figures, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
+from preftree.labeling.report.benchmarks import benchmark
+from preftree.labeling.report.benchmarks.known import benchmarks_of
 from preftree.labeling.report.subsets import Section, Subsets
 from preftree.labeling.terminal import count, one_line
 
-_PAIR_COLUMNS = ("p_a", "verdict", *(name for names in pairs.NEEDS for name in names))
+_PAIR_COLUMNS = ("p_a", UNCALIBRATED, "verdict", *(name for names in pairs.NEEDS for name in names))
 _TEXTS = ("response_a", "response_b")
 _BATCH_ROWS = 1 << 16
 _BATCH_VALUES = 1 << 20
@@ -52,6 +54,8 @@ class Figures:
         self._name = name
         self._section: Section = section()
         self._missing = _missing(schema, self._section)
+        self._benchmarks = benchmarks_of(schema)
+        self.reads |= {name: () for one in self._benchmarks for name in one.READS}
         self.reads |= {"status": (), "gold": (), IMITATES: ()} | ({subset: ()} if subset is not None else {})
         if subset is not None and schema.get_field_index(subset) < 0:
             named = ", ".join(map(one_line, schema.names))
@@ -66,6 +70,8 @@ class Figures:
         self._imitating += _true(column(labelled, IMITATES))
         try:
             self._section.add(labelled)
+            for one in self._benchmarks:
+                one.add(labelled)
             if self._subsets is not None:
                 self._subsets.add(labelled)
         except InputError as error:
@@ -75,13 +81,19 @@ class Figures:
         """For run.json. None where there was nothing to count."""
         subsets = {} if self._subsets is None else {"subsets": self._subsets.figures()}
         imitating = {"imitating": self._imitating} if self._imitating else {}
-        return self._section.figures() | imitating | subsets
+        scored = {} if (found := self._benchmark()) is None else {"benchmark": found}
+        return self._section.figures() | imitating | scored | subsets
+
+    def _benchmark(self) -> dict[str, Any] | None:
+        """Figures of the benchmark that the labels are of, if any."""
+        return next((found for one in self._benchmarks if (found := one.figures()) is not None), None)
 
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal: name and text; figures that have nothing to stand on are left out."""
         subsets = [] if self._subsets is None else self._subsets.lines()
         missing = [("missing", text) for text in self._missing]
-        return self._section.lines() + self._of_imitations() + subsets + missing
+        scored = [] if (found := self._benchmark()) is None else benchmark.lines(found)
+        return scored + self._section.lines() + self._of_imitations() + subsets + missing
 
     def _of_imitations(self) -> list[tuple[str, str]]:
         if not self._imitating:
@@ -168,6 +180,7 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
     if is_list_of(kinds.get("principles"), "name", "s12", "s21"):
         return principles.PrincipleFigures, {
             "p_a": (),
+            UNCALIBRATED: (),
             "verdict": (),
             "decided_by": (),
             "principles": principles.FIELDS,
@@ -175,6 +188,10 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         }
     if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score")):
         return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
+    if is_list_of(kinds.get("judges"), *panels.FIELDS):
+        return panels.PanelFigures, of_pairs | {"judges": panels.FIELDS, panels.DISAGREEMENT: ()}
+    if is_list_of(kinds.get("probes"), *probes.FIELDS):
+        return probes.ProbeFigures, of_pairs | {"id": (), "probes": probes.FIELDS}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
     if is_numbers(kinds.get("rewards"), 1) and all(is_numbers(kinds.get(name)) for name in reward_figures.FIELDS[:3]):

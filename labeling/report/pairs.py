@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from preftree.labeling.data.columns import UNCALIBRATED
 from preftree.labeling.report.agreement import Agreement, decided
 from preftree.labeling.report.arrays import (
     NONE,
@@ -48,6 +49,7 @@ class PairColumns:
         mass_second: the same with A shown second.
         gold: A, B, TIE or NONE; None without the column.
         chars: [pairs, 2], characters of A and of B; None where they are not known.
+        uncalibrated: p_a as the judge said it, where `p_a` is calibrated; None without the column.
     """
 
     p_a: Floats
@@ -58,6 +60,7 @@ class PairColumns:
     mass_second: Floats | None = None
     gold: Choices | None = None
     chars: Floats | None = None
+    uncalibrated: Floats | None = None
 
     def where(self, mask: Mask) -> PairColumns:
         found: dict[str, Any] = {name: None if one is None else one[mask] for name, one in vars(self).items()}
@@ -66,7 +69,7 @@ class PairColumns:
 
 def pair_columns(batch: Any, gold: Choices | None, chars: Floats | None) -> PairColumns:
     """Those of a record batch, without rows that have no verdict. See `PairColumns`."""
-    kinds = dict.fromkeys(("p_a", *_ORDERS), probabilities) | dict.fromkeys(_MASSES, numbers)
+    kinds = dict.fromkeys(("p_a", UNCALIBRATED, *_ORDERS), probabilities) | dict.fromkeys(_MASSES, numbers)
     found = {name: column(batch, name) for name in kinds}
     read = {name: None if found[name] is None else kind(found[name], name) for name, kind in kinds.items()}
     p_a = np.full(len(batch), np.nan) if read["p_a"] is None else read["p_a"]
@@ -75,7 +78,7 @@ def pair_columns(batch: Any, gold: Choices | None, chars: Floats | None) -> Pair
     follows = np.where(np.isnan(p_a), NONE, np.sign(np.nan_to_num(p_a) - 0.5)).astype(np.int8)
     verdict = np.where(verdict == NONE, follows, verdict)
     first, second, mass_first, mass_second = (read[name] for name in (*_ORDERS, *_MASSES))
-    of_all = PairColumns(p_a, verdict, first, second, mass_first, mass_second, gold, chars)
+    of_all = PairColumns(p_a, verdict, first, second, mass_first, mass_second, gold, chars, read[UNCALIBRATED])
     return of_all.where(verdict != NONE)
 
 
@@ -119,6 +122,7 @@ class PairFigures:
     kept_second: int = 0
     low_mass: int = 0
     calibration: Calibration = field(default_factory=Calibration)
+    uncalibrated: Calibration = field(default_factory=Calibration)
     lengths: LengthBias = field(default_factory=LengthBias)
     win_rate: WinRate | None = field(default_factory=WinRate)
     _ordered: int = 0
@@ -136,8 +140,10 @@ class PairFigures:
         self.ties += int(np.count_nonzero(of.verdict == TIE))
         if of.gold is not None:
             self.gold.add(of.verdict, of.gold)
-            forecast = decided(of.gold) & known(of.p_a)
-            self.calibration.add(of.p_a[forecast], of.gold[forecast] > 0)
+            for reliability, p_a in ((self.calibration, of.p_a), (self.uncalibrated, of.uncalibrated)):
+                if p_a is not None:
+                    forecast = decided(of.gold) & known(p_a)
+                    reliability.add(p_a[forecast], of.gold[forecast] > 0)
         if of.first is not None and of.second is not None:
             there = known(of.first, of.second)
             self._add_orders(of.first[there], of.second[there])
@@ -176,13 +182,23 @@ class PairFigures:
             "mean_label_mass": share(self._mass, self._massed),
             "low_mass": self.low_mass,
             **self.gold.figures(),
-            "calibration": self.calibration.figures(),
+            **self.reliability(),
             "length_bias": self.lengths.figures(),
             "win_rate": self.win_rate and self.win_rate.figures(),
         }
 
+    def reliability(self) -> dict[str, Any]:
+        """For run.json: of p_a, and of what the judge said where p_a is calibrated."""
+        before = {"uncalibrated": self.uncalibrated.figures()} if self.uncalibrated.pairs else {}
+        return {"calibration": self.calibration.figures(), **before}
+
+    def reliability_lines(self) -> list[tuple[str, str]]:
+        """For a terminal: the same."""
+        before = [("before calibration", self.uncalibrated.text())] if self.uncalibrated.pairs else []
+        return self.calibration.lines() + before
+
     def lines(self) -> list[tuple[str, str]]:
-        lines, figures = self.gold.lines() + self.calibration.lines(), self.figures()
+        lines, figures = self.gold.lines() + self.reliability_lines(), self.figures()
         if self._ordered:
             kept = self.kept_first + self.kept_second
             text = f"{figures['position_bias']:.1%}: {count(kept, 'pair')} of {self._ordered:,}"

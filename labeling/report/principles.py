@@ -29,7 +29,7 @@ from preftree.labeling.terminal import count, one_line
 
 FIELDS = ("name", "s12", "s21", "label_mass_first", "label_mass_second")
 _PRINCIPLES_SHOWN = 20
-_OF_VERDICTS = ("calibration", "length_bias", "win_rate")
+_OF_VERDICTS = ("calibration", "uncalibrated", "length_bias", "win_rate")
 
 
 class PrincipleFigures:
@@ -127,7 +127,7 @@ class PrincipleFigures:
             "prefers_first": share(self._counts["kept_first"].sum(), kept),
             "mean_label_mass": share(self._mass.sum(), massed),
             "low_mass": int(self._counts["low_mass"].sum()),
-            **{name: of_verdicts[name] for name in _OF_VERDICTS},
+            **{name: of_verdicts[name] for name in _OF_VERDICTS if name in of_verdicts},
             "principles": [self._of_principle(index) for index in range(len(self._names))],
             "correlations": [
                 [None if math.isnan(value) else value for value in row] for row in self._scores.correlations().tolist()
@@ -137,7 +137,7 @@ class PrincipleFigures:
     def lines(self) -> list[tuple[str, str]]:
         if not self._pairs:
             return []
-        lines = self.verdicts.gold.lines() + self.verdicts.calibration.lines()
+        lines = self.verdicts.gold.lines() + self.verdicts.reliability_lines()
         judgements, kept = self._pairs * len(self._names), int(self._kept.sum())
         text = f"{kept / judgements:.1%}: {count(kept, 'judgement')} of {judgements:,} prefer the same position"
         first, second = int(self._counts["kept_first"].sum()), int(self._counts["kept_second"].sum())

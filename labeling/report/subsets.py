@@ -59,7 +59,7 @@ class Subsets:
         """The rows of a record batch with the columns of labels.parquet."""
         import pyarrow as pa
 
-        texts, codes = _texts(column(batch, self._column))
+        texts, codes = value_texts(column(batch, self._column))
         kept = list(dict.fromkeys(texts))
         places = np.array([kept.index(text) if text in self._values or self._has_room(text) else -1 for text in texts])
         of_row = places[codes]
@@ -98,7 +98,7 @@ class Subsets:
         ]
 
 
-def _texts(array: Any) -> tuple[list[str], Any]:
+def value_texts(array: Any) -> tuple[list[str], Any]:
     """The different values as texts, in the order in which they appear, and which of them each row has."""
     import pyarrow as pa
     from pyarrow import types

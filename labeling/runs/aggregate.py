@@ -6,6 +6,7 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, Answers
+from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.options.reading import AggregateOptions
 from preftree.labeling.report.text import RunSummary
@@ -25,11 +26,22 @@ def aggregate(options: AggregateOptions) -> RunSummary:
     source = folder_of(options.run)
     record = read_run(source)
     check_format(source, record)
-    given = {name: getattr(options, name) for name in ("aggregate", "subset")}
+    given = {name: getattr(options, name) for name in ("aggregate", "subset", "calibration")}
     changes = {name: value for name, value in given.items() if value is not None}
+    if options.calibration is not None:
+        record = {**record, "method": {name: value for name, value in record["method"].items() if name != CALIBRATION}}
+        changes["calibration"] = None if options.calibration == "none" else options.calibration
     out = options.out or options.run
-    job = Job.again(record, labelled_input(record, options.input), out=out, quiet=options.quiet, **changes)
+    job = Job.again(
+        record,
+        labelled_input(record, options.input),
+        out=out,
+        quiet=options.quiet,
+        same_hardware=options.same_hardware,
+        **changes,
+    )
     new_record = with_judge(job.manifest(), judge_of(record)) | {"answers": record["answers"]}
+    job.check_calibration(new_record)
     if options.out is None:
         with RunDirectory(source) as directory:
             check_answered(source, directory.answers, job.rows)

@@ -13,6 +13,7 @@ from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.prompts import Prompts
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.calibrated import Calibrated
 from preftree.labeling.methods.registry import columns_of, open_method
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.runs import LabelOptions
@@ -60,6 +61,11 @@ class Job:
         once = {"retry_rejects": False, "force_new": False, "overwrite": False, "profile": None}
         options = options_again(LabelOptions, record, input=dataset.paths, **once, **changes)
         return cls.of(options, open_method(options, record["method"]), dataset)
+
+    def check_calibration(self, record: Mapping[str, Any]) -> None:
+        """InputError where labels are to be calibrated, and were judged by another judge. record: with its judge."""
+        if isinstance(self.method, Calibrated):
+            self.method.check(record)
 
     @property
     def noun(self) -> str:

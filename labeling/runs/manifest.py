@@ -13,16 +13,17 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from preftree.labeling.changes import change, flat
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.candidates import SAMPLE
+from preftree.labeling.methods.several import SEVERAL
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
-from preftree.labeling.runs.changes import change, flat
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.recorded import SCHEMA
 from preftree.labeling.terminal import count
@@ -43,7 +44,7 @@ _DERIVED = {
     for name, option in declared(LabelOptions).items()
     if option.derived
     for section in ("options", "method")
-}
+} | {"method.calibration.sha256"}
 _SHARD, _SEED = "options.shard", "options.seed"
 DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
 # Entries that earlier versions did not record: unknown there, not different.
@@ -52,11 +53,10 @@ _LATER = {"scorer.instructions", "options.fence", ARITHMETIC}
 
 def manifest(options: LabelOptions | SampleOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
     """What is known of a run before its model is loaded."""
-    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
         "schema": SCHEMA,
         "state": RUNNING,
-        "versions": own,
+        "versions": versions_with({}),
         "input": dataset.record(),
         "rows": rows,
         "method": {"name": method.name, **method.record()},
@@ -72,8 +72,10 @@ def with_judge(record: Mapping[str, Any], judge: Mapping[str, Any]) -> dict[str,
     options = {**record["options"], "dtype": scorer.get("dtype") or record["options"]["dtype"]}
     versions = {**record["versions"], **judge.get("versions", {})}
     kind = SampleOptions if record["method"]["name"] == SAMPLE else LabelOptions
-    command = shlex.join(command_line(kind(**options)))
-    return {**record, "command": command, "versions": versions, "options": options, "scorer": scorer}
+    # Only `preftree compare` itself knows the command of a comparison.
+    is_compared = record["method"]["name"] == SEVERAL
+    command = {} if is_compared else {"command": shlex.join(command_line(kind(**options)))}
+    return {**record, **command, "versions": versions, "options": options, "scorer": scorer}
 
 
 def judge_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -118,6 +120,12 @@ def write_record(named: Path | Folder, record: Mapping[str, Any]) -> None:
 def date(seconds: float) -> str:
     """Seconds since 1970 as "2026-01-31T12:00:00Z"."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def versions_with(judge: Mapping[str, Any]) -> dict[str, str]:
+    """Of what answers and labels depend on here. judge: what it says of itself."""
+    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
+    return {**own, **judge.get("versions", {})}
 
 
 def version() -> str:

@@ -19,6 +19,8 @@ from preftree.labeling.types import Rejected, Sample
 
 # Of run.json; higher where an older preftree could not read it.
 SCHEMA = 1
+# The method of labels that `preftree combine` has made of other runs' labels.
+PANEL = "panel"
 
 Chosen = TypeVar("Chosen", bound=Options)
 
@@ -53,7 +55,12 @@ def _rename_settings(run: dict[str, Any]) -> None:
 
 
 def check_format(directory: Folder, record: Mapping[str, Any]) -> None:
-    """OutputError for a run of an earlier preftree, whose answers are no Parquet files."""
+    """OutputError for a run without answers: a panel's, or that of an earlier preftree."""
+    if record["method"].get("name") == PANEL:
+        raise OutputError(
+            f"{directory} is a panel that `preftree combine` has made of other runs, without answers of its own; read "
+            "it with report, show or export, or make it again with combine --overwrite"
+        )
     if "answers" not in record:
         version = record.get("versions", {}).get("preftree", "(an early version)")
         raise OutputError(

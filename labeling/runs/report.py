@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import drafts
-from preftree.labeling.data.folder import MISSING, Folder, file_or_folder
-from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file, local_labels
+from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
 from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.report.figures import figures_of
 from preftree.labeling.report.html.page import page
 from preftree.labeling.report.html.survey import Survey
 from preftree.labeling.report.text import aligned
 from preftree.labeling.runs.recorded import samples_again
-from preftree.labeling.runs.view import RunView, view
+from preftree.labeling.runs.view import labels_view
 from preftree.labeling.terminal import one_line
 
 
 def report_lines(options: ReportOptions) -> Iterator[str]:
     """Raises InputError for a file that holds no labels, and OutputError for one that cannot be read."""
-    with _labels(options) as found:
+    with labels_view(options.labels, options.input) as found:
         figures = figures_of(found.labels, options.subset)
     if options.json:
         counts = {"labelled": figures.rows, "rejected": figures.rejected}
@@ -37,7 +35,7 @@ def report_lines(options: ReportOptions) -> Iterator[str]:
 def write_html(options: ReportOptions, out: Path) -> list[str]:
     """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
     check_out_file(out, options.overwrite)
-    with _labels(options) as found:
+    with labels_view(options.labels, options.input) as found:
         for read in (found.labels, *(Path(found.folder.place(name)) for name in (LABELS, RUN))):
             if read.resolve() == out.resolve():
                 raise OutputError(f"{read} is what is reported on; name another --html")
@@ -50,27 +48,6 @@ def write_html(options: ReportOptions, out: Path) -> list[str]:
     with drafts(out) as [draft]:
         draft.file.write(text.encode("utf-8", "backslashreplace"))
     return [aligned([*found.so_far(), ("report", one_line(str(out)))])]
-
-
-@contextmanager
-def _labels(options: ReportOptions) -> Iterator[RunView]:
-    """Those of a run, or of a file from anywhere, which has no record."""
-    folder, name = file_or_folder(options.labels)
-    if name is None and not _is_run(folder):
-        name = LABELS
-    if name is not None:
-        yield RunView(folder, {}, local_labels(folder, name), 0, 0)
-        return
-    with view(folder, options.input) as found:
-        yield found
-
-
-def _is_run(folder: Folder) -> bool:
-    """Labels alone are no run."""
-    try:
-        return folder.kind(RUN) != MISSING or folder.kind(LABELS) == MISSING
-    except OSError as error:
-        raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
 def _subset_then(record: Mapping[str, Any]) -> str | None:

@@ -11,8 +11,9 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, LOOKS, MISSING, look
-from preftree.labeling.data.folder import Folder, folder_of
-from preftree.labeling.data.labels_file import LABELS, local_labels
+from preftree.labeling.data.folder import MISSING as NOT_THERE
+from preftree.labeling.data.folder import Folder, file_or_folder, folder_of
+from preftree.labeling.data.labels_file import LABELS, RUN, local_labels
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.labels import labels_file
 from preftree.labeling.runs.manifest import COMPLETE
@@ -71,6 +72,27 @@ def view(named: str | Path | Folder, moved_to: str | None = None, most: int | No
     with TemporaryDirectory(prefix="preftree-") as temporary:
         done = _labels_so_far(folder, record, job, most, Path(temporary))
         yield RunView(folder, record, Path(temporary) / LABELS, len(job.rows), done)
+
+
+@contextmanager
+def labels_view(named: str, moved_to: str | None = None) -> Iterator[RunView]:
+    """`view`, or a file of labels from anywhere, which has no record."""
+    folder, name = file_or_folder(named)
+    if name is None and not _is_run(folder):
+        name = LABELS
+    if name is not None:
+        yield RunView(folder, {}, local_labels(folder, name), 0, 0)
+        return
+    with view(folder, moved_to) as found:
+        yield found
+
+
+def _is_run(folder: Folder) -> bool:
+    """Labels alone are no run."""
+    try:
+        return folder.kind(RUN) != NOT_THERE or folder.kind(LABELS) == NOT_THERE
+    except OSError as error:
+        raise OutputError(f"cannot read {folder}: {error.strerror or error}") from error
 
 
 def _labels_so_far(folder: Folder, record: dict[str, Any], job: Job, most: int | None, out: Path) -> int:

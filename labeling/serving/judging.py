@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from preftree.engine.errors import InputError, UsageError
+from preftree.labeling.calibration.artefact import Calibration
+from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.group import Group
 from preftree.labeling.methods.principled import Principled
@@ -52,17 +54,30 @@ class Judging:
 
 def opened(options: ServeOptions) -> Judging:
     """Raises InputError for a template or principles that cannot be used."""
-    method = open_method(replace(options, comparisons=None))  # there they are of method ranking alone
+    # Comparisons are there of method ranking alone, and what is calibrated here is the pairs of a group.
+    method = open_method(replace(options, comparisons=None, calibration=None))
     compares = isinstance(method, Rlaif) or (isinstance(method, Principled) and method.pair is not None)
     if options.comparisons is not None and (options.comparisons % 2 or not compares):
         raise UsageError("--comparisons must be an even number, and is for methods that compare two responses")
+    if options.calibration is not None and not isinstance(method, Rlaif):
+        raise UsageError("--calibration is about pairs, which method rlaif alone compares here; leave it out")
     if isinstance(method, Principled):
         return _of_principled(method, options.comparisons)
     if isinstance(method, Reward):
         return Judging(method.name, method, None, method.sets)
     if isinstance(method, Rlaif):
-        return Judging(method.name, None, Group(method, options.comparisons))
+        calibration = None if options.calibration is None else Calibration.read(options.calibration)
+        return Judging(method.name, None, Group(method, options.comparisons, calibration))
     return Judging(method.name, method if Response in method.takes else None, None)
+
+
+def check_calibration(judging: Judging, options: ServeOptions, judge: AnyJudge) -> None:
+    """InputError where pairs are to be calibrated by a file that was made for another judge, or asked otherwise."""
+    group = judging.group
+    if group is not None and group.calibration is not None:
+        method = {"name": group.pairs.name, **group.pairs.record()}
+        record = {"method": method, "options": vars(replace(options, comparisons=None)), "scorer": judge.describe()}
+        group.calibration.check(record, str(options.calibration))
 
 
 class Principles:

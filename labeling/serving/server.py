@@ -86,6 +86,7 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
             f"anybody who reaches {options.host} can use this server; --token-file asks for a token"
         )
     judge = judge or load_judge(options)
+    judging.check_calibration(in_force, options, judge)
     limits = Limits(options.window / 1000, judge.window_tokens, options.batch_requests, options.queue_tokens)
     service = Service(judge, in_force, principles, limits, options.deadline)
     service.warm_up()

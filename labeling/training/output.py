@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.changes import change, flat
 from preftree.labeling.data.folder import LocalFolder
 from preftree.labeling.judge.reward_model import COMPLETE, KIND, MANIFEST
 from preftree.labeling.regular_file import read
-from preftree.labeling.runs.changes import change, flat
 from preftree.labeling.terminal import one_line
 
 CHECKPOINTS, TRAINING = "checkpoints", "training"

@@ -63,8 +63,19 @@ def add_byte_tokenizer(writer: gguf.GGUFWriter, directory: Path, pre: str = "gpt
 
 
 # llama.cpp's names of families, and of the fields of their config.json, where they differ from Hugging Face's.
-ARCHITECTURES = {"gemma3_text": "gemma3", "qwen3_moe": "qwen3moe", "qwen2_moe": "qwen2moe", "mixtral": "llama"}
-PERMUTED = ("llama", "smollm3", "granite")
+ARCHITECTURES = {
+    "gemma3_text": "gemma3",
+    "qwen3_moe": "qwen3moe",
+    "qwen2_moe": "qwen2moe",
+    "mixtral": "llama",
+    "cohere": "command-r",
+    "hunyuan_v1_dense": "hunyuan-dense",
+    "olmo3": "olmo2",
+    "mistral": "mistral3",
+    "ministral3": "mistral3",
+    "gpt_oss": "gpt-oss",
+}
+PERMUTED = ("llama", "smollm3", "granite", "mistral3")
 FIELDS = {
     "sliding_window": "attention.sliding_window",
     "attn_logit_softcapping": "attn_logit_softcapping",
@@ -73,6 +84,7 @@ FIELDS = {
     "embedding_multiplier": "embedding_scale",
     "residual_multiplier": "residual_scale",
     "logits_scaling": "logit_scale",
+    "logit_scale": "logit_scale",
     "num_experts": "expert_count",
     "num_local_experts": "expert_count",
     "num_experts_per_tok": "expert_used_count",
@@ -94,13 +106,25 @@ def converted(directory: Path, architecture: str, layers: int) -> dict[str, np.n
         if architecture.startswith("gemma") and name.endswith("norm.weight"):
             array = array + 1
         fused = re.sub(r"experts\.\d+\.", "experts.", name)
-        theirs = names.get_name(fused, try_suffixes=(".weight", ".bias"))
+        if architecture == "gpt-oss" and ".experts." in name:
+            tensors |= _unstacked(name, array)
+            continue
+        theirs = names.get_name(fused + ".weight" * name.endswith("sinks"), try_suffixes=(".weight", ".bias"))
         assert theirs is not None, name
         if fused != name:
             experts.setdefault(theirs, []).append(array)
         else:
             tensors[theirs] = array.squeeze()
     return tensors | {name: np.stack(arrays) for name, arrays in experts.items()}
+
+
+def _unstacked(name: str, array: np.ndarray) -> dict[str, np.ndarray]:
+    """gpt-oss: [experts, inputs, outputs] with gate and up in turns becomes [experts, outputs, inputs] of each."""
+    kind = "bias" if name.endswith("_bias") else "weight"
+    turned = array if kind == "bias" else array.swapaxes(1, 2)
+    parts = {"gate": turned[:, 0::2], "up": turned[:, 1::2]} if "gate_up" in name else {"down": turned}
+    layer = name.split(".")[2]
+    return {f"blk.{layer}.ffn_{part}_exps.{kind}": np.ascontiguousarray(own) for part, own in parts.items()}
 
 
 def _apart(tensors: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -135,15 +159,16 @@ def write_gguf(
         "feed_forward_length": config["intermediate_size"],
         "attention.head_count": heads,
         "attention.head_count_kv": config["num_key_value_heads"],
-        "attention.layer_norm_rms_epsilon": float(config["rms_norm_eps"]),
         "rope.freq_base": float(config.get("rope_theta", 10000.0)),
     }
+    for eps, ours in (("layer_norm_epsilon", "layer_norm_eps"), ("layer_norm_rms_epsilon", "rms_norm_eps")):
+        values |= {f"attention.{eps}": float(config[ours])} if ours in config else {}
     if "head_dim" in config:
         values |= {"attention.key_length": config["head_dim"], "attention.value_length": config["head_dim"]}
     values |= {theirs: config[ours] for ours, theirs in FIELDS.items() if config.get(ours) is not None}
     for key, value in (values | dict(more or {})).items():
         adders: dict[type, Callable[[str, Any], None]] = {
-            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string
+            int: writer.add_uint32, float: writer.add_float32, str: writer.add_string, list: writer.add_array
         }  # fmt: skip
         adders[type(value)](f"{architecture}.{key}", value)
     tokenizer(writer, directory)

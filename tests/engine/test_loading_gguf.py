@@ -208,7 +208,7 @@ def test_embedded_model_equals_the_dequantised_file(embedded_checkpoint: Checkpo
 @pytest.mark.parametrize(
     ("keys", "named"),
     [
-        ({"architecture": "gemma"}, "architecture 'gemma'"),
+        ({"architecture": "falcon"}, "architecture 'falcon'"),
         ({"block_count": None}, "llama.block_count is missing"),
         ({"block_count": 3}, "model.layers.2.* missing"),
         ({"block_count": 10**9}, "num_layers|num_hidden_layers"),

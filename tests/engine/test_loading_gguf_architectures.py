@@ -11,16 +11,18 @@ import torch
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.architectures import ARCHITECTURES
 from preftree.engine.errors import ModelError
-from preftree.engine.gguf.architectures import FAMILIES, MIXTRAL
+from preftree.engine.gguf.architectures import BY_FIELD, FAMILIES
 from tests.engine.gguf_files import write_gguf
 from tests.engine.test_loading_gguf_models import CONFIGS, scores
-from tests.models import SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, SMALL_CONFIG, write_model
 
 # Windows and original contexts that the longest prompt exceeds.
 PROMPTS = [[7, 9, 30, 31, 200, 7, 9], [7, 9, 30, 31, 90, 4], [7, *range(20, 90)]]
 PLAIN = {key: value for key, value in SMALL_CONFIG.items() if key != "architectures"}
 GEMMA = PLAIN | {"head_dim": 24, "tie_word_embeddings": True, "rms_norm_eps": 1e-6, "sliding_window": 9}
 GEMMA.pop("hidden_act")
+COHERE = PLAIN | {"rope_theta": 5e4, "layer_norm_eps": 1e-5, "logit_scale": 0.25, "tie_word_embeddings": True}
+COHERE.pop("rms_norm_eps")
 LONG = {
     "rope_type": "longrope",
     "short_factor": [1.0, 1.08, 1.1, 1.3, 1.4, 1.5],
@@ -78,6 +80,58 @@ CASES: dict[str, dict[str, Any]] = {
         "shared_expert_intermediate_size": 64,
         "norm_topk_prob": False,
     },
+    "gemma": {key: value for key, value in GEMMA.items() if key != "sliding_window"} | {"model_type": "gemma"},
+    "ernie4_5": PLAIN | {"model_type": "ernie4_5", "head_dim": 24, "rope_theta": 5e5},
+    "cohere": COHERE | {"model_type": "cohere"},
+    "cohere2": COHERE | {"model_type": "cohere2", "sliding_window": 9, "num_hidden_layers": 5},
+    "exaone4": PLAIN
+    | {
+        "model_type": "exaone4",
+        "num_hidden_layers": 4,
+        "sliding_window": 9,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+    },
+    "exaone4, all layers alike": PLAIN
+    | {"model_type": "exaone4", "sliding_window": None, "layer_types": ["full_attention"] * PLAIN["num_hidden_layers"]},
+    "hunyuan-dense": PLAIN | {"model_type": "hunyuan_v1_dense", "head_dim": 24, "rope_theta": 1.1e7},
+    "olmo3": PLAIN
+    | {
+        "model_type": "olmo3",
+        "num_hidden_layers": 5,
+        "sliding_window": 9,
+        "rope_theta": 5e5,
+        "layer_types": [*["sliding_attention"] * 3, "full_attention", "full_attention"],
+    },
+    "mistral3": PLAIN | {"model_type": "mistral", "sliding_window": None},
+    "mistral3, Ministral 3": {key: value for key, value in PLAIN.items() if key != "rope_theta"}
+    | {
+        "model_type": "ministral3",
+        "head_dim": 24,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "rope_theta": 1e6,
+            "factor": 8.0,
+            "original_max_position_embeddings": 32,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "mscale": 1.0,
+            "mscale_all_dim": 1.0,
+            "llama_4_scaling_beta": 0.1,
+        },
+    },
+    "gpt-oss": {key: value for key, value in GPT_OSS_CONFIG.items() if key != "rope_scaling"} | {"sliding_window": 9},
+    "gpt-oss, yarn": GPT_OSS_CONFIG
+    | {
+        "sliding_window": 9,
+        "rope_scaling": {
+            "rope_type": "yarn",
+            "factor": 4.0,
+            "original_max_position_embeddings": 64,
+            "beta_fast": 32.0,
+            "beta_slow": 1.0,
+            "truncate": False,
+        },
+    },
     "qwen3moe": PLAIN
     | {
         "model_type": "qwen3_moe",
@@ -99,6 +153,22 @@ def both(folder: Path, case: str, changes: dict[str, Any] | None = None) -> tupl
     tensors: dict[str, np.ndarray] = {}
     if scaling.get("rope_type") == "linear":
         more |= {"rope.scaling.type": "linear", "rope.scaling.factor": scaling["factor"]}
+    if scaling.get("rope_type") == "yarn":
+        more |= {
+            "rope.freq_base": scaling.get("rope_theta", config.get("rope_theta")),
+            "rope.scaling.type": "yarn",
+            "rope.scaling.factor": scaling["factor"],
+            "rope.scaling.original_context_length": scaling["original_max_position_embeddings"],
+            "rope.scaling.yarn_beta_fast": scaling["beta_fast"],
+            "rope.scaling.yarn_beta_slow": scaling["beta_slow"],
+        }
+        names = {
+            "mscale_all_dim": "rope.scaling.yarn_log_multiplier",
+            "llama_4_scaling_beta": "attention.temperature_scale",
+        }
+        more |= {theirs: scaling[ours] for ours, theirs in names.items() if ours in scaling}
+    if config.get("sliding_window") and "layer_types" in config:
+        more |= {"attention.sliding_window_pattern": [kind == "sliding_attention" for kind in config["layer_types"]]}
     if "partial_rotary_factor" in config:
         heads = config.get("head_dim", config["hidden_size"] // config["num_attention_heads"])
         more |= {"rope.dimension_count": int(heads * config["partial_rotary_factor"])}
@@ -114,7 +184,7 @@ def both(folder: Path, case: str, changes: dict[str, Any] | None = None) -> tupl
 def test_every_family_has_a_case() -> None:
     """Catches a family that nobody has compared with its directory."""
     tested = {case["model_type"] for case in (CASES | CONFIGS).values()}
-    assert tested == {family.model_type for family in (*FAMILIES.values(), MIXTRAL)}
+    assert tested == {family.model_type for family in (*FAMILIES.values(), *BY_FIELD.values())}
     assert tested <= set(ARCHITECTURES)
 
 
@@ -151,7 +221,10 @@ def test_norms_far_from_one_lose_nothing(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("case", "more", "named"),
     [
-        ("olmo2", {"attention.sliding_window": 9}, "olmo2.attention.sliding_window is not supported"),
+        ("qwen3moe", {"attention.sliding_window": 9}, "qwen3moe.attention.sliding_window is not supported"),
+        ("olmo2", {"attention.temperature_scale": 0.1}, "olmo2.attention.temperature_scale is not supported"),
+        ("mistral3, Ministral 3", {"rope.scaling.type": "linear"}, "rope type 'linear' is not supported"),
+        ("exaone4, all layers alike", {"block_count": 2**31}, "num_hidden_layers is 2147483648"),
         ("olmo2", {"rope.dimension_count": 8}, "olmo2.rope.dimension_count differs from the head size"),
         ("gemma2", {"rope.scaling.attn_factor": 2.0}, "gemma2.rope.scaling.attn_factor is not supported"),
         ("gemma3", {"attention.sliding_window_pattern": 10**6}, "sliding_window_pattern is 1000000"),

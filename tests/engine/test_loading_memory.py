@@ -11,7 +11,7 @@ import pytest
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.device import choose_target
 from preftree.engine.memory import give_back_freed
-from preftree.engine.weights.layers import ResidentWeights
+from preftree.engine.weights.resident import ResidentWeights
 from tests.engine.gguf_files import add_byte_tokenizer
 from tests.models import SMALL_CONFIG, write_model
 

@@ -20,8 +20,8 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.weights import safetensors
-from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.resident import ResidentWeights
 from preftree.engine.weights.safetensors import CPU, SafetensorsSource, check_complete
 from tests.models import CONFIG, QWEN3_CONFIG
 

@@ -17,8 +17,8 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.device import choose_target
 from preftree.engine.inspection import model_facts
-from preftree.engine.weights.layers import ResidentWeights
 from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
+from preftree.engine.weights.resident import ResidentWeights
 from preftree.kernels import cpu, isa
 from tests.engine.test_architectures import prompts_of
 from tests.models import GPT_OSS_CONFIG, SMALL_CONFIG, write_model

@@ -128,6 +128,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "profile": None,
         "method": "rlaif",
         "scale": None,
+        "calibration": None,
         "principles": None,
         "aggregate": "strongest",
         "comparisons": None,
@@ -149,6 +150,11 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "seed": 0,
         "kv_memory": None,
         "memory_fraction": None,
+        "ray": None,
+        "workers": None,
+        "gpus_per_worker": None,
+        "cpus_per_worker": 1,
+        "same_hardware": False,
     }
 
 

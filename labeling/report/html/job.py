@@ -10,7 +10,7 @@ from preftree.labeling.options.option import defaults
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.html.section import Section
 from preftree.labeling.report.table import Table
-from preftree.labeling.terminal import one_line
+from preftree.labeling.terminal import count, one_line
 
 _SHOWN_ELSEWHERE = {"input", "model", "out", "method", "template", "device", "dtype", "overwrite", "quiet", "force_new"}
 _MAX_CHARS = 200
@@ -47,6 +47,13 @@ def _method(record: Mapping[str, Any]) -> Rows:
             yield f"template{of} SHA-256", template.get("sha256", "")
     if principles := method.get("principles"):
         yield "principles", ", ".join(str(one.get("name", "")) for one in principles)
+    if calibration := method.get("calibration"):
+        source = calibration["source"]
+        yield "calibration", f"{source['method']}, of {count(source['pairs'], 'gold pair')}"
+        yield "calibration SHA-256", calibration["sha256"]
+    for judge in method.get("judges", ()):
+        slope = "" if judge.get("slope") is None else f", logits times {judge['slope']:.3f}"
+        yield "judge", f"{judge['name']}: weight {judge['weight']:.3f}{slope}"
     for name in ("principle_set", "aggregate", "comparisons"):
         if method.get(name):
             yield name.replace("_", " "), str(method[name])

@@ -7,10 +7,10 @@ from importlib import resources
 from typing import Any
 
 from preftree.labeling.report.html.job import job
-from preftree.labeling.report.html.section import Figures, percent
+from preftree.labeling.report.html.section import Figures, Section, percent
 from preftree.labeling.report.html.sections import sections
 from preftree.labeling.report.html.survey import Survey
-from preftree.labeling.report.reading import reading
+from preftree.labeling.report.reading import Reading, reading
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Sample
 
@@ -35,20 +35,41 @@ def page(
         samples: what was labelled, by id, for the rows worth reading.
         missing: why samples are not there.
     """
+    about, rest = job(record), sections(figures, survey)
+    return rendered(
+        title,
+        survey.rows,
+        _tiles(figures),
+        rest if about.is_empty else [about, *rest],
+        _warnings(figures),
+        [reading(found, samples.get(found.row["id"])) for found in survey.notable.rows()],
+        missing,
+    )
+
+
+def rendered(
+    title: str,
+    rows: int,
+    tiles: Sequence[tuple[str, str]],
+    sections: Sequence[Section],
+    warnings: Sequence[str] = (),
+    readings: Sequence[Reading] = (),
+    missing: str | None = None,
+) -> str:
+    """A page of such parts. rows: that it is about. missing: why samples are not there."""
     import jinja2
 
     source = resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")
     environment = jinja2.Environment(
         autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
-    about, rest = job(record), sections(figures, survey)
     return environment.from_string(source).render(
         title=one_line(title),
-        rows=survey.rows,
-        tiles=_tiles(figures),
-        warnings=_warnings(figures),
-        sections=rest if about.is_empty else [about, *rest],
-        readings=[reading(found, samples.get(found.row["id"])) for found in survey.notable.rows()],
+        rows=rows,
+        tiles=tiles,
+        warnings=warnings,
+        sections=sections,
+        readings=readings,
         missing=None if missing is None else one_line(missing),
     )
 

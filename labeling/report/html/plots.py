@@ -87,8 +87,8 @@ def shares(name: str, found: Sequence[tuple[str, float, tuple[float, float]]], l
         return svg_of(figure, name, f"Shares with 95% intervals: {label}.")
 
 
-def heat_map(name: str, names: Sequence[str], matrix: Sequence[Sequence[float | None]]) -> Markup:
-    """Correlations from -1 to 1, with their values where there is room."""
+def heat_map(name: str, names: Sequence[str], matrix: Sequence[Sequence[float | None]], label: str) -> Markup:
+    """Values from -1 to 1 of each two of `names`, written where there is room. label: what they are."""
     size = len(names)
     with drawing(min(4.9, 1.7 + 0.32 * size), subplot_kw={"aspect": "equal"}) as (figure, axes):
         from matplotlib.patches import Rectangle
@@ -107,7 +107,7 @@ def heat_map(name: str, names: Sequence[str], matrix: Sequence[Sequence[float | 
         axes.set_yticks(middles, texts, fontsize=8.5)
         axes.tick_params(length=0)
         axes.spines[:].set_visible(False)
-        return svg_of(figure, name, "Heat map: correlations of the scores of each two principles.")
+        return svg_of(figure, name, f"Heat map: {label}.")
 
 
 def strengths(name: str, places: Places) -> Markup:

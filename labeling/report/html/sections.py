@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from preftree.labeling.report.html import plots
+from preftree.labeling.report.html.benchmark import benchmark
+from preftree.labeling.report.html.panel import panel
+from preftree.labeling.report.html.probes import probes
 from preftree.labeling.report.html.scores import scores
 from preftree.labeling.report.html.section import Figures, Plot, Section, percent, with_interval
 from preftree.labeling.report.html.survey import LONGER_BY, Survey
@@ -24,7 +27,7 @@ _SHORT = {"all pairs with gold": "all", "both orders prefer the same response": 
 def sections(figures: Figures, survey: Survey) -> list[Section]:
     """Those that have something to show. figures: of `preftree.labeling.report`, by name."""
     of_judge = (agreement, calibration, probabilities, position, mass, lengths)
-    parts = (*of_judge, win_rate, principles, scores, ranking, subsets)
+    parts = (benchmark, *of_judge, panel, probes, win_rate, principles, scores, ranking, subsets)
     return [section for part in parts if not (section := part(figures, survey)).is_empty]
 
 
@@ -50,7 +53,7 @@ def agreement(figures: Figures, survey: Survey) -> Section:
 def calibration(figures: Figures, survey: Survey) -> Section:
     """Folded: confidence against correctness; of the labels, or under each set."""
     tables, drawn = [], []
-    found = [("", figures.get("calibration"))]
+    found = [("", figures.get("calibration")), ("before calibration", figures.get("uncalibrated"))]
     found += [(one["name"], (one.get("pairs") or {}).get("calibration")) for one in figures.get("sets", ())]
     for number, (name, one) in enumerate(found):
         if not one or "correct" not in one["bins"][0]:
@@ -143,9 +146,13 @@ def principles(figures: Figures, survey: Survey) -> Section:
     correlations, names = figures.get("correlations"), [one["name"] for one in figures.get("principles", ())]
     drawn: tuple[Plot, ...] = ()
     if correlations and len(names) > 1:
+        label = "correlations of the scores of each two principles"
         caption = "Correlation of scores between principles: those near 1 say the same."
         drawn = (
-            Plot(plots.heat_map("correlations", names[:_BARS], [row[:_BARS] for row in correlations[:_BARS]]), caption),
+            Plot(
+                plots.heat_map("correlations", names[:_BARS], [row[:_BARS] for row in correlations[:_BARS]], label),
+                caption,
+            ),
         )
     return Section("Principles", (), tuple(tables), drawn)
 

@@ -1,0 +1,1 @@
+"""Several judges' labels of the same pairs, made into one label each."""
