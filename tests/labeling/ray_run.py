@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from preftree.engine.errors import PreftreeError
 from preftree.labeling.data.folder import LocalFolder
@@ -133,12 +134,11 @@ def mistakes(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
     found["cpus"] = label(source, directory / "cpus", workers=9)
     found["hardware"] = label(source, directory / "hardware", load_by_node, same_hardware=True)
     found["kinds"] = label(source, directory / "kinds", load_by_node)
-    version, crew.version = crew.version, lambda: "0.0.1"
-    found["version"] = label(source, directory / "version")
-    crew.version = version
+    with patch.object(crew, "version", lambda: "0.0.1"):
+        found["version"] = label(source, directory / "version")
     (directory / "elsewhere").mkdir()
-    crew.folder_of = lambda named: LocalFolder(directory / "elsewhere")
-    found["unshared"] = label(source, directory / "unshared")
+    with patch.object(crew, "folder_of", lambda named: LocalFolder(directory / "elsewhere")):
+        found["unshared"] = label(source, directory / "unshared")
     return found
 
 
