@@ -120,7 +120,7 @@ def label_file(
     if isinstance(method, MethodOptions):
         options = {**vars(method), **options, "method": name_of(method)}
     settled = {"input", "out", "worker", *_OF_CLUSTERS, *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
-    _check_names(options, declared(LabelOptions).keys() - settled, "")
+    check_options(options, declared(LabelOptions).keys() - settled, "")
     model = judge if isinstance(judge, str) else judge.model
     chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})
     return run_label(chosen) if isinstance(judge, str) else run_label(chosen, lambda _, weights=True: judge)
@@ -129,14 +129,14 @@ def label_file(
 def _method(method: str | MethodOptions | Method, options: Mapping[str, Any]) -> Method:
     if isinstance(method, str):
         kind = entry_of(method).options
-        _check_names(options, declared(kind).keys(), f" for method {method}")
+        check_options(options, declared(kind).keys(), f" for method {method}")
         return make_method(method, kind(**options))
     if options:
         raise UsageError(f"{', '.join(options)}: options belong to a method that is named, not to an object")
     return make_method(name_of(method), method) if isinstance(method, MethodOptions) else method
 
 
-def _check_names(given: Iterable[str], known: Collection[str], where: str) -> None:
+def check_options(given: Iterable[str], known: Collection[str], where: str) -> None:
     for name in given:
         if name not in known:
             raise UsageError(f"there is no option {name!r}{where}; {suggestion(name, sorted(known))}")

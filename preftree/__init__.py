@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores
     from preftree.labeling.api import Labels, label, label_file
+    from preftree.labeling.integrations.labeler import PairLabeler
     from preftree.labeling.judge.judge import Judge
     from preftree.labeling.judge.reward_model import RewardModel
     from preftree.labeling.options.methods import DirectOptions as Direct
@@ -43,6 +44,7 @@ _HOMES = {
     "ModelError": "preftree.engine.errors",
     "OutputError": "preftree.engine.errors",
     "Pair": "preftree.labeling.types",
+    "PairLabeler": "preftree.labeling.integrations.labeler",
     "Planner": "preftree.engine.planner",
     "PreftreeError": "preftree.engine.errors",
     "Principled": "preftree.labeling.options.methods:PrincipledOptions",
@@ -72,6 +74,7 @@ __all__ = [
     "ModelError",
     "OutputError",
     "Pair",
+    "PairLabeler",
     "Planner",
     "PreftreeError",
     "Principled",

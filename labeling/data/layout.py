@@ -52,6 +52,17 @@ class ColumnMapping:
                 renamed[name] = found
         return renamed
 
+    def example(self, columns: Iterable[str]) -> dict[str, Any]:
+        """A row with these columns, and with whatever the paths of the mapping lead to inside of them."""
+        row: dict[str, Any] = {name: {} for name in columns}
+        for path in self.columns.values():
+            first, *inner = path.split(".")
+            if path not in row and first in row:
+                fields = row[first]
+                for step in inner:
+                    fields = fields.setdefault(step, {})
+        return row
+
     def check(self, rows: Collection[Mapping[str, Any]], where: str) -> None:
         """UsageError for a column that none of these rows has."""
         for name, column in self.columns.items():
@@ -132,13 +143,36 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     lost = mapping.applied(dict(zip(unread, unread, strict=True)))
     columns = list(dict.fromkeys(name for row in (*head, lost) for name in row))
     shape = _shape(source, columns, [*head, lost], mapping)
+    _check_read(source, shape, lost, unread)
+    mine = [row for row in head if row.keys() >= {*shape.needs}] or head
+    return Layout(shape, mapping, _about(source, shape, mine))
+
+
+def recognise_names(source: Source, columns: Sequence[str], mapping: ColumnMapping) -> Layout:
+    """From the names of columns, so that rows with the same columns are read alike whatever they hold.
+
+    Of rows, only those whose columns may hold their prompt or not are looked at. Raises what `recognise` does.
+    """
+    unread = source.left_out()
+    example = mapping.example(columns)
+    mapping.check([example], source.name)
+    renamed = mapping.applied(example)
+    shape = _shape(source, list(renamed), [renamed], mapping)
+    _check_read(source, shape, mapping.applied({name: name for name in unread}), unread)
+    if shape is PREFERENCE and "prompt" not in renamed:
+        head = [mapping.applied(row) for row in first_rows(source)]
+        if any(isinstance(row.get("chosen"), str) for row in head):
+            _check_beside(source, list(renamed))
+    return Layout(shape, mapping, shape.name)
+
+
+def _check_read(source: Source, shape: Shape, lost: Mapping[str, str], unread: Mapping[str, str]) -> None:
+    """InputError where a column that the shape needs has a type that cannot be read. lost: its name by field."""
     if needed := next((lost[name] for name in shape.columns if name in lost), None):
         raise InputError(
             f"{source.name}: column {one_line(needed)} has the type {unread[needed]}, which cannot be read; save it as "
             "text"
         )
-    mine = [row for row in head if row.keys() >= {*shape.needs}] or head
-    return Layout(shape, mapping, _about(source, shape, mine))
 
 
 def first_rows(source: Source) -> list[dict[str, Any]]:
@@ -206,14 +240,18 @@ def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
 
 def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[str, Any]]) -> None:
     """A common word at the start of two answers is no prompt."""
+    _check_beside(source, columns)
+    if 2 * sum(_holds_prompt(row) for row in head) < len(head):
+        problem = f"and they begin differently; say --map prompt=COLUMN (it has {', '.join(map(one_line, columns))})"
+        raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")
+
+
+def _check_beside(source: Source, columns: Sequence[str]) -> None:
+    """InputError where a column beside chosen and rejected may be their prompt."""
     like = next((name for name in columns if name in _LIKE_A_PROMPT), None)
     if like is not None:
         problem = f"and {like} may be the prompt; say --map prompt={like}"
-    elif 2 * sum(_holds_prompt(row) for row in head) < len(head):
-        problem = f"and they begin differently; say --map prompt=COLUMN (it has {', '.join(map(one_line, columns))})"
-    else:
-        return
-    raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")
+        raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")
 
 
 def _holds_prompt(row: dict[str, Any]) -> bool:

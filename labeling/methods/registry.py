@@ -23,6 +23,7 @@ from preftree.labeling.options.methods import (
     SalmonOptions,
 )
 from preftree.labeling.options.option import declared, spelled
+from preftree.labeling.principles.row_sets import RowSets
 from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
@@ -109,12 +110,16 @@ def templates_of(method: Method) -> list[Template]:
 
 def columns_of(method: Method) -> tuple[Column, ...]:
     """The columns of a row that its prompts depend on, besides those that make the row a sample."""
-    from preftree.labeling.principles.row_sets import RowSets
-
     shown = [column for template in templates_of(method) for column in template.columns]
     sets = getattr(method, "sets", None)
     tags = [Column((sets.tag_column,))] if isinstance(sets, RowSets) and sets.tag_column else []
     return tuple(dict.fromkeys([*shown, *tags]))
+
+
+def depends_on_ids(method: Method) -> bool:
+    """Whether labels depend on what rows are called: where something is drawn for each row, or put in its order."""
+    sets = getattr(method, "sets", None)
+    return method.name == "ranking" or (isinstance(sets, RowSets) and sets.draw is not None)
 
 
 def imitations_of(method: Method) -> Imitations | None:
