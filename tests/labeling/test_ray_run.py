@@ -94,6 +94,17 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     assert "kinds of hardware or software, whose bits may differ: " in said
 
 
+@needs_ray
+@pytest.mark.soak
+def test_nobody_answers(tmp_path: Path) -> None:
+    """Catches a wait without end for a cluster that is not there, and a traceback of Ray's."""
+    found, _ = scene(tmp_path, "no_cluster")
+    for name in ("silent", "closed"):
+        assert found[name]["error"].startswith(("no Ray cluster answers at 127.0.0.1:", "cannot use the Ray cluster ("))
+        assert found[name]["seconds"] < 25
+        assert found[name]["left"] == []
+
+
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a traceback where the extra is not installed, and a directory that is left."""
     monkeypatch.setitem(sys.modules, "ray", None)
