@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -17,9 +17,13 @@ from preftree.labeling.scaling.worker import Setting, Worker
 from preftree.labeling.terminal import count, one_line
 
 SECONDS_TO_ANSWER = 15.0
+_SECONDS_TO_START = 120.0  # a cluster on this machine, where none runs
 _MISSING = "--ray needs the package ray: pip install 'preftree[ray]'"
-# Ray reports the use of clusters to its makers unless told otherwise, and warns of a change of its own.
-_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Ray reports the use of clusters to its makers unless told otherwise, and warns of changes that do not matter here.
+_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 class Lost(Exception):
@@ -91,32 +95,45 @@ def connected(options: ScalingOptions) -> Iterator[Cluster]:
 
 def _connect(ray: Any, address: str) -> None:
     """In a thread, as nothing limits how long Ray tries; a thread that hangs ends with the process."""
+    is_elsewhere = address not in ("auto", "local")
+    seconds = SECONDS_TO_ANSWER if is_elsewhere else _SECONDS_TO_START
+    silent = OutputError(
+        f"no Ray cluster answers at {address} within {seconds:.0f} s; is it running (ray status), and does a firewall "
+        "let this machine through?"
+    )
+    if is_elsewhere:
+        _check_reachable(address, silent)
     failed: list[BaseException] = []
 
     def connect() -> None:
         try:
-            named = {"address": None if address == "auto" else address}
-            ray.init(**named, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
+            named = None if address == "auto" else address
+            ray.init(named, log_to_driver=False, logging_level=logging.ERROR)
         except BaseException as error:
             failed.append(error)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(SECONDS_TO_ANSWER if address not in ("auto", "local") else None)
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    thread.join(seconds)
     if thread.is_alive():
-        raise OutputError(
-            f"no Ray cluster answers at {address} within {SECONDS_TO_ANSWER:.0f} s; is it running (ray status), and "
-            "does a firewall let this machine through?"
-        )
+        raise silent
     if failed:
         with suppress(Exception):
             ray.shutdown()
         said = one_line(str(failed[0]).strip().partition("\n")[0])[:300] or type(failed[0]).__name__
         raise OutputError(f"cannot use the Ray cluster ({address}): {said}") from None
+
+
+def _check_reachable(address: str, silent: OutputError) -> None:
+    """Before Ray tries, which writes to stderr itself. Raises OutputError, `silent` where nothing comes back."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+    except TimeoutError:
+        raise silent from None
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise OutputError(f"no Ray cluster answers at {address}: {said}; is it running (ray status)?") from None
 
 
 def _sized(there: dict[str, float], options: ScalingOptions) -> tuple[int, dict[str, int]]:

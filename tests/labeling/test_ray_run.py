@@ -100,7 +100,7 @@ def test_nobody_answers(tmp_path: Path) -> None:
     """Catches a wait without end for a cluster that is not there, and a traceback of Ray's."""
     found, _ = scene(tmp_path, "no_cluster")
     for name in ("silent", "closed"):
-        assert found[name]["error"].startswith(("no Ray cluster answers at 127.0.0.1:", "cannot use the Ray cluster ("))
+        assert found[name]["error"].startswith("no Ray cluster answers at 127.0.0.1:")
         assert found[name]["seconds"] < 25
         assert found[name]["left"] == []
 
