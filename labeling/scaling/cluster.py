@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 import socket
 import threading
 from collections.abc import Iterator, Sequence
@@ -17,7 +18,6 @@ from preftree.labeling.scaling.worker import Setting, Worker
 from preftree.labeling.terminal import count, one_line
 
 SECONDS_TO_ANSWER = 15.0
-_SECONDS_TO_START = 120.0  # a cluster on this machine, where none runs
 _MISSING = "--ray needs the package ray: pip install 'preftree[ray]'"
 # Ray reports the use of clusters to its makers unless told otherwise, and warns of changes that do not matter here.
 _VARIABLES = {
@@ -94,34 +94,53 @@ def connected(options: ScalingOptions) -> Iterator[Cluster]:
 
 
 def _connect(ray: Any, address: str) -> None:
-    """In a thread, as nothing limits how long Ray tries; a thread that hangs ends with the process."""
-    is_elsewhere = address not in ("auto", "local")
-    seconds = SECONDS_TO_ANSWER if is_elsewhere else _SECONDS_TO_START
+    """Raises OutputError where there is no cluster, or none that takes this process."""
+    known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address == "auto":
+            ray.init(**known)
+        elif address == "local":
+            ray.init(address, **known)
+        else:
+            _connect_elsewhere(ray, address, known)
+    except OutputError:
+        raise
+    except Exception as error:
+        with suppress(Exception):
+            ray.shutdown()
+        said = one_line(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
+        raise OutputError(f"cannot use the Ray cluster ({address}): {said}") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's would end the process
+
+
+def _connect_elsewhere(ray: Any, address: str, known: dict[str, Any]) -> None:
+    """In a thread, as nothing limits how long Ray tries; one that hangs ends with the process.
+
+    What is started on this machine must be started by a thread that stays: Linux ends it with that.
+    """
     silent = OutputError(
-        f"no Ray cluster answers at {address} within {seconds:.0f} s; is it running (ray status), and does a firewall "
-        "let this machine through?"
+        f"no Ray cluster answers at {address} within {SECONDS_TO_ANSWER:.0f} s; is it running (ray status), and does a "
+        "firewall let this machine through?"
     )
-    if is_elsewhere:
-        _check_reachable(address, silent)
-    failed: list[BaseException] = []
+    _check_reachable(address, silent)
+    failed: list[Exception] = []
 
     def connect() -> None:
         try:
-            named = None if address == "auto" else address
-            ray.init(named, log_to_driver=False, logging_level=logging.ERROR)
-        except BaseException as error:
+            ray.init(address, **known)
+        except Exception as error:
             failed.append(error)
 
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(seconds)
+    thread.join(SECONDS_TO_ANSWER)
     if thread.is_alive():
         raise silent
-    if failed:
-        with suppress(Exception):
-            ray.shutdown()
-        said = one_line(str(failed[0]).strip().partition("\n")[0])[:300] or type(failed[0]).__name__
-        raise OutputError(f"cannot use the Ray cluster ({address}): {said}") from None
+    for error in failed:
+        raise error
 
 
 def _check_reachable(address: str, silent: OutputError) -> None:
