@@ -14,8 +14,8 @@ from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.methods import (
     PrincipledOptions,
     PrinciplesOptions,
-    RationaleOptions,
     RewardOptions,
+    RubricOptions,
     SetsOptions,
 )
 from preftree.labeling.options.option import declared
@@ -157,7 +157,7 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
-_NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RationaleOptions))
+_NOT_OF_SCORE = ("method", "kv_memory", "aggregate", "comparisons", "subset", *declared(RubricOptions))
 # A reward model reads its chat template, and is asked nothing.
 _NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)

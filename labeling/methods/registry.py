@@ -20,6 +20,7 @@ from preftree.labeling.options.methods import (
     RankingOptions,
     RewardOptions,
     RlaifOptions,
+    RubricOptions,
     SalmonOptions,
 )
 from preftree.labeling.options.option import declared, spelled
@@ -46,6 +47,7 @@ class Entry(NamedTuple):
 METHODS = {
     "rlaif": Entry("preftree.labeling.methods.rlaif", RlaifOptions),
     "direct": Entry("preftree.labeling.methods.direct", DirectOptions),
+    "rubric": Entry("preftree.labeling.methods.rubric", RubricOptions),
     "salmon": Entry("preftree.labeling.methods.salmon", SalmonOptions),
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
@@ -53,6 +55,7 @@ METHODS = {
 }
 
 _PROMPT = (Message("user", "Which?"),)
+_VALUE = '["This."]'  # of every column: a text to show, and a rubric
 _PROBES: dict[type[Sample], Sample] = {
     Pair: Pair("probe", _PROMPT, "This.", "That."),
     Response: Response("probe", _PROMPT, "This."),
@@ -93,7 +96,7 @@ def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] |
     recorded: `Method.record()` of a run, whose texts take the place of files that may have changed since.
     """
     method: Method = import_module(METHODS[name].module).opened(options, recorded)
-    row = row_of(dict.fromkeys(columns_of(method), "This."))
+    row = row_of(dict.fromkeys(columns_of(method), _VALUE))
     for kind in method.takes:
         method.requests(_PROBES[kind]._replace(extra=row))
     return method
@@ -110,11 +113,14 @@ def templates_of(method: Method) -> list[Template]:
 def columns_of(method: Method) -> tuple[Column, ...]:
     """The columns of a row that its prompts depend on, besides those that make the row a sample."""
     from preftree.labeling.principles.row_sets import RowSets
+    from preftree.labeling.rubrics.row_rubrics import RowRubrics
 
     shown = [column for template in templates_of(method) for column in template.columns]
     sets = getattr(method, "sets", None)
     tags = [Column((sets.tag_column,))] if isinstance(sets, RowSets) and sets.tag_column else []
-    return tuple(dict.fromkeys([*shown, *tags]))
+    rubrics = getattr(method, "rubrics", None)
+    criteria = [Column((rubrics.column,))] if isinstance(rubrics, RowRubrics) and rubrics.column else []
+    return tuple(dict.fromkeys([*shown, *tags, *criteria]))
 
 
 def imitations_of(method: Method) -> Imitations | None:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from itertools import pairwise
 
 from preftree.labeling.report.html import plots
+from preftree.labeling.report.html.criteria import criteria
 from preftree.labeling.report.html.scores import scores
 from preftree.labeling.report.html.section import Figures, Plot, Section, percent, with_interval
 from preftree.labeling.report.html.survey import LONGER_BY, Survey
@@ -24,7 +25,7 @@ _SHORT = {"all pairs with gold": "all", "both orders prefer the same response": 
 def sections(figures: Figures, survey: Survey) -> list[Section]:
     """Those that have something to show. figures: of `preftree.labeling.report`, by name."""
     of_judge = (agreement, calibration, probabilities, position, mass, lengths)
-    parts = (*of_judge, win_rate, principles, scores, ranking, subsets)
+    parts = (*of_judge, win_rate, principles, scores, criteria, ranking, subsets)
     return [section for part in parts if not (section := part(figures, survey)).is_empty]
 
 
