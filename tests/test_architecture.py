@@ -122,7 +122,7 @@ LABELING_LAYERS = (
     ("options", "yaml_file", "progress", "changes"),
     ("types",),
     ("principles", "data"),
-    ("prompts", "report", "answers"),
+    ("prompts", "report", "answers", "rubrics"),
     ("calibration", "probing"),
     ("methods",),
     ("judge",),
