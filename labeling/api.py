@@ -20,6 +20,7 @@ from preftree.labeling.options.methods import MethodOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
+from preftree.labeling.options.scaling import HardwareOptions, ScalingOptions
 from preftree.labeling.pipeline import Labelled, aggregated, check_kinds, label_samples, needs, with_figures
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 # Options that a loaded judge has settled already.
 _OF_THE_JUDGE = declared(ModelOptions).keys()
+_OF_CLUSTERS = declared(ScalingOptions).keys() - declared(HardwareOptions).keys()
 
 
 @dataclass(frozen=True)
@@ -121,7 +123,7 @@ def label_file(
     method = options.get("method")
     if isinstance(method, MethodOptions):
         options = {**vars(method), **options, "method": name_of(method)}
-    settled = {"input", "out", "worker", *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
+    settled = {"input", "out", "worker", *_OF_CLUSTERS, *({"model"} if isinstance(judge, str) else _OF_THE_JUDGE)}
     check_options(options, declared(LabelOptions).keys() - settled, "")
     model = judge if isinstance(judge, str) else judge.model
     chosen = LabelOptions(**{"quiet": True, **options, "input": path, "out": out, "model": model})

@@ -11,6 +11,7 @@ from typing import Any
 _MOST = 10**18
 _SHARD = re.compile(r"([1-9]\d{0,5})/([1-9]\d{0,5})", re.ASCII)
 _SIZE = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)\s*([KMGT])(i?)B", re.ASCII | re.IGNORECASE)
+_ADDRESS = re.compile(r"(?:ray://)?(?:[\w.-]+|\[[0-9a-fA-F:]+\]):\d{1,5}", re.ASCII)
 _SWITCH = {"true": True, "false": False}
 
 
@@ -137,6 +138,14 @@ def shard_part(value: object) -> str:
     return str(value)
 
 
+def cluster_address(value: object) -> str:
+    """Where a Ray cluster is."""
+    found = text(value)
+    if found not in ("auto", "local") and not _ADDRESS.fullmatch(found):
+        raise _refused("auto, local, HOST:PORT or ray://HOST:PORT", found)
+    return found
+
+
 class Each:
     """A list, each entry of which is made by `item`."""
 
@@ -154,6 +163,16 @@ class OneOrEach(Each):
 
     def __call__(self, value: object) -> tuple[Any, ...]:
         return super().__call__([value] if isinstance(value, str | os.PathLike) else value)
+
+
+class Bare:
+    """A value that the command line may leave out after its flag, which then stands for `value`."""
+
+    def __init__(self, item: Callable[[Any], Any], value: Any) -> None:
+        self.item, self.value = item, value
+
+    def __call__(self, value: object) -> Any:
+        return self.item(value)
 
 
 def suggestion(name: str, known: Collection[str]) -> str:

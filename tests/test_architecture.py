@@ -123,11 +123,12 @@ LABELING_LAYERS = (
     ("types",),
     ("principles", "data"),
     ("prompts", "report", "answers"),
-    ("calibration",),
+    ("calibration", "probing"),
     ("methods",),
     ("judge",),
     ("pipeline",),
     ("runs",),
+    ("scaling",),
     ("export", "panel"),
     ("training", "api", "comparing"),
     ("serving",),
@@ -180,7 +181,7 @@ def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 LIGHT = (
     *("", "engine", "engine.errors", "kernels", "labeling", "labeling.judge.judge", "labeling.cli", "integrations"),
-    "labeling.training.job",
+    *("labeling.training.job", "labeling.scaling.launch"),
 )
 
 
@@ -191,7 +192,7 @@ def test_imports_are_light(module: str) -> None:
         import os, sys
         before = dict(os.environ)
         import preftree{module}
-        sys.exit(bool({{'torch', 'triton', 'transformers', 'trl'}} & sys.modules.keys()) or os.environ != before)
+        sys.exit(bool({{'torch', 'triton', 'transformers', 'trl', 'ray'}} & sys.modules.keys()) or os.environ != before)
     """
     assert run_python(dedent(code)).returncode == 0
 

@@ -40,6 +40,7 @@ class Attempt:
         committed: when its last part was written.
         rows: that it finished up to then.
         usage: running totals by name, up to then.
+        host: what it ran on, see `preftree.labeling.answers.host`; empty in parts of earlier versions.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Attempt:
     committed: float
     rows: int
     usage: Mapping[str, float]
+    host: Mapping[str, Any] = field(default_factory=dict, compare=False)
 
 
 @dataclass(frozen=True)
@@ -106,7 +108,10 @@ def write_part(folder: Folder, sequence: int, run: str, entries: Sequence[Entry]
     import numpy as np
     from pyarrow import parquet
 
-    header = {"format": FORMAT, "run": run, "first": entries[0].number, "attempts": [asdict(one) for one in attempts]}
+    # Beside the attempts, whose fields earlier versions know one by one.
+    hosts = {one.name: dict(one.host) for one in attempts if one.host}
+    recorded = [{name: value for name, value in asdict(one).items() if name != "host"} for one in attempts]
+    header = {"format": FORMAT, "run": run, "first": entries[0].number, "attempts": recorded, "hosts": hosts}
     table = table_of(entries).replace_schema_metadata({_KEY: json.dumps(header)})
     buffer = BytesIO()
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=["id", "reason"])
@@ -144,7 +149,8 @@ def open_part(folder: Folder, name: str) -> Part:
 
 
 def _part(folder: Folder, name: str, size: int, header: Mapping[str, Any], states: tuple[Any, Any, Any]) -> Part:
-    attempts = tuple(Attempt(**one) for one in header["attempts"])
+    hosts = header.get("hosts", {})
+    attempts = tuple(Attempt(**one, host=hosts.get(one["name"], {})) for one in header["attempts"])
     return Part(folder, name, header["run"], header["first"], attempts, size, states)
 
 

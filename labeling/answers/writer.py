@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import secrets
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -35,9 +35,19 @@ class AnswerWriter:
         folder: where parts go.
         answers: those that are there, the new ones among them.
         seconds: spent in here.
+        run: that parts are of.
+        after: a sequence number that every new part is above.
     """
 
-    def __init__(self, named: Path | Folder, run: str, answers: Answers, is_alone: bool = True) -> None:
+    def __init__(
+        self,
+        named: Path | Folder,
+        run: str,
+        answers: Answers,
+        is_alone: bool = True,
+        host: Mapping[str, Any] | None = None,
+        seconds_between_parts: float | None = None,
+    ) -> None:
         """Makes the folder if need be.
 
         Args:
@@ -46,10 +56,16 @@ class AnswerWriter:
             answers: those of the folder, as they were opened.
             is_alone: whether nobody else writes there, see `preftree.labeling.runs.lock`. Then damaged parts are set
                 aside, with a message, small ones are joined, and drafts are removed.
+            host: what this process runs on, for the record.
+            seconds_between_parts: how long rows wait for a part at most (default: what suits the folder).
         """
         self.folder = folder_of(named)
         self.seconds = 0.0
-        self._run = run
+        self.run = run
+        self.after = 0
+        self._host = host or {}
+        usual = _SECONDS if isinstance(self.folder, LocalFolder) else _SECONDS_OF_UPLOADS
+        self._between = usual if seconds_between_parts is None else seconds_between_parts
         self._pending: list[Entry] = []
         self._lines = 0
         self._last_commit = time.monotonic()
@@ -71,8 +87,7 @@ class AnswerWriter:
 
     def is_due(self) -> bool:
         """Whether to commit before the next window is waited for."""
-        seconds = _SECONDS if isinstance(self.folder, LocalFolder) else _SECONDS_OF_UPLOADS
-        return self._lines >= _LINES or time.monotonic() - self._last_commit >= seconds
+        return self._lines >= _LINES or time.monotonic() - self._last_commit >= self._between
 
     def commit(self, usage: Any) -> None:
         """Writes what was added. usage: the scorer's running totals since this writer was opened, a dataclass."""
@@ -82,8 +97,8 @@ class AnswerWriter:
             pending = sorted(self._pending, key=lambda entry: entry.number)
             done = self._committed + len(pending)
             totals = {**asdict(usage), "answers_seconds": self.seconds}
-            attempt = Attempt(self._name, self._started, time.time(), done, totals)
-            part = write_part(self.folder, self._next(), self._run, pending, [attempt])
+            attempt = Attempt(self._name, self._started, time.time(), done, totals, self._host)
+            part = write_part(self.folder, self._next(), self.run, pending, [attempt])
             self._pending, self._lines, self._committed = [], 0, done
             parts = (*self.answers.parts, part)
             self.answers = Answers(parts)
@@ -104,9 +119,19 @@ class AnswerWriter:
                 self.folder.remove(part.name)
         self.answers = Answers(self.answers.parts[: self._before])
 
+    def take_in(self) -> None:
+        """Looks at what other processes have written meanwhile. It stays, whatever is forgotten from here on."""
+        self.answers = Answers.open(self.folder, self.run)
+        self._before = len(self.answers.parts)
+
+    @property
+    def last(self) -> int:
+        """The highest sequence number of a part."""
+        return max([self.after, *(part.sequence for part in self.answers.parts)])
+
     def _next(self) -> int:
         """The sequence number of the next part."""
-        return 1 + max((part.sequence for part in self.answers.parts), default=0)
+        return 1 + self.last
 
     @contextmanager
     def _guarded(self) -> Iterator[None]:

@@ -11,7 +11,7 @@ from preftree.engine.errors import UsageError
 from preftree.labeling.commands.config import read_config
 from preftree.labeling.options.commands import ConfigOptions
 from preftree.labeling.options.option import Option, Options, declared, defaults, spelled
-from preftree.labeling.values import Each, suggestion, switch
+from preftree.labeling.values import Bare, Each, suggestion, switch
 
 EPILOG = "exit codes: 0 done, 1 failure, 2 wrong usage, 3 done but some rows were rejected, 130 interrupted"
 
@@ -113,7 +113,7 @@ def _add_option(to: Any, name: str, option: Option, default: Any) -> None:
         to.add_argument(flags[not default], dest=name, action="store_const", const=not default, help=option.help)
         to.add_argument(flags[default], dest=name, action="store_const", const=default, help=argparse.SUPPRESS)
     else:
-        many = {}
+        many: dict[str, Any] = {"nargs": "?", "const": kind.value} if isinstance(kind, Bare) else {}
         if isinstance(kind, Each):
             kind, many = kind.item, {"action": "append"}
         if isinstance(kind, Each):

@@ -13,14 +13,18 @@ from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
 from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
+from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.methods import (
     CalibrationOptions,
+    JudgeOptions,
     PrincipledOptions,
     PrinciplesOptions,
+    ProbeOptions,
     RationaleOptions,
     RewardOptions,
     SetsOptions,
 )
+from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.options.reading import (
@@ -42,12 +46,20 @@ OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _label(options: LabelOptions) -> int:
+    if options.ray is not None:
+        from preftree.labeling.scaling.launch import label_on_ray
+
+        return _reported(label_on_ray(options), options.quiet)
     from preftree.labeling.runs.run import run_worker
 
     return _reported(run_worker(options), options.quiet)
 
 
 def _sample(options: SampleOptions) -> int:
+    if options.ray is not None:
+        from preftree.labeling.scaling.launch import sample_on_ray
+
+        return _reported(sample_on_ray(options), options.quiet)
     from preftree.labeling.runs.candidates import run_sample
 
     return _reported(run_sample(options), options.quiet)
@@ -77,7 +89,7 @@ def _status(options: StatusOptions) -> int:
 def _merge(options: MergeOptions) -> int:
     from preftree.labeling.runs.shards import merge
 
-    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet)
+    summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet, options.same_hardware)
     return _reported(summary, options.quiet)
 
 
@@ -91,6 +103,12 @@ def _calibrate(options: CalibrateOptions) -> int:
     from preftree.labeling.runs.calibrate import calibrate
 
     return _printed(calibrate(options))
+
+
+def _probe(options: LabelOptions) -> int:
+    from preftree.labeling.runs.probes import run_probe
+
+    return _reported(run_probe(options), options.quiet)
 
 
 def _combine(options: CombineOptions) -> int:
@@ -192,13 +210,16 @@ _NOT_OF_SCORE = (
     "aggregate",
     "comparisons",
     "subset",
+    "probes",
     *_OF_OTHERS,
 )
 # A reward model reads its chat template, and is asked nothing.
 _NOT_OF_REWARD = (*_NOT_OF_SCORE, *declared(PrincipledOptions), "rendering")
 _NOT_OF_SAMPLE = (*("sample", "force_new", "retry_rejects", "allow_low_mass", "shard", "worker", "profile", "subset"),)
+_OF_PROBE = {*declared(ProbeOptions), *declared(ModelOptions), *declared(InputOptions), "seed"} - {"kv_memory"}
+_NOT_OF_PROBE = [name for name in declared(JudgeOptions) if name not in _OF_PROBE]
 COMMANDS = {
-    "label": Command("label every row of a file", LabelOptions, _label, _OF_SCORE, LabelOptions),
+    "label": Command("label every row of a file", LabelOptions, _label, {*_OF_SCORE, "probes"}, LabelOptions),
     "score": Command(
         "score single responses, or pairs, under principles of your choice",
         LabelOptions,
@@ -239,6 +260,14 @@ COMMANDS = {
         "how far probabilities of pairs can be trusted, by gold, and a file that makes better ones",
         CalibrateOptions,
         _calibrate,
+    ),
+    "probe": Command(
+        "how easily a judge is moved: order, labels, empty answers, padding, injected verdicts",
+        LabelOptions,
+        _probe,
+        _NOT_OF_PROBE,
+        LabelOptions,
+        {"method": "probe"},
     ),
     "combine": Command("make one run of several judges' runs over the same pairs: a panel", CombineOptions, _combine),
     "verify": Command("judge rows of a run again, and compare the bits of the answers", VerifyOptions, _verify),

@@ -133,6 +133,7 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
         return Reader(("p_a", "verdict", "rewards"), partial(_by_rewards, all_pairs))
     readers = {
         "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
+        "probe": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
         "direct": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
         "panel": Reader(("p_a", "verdict", "judges"), _by_judges),

@@ -18,6 +18,7 @@ from preftree.labeling.options.methods import (
     DirectOptions,
     MethodOptions,
     PrincipledOptions,
+    ProbeOptions,
     RankingOptions,
     RewardOptions,
     RlaifOptions,
@@ -53,6 +54,7 @@ METHODS = {
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
     "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
     "several": Entry("preftree.labeling.methods.several"),
+    "probe": Entry("preftree.labeling.methods.probed", ProbeOptions),
 }
 
 _CALIBRATED = "preftree.labeling.methods.calibrated"

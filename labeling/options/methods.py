@@ -238,7 +238,22 @@ class RewardOptions(CalibrationOptions, SetsOptions):
 
 
 @options
+class ProbeOptions(PromptOptions):
+    """Method probe (`preftree probe`): rlaif of a pair as it is, and under probes of the judge."""
+
+    probes: tuple[str, ...] = option(
+        "a probe by name; give it again for another (default: all, see docs/panels-and-probes.md)",
+        Each(text),
+        "NAME",
+        "probe",
+        labels=True,
+        default=(),
+    )
+
+
+@options
 class JudgeOptions(
+    ProbeOptions,
     RewardOptions,
     PrincipledOptions,
     RankingOptions,

@@ -7,6 +7,7 @@ from typing import Literal
 from preftree.labeling.options.methods import RULES
 from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.options.runs import OverwriteOptions, QuietOptions
+from preftree.labeling.options.scaling import HardwareOptions
 from preftree.labeling.values import Each, one_of, path, switch, whole
 
 _LABELLED = "a directory or URL that `preftree label` has filled"
@@ -29,7 +30,7 @@ class StatusOptions(MovedOptions):
 
 
 @options
-class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions):
+class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions, HardwareOptions):
     """`preftree merge`."""
 
     shards: tuple[str, ...] = option(
@@ -39,7 +40,7 @@ class MergeOptions(QuietOptions, OverwriteOptions, MovedOptions):
 
 
 @options
-class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions):
+class AggregateOptions(QuietOptions, OverwriteOptions, MovedOptions, HardwareOptions):
     """`preftree aggregate`. What is None is as in the run."""
 
     run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")

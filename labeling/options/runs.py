@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.options.option import Options, option, options
+from preftree.labeling.options.scaling import ScalingOptions
 from preftree.labeling.values import path, shard_part, switch
 
 
@@ -28,7 +29,7 @@ class OverwriteOptions(Options):
 
 
 @options
-class RunOptions(QuietOptions, OverwriteOptions):
+class RunOptions(QuietOptions, OverwriteOptions, ScalingOptions):
     """The run directory."""
 
     out: str = option(
@@ -64,6 +65,7 @@ class RunOptions(QuietOptions, OverwriteOptions):
         "write a trace of the first forward passes, for ui.perfetto.dev; compressed if FILE ends in .gz",
         kind=path,
         metavar="FILE",
+        excludes="ray",
         default=None,
     )
     subset: str | None = option(

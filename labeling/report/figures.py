@@ -13,7 +13,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.columns import IMITATES, UNCALIBRATED
-from preftree.labeling.report import pairs, panels, principles, rankings, reward_figures, scores, sets
+from preftree.labeling.report import pairs, panels, principles, probes, rankings, reward_figures, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.benchmarks import benchmark
 from preftree.labeling.report.benchmarks.known import benchmarks_of
@@ -190,6 +190,8 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
     if is_list_of(kinds.get("judges"), *panels.FIELDS):
         return panels.PanelFigures, of_pairs | {"judges": panels.FIELDS, panels.DISAGREEMENT: ()}
+    if is_list_of(kinds.get("probes"), *probes.FIELDS):
+        return probes.ProbeFigures, of_pairs | {"id": (), "probes": probes.FIELDS}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
     if is_numbers(kinds.get("rewards"), 1) and all(is_numbers(kinds.get(name)) for name in reward_figures.FIELDS[:3]):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -71,7 +71,7 @@ class RunSummary:
 
     judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
     rationales, cut_rationales: what the judge wrote, and how often up to the most tokens. quality: figures of the
-    labels, once they are written.
+    labels, once they are written. events: what happened to workers, for people.
     """
 
     labels: Path | str
@@ -88,6 +88,7 @@ class RunSummary:
     rationales: int = 0
     cut_rationales: int = 0
     answers_seconds: float = 0.0
+    events: Sequence[tuple[str, str]] = ()
 
     @property
     def sharing(self) -> float | None:
@@ -154,7 +155,7 @@ def render_summary(summary: RunSummary) -> str:
         if generated_rate := summary.rate(summary.generated_tokens):
             rates += f", {generated_rate:,.0f} generated tokens/s"
         lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
-    lines += rejections.lines(words.reasons)
+    lines += [*summary.events, *rejections.lines(words.reasons)]
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
     return aligned(lines)
 

@@ -32,7 +32,14 @@ def aggregate(options: AggregateOptions) -> RunSummary:
         record = {**record, "method": {name: value for name, value in record["method"].items() if name != CALIBRATION}}
         changes["calibration"] = None if options.calibration == "none" else options.calibration
     out = options.out or options.run
-    job = Job.again(record, labelled_input(record, options.input), out=out, quiet=options.quiet, **changes)
+    job = Job.again(
+        record,
+        labelled_input(record, options.input),
+        out=out,
+        quiet=options.quiet,
+        same_hardware=options.same_hardware,
+        **changes,
+    )
     new_record = with_judge(job.manifest(), judge_of(record)) | {"answers": record["answers"]}
     job.check_calibration(new_record)
     if options.out is None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import compress
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
@@ -14,6 +14,7 @@ from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.selection import parse_shard
 from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.methods.base import Method
 from preftree.labeling.pipeline import Labelled, label_windows, requests_of
 from preftree.labeling.report.text import Rejections
 from preftree.labeling.runs.collecting import few_collections
@@ -21,6 +22,23 @@ from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.label_mass import LabelMassWatch
 from preftree.labeling.runs.stopping import Stopping
 from preftree.labeling.types import Rejected, Sample
+
+if TYPE_CHECKING:
+    from preftree.labeling.progress import Progress
+
+
+class Row(NamedTuple):
+    """A row to judge.
+
+    Attributes:
+        number: its place in the input, from 0.
+        text: the digest of what is judged, see `Job.digest`.
+        item: the row as it was read.
+    """
+
+    number: int
+    text: int | None
+    item: Sample | Rejected
 
 
 def own_rows(job: Job) -> slice:
@@ -79,33 +97,60 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
 
     Raises KeyboardInterrupt where Ctrl-C left some of them, and ModelError where the judge does not answer with labels.
     """
-    from preftree.labeling.progress import Progress
-
     wanted = to_judge(job, writer.answers)
-    left, mine = int(wanted.sum()), own_rows(job)
-    total = mine.stop - mine.start
-    begun: deque[tuple[int, int | None]] = deque()
-    items = _to_ask(job, wanted, writer.answers, begun)
-    writes = "response" if job.noun == "prompt" else "rationale"
-    bar = Progress(total, job.options.quiet, job.noun, done=total - left, writes=writes)
-    watch = LabelMassWatch()
-    with few_collections(), bar as progress, Stopping() as stopping, _kept(writer, judge):
-        for window in label_windows(items, job.method, judge, progress, lambda: stopping.asked):
-            writer.add([_entry(*begun.popleft(), labelled) for labelled in window])
-            left -= len(window)
-            if writer.is_due():
-                writer.commit(judge.usage)
-            progress.advance(len(window))
-            if not job.options.allow_low_mass:
-                watch.add(window)
+    left, watch = int(wanted.sum()), LabelMassWatch()
+
+    def done(window: list[Labelled]) -> None:
+        nonlocal left
+        left -= len(window)
+        progress.advance(len(window))
+        if not job.options.allow_low_mass:
+            watch.add(window)
+
+    rows = rows_to_ask(job, wanted, writer.answers)
+    with few_collections(), progress_of(job, left) as progress, Stopping() as stopping:
+        judge_rows(rows, job.method, judge, writer, done, progress, lambda: stopping.asked)
     if left > 0:
         raise KeyboardInterrupt
 
 
-def _to_ask(
-    job: Job, wanted: Any, answers: Answers, begun: deque[tuple[int, int | None]]
-) -> Iterator[Sample | Rejected]:
-    """The rows to judge; `begun` gets number and digest of each. wanted: by row of the job, whether it has to be."""
+def progress_of(job: Job, left: int) -> Progress:
+    """left: rows of this process that have to be judged."""
+    from preftree.labeling.progress import Progress
+
+    mine = own_rows(job)
+    total = mine.stop - mine.start
+    writes = "response" if job.noun == "prompt" else "rationale"
+    return Progress(total, job.options.quiet, job.noun, done=total - left, writes=writes)
+
+
+def judge_rows(
+    rows: Iterable[Row],
+    method: Method,
+    judge: AnyJudge,
+    writer: AnswerWriter,
+    done: Callable[[list[Labelled]], None],
+    progress: Progress | None = None,
+    stopping: Callable[[], bool] = lambda: False,
+) -> None:
+    """Judges rows and keeps the answers, however it ends. done: is called with each window that is judged."""
+    begun: deque[tuple[int, int | None]] = deque()
+
+    def items() -> Iterator[Sample | Rejected]:
+        for number, text, item in rows:
+            begun.append((number, text))
+            yield item
+
+    with _kept(writer, judge):
+        for window in label_windows(items(), method, judge, progress, stopping):
+            writer.add([_entry(*begun.popleft(), labelled) for labelled in window])
+            if writer.is_due():
+                writer.commit(judge.usage)
+            done(window)
+
+
+def rows_to_ask(job: Job, wanted: Any, answers: Answers) -> Iterator[Row]:
+    """The rows to judge. wanted: by row of the job, whether it has to be."""
     known, mine = answers.texts(job.rows), own_rows(job)
     seen = 0
     numbers: Iterator[int] = iter(memoryview(job.rows))  # Python's own, which an array does not give
@@ -114,8 +159,7 @@ def _to_ask(
         is_stale = mine.start <= seen < mine.stop and (text or 0) != then
         seen += 1
         if is_wanted or is_stale:
-            begun.append((number, text))
-            yield item
+            yield Row(number, text, item)
     if seen < len(job.rows):
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 

@@ -10,17 +10,19 @@ from preftree.labeling.options.option import Option, spelled
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.values import Each, switch
 
+# Commands for one method, by the method.
+_OWN = {"principled": "score", "probe": "probe"}
 # What would be done again, or would undo what is there.
 _ONCE = {"input", "overwrite", "force_new", "retry_rejects", "profile"}
 
 
 def command_line(options: LabelOptions | SampleOptions) -> list[str]:
     """The words of the command that resumes a run with these options, wherever they came from."""
-    is_score = isinstance(options, LabelOptions) and options.method == "principled"
-    name = "sample" if isinstance(options, SampleOptions) else "score" if is_score else "label"
-    words = ["preftree", name, *map(str, options.input)]
+    own = None if isinstance(options, SampleOptions) else _OWN.get(options.method)
+    command = "sample" if isinstance(options, SampleOptions) else own or "label"
+    words = ["preftree", command, *map(str, options.input)]
     for name, option in options.given().items():
-        if name not in _ONCE and not (is_score and name == "method"):
+        if name not in _ONCE and not (own and name == "method"):
             words += _words(name, option, getattr(options, name))
     return words
 

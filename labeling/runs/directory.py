@@ -13,6 +13,7 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, Answers
+from preftree.labeling.answers.host import host_of
 from preftree.labeling.answers.part import PATTERN
 from preftree.labeling.answers.writer import DAMAGED, AnswerWriter
 from preftree.labeling.data.folder import DIRECTORY, FILE, MISSING, Folder, LocalFolder, folder_of, kind_of
@@ -132,7 +133,9 @@ class RunDirectory:
                 self._created[:0] = [self.folder.path / name for name in (RUN, ANSWERS)]
             if self.is_alone or self.previous is None or self.previous["state"] != RUNNING:
                 write_record(self.folder, record)
-            self._writer = AnswerWriter(self.folder.child(ANSWERS), record["answers"], answers, self.is_alone)
+            self._writer = AnswerWriter(
+                self.folder.child(ANSWERS), record["answers"], answers, self.is_alone, host_of(record)
+            )
         return self._writer
 
     def finish(self, record: Mapping[str, Any]) -> None:

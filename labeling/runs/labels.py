@@ -5,6 +5,7 @@ Rows are labelled in the order of the input, whatever order their answers came i
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import replace
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, OutputError
 from preftree.labeling.answers.answers import Answers
+from preftree.labeling.answers.host import check_hardware
 from preftree.labeling.answers.part import Part
 from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.folder import Folder
@@ -36,6 +38,7 @@ class StaleAnswers(OutputError):
     """Answers about a text that the input does not have: it was changed while it was judged, and changed back."""
 
 
+_LOGGER = logging.getLogger("preftree")
 _ROWS = 1024
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
 
@@ -60,6 +63,7 @@ def write_labels(directory: RunDirectory, job: Job, record: dict[str, Any], answ
 
     Raises OutputError where answers of a row are missing, and InputError where the input is not what it was.
     """
+    warn_of_hardware(job, answers)
     ok, rejections = labels_file(directory.folder, job, answers)
     quality = _figures(job, directory.folder)
     summary = summary_of(directory.folder.place(LABELS), directory, answers, job, record, ok, rejections, quality)
@@ -122,6 +126,12 @@ def labelled_rows(job: Job, answers: Answers) -> Iterator[Labelled]:
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 
+def warn_of_hardware(job: Job, answers: Answers) -> None:
+    """Where answers were computed on hosts of several kinds. Raises OutputError instead with --same-hardware."""
+    if said := check_hardware(answers.attempts(), job.options.same_hardware):
+        _LOGGER.warning(said)
+
+
 def dates_of(answers: Answers) -> dict[str, str]:
     """When the first attempt began and the last one ended, for the record."""
     attempts = answers.attempts()
@@ -143,6 +153,7 @@ def summary_of(
 ) -> RunSummary:
     """made: the file that was written. ok: rows in it."""
     usage = answers.usage()
+    totals: dict[str, Any] = {name: int(usage.get(name, 0)) for name in _TOTALS}
     return RunSummary(
         labels=made,
         run=directory.folder.place(RUN),
@@ -153,5 +164,5 @@ def summary_of(
         rejections=rejections,
         seconds=usage.get("seconds", 0.0),
         answers_seconds=usage.get("answers_seconds", 0.0),
-        **{name: int(usage.get(name, 0)) for name in _TOTALS},
+        **totals,
     )

@@ -53,11 +53,10 @@ _LATER = {"scorer.instructions", "options.fence", ARITHMETIC}
 
 def manifest(options: LabelOptions | SampleOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
     """What is known of a run before its model is loaded."""
-    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
     return {
         "schema": SCHEMA,
         "state": RUNNING,
-        "versions": own,
+        "versions": versions_with({}),
         "input": dataset.record(),
         "rows": rows,
         "method": {"name": method.name, **method.record()},
@@ -121,6 +120,12 @@ def write_record(named: Path | Folder, record: Mapping[str, Any]) -> None:
 def date(seconds: float) -> str:
     """Seconds since 1970 as "2026-01-31T12:00:00Z"."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+
+
+def versions_with(judge: Mapping[str, Any]) -> dict[str, str]:
+    """Of what answers and labels depend on here. judge: what it says of itself."""
+    own = {"preftree": version(), "python": platform.python_version(), "pyarrow": metadata.version("pyarrow")}
+    return {**own, **judge.get("versions", {})}
 
 
 def version() -> str:

@@ -53,10 +53,11 @@ def run_worker(
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
     write: Callable[[RunDirectory, Job, dict[str, Any], Answers], RunSummary] = write_labels,
+    asking: Callable[[Job, AnswerWriter, Any], None] = ask,
 ) -> RunSummary | None:
     """`run_label`, as one of several processes. None where labels are left to another, see `answers_of_all`.
 
-    write: what is made of the answers.
+    write: what is made of the answers. asking: has what `judge_factory` made judge the rows.
     """
     out = free_sibling(options.directory) if options.force_new else options.directory
     with RunDirectory(out, options.overwrite, options.worker) as directory:
@@ -77,7 +78,7 @@ def run_worker(
                 reject(job, writer)
             else:
                 with nullcontext() if options.profile is None else judge.traced(Path(options.profile)):
-                    ask(job, writer, judge)
+                    asking(job, writer, judge)
 
             def written() -> RunSummary | None:
                 is_alone = options.worker is None
@@ -87,7 +88,7 @@ def run_worker(
             try:
                 return written()
             except StaleAnswers:
-                ask(job, writer, judge or _loaded(options, judge_factory))
+                asking(job, writer, judge or _loaded(options, judge_factory))
                 return written()
 
 

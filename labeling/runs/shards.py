@@ -39,13 +39,15 @@ class Shard:
         return cls(path, record, *parse_shard(shard))
 
 
-def merge(paths: Sequence[str], out: str, input_path: str | None, overwrite: bool, quiet: bool) -> RunSummary:
+def merge(
+    paths: Sequence[str], out: str, input_path: str | None, overwrite: bool, quiet: bool, same_hardware: bool = False
+) -> RunSummary:
     """Joins finished shards into the run `out`. Loads no model. Raises PreftreeError, and then leaves nothing."""
     shards = complete([Shard.of(folder_of(path)) for path in paths])
     record = shards[0].record
     dataset = labelled_input(record, input_path)
     with RunDirectory(out, overwrite) as directory:
-        job = Job.again(record, dataset, out=out, quiet=quiet, shard=None)
+        job = Job.again(record, dataset, out=out, quiet=quiet, shard=None, same_hardware=same_hardware)
         answers = []
         for shard in shards:
             answers.append(Answers.open(shard.path.child(ANSWERS), shard.record["answers"]))

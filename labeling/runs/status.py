@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError, PreftreeError
 from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
+from preftree.labeling.answers.host import kind_of
 from preftree.labeling.answers.part import Attempt
 from preftree.labeling.data.folder import Folder, LocalFolder, folder_of
 from preftree.labeling.data.labels_file import LABELS, RUN
@@ -21,6 +22,7 @@ from preftree.labeling.runs.recorded import check_format, read_run
 from preftree.labeling.runs.view import view
 from preftree.labeling.terminal import count, duration, one_line
 
+_SECONDS_BESIDE = 60.0
 _ROWS = 20_000  # of an unfinished run, whose figures take about a second then
 
 
@@ -42,7 +44,8 @@ def status_lines(named: str | Path, moved_to: str | None = None) -> Iterator[str
     lines.append(("rows", f"{done:,} of {len(rows):,} ({done / len(rows):.1%}), {rejected:,} of them rejected"))
     lines += _damage(answers)
     if attempts := answers.attempts():
-        lines += _pace(max(attempts, key=lambda attempt: attempt.committed), len(rows) - done, is_alive=who is not None)
+        lines += _nodes(attempts, len(answers.parts))
+        lines += _pace(attempts, len(rows) - done, is_alive=who is not None)
     if who is None and record["state"] != COMPLETE:
         lines.append(("to resume", one_line(record.get("command", "the same command as before"))))
     yield aligned(lines)
@@ -88,13 +91,33 @@ def _state(record: dict[str, Any], directory: Folder, who: str | None) -> str:
     return "stopped: no process works on it"
 
 
-def _pace(last: Attempt, left: int, is_alive: bool) -> list[tuple[str, str]]:
-    seconds = last.committed - last.started
-    rate = last.rows / seconds if seconds > 0 else 0.0
+def _nodes(attempts: Sequence[Attempt], parts: int) -> list[tuple[str, str]]:
+    """Who has judged what, where several processes have."""
+    if len(attempts) == 1:
+        return []
+    by_node: dict[str, list[Attempt]] = {}
+    for attempt in attempts:
+        by_node.setdefault(attempt.host.get("node", "an unknown node"), []).append(attempt)
+    lines = [("parts", f"{parts:,} by {len(attempts):,} processes on {count(len(by_node), 'node')}")]
+    for node, mine in by_node.items():
+        ago = duration(max(time.time() - max(one.committed for one in mine), 0.0))
+        done = count(sum(one.rows for one in mine), "row")
+        lines.append(("node", one_line(f"{node}: {done}, the last {ago} ago; {kind_of(mine[-1].host)}")))
+    return lines
+
+
+def _pace(attempts: Sequence[Attempt], left: int, is_alive: bool) -> list[tuple[str, str]]:
+    """The rate is that of the last attempt, and of others that were at work beside it until a minute before."""
+    last = max(attempts, key=lambda attempt: attempt.committed)
+    beside = [one for one in attempts if one.committed >= max(last.started, last.committed - _SECONDS_BESIDE)]
+    rate = sum(one.rows / (one.committed - one.started) for one in beside if one.committed > one.started)
     ago = max(time.time() - last.committed, 0.0)
     lines = [("last rows", f"{duration(ago)} ago")]
     if rate:
-        lines.append(("rate", f"{rate:,.1f} rows/s, over {count(last.rows, 'row')} of the last attempt"))
+        last_attempts = "the last attempt" if len(beside) == 1 else f"{len(beside):,} processes"
+        lines.append(
+            ("rate", f"{rate:,.1f} rows/s, over {count(sum(one.rows for one in beside), 'row')} of {last_attempts}")
+        )
         if left and is_alive:
             lines.append(("left", f"about {duration(left / rate)}"))
     return lines

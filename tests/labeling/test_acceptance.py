@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ NONE = np.empty(0)
 class Judge(NamedTuple):
     """Confidences are uniform from 0.5 to 1. error: of a verdict, by its confidence."""
 
-    error: Callable[[Floats], Floats]
+    error: Callable[[Floats], Any]
     max_error: float
 
 

@@ -105,6 +105,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
     assert "1 pair labelled" in captured.err
     options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
     assert options == {
+        "probes": [],
         "input": [str(pairs)],
         "out": str(tmp_path / "out"),
         "model": "embedded",
@@ -150,6 +151,11 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "seed": 0,
         "kv_memory": None,
         "memory_fraction": None,
+        "ray": None,
+        "workers": None,
+        "gpus_per_worker": None,
+        "cpus_per_worker": 1,
+        "same_hardware": False,
     }
 
 

@@ -343,7 +343,7 @@ def test_a_full_disk(window_tokens: int, tmp_path: Path) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-c", "from tests.labeling.test_rundir import writer\nwriter._SECONDS = 0.0" + FULL]
     done = subprocess.run(
-        [*command, str(source), str(out), "5000", str(window_tokens)],
+        [*command, str(source), str(out), "7000", str(window_tokens)],
         cwd=ROOT,
         capture_output=True,
         text=True,

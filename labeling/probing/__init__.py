@@ -1,0 +1,1 @@
+"""What should not change a verdict, done to a pair to see whether it does."""

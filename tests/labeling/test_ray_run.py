@@ -1,0 +1,145 @@
+"""A run on a Ray cluster: three nodes on this machine, of which one dies, a row that kills, Ctrl-C, mistakes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from preftree.labeling import cli
+from tests.labeling.commands import one_error
+from tests.labeling.fakes import row, write_rows
+from tests.labeling.ray_run import ROWS
+
+ROOT = Path(__file__).parents[2]
+RAY = ROOT / ".venv" / "ray"
+needs_ray = pytest.mark.skipif(not RAY.is_dir(), reason="Ray lies beside the environment of `make test`")
+
+
+def scene(directory: Path, name: str, seed: int = 0) -> tuple[dict[str, Any], str]:
+    """What a scene of `tests.labeling.ray_run` found, and what the run reported."""
+    paths = os.pathsep.join(map(str, (ROOT, RAY)))
+    environment = {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "tests.labeling.ray_run", str(directory), name, str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
+    found = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert done.returncode == 0, done.stderr
+    return json.loads(found[-1]), done.stderr
+
+
+@needs_ray
+def test_a_node_is_killed(tmp_path: Path) -> None:
+    """Catches labels that depend on who judged what, rows that are lost with a node, and a run that ends with it.
+
+    Takes 15 seconds, most of them for Ray to start three nodes and to notice that one is gone.
+    """
+    found, _ = scene(tmp_path, "killed_node")
+    assert found["same"]
+    assert found["ok"] == ROWS - 1
+    assert found["files"] == ["answers", "labels.parquet", "lock", "run.json"]
+    assert "shards by" in found["events"]["workers"]
+
+
+@needs_ray
+@pytest.mark.soak
+@pytest.mark.parametrize("seed", range(1, 11))
+def test_a_node_is_killed_at_any_moment(tmp_path: Path, seed: int) -> None:
+    """Catches what happens only where a node dies while a part is written, or a model loaded."""
+    found, _ = scene(tmp_path, "killed_node", seed)
+    assert found["same"]
+    assert found["ok"] == ROWS - 1
+
+
+@needs_ray
+@pytest.mark.soak
+def test_a_row_that_no_worker_survives(tmp_path: Path) -> None:
+    """Catches a run that ends, or never does, by a row that kills the process or breaks the engine."""
+    found, _ = scene(tmp_path, "poison")
+    assert found["ok"] == ROWS - 3
+    assert found["kinds"]["its worker was lost each of the last N times"] == 2
+    said = "\n".join(text for _, text in found["events"])
+    assert "RuntimeError: the engine broke" in said
+    assert "its process died" in said
+    assert "2 rows that no worker survived" in said
+
+
+@needs_ray
+@pytest.mark.soak
+def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
+    """Catches Ctrl-C that loses what was judged, that waits for all rows, and other bytes after it."""
+    found, _ = scene(tmp_path, "stopped")
+    assert "rows of" in found["said"]
+    assert "run the same command again to resume" in found["said"]
+    assert found["same"]
+
+
+@needs_ray
+@pytest.mark.soak
+def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
+    """Catches a mistake that is noticed after models were loaded, and what is left of a run that never began."""
+    found, said = scene(tmp_path, "mistakes")
+    assert found["gpus"]["error"].startswith("3 workers with 1 GPU each need 3 GPUs, and the cluster has 0 GPUs; use")
+    assert found["cpus"]["error"].startswith("9 workers with 1 CPU each need 9 CPUs, and the cluster has 3 CPUs; use")
+    assert "is not shared: the worker on" in found["unshared"]["error"]
+    assert "and this is 0.0.1; install one version on every machine" in found["version"]["error"]
+    assert "is of another kind" in found["hardware"]["error"]
+    for name in ("gpus", "cpus", "unshared", "version", "hardware"):
+        assert found[name]["left"] == [], name
+    assert found["kinds"]["same"]
+    assert "kinds of hardware or software, whose bits may differ: " in said
+
+
+@needs_ray
+@pytest.mark.soak
+def test_the_command_on_this_machine(tmp_path: Path) -> None:
+    """Catches a cluster that ends with the thread that started it, and other bytes of the embedded model."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id=f"id {n}", prompt=f"Which of {n}?") for n in range(6)])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, RAY)))}
+    for out, ray in (("ray", ["--ray", "local", "--workers", "1"]), ("alone", [])):
+        command = [sys.executable, "-m", "preftree", "label", str(source), "--out", str(tmp_path / out), *ray]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
+        assert done.returncode == 0, done.stderr
+        assert ("by 1 worker on 1 node" in done.stderr) == bool(ray)
+    assert (tmp_path / "ray" / "labels.parquet").read_bytes() == (tmp_path / "alone" / "labels.parquet").read_bytes()
+
+
+@needs_ray
+@pytest.mark.soak
+def test_nobody_answers(tmp_path: Path) -> None:
+    """Catches a wait without end for a cluster that is not there, and a traceback of Ray's."""
+    found, _ = scene(tmp_path, "no_cluster")
+    for name in ("silent", "closed"):
+        assert found[name]["error"].startswith("no Ray cluster answers at 127.0.0.1:")
+        assert found[name]["seconds"] < 25
+        assert found[name]["left"] == []
+
+
+def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a traceback where the extra is not installed, and a directory that is left."""
+    monkeypatch.setitem(sys.modules, "ray", None)
+    source, out = write_rows(tmp_path / "in.jsonl", [row()]), tmp_path / "out"
+    assert cli.main(["label", str(source), "--out", str(out), "--quiet", "--ray"]) == 1
+    assert "--ray needs the package ray: pip install 'preftree[ray]'" in one_error(capsys)
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ray", "in.jsonl"], "--ray must be auto, local, HOST:PORT or ray://HOST:PORT, not 'in.jsonl'"),
+        (["--workers", "2"], "--workers requires --ray"),
+        (["--ray", "--worker", "1/2"], "--ray excludes --worker"),
+        (["--profile", "x", "--ray"], "--profile excludes --ray"),
+    ],
+)
+def test_options_that_are_of_no_use(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches an input that is taken for an address, and options that are ignored."""
+    assert cli.main(["label", "in.jsonl", "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert said in one_error(capsys)
