@@ -122,7 +122,7 @@ def test_several_annotators(tmp_path: Path, tasks: list[Task]) -> None:
     ]
     found = gold(tmp_path / "gold.json", rows)
     assert found == {task["data"]["pair_id"]: "a", other["data"]["pair_id"]: "tie"}
-    assert [majority([*votes]) for votes in (("a", "tie"), ("b", "b", "tie"), ("tie",))] == ["tie", "b", "tie"]
+    assert [majority(votes) for votes in (["a", "tie"], ["b", "b", "tie"], ["tie"])] == ["tie", "b", "tie"]
 
 
 def test_refusals(tmp_path: Path, tasks: list[Task]) -> None:
