@@ -77,16 +77,17 @@ def run_of(workers: int, rows: int, device: str, place: Path) -> dict[str, float
     seconds = time.time() - started
     answers = Answers.open(out / ANSWERS)
     attempts = answers.attempts()
-    judging = max(one.committed for one in attempts) - min(one.started for one in attempts)
+    end = max(one.committed for one in attempts)
+    held = sum(end - one.started for one in attempts)  # from when a worker has its model until nobody judges any more
     shards = int(dict(summary.events)["workers"].split()[0])
     return {
         "workers": workers,
         "rows": summary.ok,
         "seconds": seconds,
-        "judging_seconds": judging,
+        "worker_seconds": held,
         "device_seconds": summary.seconds,
-        "efficiency": summary.seconds / (workers * judging),
-        "overhead_ms_per_shard": 1e3 * (workers * judging - summary.seconds) / shards,
+        "efficiency": summary.seconds / held,
+        "overhead_ms_per_shard": 1e3 * (held - summary.seconds) / shards,
         "shards": shards,
         "seconds_to_first_part": min(one.committed for part in answers.parts for one in part.attempts) - started,
     }

@@ -122,7 +122,7 @@ class PairLabeler:
         self._check_columns(layout, columns.names)
         items = (
             Rejected(number, str(row)) if isinstance(row, BadRow) else self._item(layout, row, number)
-            for number, row in source.rows()
+            for number, row in layout.rows(source)
         )
         return label_samples(items, self._method, self._loaded())
 
@@ -137,7 +137,7 @@ class PairLabeler:
 
     def _item(self, layout: Layout, row: dict[str, Any], number: int) -> Sample | Rejected:
         """A row without id would be called by its place in the batch, on which labels must not depend."""
-        if depends_on_ids(self._method) and layout.mapping.applied(row).get("id") is None:
+        if depends_on_ids(self._method) and row.get(layout.shape.id) is None:
             return Rejected(number, f"missing id: labels of method {self._method.name} depend on it")
         return layout.item(row, number)
 
@@ -147,9 +147,9 @@ class PairLabeler:
         has = f"a batch has {', '.join(map(one_line, names))}"
         if not {FIELDS[kind] for kind in self._method.takes} & _kinds(layout, present):
             raise InputError(f"{has}, but {needs(self._method)}")
-        if depends_on_ids(self._method) and "id" not in present:
+        if depends_on_ids(self._method) and (identity := layout.shape.id) not in present:
             raise InputError(
-                f"{has}, but labels of method {self._method.name} depend on the id of a row; add a column id"
+                f"{has}, but labels of method {self._method.name} depend on the id of a row; add a column {identity}"
             )
         if layout.shape.convert is None:  # otherwise there may be columns that it makes of others
             for shown in columns_shown(self._method):

@@ -38,6 +38,11 @@ class Probed:
     takes: ClassVar[tuple[type[Sample], ...]] = (Pair,)
     columns: ClassVar[Mapping[str, ArrowType]] = ProbeLabel.COLUMNS
 
+    @property
+    def beginnings(self) -> int:
+        """See `preftree.labeling.methods.base.HasBeginnings`: other labels are named in the instructions."""
+        return 1 + len(self._relabelled)
+
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """Of each variant A shown first, then B shown first."""
         assert isinstance(sample, Pair)

@@ -74,7 +74,7 @@ def fit(said: Floats, gold_is_a: Mask, mean: Mean) -> Fit:
         mean: of probabilities or of logits.
 
     Raises:
-        InputError: there are too few pairs to fit on some and to look at others.
+        InputError: there are too few pairs to fit on some and to look at others, or no judge is better than a coin.
     """
     pairs, judges = said.shape
     if pairs < _LEAST:
@@ -85,6 +85,11 @@ def fit(said: Floats, gold_is_a: Mask, mean: Mean) -> Fit:
     alone, by_shrinkage = _cross_validated(said, gold_is_a, mean)
     best = min(range(len(SHRINKAGES)), key=lambda place: float(by_shrinkage[place]))
     curves = [fitted_fold(said[:, judge], gold_is_a) for judge in range(judges)]
+    if not any(curve.slope for curve in curves):
+        raise InputError(
+            f"no judge is better than a coin on {count(pairs, 'gold pair')}; combine others, or leave --gold and "
+            "--weights out"
+        )
     weights = _shrunk(_weights(_calibrated(curves, said), gold_is_a, mean), SHRINKAGES[best])
     return Fit(
         Mixture(tuple(weights.tolist()), tuple(curves), mean),

@@ -16,7 +16,7 @@ from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.options.reading import ShowOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.text import aligned
-from preftree.labeling.runs.recorded import labelled_input, options_again
+from preftree.labeling.runs.recorded import PANEL, labelled_input, options_again
 from preftree.labeling.runs.view import RunView, view
 from preftree.labeling.terminal import count, heading, one_line, visible
 from preftree.labeling.types import Rejected, Sample
@@ -78,6 +78,9 @@ def _row_lines(
         yield aligned(_label_lines(row))
     labelled = next((row for row in rows if row["status"] == "ok"), None)
     if labelled is None:
+        return
+    if found.record["method"].get("name") == PANEL:
+        yield f"\nwhat its judges read is in their runs: {', '.join(map(one_line, found.record['panel']['runs']))}"
         return
     try:
         prompts = _prompts_again(found.record, labelled, input_path, judge_factory, method_factory)

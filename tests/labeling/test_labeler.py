@@ -298,3 +298,10 @@ def test_a_row_without_id_where_labels_depend_on_it(model: str) -> None:
     """Catches the place in a batch that takes the place of an id."""
     found = pt.PairLabeler(model, "ranking")(pa.Table.from_pylist([SETS[0], SETS[1] | {"id": None}]))
     assert found.column("reason").to_pylist() == [None, "missing id: labels of method ranking depend on it"]
+
+
+def test_columns_inside_of_others_are_mapped(model: str) -> None:
+    """Catches a mapping that is checked and then not applied."""
+    made = pt.PairLabeler(model=model, mapping=("prompt=info.post",))
+    batch = {"info": [{"post": "Which?"}], "response_a": ["This."], "response_b": ["That."]}
+    assert list(made(batch)["status"]) == ["ok"]

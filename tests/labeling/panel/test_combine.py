@@ -131,6 +131,8 @@ def test_other_commands_read_a_panel(made: Runs, tmp_path: Path, capsys: pytest.
     assert cli.main(["report", str(panel), "--html", str(page)]) == 0
     assert "Cohen&#39;s kappa" in page.read_text()
     capsys.readouterr()
+    assert cli.main(["show", str(panel), "id 0"]) == 0
+    assert f"in their runs: {tmp_path / 'one'}" in capsys.readouterr().out
     assert cli.main(["aggregate", str(panel)]) == 1
     assert "is a panel" in one_error(capsys)
 
@@ -176,6 +178,7 @@ def test_other_rows_are_refused_by_name(
         (["one", "two", "--gold", "strange.jsonl"], "says of no labelled pair"),
         (["one", "two", "--gold", "few.jsonl", "--weights", "equal"], "leave it out"),
         (["one", "empty"], "no such file"),
+        (["one", "two", "--gold", "opposite.jsonl"], "no judge is better than a coin"),
     ],
 )
 def test_what_is_no_panel_is_refused_in_one_line(
@@ -196,6 +199,7 @@ def test_what_is_no_panel_is_refused_in_one_line(
     parquet.write_table(parquet.read_table(scores).drop_columns(["p_a"]), scores)
     write_rows(Path("few.jsonl"), [{"id": f"id {n}", "gold": "a"} for n in range(3)])
     write_rows(Path("strange.jsonl"), [{"id": "nobody", "gold": "a"}])
+    write_rows(Path("opposite.jsonl"), [{"id": f"id {n}", "gold": "ba"[n % 2]} for n in range(ROWS)])
     Path("empty").mkdir()
     assert combined(*arguments, "--out", "panel") in (1, 2)
     assert said in one_error(capsys)

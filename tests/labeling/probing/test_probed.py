@@ -170,3 +170,9 @@ def test_what_is_no_probe_is_refused() -> None:
         opened(template="direct")
     with pytest.raises(InputError, match="permits none"):
         opened("labels-numbers")
+
+
+def test_prompts_begin_in_as_many_ways_as_there_are_labels() -> None:
+    """Catches windows of one batch, in each of which the instructions of every labelling run again."""
+    method = opened()
+    assert method.beginnings == len({one.user.partition("### Prompt")[0] for one in method.requests(PAIR)}) == 3
