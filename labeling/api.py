@@ -73,7 +73,7 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
         rows: `preftree.Pair` objects or dictionaries, a pandas DataFrame, a pyarrow.Table or a datasets.Dataset.
             Columns are recognised as those of a file are.
         judge: a loaded `preftree.Judge`.
-        method: "rlaif", "salmon", "direct", "ranking" or "principled"; or one with its options, such as
+        method: "rlaif", "salmon", "direct", "rubric", "ranking" or "principled"; or one with its options, such as
             `preftree.Salmon("labelled")`.
         options: of a method that is named by a string: template, principles, scale, cot and so on; `mapping` names
             columns, as in ("prompt=question",).

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from preftree.labeling.options.methods import RankingOptions as Ranking
     from preftree.labeling.options.methods import RewardOptions as Reward
     from preftree.labeling.options.methods import RlaifOptions as Rlaif
+    from preftree.labeling.options.methods import RubricOptions as Rubric
     from preftree.labeling.options.methods import SalmonOptions as Salmon
     from preftree.labeling.types import Message, Pair, Response, ResponseSet
 
@@ -53,6 +54,7 @@ _HOMES = {
     "Reward": "preftree.labeling.options.methods:RewardOptions",
     "RewardModel": "preftree.labeling.judge.reward_model",
     "Rlaif": "preftree.labeling.options.methods:RlaifOptions",
+    "Rubric": "preftree.labeling.options.methods:RubricOptions",
     "Salmon": "preftree.labeling.options.methods:SalmonOptions",
     "Sampling": "preftree.engine.generation",
     "ResponseSet": "preftree.labeling.types",
@@ -85,6 +87,7 @@ __all__ = [
     "Reward",
     "RewardModel",
     "Rlaif",
+    "Rubric",
     "Salmon",
     "Sampling",
     "UsageError",

@@ -122,7 +122,7 @@ LABELING_LAYERS = (
     ("options", "yaml_file", "progress", "changes"),
     ("types",),
     ("principles", "data"),
-    ("prompts", "report", "answers"),
+    ("prompts", "report", "answers", "rubrics"),
     ("calibration", "probing"),
     ("methods",),
     ("judge",),
@@ -181,7 +181,7 @@ def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
 
 LIGHT = (
     *("", "engine", "engine.errors", "kernels", "labeling", "labeling.judge.judge", "labeling.cli", "integrations"),
-    "labeling.training.job",
+    *("labeling.training.job", "labeling.scaling.launch"),
 )
 
 
@@ -192,7 +192,7 @@ def test_imports_are_light(module: str) -> None:
         import os, sys
         before = dict(os.environ)
         import preftree{module}
-        sys.exit(bool({{'torch', 'triton', 'transformers', 'trl'}} & sys.modules.keys()) or os.environ != before)
+        sys.exit(bool({{'torch', 'triton', 'transformers', 'trl', 'ray'}} & sys.modules.keys()) or os.environ != before)
     """
     assert run_python(dedent(code)).returncode == 0
 

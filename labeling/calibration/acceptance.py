@@ -7,11 +7,11 @@ Clopper-Pearson bound of the error among the gold pairs above it is at most `max
 
 - thresholds, and where walks begin, follow from the confidences of labels without gold: errors choose neither, so that
   the errors above any threshold are binomial, given the number of gold pairs there;
-- a test has the level that its walk brought along, and one that fails ends the walk. Four walks share 1 - `confidence`
+- a test has the level that its walk brought along, and one that fails ends the walk. Two walks share 1 - `confidence`
   (the fallback procedure, Wiens 2003), because a single one would begin where few pairs decide, and end with one error.
   If none of the thresholds before it with too high an error has passed, one is reached with no more than the shares of
   the walks that began since, and these add up to 1 - `confidence`. Nothing is assumed of how error and confidence go
-  together. Thresholds with too few pairs to pass are left out, which takes nothing from the others;
+  together. Thresholds with too few pairs to pass are before the first walk, which takes nothing from the others;
 - calibration takes no part. Its curve rises, so that it keeps the order of confidences; thresholds are on what the
   judge said, and no gold pair is used twice.
 
@@ -33,13 +33,13 @@ from preftree.labeling.report.arrays import Floats, Mask
 from preftree.labeling.report.intervals import interval_text, wilson_interval
 from preftree.labeling.terminal import count
 
-# Thresholds are at every twentieth of the labels, walks begin at every quarter: few tests, each with a chance to pass.
-_STEPS, _WALKS = 20, 4
-# Before the first quarter a walk begins where its first test has room for an error: at so many times the pairs that it
-# would take without one.
-_ROOM = 2
-# Fewer labels than this say too little of where a twentieth of them ends.
-_MIN_ORDER = 5 * _STEPS
+# Thresholds end every fortieth of the labels: few tests, each of which may fail.
+_STEPS = 40
+# The share of 1 - confidence that an early walk has. It begins where its first test has room for an error: at so many
+# times the pairs that it would take without one.
+_EARLY, _ROOM = 0.25, 2
+# Fewer labels without gold say too little of where thresholds are.
+_MIN_ORDER = 100
 # An estimate is of a chance of four in five; one beyond so many pairs is no plan.
 _POWER = NormalDist().inv_cdf(0.8)
 _MOST_PAIRS = 10**6
@@ -100,9 +100,6 @@ class Acceptance:
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal."""
         asked = f"error at most {self.max_error:g} at confidence {self.confidence:g}"
-        by_gold = [
-            ("warning", "fewer than 100 labels have no gold: it holds if surer labels are not more often wrong")
-        ] * self.ordered_by_gold
         if self.threshold is None:
             return [("accepted", f"no label, for {asked}"), ("gold pairs needed", self._needed())]
         lines = [("accepted", f"labels of a confidence from {self.threshold:.6g} on: {asked}")]
@@ -111,11 +108,12 @@ class Acceptance:
             for name, accepted, of in self._coverages()
         ]
         wrong = f"{count(self.errors, 'error')} among {count(self.accepted_gold, 'gold pair')}"
-        return [
-            *lines,
-            ("error", f"{wrong}; at most {self.bound:.1%} in truth, at confidence {self.confidence:g}"),
-            *by_gold,
-        ]
+        bound = f"at most {self.bound:.1%} in truth, at confidence {self.confidence:g}"
+        lines.append(("error", f"{wrong}; {bound}"))
+        if self.ordered_by_gold:
+            few = f"fewer than {_MIN_ORDER} labels lack gold: it holds if surer labels are not more often wrong"
+            lines.append(("warning", few))
+        return lines
 
     def _coverages(self) -> Iterator[tuple[str, int, int]]:
         yield "gold", self.accepted_gold, self.gold_pairs
@@ -151,7 +149,7 @@ def accept(confidence: Floats, right: Mask, others: Floats, max_error: float, gu
     delta = 1.0 - guarantee
     by_gold = len(others) < _MIN_ORDER
     above = _above(confidence, right, np.concatenate([confidence, others]) if by_gold else others)
-    found = _walked(above, _begins([one.share for one in above], len(confidence), max_error, delta), max_error, delta)
+    found = _walked(above, _begins([one.share for one in above], len(confidence), max_error, delta), max_error)
     accepted = int(np.count_nonzero(others >= found.threshold)) if found else 0
     return Acceptance(
         max_error,
@@ -182,27 +180,29 @@ def _above(confidence: Floats, right: Mask, order: Floats) -> list[_Above]:
     return [_Above(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _begins(shares: list[float], gold_pairs: int, max_error: float, delta: float) -> list[int]:
-    """The thresholds at which walks begin, by the number of gold pairs that are to be expected above them.
+def _begins(shares: list[float], gold_pairs: int, max_error: float, delta: float) -> dict[int, float]:
+    """The thresholds at which walks begin, and the level of each, by the gold pairs that are to be expected there.
 
-    With few gold pairs there is one walk, of all of delta: its parts would be too little for any of them.
+    With few gold pairs there is one walk, of all of delta: a part would be too little.
     """
-    first = _ROOM * _enough(max_error, delta / _WALKS) / gold_pairs
-    quarters = [quarter / _WALKS for quarter in range(1, _WALKS)]
-    wanted = [first, *(one for one in quarters if one > first)]
-    if first > quarters[1]:
+    early = _ROOM * _enough(max_error, _EARLY * delta) / gold_pairs
+    wanted = [(early, _EARLY * delta), (0.5, (1 - _EARLY) * delta)]
+    if early >= 0.5:
         alone = _enough(max_error, delta)
-        wanted = [min(_ROOM * alone, (alone + gold_pairs) / 2) / gold_pairs]
-    # Shares rise; one that is never reached begins at the last.
-    places = [next((place for place, share in enumerate(shares) if share >= one), len(shares) - 1) for one in wanted]
-    return places if shares else []
+        wanted = [(min(_ROOM * alone, (alone + gold_pairs) / 2) / gold_pairs, delta)]
+    found: dict[int, float] = {}
+    for least, level in wanted:
+        # Shares rise; one that is never reached begins at the last.
+        place = next((place for place, share in enumerate(shares) if share >= least), len(shares) - 1)
+        found[place] = found.get(place, 0.0) + level
+    return found
 
 
-def _walked(above: list[_Above], begins: list[int], max_error: float, delta: float) -> _Above | None:
+def _walked(above: list[_Above], begins: dict[int, float], max_error: float) -> _Above | None:
     """The last threshold that passes."""
     found, level = None, 0.0
     for place, one in enumerate(above):
-        level += delta * begins.count(place) / len(begins)
+        level += begins.get(place, 0.0)
         if level and tail(one.errors, one.pairs, max_error) <= level:
             found = one
         else:
@@ -221,7 +221,7 @@ def _estimate(above: list[_Above], max_error: float, delta: float) -> int | None
     By the normal approximation of the test. Half an error in one more pair is added to what was seen (Jeffreys): no
     error among few pairs promises little.
     """
-    level, found = delta / _WALKS, []
+    level, found = _EARLY * delta, []
     surplus = -NormalDist().inv_cdf(level) * math.sqrt(max_error * (1 - max_error))
     for one in above:
         rate = (one.errors + 0.5) / (one.pairs + 1)

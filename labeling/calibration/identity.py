@@ -14,9 +14,9 @@ from preftree.labeling.options.runs import LabelOptions
 CALIBRATION = "calibration"
 # Of the judge: not where it ran, nor which bits it computed there, but which model it was, in which type, how prompted.
 _SCORER = ("model_sha256", "dtype", "rendering")
-_DEFAULTS = defaults(LabelOptions)
 _ROWS = {*declared(InputOptions), "shard", "seed"}  # rationales of another seed are of the same distribution
 _OPTIONS = [name for name, one in declared(LabelOptions).items() if one.labels and name not in _ROWS]
+_DEFAULTS = json.loads(json.dumps({name: defaults(LabelOptions)[name] for name in _OPTIONS}))
 
 
 def judged_of(record: Mapping[str, Any]) -> dict[str, Any]:
@@ -26,14 +26,12 @@ def judged_of(record: Mapping[str, Any]) -> dict[str, Any]:
     """
     if not record:
         return {}
-    options = {
-        name: record["options"][name]
-        for name in _OPTIONS
-        if record["options"].get(name, _DEFAULTS[name]) != _DEFAULTS[name]
-    }
-    kept = {
+    options = {name: record["options"].get(name, default) for name, default in _DEFAULTS.items()}
+    asked = {
         "method": {name: value for name, value in record["method"].items() if name != CALIBRATION},
         "options": options,
         "scorer": {name: record["scorer"].get(name) for name in _SCORER},
     }
-    return dict(flat(json.loads(json.dumps(kept))))
+    kept = json.loads(json.dumps(asked))  # a list of run.json may be a tuple here
+    kept["options"] = {name: value for name, value in kept["options"].items() if value != _DEFAULTS[name]}
+    return dict(flat(kept))

@@ -20,8 +20,8 @@ from preftree.labeling.options.methods import (
     PrincipledOptions,
     PrinciplesOptions,
     ProbeOptions,
-    RationaleOptions,
     RewardOptions,
+    RubricOptions,
     SetsOptions,
 )
 from preftree.labeling.options.model import ModelOptions
@@ -203,7 +203,7 @@ def _reported(summary: RunSummary | None, quiet: bool) -> int:
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
-_OF_OTHERS = (*declared(RationaleOptions), *declared(CalibrationOptions))
+_OF_OTHERS = (*declared(RubricOptions), *declared(CalibrationOptions))
 _NOT_OF_SCORE = (
     "method",
     "kv_memory",

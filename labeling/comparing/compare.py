@@ -16,6 +16,7 @@ from preftree.labeling.comparing.costs import Cost, cost_of, pairs_to_plan
 from preftree.labeling.comparing.file import COMPARISON, write_comparison
 from preftree.labeling.comparing.judged import Judged, in_common, judged
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
@@ -44,6 +45,8 @@ def compare(options: CompareOptions, judge_factory: Callable[..., AnyJudge] | No
     """
     models, combinations = models_of(options), combinations_of(options)
     out = _out(options)
+    if STANDARD_INPUT in options.input:
+        raise UsageError("a comparison reads its input once for each model: name a file instead of -")
     dataset = Dataset.open(options.input, options.mapping)
     if not dataset.info.has_gold:
         raise InputError(

@@ -21,7 +21,7 @@ class Shape:
     is which response, for people. gold: the column that says which side is better. responses: the column that is a list
     of them. id: the column with the row's id. keeps: those of the columns that pass through although they are read.
     narrows: a shape whose columns these rows have, too, and which they are not. is_one: whether a row with the columns
-    is one, where columns do not tell. split: a row's columns, and its line -> the rows that it stands for, or BadRow.
+    is one, where columns do not tell. split: a row's columns, and its line -> the rows that it stands for.
     """
 
     name: str

@@ -137,6 +137,7 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
         "direct": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
         "panel": Reader(("p_a", "verdict", "judges"), _by_judges),
+        "rubric": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
         "principled": Reader(("sets",), _by_sets),
         "ranking": Reader(("best", "worst", "p_best", "win_matrix", "win_matrix_first"), _best_and_worst),
     }

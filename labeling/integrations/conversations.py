@@ -5,17 +5,29 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 from preftree.labeling.data.row import SINGLE_FIELDS, to_item
 from preftree.labeling.types import Rejected, Response
 
+_NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 
-def response_of(prompt: Any, completion: Any, identity: Any = None) -> Response | Rejected:
-    """A completion as a response to be scored, or why it cannot be. identity: of its prompt; by default its hash."""
+
+def response_of(
+    prompt: Any, completion: Any, identity: Any = None, columns: Mapping[str, Any] = _NO_COLUMNS
+) -> Response | Rejected:
+    """A completion as a response to be scored, or why it cannot be.
+
+    Args:
+        prompt: a string or messages.
+        completion: the same.
+        identity: of its prompt; by default its hash.
+        columns: of its row that it is judged by.
+    """
     turns = [_plain(turn) for turn in prompt] if _is_list(prompt) else prompt
     row = {"prompt": turns, "response": _text(completion), "id": prompt_id(turns) if identity is None else identity}
-    item = to_item(row, 0, SINGLE_FIELDS)
+    item = to_item({**columns, **row}, 0, SINGLE_FIELDS)
     assert isinstance(item, Response | Rejected)
     return item
 

@@ -31,17 +31,25 @@ _UNAUTHORISED, _BUSY = 401, (503, 504)
 class RemoteJudge:
     """Requests of one call are sent at once, and the server makes one trie of those that come together."""
 
-    def __init__(self, url: str, token: str | None, timeout: float) -> None:
-        """url: of the server, with or without the path of a protocol. timeout: seconds for an answer."""
+    def __init__(self, url: str, token: str | None, timeout: float, rubric_column: str | None = None) -> None:
+        """Check the URL.
+
+        Args:
+            url: of the server, with or without the path of a protocol.
+            token: that it asks for.
+            timeout: seconds for an answer.
+            rubric_column: of samples, with the rubrics to send.
+        """
         if urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname:
             raise UsageError(f"{url!r:.200} is no URL of a server, such as http://127.0.0.1:5000")
         base = url.rstrip("/")
         self._url = next((base.removesuffix(path) for path in _PATHS if base.endswith(path)), base)
-        self._token, self._timeout = token, timeout
+        self._token, self._timeout, self._rubric_column = token, timeout, rubric_column
 
     def scored(self, samples: Sequence[Response]) -> list[Reward | Unscored]:
-        """The reward of each response on its own; those of a prompt in one request."""
-        groups = [list(group) for _, group in groupby(samples, key=lambda sample: sample.prompt)]
+        """The reward of each response on its own; those of a prompt and a rubric in one request."""
+        runs = groupby(samples, key=lambda sample: (sample.prompt, self._rubric(sample)))
+        groups = [list(group) for _, group in runs]
         return list(chain.from_iterable(self._all(self._scored, groups)))
 
     def compared(self, samples: Sequence[ResponseSet]) -> list[GroupLabel | Unscored]:
@@ -52,9 +60,14 @@ class RemoteJudge:
         with ThreadPoolExecutor(min(_AT_ONCE, max(1, len(items))), "preftree-reward") as threads:
             yield from threads.map(ask, items)
 
+    def _rubric(self, sample: Response) -> Any:
+        """None for a sample without."""
+        return None if self._rubric_column is None else sample.extra[self._rubric_column]
+
     def _scored(self, group: Sequence[Response]) -> list[Reward | Unscored]:
-        texts = [sample.response for sample in group]
-        found = self._post("/reward", {"prompt": _turns(group[0].prompt), "responses": texts, "details": True})
+        asked = {"prompt": _turns(group[0].prompt), "responses": [sample.response for sample in group], "details": True}
+        rubric = self._rubric(group[0])
+        found = self._post("/reward", asked if rubric is None else {**asked, "rubric": rubric})
         if not isinstance(found, Unscored):
             with self._understood():
                 return [_reward(one) for _, one in zip(group, found, strict=True)]

@@ -47,6 +47,7 @@ class Rewards:
         compare: bool = False,
         drop: float = 0.0,
         seed: int = 0,
+        rubric_column: str | None = None,
         **options: Any,
     ) -> None:
         """Check what is asked for.
@@ -60,15 +61,20 @@ class Rewards:
                 orders; identical ones share it. Otherwise each is scored on its own, in [-1, 1].
             drop: share of the principles that is left out for a prompt; see `preftree.labeling.integrations.dropping`.
             seed: of what is left out.
-            options: as of `preftree serve`: method ("direct", or "rlaif" to compare; or "principled"), principles,
-                under, guard, add_principle, template, scale and so on; and of the model (dtype, device and so on) where
-                it is to be loaded.
+            rubric_column: of the dataset, with the rubric that a completion is judged by (method "rubric"; a server is
+                started with --rubric-column rubric).
+            options: as of `preftree serve`: method ("direct", or "rlaif" to compare; "principled" or "rubric"),
+                principles, under, guard, add_principle, rubric, template, scale and so on; and of the model (dtype,
+                device and so on) where it is to be loaded.
 
         Raises:
             UsageError: an option is unknown, out of range, or of no effect.
         """
+        if rubric_column is not None and url is None:
+            options["rubric_column"] = rubric_column
         _check(judge, url, compare, drop, options)
         self._judge, self._options = judge, options
+        self.rubric_column = rubric_column
         self._url, self._token, self._timeout = url, token, timeout
         self.compares = compare or options.get("method") == "rlaif"
         self._drop, self._seed = drop, seed
@@ -78,10 +84,16 @@ class Rewards:
     def __reduce__(self) -> tuple[Any, ...]:
         given: dict[str, Any] = {"url": self._url, "token": self._token, "timeout": self._timeout}
         given |= {"compare": self.compares, "drop": self._drop, "seed": self._seed, **self._options}
+        if self.rubric_column is not None:
+            given["rubric_column"] = self.rubric_column
         return partial(Rewards, **given), (self._judge,)
 
     def score(
-        self, prompts: Sequence[Any], completions: Sequence[Any], ids: Sequence[Any] | None = None
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        ids: Sequence[Any] | None = None,
+        rubrics: Sequence[Any] | None = None,
     ) -> list[Reward | None]:
         """The reward of each completion, all in one trie; None, with one line in the log, where there is none.
 
@@ -90,8 +102,9 @@ class Rewards:
                 follow each other.
             completions: strings or messages.
             ids: of the prompts, for `drop`; by default a hash of each.
+            rubrics: one for each completion, as `rubric_column` holds them.
         """
-        found = self._judged(prompts, completions, ids)
+        found = self._judged(prompts, completions, ids, rubrics)
         without = [(place, one) for place, one in enumerate(found) if isinstance(one, Unscored)]
         if without:
             place, first = without[0]
@@ -101,18 +114,25 @@ class Rewards:
 
     def of_one(self, prompt: Any, completion: Any) -> Reward:
         """The reward of one completion, for frameworks that have no place for None. InputError where there is none."""
-        (found,) = self._judged([prompt], [completion], None)
+        (found,) = self._judged([prompt], [completion])
         if isinstance(found, Unscored):
             raise InputError(f"a completion has no reward: {found.reason}")
         return found
 
     def _judged(
-        self, prompts: Sequence[Any], completions: Sequence[Any], ids: Sequence[Any] | None
+        self,
+        prompts: Sequence[Any],
+        completions: Sequence[Any],
+        ids: Sequence[Any] | None = None,
+        rubrics: Sequence[Any] | None = None,
     ) -> list[Reward | Unscored]:
         if len(prompts) != len(completions):
             raise InputError(f"there are {len(prompts)} prompts but {len(completions)} completions")
-        names = ids if ids is not None else [None] * len(prompts)
-        items = [response_of(*one) for one in zip(prompts, completions, names, strict=True)]
+        if self.rubric_column is not None and rubrics is None:
+            raise InputError(f"completions come without rubrics; is there a column {self.rubric_column!r}?")
+        nothing = [None] * len(prompts)
+        rows = [{} if self.rubric_column is None else {self.rubric_column: one} for one in rubrics or nothing]
+        items = [response_of(*one) for one in zip(prompts, completions, ids or nothing, rows, strict=True)]
         if self.compares:
             return self._compared(prompts, items)
         found: list[Reward | Unscored] = [Unscored(getattr(item, "reason", "")) for item in items]
@@ -140,7 +160,7 @@ class Rewards:
         if self._url is not None:
             from preftree.labeling.integrations.remote import RemoteJudge
 
-            return RemoteJudge(self._url, self._token, self._timeout)
+            return RemoteJudge(self._url, self._token, self._timeout, self.rubric_column)
         from preftree.labeling.integrations.local import LocalJudge
         from preftree.labeling.judge.protocol import load_judge
         from preftree.labeling.serving.judging import check_calibration, opened

@@ -39,11 +39,12 @@ class RewardFunction:
             prompts: strings or messages.
             completions: strings or messages.
             log_extra: takes columns for the table of completions: label mass, entropy, reward under each set of
-                principles.
+                principles, P(yes) of each criterion.
             log_metric: takes their means, and the share of completions without reward.
-            columns: of the dataset; `id` names prompts.
+            columns: of the dataset; `id` names prompts, and `rubric_column` has their rubrics.
         """
-        found = self._rewards.score(prompts, completions, columns.get("id"))
+        rubrics = columns.get(self._rewards.rubric_column or "")
+        found = self._rewards.score(prompts, completions, columns.get("id"), rubrics)
         for name, column in log_columns(found).items():
             if log_extra is not None:
                 log_extra(f"{self.__name__}/{name}", column)

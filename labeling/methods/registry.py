@@ -22,6 +22,7 @@ from preftree.labeling.options.methods import (
     RankingOptions,
     RewardOptions,
     RlaifOptions,
+    RubricOptions,
     SalmonOptions,
 )
 from preftree.labeling.options.option import declared, spelled
@@ -49,6 +50,7 @@ class Entry(NamedTuple):
 METHODS = {
     "rlaif": Entry("preftree.labeling.methods.rlaif", RlaifOptions),
     "direct": Entry("preftree.labeling.methods.direct", DirectOptions),
+    "rubric": Entry("preftree.labeling.methods.rubric", RubricOptions),
     "salmon": Entry("preftree.labeling.methods.salmon", SalmonOptions),
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
@@ -59,6 +61,7 @@ METHODS = {
 
 _CALIBRATED = "preftree.labeling.methods.calibrated"
 _PROMPT = (Message("user", "Which?"),)
+_VALUE = '["This."]'  # of every column: a text to show, and a rubric
 _PROBES: dict[type[Sample], Sample] = {
     Pair: Pair("probe", _PROMPT, "This.", "That.", gold="a"),
     Response: Response("probe", _PROMPT, "This."),
@@ -101,7 +104,7 @@ def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] |
     method: Method = import_module(METHODS[name].module).opened(options, recorded)
     if (calibration := getattr(options, CALIBRATION, None)) is not None:
         method = import_module(_CALIBRATED).calibrated(method, calibration, recorded)
-    row = row_of(dict.fromkeys(columns_of(method), "This."))
+    row = row_of(dict.fromkeys(columns_of(method), _VALUE))
     for kind in method.takes:
         method.requests(_PROBES[kind]._replace(extra=row))
     return method
@@ -118,10 +121,14 @@ def templates_of(method: Method) -> list[Template]:
 
 def columns_of(method: Method) -> tuple[Column, ...]:
     """The columns of a row that its prompts depend on, besides those that make the row a sample."""
+    from preftree.labeling.rubrics.row_rubrics import RowRubrics
+
     shown = [column for template in templates_of(method) for column in template.columns]
     sets = getattr(method, "sets", None)
     tags = [Column((sets.tag_column,))] if isinstance(sets, RowSets) and sets.tag_column else []
-    return tuple(dict.fromkeys([*shown, *tags]))
+    rubrics = getattr(method, "rubrics", None)
+    criteria = [Column((rubrics.column,))] if isinstance(rubrics, RowRubrics) and rubrics.column else []
+    return tuple(dict.fromkeys([*shown, *tags, *criteria]))
 
 
 def depends_on_ids(method: Method) -> bool:

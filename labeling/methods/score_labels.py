@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -18,6 +18,16 @@ SCORE_FIELDS: dict[str, ArrowType] = {
     "label_mass": "double",
     "distribution": ["double"],
 }
+
+
+def verdict_of(rewards: Sequence[float]) -> Verdict | None:
+    """For the higher reward of a pair; None for a single response."""
+    if len(rewards) == 1:
+        return None
+    reward_a, reward_b = rewards
+    if reward_a == reward_b:
+        return "tie"
+    return "a" if reward_a > reward_b else "b"
 
 
 @dataclass(frozen=True)
@@ -58,12 +68,7 @@ class DirectLabel:
     @property
     def verdict(self) -> Verdict | None:
         """None for a single response."""
-        if len(self.scores) == 1:
-            return None
-        reward_a, reward_b = (score.reward for score in self.scores)
-        if reward_a == reward_b:
-            return "tie"
-        return "a" if reward_a > reward_b else "b"
+        return verdict_of([score.reward for score in self.scores])
 
     def values(self) -> dict[str, Any]:
         found: dict[str, Any] = dict.fromkeys(self.COLUMNS)

@@ -37,6 +37,8 @@ class CombinationOptions(Options):
 class CompareOptions(CombinationOptions, EngineOptions, QuietOptions, OverwriteOptions, InputOptions):
     """`preftree compare`."""
 
+    SECTION: ClassVar[str] = "comparison"
+
     fence: bool = option("show each response between fences of backticks that it cannot close", switch, default=False)
     seed: int = option("seed of --sample and of the bootstrap", whole(0), "N", default=0)
     out: str = option(

@@ -8,7 +8,7 @@ from preftree.engine.generation import Sampling
 from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import Each, boost, fraction, number, one_of, path, switch, text, whole
+from preftree.labeling.values import Each, boost, fraction, number, one_of, path, some_text, switch, text, whole
 
 RULES = ("strongest", "weighted", "won", "scaled")
 _COT = ("cot",)
@@ -23,7 +23,8 @@ class ChoiceOptions(Options):
     SECTION: ClassVar[str] = "method"
 
     method: str = option(
-        "rlaif (pairs), direct (a score for each response), salmon (a score for each principle), ranking",
+        "rlaif (pairs), direct (a score for each response), rubric (a score by weighted criteria), salmon (a score for "
+        "each principle), ranking",
         metavar="NAME",
         default="rlaif",
     )
@@ -54,7 +55,7 @@ class PromptOptions(MethodOptions):
 class RationaleOptions(PromptOptions):
     """Chain of thought and self-consistency (Lee et al. 2023): a rationale is generated before the label is scored."""
 
-    SECTION: ClassVar[str] = "chain of thought (rlaif, direct, salmon)"
+    SECTION: ClassVar[str] = "chain of thought (rlaif, direct, rubric, salmon)"
 
     cot: bool = option("generate a rationale before scoring the label", switch, labels=True, default=False)
     max_rationale_tokens: int = option(
@@ -153,6 +154,24 @@ class RlaifOptions(RationaleOptions, CalibrationOptions):
 @options
 class DirectOptions(ScaleOptions, RationaleOptions):
     """Method direct: a score for each response."""
+
+
+@options
+class RubricOptions(RationaleOptions):
+    """Method rubric: a score for each response, by weighted yes/no criteria."""
+
+    SECTION: ClassVar[str] = "method"
+
+    rubric: str | None = option(
+        "rubric: weighted yes/no criteria for all rows, YAML or JSON", path, "FILE", default=None, kw_only=False
+    )
+    rubric_column: str | None = option(
+        "rubric: the input column with the criteria of each row",
+        some_text,
+        "COLUMN",
+        excludes="rubric",
+        default=None,
+    )
 
 
 @options
@@ -258,6 +277,7 @@ class JudgeOptions(
     PrincipledOptions,
     RankingOptions,
     SalmonOptions,
+    RubricOptions,
     DirectOptions,
     RlaifOptions,
     ChoiceOptions,

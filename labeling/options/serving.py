@@ -11,10 +11,11 @@ from preftree.labeling.options.methods import (
     RankingOptions,
     RewardOptions,
     RlaifOptions,
+    RubricOptions,
 )
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import Each, number, one_of, path, size, text, whole
+from preftree.labeling.values import Each, number, one_of, path, size, some_text, text, whole
 
 
 @options
@@ -86,6 +87,7 @@ class ServeOptions(
     RewardOptions,
     PrincipledOptions,
     RankingOptions,
+    RubricOptions,
     DirectOptions,
     RlaifOptions,
     ChoiceOptions,
@@ -94,11 +96,18 @@ class ServeOptions(
     """`preftree serve`."""
 
     method: str = option(
-        "direct (a score for each response), principled (under principles of your choice; compares responses, too), "
-        "rlaif (compares responses), or reward (--model is a reward model)",
-        one_of("direct", "principled", "rlaif", "reward"),
+        "direct (a score for each response), rubric (a score by weighted criteria), principled (under principles of "
+        "your choice; compares responses, too), rlaif (compares responses), or reward (--model is a reward model)",
+        one_of("direct", "rubric", "principled", "rlaif", "reward"),
         "NAME",
         default="direct",
+    )
+    rubric_column: str | None = option(
+        "rubric: the field of a request with its criteria, rubric (of /reward) or label (of /reward and /get_reward)",
+        some_text,
+        "FIELD",
+        excludes="rubric",
+        default=None,
     )
     comparisons: int | None = option(
         "prompts of /compare, two for each pair of responses (default: all pairs)",

@@ -1,8 +1,8 @@
 """All figures of labels, as a query over the columns of labels.parquet; the labels may come from elsewhere.
 
 Which figures there are follows from the columns: probabilities of pairs in both orders, scores by principle, scores of
-single responses, rankings, labels under sets of principles; each with gold or without. A file is read a piece at a
-time, and of nested columns only what figures are made of.
+single responses, those by rubrics, rankings, labels under sets of principles; each with gold or without. A file is read
+a piece at a time, and of nested columns only what figures are made of.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
 from preftree.labeling.data.columns import IMITATES, UNCALIBRATED
-from preftree.labeling.report import pairs, panels, principles, probes, rankings, reward_figures, scores, sets
+from preftree.labeling.report import pairs, panels, principles, probes, rankings, reward_figures, rubrics, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.benchmarks import benchmark
 from preftree.labeling.report.benchmarks.known import benchmarks_of
@@ -198,6 +198,9 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         return reward_figures.RewardFigures, of_pairs | dict.fromkeys(reward_figures.FIELDS, ())
     named = ("verdict", *(f"{one}{end}" for end in scores.ENDS for one in (*scores.FIELDS, "distribution")))
     of_scores = dict.fromkeys(named, ()) | of_lengths
+    criteria = [f"criteria{end}" for end in scores.ENDS]
+    if any(is_list_of(kinds.get(name), "name", "p_yes") for name in criteria):
+        return rubrics.RubricFigures, of_scores | dict.fromkeys(criteria, rubrics.FIELDS) | {rubrics.WEIGHTED: ()}
     if any(is_numbers(kinds.get(f"distribution{end}"), 1) for end in scores.ENDS):
         return scores.ScoreFigures, of_scores
     if is_numbers(kinds.get("p_a")):

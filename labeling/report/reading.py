@@ -19,6 +19,7 @@ _MAX_NAME = 200
 _MAX_RATIONALES = 4
 _ORDERS = ("", "p, A first", "p, B first", "mass, A first", "mass, B first")
 _SCORES = ("", "score", "reward", "mode", "entropy", "mass")
+_RESPONSES = {"": "response", "_a": "A", "_b": "B"}
 _ENDS = {"": "", "_first": ", A first", "_second": ", B first", "_a": ", A", "_b": ", B"}
 
 
@@ -42,7 +43,7 @@ class Reading:
 def reading(found: NotableRow, sample: Sample | None) -> Reading:
     """sample: what was labelled; None where it cannot be read any more."""
     row = found.row
-    tables = tuple(table for table in (_orders(row), _scores(row)) if table.rows)
+    tables = tuple(table for table in (_orders(row), _scores(row), _criteria(row)) if table.rows)
     texts = (*(_texts(sample) if sample is not None else ()), *_rationales(row))
     return Reading(
         _cut(one_line(str(row["id"])), _MAX_NAME),
@@ -88,12 +89,22 @@ def _of_orders(row: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
 def _scores(row: Mapping[str, Any]) -> Table:
     """Of single responses, or of both of a pair."""
     fields = ("score", "reward", "mode", "entropy", "label_mass")
-    names = {"": "response", "_a": "A", "_b": "B"}
-    found = [(name, [row.get(f"{field}{end}") for field in fields]) for end, name in names.items()]
+    found = [(name, [row.get(f"{field}{end}") for field in fields]) for end, name in _RESPONSES.items()]
     if isinstance(sets := row.get("sets"), list):
         found += [(_name(one["set"]), [one.get(field) for field in fields]) for one in sets]
     rows = tuple((name, *map(_number, values)) for name, values in found if isinstance(values[0], float))
     return Table(rows, _SCORES)
+
+
+def _criteria(row: Mapping[str, Any]) -> Table:
+    """Of a rubric: P(yes) for the response, or for both of a pair."""
+    found = [(name, row.get(f"criteria{end}")) for end, name in _RESPONSES.items()]
+    judged = [(name, entries) for name, entries in found if isinstance(entries, list)]
+    rows = tuple(
+        (_name(same[0]["name"]), f"{same[0]['weight']:g}", *(_number(one["p_yes"]) for one in same))
+        for same in zip(*(entries for _, entries in judged), strict=True)
+    )
+    return Table(rows, ("criterion", "weight", *(f"P(yes), {name}" for name, _ in judged)))
 
 
 def _texts(sample: Sample) -> Iterator[tuple[str, str]]:
@@ -114,6 +125,9 @@ def _rationales(row: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     owners: list[tuple[str, Mapping[str, Any]]] = [("", row)]
     if isinstance(principles := row.get("principles"), list):
         owners += [(f", {_name(one['name'])}", one) for one in principles]
+    for end, response in _RESPONSES.items():
+        if isinstance(criteria := row.get(f"criteria{end}"), list):
+            owners += [(f", {_name(one['name'])}, {response}", one) for one in criteria]
     for name, owner in owners:
         for end, order in _ENDS.items():
             if isinstance(owner.get(f"rationale_tokens{end}"), int | list):

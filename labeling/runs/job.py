@@ -50,6 +50,8 @@ class Job:
             found.check_column(options.subset, "to go --by")
         if isinstance(options, LabelOptions) and options.boost:
             found.check_column(options.tag_column, "to --boost by; name another with --tag-column")
+        if isinstance(options, LabelOptions) and options.rubric_column:
+            found.check_column(options.rubric_column, "of rubrics; name another with --rubric-column")
         return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))
 
     @classmethod

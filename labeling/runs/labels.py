@@ -153,6 +153,7 @@ def summary_of(
 ) -> RunSummary:
     """made: the file that was written. ok: rows in it."""
     usage = answers.usage()
+    totals: dict[str, Any] = {name: int(usage.get(name, 0)) for name in _TOTALS}
     return RunSummary(
         labels=made,
         run=directory.folder.place(RUN),
@@ -163,5 +164,5 @@ def summary_of(
         rejections=rejections,
         seconds=usage.get("seconds", 0.0),
         answers_seconds=usage.get("answers_seconds", 0.0),
-        **{name: int(usage.get(name, 0)) for name in _TOTALS},
+        **totals,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -18,8 +19,11 @@ from preftree.labeling.terminal import count, one_line
 
 SECONDS_TO_ANSWER = 15.0
 _MISSING = "--ray needs the package ray: pip install 'preftree[ray]'"
-# Ray reports the use of clusters to its makers unless told otherwise, and warns of a change of its own.
-_VARIABLES = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+# Ray reports the use of clusters to its makers unless told otherwise, and warns of changes that do not matter here.
+_VARIABLES = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+}
 
 
 class Lost(Exception):
@@ -90,33 +94,65 @@ def connected(options: ScalingOptions) -> Iterator[Cluster]:
 
 
 def _connect(ray: Any, address: str) -> None:
-    """In a thread, as nothing limits how long Ray tries; a thread that hangs ends with the process."""
-    failed: list[BaseException] = []
+    """Raises OutputError where there is no cluster, or none that takes this process."""
+    known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        if address == "auto":
+            ray.init(**known)
+        elif address == "local":
+            ray.init(address, **known)
+        else:
+            _connect_elsewhere(ray, address, known)
+    except OutputError:
+        raise
+    except Exception as error:
+        with suppress(Exception):
+            ray.shutdown()
+        said = one_line(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
+        raise OutputError(f"cannot use the Ray cluster ({address}): {said}") from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, before)  # Ray's would end the process
+
+
+def _connect_elsewhere(ray: Any, address: str, known: dict[str, Any]) -> None:
+    """In a thread, as nothing limits how long Ray tries; one that hangs ends with the process.
+
+    What is started on this machine must be started by a thread that stays: Linux ends it with that.
+    """
+    silent = OutputError(
+        f"no Ray cluster answers at {address} within {SECONDS_TO_ANSWER:.0f} s; is it running (ray status), and does a "
+        "firewall let this machine through?"
+    )
+    _check_reachable(address, silent)
+    failed: list[Exception] = []
 
     def connect() -> None:
         try:
-            named = {"address": None if address == "auto" else address}
-            ray.init(**named, log_to_driver=False, logging_level=logging.ERROR, include_dashboard=None)
-        except BaseException as error:
+            ray.init(address, **known)
+        except Exception as error:
             failed.append(error)
 
-    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     thread = threading.Thread(target=connect, daemon=True)
     thread.start()
-    thread.join(SECONDS_TO_ANSWER if address not in ("auto", "local") else None)
-    if threading.current_thread() is threading.main_thread():
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    thread.join(SECONDS_TO_ANSWER)
     if thread.is_alive():
-        raise OutputError(
-            f"no Ray cluster answers at {address} within {SECONDS_TO_ANSWER:.0f} s; is it running (ray status), and "
-            "does a firewall let this machine through?"
-        )
-    if failed:
-        with suppress(Exception):
-            ray.shutdown()
-        said = one_line(str(failed[0]).strip().partition("\n")[0])[:300] or type(failed[0]).__name__
-        raise OutputError(f"cannot use the Ray cluster ({address}): {said}") from None
+        raise silent
+    for error in failed:
+        raise error
+
+
+def _check_reachable(address: str, silent: OutputError) -> None:
+    """Before Ray tries, which writes to stderr itself. Raises OutputError, `silent` where nothing comes back."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), SECONDS_TO_ANSWER).close()
+    except TimeoutError:
+        raise silent from None
+    except (OSError, OverflowError) as error:
+        said = getattr(error, "strerror", None) or error
+        raise OutputError(f"no Ray cluster answers at {address}: {said}; is it running (ray status)?") from None
 
 
 def _sized(there: dict[str, float], options: ScalingOptions) -> tuple[int, dict[str, int]]:

@@ -7,8 +7,9 @@ import hashlib
 import json
 import time
 import uuid
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request, Response
@@ -27,6 +28,7 @@ from preftree.labeling.serving.texts import Markup
 from preftree.labeling.types import Message, ResponseSet
 from preftree.labeling.types import Response as Answer
 
+_NO_COLUMNS: Mapping[str, Any] = MappingProxyType({})
 CLIENT_HEADER, PRINCIPLES_HEADER = "x-preftree-client", "X-Preftree-Principles"
 
 
@@ -53,21 +55,25 @@ class Routes:
         if len(body.prompts) != len(body.query):
             reason = f"has {len(body.prompts)} entries, query has {len(body.query)}"
             raise Refused(422, reason, "prompts")
+        labels = [None] * len(body.query) if self._service.judging.rubric_column is None else body.labels or []
+        if len(labels) != len(body.query):
+            raise Refused(422, f"has {len(labels)} entries, query has {len(body.query)}", "labels")
         samples = []
         for number, (query, prompt) in enumerate(zip(body.query, body.prompts, strict=True)):
             parts = self._markup.of_query(query, prompt, number)
-            samples.append(_sample(f"query[{number}]", *parts))
+            samples.append(_sample(f"query[{number}]", *parts, self._row(label=labels[number])))
         rewards = await self._rewards(samples, request, response)
         values = [reward.value for reward in rewards]
         return {"rewards": values, "scores": values, "extra_logs": mean_logs(rewards)}
 
     async def reward(self, body: RewardBody, request: Request, response: Response) -> Any:
         """The reward of a response, a JSON number, as slime asks for it; of several, a list. With details, objects."""
+        row = self._row(rubric=body.rubric, label=body.label)
         if body.response is not None:
-            samples: list[NamedResponse] = [("response", _answer(body.prompt, body.response))]
+            samples: list[NamedResponse] = [("response", _answer(body.prompt, body.response, row))]
         else:
             several = enumerate(body.responses or [])
-            samples = [(f"responses[{place}]", _answer(body.prompt, text)) for place, text in several]
+            samples = [(f"responses[{place}]", _answer(body.prompt, text, row)) for place, text in several]
         rewards = await self._rewards(samples, request, response)
         found = [{"reward": one.value, **one.logs} if body.details else one.value for one in rewards]
         return found if body.response is None else found[0]
@@ -130,6 +136,16 @@ class Routes:
         if judging.digest:
             response.headers[PRINCIPLES_HEADER] = judging.digest
         return judging
+
+    def _row(self, **brought: Any) -> dict[str, Any]:
+        """What a response's row has beside it: the rubric that a request brought, where it is judged by that.
+
+        Raises Refused for a rubric that nobody would read.
+        """
+        column = self._service.judging.rubric_column
+        if brought.get("rubric") is not None and column != "rubric":
+            raise Refused(422, "is not read; start the server with --method rubric --rubric-column rubric", "rubric")
+        return {} if column is None else {column: brought.get(column)}
 
     def _conversations(self, body: PoolingBody) -> list[NamedResponse]:
         if body.messages is not None:
@@ -196,16 +212,16 @@ class _StrictRoute(APIRoute):
         return strict
 
 
-def _sample(field: str, prompt: str, response: str) -> NamedResponse:
+def _sample(field: str, prompt: str, response: str, row: Mapping[str, Any] = _NO_COLUMNS) -> NamedResponse:
     """Raises Refused where nothing is left of one of them."""
     for name, text in (("prompt", prompt), ("response", response)):
         if not text.strip():
             raise Refused(422, f"its {name} is blank", field)
-    return field, _answer((Message("user", prompt),), response)
+    return field, _answer((Message("user", prompt),), response, row)
 
 
-def _answer(prompt: tuple[Message, ...], response: str) -> Answer:
-    return Answer(_prompt_id(prompt), prompt, response)
+def _answer(prompt: tuple[Message, ...], response: str, row: Mapping[str, Any] = _NO_COLUMNS) -> Answer:
+    return Answer(_prompt_id(prompt), prompt, response, row)
 
 
 def _prompt_id(prompt: tuple[Message, ...]) -> str:

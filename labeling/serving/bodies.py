@@ -52,7 +52,8 @@ class RewardBody(Body):
         prompt: a string or chat messages.
         response: to be scored.
         responses: several to the same prompt; instead of `response`.
-        label: ignored.
+        label: ignored, or the rubric (see `preftree serve --rubric-column`).
+        rubric: criteria to judge by, in any shape that a column may have; refused where the server does not read it.
         details: answer with figures beside each reward.
     """
 
@@ -60,6 +61,7 @@ class RewardBody(Body):
     response: Text | None = None
     responses: Annotated[list[Text], Field(min_length=1)] | None = None
     label: Any = None
+    rubric: Any = None
     details: bool = False
 
     @model_validator(mode="after")
@@ -75,7 +77,7 @@ class QueryBody(Body):
     Attributes:
         query: prompt and response in one string.
         prompts: the prompt of each.
-        labels: ignored.
+        labels: ignored, or the rubric of each.
     """
 
     query: Annotated[list[Text], Field(min_length=1)]

@@ -17,6 +17,7 @@ from preftree.labeling.methods.principled import Principled
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.methods.reward import Reward
 from preftree.labeling.methods.rlaif import Rlaif
+from preftree.labeling.methods.rubric import ByRubric
 from preftree.labeling.options.serving import ServeOptions
 from preftree.labeling.principles.row_sets import NO_SETS, RowSets
 from preftree.labeling.principles.sets import EVERY, GUARDS, Statements, load_principles
@@ -32,12 +33,14 @@ class Judging:
         single: scores a response on its own; None where the method cannot.
         group: compares the responses of one prompt; None where the method cannot.
         sets: of principles; empty for a method without.
+        rubric_column: of a response's row, with the rubric that it is judged by; None where the method has one or none.
     """
 
     method: str
     single: Method | None
     group: Group | None
     sets: RowSets = NO_SETS
+    rubric_column: str | None = None
 
     @property
     def digest(self) -> str | None:
@@ -68,7 +71,8 @@ def opened(options: ServeOptions) -> Judging:
     if isinstance(method, Rlaif):
         calibration = None if options.calibration is None else Calibration.read(options.calibration)
         return Judging(method.name, None, Group(method, options.comparisons, calibration))
-    return Judging(method.name, method if Response in method.takes else None, None)
+    column = method.rubrics.column if isinstance(method, ByRubric) else None
+    return Judging(method.name, method if Response in method.takes else None, None, rubric_column=column)
 
 
 def check_calibration(judging: Judging, options: ServeOptions, judge: AnyJudge) -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 _CONNECTIONS = 2048
 _SPARE_SECONDS = 5  # beyond the deadline, for answers that are on their way when the server stops
+_RUBRIC_FIELDS = ("rubric", "label")
 _NEEDED = ("fastapi", "uvicorn", "prometheus_client")
 
 
@@ -78,6 +79,8 @@ def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:
     from preftree.labeling.serving.service import Service
     from preftree.labeling.serving.texts import Markup
 
+    if options.rubric_column not in (None, *_RUBRIC_FIELDS):
+        raise UsageError(f"--rubric-column must be a field of requests, {' or '.join(_RUBRIC_FIELDS)}")
     in_force, principles = judging.opened(options), judging.Principles(options)
     token = _token(options)
     bound = _bound(options.host, options.port)

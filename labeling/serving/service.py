@@ -46,8 +46,10 @@ class Service:
 
     def warm_up(self) -> None:
         """Scores a sample, so that what is wrong with model and template is known before the first request."""
+        column = self.judging.rubric_column
+        row = {} if column is None else {column: ["It is short."]}
         for method, sample in (
-            (self.judging.single, Response("", (Message("user", "Which?"),), "This.")),
+            (self.judging.single, Response("", (Message("user", "Which?"),), "This.", row)),
             (self.judging.group, ResponseSet("", (Message("user", "Which?"),), ("This.", "That."))),
         ):
             if method is not None:

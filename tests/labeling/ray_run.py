@@ -9,12 +9,14 @@ import json
 import os
 import random
 import signal
+import socket
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from preftree.engine.errors import PreftreeError
 from preftree.labeling.data.folder import LocalFolder
@@ -133,12 +135,22 @@ def mistakes(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
     found["cpus"] = label(source, directory / "cpus", workers=9)
     found["hardware"] = label(source, directory / "hardware", load_by_node, same_hardware=True)
     found["kinds"] = label(source, directory / "kinds", load_by_node)
-    version, crew.version = crew.version, lambda: "0.0.1"
-    found["version"] = label(source, directory / "version")
-    crew.version = version
+    with patch.object(crew, "version", lambda: "0.0.1"):
+        found["version"] = label(source, directory / "version")
     (directory / "elsewhere").mkdir()
-    crew.folder_of = lambda named: LocalFolder(directory / "elsewhere")
-    found["unshared"] = label(source, directory / "unshared")
+    with patch.object(crew, "folder_of", lambda named: LocalFolder(directory / "elsewhere")):
+        found["unshared"] = label(source, directory / "unshared")
+    return found
+
+
+def no_cluster(directory: Path) -> dict[str, Any]:
+    """Addresses where nobody answers, and where somebody does who is no cluster."""
+    silent = socket.create_server(("127.0.0.1", 0))
+    source, found = source_of(directory), {}
+    for name, port in (("silent", silent.getsockname()[1]), ("closed", 9)):
+        started = time.monotonic()
+        found[name] = label(source, directory / name, ray=f"127.0.0.1:{port}")
+        found[name]["seconds"] = time.monotonic() - started
     return found
 
 
@@ -159,6 +171,10 @@ def main(directory: Path, scene: Callable[[Path, Any, int], dict[str, Any]], see
             cluster.shutdown()
 
 
+SCENES = {"killed_node": killed_node, "poison": poison, "stopped": stopped, "mistakes": mistakes}
+
 if __name__ == "__main__":
-    name = {"killed_node": killed_node, "poison": poison, "stopped": stopped, "mistakes": mistakes}[sys.argv[2]]
-    print(json.dumps(main(Path(sys.argv[1]), name, int(sys.argv[3]) if sys.argv[3:] else 0)))
+    place, name, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if sys.argv[3:] else 0
+    print(json.dumps(main(place, SCENES[name], seed) if name in SCENES else no_cluster(place)), flush=True)
+    if name not in SCENES:
+        os._exit(0)  # what still tries to connect would hold the process up

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 from pyarrow import parquet
 
-from preftree.engine.errors import InputError, PreftreeError
+from preftree.engine.errors import InputError, PreftreeError, UsageError
 from preftree.labeling import cli
 from preftree.labeling.api import label
 from preftree.labeling.calibration.artefact import Calibration
+from preftree.labeling.calibration.identity import judged_of
 from preftree.labeling.commands.table import FAILURE, OK, USAGE
 from preftree.labeling.data.labels_file import LABELS
 from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.methods.calibrated import CalibratedLabel
+from preftree.labeling.methods.probability import probability
+from preftree.labeling.methods.registry import make_method, open_method
+from preftree.labeling.methods.reward_labels import RewardLabel
+from preftree.labeling.options.methods import RewardOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.shards import merge
 from tests.labeling.calibrations import ROWS, calibrated, gold_file, gold_rows, judged, table
 from tests.labeling.commands import one_error
@@ -160,6 +168,16 @@ def test_a_calibration_of_another_judge(run: Path, tmp_path: Path, capsys: pytes
     assert not (tmp_path / "new").exists()
 
 
+def test_options_that_have_their_default_are_none() -> None:
+    """Catches a list of run.json that is not the tuple of the options, and an option that earlier runs do not have."""
+    named = {"method": {"name": "rlaif"}, "scorer": {}}
+    options = asdict(LabelOptions(input="x", out="y", preamble="base"))
+    found = judged_of({**named, "options": options})
+    assert found == judged_of({**named, "options": json.loads(json.dumps(options))})
+    assert found == judged_of({**named, "options": {"preamble": "base"}})
+    assert found["options.preamble"] == "base"
+
+
 def test_the_input_and_the_machine_may_be_others(run: Path, tmp_path: Path) -> None:
     """Catches a calibration that is good for the gold pairs alone."""
     path = str(calibrated(run))
@@ -250,3 +268,29 @@ def test_a_server_compares_calibrated(tmp_path: Path) -> None:
         serving(FakeJudge(), method="direct", calibration=path),
     ):
         pass
+
+
+def test_rewards(run: Path) -> None:
+    """Catches a row of one response that has no p_a to calibrate, and a pair's that is left as it is."""
+    found = Calibration.read(str(calibrated(run)))
+    pair = CalibratedLabel(RewardLabel("pair", (1.0, 0.0), (), 9), found)
+    assert pair.p_a == found.at(probability(1.0))
+    assert (pair.verdict, pair.values()["p_a_uncalibrated"]) == ("a", probability(1.0))
+    alone = CalibratedLabel(RewardLabel("response", (1.0,), (), 9), found)
+    assert (alone.p_a, alone.values()["p_a_uncalibrated"], alone.values()["reward"]) == (None, None, 1.0)
+
+
+def test_methods_without_p_a(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a calibration that a method takes and has no use for."""
+    path = str(calibrated(run))
+    with pytest.raises(UsageError, match=r"--calibration is not for method ranking; it is for rlaif and"):
+        open_method(LabelOptions(input="x", out="y", method="ranking", calibration=path))
+    with pytest.raises(UsageError, match=r"--calibration is about p_a, .* which method reward does not give here"):
+        make_method("reward", RewardOptions(under=(("honest",),), calibration=path))
+    judged(tmp_path / "direct", FakeJudge(), method="direct")
+    capsys.readouterr()
+    command = ["export", str(tmp_path / "direct"), "--to", "trl-dpo", "--out", str(tmp_path / "x.jsonl")]
+    assert cli.main([*command, "--calibration", path]) == FAILURE
+    assert "--calibration is about p_a, which labels of method direct do not have here" in one_error(capsys)
+    assert cli.main(["calibrate", str(tmp_path / "direct"), "--out", str(tmp_path / "c.json")]) == FAILURE
+    assert "has no column p_a, the probability that A is better, which is what is calibrated" in one_error(capsys)

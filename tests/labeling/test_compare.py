@@ -167,6 +167,7 @@ def test_all_are_compared_on_the_same_pairs(
         (["--template", "general", "--template", "copy.txt"], "asks the same as rlaif general detailed 0"),
         (["--template", "mine.txt", "--preamble", "base", "--preamble", "detailed"], "asks the same as rlaif mine.txt"),
         (["--exemplars", "0", "--exemplars", "99"], "99 were asked for"),
+        (["-"], "name a file instead of -"),
         (["--principles", "default"], "it is for salmon"),
         (["--method", "ranking"], "--method"),
         (["--template", "nowhere.txt"], "neither a file nor one of"),

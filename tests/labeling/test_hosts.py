@@ -10,7 +10,7 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import ANSWERS, Answers
-from preftree.labeling.answers.host import kind_of
+from preftree.labeling.answers.host import host_of, kind_of
 from preftree.labeling.runs.status import status_lines
 from tests.labeling.fakes import FakeScorer
 from tests.labeling.test_rundir import run
@@ -19,17 +19,11 @@ from tests.labeling.test_workers import source, whole, work
 __all__ = ["source", "whole"]
 
 
-class Other(FakeScorer):
-    """The same judge in the eyes of a run, on another node with other versions in its parts."""
-
-
 def mixed(source: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Parts of two workers, the second on another processor."""
-    from preftree.labeling.runs import directory
-
     work(source, out, "1/2")
-    host_of = directory.host_of
-    monkeypatch.setattr(directory, "host_of", lambda record: {**host_of(record), "node": "b", "arithmetic": "other"})
+    other = {"node": "b", "arithmetic": "other"}
+    monkeypatch.setattr("preftree.labeling.runs.directory.host_of", lambda record: {**host_of(record), **other})
     work(source, out, "2/2")
     monkeypatch.undo()
 

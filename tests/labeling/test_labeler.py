@@ -13,6 +13,7 @@ import pytest
 
 import preftree as pt
 from preftree.engine.errors import PreftreeError
+from preftree.labeling import cli
 from preftree.labeling.integrations import labeler
 from tests.labeling.fakes import MINE, FakeScorer, fake_scorer_factory
 from tests.labeling.reward_models import write_reward_model
@@ -198,6 +199,22 @@ def test_it_goes_to_other_processes_without_its_model(model: str, tmp_path: Path
     assert pickle.loads(pickle.dumps(again))(batch).equals(expected)
 
 
+def test_calibrated_labels(model: str, tmp_path: Path) -> None:
+    """Catches a calibration that is lost on the way to another process, or goes with a judge it was not made for."""
+    rows = [row | {"gold": "ab"[place % 3 == 0]} for place, row in enumerate(PAIRS)] * 4
+    rows = [row | {"id": str(place)} for place, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, made = str(tmp_path / "run"), str(tmp_path / "calibration.json")
+    pt.label_file(tmp_path / "rows.jsonl", run, model)
+    assert cli.main(["calibrate", run, "--out", made]) == 0
+    pt.label_file(tmp_path / "rows.jsonl", tmp_path / "out", model, calibration=made)
+    expected = parquet.read_table(tmp_path / "out" / "labels.parquet").select(["p_a", "p_a_uncalibrated"])
+    label = pickle.loads(pickle.dumps(pt.PairLabeler(model, calibration=made)))
+    assert label(pa.Table.from_pylist(rows)).select(["p_a", "p_a_uncalibrated"]).equals(expected)
+    with pytest.raises(PreftreeError, match="template"):
+        pt.PairLabeler(model, calibration=made, template="helpfulness")(pa.Table.from_pylist(rows))
+
+
 def test_rewards_are_labels_too(tmp_path: Path) -> None:
     """Catches a judge that is loaded where a reward model is wanted."""
     rows = [{"prompt": "Which?", "response": text} for text in ("This.", "That.", " ")]
@@ -281,3 +298,10 @@ def test_a_row_without_id_where_labels_depend_on_it(model: str) -> None:
     """Catches the place in a batch that takes the place of an id."""
     found = pt.PairLabeler(model, "ranking")(pa.Table.from_pylist([SETS[0], SETS[1] | {"id": None}]))
     assert found.column("reason").to_pylist() == [None, "missing id: labels of method ranking depend on it"]
+
+
+def test_columns_inside_of_others_are_mapped(model: str) -> None:
+    """Catches a mapping that is checked and then not applied."""
+    made = pt.PairLabeler(model=model, mapping=("prompt=info.post",))
+    batch = {"info": [{"post": "Which?"}], "response_a": ["This."], "response_b": ["That."]}
+    assert list(made(batch)["status"]) == ["ok"]

@@ -94,6 +94,31 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
     assert "kinds of hardware or software, whose bits may differ: " in said
 
 
+@needs_ray
+@pytest.mark.soak
+def test_the_command_on_this_machine(tmp_path: Path) -> None:
+    """Catches a cluster that ends with the thread that started it, and other bytes of the embedded model."""
+    source = write_rows(tmp_path / "in.jsonl", [row(id=f"id {n}", prompt=f"Which of {n}?") for n in range(6)])
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, RAY)))}
+    for out, ray in (("ray", ["--ray", "local", "--workers", "1"]), ("alone", [])):
+        command = [sys.executable, "-m", "preftree", "label", str(source), "--out", str(tmp_path / out), *ray]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
+        assert done.returncode == 0, done.stderr
+        assert ("by 1 worker on 1 node" in done.stderr) == bool(ray)
+    assert (tmp_path / "ray" / "labels.parquet").read_bytes() == (tmp_path / "alone" / "labels.parquet").read_bytes()
+
+
+@needs_ray
+@pytest.mark.soak
+def test_nobody_answers(tmp_path: Path) -> None:
+    """Catches a wait without end for a cluster that is not there, and a traceback of Ray's."""
+    found, _ = scene(tmp_path, "no_cluster")
+    for name in ("silent", "closed"):
+        assert found[name]["error"].startswith("no Ray cluster answers at 127.0.0.1:")
+        assert found[name]["seconds"] < 25
+        assert found[name]["left"] == []
+
+
 def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a traceback where the extra is not installed, and a directory that is left."""
     monkeypatch.setitem(sys.modules, "ray", None)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from preftree.labeling.report.html import plots
 from preftree.labeling.report.html.benchmark import benchmark
+from preftree.labeling.report.html.criteria import criteria
 from preftree.labeling.report.html.panel import panel
 from preftree.labeling.report.html.probes import probes
 from preftree.labeling.report.html.scores import scores
@@ -27,7 +28,7 @@ _SHORT = {"all pairs with gold": "all", "both orders prefer the same response": 
 def sections(figures: Figures, survey: Survey) -> list[Section]:
     """Those that have something to show. figures: of `preftree.labeling.report`, by name."""
     of_judge = (agreement, calibration, probabilities, position, mass, lengths)
-    parts = (benchmark, *of_judge, panel, probes, win_rate, principles, scores, ranking, subsets)
+    parts = (benchmark, *of_judge, panel, probes, win_rate, principles, scores, criteria, ranking, subsets)
     return [section for part in parts if not (section := part(figures, survey)).is_empty]
 
 

@@ -1,0 +1,1 @@
+"""Rubrics: weighted yes/no criteria that a response is judged by."""
