@@ -264,6 +264,8 @@ GOOD = {"prompt": ["Which?"], "response_a": ["this"], "response_b": ["that"]}
         ),
         ({}, {"chosen": ["Yes"], "rejected": ["Yet"], "question": ["?"]}, "question may be the prompt"),
         ({}, {"chosen": [None], "rejected": [None], "question": ["?"]}, None),
+        # A row of RM-Bench is nine pairs in a file.
+        ({}, {"prompt": ["?"], "chosen": [["a", "b", "c"]], "rejected": [["d", "e", "f"]]}, None),
     ],
 )
 def test_what_no_row_can_repair(options: dict[str, Any], batch: Any, words: str | None, model: str) -> None:
