@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
-import resource
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -97,17 +96,16 @@ def run_of(workers: int, rows: int, device: str, place: Path) -> dict[str, float
 def driver_costs(source: Path, out: Path, rows: int, parts: int) -> dict[str, float]:
     """What a row and a part cost the driver: it reads rows and cuts shards, opens parts, makes labels.
 
-    In seconds of the processor, as one thread does all of it, and others may be busy. Memory is what the process has
-    grown by at its peak, so that it is to be called in a process of its own.
+    In seconds of the processor, as one thread does all of it, and others may be busy.
     """
     import pyarrow.parquet  # noqa: F401  (not counted)
 
-    before, clock = _peak(), time.process_time()
+    clock = time.process_time()
     job = _job(source, out)
     looked, clock = time.process_time() - clock, time.process_time()
     for _ in shards_of(rows_to_ask(job, np.ones(rows, bool), Answers()), rows, 8):
         pass
-    cut, at_cut, clock = time.process_time() - clock, _peak(), time.process_time()
+    cut, clock = time.process_time() - clock, time.process_time()
     answers = Answers.open(out / ANSWERS)
     opened, clock = time.process_time() - clock, time.process_time()
     labels_file(LocalFolder(out), job, answers)
@@ -118,8 +116,6 @@ def driver_costs(source: Path, out: Path, rows: int, parts: int) -> dict[str, fl
         "cut_rows_per_second": rows / cut,
         "open_ms_per_part": 1e3 * opened / parts,
         "labels_rows_per_second": rows / (time.process_time() - clock),
-        "reading_mib": (at_cut - before) / _MIB,
-        "labels_mib": (_peak() - at_cut) / _MIB,
     }
 
 
@@ -161,10 +157,6 @@ def simulated(costs: dict[str, float]) -> dict[str, float]:
     }
 
 
-def _peak() -> int:
-    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--workers", default="1,2,4,8", help="numbers of workers (default: 1,2,4,8)")
@@ -178,13 +170,12 @@ def main() -> None:
         for workers in map(int, args.workers.split(",")) if args.workers else ():
             found["runs"].append(_measured(workers, args.rows, args.device, Path(temporary)))
         if args.driver_rows:
-            for rows in (args.driver_rows // 4, args.driver_rows):  # a quarter, to see what memory does
-                source, out = Path(temporary, f"{rows}.parquet"), Path(temporary, str(rows))
-                write_rows(source, rows)
-                for task, more in ((_write_parts, (args.parts,)), (driver_costs, (rows, args.parts))):
-                    with multiprocessing.get_context("spawn").Pool(1) as pool:
-                        found["driver"] = pool.apply(task, (source, out, *more))
-                print("driver: " + _text(found["driver"]))
+            source, out = Path(temporary, "driver.parquet"), Path(temporary, "driver")
+            write_rows(source, args.driver_rows)
+            for task, more in ((_write_parts, ()), (driver_costs, (args.driver_rows,))):
+                with multiprocessing.get_context("spawn").Pool(1) as pool:
+                    found["driver"] = pool.apply(task, (source, out, *more, args.parts))
+            print("driver: " + _text(found["driver"]))
             found["simulated"] = simulated(found["driver"])
             print("1,000 workers, 1,000,000,000 pairs: " + _text(found["simulated"]))
     print(json.dumps(found))
