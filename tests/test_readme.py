@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from preftree.engine.model_table import model_table
+from preftree.engine.model_table import family_list, model_table
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS
 
@@ -47,13 +47,30 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_make_targets_exist() -> None:
+    """Catches a target that is named, in a block or in the middle of a sentence, and not there."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for text in TEXTS.values():
-        for target in re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE):
+        blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        for target in [*re.findall(r"^make (\w+)", blocks, re.MULTILINE), *re.findall(r"`make (\w+)", text)]:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_table_of_models_is_that_of_the_registries() -> None:
-    """Catches a family that runs and is not in the README, and one that is there and does not run."""
-    rows = re.findall(r"(?:^\|.*\n)+", TEXTS["README.md"].split("## Models\n")[1], re.MULTILINE)
-    assert rows[0] == model_table(), "put in what `python -m preftree.engine.model_table` prints"
+def test_models_are_those_of_the_registries() -> None:
+    """Catches a family that runs and is in no document, and one that is there and does not run."""
+    (line,) = re.findall(r"^(?:`\w+`, )+`\w+`$", TEXTS["README.md"], re.MULTILINE)
+    rows = re.findall(r"(?:^\|.*\n)+", TEXTS["models.md"].split("## Families\n")[1], re.MULTILINE)
+    printed = "put in what `python -m preftree.engine.model_table` prints"
+    assert (line, rows[0]) == (family_list(), model_table()), printed
+
+
+def test_the_readme_is_short() -> None:
+    """Catches what belongs into docs/."""
+    assert TEXTS["README.md"].count("\n") <= 160
+    assert len(TEXTS["README.md"].split()) <= 1600
+
+
+@pytest.mark.parametrize("index", ["README.md", "index.md"])
+def test_every_page_is_listed(index: str) -> None:
+    """Catches a page that nobody finds."""
+    links = re.findall(r"\]\((?:docs/)?([\w-]+\.md)\)", TEXTS[index])
+    assert set(PAGES) - {"README.md", "index.md"} <= set(links)
