@@ -100,9 +100,6 @@ class Acceptance:
     def lines(self) -> list[tuple[str, str]]:
         """For a terminal."""
         asked = f"error at most {self.max_error:g} at confidence {self.confidence:g}"
-        by_gold = [
-            ("warning", f"fewer than {_MIN_ORDER} labels lack gold: it holds if surer labels are not more often wrong")
-        ] * self.ordered_by_gold
         if self.threshold is None:
             return [("accepted", f"no label, for {asked}"), ("gold pairs needed", self._needed())]
         lines = [("accepted", f"labels of a confidence from {self.threshold:.6g} on: {asked}")]
@@ -111,11 +108,12 @@ class Acceptance:
             for name, accepted, of in self._coverages()
         ]
         wrong = f"{count(self.errors, 'error')} among {count(self.accepted_gold, 'gold pair')}"
-        return [
-            *lines,
-            ("error", f"{wrong}; at most {self.bound:.1%} in truth, at confidence {self.confidence:g}"),
-            *by_gold,
-        ]
+        bound = f"at most {self.bound:.1%} in truth, at confidence {self.confidence:g}"
+        lines.append(("error", f"{wrong}; {bound}"))
+        if self.ordered_by_gold:
+            few = f"fewer than {_MIN_ORDER} labels lack gold: it holds if surer labels are not more often wrong"
+            lines.append(("warning", few))
+        return lines
 
     def _coverages(self) -> Iterator[tuple[str, int, int]]:
         yield "gold", self.accepted_gold, self.gold_pairs

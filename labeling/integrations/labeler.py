@@ -17,6 +17,7 @@ from preftree.labeling.data.objects import PLACE
 from preftree.labeling.data.row import FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, SINGLE_FIELDS, BadRow
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.base import Method
+from preftree.labeling.methods.calibrated import Calibrated
 from preftree.labeling.methods.registry import columns_of as columns_shown
 from preftree.labeling.methods.registry import depends_on_ids, name_of, open_method
 from preftree.labeling.options.inputs import InputOptions
@@ -67,7 +68,7 @@ class PairLabeler:
         self._options = options
         self._mapping = column_mapping(options.mapping)
         self._method: Method = open_method(options, recorded)
-        if with_figures(self._method, ()) is not self._method:
+        if with_figures(self._method, ()) != self._method:
             raise UsageError(f"labels of method {options.method} depend on all rows; use preftree.label or label_file")
         self._judge: AnyJudge | None = None
         self._one_call = threading.Lock()
@@ -123,9 +124,16 @@ class PairLabeler:
             Rejected(number, str(row)) if isinstance(row, BadRow) else self._item(layout, row, number)
             for number, row in layout.rows(source)
         )
+        return label_samples(items, self._method, self._loaded())
+
+    def _loaded(self) -> AnyJudge:
+        """The judge. Raises ModelError, and InputError where a calibration was made for another judge."""
         if self._judge is None:
-            self._judge = load_judge(self._options)
-        return label_samples(items, self._method, self._judge)
+            judge = load_judge(self._options)
+            if isinstance(self._method, Calibrated):
+                self._method.check({"options": vars(self._options), "scorer": judge.describe()})
+            self._judge = judge
+        return self._judge
 
     def _item(self, layout: Layout, row: dict[str, Any], number: int) -> Sample | Rejected:
         """A row without id would be called by its place in the batch, on which labels must not depend."""

@@ -84,7 +84,8 @@ class Rewards:
     def __reduce__(self) -> tuple[Any, ...]:
         given: dict[str, Any] = {"url": self._url, "token": self._token, "timeout": self._timeout}
         given |= {"compare": self.compares, "drop": self._drop, "seed": self._seed, **self._options}
-        given["rubric_column"] = self.rubric_column
+        if self.rubric_column is not None:
+            given["rubric_column"] = self.rubric_column
         return partial(Rewards, **given), (self._judge,)
 
     def score(

@@ -37,6 +37,8 @@ def combine(options: CombineOptions) -> tuple[RunSummary, str]:
         raise UsageError("--gold is what weights are fitted to; leave it out, or --weights equal")
     started = date(time.time())
     judges = judges_of(options.runs, options.is_fitted)
+    if same := next((one for one in judges if one.is_at(options.out)), None):
+        raise UsageError(f"{same.place} is one of the runs that are combined; name another --out")
     dataset = judges[0].input(options.input)
     fitted, lines = _fitted(options, judges)
     mixture = fitted.mixture if fitted else Mixture.equal(len(judges), options.mean)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,10 @@ class Judge:
         """The rows of the run. dataset: its input."""
         return dataset.pick(rows_of(dataset.info.rows, **selection_of(self.record["options"])))
 
+    def is_at(self, named: str) -> bool:
+        """Whether this is its directory or URL."""
+        return Path(self.place).resolve() == Path(str(folder_of(named))).resolve()
+
     def reads_like(self, other: Judge) -> bool:
         """Whether the same bytes were read in the same way, so that one id means one text."""
         one, two = (
@@ -88,8 +93,8 @@ def judges_of(runs: Sequence[str], is_raw: bool) -> list[Judge]:
     if len(runs) < 2:
         raise UsageError(f"{one_line(runs[0])} is one run, and a panel is made of two or more; name another run")
     found = [Judge.of(named, is_raw) for named in runs]
-    places = [str(Path(judge.place).resolve()) for judge in found]
-    if repeated := next((judge for n, judge in enumerate(found) if places[n] in places[:n]), None):
+    pairs = combinations(found, 2)
+    if repeated := next((other for one, other in pairs if one.is_at(other.place)), None):
         raise UsageError(f"{repeated.place} is named twice; a judge has one vote")
     names = [judge.name for judge in found]
     return [replace(one, name=one.place) if names.count(one.name) > 1 else one for one in found]

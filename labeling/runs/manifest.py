@@ -48,7 +48,7 @@ _DERIVED = {
 _SHARD, _SEED = "options.shard", "options.seed"
 DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
 # Entries that earlier versions did not record: unknown there, not different.
-_LATER = {"scorer.instructions", "options.fence", ARITHMETIC}
+_LATER = {"scorer.instructions", "options.fence", "options.probes", ARITHMETIC}
 
 
 def manifest(options: LabelOptions | SampleOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:

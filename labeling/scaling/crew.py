@@ -280,7 +280,7 @@ class Crew:
         self._cluster.kill(member.actor)
         self.events.lost(member.node, reason)
         _LOGGER.warning(f"the worker on {one_line(member.node)} is lost: {reason}; another one takes its place")
-        self._failed_starts += not shards
+        self._failed_starts += not member.is_ready
         if self._failed_starts >= _STARTS:
             raise ModelError(f"{count(_STARTS, 'worker')} one after the other could not be started: {reason}")
         if shards:

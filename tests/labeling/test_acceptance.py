@@ -30,7 +30,7 @@ class Judge(NamedTuple):
 # Where confidence says much, where all labels are good, and where nearly all thresholds are just too wrong.
 STEEP = Judge(lambda c: 0.5 / (1 + np.exp(40 * (c - 0.7))) + 0.01, 0.1)
 STRICT = Judge(STEEP.error, 0.05)
-GOOD = Judge(lambda c: 0.02 + 0.3 * (c < 0.6), 0.1)
+GOOD = Judge(lambda c: np.where(c < 0.6, 0.32, 0.02), 0.1)
 CALIBRATED = Judge(lambda c: 1 - c, 0.2)
 JUST_WRONG = Judge(lambda c: np.full(len(c), 0.1001), 0.1)
 UPSIDE_DOWN = Judge(lambda c: np.where(c > 0.8, 0.25, 0.0), 0.1)

@@ -17,6 +17,7 @@ from preftree.labeling.calibration.label_studio import majority
 from preftree.labeling.commands.table import OK
 from preftree.labeling.data.labels_file import LABELS
 from preftree.labeling.export.label_studio import CONFIGURATION
+from preftree.labeling.types import Verdict
 from tests.labeling.calibrations import ROWS, judged, table
 
 Task = dict[str, Any]
@@ -122,7 +123,8 @@ def test_several_annotators(tmp_path: Path, tasks: list[Task]) -> None:
     ]
     found = gold(tmp_path / "gold.json", rows)
     assert found == {task["data"]["pair_id"]: "a", other["data"]["pair_id"]: "tie"}
-    assert [majority([*votes]) for votes in (("a", "tie"), ("b", "b", "tie"), ("tie",))] == ["tie", "b", "tie"]
+    several: list[list[Verdict]] = [["a", "tie"], ["b", "b", "tie"], ["tie"]]
+    assert [majority(votes) for votes in several] == ["tie", "b", "tie"]
 
 
 def test_refusals(tmp_path: Path, tasks: list[Task]) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import preftree as pt
 from preftree.engine.errors import PreftreeError
+from preftree.labeling import cli
 from preftree.labeling.integrations import labeler
 from tests.labeling.fakes import MINE, FakeScorer, fake_scorer_factory
 from tests.labeling.reward_models import write_reward_model
@@ -198,6 +199,22 @@ def test_it_goes_to_other_processes_without_its_model(model: str, tmp_path: Path
     assert pickle.loads(pickle.dumps(again))(batch).equals(expected)
 
 
+def test_calibrated_labels(model: str, tmp_path: Path) -> None:
+    """Catches a calibration that is lost on the way to another process, or goes with a judge it was not made for."""
+    rows = [row | {"gold": "ab"[place % 3 == 0]} for place, row in enumerate(PAIRS)] * 4
+    rows = [row | {"id": str(place)} for place, row in enumerate(rows)]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run, made = str(tmp_path / "run"), str(tmp_path / "calibration.json")
+    pt.label_file(tmp_path / "rows.jsonl", run, model)
+    assert cli.main(["calibrate", run, "--out", made]) == 0
+    pt.label_file(tmp_path / "rows.jsonl", tmp_path / "out", model, calibration=made)
+    expected = parquet.read_table(tmp_path / "out" / "labels.parquet").select(["p_a", "p_a_uncalibrated"])
+    label = pickle.loads(pickle.dumps(pt.PairLabeler(model, calibration=made)))
+    assert label(pa.Table.from_pylist(rows)).select(["p_a", "p_a_uncalibrated"]).equals(expected)
+    with pytest.raises(PreftreeError, match="template"):
+        pt.PairLabeler(model, calibration=made, template="helpfulness")(pa.Table.from_pylist(rows))
+
+
 def test_rewards_are_labels_too(tmp_path: Path) -> None:
     """Catches a judge that is loaded where a reward model is wanted."""
     rows = [{"prompt": "Which?", "response": text} for text in ("This.", "That.", " ")]
@@ -247,6 +264,8 @@ GOOD = {"prompt": ["Which?"], "response_a": ["this"], "response_b": ["that"]}
         ),
         ({}, {"chosen": ["Yes"], "rejected": ["Yet"], "question": ["?"]}, "question may be the prompt"),
         ({}, {"chosen": [None], "rejected": [None], "question": ["?"]}, None),
+        # A row of RM-Bench is nine pairs in a file.
+        ({}, {"prompt": ["?"], "chosen": [["a", "b", "c"]], "rejected": [["d", "e", "f"]]}, None),
     ],
 )
 def test_what_no_row_can_repair(options: dict[str, Any], batch: Any, words: str | None, model: str) -> None:

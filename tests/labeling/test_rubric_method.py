@@ -239,7 +239,7 @@ def test_a_run(small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main([*command, "--rubric-column", "mine"]) == 3
     assert "line 3: bad rubric: it holds no criteria" in capsys.readouterr().err
     pair, single, none = parquet.read_table(out / "labels.parquet").to_pylist()
-    assert (none["status"], none["reason"]) == ("rejected", "bad rubric: it holds no criteria")
+    assert (none["status"], none["reason"]) == ("rejected", "line 3: bad rubric: it holds no criteria")
     assert [one["name"] for one in pair["criteria_a"]] == ["short", "rude"]
     assert single["criteria"] is not None
     record = json.loads((out / "run.json").read_text())

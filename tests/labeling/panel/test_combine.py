@@ -167,6 +167,17 @@ def test_other_rows_are_refused_by_name(
     assert not (tmp_path / "panel").exists()
 
 
+def test_a_judge_is_not_overwritten_by_its_panel(
+    made: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches labels replaced by what was made of them."""
+    one, two = made("one", 1), made("two", 2)
+    before = (one / "labels.parquet").read_bytes()
+    assert combined(one, two, "--out", tmp_path / "two" / ".." / "one", "--overwrite") == 2
+    assert "name another --out" in one_error(capsys)
+    assert (one / "labels.parquet").read_bytes() == before
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
