@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -172,9 +171,8 @@ def main() -> None:
         if args.driver_rows:
             source, out = Path(temporary, "driver.parquet"), Path(temporary, "driver")
             write_rows(source, args.driver_rows)
-            for task, more in ((_write_parts, ()), (driver_costs, (args.driver_rows,))):
-                with multiprocessing.get_context("spawn").Pool(1) as pool:
-                    found["driver"] = pool.apply(task, (source, out, *more, args.parts))
+            _write_parts(source, out, args.parts)
+            found["driver"] = driver_costs(source, out, args.driver_rows, args.parts)
             print("driver: " + _text(found["driver"]))
             found["simulated"] = simulated(found["driver"])
             print("1,000 workers, 1,000,000,000 pairs: " + _text(found["simulated"]))

@@ -278,7 +278,7 @@ BAD_FILES = [
     ("x.parquet", b"hello", "is no Parquet, whatever its name says"),
     ("x.arrow", b"ARROW1\0\0", "damaged, cut off or no Arrow"),
     ("x.jsonl.xz", b"\xfd7zXZ\0", "is compressed with xz"),
-    ("x.parquet.gz", gzip.compress(b"PAR1"), "is Parquet compressed with gzip; unpack it"),
+    ("x.parquet.gz", gzip.compress(b"PAR1", mtime=0), "is Parquet compressed with gzip; unpack it"),
     ("x.parquet", b"", "is no Parquet, whatever its name says"),
     ("x.csv", b"id;prompt;response_a\n1;p;a\n", "separates its columns by ';'; save it with commas"),
     ("x.csv", b"id\tprompt\n1\tp\n", "separates its columns by tabs; save it with commas, or with tabs as .tsv"),
