@@ -82,7 +82,7 @@ def open_checkpoint(spec: str) -> Checkpoint:
         return _open_gguf(embedded_file(), "embedded", spec)
     path = Path(spec).expanduser()
     if path.is_dir():
-        with advising("download the model's own files again, or take a model that preftree runs (README, Models)"):
+        with advising("download the model's own files again, or take a model that preftree runs (docs/models.md)"):
             return _open_directory(path, path.resolve().name, str(path.absolute()))
     if not is_there(path):
         raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')

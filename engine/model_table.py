@@ -1,4 +1,4 @@
-"""The README's table of models, made from the registries: `python -m preftree.engine.model_table` prints it."""
+"""What the documents say of models, made from the registries: `python -m preftree.engine.model_table` prints it."""
 
 from preftree.engine.config.architectures import ARCHITECTURES
 from preftree.engine.config.multimodal import MULTIMODAL
@@ -21,9 +21,14 @@ def model_table() -> str:
     return HEADER + "".join(rows)
 
 
+def family_list() -> str:
+    """The README's line: the names of the table."""
+    return ", ".join(f"`{key}`" for key in (*sorted(ARCHITECTURES), *sorted(MULTIMODAL)))
+
+
 def _row(key: str, models: str, formats: str, has_reward_class: bool) -> str:
     return f"| `{key}` | {models} | {formats} | {'yes' if has_reward_class else 'no'} |\n"
 
 
 if __name__ == "__main__":
-    print(model_table(), end="")
+    print(f"README.md:\n{family_list()}\n\ndocs/models.md:\n{model_table()}", end="")

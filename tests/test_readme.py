@@ -8,18 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from preftree.engine.model_table import model_table
+from preftree.engine.model_table import family_list, model_table
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
 TEXTS = {name: path.read_text(encoding="utf-8") for name, path in PAGES.items()}
+LINKED = {**PAGES, **{name: ROOT / name for name in ("ARCHITECTURE.md", "CONTRIBUTING.md")}}
 PYTHON = [(name, code) for name, text in TEXTS.items() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
 @pytest.mark.parametrize(("page", "code"), PYTHON, ids=[f"{page}-{place}" for place, (page, _) in enumerate(PYTHON)])
 def test_python_examples_run(page: str, code: str) -> None:
+    """Catches an example that the library has outgrown."""
     exec(compile(code, page, "exec"), {})
 
 
@@ -33,12 +35,12 @@ def test_commands_parse(page: str) -> None:
         parse(COMMANDS, shlex.split(line))
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", LINKED)
 def test_links_lead_somewhere(page: str) -> None:
     """Catches a file that has moved, and a section that has another heading."""
-    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", TEXTS[page]):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", LINKED[page].read_text(encoding="utf-8")):
         name, _, section = target.partition("#")
-        path = (PAGES[page].parent / name).resolve() if name else PAGES[page]
+        path = (LINKED[page].parent / name).resolve() if name else LINKED[page]
         assert path.exists(), target
         if section:
             headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
@@ -47,13 +49,30 @@ def test_links_lead_somewhere(page: str) -> None:
 
 
 def test_make_targets_exist() -> None:
+    """Catches a target that is named, in a block or in the middle of a sentence, and not there."""
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for text in TEXTS.values():
-        for target in re.findall(r"(?:^|`)make (\w+)", text, re.MULTILINE):
+        blocks = "\n".join(re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE))
+        for target in [*re.findall(r"^make (\w+)", blocks, re.MULTILINE), *re.findall(r"`make (\w+)", text)]:
             assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
 
 
-def test_the_table_of_models_is_that_of_the_registries() -> None:
-    """Catches a family that runs and is not in the README, and one that is there and does not run."""
-    rows = re.findall(r"(?:^\|.*\n)+", TEXTS["README.md"].split("## Models\n")[1], re.MULTILINE)
-    assert rows[0] == model_table(), "put in what `python -m preftree.engine.model_table` prints"
+def test_models_are_those_of_the_registries() -> None:
+    """Catches a family that runs and is in no document, and one that is there and does not run."""
+    (line,) = re.findall(r"^(?:`\w+`, )+`\w+`$", TEXTS["README.md"], re.MULTILINE)
+    rows = re.findall(r"(?:^\|.*\n)+", TEXTS["models.md"].split("## Families\n")[1], re.MULTILINE)
+    printed = "put in what `python -m preftree.engine.model_table` prints"
+    assert (line, rows[0]) == (family_list(), model_table()), printed
+
+
+def test_the_readme_is_short() -> None:
+    """Catches what belongs into docs/."""
+    assert TEXTS["README.md"].count("\n") <= 160
+    assert len(TEXTS["README.md"].split()) <= 1600
+
+
+@pytest.mark.parametrize("index", ["README.md", "index.md"])
+def test_every_page_is_listed(index: str) -> None:
+    """Catches a page that nobody finds."""
+    links = re.findall(r"\]\((?:docs/)?([\w-]+\.md)\)", TEXTS[index])
+    assert set(PAGES) - {"README.md", "index.md"} <= set(links)
