@@ -109,8 +109,8 @@ def test_a_bad_row_keeps_its_place(judge: pt.Judge) -> None:
             "line 1: has response_a and response_b, but method ranking needs responses",
         ),
         (ROWS, {"method": "rliaf"}, "method 'rliaf' is not known; did you mean rlaif?"),
-        (ROWS, {"principle": "x"}, "there is no option 'principle' for method rlaif; use one of cot, exemplars"),
-        (ROWS, {"device": "cuda"}, "there is no option 'device' for method rlaif; use one of cot"),
+        (ROWS, {"principle": "x"}, "there is no option 'principle' for method rlaif; use one of calibration, cot"),
+        (ROWS, {"device": "cuda"}, "there is no option 'device' for method rlaif; use one of calibration, cot"),
         (
             ROWS,
             {"method": "salmon", "principle": "x"},
