@@ -20,7 +20,8 @@ from preftree.labeling.data.inputs import STANDARD_INPUT
 from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
-from preftree.labeling.methods.several import NO_GOLD, SEVERAL
+from preftree.labeling.methods.registry import SEVERAL
+from preftree.labeling.methods.several import NO_GOLD
 from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.model import EngineOptions

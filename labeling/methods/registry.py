@@ -26,7 +26,6 @@ from preftree.labeling.options.methods import (
     SalmonOptions,
 )
 from preftree.labeling.options.option import declared, spelled
-from preftree.labeling.principles.row_sets import RowSets
 from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
@@ -47,6 +46,7 @@ class Entry(NamedTuple):
     options: type[MethodOptions] = MethodOptions
 
 
+SEVERAL = "several"  # what `preftree compare` runs
 METHODS = {
     "rlaif": Entry("preftree.labeling.methods.rlaif", RlaifOptions),
     "direct": Entry("preftree.labeling.methods.direct", DirectOptions),
@@ -55,7 +55,7 @@ METHODS = {
     "ranking": Entry("preftree.labeling.methods.ranking", RankingOptions),
     "principled": Entry("preftree.labeling.methods.principled", PrincipledOptions),
     "reward": Entry("preftree.labeling.methods.reward", RewardOptions),
-    "several": Entry("preftree.labeling.methods.several"),
+    SEVERAL: Entry("preftree.labeling.methods.several"),
     "probe": Entry("preftree.labeling.methods.probed", ProbeOptions),
 }
 
@@ -121,6 +121,7 @@ def templates_of(method: Method) -> list[Template]:
 
 def columns_of(method: Method) -> tuple[Column, ...]:
     """The columns of a row that its prompts depend on, besides those that make the row a sample."""
+    from preftree.labeling.principles.row_sets import RowSets
     from preftree.labeling.rubrics.row_rubrics import RowRubrics
 
     shown = [column for template in templates_of(method) for column in template.columns]
@@ -133,6 +134,8 @@ def columns_of(method: Method) -> tuple[Column, ...]:
 
 def depends_on_ids(method: Method) -> bool:
     """Whether labels depend on what rows are called: where something is drawn for each row, or put in its order."""
+    from preftree.labeling.principles.row_sets import RowSets
+
     sets = getattr(method, "sets", None)
     return method.name == "ranking" or (isinstance(sets, RowSets) and sets.draw is not None)
 

@@ -12,14 +12,13 @@ from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.base import Method
-from preftree.labeling.methods.registry import METHODS, make_method, templates_of
+from preftree.labeling.methods.registry import METHODS, SEVERAL, make_method, templates_of
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.methods.set_labels import SetsLabel, set_columns
 from preftree.labeling.options.methods import MethodOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, PairLabel, Request, RequestScores, Sample
 
-SEVERAL = "several"
 NO_GOLD = "no gold"
 _FIELDS = PairLabel.COLUMNS
 

@@ -20,7 +20,7 @@ from preftree.labeling.data.labels_file import RUN
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.candidates import SAMPLE
-from preftree.labeling.methods.several import SEVERAL
+from preftree.labeling.methods.registry import SEVERAL
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions

@@ -106,6 +106,8 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
     options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
     assert options == {
         "probes": [],
+        "rubric": None,
+        "rubric_column": None,
         "input": [str(pairs)],
         "out": str(tmp_path / "out"),
         "model": "embedded",

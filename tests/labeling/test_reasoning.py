@@ -72,7 +72,10 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"cot": True, "method": "ranking"}, "--cot is not for method ranking; it is for rlaif and direct and rubric and salmon"),
+        (
+            {"cot": True, "method": "ranking"},
+            "--cot is not for method ranking; it is for rlaif and direct and rubric and salmon",
+        ),
         ({"cot": True, "method": "principled"}, "--cot is not for method principled"),
         ({"samples": 3, "temperature": 1.0}, "--samples requires --cot"),
         ({"max_rationale_tokens": 9}, "--max-rationale-tokens requires --cot"),
