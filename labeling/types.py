@@ -115,6 +115,13 @@ class Label(Protocol):
         """By column: those that its method names."""
 
 
+def verdict_at(p_a: float) -> Verdict:
+    """A probability that A is better, binarised."""
+    if p_a == 0.5:
+        return "tie"
+    return "a" if p_a > 0.5 else "b"
+
+
 @dataclass(frozen=True)
 class PairLabel:
     """A pairwise soft label (RLAIF, Lee et al. 2023, section 2.1). Every probability is that of response A.
@@ -166,9 +173,7 @@ class PairLabel:
     @property
     def verdict(self) -> Verdict:
         """The binarised label."""
-        if self.p_a == 0.5:
-            return "tie"
-        return "a" if self.p_a > 0.5 else "b"
+        return verdict_at(self.p_a)
 
     @property
     def position_gap(self) -> float:

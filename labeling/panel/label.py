@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from preftree.labeling.types import ArrowType, Verdict
+from preftree.labeling.types import ArrowType, Verdict, verdict_at
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,4 @@ class PanelLabel:
     @property
     def verdict(self) -> Verdict:
         """The binarised label."""
-        if self.p_a == 0.5:
-            return "tie"
-        return "a" if self.p_a > 0.5 else "b"
+        return verdict_at(self.p_a)
