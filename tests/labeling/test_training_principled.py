@@ -82,7 +82,7 @@ def preferences(model: Path, letters: str) -> Iterator[tuple[str, bool, bool]]:
 def test_a_model_follows_a_principle(tmp_path: Path, layout: str) -> None:
     """Catches principles that are not shown, or shown after what is rewarded, and statements that are not negated."""
     data, base = instructions(tmp_path / "data", 600, 1), word_model(tmp_path / "base")
-    epochs = "1" if layout == "instruction-first" else "3"  # the response comes before what it answers: learnt later
+    epochs = "2" if layout == "instruction-first" else "3"  # the response comes before what it answers: learnt later
     options = ("--full", "--lr", "0.005", "--batch-size", "8", "--epochs", epochs, "--set", "eval_steps=0.5")
     given = ("--principled", "--layout", layout, *options)
     (done,) = train(Asked(["train", data, "--model", base, "--out", tmp_path / "rm", *given]))
