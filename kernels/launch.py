@@ -78,7 +78,7 @@ class TileShapes:
 # come in blocks of 16, as 2 blocks of 32 in shared memory exceed it by 1,280 bytes, and one leaves nothing to prefetch.
 TENSOR_CORES = {
     80: {
-        64: TileShapes(((16, 1), (128, 8)), block_n=64, num_stages=3),
+        64: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
         80: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
         96: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
         128: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
