@@ -23,7 +23,7 @@ from preftree.kernels.rope_store import rotate, store_kv
 from preftree.kernels.routing import route, route_by_sigmoid
 from preftree.kernels.tiles import Activation, PlanLayout
 
-# Every block takes five matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
+# Every block takes four matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
 # longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.7 ms in a 0.6B one at 16,384, where an H200 multiplies 5%
 # faster than at 8,192, too. The last block of a batch is padded, so larger ones would slow down small batches.
 ROW_BLOCK = 2048
