@@ -79,7 +79,8 @@ def _by_batch(
     rate = step_rate(engine, chosen, max_tokens, bandwidth)
     print(
         f"steps      {len(chosen):>4} sequences, {rate.path:.0f} tokens each on average: "
-        f"{rate.tokens_per_second:,.1f} tokens/s, {rate.share_of_limit:.0%} of the memory's limit",
+        f"{rate.steps_per_second:,.1f} steps/s, {rate.tokens_per_second:,.1f} tokens/s, "
+        f"{rate.share_of_limit:.0%} of the memory's limit",
         flush=True,
     )
     return {"sequences": len(chosen), "share_of_limit": rate.share_of_limit, **asdict(rate)}

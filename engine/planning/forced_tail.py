@@ -46,6 +46,11 @@ class ForcedTail:
         """K/V slots that it needs: one for each depth."""
         return int(self.depth.max()) + 1
 
+    @property
+    def num_wanted(self) -> int:
+        """Rows after which something is looked up."""
+        return int(self.wanted.sum())
+
     def tokens_looked_up(self, row: int) -> np.ndarray:
         """Tokens whose logits are wanted after `row`, in the order of the lookups."""
         return self.look_ups.token[self.row == row]
