@@ -27,14 +27,14 @@ class Decoded:
         seconds: of all of it.
         step_seconds: of the steps alone, after the first.
         step_tokens: generated in these.
-        steps: how many these are.
+        steps: how many these are, where that is known.
     """
 
     ids: list[list[int]]
     seconds: float
     step_seconds: float
     step_tokens: int
-    steps: int
+    steps: int = 0
 
     @property
     def tokens(self) -> int:
