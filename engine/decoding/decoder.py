@@ -276,10 +276,10 @@ class Decoder:
             reading = StepReading.start(self._stepper.run(sequences), looked_up)
         for sequence in sequences:
             sequence.launched()
-        return _Step(self._active, reading)
+        return _Step(list(self._active), reading)
 
     def _leave(self) -> None:
-        """Sequences without another row give back their slots: what is launched later overwrites them later."""
+        """Sequences without another row give back their slots, to which only rows launched later will write."""
         for active in self._active:
             if not active.sequence.has_row:
                 self._store.drop(active.sequence.path)

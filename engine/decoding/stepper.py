@@ -115,7 +115,7 @@ class PathStepper:
     def run(self, sequences: Several[Sequence]) -> Stepped:
         places = self._placed(sequences)
         self._fill(sequences, places)
-        self._replay()
+        self._logits, self._tokens = self._replayed()
         return Stepped(self._tokens, self._logits, places)
 
     def _placed(self, sequences: Several[Sequence]) -> np.ndarray:
@@ -146,16 +146,16 @@ class PathStepper:
             uniform[places] = [sequence.draws for sequence in sequences]
             self._uniform.copy_(to_device(torch.from_numpy(uniform), self._model.device))
 
-    def _replay(self) -> None:
+    def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
         # Experts choose their rows on the host, which no graph can hold.
         if self._model.device.type != "cuda" or self._model.config.experts is not None:
-            self._logits, self._tokens = self._step()
-            return
+            return self._step()
         if self._graph is None:
             self._capture()
         assert self._graph is not None
         self._graph.replay()
+        return self._logits, self._tokens
 
     def _capture(self) -> None:
         # Compiles the kernels, and lets libraries allocate what they keep, before anything is recorded. Run twice, a
