@@ -28,12 +28,12 @@ from preftree.engine.generation import Sampling
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.kv import Destination, KvStore, StoredPath
 from preftree.engine.model.model import Model
+from preftree.engine.model.transfer import to_device
 from preftree.engine.planning.batching import SortedPrompts
 from preftree.engine.planning.plan import Plan, build_plan
 from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.planning.trie import TokenIds, TokenTrie
 from preftree.engine.profiling import span
-from preftree.engine.transfer import to_device
 
 # Steps that are launched before the tokens of the one before them are read, by device. A GPU would wait while the host
 # reads them and fills the next step; on a CPU a sequence that turns out to have ended would cost a step's row.

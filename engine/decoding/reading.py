@@ -10,7 +10,7 @@ import torch
 
 from preftree.engine.decoding.sequence import Sequence
 from preftree.engine.decoding.stepper import Stepped
-from preftree.engine.transfer import HostCopies, to_device
+from preftree.engine.model.transfer import HostCopies, to_device
 
 
 @dataclass(frozen=True)

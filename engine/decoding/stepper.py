@@ -14,8 +14,8 @@ from preftree.engine.decoding.sequence import Sequence
 from preftree.engine.generation import Sampling
 from preftree.engine.model.kv import KvStore
 from preftree.engine.model.model import Model
+from preftree.engine.model.transfer import to_device
 from preftree.engine.planning.steps import ON_DEVICE, Step, StepRow
-from preftree.engine.transfer import to_device
 from preftree.kernels.tiles import PathTiles
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -46,7 +47,7 @@ class ForcedTail:
         """K/V slots that it needs: one for each depth."""
         return int(self.depth.max()) + 1
 
-    @property
+    @cached_property
     def num_wanted(self) -> int:
         """Rows after which something is looked up."""
         return int(self.wanted.sum())

@@ -16,10 +16,10 @@ from preftree.engine.decoding import decoder, stepper
 from preftree.engine.decoding.sampler import next_tokens
 from preftree.engine.decoding.sequence import Sequence as Decoded
 from preftree.engine.decoding.stopping import StopRule
+from preftree.engine.model.transfer import HostCopies
 from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.steps import ON_DEVICE
 from preftree.engine.planning.trie import as_token_ids
-from preftree.engine.transfer import HostCopies
 from tests.engine.test_decoding import ENDING, FORCED_ROWS, kv_memory_of
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.models import SMALL_CONFIG, write_model
