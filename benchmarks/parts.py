@@ -24,6 +24,7 @@ PARTS = {
     "linear": "linear",
     "gated": "linear",
     "label_head": "linear",
+    "expert_products": "linear",
     "tree_attention": "attention",
     "rms_norm": "element-wise",
     "add_rms_norm": "element-wise",
@@ -32,6 +33,9 @@ PARTS = {
     "rotate": "element-wise",
     "store_kv": "element-wise",
     "route": "element-wise",
+    "route_by_sigmoid": "element-wise",
+    "sort_by_expert": "element-wise",
+    "combine_experts": "element-wise",
 }
 
 

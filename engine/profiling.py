@@ -31,6 +31,9 @@ OPERATIONS = (
     "store_kv",
     "route",
     "route_by_sigmoid",
+    "sort_by_expert",
+    "expert_products",
+    "combine_experts",
 )
 
 
