@@ -83,9 +83,8 @@ class MemoryModel:
         chunk = min(padded, max(1, self.threads) * self.chunk_rows) * (3 * inner + 2 * config.hidden_size)
         if config.experts is not None:
             # Threads share out the experts of all rows; a GPU takes a chunk's.
-            chunk += (padded if self.threads else min(padded, self.chunk_rows)) * _mixture_numbers(
-                config, config.experts
-            )
+            together = padded if self.threads else min(padded, self.chunk_rows)
+            chunk += together * _mixture_numbers(config, config.experts)
         gathered = self.threads * 2 * longest * (2 * kv_size + 3 * self.lanes)  # and scores of some rows
         if config.attention_softcap is not None:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
