@@ -33,6 +33,9 @@ OPERATIONS = (
     "store_qkv",
     "route",
     "route_by_sigmoid",
+    "sort_by_expert",
+    "expert_products",
+    "combine_experts",
 )
 
 

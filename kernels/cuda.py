@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 
 from preftree.kernels.attention import tree_attention
+from preftree.kernels.experts import combine_experts, expert_products, pack_experts
 from preftree.kernels.gated import clamped_swiglu, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, low_tile_rows, tile_rows
 from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, layer_norm, rms_norm
 from preftree.kernels.qkv_store import store_qkv
 from preftree.kernels.rope_store import rotate, store_kv
-from preftree.kernels.routing import route, route_by_sigmoid
+from preftree.kernels.routing import route, route_by_sigmoid, sort_by_expert
 from preftree.kernels.tiles import Activation, PlanLayout
 
 # Every block takes four matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
@@ -213,12 +214,15 @@ __all__ = [
     "add_linear",
     "add_rms_norm",
     "clamped_swiglu",
+    "combine_experts",
     "exact_products",
+    "expert_products",
     "gated",
     "geglu",
     "label_head",
     "layer_norm",
     "linear",
+    "pack_experts",
     "pack_gated",
     "pack_head",
     "pack_linear",
@@ -230,6 +234,7 @@ __all__ = [
     "route",
     "route_by_sigmoid",
     "scalar_head",
+    "sort_by_expert",
     "store_kv",
     "store_qkv",
     "swiglu",

@@ -17,6 +17,22 @@ ALPHA, LIMIT = tl.constexpr(1.702), tl.constexpr(7.0)
 
 
 @triton.jit
+def activated(b_gate, b_up, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """activation(gate) * up, elementwise, in float32."""
+    if ACTIVATION == "gelu_tanh":
+        b_tanh = tanh((b_gate + 0.044715 * b_gate * b_gate * b_gate) * ROOT_2_OVER_PI)
+        b_out = 0.5 * b_gate * (1.0 + b_tanh) * b_up
+    elif ACTIVATION == "clamped_silu":
+        # A minimum would take the limit for a NaN.
+        b_gate = tl.where(b_gate > LIMIT, LIMIT, b_gate)
+        b_up = tl.where(b_up > LIMIT, LIMIT, tl.where(b_up < -LIMIT, -LIMIT, b_up))
+        b_out = b_gate * tl.sigmoid(b_gate * ALPHA) * (b_up + 1.0)
+    else:
+        b_out = b_gate * tl.sigmoid(b_gate) * b_up
+    return b_out
+
+
+@triton.jit
 def gated_kernel(  # type: ignore[no-untyped-def]
     p_gate_up,
     p_out,
@@ -31,16 +47,7 @@ def gated_kernel(  # type: ignore[no-untyped-def]
     p_gate = p_gate_up + i_row * 2 * width + o_width
     b_gate = tl.load(p_gate, mask=m_width, other=0.0).to(tl.float32)
     b_up = tl.load(p_gate + width, mask=m_width, other=0.0).to(tl.float32)
-    if ACTIVATION == "gelu_tanh":
-        b_tanh = tanh((b_gate + 0.044715 * b_gate * b_gate * b_gate) * ROOT_2_OVER_PI)
-        b_out = 0.5 * b_gate * (1.0 + b_tanh) * b_up
-    elif ACTIVATION == "clamped_silu":
-        # A minimum would take the limit for a NaN.
-        b_gate = tl.where(b_gate > LIMIT, LIMIT, b_gate)
-        b_up = tl.where(b_up > LIMIT, LIMIT, tl.where(b_up < -LIMIT, -LIMIT, b_up))
-        b_out = b_gate * tl.sigmoid(b_gate * ALPHA) * (b_up + 1.0)
-    else:
-        b_out = b_gate * tl.sigmoid(b_gate) * b_up
+    b_out = activated(b_gate, b_up, ACTIVATION)
     tl.store(p_out + i_row * width + o_width, b_out.to(p_out.dtype.element_ty), mask=m_width)
 
 

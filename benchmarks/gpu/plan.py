@@ -12,6 +12,7 @@ from benchmarks.gpu import (
     ceilings,
     decoding,
     elementwise,
+    experts,
     flex,
     head,
     linear,
@@ -100,6 +101,7 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
         Step(f"Batch budgets, {shape}", 15, partial(budgets.run, shape=shape, name="22"), "budgets")
         for shape in (QWEN, LLAMA)
     ]
+    extra.append(Step("Experts, Qwen3-30B-A3B", 10, experts.run, "experts"))
     extra.append(Step("FlexAttention", FLEX_SECONDS, partial(flex.run, shape=LLAMA, seconds=FLEX_SECONDS), "flex"))
     extra.append(Step("Launch settings", 60, tuning.run, "tune", patience=3600))  # it watches its time itself
     taken = {step.title for step in _first_call(sizes)}

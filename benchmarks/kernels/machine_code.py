@@ -70,8 +70,8 @@ class Compiled:
 
     @property
     def uses_tensor_cores(self) -> bool:
-        """Attention and the matrix product of the label head, where the hardware has units for the dtype."""
-        return self.dtype == "bf16" and (self.name.startswith("tree_attention") or "split" in self.name)
+        """Attention and matrix products of label head and experts, where the hardware has units for the dtype."""
+        return self.dtype == "bf16" and re.search(r"^tree_attention|split$|gated$|linear$", self.name) is not None
 
     @property
     def problems(self) -> list[str]:

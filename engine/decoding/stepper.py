@@ -148,8 +148,7 @@ class PathStepper:
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
-        # Experts choose their rows on the host, which no graph can hold.
-        if self._model.device.type != "cuda" or self._model.config.experts is not None:
+        if self._model.device.type != "cuda":
             return self._step()
         if self._graph is None:
             self._capture()

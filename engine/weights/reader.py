@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -118,13 +118,14 @@ class Reader:
         }
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        layers: list[Iterator[tuple[torch.Tensor, torch.Tensor | None]]]
         if tensors.stacked is not None:
-            gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
-            downs = self._each(tensors.stacked.down, self.ops.pack_linear)
-            router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
-            return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
+            count, layers = tensors.stacked.gate_up.count, [self._each(stack) for stack in tensors.stacked.layers]
+        else:
+            matrices = zip(*((mlp.gate_up, mlp.down) for mlp in tensors.experts), strict=True)
+            count, layers = len(tensors.experts), [map(self._weight_and_bias, each) for each in matrices]
+        mlps = self.ops.pack_experts(*layers, count, **self._packing)
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
-        mlps = tuple(map(self._mlp, tensors.experts))
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
         (matrix,) = tensors.router.tensors()
@@ -132,13 +133,11 @@ class Reader:
         router, correction = wide
         return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
 
-    def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:
-        """One linear layer of every expert, packed. The stack is let go of before the next is read."""
+    def _each(self, stack: Stack) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Weight and bias of one linear layer of every expert. The stack is read when the first is asked for."""
         weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
-        return [
-            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._packing)
-            for expert in range(stack.count)
-        ]
+        for expert in range(stack.count):
+            yield _of_expert(stack, weight, expert), _of_expert(stack, bias, expert)
 
     def _sinks(self, name: str, heads: int) -> torch.Tensor:
         return self.source.tensor(name, (heads,), self.device, torch.float32)
