@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.answers.entry import Entry
+from preftree.labeling.answers.entry import Entry, entries_of
+from preftree.labeling.answers.lines import LineReader
 from preftree.labeling.answers.part import PATTERN, Attempt, DamagedPart, Part, open_part
 from preftree.labeling.data.folder import Folder, folder_of
 
@@ -127,29 +127,8 @@ def look(named: Path | Folder, run: str, rows: Any) -> tuple[Answers, Any]:
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Entry]:
-    """The rows of all parts by number. Of a row in several, the entry of the latest part.
-
-    A part is opened when its first row is due, so that parts that follow on one another are read one by one.
-    """
-    waiting = deque(sorted(parts, key=lambda part: part.first))
-    latest_first = {part.name: place for place, part in enumerate(sorted(parts, key=lambda part: part.order)[::-1])}
-    heap: list[tuple[int, int, Entry, Iterator[Entry]]] = []
-    last = -1
-    while heap or waiting:
-        while waiting and (not heap or waiting[0].first <= heap[0][0]):
-            part = waiting.popleft()
-            rest = part.entries()
-            entry = next(rest)
-            heapq.heappush(heap, (entry.number, latest_first[part.name], entry, rest))
-        number, place, entry, rest = heap[0]
-        if number != last:
-            yield entry
-            last = number
-        following = next(rest, None)
-        if following is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (following.number, place, following, rest))
+    """The rows of all parts by number. Of a row in several, the entry of the latest part."""
+    return entries_of(batch for table in LineReader(parts).tables() for batch in table.to_batches())
 
 
 def latest(attempts: Iterable[Attempt]) -> list[Attempt]:

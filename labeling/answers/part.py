@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.answers.entry import Entry, entries_of, table_of
+from preftree.labeling.answers.entry import Entry, lines_schema, table_of
 from preftree.labeling.data.folder import Folder
 from preftree.labeling.regular_file import read
 
@@ -27,7 +27,6 @@ FORMAT = 2
 PATTERN = "part-*.parquet"
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{16})\.parquet")
 _KEY = b"preftree"
-_READ_LINES = 8192
 
 
 @dataclass(frozen=True)
@@ -91,12 +90,21 @@ class Part:
         """NumPy arrays: the number of each row, whether it was rejected, and its digest, 0 where that is None."""
         return self._states
 
-    def entries(self) -> Iterator[Entry]:
-        """In the order of row numbers, each once."""
+    def batches(self, lines: int) -> Iterator[Any]:
+        """Record batches of so many lines, in the order of row numbers, with the columns of `lines_schema`."""
+        import pyarrow as pa
         from pyarrow import parquet
 
-        with parquet.ParquetFile(self.path) as file:
-            yield from entries_of(file.iter_batches(_READ_LINES))
+        schema = lines_schema()
+        # Without threads, as in `open_part`; parts are small.
+        with parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            there = set(file.schema_arrow.names)
+            for batch in file.iter_batches(lines, use_threads=False):
+                arrays = [
+                    batch.column(field.name) if field.name in there else pa.nulls(len(batch), field.type)
+                    for field in schema
+                ]
+                yield pa.record_batch(arrays, schema=schema)
 
 
 class DamagedPart(Exception):

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, UsageError
+from preftree.labeling.data.batches import ItemRows, RowBatch, row_batches
 from preftree.labeling.data.columns import ColumnKinds, Kind
 from preftree.labeling.data.formats import open_source
 from preftree.labeling.data.inputs import files_of
@@ -29,6 +30,7 @@ from preftree.labeling.terminal import one_line, visible
 from preftree.labeling.types import Rejected, Sample
 
 _LOGGER = logging.getLogger("preftree")
+_ROWS = 1024  # of a batch
 
 
 @dataclass(frozen=True)
@@ -180,16 +182,10 @@ class Dataset:
         repeated: that of `info`; of the ids that it names each belongs to the first good row that has it, and later
         rows are rejected. Without it, ids are not compared.
         """
-        used: set[str] = set()
+        used = _UsedIds(repeated)
         with closing(self.layout.rows(self.source)) as rows:
             for number, row in islice(rows, limit):
-                item = Rejected(number, str(row)) if isinstance(row, BadRow) else self.layout.item(row, number)
-                if repeated and not isinstance(item, Rejected) and hash(item.id) in repeated:
-                    if item.id in used:
-                        item = rejected(item, f"duplicate id: {quoted(item.id)} was used by an earlier row")
-                    else:
-                        used.add(item.id)
-                yield item
+                yield used.checked(self.layout.item_of(row, number))
 
     def pick(self, rows: Any) -> Iterator[Sample | Rejected]:
         """The rows of these numbers, see `rows_of`, with ids compared over the whole input."""
@@ -198,6 +194,23 @@ class Dataset:
         chosen = np.zeros(int(rows[-1]) + 1, np.bool_)
         chosen[rows] = True
         return compress(self.read(len(chosen), self.info.repeated), chosen.tobytes())
+
+    def batches(self, rows: Any) -> Iterator[tuple[Any, RowBatch]]:
+        """What `pick` reads, a batch at a time, each with the numbers of its rows (a NumPy array)."""
+        import numpy as np
+
+        used, first = _UsedIds(self.info.repeated), 0
+        with closing(row_batches(self.source, self.layout, _ROWS)) as batches:
+            for batch in batches:
+                checked, end = used.checked_batch(batch), first + len(batch)
+                here = slice(*rows.searchsorted((first, end)))
+                if len(numbers := rows[here]):
+                    chosen = np.zeros(len(batch), np.bool_)
+                    chosen[numbers - first] = True
+                    yield numbers, checked.only(chosen)
+                if here.stop == len(rows):
+                    return
+                first = end
 
     def record(self) -> dict[str, Any]:
         """What a run remembers of its input."""
@@ -219,6 +232,33 @@ class Dataset:
         for file, before in zip(self.files, self.digests, strict=True):
             if file.sha256() != before:
                 raise InputError(f"{file} changed while it was being labelled; label it again, --overwrite")
+
+
+class _UsedIds:
+    """Of ids that several rows have, each belongs to the first good row that has it. repeated: their hashes."""
+
+    def __init__(self, repeated: frozenset[int]) -> None:
+        self._repeated = repeated
+        self._used: set[str] = set()
+
+    def checked(self, item: Sample | Rejected) -> Sample | Rejected:
+        """The next row; rejected where an earlier one has its id."""
+        if not self._repeated or isinstance(item, Rejected) or hash(item.id) not in self._repeated:
+            return item
+        if item.id in self._used:
+            return rejected(item, f"duplicate id: {quoted(item.id)} was used by an earlier row")
+        self._used.add(item.id)
+        return item
+
+    def checked_batch(self, batch: RowBatch) -> RowBatch:
+        """The next rows, as they are where nobody else can have an id of them."""
+        if not self._repeated or (
+            (plain := batch.plain) is not None
+            and not plain[0].ids.null_count
+            and self._repeated.isdisjoint(map(hash, plain[0].ids.to_pylist()))
+        ):
+            return batch
+        return ItemRows([self.checked(item) for item in batch.items()])
 
 
 def rejected(sample: Sample, reason: str) -> Rejected:

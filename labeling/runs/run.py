@@ -21,7 +21,8 @@ from preftree.labeling.report.text import RunSummary, judge_text
 from preftree.labeling.runs.asking import ask, hopeless, own_rows, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.labels import StaleAnswers, write_labels
+from preftree.labeling.runs.joining import StaleAnswers
+from preftree.labeling.runs.labels import write_labels
 from preftree.labeling.runs.manifest import with_judge
 from preftree.labeling.runs.workers import answers_of_all
 from preftree.labeling.terminal import count, one_line
