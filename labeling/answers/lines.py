@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from preftree.engine.errors import OutputError
 from preftree.labeling.answers.entry import lines_schema
 from preftree.labeling.answers.part import Part
 
@@ -19,7 +20,12 @@ class LineReader:
     A part is opened when its first row is due, so that parts that follow on one another are read one by one.
     """
 
-    def __init__(self, parts: Sequence[Part]) -> None:
+    def __init__(self, parts: Sequence[Part], columns: Sequence[str] | None = None) -> None:
+        """columns: to read, the first of them "row"; all of `lines_schema` if left out."""
+        import pyarrow as pa
+
+        schema = lines_schema()
+        self._schema = schema if columns is None else pa.schema([schema.field(name) for name in columns])
         self._waiting = deque(sorted(parts, key=lambda part: part.first))
         self._ranks = {part.name: rank for rank, part in enumerate(sorted(parts, key=lambda part: part.order))}
         self._open: list[_Cursor] = []
@@ -27,17 +33,22 @@ class LineReader:
     def upto(self, last: int) -> Any:
         """The lines of rows up to this number that were not read before: a pyarrow.Table, in the order of rows.
 
-        Raises OSError, and FileNotFoundError where another process has joined parts meanwhile.
+        Raises OutputError, and FileNotFoundError where another process has joined parts meanwhile.
         """
         import pyarrow as pa
 
         found: list[tuple[int, Any]] = []
         still_open = []
-        for cursor in self._due(last):
-            found += [(cursor.rank, batch) for batch in cursor.upto(last)]
-            still_open += [] if cursor.is_done else [cursor]
+        try:
+            for cursor in self._due(last):
+                found += [(cursor.rank, batch) for batch in cursor.upto(last)]
+                still_open += [] if cursor.is_done else [cursor]
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise OutputError(f"cannot read answers: {error}") from error
         self._open = still_open
-        table = pa.Table.from_batches([batch for _, batch in found], lines_schema())
+        table = pa.Table.from_batches([batch for _, batch in found], self._schema)
         if len({rank for rank, _ in found}) < 2:
             return table
         return _latest(table, [rank for rank, batch in found for _ in range(len(batch))])
@@ -53,7 +64,7 @@ class LineReader:
         yield from self._open
         while self._waiting and self._waiting[0].first <= last:
             part = self._waiting.popleft()
-            yield _Cursor(part, self._ranks[part.name])
+            yield _Cursor(part, self._ranks[part.name], self._schema)
 
 
 class _Cursor:
@@ -64,9 +75,9 @@ class _Cursor:
         is_done: whether all of it was read.
     """
 
-    def __init__(self, part: Part, rank: int) -> None:
+    def __init__(self, part: Part, rank: int, schema: Any) -> None:
         self.rank = rank
-        self._batches = part.batches(_READ_LINES)
+        self._batches = part.batches(_READ_LINES, schema)
         self._batch: Any = next(self._batches, None)
 
     @property
@@ -95,6 +106,9 @@ def _latest(table: Any, ranks: Sequence[int]) -> Any:
     import numpy as np
 
     rows, mine = table.column("row").to_numpy(), np.array(ranks)
+    steps = np.diff(rows)
+    if (steps >= 0).all() and (steps[np.diff(mine) != 0] > 0).all():
+        return table
     order = np.lexsort((np.arange(len(rows)), mine, rows))
     rows, mine = rows[order], mine[order]
     ends = np.flatnonzero(np.append(rows[1:] != rows[:-1], True))

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from preftree.labeling.data.arrow import Table
 from preftree.labeling.data.layout import Layout
 from preftree.labeling.data.plain import PlainRows, plain_fields, plain_rows
-from preftree.labeling.data.row import MAX_LINE_BYTES, rivals
+from preftree.labeling.data.row import MAX_LINE_BYTES, BadRow, rivals
 from preftree.labeling.data.shards import Shards
 from preftree.labeling.data.source import Source
 from preftree.labeling.types import Rejected, Sample
@@ -83,8 +83,13 @@ class ArrowRows:
         return ArrowRows(self.table, self.layout, self.batch.filter(pa.array(where)), self.lines[where])
 
     def items(self) -> Iterator[Sample | Rejected]:
-        for line, row in zip(self.lines.tolist(), self.table.values(self.batch), strict=True):
+        for line, row in self.values():
             yield self.layout.item_of(row, line)
+
+    def values(self) -> Iterator[tuple[int, dict[str, Any] | BadRow]]:
+        """The rows as `Layout.rows` gives them."""
+        for line, row in zip(self.lines.tolist(), self.table.values(self.batch), strict=True):
+            yield line, row if isinstance(row, BadRow) else self.layout.mapping.applied(row)
 
     @cached_property
     def plain(self) -> tuple[PlainRows, Any] | None:
@@ -103,8 +108,10 @@ class ArrowRows:
         return plain_rows(self.batch, self.lines, fields)
 
 
-def tables_of(source: Source) -> Iterator[tuple[Table, Any]] | None:
-    """The record batches of an input, each with its table; None for an input that is no table."""
+def tables_of(source: Source, layout: Layout) -> Iterator[tuple[Table, Any]] | None:
+    """The record batches of an input, each with its table; None unless it is one whose rows are samples."""
+    if layout.shape.split is not None:
+        return None
     if isinstance(source, Table):
         return ((source, batch) for batch in source.batches())
     if isinstance(source, Shards) and isinstance(source.sources[0], Table):
@@ -116,7 +123,7 @@ def row_batches(source: Source, layout: Layout, rows: int) -> Generator[RowBatch
     """All rows of an input in its order; ids are not compared. rows: of a batch at most, where it is no table."""
     import numpy as np
 
-    tables = tables_of(source) if layout.shape.split is None else None
+    tables = tables_of(source, layout)
     if tables is None:
         with closing(layout.rows(source)) as found:
             while batch := [layout.item_of(row, line) for line, row in islice(found, rows)]:

@@ -41,6 +41,16 @@ class PlainRows:
         return len(self.ids)
 
     @property
+    def fields(self) -> tuple[str, ...]:
+        """Of each row, those that make it a sample."""
+        return PAIR_FIELDS if self.kind is Pair else SINGLE_FIELDS
+
+    @property
+    def has_ids(self) -> bool:
+        """Whether every row has one, the bad ones, too."""
+        return bool(_not_blank(self.ids).all())
+
+    @property
     def kind(self) -> type[Sample]:
         """Of the samples."""
         return Pair if len(self.responses) == 2 else Response

@@ -13,8 +13,8 @@ from preftree.labeling.answers.digest import digests_of, joined_texts
 from preftree.labeling.answers.entry import entries_of
 from preftree.labeling.answers.lines import LineReader
 from preftree.labeling.data.batches import RowBatch
-from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.label_table import LabelTable
+from preftree.labeling.data.row import rejected
 from preftree.labeling.methods.base import Columnar
 from preftree.labeling.methods.registry import columns_of, imitations_of
 from preftree.labeling.pipeline import Labelled, aggregated

@@ -144,6 +144,7 @@ def _resumable(out: str, writer: AnswerWriter, job: Job) -> Iterator[None]:
         writer.forget_attempt()
         raise
     except KeyboardInterrupt:
-        kept = int(writer.answers.states(job.rows).astype(bool).sum())
+        missing, _, _ = writer.answers.counts(job.rows)
+        kept = len(job.rows) - missing
         went_on = f"{count(kept, 'row')} of {out} are kept; run the same command again to resume"
         raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None

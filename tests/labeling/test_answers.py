@@ -158,11 +158,11 @@ def test_parts_that_follow_on_one_another_are_read_one_by_one(tmp_path: Path, mo
     most = 0
     batches = Part.batches
 
-    def noted(part: Part, lines: int) -> Iterator[Any]:
+    def noted(part: Part, lines: int, schema: Any) -> Iterator[Any]:
         nonlocal most
         open_parts.append(part.name)
         most = max(most, len(open_parts))
-        yield from batches(part, lines)
+        yield from batches(part, lines, schema)
         open_parts.remove(part.name)
 
     monkeypatch.setattr(Part, "batches", noted)

@@ -129,6 +129,7 @@ _CALIBRATED = {"template": "summarization", "calibration": "cal.json"}
         (0.02, {}, "text"),
         (0.02, {"limit": 1500, "sample": 700}, "number"),
         (0.3, {}, ""),
+        (0.02, {"mapping": ("prompt=status", "id=prompt")}, "text"),
     ],
 )
 def test_columns_have_the_bytes_of_rows(
@@ -146,6 +147,7 @@ def test_columns_have_the_bytes_of_rows(
     chosen = LabelOptions(input=str(source), out=str(tmp_path), **options)
     job = Job.of(chosen, open_method(chosen))
     answers = write_answers(tmp_path / "answers", job, draw, odd)
+    info = job.dataset.info
     in_columns: list[int] = []
     plain_batch = LabelTable.plain_batch
 
@@ -158,6 +160,7 @@ def test_columns_have_the_bytes_of_rows(
     assert in_columns
     monkeypatch.setattr(batches_module.ArrowRows, "plain", None)
     in_columns.clear()
+    assert Job.of(chosen, job.method).dataset.info == info
     assert labels(job, answers, tmp_path / "rows") == made
     assert not in_columns
 
