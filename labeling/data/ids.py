@@ -57,7 +57,7 @@ class IdHashes:
             hashes = np.frombuffer(self._hashes, np.int64)
             hashes = hashes[np.argsort(hashes % _FILES, kind="stable")]
             ends = np.searchsorted(hashes % _FILES, np.arange(_FILES + 1))
-            for file, start, end in zip(self._files, ends, ends[1:], strict=True):
+            for file, start, end in zip(self._files, ends[:-1], ends[1:], strict=True):
                 file.write(hashes[start:end].tobytes())
         except OSError as error:
             raise OutputError(

@@ -20,9 +20,11 @@ from preftree.labeling.calibration.artefact import Calibration
 from preftree.labeling.calibration.scores import Figure, Scores
 from preftree.labeling.calibration.temperature import Temperature
 from preftree.labeling.data import batches as batches_module
+from preftree.labeling.data import ids as ids_module
 from preftree.labeling.data.folder import LocalFolder
 from preftree.labeling.data.label_table import LabelTable
 from preftree.labeling.data.plain import NOT_BLANK, PlainRows
+from preftree.labeling.data.selection import RowRange, count_outside, rows_of, windows_of
 from preftree.labeling.grid import all_on_grid, on_grid
 from preftree.labeling.methods.probability import probabilities, probability
 from preftree.labeling.methods.registry import open_method
@@ -204,3 +206,31 @@ def test_characters_that_fold_to_ascii_are_known() -> None:
     pattern = f"[{imitation_module._FOLDED_TO_ASCII}]"
     found = compute.match_substring_regex(pa.array(characters), pattern).to_pylist()
     assert found == [any(map(str.isascii, character.casefold())) for character in characters]
+
+
+def test_ids_that_are_used_twice_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a repeated id that is missed, or one too many, where hashes go through files."""
+    ids = [f"id {n % 900}" for n in range(1000)] + ["other"] * 3
+    expected = frozenset(hash(one) for one in [*(f"id {n}" for n in range(100)), "other"])
+    for in_memory in (10_000, 64):
+        monkeypatch.setattr(ids_module, "_IN_MEMORY", in_memory)
+        hashes = ids_module.IdHashes()
+        for start in range(0, len(ids), 50):
+            hashes.add(ids[start : start + 50])
+        assert hashes.repeated() == expected
+        assert bool(hashes._files) == (in_memory == 64)
+
+
+def test_rows_of_a_range_take_no_memory() -> None:
+    """Catches a range of row numbers that is not what an array of them would be."""
+    rows = rows_of(1000, limit=900, shard="2/3")
+    array = np.arange(300, 600)
+    assert isinstance(rows, RowRange)
+    assert (len(rows), rows.tolist(), rows[-1]) == (300, array.tolist(), 599)
+    assert np.asarray(rows[10:20]).tolist() == array[10:20].tolist()
+    for side in ("left", "right"):
+        wanted = [0, 299, 300, 450, 599, 600, 1000]
+        assert rows.searchsorted(wanted, side).tolist() == array.searchsorted(wanted, side).tolist()
+    assert np.concatenate([*windows_of(RowRange(5, 200_000))]).tolist() == list(range(5, 200_000))
+    for others in (rows_of(1000, limit=400), np.arange(250, 400)):
+        assert count_outside(rows, others) == 200 == count_outside(array, others)
