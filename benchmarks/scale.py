@@ -150,7 +150,7 @@ def simulated(costs: dict[str, float]) -> dict[str, float]:
         "parts": parts,
         "open_hours": parts * costs["open_ms_per_part"] / 1e3 / 3600,
         "labels_hours": PAIRS / costs["labels_rows_per_second"] / 3600,
-        "memory_gib_of_row_numbers_hashes_and_states": PAIRS * (8 + 8 + 17) / 2**30,
+        "disk_gib_of_hashes_of_ids": PAIRS * 8 / 2**30,
     }
 
 

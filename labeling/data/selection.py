@@ -25,7 +25,7 @@ class RowRange:
         if isinstance(places, slice):
             numbers = range(self.start, self.stop)[places]
             return RowRange(numbers.start, numbers.stop)
-        return self.__array__()[places]
+        return range(self.start, self.stop)[places] if isinstance(places, int) else self.__array__()[places]
 
     def __array__(self, dtype: Any = None, copy: Any = None) -> Any:
         import numpy as np

@@ -160,7 +160,9 @@ def judge_rows(
 
 def rows_to_ask(job: Job, answers: Answers) -> Iterator[Row]:
     """The rows of this process to judge: those without answers, and those whose answers are about another text."""
-    reader, seen, mine = LineReader(answers.parts, TEXT_COLUMNS), 0, job.rows[own_rows(job)]
+    seen, mine = 0, job.rows[own_rows(job)]
+    # Not those of rows before: all of their lines would be read for the first batch.
+    reader = LineReader([part for part in answers.parts if part.spans[-1, 1] > mine[0]], TEXT_COLUMNS)
     for numbers, rows, wanted in _batches_to_judge(job, answers):
         try:
             known = texts_of(reader.upto(int(numbers[-1])), numbers)
