@@ -1,4 +1,4 @@
-"""A run on a Ray cluster: three nodes on this machine, of which one dies, a row that kills, Ctrl-C, mistakes."""
+"""A run on a Ray cluster: three nodes on this machine, of which one dies, rows that kill, URLs, Ctrl-C, mistakes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ import pytest
 from preftree.labeling import cli
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import row, write_rows
-from tests.labeling.ray_run import ROWS
+from tests.labeling.ray_run import COMMANDS, ROWS
+from tests.labeling.reward_models import write_reward_model
+from tests.models import SMALL_CONFIG, write_model
 
 ROOT = Path(__file__).parents[2]
 RAY = ROOT / ".venv" / "ray"
@@ -24,7 +26,9 @@ needs_ray = pytest.mark.skipif(not RAY.is_dir(), reason="Ray lies beside the env
 def scene(directory: Path, name: str, seed: int = 0) -> tuple[dict[str, Any], str]:
     """What a scene of `tests.labeling.ray_run` found, and what the run reported."""
     paths = os.pathsep.join(map(str, (ROOT, RAY)))
-    environment = {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}  # or they are looked for on the network
+    environment = {**os.environ, **settings, **keys, "PYTHONPATH": paths}
     command = [sys.executable, "-m", "tests.labeling.ray_run", str(directory), name, str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
     found = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -66,6 +70,48 @@ def test_a_row_that_no_worker_survives(tmp_path: Path) -> None:
     assert "RuntimeError: the engine broke" in said
     assert "its process died" in said
     assert "2 rows that no worker survived" in said
+
+
+@needs_ray
+@pytest.mark.soak
+def test_a_worker_that_runs_out_of_memory(tmp_path: Path) -> None:
+    """Catches a run that such a worker ends, rows that it takes with it, and a summary that is silent about it."""
+    found, said = scene(tmp_path, "hungry")
+    assert found["same"]
+    assert found["ok"] == ROWS - 1
+    assert "MemoryError: Unable to allocate 3.00 TiB; what it judged was tried again" in found["events"]["lost"]
+    assert "is lost: MemoryError: Unable to allocate 3.00 TiB; another one takes its place" in said
+
+
+@needs_ray
+@pytest.mark.soak
+def test_runs_below_urls(tmp_path: Path) -> None:
+    """Catches workers that write elsewhere than the driver looks, and a URL whose query gets lost between them."""
+    found, _ = scene(tmp_path, "urls")
+    assert found["beginning"] == 59
+    for name in ("store", "file"):
+        assert found[name]["same"], name
+        assert found[name]["ok"] == ROWS - 1
+    assert found["store"]["files"] == ["labels.parquet", "run.json"]
+    assert "shards by" in found["store"]["events"]["workers"]
+    assert "MemoryError" in found["store"]["events"]["lost"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What commands wrote on Ray and without it, with small models; one cluster serves all."""
+    directory = tmp_path_factory.mktemp("commands")
+    write_model(directory / "judge", SMALL_CONFIG)
+    write_reward_model(directory / "reward")
+    return scene(directory, "commands")[0]
+
+
+@needs_ray
+@pytest.mark.soak
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_commands(name: str, written: dict[str, Any]) -> None:
+    """Catches workers that judge otherwise than one process: other seeds, a method that is not sent along."""
+    assert written[name] == {"same": True, "codes": [0, 0]}
 
 
 @needs_ray
