@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter
 from types import TracebackType
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import psutil
 from preftree.engine.errors import InputError
 
 _SECONDS_BETWEEN_LOOKS = 0.5
+_KINDS = ("driver", "workers", "ray")
 _WORKERS = ("ray::", "default_worker.py")  # in the command line of Ray's processes that run actors
 
 
@@ -27,7 +27,7 @@ class Look(NamedTuple):
 
     when: float
     machine: float
-    own: Counter[str]
+    own: dict[str, float]
 
 
 class Processors:
@@ -55,7 +55,7 @@ class Processors:
         if len(looks) < 2:
             raise InputError(f"a run of less than {3 * _SECONDS_BETWEEN_LOOKS} s cannot be measured; give it more rows")
         first, last = looks[0], looks[-1]
-        own = {kind: last.own[kind] - first.own[kind] for kind in ("driver", "workers", "ray")}
+        own = {kind: last.own[kind] - first.own[kind] for kind in _KINDS}
         others = last.machine - first.machine - sum(own.values())
         cores = psutil.cpu_count() or 1
         # Of the time between two looks; what is missing at both ends is as the rest.
@@ -83,7 +83,7 @@ class Processors:
                 continue
             kind = "workers" if any(name in command for name in _WORKERS) else "ray"
             self._seconds[child.pid] = kind, times.user + times.system
-        sums: Counter[str] = Counter()
+        sums: dict[str, float] = dict.fromkeys(_KINDS, 0.0)
         for kind, seconds in self._seconds.values():
             sums[kind] += seconds
         machine = psutil.cpu_times()

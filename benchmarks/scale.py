@@ -193,7 +193,7 @@ def _measured(workers: int, rows: int, device: str, place: Path) -> dict[str, fl
     """`run_of` on a cluster with so many cores, whether this machine has them or not."""
     import ray
 
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, object_store_memory=200 * _MIB)
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, object_store_memory=200 * _MIB)
     try:
         run = run_of(workers, rows, device, place)
     finally:

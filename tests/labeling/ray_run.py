@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -133,7 +134,8 @@ def hungry(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
 
 def urls(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
     """Runs below URLs: a directory's, and an object store's, where a run is resumed and a worker lost."""
-    source, found = source_of(directory, n101=f"HUNGRY {directory / 'eaten'} "), {}
+    source = source_of(directory, n101=f"HUNGRY {directory / 'eaten'} ")
+    found: dict[str, Any] = {}
     with object_store() as reached:
         out = f"s3://bucket/runs/one{reached}"
         found["beginning"] = label_on_ray(options_of(source, out, limit=60), load, open_method).ok
@@ -196,9 +198,10 @@ def mistakes(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
 
 def no_cluster(directory: Path) -> dict[str, Any]:
     """Addresses where nobody answers, and where somebody does who is no cluster."""
-    silent = socket.create_server(("127.0.0.1", 0))
+    silent, web = socket.create_server(("127.0.0.1", 0)), ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
     source, found = source_of(directory), {}
-    for name, port in (("silent", silent.getsockname()[1]), ("closed", 9)):
+    for name, port in (("silent", silent.getsockname()[1]), ("web", web.server_port), ("closed", 9)):
         started = time.monotonic()
         found[name] = label(source, directory / name, ray=f"127.0.0.1:{port}")
         found[name]["seconds"] = time.monotonic() - started
