@@ -157,7 +157,7 @@ def test_the_command_on_this_machine(tmp_path: Path) -> None:
 @needs_ray
 @pytest.mark.soak
 def test_nobody_answers(tmp_path: Path) -> None:
-    """Catches a wait without end for a cluster that is not there, a traceback of Ray's, and what it says each second."""
+    """Catches a wait without end for a cluster that is not there, Ray's traceback, and what it says each second."""
     found, said = scene(tmp_path, "no_cluster")
     assert "gcs_client" not in said
     for name in ("silent", "web", "closed"):
