@@ -150,7 +150,9 @@ def commands(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
 
 
 def written(directory: Path, name: str, command: str, *options: str) -> dict[str, Any]:
-    rows = [row(id=f"id {n}", prompt=f"Which of {n // 2}?", response_a=f"this {n}") for n in range(20)]
+    """Of the rows one is bad, and one too long for the model."""
+    rows: list[Any] = [row(id=f"id {n}", prompt=f"Which of {n // 2}?", response_a=f"this {n}") for n in range(20)]
+    rows[5], rows[8]["prompt"] = b"no JSON", "long " * 1000
     source = write_rows(directory / "rows.jsonl", rows)
     model = ("--model", str(directory / ("reward" if command == "reward" else "judge")), "--dtype", "float32")
     found: list[bytes] = []

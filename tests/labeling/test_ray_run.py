@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from preftree.labeling import cli
+from preftree.labeling.commands.table import REJECTED_ROWS
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.ray_run import COMMANDS, ROWS
@@ -110,8 +111,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 @pytest.mark.soak
 @pytest.mark.parametrize("name", COMMANDS)
 def test_other_commands(name: str, written: dict[str, Any]) -> None:
-    """Catches workers that judge otherwise than one process: other seeds, a method that is not sent along."""
-    assert written[name] == {"same": True, "codes": [0, 0]}
+    """Catches workers that judge otherwise than one process: other seeds, a method that is not sent along, bad rows."""
+    assert written[name] == {"same": True, "codes": [REJECTED_ROWS, REJECTED_ROWS]}
 
 
 @needs_ray
