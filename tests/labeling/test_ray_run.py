@@ -13,6 +13,8 @@ import pytest
 
 from preftree.labeling import cli
 from preftree.labeling.commands.table import REJECTED_ROWS
+from preftree.labeling.options.runs import LabelOptions
+from preftree.labeling.scaling.cluster import _sized
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.ray_run import COMMANDS, ROWS
@@ -174,6 +176,22 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert cli.main(["label", str(source), "--out", str(out), "--quiet", "--ray"]) == 1
     assert "--ray needs the package ray: pip install 'preftree[ray]'" in one_error(capsys)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "cpus", "gpus"),
+    [
+        ({}, 4, 1, 1),
+        ({"cpus_per_worker": 8}, 2, 8, 1),
+        ({"gpus_per_worker": 2}, 2, 1, 2),
+        ({"device": "cpu"}, 16, 1, 0),
+        ({"workers": 3, "gpus_per_worker": 0}, 3, 1, 0),
+    ],
+)
+def test_as_many_workers_as_fit(changes: dict[str, Any], workers: int, cpus: int, gpus: int) -> None:
+    """Catches GPUs that are left alone or given twice, and cores that are."""
+    options = LabelOptions(input="in.jsonl", out="out", ray="auto", **changes)
+    assert _sized({"CPU": 16.0, "GPU": 4.0, "memory": 1e9}, options) == (workers, {"num_cpus": cpus, "num_gpus": gpus})
 
 
 @pytest.mark.parametrize(
