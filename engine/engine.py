@@ -110,11 +110,12 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        offline: bool = False,
     ) -> Engine:
         """Load a model.
 
         Args:
-            model: "embedded", a directory in Hugging Face's layout, or a .gguf file.
+            model: "embedded", a directory in Hugging Face's layout, a .gguf file, or a name on the Hugging Face hub.
             device: "cpu", "cuda" or "cuda:1", or a torch.device; None for a GPU that can run the model, else the CPU.
             dtype: "float32", "bfloat16" or "float16", or torch's; "int8" for weights and matrix products in 8 bits, on
                 a CPU. "auto" or None is bfloat16 on a GPU and on a CPU with AMX or, on one that has no AMX,
@@ -125,13 +126,14 @@ class Engine:
                 it, most of what is free on a GPU. Results do not depend on it.
             memory_fraction: how much of a GPU's whole memory weights, batches, keys and values may take together, above
                 0 and at most 1; None for 0.85 of what is free. For a GPU that a trainer uses, too.
+            offline: a model that is named as on the hub comes from the cache; nothing is downloaded.
 
         Raises:
             ModelError: the model is missing, broken or not supported.
             InputError: an option is out of range, or a device is missing, too old or too small.
         """
         return cls(
-            open_checkpoint(model),
+            open_checkpoint(model, offline),
             device=device,
             dtype=dtype,
             batch_tokens=batch_tokens,

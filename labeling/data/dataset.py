@@ -88,17 +88,20 @@ class Dataset:
         self._mapping = column_mapping(mapping)
 
     @classmethod
-    def open(cls, inputs: str | Path | Sequence[str | Path], mapping: Sequence[str] = ()) -> Dataset:
+    def open(
+        cls, inputs: str | Path | Sequence[str | Path], mapping: Sequence[str] = (), offline: bool = False
+    ) -> Dataset:
         """Open files; rows are read later.
 
         Args:
             inputs: paths, patterns, folders of shards, URLs, or "-" for standard input; see `inputs.files_of`.
             mapping: "FIELD=COLUMN" texts, see `layout.ColumnMapping`.
+            offline: data sets of the Hugging Face hub come from its cache only.
 
         Raises:
             PreftreeError: an input is not there, or is none; several are of different formats.
         """
-        files = files_of(inputs)
+        files = files_of(inputs, offline)
         sources = [open_source(file) for file in files]
         return cls(sources[0] if len(sources) == 1 else Shards(sources), mapping, files)
 

@@ -36,6 +36,7 @@ _COMPARED = ("input", "method", "options", "scorer", "versions")
 _FREE = {
     *("input.path", "input.sha256s", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"),
     "scorer.model_files",
+    "scorer.revision",
     *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
 }
 # What labels depend on and answers do not.
