@@ -11,7 +11,7 @@ from typing import Any
 
 from preftree.engine.errors import PreftreeError
 from preftree.engine.files import first_line
-from preftree.engine.hub.repository import Repository, cache_directory
+from preftree.engine.hub.repository import Repository, cache_directory, is_offline
 
 _LOGGER = logging.getLogger("preftree")
 _PUBLIC = "https://huggingface.co"
@@ -26,7 +26,17 @@ def listed(repository: Repository) -> tuple[Repository, tuple[str, ...]]:
         found = hub.HfApi(endpoint=_host()).repo_info(
             repository.name, repo_type=repository.kind, revision=repository.revision, timeout=_SECONDS
         )
+        repository.remember(found.sha)
     return repository.at(found.sha), tuple(sorted(one.rfilename for one in found.siblings or ()))
+
+
+def resolved(repository: Repository, offline: bool) -> Repository:
+    """The commit that a revision names: the cache's, else the hub's. Raises PreftreeError."""
+    if (cached := repository.cached()) is not None:
+        return cached
+    if is_offline(offline):
+        raise not_cached(repository)
+    return listed(repository)[0]
 
 
 def download(repository: Repository, names: Sequence[str]) -> None:

@@ -3,7 +3,7 @@
 from pathlib import Path, PurePosixPath
 
 from preftree.engine.files import is_there, read_json
-from preftree.engine.hub.download import download, listed, not_cached
+from preftree.engine.hub.download import download, listed, not_cached, resolved
 from preftree.engine.hub.repository import MODEL, Repository, is_offline
 
 _CONFIG, _WEIGHTS, _INDEX = "config.json", "model.safetensors", "model.safetensors.index.json"
@@ -27,7 +27,6 @@ def find_model(repository: Repository, offline: bool) -> Path:
     download(found, [_INDEX] if _INDEX in names else [])
     shards = _shards(found.snapshot)
     download(found, [name for name in names if name in shards])
-    repository.remember(found.revision)
     found.check_inside(path.name for path in found.snapshot.iterdir() if path.is_file())
     return found.snapshot
 
@@ -48,10 +47,7 @@ def pinned_model(name: str, before: str | None, offline: bool) -> str:
         return name
     if before is not None and before.startswith(f"{name}@"):
         return before
-    cached = repository.cached()
-    if cached is None and is_offline(offline):
-        raise not_cached(repository)
-    return str(cached or listed(repository)[0])
+    return str(resolved(repository, offline))
 
 
 def model_repository(spec: str) -> Repository | None:

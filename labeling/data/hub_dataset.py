@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError
-from preftree.engine.hub.download import download, listed, not_cached
-from preftree.engine.hub.repository import DATASET, NAME, Repository, is_offline
+from preftree.engine.hub.download import download, listed, not_cached, resolved
+from preftree.engine.hub.repository import DATASET, MAIN, NAME, Repository, is_offline
 from preftree.labeling.data.source import File
 
 _LOGGER = logging.getLogger("preftree")
@@ -79,7 +79,6 @@ class HubDataset:
         download(found, [_README] if _README in names else [])
         chosen = self._chosen(splits_of(names, _configs(found)))
         download(found, chosen)
-        self.repository.remember(found.revision)
         return self._made(found, chosen)
 
     def _cached_files(self, found: Repository) -> list[File]:
@@ -101,20 +100,17 @@ class HubDataset:
         if self.repository.is_pinned:
             return self
         then = HubDataset.parse(before) if before else None
-        if then and replace(then, repository=self.repository) == self and then.repository.name == self.repository.name:
+        if then and replace(then, repository=then.repository.at(MAIN)) == self:
             return then
-        cached = self.repository.cached()
-        if cached is None and is_offline(offline):
-            raise not_cached(self.repository)
-        return replace(self, repository=cached or listed(self.repository)[0])
+        return replace(self, repository=resolved(self.repository, offline))
 
     def _chosen(self, splits: Splits, where: str = "") -> Sequence[str]:
         """The files of the split. InputError where there is none, or where several could be meant."""
         name, config, split = self.repository.name, self.config, self.split
         if not splits:
             raise InputError(
-                f"{name} has no data files (Parquet, JSONL, CSV, Arrow){where}, and a loading script is never run; try what "
-                f"the hub made of it: {name}@refs/convert/parquet"
+                f"{name} has no data files (Parquet, JSONL, CSV, Arrow){where}, and a loading script is never run; try "
+                f"what the hub made of it: {name}@refs/convert/parquet"
             )
         if config is None and split in splits and not any(split in one for one in splits.values()):
             config, split = split, None
@@ -125,10 +121,9 @@ class HubDataset:
             split = next(iter(having))
         if split not in having:
             wanted = f"no split {self}" if self.split or self.config else f"several splits in {self.repository}"
-            ways = [f"{':' if key == DEFAULT else f':{key}/'}{one}" for key, entry in splits.items() for one in entry]
-            raise InputError(
-                f"{wanted}{where}; name one of {', '.join(f'{self.repository}{way}' for way in ways[:20])}"
-            )
+            keys = ((f"{key}/" if key != DEFAULT else "", entry) for key, entry in splits.items())
+            ways = [f"{self.repository}:{key}{one}" for key, entry in keys for one in entry]
+            raise InputError(f"{wanted}{where}; name one of {', '.join(ways[:20])}")
         assert split is not None
         return having[split]
 
