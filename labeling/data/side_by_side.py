@@ -60,15 +60,11 @@ class SideBySide:
                 instruction = str(row.get("instruction"))
                 partner = partners.pop((instruction, seen[instruction]), None)
                 seen[instruction] += 1
-                yield (
-                    number,
-                    _joined(row, partner[1])
-                    if partner
-                    else BadRow(f"no partner: {self.second.name} has no output for it"),
-                )
-        for last, (line, _) in enumerate(partners.values(), last + 1):
-            yield last, BadRow(f"no partner: line {line} of {self.second.name} has an instruction of its own")
-        return last
+                alone = BadRow(f"no partner: {self.second.name} has no output for it")
+                yield number, _joined(row, partner[1]) if partner else alone
+        for number, (line, _) in enumerate(partners.values(), last + 1):
+            yield number, BadRow(f"no partner: line {line} of {self.second.name} has an instruction of its own")
+        return last + len(partners)
 
     def left_out(self) -> dict[str, str]:
         return {**self.first.left_out(), **self.second.left_out()}

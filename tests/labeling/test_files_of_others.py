@@ -22,9 +22,8 @@ def talk(*texts: str) -> list[dict[str, str]]:
 
 
 def parts(text: str) -> list[dict[str, Any]]:
-    return [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}] + [
-        {"role": "assistant", "content": [{"type": "text", "text": text, "image": None}]}
-    ]
+    answer = {"role": "assistant", "content": [{"type": "text", "text": text, "image": None}]}
+    return [{"role": "user", "content": [{"type": "text", "text": "Why?"}]}, answer]
 
 
 def battle(**changes: Any) -> dict[str, Any]:

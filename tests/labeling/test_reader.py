@@ -153,7 +153,11 @@ def test_a_gold_that_cannot_be_read_costs_the_gold_alone(tmp_path: Path, name: s
     """Catches rows lost for what no judge needs, and golds that vanish without being counted."""
     odd = ["c", "2", "A and B"] if name == "in.parquet" else ["c", 2, True, ["a"]]
     rows = [row(id=f"{place}", gold=value) for place, value in enumerate(["a", *odd, "both", None])]
-    path = (write_parquet if name == "in.parquet" else write_rows)(tmp_path / name, rows)
+    path = tmp_path / name
+    if name == "in.parquet":
+        write_parquet(path, rows)
+    else:
+        write_rows(path, rows)
     assert [good(item).gold for item in read(path)] == ["a", *([None] * len(odd)), "tie", None]
     assert (info_of(path).odd_golds, info_of(path).has_gold) == (len(odd), True)
 
