@@ -114,8 +114,8 @@ def _answer(row: Row) -> dict[str, Any]:
 
 def _battle(row: Row) -> dict[str, Any]:
     """Two conversations of one turn each, or with the same turns before the last."""
-    sides = [_messages(row.get(name), name) for name in ("conversation_a", "conversation_b")]
-    parts = of_conversations(*sides, None)
+    first, second = (_messages(row.get(name), name) for name in ("conversation_a", "conversation_b"))
+    parts = of_conversations(first, second, None)
     return dict(zip(("prompt", "response_a", "response_b", "gold"), (*parts, row.get("winner")), strict=True))
 
 

@@ -157,9 +157,7 @@ def test_a_directory_that_was_meant(hub: Hub) -> None:
 
 def test_a_download_that_breaks_off(hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches half a file taken for whole, and everything fetched again afterwards."""
-    from huggingface_hub import file_download
-
-    monkeypatch.setattr(file_download.time, "sleep", lambda _: None)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
     hub.repositories[f"models/{NAME}"].broken = "model.safetensors"
     with pytest.raises(ModelError, match=r"the download of model.safetensors broke off \(.*; run the same command"):
         open_checkpoint(NAME)
