@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
 from types import ModuleType
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.device_names import Devices, named_devices
 from preftree.engine.errors import InputError
 from preftree.engine.planning.estimate import MemoryModel
+from preftree.engine.planning.stages import divide, stage_starts
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
 from preftree.kernels.tiles import PlanLayout
@@ -27,16 +30,25 @@ _BUDGET_ROWS_PER_PROMPT = 8
 
 
 @dataclass(frozen=True)
+class Placement:
+    """A stage of the model: consecutive layers, and the device that they are on."""
+
+    device: torch.device
+    layers: range
+
+
+@dataclass(frozen=True)
 class Target:
     """Where a model runs, in which types, and how.
 
     Attributes:
-        device: of weights and activations.
+        device: of weights and activations; that of the last stage, where results are read.
         dtype: of activations, and of weights unless they are quantized.
         ops: the operations, see `kernels.ops`.
         layout: block sizes of the operations.
         memory: what a batch needs.
         batch_tokens: rows of a batch where nobody asks for another number.
+        stages: all layers in order; one stage unless several devices share the model.
         memory_fraction: of a GPU's memory, see `usable_bytes`.
         quantized: whether linear layers have int8 weights and products.
     """
@@ -47,8 +59,19 @@ class Target:
     layout: PlanLayout
     memory: MemoryModel
     batch_tokens: int
+    stages: tuple[Placement, ...]
     memory_fraction: float | None = None
     quantized: bool = False
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those of the stages, in order."""
+        return tuple(stage.device for stage in self.stages)
+
+    @property
+    def wide_dtype(self) -> torch.dtype:
+        """Of the residual stream, norms' weights and angles."""
+        return torch.float32 if self.layout.is_wide else self.dtype
 
     @property
     def device_name(self) -> str | None:
@@ -80,13 +103,15 @@ def choose_target(
     dtype: str | torch.dtype | None,
     batch_tokens: int | None,
     memory_fraction: float | None = None,
+    devices: Devices | None = None,
 ) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
     dtype: None or "auto" is bfloat16 on a GPU and on a CPU that is made for it (`isa.default_dtype`), else float32.
     "int8" quantizes weights, on a CPU; activations are what "auto" stands for. batch_tokens: None is as many as fit
-    well. memory_fraction: of a GPU's memory, see `usable_bytes`. Devices and dtypes of torch are taken, too. Raises
-    InputError, one line, for what is unknown, missing or too small.
+    well. memory_fraction: of a GPU's memory, see `usable_bytes`. devices: that share the model, see `named_devices`, in
+    place of `device`. Devices and dtypes of torch are taken, too. Raises InputError, one line, for what is unknown,
+    missing or too small.
     """
     dtype = AUTO if dtype is None else str(dtype).removeprefix("torch.")
     if dtype not in (known := (*DTYPES, INT8, AUTO)):
@@ -95,14 +120,19 @@ def choose_target(
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     if memory_fraction is not None and not 0 < memory_fraction <= 1:
         raise InputError(f"memory_fraction is {memory_fraction}; it must be above 0 and at most 1")
+    if devices is not None:
+        if device not in (None, "auto"):
+            raise InputError("give either a device or devices, not both")
+        names = [str(one) for one in named_devices(devices)]
+        return _target(config, names, dtype, batch_tokens, memory_fraction)
     if device not in (None, "auto"):
-        return _target(config, str(device), dtype, batch_tokens, memory_fraction)
+        return _target(config, [str(device)], dtype, batch_tokens, memory_fraction)
     if gpu_is_there():
         try:
-            return _target(config, "cuda", dtype, batch_tokens, memory_fraction)
+            return _target(config, ["cuda"], dtype, batch_tokens, memory_fraction)
         except UnfitDeviceError as error:
             logging.getLogger("preftree").warning(f"{error}; running on the CPU")
-    return _target(config, "cpu", dtype, batch_tokens, memory_fraction)
+    return _target(config, ["cpu"], dtype, batch_tokens, memory_fraction)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -134,14 +164,16 @@ def usable_bytes(device: torch.device, fraction: float | None, taken: int = 0) -
 
 def _target(
     config: ModelConfig,
-    name: str,
+    names: Sequence[str],
     dtype_name: str,
     batch_tokens: int | None,
     fraction: float | None,
 ) -> Target:
+    """names: of devices of one kind."""
     quantized = dtype_name == INT8
     try:
-        device = torch.device(name)
+        devices = [torch.device(name) for name in names]
+        device = devices[-1]
         if quantized:
             _check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
@@ -149,12 +181,33 @@ def _target(
         layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
         layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
-        raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+        raise UnfitDeviceError(f"device {names[-1]!r} cannot be used: {str(error).splitlines()[0]}") from None
     memory = _memory(layout, dtype, quantized)
+    stages = _stages(config, devices, memory, fraction)
     blocks = layout.batch_blocks
     if device.type == "cuda":
-        blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
-    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction, quantized)
+        blocks = min(_blocks_that_fit(config, stage, dtype, memory, blocks, fraction) for stage in stages)
+    rows = batch_tokens or blocks * layout.row_block
+    return Target(device, dtype, ops, layout, memory, rows, stages, fraction, quantized)
+
+
+def _stages(
+    config: ModelConfig, devices: Sequence[torch.device], memory: MemoryModel, fraction: float | None
+) -> tuple[Placement, ...]:
+    """The layers, divided by what they take and what each device may still use."""
+    layers = range(config.num_layers)
+    if len(devices) == 1:
+        return (Placement(devices[0], layers),)
+    sizes = [memory.weight_bytes(config, range(layer, layer + 1)) for layer in layers]
+    rooms = [usable_bytes(device, fraction) if device.type == "cuda" else 1 for device in devices]
+    starts = stage_starts(config)
+    parts = divide(sizes, starts, rooms)
+    if parts is None:
+        why = f"has {config.num_layers} layers"
+        if len(starts) + 1 < config.num_layers:
+            why = f"has layers that use keys and values of earlier ones, so that it has {len(starts) + 1} parts at most"
+        raise InputError(f"{len(devices)} devices are too many: the model {why}; name fewer devices")
+    return tuple(Placement(device, part) for device, part in zip(devices, parts, strict=True))
 
 
 def _check_int8(device: torch.device) -> None:
@@ -180,14 +233,15 @@ def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> Memor
 
 def _blocks_that_fit(
     config: ModelConfig,
-    device: torch.device,
+    stage: Placement,
     dtype: torch.dtype,
     memory: MemoryModel,
     most: int,
     fraction: float | None,
 ) -> int:
     """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config)
+    device, layers = stage.device, stage.layers
+    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config, layers)
 
     def needed(blocks: int) -> int:
         rows = blocks * memory.row_block
@@ -196,9 +250,12 @@ def _blocks_that_fit(
 
     blocks = bisect_right(range(1, most + 1), usable - weights, key=needed)
     if blocks < 1:
+        is_whole = len(layers) == config.num_layers
+        what = "the model needs" if is_whole else f"layers {layers.start} to {layers.stop - 1} of the model need"
         raise InputError(
-            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {name_of(dtype)}, and may use "
+            f"{what} {(weights + needed(1)) / 1e9:.1f} GB in {name_of(dtype)}, and may use "
             f"{usable / 1e9:.1f} GB of {device} ({torch.cuda.get_device_name(device)}); free some of it, raise "
-            "memory_fraction if that is set, take a smaller model, or use device 'cpu'"
+            f"memory_fraction if that is set, {'' if is_whole else 'name more devices, '}take a smaller model, or use "
+            "device 'cpu'"
         )
     return blocks

@@ -17,10 +17,12 @@ from preftree.engine.decoding.call import RationaleScores
 from preftree.engine.decoding.decoder import Progress
 from preftree.engine.decoding.runner import GenerationRunner, Question
 from preftree.engine.device import Target, choose_target
+from preftree.engine.device_names import Devices
 from preftree.engine.errors import InputError
 from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
-from preftree.engine.memory import is_out_of_memory, make_room
+from preftree.engine.memory import make_room
+from preftree.engine.model.loading import load_weights
 from preftree.engine.model.model import Model
 from preftree.engine.openmp import dismiss_team
 from preftree.engine.planner import Planner
@@ -38,7 +40,6 @@ from preftree.engine.results import LabelScores, Rewards, split
 from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Call, Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
-from preftree.engine.weights.resident import ResidentWeights
 
 
 class Engine:
@@ -58,6 +59,7 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        devices: Devices | None = None,
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
@@ -67,26 +69,13 @@ class Engine:
             "batch_tokens": batch_tokens,
             "kv_memory": kv_memory,
             "memory_fraction": memory_fraction,
+            "devices": devices,
         }
         self._process = os.getpid()
-        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction, devices)
         self.device = target.device
         self.dtype = target.dtype
-        try:
-            weights = ResidentWeights(
-                checkpoint.weights,
-                checkpoint.config,
-                target.device,
-                target.dtype,
-                target.ops,
-                wide_norms=target.layout.is_wide,
-                quantized=target.quantized,
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise InputError(f"the weights do not fit into the memory of device '{target.device}'") from None
-        model = Model(checkpoint.config, weights, target)
+        model = Model(checkpoint.config, load_weights(checkpoint.weights, checkpoint.config, target), target)
         self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
         if target.device.type == "cpu":
@@ -110,6 +99,7 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        devices: Devices | None = None,
     ) -> Engine:
         """Load a model.
 
@@ -125,6 +115,8 @@ class Engine:
                 it, most of what is free on a GPU. Results do not depend on it.
             memory_fraction: how much of a GPU's whole memory weights, batches, keys and values may take together, above
                 0 and at most 1; None for 0.85 of what is free. For a GPU that a trainer uses, too.
+            devices: several equal GPUs of this machine that share the layers of a model, in place of `device`: "0,1",
+                "cuda:0,cuda:1" or a list. Results are those of one device; "cpu,cpu" shows it anywhere.
 
         Raises:
             ModelError: the model is missing, broken or not supported.
@@ -137,6 +129,7 @@ class Engine:
             batch_tokens=batch_tokens,
             kv_memory=kv_memory,
             memory_fraction=memory_fraction,
+            devices=devices,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,7 +138,7 @@ class Engine:
     def close(self) -> None:
         """Give the memory of weights and caches back. The engine cannot run afterwards."""
         self._parts = None
-        make_room(self.device)
+        make_room(*self._target.devices)
 
     def __enter__(self) -> Engine:
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import gc
+from collections.abc import Iterator
 
 import torch
 
@@ -14,16 +15,38 @@ _SIGNS = ("out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether a smaller batch might go where this one failed."""
-    if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
+    if isinstance(error, (torch.OutOfMemoryError, MemoryError, DeviceMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _SIGNS)
 
 
-def make_room(device: torch.device) -> None:
+class DeviceMemoryError(RuntimeError):
+    """The memory of one of several devices ran out."""
+
+    def __init__(self, device: torch.device) -> None:
+        super().__init__(f"the memory of device '{device}' ran out")
+        self.device = device
+
+
+@contextlib.contextmanager
+def naming_device(device: torch.device) -> Iterator[None]:
+    """Work on `device`, which is the current one meanwhile. DeviceMemoryError where its memory runs out."""
+    try:
+        with torch.cuda.device(device) if device.type == "cuda" else contextlib.nullcontext():
+            yield
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        raise DeviceMemoryError(device) from None
+
+
+def make_room(*devices: torch.device) -> None:
     """Give back what is allocated but not in use."""
     gc.collect()
-    if device.type == "cuda":
+    gpus = [device for device in devices if device.type == "cuda"]
+    for device in gpus:
         torch.cuda.synchronize(device)
+    if gpus:
         torch.cuda.empty_cache()
 
 

@@ -8,6 +8,7 @@ import torch
 
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.device import Target, choose_target
+from preftree.engine.device_names import Devices
 from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
@@ -34,11 +35,12 @@ class Planner:
         batch_tokens: int | None = None,
         memory_fraction: float | None = None,
         prefix_cache: bool = True,
+        devices: Devices | None = None,
         target: Target | None = None,
     ) -> None:
-        """Options as in `Engine.load`. target: one that was chosen already, in place of the first four."""
+        """Options as in `Engine.load`. target: one that was chosen already, in place of those that choose one."""
         self._config = checkpoint.config
-        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction, devices)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property

@@ -128,8 +128,9 @@ class PathStepper:
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
-        # Experts choose their rows on the host, which no graph can hold.
-        if self._model.device.type != "cuda" or self._model.config.experts is not None:
+        # Experts choose their rows on the host, which no graph can hold; nor can it hold work of several devices.
+        model = self._model
+        if model.device.type != "cuda" or model.config.experts is not None or model.num_stages > 1:
             return self._step()
         if self._graph is None:
             self._capture()

@@ -35,9 +35,9 @@ Keep = Callable[[int, slice, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass. layers: their number and weights, one after the other, `count` of them.
+    """One forward pass through the layers of a stage. layers: their number and weights, one after the other.
 
-    keep: None where no K/V stays.
+    count: layers of the model. keep: None where no K/V stays.
     choose: activations of the final rows in a chunk of their own, None where only K/V is wanted.
     """
 
@@ -55,10 +55,10 @@ class Pass:
 
 
 class Forward(Protocol):
-    """Runs all layers."""
+    """Runs the layers of a pass."""
 
-    def run(self, one: Pass) -> Activations | None:
-        """Activations of the final rows after the last layer, if they are wanted."""
+    def run(self, one: Pass) -> Activations:
+        """Activations of all rows; after the model's last layer of the final rows, where they are wanted."""
         ...
 
 
@@ -68,7 +68,7 @@ class WholeForward:
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
         self._layer, self._layout, self._device = layer, layout, device
 
-    def run(self, one: Pass) -> Activations | None:
+    def run(self, one: Pass) -> Activations:
         plan, rows, layout = one.plan, one.rows, self._layout
         for index, layer in one.layers:
             kv = one.kv.views[one.kv.place(index)]
@@ -82,7 +82,7 @@ class WholeForward:
                     self.attend_and_mlp(layer, plan.tiles, rows, kv, layout.row_block)
                     continue
                 if one.choose is None:
-                    return None
+                    return rows
                 rows = one.choose(rows, plan.final_rows)
                 for chunk in rows.chunks(layout.final_row_block * layout.chunk_blocks):
                     self._layer.project_queries(layer, chunk, layout.final_row_block)
@@ -123,17 +123,17 @@ class ChunkedForward:
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
         self._layer, self._layout, self._device = layer, layout, device
 
-    def run(self, one: Pass) -> Activations | None:
+    def run(self, one: Pass) -> Activations:
         work = _ChunkedPass(self._layer, self._layout, self._device, one)
         run_stages(work.stages())
-        return work.chosen
+        return work.after
 
 
 class _ChunkedPass:
-    """The stages of one pass. chosen: the final rows, once they are."""
+    """The stages of one pass. after: what it gives, once it is done."""
 
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device, one: Pass) -> None:
-        self.chosen: Activations | None = None
+        self.after = one.rows
         self._layer, self._device, self._one, self._row_block = layer, device, one, layout.row_block
         self._final_block = layout.final_row_block
         size = one.plan.chunk_rows
@@ -150,7 +150,9 @@ class _ChunkedPass:
         for following in self._one.layers:
             yield from self._layer_stages(index, layer, following)
             index, layer = following
-        if self._one.choose is not None:
+        if not self._one.is_last(index):
+            yield from self._closing_stages(index, layer)
+        elif self._one.choose is not None:
             yield from self._final_stages(index, layer, self._one.choose)
 
     def _layer_stages(self, index: int, layer: LayerWeights, following: tuple[int, LayerWeights]) -> Iterator[Stage]:
@@ -165,6 +167,18 @@ class _ChunkedPass:
         yield Stage(partial(self._finish, index, layer), len(self._chunks))
         yield self._mixture(layer, self._chunks, self._row_block)
         yield Stage(partial(self._project, *following), len(self._chunks))
+
+    def _closing_stages(self, index: int, layer: LayerWeights) -> Iterator[Stage]:
+        """The rest of the last layer on this device."""
+
+        def whole(chunk: int) -> None:
+            update = self._finish(index, layer, chunk)
+            if update is not None:
+                self._chunks[chunk].hidden.add_(update)
+
+        yield Stage(whole, len(self._chunks))
+        if layer.experts is not None:
+            yield self._mixture(layer, self._chunks, self._row_block)
 
     def _project(self, index: int, layer: LayerWeights, chunk: int, update: torch.Tensor | None = None) -> None:
         one, place = self._one, self._one.kv.place(index)
@@ -200,15 +214,14 @@ class _ChunkedPass:
         chunks: list[Activations] = []
 
         def chosen(_: int) -> None:
-            self.chosen = choose(self._one.rows, self._one.plan.final_rows)
-            chunks[:] = self.chosen.chunks(self._final_block)
+            self.after = choose(self._one.rows, self._one.plan.final_rows)
+            chunks[:] = self.after.chunks(self._final_block)
 
         def last(chunk: int) -> None:
-            assert self.chosen is not None
             with span(f"layer {index}", self._device):
                 self._layer.project_queries(layer, chunks[chunk], self._final_block)
                 tiles = self._final_tiles[chunk : chunk + 1]
-                self._layer.attend(layer, tiles, self.chosen, self._kv_of(index))
+                self._layer.attend(layer, tiles, self.after, self._kv_of(index))
                 self._layer.finish_all(layer, chunks[chunk], self._final_block)
 
         yield Stage(chosen, 1)

@@ -89,16 +89,17 @@ class MemoryModel:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
         return padded * (row + making_angles) + 2 * finals * row + tile_index + self.dtype_bytes * (chunk + gathered)
 
-    def weight_bytes(self, config: ModelConfig) -> int:
-        """All weights in memory, but for scales of quantized ones."""
-        padding = num_padding(config)
-        saved = (num_linear_parameters(config) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
-        return (num_parameters(config) + padding) * self.dtype_bytes - saved
+    def weight_bytes(self, config: ModelConfig, layers: range | None = None) -> int:
+        """All weights in memory, or those of a stage with these layers; but for scales of quantized ones."""
+        padding = num_padding(config, layers)
+        saved = (num_linear_parameters(config, layers) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
+        return (num_parameters(config, layers) + padding) * self.dtype_bytes - saved
 
-    def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
-        """K/V of every layer for `tokens` cached tokens."""
-        layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) == layer)
-        sizes = (config.heads[config.heads_of(layer)].kv_size for layer in layers)
+    def cache_bytes(self, config: ModelConfig, tokens: int, layers: range | None = None) -> int:
+        """K/V of every layer, or of these, for `tokens` cached tokens."""
+        layers = range(config.num_layers) if layers is None else layers
+        own = (layer for layer in layers if config.kv_source(layer) == layer)
+        sizes = (config.heads[config.heads_of(layer)].kv_size for layer in own)
         return tokens * 2 * sum(sizes) * self.dtype_bytes
 
 

@@ -35,7 +35,10 @@ class Reader:
         ops: ModuleType,
         wide_norms: bool,
         quantized: bool,
+        layers: range,
     ) -> None:
+        """layers: that will be read."""
+        self.layers = layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing = {"quantized": True} if quantized else {}
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
@@ -133,13 +136,15 @@ class Reader:
 
     @functools.cached_property
     def _per_layer_table(self) -> torch.Tensor:
-        """[vocab, layers, size]."""
+        """[vocab, layers, size], of the layers that will be read."""
         inputs, layers = self.config.per_layer_inputs, self.config.num_layers
         assert inputs is not None
-        return self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+        table = self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+        # A copy, so that what other devices have is not kept.
+        return table if len(self.layers) == layers else table[:, self.layers.start : self.layers.stop].clone()
 
     def _per_layer(self, tensors: PerLayerTensors, index: int) -> PerLayerWeights:
-        table = self._per_layer_table[:, index]
+        table = self._per_layer_table[:, index - self.layers.start]
         return PerLayerWeights(
             table=table,
             projection=self._packed(tensors.projection),
