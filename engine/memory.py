@@ -44,10 +44,11 @@ def make_room(*devices: torch.device) -> None:
     """Give back what is allocated but not in use."""
     gc.collect()
     gpus = [device for device in devices if device.type == "cuda"]
-    for device in gpus:
-        torch.cuda.synchronize(device)
-    if gpus:
-        torch.cuda.empty_cache()
+    with contextlib.suppress(torch.AcceleratorError):  # one that has failed has nothing to give
+        for device in gpus:
+            torch.cuda.synchronize(device)
+        if gpus:
+            torch.cuda.empty_cache()
 
 
 def give_back_freed() -> None:

@@ -6,12 +6,11 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import numpy as np
-import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target
@@ -24,6 +23,7 @@ from preftree.engine.planning.trie import TokenIds
 from preftree.engine.profiling import run_span
 from preftree.engine.requests import Prompts, checked_prompts, continuation_tokens, rope_variants_of
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
+from preftree.engine.scoring.on_device import device_errors, on_device
 from preftree.engine.scoring.readout import AnyReadout, Cost
 
 # Batches that a GPU has in its queue beyond the one that is waited for. It works on them while the next is planned, in
@@ -204,18 +204,8 @@ class Runner:
         """The call of a batch, if that was the last it waited for."""
         call = running.call
         if running.launched is not None:
-            with call.timed():
+            with call.timed(), device_errors(self._target):
                 running.launched.collect()
             call.waiting -= len(running.prompts)
         if not call.waiting:
             yield call
-
-
-@contextmanager
-def on_device(target: Target) -> Iterator[None]:
-    """Work for `target`: its device is the current one, and its products are exact."""
-    with ExitStack() as stack:
-        if target.device.type == "cuda":
-            stack.enter_context(torch.cuda.device(target.device))
-        stack.enter_context(target.ops.exact_products())
-        yield

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import device_name, dtype_name, fraction, one_of, size, switch, whole
+from preftree.labeling.values import device_name, device_names, dtype_name, fraction, one_of, size, switch, whole
 
 _COT = ("cot",)
 
@@ -24,6 +24,13 @@ class EngineOptions(Options):
     )
     device: str = option(
         "auto (a GPU that can run the model, else the CPU), cpu, cuda or cuda:N", device_name, "NAME", default="auto"
+    )
+    devices: str | None = option(
+        "several equal GPUs that share the layers of a model too large for one, such as 0,1",
+        device_names,
+        "NAMES",
+        excludes="device",
+        default=None,
     )
     dtype: str = option(
         "auto (bfloat16 on a GPU and on a CPU that is made for it, else float32), float32 (fp32), bfloat16 (bf16), "

@@ -29,7 +29,7 @@ _STARTS = 3  # that fail one after the other, until the run gives up
 # Of a judge that describes itself, what is a matter of the machine; see `preftree.labeling.answers.host`.
 _OF_THE_MACHINE = {
     *("device", "device_name", "instructions", "threads", "arithmetic", "batch_tokens", "prefix_cache"),
-    *("model", "model_files", "versions"),
+    *("devices", "model", "model_files", "versions"),
 }
 
 
