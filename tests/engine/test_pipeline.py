@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+import preftree.engine.device as target_module
 import preftree.engine.engine as engine_module
 import preftree.engine.model.pipeline as pipeline
 from preftree import Engine
@@ -121,6 +122,25 @@ class TestBits:
         )
         assert len(found) == 15
         assert found == expected
+
+    @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU, which cannot read the CPU's memory")
+    def test_on_the_kernels(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """As GPUs run it: all rows through one operation after the other, path tiles, steps in whole blocks."""
+        pytest.importorskip("triton")
+        from preftree.kernels import cuda
+
+        sizes = {"NARROW_ROW_BLOCK": 64, "FINAL_ROW_BLOCK": 16, "STEP_BLOCK": 2, "CHUNK_BLOCKS": 2}
+        for name, size in sizes.items():
+            monkeypatch.setattr(cuda, name, size)
+        monkeypatch.setattr(target_module, "implementation", lambda device, dtype: cuda)
+        heads = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
+        directory = write_model(tmp_path / "small", SMALL_CONFIG | heads)
+        prompts = [[7] * 30 + prompt[:20] for prompt in prompts_of(3)]
+        alone, engine = (Engine.load(str(directory), devices=devices) for devices in ("cpu", TWO))
+        expected = scored(alone, prompts)
+        for _ in range(2):
+            assert_same(scored(engine, prompts), expected)
+        assert engine.generate(prompts[:1], max_new_tokens=2) == alone.generate(prompts[:1], max_new_tokens=2)
 
     @pytest.mark.parametrize("stages", [(range(2), range(3, 5)), (range(3), range(2, 5))])
     def test_a_wrong_cut_shows(
