@@ -172,9 +172,9 @@ class _ChunkedPass:
         """The rest of the last layer on this device."""
 
         def whole(chunk: int) -> None:
-            update = self._finish(index, layer, chunk)
-            if update is not None:
-                self._chunks[chunk].hidden.add_(update)
+            with span(f"layer {index}", self._device):
+                self._layer.attend(layer, self._tiles[chunk : chunk + 1], self._one.rows, self._kv_of(index))
+                self._layer.finish_all(layer, self._chunks[chunk], self._row_block)
 
         yield Stage(whole, len(self._chunks))
         if layer.experts is not None:
