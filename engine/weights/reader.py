@@ -21,6 +21,7 @@ from preftree.engine.weights.names import PER_LAYER_EMBEDDING, PER_LAYER_NORM, l
 from preftree.engine.weights.safetensors import TensorSource
 from preftree.engine.weights.stacked import Stack
 from preftree.engine.weights.tensors import ExpertsTensors, LayerTensors, Matrix, MlpTensors, PerLayerTensors
+from preftree.kernels.quantized.types import Quantized
 
 
 class Reader:
@@ -34,10 +35,12 @@ class Reader:
         dtype: torch.dtype,
         ops: ModuleType,
         wide_norms: bool,
-        quantized: bool,
+        quantized: Quantized | None,
     ) -> None:
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
-        self._packing = {"quantized": True} if quantized else {}
+        self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
+        # What attention gives stays in 16 bits: a small product, after which nothing has its row in registers.
+        self._output_packing = {} if quantized == "fp8" else self._packing
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
@@ -70,7 +73,7 @@ class Reader:
                 if config.latent is None
                 else self._latent_attention(tensors, config.latent)
             ),
-            o=self._packed(tensors.o),
+            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._output_packing),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
