@@ -83,8 +83,10 @@ def fp8_product(x: Fp8Rows, packed: Fp8Linear, out: torch.Tensor) -> None:
     programs = _multiprocessors(out.device)
     with torch.cuda.device_of(out):
         fp8_product_kernel[(min(programs, triton.cdiv(rows, BLOCK_M) * triton.cdiv(outputs, BLOCK_N)),)](
-            *x,
-            *packed.weight,
+            x.levels,
+            x.scale,
+            packed.weight.levels,
+            packed.weight.scale,
             packed.bias,
             out,
             rows,

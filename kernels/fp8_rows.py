@@ -48,13 +48,15 @@ def fp8_rows(x: torch.Tensor) -> Fp8Rows:
     """`quantized.fp8.quantize_rows` of x [rows, in]."""
     assert x.is_contiguous()
     assert_aligned(x)
-    out = empty_fp8_rows(*x.shape, x.device)
+    out = empty_fp8_rows(len(x), x.shape[1], like=x)
     with torch.cuda.device_of(x):
-        fp8_rows_kernel[(len(x),)](x, *out, x.shape[1], BLOCK=BLOCK, num_warps=NUM_WARPS, enable_fp_fusion=False)
+        fp8_rows_kernel[(len(x),)](
+            x, out.levels, out.scale, x.shape[1], BLOCK=BLOCK, num_warps=NUM_WARPS, enable_fp_fusion=False
+        )
     return out
 
 
-def empty_fp8_rows(rows: int, width: int, device: torch.device) -> Fp8Rows:
-    """What a kernel writes to."""
-    scale = torch.empty(rows, dtype=torch.float32, device=device)
-    return Fp8Rows(torch.empty(rows, width, dtype=FP8, device=device), scale)
+def empty_fp8_rows(rows: int, width: int, like: torch.Tensor) -> Fp8Rows:
+    """What a kernel writes to. like: what the rows are made of."""
+    scale = torch.empty(rows, dtype=torch.float32, device=like.device)
+    return Fp8Rows(torch.empty(rows, width, dtype=FP8, device=like.device), scale, like.dtype)

@@ -102,11 +102,12 @@ def fp8_gated(gate_up: torch.Tensor, activation: Activation) -> Fp8Rows:
     rows, columns = gate_up.shape
     assert columns % 2 == 0
     assert gate_up.is_contiguous()
-    out = empty_fp8_rows(rows, columns // 2, gate_up.device)
+    out = empty_fp8_rows(rows, columns // 2, like=gate_up)
     with torch.cuda.device_of(gate_up):
         gated_fp8_kernel[(rows,)](
             gate_up,
-            *out,
+            out.levels,
+            out.scale,
             columns // 2,
             BLOCK=ROW_BLOCK,
             ACTIVATION=activation,

@@ -97,7 +97,7 @@ def fp8_norm(
     x: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor, eps: float, is_centred: bool
 ) -> Fp8Rows:
     """What the norm of the same arguments gives, in fp8 at once: `layer_norm` where it is centred, else `rms_norm`."""
-    out = empty_fp8_rows(*x.shape, x.device)
+    out = empty_fp8_rows(len(x), x.shape[1], like=x)
     _launch(x, update, weight, eps, out.levels, is_centred, out.scale)
     return out
 

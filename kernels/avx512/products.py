@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from preftree.kernels import cpu
 from preftree.kernels.avx512.library import address, loaded, prefers_amx
 from preftree.kernels.cpu import Activation, PackedGate, PackedLinear
-from preftree.kernels.quantized.fp8 import Fp8Linear
+from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows
 from preftree.kernels.quantized.int8 import ROTATED, ZERO_POINT, QuantizedLinear, quantize_weight
 from preftree.kernels.quantized.types import Quantized
 
@@ -50,10 +50,10 @@ class Panels:
 
 
 def pack_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
 ) -> Packed | Panels:
     """`kernels.cpu.pack_linear`. Rows of odd lengths, and fp8, are left to it."""
-    if quantized == "fp8":
+    if isinstance(weight, Fp8Rows) or quantized == "fp8":
         return cpu.pack_linear(weight, bias, quantized)
     if quantized == "int8":
         return _quantized_panels(weight, bias)
@@ -61,11 +61,12 @@ def pack_linear(
 
 
 def pack_gated(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
 ) -> PackedGate | Packed | Panels:
     """`kernels.cpu.pack_gated`. Odd widths, and fp8, are left to it."""
-    is_odd = len(weight) % (2 * _COLUMNS) or not (quantized or weight.shape[1] % _TERMS == 0)
-    if is_odd or quantized == "fp8":
+    if isinstance(weight, Fp8Rows) or quantized == "fp8":
+        return cpu.pack_gated(weight, bias, quantized)
+    if len(weight) % (2 * _COLUMNS) or not (quantized or weight.shape[1] % _TERMS == 0):
         return cpu.pack_gated(weight, bias, quantized)
     in_turns = _in_turns(weight), None if bias is None else _in_turns(bias)
     return _quantized_panels(*in_turns) if quantized else _panels(*in_turns)
@@ -79,7 +80,7 @@ def linear(x: torch.Tensor, packed: Packed | Panels, row_block: int | None = Non
 def add_linear(
     residual: torch.Tensor,
     x: torch.Tensor,
-    packed: PackedLinear | QuantizedLinear | Panels,
+    packed: Packed | Panels,
     row_block: int | None = None,
     factor: float = 1.0,
 ) -> torch.Tensor:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 
 from preftree.kernels.cpu.elementwise import clamped_swiglu, geglu, swiglu
-from preftree.kernels.quantized.fp8 import Fp8Linear, emulated_linear, pack_fp8
+from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows, emulated_linear, pack_fp8
 from preftree.kernels.quantized.int8 import QuantizedLinear, pack_quantized, quantized_linear
 from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.tiles import Activation
@@ -59,10 +59,10 @@ class PackedGate:
 
 
 def pack_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
 ) -> PackedLinear | QuantizedLinear | Fp8Linear:
     """Prepare `weight` [out, in] and, where there is one, `bias` [out] for `linear`. quantized: to this type."""
-    if quantized == "fp8":
+    if isinstance(weight, Fp8Rows) or quantized == "fp8":
         return pack_fp8(weight, bias)
     if quantized == "int8":
         return pack_quantized(weight, bias, SHORT_ROW_BLOCK)
@@ -100,7 +100,7 @@ def linear(
 def add_linear(
     residual: torch.Tensor,
     x: torch.Tensor,
-    packed: PackedLinear | QuantizedLinear,
+    packed: PackedLinear | QuantizedLinear | Fp8Linear,
     row_block: int | None = None,
     factor: float = 1.0,
 ) -> torch.Tensor:
@@ -113,14 +113,14 @@ def add_linear(
 
 
 def pack_gated(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
 ) -> PackedGate | PackedLinear | QuantizedLinear | Fp8Linear:
     """Prepare gate and up, one below the other [2 * width, in], for `gated`. quantized: as in `pack_linear`.
 
     In 16 bits oneDNN multiplies them apart, so that activation and product need no pass over the memory of their own;
     they also see float32 sums instead of rounded ones.
     """
-    if quantized or weight.dtype == torch.float32:
+    if isinstance(weight, Fp8Rows) or quantized or weight.dtype == torch.float32:
         return pack_linear(weight, bias, quantized)
     gate, up = weight.chunk(2)
     gate_bias, up_bias = (None, None) if bias is None else bias.chunk(2)

@@ -7,6 +7,7 @@ everywhere, and for products on a CPU, where they are an emulation: as exact as 
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -26,13 +27,16 @@ class Fp8Rows(NamedTuple):
     Attributes:
         levels: [rows, in] float8_e4m3fn, contiguous.
         scale: [rows] float32.
+        dtype: that activations had, and a product of them has.
     """
 
     levels: torch.Tensor
     scale: torch.Tensor
+    dtype: torch.dtype = torch.bfloat16
 
 
-class Fp8Linear(NamedTuple):
+@dataclass(frozen=True)
+class Fp8Linear:
     """A linear layer.
 
     Attributes:
@@ -43,6 +47,11 @@ class Fp8Linear(NamedTuple):
     weight: Fp8Rows
     bias: torch.Tensor | None
 
+    def part(self, outputs: slice) -> Fp8Linear:
+        """A view of some outputs."""
+        weight = Fp8Rows(self.weight.levels[outputs], self.weight.scale[outputs])
+        return Fp8Linear(weight, None if self.bias is None else self.bias[outputs])
+
 
 def quantize_rows(x: torch.Tensor) -> Fp8Rows:
     """x [rows, in]. Infinity and NaN make NaN of what they are multiplied with."""
@@ -50,10 +59,10 @@ def quantize_rows(x: torch.Tensor) -> Fp8Rows:
     largest = wide.abs().amax(1).clamp_(min=LEAST)
     # Not a division by the scale: a GPU multiplies at several times the rate.
     levels = (wide * (LARGEST / largest).unsqueeze(1)).to(FP8)
-    return Fp8Rows(levels, largest / LARGEST)
+    return Fp8Rows(levels, largest / LARGEST, x.dtype)
 
 
-def pack_fp8(weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None) -> Fp8Linear:
+def pack_fp8(weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None) -> Fp8Linear:
     """Prepare weight [out, in] and bias [out]. A weight that is quantised already stays as it is."""
     return Fp8Linear(weight if isinstance(weight, Fp8Rows) else quantize_rows(weight), bias)
 

@@ -235,7 +235,7 @@ class TestTypes:
             monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
             for name in (None, "auto"):
                 target = choose_target(config, "cpu", name, None)
-                assert (target.dtype, target.quantized) == (dtype, False)
+                assert (target.dtype, target.quantized) == (dtype, None)
                 assert target.dtype_name == str(dtype).removeprefix("torch.")
                 assert target.instructions == isa.instructions(target.dtype_name) + kernels_of(target)
         use_gpu(monkeypatch)
@@ -257,7 +257,7 @@ class TestTypes:
             monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
             for name in ("int8", torch.int8):
                 target = choose_target(config, "cpu", name, None)
-                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, True, "int8")
+                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, "int8", "int8")
                 assert target.instructions == products + kernels_of(target)
                 shapes = expected_tensors(config)
                 matrices = [shape for name, shape in shapes.items() if ".layers." in name and len(shape) == 2]
