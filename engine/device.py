@@ -15,7 +15,7 @@ from preftree.engine.errors import InputError
 from preftree.engine.planning.estimate import MemoryModel
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
-from preftree.kernels.quantized.types import Quantized
+from preftree.kernels.quantized.types import Quantized, product_name
 from preftree.kernels.tiles import PlanLayout
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -69,12 +69,12 @@ class Target:
 
     @property
     def instructions(self) -> str | None:
-        """What runs on a CPU, as far as last bits depend on it; None on a GPU.
+        """What runs on a CPU, as far as last bits depend on it; None on a GPU, but for fp8 that is not the library's.
 
         The instructions of matrix products, and the sources of compiled operations where there are some.
         """
         if self.device.type != "cpu":
-            return None
+            return "fp8 by triton" if self.quantized == "fp8" and product_name() == "triton" else None
         names = [isa.instructions(name_of(self.dtype))]
         if self.quantized == "int8":
             names.insert(0, isa.instructions("int8"))
@@ -185,6 +185,10 @@ def _check_fp8(device: torch.device, config: ModelConfig) -> None:
     if device.type == "cpu":
         _warn("fp8 is emulated on a CPU: for figures of its accuracy, not for speed")
         return
+    try:
+        product_name()
+    except ValueError as error:
+        raise InputError(str(error)) from None
     capability, least = (
         ".".join(map(str, pair)) for pair in (torch.cuda.get_device_capability(device), LEAST_FP8_CAPABILITY)
     )

@@ -1,13 +1,12 @@
 """Linear layers in fp8 on a GPU, in blocks of a fixed number of rows: the library's products, or Triton's.
 
 torch's row-wise `_scaled_mm` is the faster one. Whether it gives a row the same bits in every place of a block is for
-a GPU to show; where it does not, set the environment variable PREFTREE_FP8_PRODUCT to "triton" before a model is
-loaded: that kernel has one order of sums by construction.
+a GPU to show; where it does not, set the environment variable PREFTREE_FP8_PRODUCT to "triton": that kernel has one
+order of sums by construction.
 """
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 
 import torch
@@ -15,8 +14,8 @@ import torch
 from preftree.kernels.fp8_product import fp8_product
 from preftree.kernels.fp8_rows import fp8_rows
 from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows
+from preftree.kernels.quantized.types import product_name
 
-VARIABLE, PRODUCTS = "PREFTREE_FP8_PRODUCT", ("library", "triton")
 # Tensor cores sum fp8 in fewer bits than float32 has. Without this the library adds up blocks of inputs in float32.
 FAST_SUMS = False
 
@@ -36,14 +35,6 @@ class Fp8Qkv(Fp8Linear):
     def keys_values(self) -> Fp8Linear:
         """A view of the other ones."""
         return self.part(slice(self.width, None))
-
-
-def product_name() -> str:
-    """One of PRODUCTS. Raises ValueError, one line, where the environment asks for another."""
-    found = os.environ.get(VARIABLE) or PRODUCTS[0]
-    if found not in PRODUCTS:
-        raise ValueError(f"{VARIABLE} is {found!r:.100}; use {' or '.join(PRODUCTS)}")
-    return found
 
 
 def fp8_linear(x: torch.Tensor | Fp8Rows, packed: Fp8Linear, row_block: int | None) -> torch.Tensor:

@@ -21,7 +21,7 @@ NUM_WARPS, NUM_STAGES = 8, 4
 GROUP = 8
 
 
-@triton.jit
+@triton.jit(do_not_specialize=["rows", "programs"])
 def fp8_product_kernel(  # type: ignore[no-untyped-def]
     p_x,
     p_x_scale,

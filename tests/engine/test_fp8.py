@@ -10,7 +10,14 @@ import torch
 
 import preftree.engine.device as target_module
 from preftree import Engine
+from preftree.engine.checkpoint import open_checkpoint
+from preftree.engine.errors import ModelError
+from preftree.engine.weights.fp8 import read_fp8
+from preftree.engine.weights.quantized.source import QuantizedSource
+from preftree.engine.weights.tensors import Matrix, Part
 from preftree.kernels import cpu
+from preftree.kernels.quantized.fp8 import quantize_rows
+from tests.engine.quantized_files import by_compressed_tensors, by_fp8, compressed, group_of, quantise
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.kernels.fp8 import rounding_interpreter  # noqa: F401
 from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
@@ -69,3 +76,48 @@ def test_the_kernels_of_a_gpu(
     monkeypatch.setattr(target_module, "implementation", lambda device, dtype: cpu)
     # A number in the middle of two steps may become the other one.
     np.testing.assert_allclose(found, scores(Engine.load(directory, dtype="fp8"), prompts), atol=0.01)
+
+
+CHANNELS = {"num_bits": 8, "type": "float", "strategy": "channel"}
+Q = "model.layers.0.self_attn.q_proj"
+
+
+@pytest.mark.parametrize("kind", ["channel", "tensor", "blocks"])
+def test_a_checkpoint_in_fp8_is_taken_as_it_is(kind: str, tmp_path: Path) -> None:
+    """Catches levels that are quantised twice where rows have scales, and scales of other rows. Blocks are made anew."""
+    directory = write_model(tmp_path / "model", SMALL_CONFIG)
+    if kind == "channel":
+        stored_as = "float-quantized"
+        config, one = compressed(stored_as, group_of(CHANNELS)), by_compressed_tensors(stored_as, CHANNELS)
+    else:
+        block = (16, 16) if kind == "blocks" else None
+        config = {"quant_method": "fp8", "activation_scheme": "dynamic"} | (
+            {"weight_block_size": block} if block else {}
+        )
+        one = by_fp8(block)
+    values = quantise(directory, config, one)[f"{Q}.weight"]
+    source = open_checkpoint(str(directory)).weights
+    assert isinstance(source, QuantizedSource)
+    rows, columns = values.shape
+    matrix = Matrix((Part(Q, rows), Part(Q, 8, first=8, of=rows)), columns)
+    found = read_fp8(source, matrix, torch.device("cpu"))
+    read = found.levels.float() * found.scale.unsqueeze(1)
+    expected = torch.cat([values, values[8:16]])
+    if kind == "blocks":
+        again = quantize_rows(expected)
+        expected = again.levels.float() * again.scale.unsqueeze(1)
+    torch.testing.assert_close(read, expected, rtol=1e-6, atol=0)
+
+
+def test_a_stored_nan_is_named(tmp_path: Path) -> None:
+    """Catches levels that nobody looks at because they are taken as they are."""
+    directory = write_model(tmp_path / "model", SMALL_CONFIG)
+
+    def broken(module: str, weight: torch.Tensor) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+        parts, values = by_fp8(None)(module, weight)
+        parts[".weight"].view(torch.uint8)[3, 3] = 0x7F
+        return parts, values
+
+    quantise(directory, {"quant_method": "fp8", "activation_scheme": "dynamic"}, broken)
+    with pytest.raises(ModelError, match=r"tensor model.layers.0\S+ holds NaN"):
+        Engine.load(str(directory), dtype="fp8")
