@@ -129,8 +129,8 @@ def _fp8_cases(arch: int) -> list[Case]:
     """A product with and without a last block of inputs that is not whole, and what ends in fp8."""
     found = []
     for hidden in (4096, 1008):
-        x, weight = _fp8_rows(ROWS, hidden), Fp8Linear(_fp8_rows(6144, hidden), _meta(6144))
-        product = partial(fp8_product.fp8_product, x, weight, _meta(ROWS, 6144))
+        packed = Fp8Linear(_fp8_rows(6144, hidden), _meta(6144))
+        product = partial(fp8_product.fp8_product, _fp8_rows(ROWS, hidden), packed, _meta(ROWS, 6144))
         found += _of(f"fp8_product of {hidden}", arch, product)
     for hidden in HIDDEN_SIZES:
         x, weight = _meta(ROWS, hidden), _meta(hidden)

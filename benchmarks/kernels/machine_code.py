@@ -69,9 +69,8 @@ class Compiled:
     @property
     def uses_tensor_cores(self) -> bool:
         """Attention, products in fp8 and that of the label head, where the hardware has units for the dtype."""
-        return self.dtype == "bf16" and (
-            self.name.startswith(("tree_attention", "fp8_product")) or "split" in self.name
-        )
+        multiplies = self.name.startswith(("tree_attention", "fp8_product")) or "split" in self.name
+        return self.dtype == "bf16" and multiplies
 
     @property
     def problems(self) -> list[str]:

@@ -84,16 +84,14 @@ Q = "model.layers.0.self_attn.q_proj"
 
 @pytest.mark.parametrize("kind", ["channel", "tensor", "blocks"])
 def test_a_checkpoint_in_fp8_is_taken_as_it_is(kind: str, tmp_path: Path) -> None:
-    """Catches levels that are quantised twice where rows have scales, and scales of other rows. Blocks are made anew."""
+    """Catches levels that are quantised twice, and scales of other rows. Blocks become rows."""
     directory = write_model(tmp_path / "model", SMALL_CONFIG)
     if kind == "channel":
         stored_as = "float-quantized"
         config, one = compressed(stored_as, group_of(CHANNELS)), by_compressed_tensors(stored_as, CHANNELS)
     else:
         block = (16, 16) if kind == "blocks" else None
-        config = {"quant_method": "fp8", "activation_scheme": "dynamic"} | (
-            {"weight_block_size": block} if block else {}
-        )
+        config = {"quant_method": "fp8", "activation_scheme": "dynamic", "weight_block_size": block and [*block]}
         one = by_fp8(block)
     values = quantise(directory, config, one)[f"{Q}.weight"]
     source = open_checkpoint(str(directory)).weights

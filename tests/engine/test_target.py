@@ -293,7 +293,7 @@ class TestTypes:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
         with pytest.raises(
             InputError,
-            match=r"fp8 needs a GPU of compute capability 8.9 or newer, cuda \(Test GPU\) has 8.0; use dtype 'bfloat16'",
+            match=r"fp8 needs a GPU of compute capability 8.9 or newer, cuda \(Test GPU\) has 8.0; use dtype 'bf",
         ):
             choose_target(config, device, "fp8", None)
 
@@ -301,8 +301,8 @@ class TestTypes:
         """One line that names the size; a CPU emulates any."""
         use_gpu(monkeypatch)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
-        for field in ("hidden_size", "intermediate_size"):
-            odd = replace(config, **{field: 1000})
+        widths = replace(config, hidden_size=1000), replace(config, intermediate_size=1000)
+        for field, odd in zip(("hidden_size", "intermediate_size"), widths, strict=True):
             with pytest.raises(InputError, match=f"multiples of 16, and this model's {field} is 1,000; use dtype"):
                 choose_target(odd, "cuda", "fp8", None)
             assert choose_target(odd, "cpu", "fp8", None).quantized == "fp8"

@@ -81,7 +81,8 @@ QUICK = Selection(
     r"tree_attention, (tiles of \d+|single tokens)(, window, (softcap|sinks))? \(sm_\d+, bf16"
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
-    r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed|glu |fp8_product|fp8_norm of 4096|fp8_gated, silu|fp8_rows",
+    r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed|glu "
+    r"|fp8_(product|norm of 4096|gated, silu|rows)",
 )
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
