@@ -7,51 +7,36 @@ import triton
 import triton.language as tl
 
 from preftree.kernels.launch import assert_aligned
-from preftree.kernels.rope_store import NUM_WARPS, settings, turned_halves
+from preftree.kernels.rope_store import NUM_WARPS, place_heads, settings
 
 Angles = tuple[torch.Tensor, torch.Tensor]
 
 
 # The number of rows differs from batch to batch; heads only divide.
-@triton.jit(do_not_specialize=["units", "query_heads", "kv_heads"])
+@triton.jit(do_not_specialize=["rows", "query_heads", "kv_heads"])
 def rope_qkv_kernel(  # type: ignore[no-untyped-def]
     p_x, p_query_cos, p_query_sin, p_key_cos, p_key_sin, p_query_norm, p_key_norm, p_queries, p_kv, p_slots, eps,
-    units, query_heads, kv_heads, SIZE: tl.constexpr, BLOCK_UNITS: tl.constexpr, BLOCK_HALF: tl.constexpr,
-    HAS_NORM: tl.constexpr, HAS_SLOTS: tl.constexpr,
+    rows, query_heads, kv_heads, x_row_stride, query_row_stride, kv_row_stride, value_stride, SIZE: tl.constexpr,
+    BLOCK_UNITS: tl.constexpr, BLOCK_HALF: tl.constexpr, HAS_NORM: tl.constexpr, HAS_SLOTS: tl.constexpr,
 ):  # fmt: skip
-    """A unit is one query or key head of one row; a key's copies the value of its head besides.
+    """The first programs take queries, the others keys and values.
 
-    x: [rows, query heads, key heads, value heads]. With HAS_SLOTS, p_slots says which row of K/V each row goes to.
+    Were a program to take both kinds, each unit would choose its pointers, and what is chosen is loaded and stored
+    number by number instead of 16 bytes at a time.
     """
-    HALF: tl.constexpr = SIZE // 2
-    # [BLOCK_UNITS, 1]
-    o_unit = (tl.program_id(0) * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS))[:, None]
-    heads = query_heads + kv_heads
-    o_row = (o_unit // heads).to(tl.int64)
-    o_head = o_unit % heads
-    is_key = o_head >= query_heads
-    # [1, BLOCK_HALF]
-    o_dim = tl.arange(0, BLOCK_HALF)[None, :]
-    # [BLOCK_UNITS, BLOCK_HALF]
-    m_half = (o_unit < units) & (o_dim < HALF)
-    o_angle = o_row * HALF + o_dim
-    p_left = p_x + (o_row * (heads + kv_heads) + o_head) * SIZE + o_dim
-    p_cos = tl.where(is_key, p_key_cos, p_query_cos) + o_angle
-    p_sin = tl.where(is_key, p_key_sin, p_query_sin) + o_angle
-    p_weight = tl.where(is_key, p_key_norm, p_query_norm) + o_dim if HAS_NORM else p_left
-    b_left, b_right = turned_halves(p_left, p_cos, p_sin, p_weight, eps, m_half, m_half, SIZE, HAS_NORM)
-    o_slot = tl.load(p_slots + o_row, mask=o_unit < units, other=0) if HAS_SLOTS else o_row
-    p_query = p_queries + (o_row * query_heads + o_head) * SIZE
-    p_key = p_kv + (o_slot * 2 * kv_heads + o_head - query_heads) * SIZE
-    p_to = tl.where(is_key, p_key, p_query) + o_dim
-    dtype = p_queries.dtype.element_ty
-    tl.store(p_to, b_left.to(dtype), mask=m_half)
-    tl.store(p_to + HALF, b_right.to(dtype), mask=m_half)
-    m_value = m_half & is_key
-    p_value = p_left + kv_heads * SIZE
-    p_to += kv_heads * SIZE
-    tl.store(p_to, tl.load(p_value, mask=m_value), mask=m_value)
-    tl.store(p_to + HALF, tl.load(p_value + HALF, mask=m_value), mask=m_value)
+    i_block = tl.program_id(0)
+    query_blocks = tl.cdiv(rows * query_heads, BLOCK_UNITS)
+    if i_block < query_blocks:
+        place_heads(
+            i_block, p_x, p_query_cos, p_query_sin, p_query_norm, p_queries, p_slots, eps, rows * query_heads,
+            query_heads, x_row_stride, query_row_stride, 0, SIZE, BLOCK_UNITS, BLOCK_HALF, HAS_NORM, False, False,
+        )  # fmt: skip
+    else:
+        place_heads(
+            i_block - query_blocks, p_x + query_heads * SIZE, p_key_cos, p_key_sin, p_key_norm, p_kv, p_slots, eps,
+            rows * kv_heads, kv_heads, x_row_stride, kv_row_stride, value_stride, SIZE, BLOCK_UNITS, BLOCK_HALF,
+            HAS_NORM, True, HAS_SLOTS,
+        )  # fmt: skip
 
 
 def store_qkv(
@@ -81,11 +66,12 @@ def store_qkv(
     assert slots is None or (slots.shape == (rows,) and slots.dtype == torch.int64 and slots.is_contiguous())
     assert_aligned(x, queries, kv, *of_queries, *of_keys)
     block_units, block_half = settings(size)
-    units = rows * (heads + kv_heads)
-    assert units + block_units <= 2**31, "units are counted in 32 bits"
+    assert rows * (heads + kv_heads) + 2 * block_units <= 2**31, "units are counted in 32 bits"
+    blocks = triton.cdiv(rows * heads, block_units) + triton.cdiv(rows * kv_heads, block_units)
     with torch.cuda.device_of(x):
-        rope_qkv_kernel[(triton.cdiv(units, block_units),)](
-            x, *of_queries, *of_keys, *(norms or (None, None)), queries, kv, slots, eps, units, heads, kv_heads,
+        rope_qkv_kernel[(blocks,)](
+            x, *of_queries, *of_keys, *(norms or (None, None)), queries, kv, slots, eps, rows, heads, kv_heads,
+            x.stride(0), queries.stride(0), kv.stride(0), kv.stride(1),
             SIZE=size, BLOCK_UNITS=block_units, BLOCK_HALF=block_half, HAS_NORM=norms is not None,
             HAS_SLOTS=slots is not None, num_warps=NUM_WARPS, enable_fp_fusion=False,
         )  # fmt: skip

@@ -14,31 +14,8 @@ NUM_WARPS = 4
 
 
 @triton.jit
-def turned_halves(p_left, p_cos, p_sin, p_norm, eps, m_half, m_norm, SIZE: tl.constexpr, HAS_NORM: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Left and right half of heads, normed and rotated, float32. Pointers: [units, half], to the left half of each.
-
-    p_norm: to what the norm multiplies with, under `m_norm`; not read without HAS_NORM.
-    """
-    HALF: tl.constexpr = SIZE // 2
-    b_left = tl.load(p_left, mask=m_half, other=0.0).to(tl.float32)
-    b_right = tl.load(p_left + HALF, mask=m_half, other=0.0).to(tl.float32)
-    if HAS_NORM:
-        # [units, 1]
-        b_square = tl.sum(b_left * b_left + b_right * b_right, 1)[:, None] / SIZE
-        b_scale = tl.div_rn(1.0, tl.sqrt_rn(b_square + eps))
-        # [units or 1, half]
-        b_norm_left = tl.load(p_norm, mask=m_norm, other=0.0).to(tl.float32)
-        b_norm_right = tl.load(p_norm + HALF, mask=m_norm, other=0.0).to(tl.float32)
-        b_left = b_left * b_scale * b_norm_left
-        b_right = b_right * b_scale * b_norm_right
-    b_cos = tl.load(p_cos, mask=m_half, other=0.0).to(tl.float32)
-    b_sin = tl.load(p_sin, mask=m_half, other=0.0).to(tl.float32)
-    return b_left * b_cos - b_right * b_sin, b_right * b_cos + b_left * b_sin
-
-
-# The number of rows differs from batch to batch; heads only divide.
-@triton.jit(do_not_specialize=["units", "heads"])
-def rope_kernel(  # type: ignore[no-untyped-def]
+def place_heads(  # type: ignore[no-untyped-def]
+    i_block,
     p_x,
     p_cos,
     p_sin,
@@ -58,14 +35,14 @@ def rope_kernel(  # type: ignore[no-untyped-def]
     HAS_VALUES: tl.constexpr,
     HAS_SLOTS: tl.constexpr,
 ):
-    """A unit is one head of one row, so that any number of heads fills the program.
+    """Block `i_block` of the units: one head of one row each, so that any number of heads fills the program.
 
     With HAS_VALUES, x holds as many value heads after its key heads; they are copied. With HAS_SLOTS, p_slots says
     which row of the output each row goes to.
     """
     HALF: tl.constexpr = SIZE // 2
     # [BLOCK_UNITS, 1]
-    o_unit = (tl.program_id(0) * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS))[:, None]
+    o_unit = (i_block * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS))[:, None]
     o_row = (o_unit // heads).to(tl.int64)
     o_head = o_unit % heads
     # [1, BLOCK_HALF]
@@ -74,20 +51,42 @@ def rope_kernel(  # type: ignore[no-untyped-def]
     # [BLOCK_UNITS, BLOCK_HALF]
     m_half = (o_unit < units) & m_dim
     p_left = p_x + o_row * x_row_stride + o_head * SIZE + o_dim
-    o_angle = o_row * HALF + o_dim
-    p_weight = p_norm + o_dim if HAS_NORM else p_left
-    b_left, b_right = turned_halves(
-        p_left, p_cos + o_angle, p_sin + o_angle, p_weight, eps, m_half, m_dim, SIZE, HAS_NORM
-    )
+    b_left = tl.load(p_left, mask=m_half, other=0.0).to(tl.float32)
+    b_right = tl.load(p_left + HALF, mask=m_half, other=0.0).to(tl.float32)
+    if HAS_NORM:
+        # [BLOCK_UNITS, 1]
+        b_square = tl.sum(b_left * b_left + b_right * b_right, 1)[:, None] / SIZE
+        b_scale = tl.div_rn(1.0, tl.sqrt_rn(b_square + eps))
+        # [1, BLOCK_HALF]
+        b_norm_left = tl.load(p_norm + o_dim, mask=m_dim, other=0.0).to(tl.float32)
+        b_norm_right = tl.load(p_norm + HALF + o_dim, mask=m_dim, other=0.0).to(tl.float32)
+        b_left = b_left * b_scale * b_norm_left
+        b_right = b_right * b_scale * b_norm_right
+    b_cos = tl.load(p_cos + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
+    b_sin = tl.load(p_sin + o_row * HALF + o_dim, mask=m_half, other=0.0).to(tl.float32)
     o_to_row = tl.load(p_slots + o_row, mask=o_unit < units, other=0) if HAS_SLOTS else o_row
     p_to = p_out + o_to_row * out_row_stride + o_head * SIZE + o_dim
     dtype = p_out.dtype.element_ty
-    tl.store(p_to, b_left.to(dtype), mask=m_half)
-    tl.store(p_to + HALF, b_right.to(dtype), mask=m_half)
+    tl.store(p_to, (b_left * b_cos - b_right * b_sin).to(dtype), mask=m_half)
+    tl.store(p_to + HALF, (b_right * b_cos + b_left * b_sin).to(dtype), mask=m_half)
     if HAS_VALUES:
         p_value = p_left + heads * SIZE
         tl.store(p_to + out_value_stride, tl.load(p_value, mask=m_half), mask=m_half)
         tl.store(p_to + out_value_stride + HALF, tl.load(p_value + HALF, mask=m_half), mask=m_half)
+
+
+# The number of rows differs from batch to batch; heads only divide.
+@triton.jit(do_not_specialize=["units", "heads"])
+def rope_kernel(  # type: ignore[no-untyped-def]
+    p_x, p_cos, p_sin, p_norm, p_out, p_slots, eps, units, heads, x_row_stride, out_row_stride, out_value_stride,
+    SIZE: tl.constexpr, BLOCK_UNITS: tl.constexpr, BLOCK_HALF: tl.constexpr, HAS_NORM: tl.constexpr,
+    HAS_VALUES: tl.constexpr, HAS_SLOTS: tl.constexpr,
+):  # fmt: skip
+    """Heads of one kind: queries, or keys with their values."""
+    place_heads(
+        tl.program_id(0), p_x, p_cos, p_sin, p_norm, p_out, p_slots, eps, units, heads, x_row_stride, out_row_stride,
+        out_value_stride, SIZE, BLOCK_UNITS, BLOCK_HALF, HAS_NORM, HAS_VALUES, HAS_SLOTS,
+    )  # fmt: skip
 
 
 def settings(size: int) -> tuple[int, int]:

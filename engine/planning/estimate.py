@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
-from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
+from preftree.engine.weights.names import num_padding, num_parameters, num_quantized_parameters
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class MemoryModel:
         chunk_rows: rows whose intermediate activations are alive together.
         wide_bytes: bytes of a number of the residual stream.
         kv_buffers: that K/V of a layer go to in turns.
-        is_quantized: whether linear layers have weights of 8 bits.
+        quantized: the type of linear layers' weights, "int8" or "fp8"; None where they have that of activations.
         threads: that have a chunk at hand each, and K/V of its path; 0 where the kernel gathers by itself.
     """
 
@@ -60,7 +60,7 @@ class MemoryModel:
     chunk_rows: int
     wide_bytes: int
     kv_buffers: int = 1
-    is_quantized: bool = False
+    quantized: str | None = None
     threads: int = 0
 
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
@@ -92,8 +92,8 @@ class MemoryModel:
     def weight_bytes(self, config: ModelConfig, layers: range | None = None) -> int:
         """All weights in memory, or those of a stage with these layers; but for scales of quantized ones."""
         padding = num_padding(config, layers)
-        saved = (num_linear_parameters(config, layers) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
-        return (num_parameters(config, layers) + padding) * self.dtype_bytes - saved
+        in_8_bits = num_quantized_parameters(config, self.quantized, layers) + padding if self.quantized else 0
+        return (num_parameters(config, layers) + padding) * self.dtype_bytes - in_8_bits * (self.dtype_bytes - 1)
 
     def cache_bytes(self, config: ModelConfig, tokens: int, layers: range | None = None) -> int:
         """K/V of every layer, or of these, for `tokens` cached tokens."""

@@ -147,8 +147,17 @@ def num_padding(config: ModelConfig, layers: range | None = None) -> int:
 
 
 def num_linear_parameters(config: ModelConfig, layers: range | None = None) -> int:
-    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
+    """Those of the layers' matrices, without routers."""
     return sum(layer_tensors(config, index).num_linear_parameters for index in _all_or(layers, config))
+
+
+def num_quantized_parameters(config: ModelConfig, quantized: str, layers: range | None = None) -> int:
+    """Those of the layers' matrices that a model has in 8 bits. In fp8, what attention gives is multiplied in 16."""
+    found = num_linear_parameters(config, layers)
+    if quantized == "int8":
+        return found
+    outputs = (layer_tensors(config, index).o for index in _all_or(layers, config))
+    return found - sum(sum(part.rows for part in matrix.parts) * matrix.columns for matrix in outputs)
 
 
 def unread_modules(config: ModelConfig) -> frozenset[str]:

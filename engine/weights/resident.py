@@ -14,6 +14,7 @@ from preftree.engine.weights.layers import LayerWeights
 from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD
 from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.kernels.quantized.types import Quantized
 
 
 class ResidentWeights:
@@ -34,14 +35,14 @@ class ResidentWeights:
         dtype: torch.dtype,
         ops: ModuleType,
         wide_norms: bool = False,
-        quantized: bool = False,
+        quantized: Quantized | None = None,
         layers: range | None = None,
     ) -> None:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
         InputError for what does not fit into `dtype`.
 
         Tensors go there one by one in `dtype`, so at its highest the device holds the weights, and one tensor more.
-        wide_norms: what norms multiply with stays float32. quantized: linear layers are packed in 8 bits.
+        wide_norms: what norms multiply with stays float32. quantized: what linear layers are quantised to.
         layers: those of a stage; None for all.
         """
         layers = range(config.num_layers) if layers is None else layers

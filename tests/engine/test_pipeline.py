@@ -72,7 +72,7 @@ class TestBits:
     """Catch a row that a stage loses, takes twice or rounds where one device does not."""
 
     @pytest.mark.parametrize("devices", [TWO, THREE])
-    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8"])
+    @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "int8", "fp8"])
     def test_labels(self, directory: Path, dtype: str, devices: str) -> None:
         """Stages of unequal length, many batches, and the prefix cache cold, warm and off."""
         prompts = prompts_of(12)
