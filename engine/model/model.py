@@ -82,8 +82,9 @@ class Model:
     ) -> Activations | None:
         rows = self._start(plan.tokens, plan.depths, plan.rope_variant)
         kv = KvBuffers(self.config, self.layout.kv_buffers, plan.num_slots, self.dtype, self.device)
-        layers = enumerate(self.weights.layers())
-        return self._forward.run(Pass(layers, self.config.num_layers, plan, rows, kv, cache, keep, choose))
+        with self.weights.layers() as layers:
+            numbered, count = enumerate(layers), self.config.num_layers
+            return self._forward.run(Pass(numbered, self.weights.done, count, plan, rows, kv, cache, keep, choose))
 
     @torch.inference_mode()
     def step(
@@ -95,11 +96,13 @@ class Model:
         tiles: of the rows that count, whose paths lead through `store`.
         """
         rows, block = self._start(tokens, depths), self.layout.step_block
-        for index, layer in enumerate(self.weights.layers()):
-            with span(f"layer {index}", self.device):
-                kv = store.kv[index]
-                self._steps.project(layer, rows, kv, block, slots=slots)
-                self._steps.attend_and_mlp(layer, tiles, rows, kv, block)
+        with self.weights.layers() as layers:
+            for index, layer in enumerate(layers):
+                with span(f"layer {index}", self.device):
+                    kv = store.kv[index]
+                    self._steps.project(layer, rows, kv, block, slots=slots)
+                    self._steps.attend_and_mlp(layer, tiles, rows, kv, block)
+                self.weights.done(index)
         return self.next_logits(self._last_norm(rows))
 
     @torch.inference_mode()

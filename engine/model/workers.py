@@ -25,10 +25,13 @@ class Stage:
     Chunk i may begin once chunks 0 to i of the stage before are done, where both have equally many: in preorder, a row
     depends on itself and on rows before it. Else it waits for the whole stage. All of the stage before that one are
     done.
+
+    then: called once all of them are, before a stage after the next one is asked for.
     """
 
     run: Callable[[int], object]
     chunks: int
+    then: Callable[[], object] | None = None
 
 
 def run_stages(stages: Iterator[Stage]) -> None:
@@ -116,6 +119,8 @@ class _Progress:
                 counts.stage.run(chunk)
                 with self._changed:
                     counts.finish(chunk)
+                    if counts.is_complete and counts.stage.then is not None:
+                        counts.stage.then()
                     self._changed.notify_all()
         except BaseException as error:
             self.error = self.error or error
@@ -126,6 +131,12 @@ class _Progress:
             if self._is_stopped:
                 return None
             while not self._recent or self._recent[-1].taken == self._recent[-1].stage.chunks:
+                # None of its chunks could begin earlier, and weights that it is made of may have to wait for others' end.
+                if not all(counts.is_complete for counts in self._recent[:-1]):
+                    self._changed.wait()
+                    if self._is_stopped:
+                        return None
+                    continue
                 stage = next(self._stages, None)
                 if stage is None:
                     return None

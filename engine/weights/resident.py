@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.ends import Ends
 from preftree.engine.weights.layers import LayerWeights
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD
 from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.safetensors import TensorSource
 
 
-class ResidentWeights:
+class ResidentWeights(Ends):
     """All weights in memory, packed once."""
 
     def __init__(
@@ -36,21 +36,14 @@ class ResidentWeights:
         wide_norms: what norms multiply with stays float32. quantized: linear layers are packed in 8 bits.
         """
         reader = Reader(source, config, device, dtype, ops, wide_norms, quantized)
-        self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
-        # Logits are linear in what the last norm gives; no operation after it has to know.
-        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling * config.logit_scale
-        self.head = self._head(reader, config, ops)
+        super().__init__(reader, config, ops)
         self._layers = []
         for index in range(config.num_layers):
             self._layers.append(reader.layer(index))
             give_back_freed()
 
-    def _head(self, reader: Reader, config: ModelConfig, ops: ModuleType) -> Any:
-        if config.is_reward_model:
-            return reader.read(SCALAR_HEAD, 1, config.hidden_size)
-        if config.tie_embeddings:
-            return ops.pack_head(self.embedding)
-        return ops.pack_head(reader.read(HEAD, config.vocab_size, config.hidden_size))
+    def layers(self) -> AbstractContextManager[Iterator[LayerWeights]]:
+        return nullcontext(iter(self._layers))
 
-    def layers(self) -> Iterator[LayerWeights]:
-        return iter(self._layers)
+    def done(self, index: int) -> None:
+        """The layer stays."""
