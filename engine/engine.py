@@ -38,7 +38,7 @@ from preftree.engine.results import LabelScores, Rewards, split
 from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Call, Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
-from preftree.engine.weights.resident import ResidentWeights
+from preftree.engine.weights.opening import open_weights
 
 
 class Engine:
@@ -58,6 +58,7 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
@@ -67,21 +68,15 @@ class Engine:
             "batch_tokens": batch_tokens,
             "kv_memory": kv_memory,
             "memory_fraction": memory_fraction,
+            "stream_layers": stream_layers,
         }
         self._process = os.getpid()
-        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        limits = batch_tokens, memory_fraction, stream_layers
+        self._target = target = choose_target(checkpoint.config, device, dtype, *limits)
         self.device = target.device
         self.dtype = target.dtype
         try:
-            weights = ResidentWeights(
-                checkpoint.weights,
-                checkpoint.config,
-                target.device,
-                target.dtype,
-                target.ops,
-                wide_norms=target.layout.is_wide,
-                quantized=target.quantized,
-            )
+            weights = open_weights(checkpoint.weights, checkpoint.config, target)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -110,6 +105,7 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
     ) -> Engine:
         """Load a model.
 
@@ -125,6 +121,9 @@ class Engine:
                 it, most of what is free on a GPU. Results do not depend on it.
             memory_fraction: how much of a GPU's whole memory weights, batches, keys and values may take together, above
                 0 and at most 1; None for 0.85 of what is free. For a GPU that a trainer uses, too.
+            stream_layers: "always" keeps layers in the host's memory (of a GPU) or in a temporary file (of a CPU) and
+                copies one after the other to where they are computed, in every forward pass; "never" does not; "auto"
+                does where the weights do not fit beside a batch. Results do not depend on it.
 
         Raises:
             ModelError: the model is missing, broken or not supported.
@@ -137,6 +136,7 @@ class Engine:
             batch_tokens=batch_tokens,
             kv_memory=kv_memory,
             memory_fraction=memory_fraction,
+            stream_layers=stream_layers,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:

@@ -33,12 +33,13 @@ class Planner:
         dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
         prefix_cache: bool = True,
         target: Target | None = None,
     ) -> None:
-        """Options as in `Engine.load`. target: one that was chosen already, in place of the first four."""
-        self._config = checkpoint.config
-        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        """Options as in `Engine.load`. target: one that was chosen already, in place of the first five."""
+        self._config, limits = checkpoint.config, (batch_tokens, memory_fraction, stream_layers)
+        self.target = target or choose_target(checkpoint.config, device, dtype, *limits)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property

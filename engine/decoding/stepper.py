@@ -128,8 +128,9 @@ class PathStepper:
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
-        # Experts choose their rows on the host, which no graph can hold.
-        if self._model.device.type != "cuda" or self._model.config.experts is not None:
+        # Experts choose their rows on the host, which no graph can hold; streamed layers come on another stream.
+        streams = self._model.streams_layers
+        if self._model.device.type != "cuda" or self._model.config.experts is not None or streams:
             return self._step()
         if self._graph is None:
             self._capture()

@@ -131,10 +131,9 @@ class _Progress:
             if self._is_stopped:
                 return None
             while not self._recent or self._recent[-1].taken == self._recent[-1].stage.chunks:
-                # None of its chunks could begin earlier, and weights that it is made of may have to wait for others' end.
+                # No chunk of the next stage could begin earlier, and its weights may take the place of theirs.
                 if not all(counts.is_complete for counts in self._recent[:-1]):
-                    self._changed.wait()
-                    if self._is_stopped:
+                    if self._waits_in_vain():
                         return None
                     continue
                 stage = next(self._stages, None)
@@ -146,6 +145,11 @@ class _Progress:
             while not self._may_begin(before, counts, chunk) and not self._is_stopped:
                 self._changed.wait()
             return None if self._is_stopped else (counts, chunk)
+
+    def _waits_in_vain(self) -> bool:
+        """Until something has changed. True where that is the end."""
+        self._changed.wait()
+        return self._is_stopped
 
     @staticmethod
     def _may_begin(before: list[_Counts], counts: _Counts, chunk: int) -> bool:

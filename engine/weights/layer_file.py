@@ -38,7 +38,7 @@ class LayerFile:
                 f"streamed layers take {most_bytes / 1e9:.1f} GB on disk, and {self._folder} has {free / 1e9:.1f} GB "
                 "free; free some of it, or set TMPDIR to a directory with more"
             )
-        self._file = tempfile.TemporaryFile(dir=self._folder, prefix="preftree-", buffering=0)
+        self._file = tempfile.TemporaryFile(dir=self._folder, prefix="preftree-", buffering=0)  # noqa: SIM115  kept open
         self._places: list[int] = []
         self._shapes: list[Shapes] = []
         self._slots: list[dict[Shapes, list[torch.Tensor]]] = [{} for _ in range(self.slots)]

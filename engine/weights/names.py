@@ -148,7 +148,12 @@ def num_padding(config: ModelConfig) -> int:
 
 def num_linear_parameters(config: ModelConfig) -> int:
     """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
-    return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
+    return sum(sizes_of_layers(config))
+
+
+def sizes_of_layers(config: ModelConfig) -> list[int]:
+    """Numbers of each layer's matrices."""
+    return [layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers)]
 
 
 def unread_modules(config: ModelConfig) -> frozenset[str]:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 
+from preftree import Engine
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
 from preftree.engine.device import Target, choose_target
+from preftree.engine.errors import InputError
+from preftree.engine.generation import Sampling
 from preftree.engine.model.model import Model
-from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
+from preftree.engine.scoring.readout import LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Runner
 from preftree.engine.weights.layer_file import LayerFile
 from preftree.engine.weights.layers import WeightProvider
@@ -71,11 +75,14 @@ def answers(checkpoint: Checkpoint, dtype: str, is_streamed: bool) -> np.ndarray
     runner = Runner(
         checkpoint.config, Model(checkpoint.config, weights_of(checkpoint, target, is_streamed), target), target
     )
-    is_reward = checkpoint.config.is_reward_model
-    readout: AnyReadout = RewardReadout(len(PROMPTS)) if is_reward else LabelReadout(LABELS)
-    (call,) = runner.run([(PROMPTS, readout)], prefix_cache=True)
-    assert call.num_batches > 2
-    found = call.readout.result(call.cost).reward if is_reward else call.readout.scores(call.cost).logprob
+    if checkpoint.config.is_reward_model:
+        (rewarded,) = runner.run([(PROMPTS, RewardReadout(len(PROMPTS)))], prefix_cache=True)
+        assert rewarded.num_batches > 2
+        found = rewarded.readout.result(rewarded.cost).reward
+    else:
+        (scored,) = runner.run([(PROMPTS, LabelReadout(LABELS))], prefix_cache=True)
+        assert scored.num_batches > 2
+        found = scored.readout.scores(scored.cost).logprob
     assert np.isfinite(found).all()
     return found
 
@@ -87,3 +94,57 @@ def test_streamed_layers_give_the_bits_of_resident_ones(name: str, dtype: str, t
     checkpoint = open_checkpoint(str(write_model(tmp_path / "model", MODELS[name])))
     resident, streamed = (answers(checkpoint, dtype, is_streamed) for is_streamed in (False, True))
     assert resident.tobytes() == streamed.tobytes()
+
+
+@pytest.fixture
+def model(tmp_path: Path) -> str:
+    return str(write_model(tmp_path / "model", MODELS["qwen3"]))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_generation_is_the_same(model: str, dtype: str) -> None:
+    """Catches decode steps that do not give layers back, or a pass over prompts that begins in their middle."""
+    found = []
+    for how in ("never", "always"):
+        with Engine.load(model, device="cpu", dtype=dtype, stream_layers=how) as engine:
+            assert engine.target.streams_layers == (how == "always")
+            scores = engine.generate_and_score(PROMPTS, [[7]] * len(PROMPTS), LABELS, Sampling(max_new_tokens=4))
+            found.append((engine.generate(PROMPTS, 5), scores.scores.logprob.tobytes()))
+    assert found[0] == found[1]
+
+
+def test_a_pass_that_was_given_up(model: str) -> None:
+    """Catches one that leaves the next pass waiting for ever, or with the layers that it had asked for."""
+    checkpoint = open_checkpoint(model)
+    target = choose_target(checkpoint.config, "cpu", "float32", None)
+    weights, resident = (weights_of(checkpoint, target, is_streamed) for is_streamed in (True, False))
+    for count in (0, 1, 2, 3):
+        with weights.layers() as layers:
+            for _ in range(min(count, 2)):
+                next(layers)
+            if count == 3:
+                weights.done(0)
+                next(layers)
+    with weights.layers() as layers, resident.layers() as expected:
+        for index, (layer, wanted) in enumerate(zip(layers, expected, strict=True)):
+            assert memory_of(layer.o.weight) == memory_of(wanted.o.weight)
+            weights.done(index)
+
+
+def test_a_layer_that_is_not_given_back(model: str) -> None:
+    """Catches a forward pass without end: one that asks for more layers than there are slots fails instead."""
+    checkpoint = open_checkpoint(model)
+    target = choose_target(checkpoint.config, "cpu", "float32", None)
+    weights = weights_of(checkpoint, target, is_streamed=True)
+    with weights.layers() as layers, pytest.raises(AssertionError, match=r"layer 3 .* while \[0, 1, 2\]"):
+        list(layers)
+
+
+def test_no_room(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line each: on the disk, in the host's memory."""
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
+    with pytest.raises(InputError, match=r"streamed layers take .* on disk, and .* set TMPDIR"):
+        Engine.load(model, device="cpu", stream_layers="always")
+    monkeypatch.setattr("preftree.engine.weights.opening.host_bytes_free", lambda: 1000)
+    with pytest.raises(InputError, match=r"neither fits nor streams: .* GB short"):
+        Engine.load(model, device="cpu", stream_layers="always")
