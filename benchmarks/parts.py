@@ -22,6 +22,7 @@ FORWARD = ("final_hidden", "prefix_kv", "label_logits")
 # The kernels' public operations by part. `gated` and `label_head` are linear: next to nothing in them but products.
 PARTS = {
     "linear": "linear",
+    "add_linear": "linear",
     "gated": "linear",
     "label_head": "linear",
     "tree_attention": "attention",
@@ -31,6 +32,7 @@ PARTS = {
     "add_layer_norm": "element-wise",
     "rotate": "element-wise",
     "store_kv": "element-wise",
+    "store_qkv": "element-wise",
     "route": "element-wise",
 }
 

@@ -18,6 +18,7 @@ from torch.autograd import profiler
 PREFIX = "preftree."
 OPERATIONS = (
     "linear",
+    "add_linear",
     "gated",
     "label_head",
     "scalar_head",
@@ -29,6 +30,7 @@ OPERATIONS = (
     "add_layer_norm",
     "rotate",
     "store_kv",
+    "store_qkv",
     "route",
     "route_by_sigmoid",
 )
@@ -53,7 +55,8 @@ def span(name: str, device: torch.device) -> Iterator[None]:
 
 
 def in_spans(ops: ModuleType, device: torch.device) -> SimpleNamespace:
-    """The operations of `ops`, each call in a span of its name."""
+    """The operations of `ops`, each call in a span of its name. Without `store_qkv` where Q, K and V are multiplied
+    apart."""
 
     def spanned(name: str) -> Callable[..., Any]:
         @functools.wraps(getattr(ops, name))
@@ -66,7 +69,7 @@ def in_spans(ops: ModuleType, device: torch.device) -> SimpleNamespace:
 
         return call
 
-    return SimpleNamespace(**{name: spanned(name) for name in OPERATIONS})
+    return SimpleNamespace(**{name: spanned(name) for name in OPERATIONS if hasattr(ops, name)})
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from preftree.kernels.gated import clamped_swiglu, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, tile_rows
 from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from preftree.kernels.qkv_store import store_qkv
 from preftree.kernels.rope_store import rotate, store_kv
 from preftree.kernels.routing import route, route_by_sigmoid
 from preftree.kernels.tiles import Activation, PlanLayout
@@ -88,7 +89,7 @@ def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Packe
 pack_plain = pack_linear
 
 
-def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) -> torch.Tensor:
+def linear(x: torch.Tensor, packed: PackedLinear | PackedQkv, row_block: int | None = None) -> torch.Tensor:
     """x [rows, in] times the transposed weight, plus the bias: [rows, out].
 
     row_block: rows of one matrix product, on which a row's bits may depend; None for all at once.
@@ -101,6 +102,58 @@ def linear(x: torch.Tensor, packed: PackedLinear, row_block: int | None = None) 
         else:
             torch.addmm(packed.bias, part, packed.weight, out=result)
     return out
+
+
+class PackedQkv(NamedTuple):
+    """Queries, keys and values as one linear layer, for `linear`. Made by `pack_qkv`.
+
+    Attributes:
+        weight: [in, q + kv], a view of the contiguous [q + kv, in].
+        bias: [q + kv] or None.
+        width: q, the outputs that are queries.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor | None
+    width: int
+
+    @property
+    def queries(self) -> PackedLinear:
+        """A view of the first outputs."""
+        return PackedLinear(self.weight[:, : self.width], None if self.bias is None else self.bias[: self.width])
+
+    @property
+    def keys_values(self) -> PackedLinear:
+        """A view of the other ones."""
+        return PackedLinear(self.weight[:, self.width :], None if self.bias is None else self.bias[self.width :])
+
+
+def pack_qkv(weight: torch.Tensor, bias: torch.Tensor | None, width: int) -> PackedQkv:
+    """Queries, `width` outputs, then keys and values, one below the other [q + kv, in]."""
+    return PackedQkv(*pack_linear(weight, bias), width)
+
+
+def add_linear(
+    residual: torch.Tensor,
+    x: torch.Tensor,
+    packed: PackedLinear,
+    row_block: int | None = None,
+    factor: float = 1.0,
+) -> torch.Tensor | None:
+    """Add factor * `linear` to `residual` [rows, out] IN PLACE; returns what is left to add.
+
+    The product reads the residual stream where it writes its result, which rounds the sum once. Through a norm that
+    adds, five matrices of the stream's size would pass the memory instead of four: the update would be written and read
+    in between, and only the sum not read again. The library has no product that adds a bias, too: such an update
+    is returned, for the norm.
+    """
+    if packed.bias is not None:
+        update = linear(x, packed, row_block)
+        return update if factor == 1 else update.mul_(factor)
+    size = row_block or len(x)
+    for part, result in zip(x.split(size), residual.split(size), strict=True):
+        torch.addmm(result, part, packed.weight, alpha=factor, out=result)
+    return None
 
 
 def pack_gated(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
@@ -155,6 +208,7 @@ __all__ = [
     "ROW_BLOCK",
     "STEP_BLOCK",
     "add_layer_norm",
+    "add_linear",
     "add_rms_norm",
     "clamped_swiglu",
     "exact_products",
@@ -167,6 +221,7 @@ __all__ = [
     "pack_head",
     "pack_linear",
     "pack_plain",
+    "pack_qkv",
     "plan_layout",
     "rms_norm",
     "rotate",
@@ -174,6 +229,7 @@ __all__ = [
     "route_by_sigmoid",
     "scalar_head",
     "store_kv",
+    "store_qkv",
     "swiglu",
     "token_logits",
     "tree_attention",

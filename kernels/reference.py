@@ -14,6 +14,17 @@ def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = No
     return x @ weight.T if bias is None else x @ weight.T + bias
 
 
+def add_linear(
+    residual: torch.Tensor,
+    x: torch.Tensor,
+    weight: torch.Tensor,
+    bias: torch.Tensor | None = None,
+    factor: float = 1.0,
+) -> None:
+    """Add factor * `linear` to `residual` [rows, out] in place."""
+    residual += factor * linear(x, weight, bias)
+
+
 def quantized_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """`linear` of x and weight in 8 bits: 127 steps to the largest of a row of x, or of the weights of an output.
 
@@ -92,6 +103,23 @@ def store_kv(
     rotate(keys, cos, sin, own[:, 0], norm, eps)
     own[:, 1] = values.view(own[:, 1].shape)
     out[torch.arange(len(x)) if slots is None else slots] = own
+
+
+def store_qkv(
+    x: torch.Tensor,
+    of_queries: tuple[torch.Tensor, torch.Tensor],
+    of_keys: tuple[torch.Tensor, torch.Tensor],
+    queries: torch.Tensor,
+    kv: torch.Tensor,
+    norms: tuple[torch.Tensor, torch.Tensor] | None = None,
+    eps: float = 0.0,
+    slots: torch.Tensor | None = None,
+) -> None:
+    """`rotate` of the leading queries of x, then `store_kv` of its keys and values."""
+    projected = x.tensor_split([queries[0].numel()], dim=1)
+    q_norm, k_norm = norms or (None, None)
+    rotate(projected[0].contiguous(), *of_queries, queries, q_norm, eps)
+    store_kv(projected[1].contiguous(), *of_keys, kv, k_norm, eps, slots)
 
 
 def tree_attention(

@@ -13,9 +13,9 @@ BLOCK_ELEMENTS = 1024
 NUM_WARPS = 4
 
 
-# The number of rows differs from batch to batch; heads only divide.
-@triton.jit(do_not_specialize=["units", "heads"])
-def rope_kernel(  # type: ignore[no-untyped-def]
+@triton.jit
+def place_heads(  # type: ignore[no-untyped-def]
+    i_block,
     p_x,
     p_cos,
     p_sin,
@@ -35,14 +35,14 @@ def rope_kernel(  # type: ignore[no-untyped-def]
     HAS_VALUES: tl.constexpr,
     HAS_SLOTS: tl.constexpr,
 ):
-    """A unit is one head of one row, so that any number of heads fills the program.
+    """Block `i_block` of the units: one head of one row each, so that any number of heads fills the program.
 
     With HAS_VALUES, x holds as many value heads after its key heads; they are copied. With HAS_SLOTS, p_slots says
     which row of the output each row goes to.
     """
     HALF: tl.constexpr = SIZE // 2
     # [BLOCK_UNITS, 1]
-    o_unit = (tl.program_id(0) * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS))[:, None]
+    o_unit = (i_block * BLOCK_UNITS + tl.arange(0, BLOCK_UNITS))[:, None]
     o_row = (o_unit // heads).to(tl.int64)
     o_head = o_unit % heads
     # [1, BLOCK_HALF]
@@ -73,6 +73,20 @@ def rope_kernel(  # type: ignore[no-untyped-def]
         p_value = p_left + heads * SIZE
         tl.store(p_to + out_value_stride, tl.load(p_value, mask=m_half), mask=m_half)
         tl.store(p_to + out_value_stride + HALF, tl.load(p_value + HALF, mask=m_half), mask=m_half)
+
+
+# The number of rows differs from batch to batch; heads only divide.
+@triton.jit(do_not_specialize=["units", "heads"])
+def rope_kernel(  # type: ignore[no-untyped-def]
+    p_x, p_cos, p_sin, p_norm, p_out, p_slots, eps, units, heads, x_row_stride, out_row_stride, out_value_stride,
+    SIZE: tl.constexpr, BLOCK_UNITS: tl.constexpr, BLOCK_HALF: tl.constexpr, HAS_NORM: tl.constexpr,
+    HAS_VALUES: tl.constexpr, HAS_SLOTS: tl.constexpr,
+):  # fmt: skip
+    """Heads of one kind: queries, or keys with their values."""
+    place_heads(
+        tl.program_id(0), p_x, p_cos, p_sin, p_norm, p_out, p_slots, eps, units, heads, x_row_stride, out_row_stride,
+        out_value_stride, SIZE, BLOCK_UNITS, BLOCK_HALF, HAS_NORM, HAS_VALUES, HAS_SLOTS,
+    )  # fmt: skip
 
 
 def settings(size: int) -> tuple[int, int]:

@@ -299,7 +299,7 @@ def test_kernels_take_what_the_steps_hand_them() -> None:
     result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     head = ["label_head_join_kernel", "label_head_logit_kernel", "label_head_split_kernel"]
-    launched = ["gated_kernel", *head, "rms_norm_kernel", "rope_kernel", "tree_attention_kernel"]
+    launched = ["gated_kernel", *head, "rms_norm_kernel", "rope_kernel", "rope_qkv_kernel", "tree_attention_kernel"]
     assert result.stdout.split() == launched
 
 

@@ -53,13 +53,9 @@ def cases(config: ModelConfig, rows: int, device: Device) -> dict[str, Case]:
     ops, eps, size = device.ops, config.norm_eps, config.head_dim
     hidden, q, kv, inner = config.hidden_size, config.q_size, config.kv_size, config.intermediate_size
 
-    def rms_norm() -> Call:
-        x, weight = device.random(rows, hidden), device.random(hidden)
-        return lambda: ops.rms_norm(x, weight, eps)
-
-    def add_rms_norm() -> Call:
-        x, update, weight = device.random(rows, hidden), device.random(rows, hidden), device.random(hidden)
-        return lambda: ops.add_rms_norm(x, update, weight, eps)
+    def norm(kind: Callable[..., torch.Tensor], streams: int) -> Call:
+        inputs = [*(device.random(rows, hidden) for _ in range(streams)), device.random(hidden)]
+        return lambda: kind(*inputs, eps)
 
     def swiglu() -> Call:
         x = device.random(rows, 2 * inner)
@@ -77,13 +73,24 @@ def cases(config: ModelConfig, rows: int, device: Device) -> dict[str, Case]:
         norm = device.random(size) if is_normed else None
         return lambda: ops.store_kv(x, cos, sin, out=out, norm=norm, eps=eps)
 
+    def store_qkv(is_normed: bool) -> Call:
+        x, angles = device.random(rows, q + 2 * kv), tuple(device.random(rows, size // 2) for _ in range(2))
+        queries = device.random(rows, q).view(rows, config.num_heads, size)
+        out = device.random(rows, 2 * kv).view(rows, 2, config.num_kv_heads, size)
+        norms = (device.random(size), device.random(size)) if is_normed else None
+        return lambda: ops.store_qkv(x, angles, angles, queries, out, norms, eps)
+
     found = {
-        "rms_norm": Case(2 * rows * hidden, rms_norm),
-        "add_rms_norm": Case(4 * rows * hidden, add_rms_norm),
+        "rms_norm": Case(2 * rows * hidden, partial(norm, ops.rms_norm, 1)),
+        "add_rms_norm": Case(4 * rows * hidden, partial(norm, ops.add_rms_norm, 2)),
+        "layer_norm": Case(2 * rows * hidden, partial(norm, ops.layer_norm, 1)),
+        "add_layer_norm": Case(4 * rows * hidden, partial(norm, ops.add_layer_norm, 2)),
         "swiglu": Case(3 * rows * inner, swiglu),
     }
     for is_normed in (False, True):
         suffix = ", q/k norm" if is_normed else ""
         found[f"rotate{suffix}"] = Case(rows * (2 * q + size), partial(rotate, is_normed))
         found[f"store_kv{suffix}"] = Case(rows * (4 * kv + size), partial(store_kv, is_normed))
+        if hasattr(ops, "store_qkv"):  # what the forward pass launches for most models, instead of the two before
+            found[f"store_qkv{suffix}"] = Case(rows * (2 * q + 4 * kv + size), partial(store_qkv, is_normed))
     return found

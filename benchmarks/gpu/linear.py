@@ -10,6 +10,9 @@ from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from preftree.engine.config.model_config import ModelConfig
 
+# Products that add to the residual stream, and are timed so.
+ADDED = ("o", "down")
+
 
 def run(session: Session, shape: str) -> Section:
     device, config = session.device, session.sizes.shapes[shape]
@@ -23,10 +26,14 @@ def run(session: Session, shape: str) -> Section:
     with exact(device.ops):
         for name, (out, columns) in matrices(config).items():
             packed, x = device.ops.pack_linear(device.random(out, columns)), device.random(rows, columns)
+            stream = device.random(rows, out) if name in ADDED else None
             cells = []
             for block in blocks:
                 parts = x.split(block)
                 calls = [partial(device.ops.linear, part, packed) for part in parts]
+                if stream is not None:
+                    added = zip(stream.split(block), parts, strict=True)
+                    calls = [partial(device.ops.add_linear, *one, packed) for one in added]
                 timing = device.time(calls, session.sizes.window)
                 seconds[block] += timing.seconds * len(parts)
                 rate = 2 * block * out * columns / timing.seconds
@@ -45,8 +52,7 @@ def run(session: Session, shape: str) -> Section:
 def matrices(config: ModelConfig) -> dict[str, tuple[int, int]]:
     """Rows and columns of the weights of a layer, as the engine packs them."""
     return {
-        "q": (config.q_size, config.hidden_size),
-        "kv": (2 * config.kv_size, config.hidden_size),
+        "qkv": (config.q_size + 2 * config.kv_size, config.hidden_size),
         "o": (config.hidden_size, config.q_size),
         "gate_up": (2 * config.intermediate_size, config.hidden_size),
         "down": (config.hidden_size, config.intermediate_size),

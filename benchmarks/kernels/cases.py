@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from preftree.kernels import attention, gated, label_head, launch, norm, rope_store
+from preftree.kernels import attention, gated, label_head, launch, norm, qkv_store, rope_store
 from preftree.kernels.launch import AttentionSettings
 from preftree.kernels.tiles import PathTiles
 
@@ -104,6 +104,10 @@ def _rotary_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:
             for ending, slots in (("", None), (", slots", _meta(ROWS, dtype=torch.int64))):
                 call = partial(rope_store.store_kv, _meta(ROWS, 16 * size), angles, angles, out, weight, EPS, slots)
                 found += _of("store_kv" + suffix + ending, arch, call, head_size=size)
+                norms = None if weight is None else (weight, weight)
+                parts = _meta(ROWS, 48 * size), (angles, angles), (angles, angles), _meta(ROWS, 32, size)
+                call = partial(qkv_store.store_qkv, *parts, out, norms, EPS, slots)
+                found += _of("store_qkv" + suffix + ending, arch, call, head_size=size)
     return found
 
 

@@ -75,10 +75,10 @@ class WholeForward:
         for index, layer in one.layers:
             kv = one.kv.views[one.kv.place(index)]
             with span(f"layer {index}", self._device):
-                if one.cache is not None and layer.kv is not None:
+                if one.cache is not None and layer.has_kv:
                     kv[: plan.prefix] = one.cache.layer(index, plan.prefix)
                 self.project(layer, rows, kv[plan.prefix :], layout.row_block, queries=not one.is_last(index))
-                if one.keep is not None and layer.kv is not None:
+                if one.keep is not None and layer.has_kv:
                     one.keep(index, slice(0, plan.num_rows), kv[plan.prefix : plan.prefix + plan.num_rows])
                 if not one.is_last(index):
                     self.attend_and_mlp(layer, plan.tiles, rows, kv, layout.row_block)
@@ -173,11 +173,11 @@ class _ChunkedPass:
     def _project(self, index: int, layer: LayerWeights, chunk: int, update: torch.Tensor | None = None) -> None:
         one, place = self._one, self._one.kv.place(index)
         kv, prefix = self._kv[place][chunk], one.plan.prefix
-        if one.cache is not None and layer.kv is not None and chunk == 0:
+        if one.cache is not None and layer.has_kv and chunk == 0:
             one.kv.views[place][:prefix] = one.cache.layer(index, prefix)
         rows, with_queries = self._chunks[chunk], not one.is_last(index)
         self._layer.project(layer, rows, kv, self._row_block, with_queries, update=update)
-        if one.keep is not None and layer.kv is not None:
+        if one.keep is not None and layer.has_kv:
             first = chunk * len(self._chunks[0].hidden)
             kept = slice(first, min(first + len(kv), one.plan.num_rows))
             one.keep(index, kept, kv[: kept.stop - kept.start])

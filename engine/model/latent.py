@@ -26,7 +26,7 @@ def keys_values(
     """x [rows, hidden] as keys and values before rotation, [rows, 2 * heads * head_size]."""
     short = ops.linear(x, layer.kv_latent, row_block)
     normed = ops.rms_norm(short[:, : latent.kv_rank].contiguous(), layer.kv_latent_norm, EPS)
-    out = ops.linear(normed, layer.kv, row_block)
+    out = ops.linear(normed, layer.keys_values, row_block)
     keys, _ = out.chunk(2, dim=1)
     # The left and the right half of every head begin with what rotates.
     halves = keys.unflatten(1, (-1, 2, latent.head_size // 2))

@@ -10,13 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import SimpleNamespace
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 
 from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.model.experts import mixture
-from preftree.engine.model.latent import keys_values, query_latent
+from preftree.engine.model.projections import Projections
 from preftree.engine.model.rotary import Rotary
 from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
 from preftree.kernels.tiles import Tiles
@@ -77,7 +78,7 @@ class DecoderLayer:
         self._dtype = dtype
         self._expert_block = expert_block
         self._norm, self._add_norm = norms_of(config, ops)
-        self._norms_width = config.family.qk_norm == "width"
+        self._projections = Projections(config, ops)
 
     def project(
         self,
@@ -93,18 +94,14 @@ class DecoderLayer:
 
         slots: [rows] int64, of each row in a longer `kv`. update: what `finish` of the layer before has left to add.
         """
-        if update is None:
-            normed = self._input(rows.hidden, layer.attention_norm)
-        else:
-            normed = self._added(rows.hidden, update, layer.attention_norm)
-        if layer.kv is not None:
-            self._write_kv(layer, normed, rows.rotary[layer.rope], kv, row_block, slots)
-        if queries:
-            self._write_queries(layer, normed, rows, row_block)
+        normed, rotary = self._added(rows.hidden, update, layer.attention_norm), rows.rotary[layer.rope]
+        to = rows.queries[layer.heads] if queries else None
+        self._projections.write(layer, normed, rotary, to, kv, row_block, slots)
 
     def project_queries(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """Rotated queries alone, of a chunk whose keys and values are there already."""
-        self._write_queries(layer, self._input(rows.hidden, layer.attention_norm), rows, row_block)
+        normed, rotary = self._input(rows.hidden, layer.attention_norm), rows.rotary[layer.rope]
+        self._projections.write_queries(layer, normed, rotary, rows.queries[layer.heads], row_block)
 
     def attend(self, layer: LayerWeights, tiles: Tiles, rows: Activations, kv: torch.Tensor) -> None:
         """The attention of the tiles' rows, in place of their queries. kv: what the tiles' paths name."""
@@ -123,21 +120,22 @@ class DecoderLayer:
         attended = rows.queries[layer.heads]
         if self.config.latent is not None:
             attended = attended[..., : self.config.latent.value]  # padding follows
-        attended = self.ops.linear(attended.flatten(1), layer.o, row_block)
-        update = self._scaled(self._normed(attended, layer.post_attention_norm))
+        # What attention read, which is cheaper to compute again than to keep.
+        is_parallel = self.config.family.parallel and layer.mlp is not None
+        normed = self._input(hidden, layer.attention_norm) if is_parallel else None
+        update = self._add_product(hidden, attended.flatten(1), layer.o, layer.post_attention_norm, row_block)
         if layer.mlp is None:
-            hidden.add_(update)
+            _add(hidden, update)
             return None
-        if self.config.family.parallel:
-            # What attention read, which is cheaper to compute again than to keep.
-            normed = self._input(hidden, layer.attention_norm)
-            hidden.add_(update)
-        else:
+        if normed is None:
             normed = self._added(hidden, update, layer.mlp_norm)
-        update = self._scaled(self._normed(self._mlp(layer.mlp, normed, row_block), layer.post_mlp_norm))
+        else:
+            _add(hidden, update)
+        inner = self.ops.gated(normed, layer.mlp.gate_up, self.config.activation, row_block)
+        update = self._add_product(hidden, inner, layer.mlp.down, layer.post_mlp_norm, row_block)
         if layer.per_layer is None and layer.scalar is None:
             return update
-        hidden.add_(update)
+        _add(hidden, update)
         if layer.per_layer is not None:
             hidden.add_(self._per_layer(layer.per_layer, rows, row_block))
         if layer.scalar is not None:
@@ -157,9 +155,7 @@ class DecoderLayer:
 
     def finish_all(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """`finish`, and the addition."""
-        update = self.finish(layer, rows, row_block)
-        if update is not None:
-            rows.hidden.add_(update)
+        _add(rows.hidden, self.finish(layer, rows, row_block))
 
     def mix(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> None:
         """The experts, for many chunks together: of one chunk's rows, few would choose the same expert."""
@@ -175,7 +171,7 @@ class DecoderLayer:
         for rows in chunks:
             own = slice(own.stop, own.stop + len(rows.hidden))
             if experts.shared is not None:
-                update[own] += self._shared(experts.shared, normed[own], router[own, sizes.count :], row_block)
+                update[own].add_(self._shared(experts.shared, normed[own], router[own, sizes.count :], row_block))
             rows.hidden.add_(self._scaled(self._normed(update[own], layer.post_mlp_norm)))
 
     def _route_logits(self, experts: ExpertsWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
@@ -211,8 +207,23 @@ class DecoderLayer:
             return self._normed(hidden, weight).to(self._dtype)
         return self._norm(hidden, weight, self.config.norm_eps, self._dtype)
 
-    def _added(self, hidden: torch.Tensor, update: torch.Tensor, weight: torch.Tensor | None) -> torch.Tensor:
-        """Add `update` to `hidden` in place; the norm of the sum, or the sum where there is no norm."""
+    def _add_product(
+        self,
+        hidden: torch.Tensor,
+        x: torch.Tensor,
+        packed: Any,
+        post_norm: torch.Tensor | None,
+        row_block: int,
+    ) -> torch.Tensor | None:
+        """Add a product of x to `hidden` in place; or return what is still to be added, as `finish` does."""
+        if post_norm is None:
+            return self.ops.add_linear(hidden, x, packed, row_block, self.config.residual_multiplier)
+        return self._scaled(self._normed(self.ops.linear(x, packed, row_block), post_norm))
+
+    def _added(self, hidden: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor | None) -> torch.Tensor:
+        """Add `update`, if any, to `hidden` in place; the norm of the sum, or the sum where there is no norm."""
+        if update is None:
+            return self._input(hidden, weight)
         if weight is None:
             return hidden.add_(update).to(self._dtype)
         return self._add_norm(hidden, update, weight, self.config.norm_eps)
@@ -221,39 +232,7 @@ class DecoderLayer:
         inner = self.ops.gated(x, mlp.gate_up, self.config.activation, row_block)
         return self.ops.linear(inner, mlp.down, row_block)
 
-    def _write_kv(
-        self,
-        layer: LayerWeights,
-        normed: torch.Tensor,
-        rotary: Rotary,
-        out: torch.Tensor,
-        row_block: int,
-        slots: torch.Tensor | None,
-    ) -> None:
-        projected, norm, eps = self._keys_values(layer, normed, row_block), layer.k_norm, self.config.norm_eps
-        if self._norms_width:
-            keys = projected[:, : self.config.kv_size]
-            keys.copy_(self.ops.rms_norm(keys.contiguous(), norm, eps))
-            norm = None
-        if layer.v_norm is not None:
-            values = projected[:, projected.shape[1] // 2 :].unflatten(1, (-1, len(layer.v_norm)))
-            values.copy_(self.ops.rms_norm(values.flatten(0, 1).contiguous(), layer.v_norm, eps).view_as(values))
-        self.ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps, slots=slots)
 
-    def _keys_values(self, layer: LayerWeights, normed: torch.Tensor, row_block: int) -> torch.Tensor:
-        """[rows, 2 * kv_heads * size], keys first."""
-        if self.config.latent is None:
-            return self.ops.linear(normed, layer.kv, row_block)
-        return keys_values(self.ops, layer, self.config.latent, normed, row_block)
-
-    def _write_queries(self, layer: LayerWeights, normed: torch.Tensor, rows: Activations, row_block: int) -> None:
-        normed, norm, eps = query_latent(self.ops, layer, normed, row_block), layer.q_norm, self.config.norm_eps
-        projected = self.ops.linear(normed, layer.q, row_block)
-        if self._norms_width:
-            projected, norm = self.ops.rms_norm(projected, norm, eps), None
-        rotary = rows.rotary[layer.rope]
-        rotary = rotary if rotary.queries is None else rotary.queries
-        queries = rows.queries[layer.heads]
-        self.ops.rotate(projected, rotary.cos, rotary.sin, out=queries, norm=norm, eps=eps)
-        if layer.query_scale is not None:
-            queries.mul_(layer.query_scale)
+def _add(hidden: torch.Tensor, update: torch.Tensor | None) -> None:
+    if update is not None:
+        hidden.add_(update)

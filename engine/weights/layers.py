@@ -54,7 +54,9 @@ class LayerWeights:
     """One decoder layer. Linear layers are packed by the kernels' `pack_linear`; their type is the kernels' own.
 
     q: [heads * size, hidden]. kv: [2 * kv_heads * size, hidden], keys first, None where the layer uses those of
-    another. o: [hidden, heads * size]. q_latent, kv_latent: of latent attention, what gives q and kv their input.
+    another. qkv: both as one matrix instead, packed by the kernels' `pack_qkv` where they have it; `queries` and
+    `keys_values` are right for either. o: [hidden, heads * size].
+    q_latent, kv_latent: of latent attention, what gives q and kv their input.
     mlp, experts: one of them.
     *_norm: what a norm multiplies with, None where the family has no such norm; before and after attention, before and
     after the MLP: [hidden]. q_norm, k_norm: [size] for each head, or the width of the projection. v_norm: [size].
@@ -69,6 +71,7 @@ class LayerWeights:
     kv: Any
     o: Any
     mlp: MlpWeights | None
+    qkv: Any = None
     experts: ExpertsWeights | None = None
     q_latent: Any = None
     kv_latent: Any = None
@@ -88,6 +91,21 @@ class LayerWeights:
     kv_latent_norm: torch.Tensor | None = None
     query_scale: torch.Tensor | None = None
     sinks: torch.Tensor | None = None
+
+    @property
+    def queries(self) -> Any:
+        """What gives queries alone, packed."""
+        return self.q if self.qkv is None else self.qkv.queries
+
+    @property
+    def keys_values(self) -> Any:
+        """What gives keys and values alone, packed; None where the layer uses those of another."""
+        return self.kv if self.qkv is None else self.qkv.keys_values
+
+    @property
+    def has_kv(self) -> bool:
+        """Whether keys and values are the layer's own."""
+        return self.kv is not None or self.qkv is not None
 
 
 class WeightProvider(Protocol):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -83,10 +84,21 @@ class Reader:
         )
 
     def _attention(self, tensors: LayerTensors, heads: Heads) -> dict[str, Any]:
+        if self._is_one_product(tensors):
+            assert tensors.kv is not None
+            whole = replace(tensors.q, parts=tensors.q.parts + tensors.kv.parts)
+            weight_and_bias = self._weight_and_bias(whole, rotating=self.config.num_heads + heads.kv_count)
+            return {"q": None, "kv": None, "qkv": self.ops.pack_qkv(*weight_and_bias, heads.q_size, **self._packing)}
         return {
             "q": self._packed(tensors.q, rotating=self.config.num_heads),
             "kv": None if tensors.kv is None else self._packed(tensors.kv, rotating=heads.kv_count),
         }
+
+    def _is_one_product(self, tensors: LayerTensors) -> bool:
+        """Where the kernels take it, and nothing comes between a head's projection and its own norm and rotation."""
+        family = self.config.family
+        has_own_pass = family.qk_norm == "width" or family.value_norm
+        return hasattr(self.ops, "pack_qkv") and tensors.kv is not None and not has_own_pass
 
     def _latent_attention(self, tensors: LayerTensors, latent: Latent) -> dict[str, Any]:
         heads, interleaved = self.config.num_heads, self.config.rope.interleaved

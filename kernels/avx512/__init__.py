@@ -14,7 +14,7 @@ import torch
 from preftree.kernels import cpu
 from preftree.kernels.avx512.head import label_head, pack_head, token_logits
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
-from preftree.kernels.avx512.products import gated, linear, pack_gated, pack_linear
+from preftree.kernels.avx512.products import add_linear, gated, linear, pack_gated, pack_linear
 from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head
 from preftree.kernels.tiles import PathTiles, PlanLayout
 
@@ -165,6 +165,7 @@ def _rotate_heads(
 
 __all__ = [
     "add_layer_norm",
+    "add_linear",
     "add_rms_norm",
     "build",
     "exact_products",

@@ -70,6 +70,18 @@ def linear(
     return _multiply(x, packed, None) if isinstance(packed, Panels) else cpu.linear(x, packed, row_block)
 
 
+def add_linear(
+    residual: torch.Tensor,
+    x: torch.Tensor,
+    packed: PackedLinear | QuantizedLinear | Panels,
+    row_block: int | None = None,
+    factor: float = 1.0,
+) -> torch.Tensor:
+    """`kernels.cpu.add_linear`."""
+    update = linear(x, packed, row_block)
+    return update if factor == 1 else update.mul_(factor)
+
+
 def gated(
     x: torch.Tensor,
     packed: PackedGate | PackedLinear | QuantizedLinear | Panels,

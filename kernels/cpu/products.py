@@ -91,6 +91,21 @@ def linear(x: torch.Tensor, packed: PackedLinear | QuantizedLinear, row_block: i
     return F.linear(x, packed.weight, packed.bias)
 
 
+def add_linear(
+    residual: torch.Tensor,
+    x: torch.Tensor,
+    packed: PackedLinear | QuantizedLinear,
+    row_block: int | None = None,
+    factor: float = 1.0,
+) -> torch.Tensor:
+    """factor * `linear`, to be added to `residual` [rows, out] by the norm that follows.
+
+    A chunk's update is still in the core's cache there, and the norm adds while it reads.
+    """
+    update = linear(x, packed, row_block)
+    return update if factor == 1 else update.mul_(factor)
+
+
 def pack_gated(
     weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
 ) -> PackedGate | PackedLinear | QuantizedLinear:

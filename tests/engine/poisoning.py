@@ -32,5 +32,6 @@ def _weights(engine: Engine) -> list[torch.Tensor]:
         layer = next(layers)
     assert layer.attention_norm is not None
     assert layer.mlp is not None
-    packed: list[PackedLinear] = [layer.q, layer.kv, layer.o, layer.mlp.gate_up, layer.mlp.down]
+    mlp = layer.mlp
+    packed: list[PackedLinear] = [layer.queries, layer.keys_values, layer.o, mlp.gate_up, mlp.down]
     return [layer.attention_norm, *(linear.weight for linear in packed), provider.final_norm]

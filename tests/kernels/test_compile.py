@@ -81,7 +81,7 @@ QUICK = Selection(
     r"tree_attention, (tiles of \d+|single tokens)(, window, (softcap|sinks))? \(sm_\d+, bf16"
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
-    r"|(rms|layer)_norm of 4096|rotate, normed|store_kv, normed|glu ",
+    r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed|glu ",
 )
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
@@ -182,7 +182,7 @@ def test_two_loops_are_serialised(tmp_path: Path) -> None:
     ]
 
 
-@pytest.mark.parametrize("name", ["rotate", "store_kv"])
+@pytest.mark.parametrize("name", ["rotate", "store_kv", "store_qkv"])
 @pytest.mark.parametrize("arch", [80, 90])
 def test_every_head_size_is_in_the_report(
     report: list[dict[str, Any]], selection: Selection, name: str, arch: int
@@ -222,6 +222,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         "add_layer_norm",
         "rotate",
         "store_kv",
+        "store_qkv",
         "tree_attention",
         "swiglu",
         "geglu",
@@ -300,7 +301,7 @@ def test_one_variant_serves_batches_of_all_sizes(tmp_path: Path) -> None:
     """A kernel that knew the number of rows would be compiled anew in the middle of a run, and might sum otherwise."""
     counts = json.loads(run_compiled("-m", "tests.kernels.variants", cache=tmp_path))
     assert counts.pop("norms of several sizes")["rms_norm_kernel"] > 1
-    assert sum(map(len, counts.values())) == 11
+    assert sum(map(len, counts.values())) == 12
     assert {count for kernels in counts.values() for count in kernels.values()} == {1}, counts
 
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 import torch
 
 from preftree.kernels import reference
 from tests.kernels.on_device import DEVICE, needs_gpu
+
+if TYPE_CHECKING:
+    from preftree.kernels.cuda import PackedLinear
 
 pytestmark = [pytest.mark.gpu, needs_gpu]
 
@@ -32,6 +36,7 @@ def weight_shapes(model: str) -> dict[str, tuple[int, int]]:
     return {
         "q": (heads * size, hidden),
         "kv": (2 * kv_heads * size, hidden),
+        "qkv": ((heads + 2 * kv_heads) * size, hidden),
         "o": (hidden, heads * size),
         "gate_up": (2 * inner, hidden),
         "down": (hidden, inner),
@@ -45,6 +50,15 @@ def exact_products() -> Iterator[None]:
 
     with cuda.exact_products():
         yield
+
+
+def onto_ones(x: torch.Tensor, packed: PackedLinear) -> torch.Tensor:
+    """x through a product that adds to the residual stream."""
+    from preftree.kernels import cuda
+
+    residual = x.new_ones(len(x), packed.weight.shape[1])
+    cuda.add_linear(residual, x, packed)
+    return residual
 
 
 def draw(*shape: int, dtype: torch.dtype, seed: int) -> torch.Tensor:
@@ -83,6 +97,7 @@ def test_bits_of_a_row_are_its_own(model: str, dtype: torch.dtype) -> None:
             x = draw(rows, inputs, dtype=dtype, seed=4)
             try:
                 assert_rows_are_independent(partial(cuda.linear, packed=packed), x)
+                assert_rows_are_independent(partial(onto_ones, packed=packed), x)
             except AssertionError as error:
                 pytest.fail(f"{name} [{outputs}, {inputs}], blocks of {rows} rows: {str(error).partition('assert')[0]}")
 

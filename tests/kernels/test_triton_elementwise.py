@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from preftree.kernels import cpu, gated, norm, reference, rope_store
+from preftree.kernels import cpu, gated, norm, qkv_store, reference, rope_store
 from tests.kernels.on_device import (
     CUT_OFF,
     DEVICE,
@@ -128,6 +128,50 @@ def test_queries_keys_and_values(rows: int, size: int, heads: int, dtype: torch.
     assert slots[:, :, [0, 2]].isnan().all()
 
 
+@pytest.mark.parametrize("has_slots", [False, True])
+@pytest.mark.parametrize("is_normed", [False, True])
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "size", "heads", "kv_heads"), [(1, 64, 3, 1), (31, 80, 5, 5), (37, 128, 4, 2), (9, 256, 2, 1)]
+)
+def test_one_pass_for_queries_keys_and_values(
+    rows: int, size: int, heads: int, kv_heads: int, dtype: torch.dtype, is_normed: bool, has_slots: bool
+) -> None:
+    """Catches heads that take the other kind's place, angles or norm, and bits that two launches would not give."""
+    x = amid_nan(torch.randn(rows, (heads + 2 * kv_heads) * size).to(dtype))
+    of_queries, of_keys = angles_of(rows, size, dtype), angles_of(rows, size, dtype)
+    weights = tuple(amid_nan((torch.rand(1, size) + 0.5).to(dtype))[0] for _ in range(2))
+    norms = (weights[0], weights[1]) if is_normed else None
+    places = torch.randperm(2 * rows, device=DEVICE)[:rows] if has_slots else None
+
+    def buffers(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        shapes = (rows + 2, heads, size), ((2 * rows if has_slots else rows) + 2, 2, kv_heads, size)
+        queries, kv = (torch.full(shape, NAN, dtype=dtype, device=DEVICE) for shape in shapes)
+        return queries, kv
+
+    def oracle(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+        queries, kv = buffers(dtype)
+        wide = [tuple(one.to(dtype) for one in some) for some in (of_queries, of_keys, norms or ())]
+        of = (wide[2][0], wide[2][1]) if is_normed else None
+        angles = (wide[0][0], wide[0][1]), (wide[1][0], wide[1][1])
+        reference.store_qkv(x.to(dtype), *angles, queries[1:-1], kv[1:-1], of, EPS, places)
+        return queries, kv
+
+    ours, apart = buffers(dtype), buffers(dtype)
+    qkv_store.store_qkv(x, of_queries, of_keys, ours[0][1:-1], ours[1][1:-1], norms, EPS, places)
+    q, kv = x.tensor_split([heads * size], dim=1)
+    q_norm, k_norm = norms or (None, None)
+    rope_store.rotate(q, *of_queries, out=apart[0][1:-1], norm=q_norm, eps=EPS)
+    rope_store.store_kv(kv, *of_keys, out=apart[1][1:-1], norm=k_norm, eps=EPS, slots=places)
+    for found, two_launches, plain, exact in zip(
+        ours, apart, oracle(torch.float32), oracle(torch.float64), strict=True
+    ):
+        assert torch.equal(found.nan_to_num(7.0), two_launches.nan_to_num(7.0))
+        written = ~exact.isnan()
+        assert torch.equal(written, ~found.isnan()), "and nothing else"
+        assert_as_good_as_plain(found[written], plain[written].to(dtype), exact[written])
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize(("rows", "width"), [(1, 64), (31, 1000), (33, 1536), (127, 96), (129, 1025)])
 def test_swiglu(rows: int, width: int, dtype: torch.dtype) -> None:
@@ -210,6 +254,13 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
         rope_store.store_kv(x[index], cos[index], sin[index], out, head_weight, EPS)
         return out
 
+    def store_qkv(index: torch.Tensor) -> torch.Tensor:
+        both = torch.empty(2, len(index), heads, size, dtype=dtype, device=DEVICE)
+        kv, angles = torch.empty(len(index), 2, 1, size, dtype=dtype, device=DEVICE), (cos[index], sin[index])
+        own = x[index, : (heads + 2) * size].contiguous()
+        qkv_store.store_qkv(own, angles, angles, both[0], kv, (head_weight, head_weight), EPS)
+        return torch.cat([both[0].flatten(1), kv.flatten(1)], 1)
+
     for operation in (
         lambda index: norm.rms_norm(x[index], weight, EPS),
         lambda index: norm.add_rms_norm(x[index], update[index], weight, EPS),
@@ -219,6 +270,7 @@ def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
         lambda index: gated.clamped_swiglu(x[index]),
         rotate,
         store_kv,
+        store_qkv,
     ):
         assert_rows_are_independent(operation, rows)
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from preftree.kernels import attention, gated, label_head, norm, rope_store
+from preftree.kernels import attention, gated, label_head, norm, qkv_store, rope_store
 from preftree.kernels.tiles import PathTiles
 
 # One row; less than, exactly and more than what 16 divides; a block of the engine; more than 2^31 elements.
@@ -49,12 +49,19 @@ def store_kv(rows: int) -> None:
     rope_store.store_kv(meta(rows, 2 * KV_HEADS * SIZE), angles, angles, meta(rows, 2, KV_HEADS, SIZE))
 
 
+def store_qkv(rows: int) -> None:
+    angles, kv = (meta(rows, SIZE // 2),) * 2, meta(rows, 2, KV_HEADS, SIZE)
+    projected = meta(rows, (HEADS + 2 * KV_HEADS) * SIZE)
+    qkv_store.store_qkv(projected, angles, angles, meta(rows, HEADS, SIZE), kv, (meta(SIZE), meta(SIZE)), 1e-6)
+
+
 LAUNCHES: dict[str, Callable[[int], object]] = {
     "rms_norm": lambda rows: norm.rms_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "add_rms_norm": lambda rows: norm.add_rms_norm(meta(rows, HIDDEN), meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "layer_norm": lambda rows: norm.layer_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "rotate": rotate,
     "store_kv": store_kv,
+    "store_qkv": store_qkv,
     "swiglu": lambda rows: gated.swiglu(meta(rows, 2 * HIDDEN)),
     "tree_attention": attend,
     "label_head": head,
