@@ -6,7 +6,8 @@ import functools
 import logging
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from types import ModuleType
 
 import torch
@@ -14,6 +15,7 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device_names import Devices, named_devices
 from preftree.engine.errors import InputError
+from preftree.engine.memory import host_bytes_free
 from preftree.engine.planning.estimate import MemoryModel
 from preftree.engine.planning.stages import divide, stage_starts
 from preftree.kernels import isa
@@ -24,6 +26,7 @@ from preftree.kernels.tiles import PlanLayout
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 AUTO = "auto"
+ALWAYS, NEVER = "always", "never"
 # What linear layers may be quantised to, by the names that torch and people have for it.
 QUANTIZED: dict[str, Quantized] = {"int8": "int8", "fp8": "fp8", "float8_e4m3fn": "fp8"}
 # What products of fp8 ask of a GPU: its compute capability, and what inputs and outputs are multiples of.
@@ -34,6 +37,12 @@ USABLE_MEMORY = 0.85
 # The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
 _BUDGET_PROMPT = 8192
 _BUDGET_ROWS_PER_PROMPT = 8
+# Layers in memory where they are streamed: of a GPU the one at work and the next; chunks of rows are in two at once.
+_SLOTS, _SLOTS_IN_CHUNKS = 2, 3
+# What a device computes while a byte is copied. 700 TFLOP/s at 55 GB/s from pinned memory over PCIe 5; other cards'
+# ratios are close, as both grow. A core with AMX does 0.8 TFLOP/s, in float32 0.06, and a disk reads 1.5 GB/s.
+_GPU_FLOPS_PER_BYTE = 12_700
+_CPU_FLOPS_PER_BYTE, _CPU_FLOPS_PER_BYTE_FLOAT32 = 530, 40
 
 
 @dataclass(frozen=True)
@@ -86,6 +95,11 @@ class Target:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
 
     @property
+    def streams_layers(self) -> bool:
+        """Whether layers are copied into memory one after the other in every pass, instead of being there."""
+        return self.memory.slots > 0
+
+    @property
     def dtype_name(self) -> str:
         """Of matrix products, for records and people: "int8" or "fp8" where they are quantized, else `dtype`."""
         return self.quantized or name_of(self.dtype)
@@ -114,15 +128,17 @@ def choose_target(
     dtype: str | torch.dtype | None,
     batch_tokens: int | None,
     memory_fraction: float | None = None,
+    stream_layers: str = AUTO,
     devices: Devices | None = None,
 ) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
     dtype: None or "auto" is bfloat16 on a GPU and on a CPU that is made for it (`isa.default_dtype`), else float32.
     "int8" quantizes linear layers on a CPU, "fp8" on a GPU (a CPU emulates it); activations are what "auto" stands for.
-    batch_tokens: None is as many as fit well. memory_fraction: of a GPU's memory, see `usable_bytes`. devices: that
-    share the model, see `named_devices`, in place of `device`. Devices and dtypes of torch are taken, too. Raises
-    InputError, one line, for what is unknown, missing or too small.
+    batch_tokens: None is as many as fit well. memory_fraction: of a GPU's memory, see `usable_bytes`. stream_layers:
+    "always", "never", or "auto", where the weights do not fit beside a batch. devices: that share the model, see
+    `named_devices`, in place of `device`. Devices and dtypes of torch are taken, too. Raises InputError, one line, for
+    what is unknown, missing or too small.
     """
     dtype = AUTO if dtype is None else str(dtype).removeprefix("torch.")
     if dtype not in (known := (*DTYPES, *QUANTIZED, AUTO)):
@@ -131,19 +147,24 @@ def choose_target(
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     if memory_fraction is not None and not 0 < memory_fraction <= 1:
         raise InputError(f"memory_fraction is {memory_fraction}; it must be above 0 and at most 1")
+    if stream_layers not in (AUTO, ALWAYS, NEVER):
+        raise InputError(f"stream_layers is {stream_layers!r}; it must be one of {AUTO}, {ALWAYS}, {NEVER}")
+    limits = batch_tokens, memory_fraction, stream_layers
     if devices is not None:
-        if device not in (None, "auto"):
+        if device not in (None, AUTO):
             raise InputError("give either a device or devices, not both")
+        if stream_layers == ALWAYS:
+            raise InputError("stream_layers 'always' is for a single device; leave it out, or devices")
         names = [str(one) for one in named_devices(devices)]
-        return _target(config, names, dtype, batch_tokens, memory_fraction)
-    if device not in (None, "auto"):
-        return _target(config, [str(device)], dtype, batch_tokens, memory_fraction)
+        return _target(config, names, dtype, batch_tokens, memory_fraction, NEVER)
+    if device not in (None, AUTO):
+        return _target(config, [str(device)], dtype, *limits)
     if gpu_is_there():
         try:
-            return _target(config, ["cuda"], dtype, batch_tokens, memory_fraction)
+            return _target(config, ["cuda"], dtype, *limits)
         except UnfitDeviceError as error:
             logging.getLogger("preftree").warning(f"{error}; running on the CPU")
-    return _target(config, ["cpu"], dtype, batch_tokens, memory_fraction)
+    return _target(config, ["cpu"], dtype, *limits)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -179,6 +200,7 @@ def _target(
     dtype_name: str,
     batch_tokens: int | None,
     fraction: float | None,
+    stream_layers: str,
 ) -> Target:
     """names: of devices of one kind."""
     quantized = QUANTIZED.get(dtype_name)
@@ -195,11 +217,17 @@ def _target(
         layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {names[-1]!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = _memory(layout, dtype, quantized)
-    stages = _stages(config, devices, memory, fraction)
-    blocks = layout.batch_blocks
+    resident = _memory(layout, dtype, quantized)
+    streamed, blocks = _streamed(resident, layout), layout.batch_blocks
+    stages = _stages(config, devices, resident, fraction)
     if device.type == "cuda":
-        blocks = min(_blocks_that_fit(config, stage, dtype, memory, blocks, fraction) for stage in stages)
+        both = resident, streamed
+        fitting = [_of_gpu(config, stage, dtype, both, blocks, fraction, stream_layers) for stage in stages]
+        memory, blocks = min(fitting, key=itemgetter(1))
+    else:
+        batch = _batch_bytes(config, resident, batch_tokens or blocks * layout.row_block)
+        is_short = stream_layers == AUTO and resident.weight_bytes(config) + batch > host_bytes_free()
+        memory = streamed if is_short or stream_layers == ALWAYS else resident
     rows = batch_tokens or blocks * layout.row_block
     return Target(device, dtype, ops, layout, memory, rows, stages, fraction, quantized)
 
@@ -280,31 +308,56 @@ def _memory(layout: PlanLayout, dtype: torch.dtype, quantized: Quantized | None)
     )
 
 
-def _blocks_that_fit(
+def _streamed(memory: MemoryModel, layout: PlanLayout) -> MemoryModel:
+    """`memory` where layers are streamed."""
+    if not layout.in_chunks:
+        return replace(memory, slots=_SLOTS, flops_per_byte=_GPU_FLOPS_PER_BYTE)
+    rate = _CPU_FLOPS_PER_BYTE_FLOAT32 if memory.dtype_bytes == 4 and not memory.quantized else _CPU_FLOPS_PER_BYTE
+    return replace(memory, slots=_SLOTS_IN_CHUNKS, flops_per_byte=rate * layout.threads)
+
+
+def _of_gpu(
     config: ModelConfig,
     stage: Placement,
     dtype: torch.dtype,
-    memory: MemoryModel,
+    memories: tuple[MemoryModel, MemoryModel],
     most: int,
     fraction: float | None,
-) -> int:
-    """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    device, layers = stage.device, stage.layers
-    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config, layers)
+    stream_layers: str,
+) -> tuple[MemoryModel, int]:
+    """The first of `memories`, resident and streamed, that leaves room for a row block, and how many of them fit.
+
+    `most` blocks of resident layers; of streamed ones as many as hide the copy, if those are more. InputError, one
+    line, if nothing fits.
+    """
+    layers, usable, (resident, streamed) = stage.layers, usable_bytes(stage.device, fraction), memories
+    hiding = -(-streamed.hiding_rows(config) // streamed.row_block)
+    tried = {NEVER: memories[:1], ALWAYS: memories[1:], AUTO: memories}[stream_layers]
+    for memory in tried:
+        room = usable - memory.weight_bytes(config, layers)
+        if blocks := _blocks_that_fit(config, memory, max(most, hiding) if memory.slots else most, room):
+            return memory, blocks
+    needed = tried[-1].weight_bytes(config, layers) + _batch_bytes(config, resident, resident.row_block)
+    how = " with streamed layers" if tried[-1].slots else ""
+    is_whole = len(layers) == config.num_layers
+    what = "the model needs" if is_whole else f"layers {layers.start} to {layers.stop - 1} of the model need"
+    raise InputError(
+        f"{what} {needed / 1e9:.1f} GB in {name_of(dtype)}{how}, and may use {usable / 1e9:.1f} GB of "
+        f"{stage.device} ({torch.cuda.get_device_name(stage.device)}); free some of it, raise memory_fraction if that "
+        f"is set, {'' if is_whole else 'name more devices, '}take a smaller model, or use device 'cpu'"
+    )
+
+
+def _blocks_that_fit(config: ModelConfig, memory: MemoryModel, most: int, room: int) -> int:
+    """Row blocks, up to `most`, that `room` bytes are enough for; 0 if not even for one."""
 
     def needed(blocks: int) -> int:
-        rows = blocks * memory.row_block
-        longest = min(config.max_context, _BUDGET_PROMPT)
-        return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)
+        return _batch_bytes(config, memory, blocks * memory.row_block)
 
-    blocks = bisect_right(range(1, most + 1), usable - weights, key=needed)
-    if blocks < 1:
-        is_whole = len(layers) == config.num_layers
-        what = "the model needs" if is_whole else f"layers {layers.start} to {layers.stop - 1} of the model need"
-        raise InputError(
-            f"{what} {(weights + needed(1)) / 1e9:.1f} GB in {name_of(dtype)}, and may use "
-            f"{usable / 1e9:.1f} GB of {device} ({torch.cuda.get_device_name(device)}); free some of it, raise "
-            f"memory_fraction if that is set, {'' if is_whole else 'name more devices, '}take a smaller model, or use "
-            "device 'cpu'"
-        )
-    return blocks
+    return bisect_right(range(1, most + 1), room, key=needed)
+
+
+def _batch_bytes(config: ModelConfig, memory: MemoryModel, rows: int) -> int:
+    """Of the prompts that a budget is made for."""
+    longest = min(config.max_context, _BUDGET_PROMPT)
+    return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)

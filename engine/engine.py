@@ -22,8 +22,8 @@ from preftree.engine.errors import InputError
 from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import make_room
-from preftree.engine.model.loading import load_weights
 from preftree.engine.model.model import Model
+from preftree.engine.opening import open_weights
 from preftree.engine.openmp import dismiss_team
 from preftree.engine.planner import Planner
 from preftree.engine.planning.estimate import JobPlan
@@ -60,6 +60,7 @@ class Engine:
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
         devices: Devices | None = None,
+        stream_layers: str = "auto",
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
@@ -69,13 +70,15 @@ class Engine:
             "batch_tokens": batch_tokens,
             "kv_memory": kv_memory,
             "memory_fraction": memory_fraction,
+            "stream_layers": stream_layers,
             "devices": devices,
         }
         self._process = os.getpid()
-        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction, devices)
+        limits = batch_tokens, memory_fraction, stream_layers, devices
+        self._target = target = choose_target(checkpoint.config, device, dtype, *limits)
         self.device = target.device
         self.dtype = target.dtype
-        model = Model(checkpoint.config, load_weights(checkpoint.weights, checkpoint.config, target), target)
+        model = Model(checkpoint.config, open_weights(checkpoint.weights, checkpoint.config, target), target)
         self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
         if target.device.type == "cpu":
@@ -99,6 +102,7 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
         devices: Devices | None = None,
     ) -> Engine:
         """Load a model.
@@ -115,6 +119,9 @@ class Engine:
                 it, most of what is free on a GPU. Results do not depend on it.
             memory_fraction: how much of a GPU's whole memory weights, batches, keys and values may take together, above
                 0 and at most 1; None for 0.85 of what is free. For a GPU that a trainer uses, too.
+            stream_layers: "always" keeps layers in the host's memory (of a GPU) or in a temporary file (of a CPU) and
+                copies one after the other to where they are computed, in every forward pass; "never" does not; "auto"
+                does where the weights do not fit beside a batch. Results do not depend on it.
             devices: several equal GPUs of this machine that share the layers of a model, in place of `device`: "0,1",
                 "cuda:0,cuda:1" or a list. Results are those of one device; "cpu,cpu" shows it anywhere.
 
@@ -129,6 +136,7 @@ class Engine:
             batch_tokens=batch_tokens,
             kv_memory=kv_memory,
             memory_fraction=memory_fraction,
+            stream_layers=stream_layers,
             devices=devices,
         )
 

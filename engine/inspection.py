@@ -122,6 +122,12 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     weights = target.memory.weight_bytes(config)
     where = f"in {target.dtype_name} on {target.device}"
     yield Finding("memory", f"{weights / _GB:.2f} GB of weights {where}, {batch / _GB:.2f} GB for a full batch")
+    if target.streams_layers:
+        size, share = target.memory.streamed_bytes(config) / _GB, target.memory.compute_share(config, rows)
+        found = f"streamed: {size:.2f} GB are copied in every batch, at about {share:.0%} of the speed of resident ones"
+        yield Finding("layers", f"{found}, and in every step of --cot, which takes as long as that")
+    else:
+        yield Finding("layers", "resident")
 
 
 def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:

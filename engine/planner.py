@@ -34,13 +34,14 @@ class Planner:
         dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
         prefix_cache: bool = True,
         devices: Devices | None = None,
         target: Target | None = None,
     ) -> None:
         """Options as in `Engine.load`. target: one that was chosen already, in place of those that choose one."""
-        self._config = checkpoint.config
-        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction, devices)
+        self._config, limits = checkpoint.config, (batch_tokens, memory_fraction, stream_layers, devices)
+        self.target = target or choose_target(checkpoint.config, device, dtype, *limits)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property

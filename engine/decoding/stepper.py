@@ -128,9 +128,11 @@ class PathStepper:
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
-        # Experts choose their rows on the host, which no graph can hold; nor can it hold work of several devices.
+        # Experts choose their rows on the host, which no graph can hold; streamed layers come on another stream, and
+        # those of several devices are on theirs.
         model = self._model
-        if model.device.type != "cuda" or model.config.experts is not None or model.num_stages > 1:
+        is_plain = model.config.experts is None and not model.streams_layers and model.num_stages == 1
+        if model.device.type != "cuda" or not is_plain:
             return self._step()
         if self._graph is None:
             self._capture()

@@ -6,7 +6,7 @@ A layer's K and V are read by that layer alone, so a few K/V buffers serve all o
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -37,11 +37,13 @@ Keep = Callable[[int, slice, torch.Tensor], None]
 class Pass:
     """One forward pass through the layers of a stage. layers: their number and weights, one after the other.
 
-    count: layers of the model. keep: None where no K/V stays.
+    done: called with the number of a layer that nothing reads any more, see `WeightProvider`. count: of the model.
+    keep: None where no K/V stays.
     choose: activations of the final rows in a chunk of their own, None where only K/V is wanted.
     """
 
     layers: Iterator[tuple[int, LayerWeights]]
+    done: Callable[[int], None]
     count: int
     plan: Plan
     rows: Activations
@@ -80,6 +82,7 @@ class WholeForward:
                     one.keep(index, slice(0, plan.num_rows), kv[plan.prefix : plan.prefix + plan.num_rows])
                 if not one.is_last(index):
                     self.attend_and_mlp(layer, plan.tiles, rows, kv, layout.row_block)
+                    one.done(index)
                     continue
                 if one.choose is None:
                     return rows
@@ -161,11 +164,12 @@ class _ChunkedPass:
         def both(chunk: int) -> None:
             self._project(*following, chunk, self._finish(index, layer, chunk))
 
+        done = partial(self._one.done, index)
         if layer.experts is None:
-            yield Stage(both, len(self._chunks))
+            yield Stage(both, len(self._chunks), done)
             return
         yield Stage(partial(self._finish, index, layer), len(self._chunks))
-        yield self._mixture(layer, self._chunks, self._row_block)
+        yield replace(self._mixture(layer, self._chunks, self._row_block), then=done)
         yield Stage(partial(self._project, *following), len(self._chunks))
 
     def _closing_stages(self, index: int, layer: LayerWeights) -> Iterator[Stage]:

@@ -39,6 +39,7 @@ class Model:
         self.device = target.device
         self.dtype = target.dtype
         self.layout = target.layout
+        self.streams_layers = target.streams_layers
         self.ops = in_spans(target.ops, target.device)
         self._norm, _ = norms_of(config, self.ops)
         self._wide = target.wide_dtype

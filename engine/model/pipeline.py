@@ -8,6 +8,7 @@ launches return at once, so the first device works on the next batch while later
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
 
@@ -74,7 +75,9 @@ class PipelineStage:
         rows = self._activations(stream, plan.depths, plan.rope_variant)
         kv = KvBuffers(self.config, self._layout.kv_buffers, plan.num_slots, self._dtype, self.device)
         choose = self._chosen if with_finals else None
-        after = self._forward.run(Pass(self._layers(), self.config.num_layers, plan, rows, kv, cache, keep, choose))
+        with self._layers() as layers:
+            count, done = self.config.num_layers, self._weights.done
+            after = self._forward.run(Pass(layers, done, count, plan, rows, kv, cache, keep, choose))
         return Stream(after.hidden, after.inputs)
 
     def step(self, stream: Stream, depths: torch.Tensor, slots: torch.Tensor, tiles: Tiles, store: KvStore) -> Stream:
@@ -82,16 +85,20 @@ class PipelineStage:
         depths, slots = self.arrived(depths), self.arrived(slots)
         stream, tiles = stream.moved(self.arrived), moved_tiles(tiles, self.arrived)
         rows, block = self._activations(stream, depths), self._layout.step_block
-        for index, layer in self._layers():
-            with span(f"layer {index}", self.device):
-                kv = store.kv[index]
-                self._steps.project(layer, rows, kv, block, slots=slots)
-                self._steps.attend_and_mlp(layer, tiles, rows, kv, block)
+        with self._layers() as layers:
+            for index, layer in layers:
+                with span(f"layer {index}", self.device):
+                    kv = store.kv[index]
+                    self._steps.project(layer, rows, kv, block, slots=slots)
+                    self._steps.attend_and_mlp(layer, tiles, rows, kv, block)
+                self._weights.done(index)
         return Stream(rows.hidden, rows.inputs)
 
-    def _layers(self) -> Iterator[tuple[int, LayerWeights]]:
+    @contextmanager
+    def _layers(self) -> Iterator[Iterator[tuple[int, LayerWeights]]]:
         own = self._placement.layers
-        return enumerate(islice(self._weights.layers(), own.start, own.stop), own.start)
+        with self._weights.layers() as layers:
+            yield enumerate(islice(layers, own.start, own.stop), own.start)
 
     def _activations(self, stream: Stream, depths: torch.Tensor, rope_variant: int = 0) -> Activations:
         queries = self._empty_queries(len(depths))

@@ -39,10 +39,10 @@ class Reader:
         ops: ModuleType,
         wide_norms: bool,
         quantized: Quantized | None,
-        layers: range,
+        layers: range | None = None,
     ) -> None:
-        """layers: that will be read."""
-        self.layers = layers
+        """layers: that will be read; None for all."""
+        self.layers = range(config.num_layers) if layers is None else layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
         # What attention gives stays in 16 bits: a small product, after which nothing has its row in registers.

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.ends import Ends
 from preftree.engine.weights.layers import LayerWeights
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD
 from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.safetensors import TensorSource
 from preftree.kernels.quantized.types import Quantized
 
 
-class ResidentWeights:
-    """Weights in memory, packed once: all of a model's, or those of one stage.
-
-    A stage has the embedding where its layers are the first, and final norm and head where they are the last.
-    """
-
-    embedding: torch.Tensor
-    final_norm: torch.Tensor
-    head: Any
+class ResidentWeights(Ends):
+    """Weights in memory, packed once: all of a model's, or those of one stage."""
 
     def __init__(
         self,
@@ -45,30 +38,15 @@ class ResidentWeights:
         wide_norms: what norms multiply with stays float32. quantized: what linear layers are quantised to.
         layers: those of a stage; None for all.
         """
-        layers = range(config.num_layers) if layers is None else layers
         reader = Reader(source, config, device, dtype, ops, wide_norms, quantized, layers)
-        is_last = layers.stop == config.num_layers
-        if layers.start == 0:
-            self.embedding = self._embedding(reader, config)
-        if is_last:
-            # Logits are linear in what the last norm gives; no operation after it has to know.
-            self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling * config.logit_scale
-            self.head = self._head(reader, config, ops)
+        super().__init__(reader, config, ops)
         self._layers = []
-        for index in layers:
+        for index in reader.layers:
             self._layers.append(reader.layer(index))
             give_back_freed()
 
-    @staticmethod
-    def _embedding(reader: Reader, config: ModelConfig) -> torch.Tensor:
-        return reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
+    def layers(self) -> AbstractContextManager[Iterator[LayerWeights]]:
+        return nullcontext(iter(self._layers))
 
-    def _head(self, reader: Reader, config: ModelConfig, ops: ModuleType) -> Any:
-        if config.is_reward_model:
-            return reader.read(SCALAR_HEAD, 1, config.hidden_size)
-        if config.tie_embeddings:
-            return ops.pack_head(self.embedding if reader.layers.start == 0 else self._embedding(reader, config))
-        return ops.pack_head(reader.read(HEAD, config.vocab_size, config.hidden_size))
-
-    def layers(self) -> Iterator[LayerWeights]:
-        return iter(self._layers)
+    def done(self, index: int) -> None:
+        """The layer stays."""

@@ -108,6 +108,7 @@ class Judge:
         prefix_cache: bool = True,
         kv_memory: int | str | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
         devices: Devices | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
@@ -122,6 +123,7 @@ class Judge:
             prefix_cache: keep the keys and values of what all prompts begin with.
             kv_memory: bytes for keys and values while rationales are generated; "4GB" or "4GiB", too.
             memory_fraction: of a GPU's memory, for weights and all else; see `preftree.Engine.load`.
+            stream_layers: "auto", "always" or "never"; see there.
             devices: several equal GPUs that share the layers, such as "0,1"; see `preftree.Engine.load`.
             rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
             weights: False reads none, for planning only.
@@ -143,6 +145,7 @@ class Judge:
             "dtype": dtype,
             "batch_tokens": batch_tokens,
             "memory_fraction": memory_fraction,
+            "stream_layers": stream_layers,
             "devices": devices,
         }
         budget: dict[str, Any] = {"kv_memory": kv_memory}
@@ -332,6 +335,7 @@ class Judge:
             "threads": _threads(target.device),
             "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
+            "layers": "streamed" if target.streams_layers else "resident",
             "prefix_cache": self._prefix_cache,
             "versions": {"python": platform.python_version(), **_versions()},
         }

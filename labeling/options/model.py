@@ -56,6 +56,11 @@ class EngineOptions(Options):
         "P",
         default=None,
     )
+    stream_layers: Literal["auto", "always", "never"] = option(
+        "copy layers to where they are computed one by one, instead of keeping all there; auto: where they do not fit",
+        one_of("auto", "always", "never"),
+        default="auto",
+    )
 
 
 @options

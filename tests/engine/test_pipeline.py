@@ -179,7 +179,7 @@ def cut(directory: Path, stages: tuple[range, ...], monkeypatch: pytest.MonkeyPa
         return ResidentWeights(source, config, target.device, target.dtype, target.ops, target.layout.is_wide)
 
     monkeypatch.setattr(engine_module, "choose_target", chosen)
-    monkeypatch.setattr(engine_module, "load_weights", all_weights)
+    monkeypatch.setattr(engine_module, "open_weights", all_weights)
     return Engine.load(str(directory))
 
 
@@ -205,7 +205,7 @@ class TestDivision:
     def test_embedding_and_head_count(self, config: ModelConfig) -> None:
         """Catches layers divided by their number where the vocabulary weighs as much as they do."""
         wide = replace(config, vocab_size=500_000)
-        starts = [stage.layers.start for stage in choose_target(wide, None, None, None, None, THREE).stages]
+        starts = [stage.layers.start for stage in choose_target(wide, None, None, None, devices=THREE).stages]
         assert starts == [0, 1, 4]
 
     def test_sizes_add_up(self, config: ModelConfig) -> None:
@@ -232,7 +232,7 @@ class TestMemory:
 
     def test_each_device_holds_its_stage(self, config: ModelConfig, free: dict[int, int]) -> None:
         """Catches a model refused that fits two cards together, and a budget that only one of them has."""
-        target = choose_target(large(config), None, None, None, None, "0,1")
+        target = choose_target(large(config), None, None, None, devices="0,1")
         assert [str(device) for device in target.devices] == ["cuda:0", "cuda:1"]
         assert target.device == target.devices[-1]
         first, second = (stage.layers for stage in target.stages)
@@ -243,7 +243,7 @@ class TestMemory:
             assert weights + batch < 0.86 * free[stage.device.index]
         roomy = dict(free)
         free[0] = 100 * GB
-        assert choose_target(large(config), None, None, None, None, "0,1").batch_tokens >= target.batch_tokens
+        assert choose_target(large(config), None, None, None, devices="0,1").batch_tokens >= target.batch_tokens
         free.update(roomy)
         store = KvBudget.choose(large(config), target, None)
         for stage in target.stages:
@@ -253,7 +253,7 @@ class TestMemory:
 
     def test_kv_memory_is_that_of_all_layers(self, config: ModelConfig, free: dict[int, int]) -> None:
         """Catches a store that takes what is allowed on each of the devices."""
-        target = choose_target(large(config), None, None, None, None, "0,1")
+        target = choose_target(large(config), None, None, None, devices="0,1")
         slots = KvBudget.choose(large(config), target, GB).slots
         assert 0.9 * GB < target.memory.cache_bytes(large(config), slots) <= GB
 
@@ -261,21 +261,21 @@ class TestMemory:
         free[0] = free[1] = 8 * GB
         message = r"layers 0 to 15 of the model need 8\.\d GB in bfloat16, and may use 6\.8 GB of cuda:0 .*more devices"
         with pytest.raises(InputError, match=message):
-            choose_target(large(config), None, None, None, None, "0,1")
+            choose_target(large(config), None, None, None, devices="0,1")
 
     def test_one_batch_more_for_each_device(self, directory: Path, config: ModelConfig, free: dict[int, int]) -> None:
         """Catches devices that wait for the host: each has a batch to work on while the oldest is waited for."""
-        target = choose_target(large(config), None, None, None, None, "0,1")
+        target = choose_target(large(config), None, None, None, devices="0,1")
         assert Runner(config, None, target)._launched_ahead == LAUNCHED_AHEAD + 1  # type: ignore[arg-type]
 
     def test_weights_that_do_not_fit(self, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """Catches an error that names another device than the one whose memory ran out."""
         read = ResidentWeights.__init__
 
-        def full(self: ResidentWeights, *arguments: Any, **named: Any) -> None:
-            if named["layers"].start:
+        def full(self: ResidentWeights, *arguments: Any) -> None:
+            if arguments[-1].start:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            read(self, *arguments, **named)
+            read(self, *arguments)
 
         monkeypatch.setattr(ResidentWeights, "__init__", full)
         with pytest.raises(InputError, match="the weights do not fit into the memory of device 'cpu:1'"):
@@ -360,7 +360,7 @@ class TestRefused:
         use_gpu(monkeypatch)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         with pytest.raises(InputError, match=message):
-            choose_target(config, None, None, None, None, devices)
+            choose_target(config, None, None, None, devices=devices)
 
     def test_unequal_devices(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         """Catches labels whose bits depend on where a stage happens to be."""
@@ -369,18 +369,22 @@ class TestRefused:
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9 - device.index, 0))
         message = r"'cuda:0' \(Test GPU, compute capability 9\.0\) and 'cuda:1' \(.* 8\.0\) give other bits"
         with pytest.raises(InputError, match=message):
-            choose_target(config, None, None, None, None, [0, 1])
+            choose_target(config, None, None, None, devices=[0, 1])
 
     def test_int8_on_gpus(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         use_gpu(monkeypatch)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
         with pytest.raises(InputError, match="int8 runs on CPUs"):
-            choose_target(config, None, "int8", None, None, "0,1")
+            choose_target(config, None, "int8", None, devices="0,1")
 
     def test_a_device_besides(self, directory: Path) -> None:
         with pytest.raises(InputError, match="give either a device or devices, not both"):
             Engine.load(str(directory), device="cpu", devices=TWO)
+
+    def test_streamed_layers_besides(self, directory: Path) -> None:
+        with pytest.raises(InputError, match="stream_layers 'always' is for a single device"):
+            Engine.load(str(directory), stream_layers="always", devices=TWO)
 
     def test_layers_that_share_keys_and_values(self, tmp_path: Path) -> None:
         save(tmp_path, CASES[SHARED_KV])

@@ -105,7 +105,8 @@ def test_a_gpu_that_is_too_small(device: str | None, config: ModelConfig, monkey
     with pytest.raises(
         InputError, match=r"needs 16\.\d GB in bfloat16, and may use 10\.2 GB of cuda \(Test GPU\);.*'cpu'"
     ):
-        choose_target(large(config), device, None, None)
+        choose_target(large(config), device, None, None, stream_layers="never")
+    assert choose_target(large(config), device, None, None).streams_layers
 
 
 def test_a_share_of_the_memory(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +124,63 @@ def test_a_share_of_the_memory(config: ModelConfig, monkeypatch: pytest.MonkeyPa
     whole = KvBudget.choose(config, choose_target(config, None, None, None), None)
     assert whole.slots > 5 * budget.slots
     with pytest.raises(InputError, match=r"may use 8\.0 GB of .*raise memory_fraction"):
-        choose_target(config, None, None, None, 0.05)
+        choose_target(config, None, None, None, 0.05, "never")
     for wrong in (0.0, 1.5):
         with pytest.raises(InputError, match=r"above 0 and at most 1"):
             choose_target(config, "cpu", None, None, wrong)
+
+
+class TestStreaming:
+    """Whether layers are resident or streamed, and what is said of it."""
+
+    def test_streamed_where_the_weights_do_not_fit(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches a batch that counts all weights, and a copy that counts embedding and output matrix."""
+        use_gpu(monkeypatch, free=12 * GB)
+        config = large(config)
+        target = choose_target(config, None, None, None)
+        memory = target.memory
+        assert target.streams_layers
+        assert 2 * 1.05e9 < memory.weight_bytes(config) < 2 * 1.5e9  # embedding, output matrix, two layers
+        batch = memory.batch_bytes(config, target.batch_tokens, target.batch_tokens // 8, 8192)
+        assert memory.weight_bytes(config) + batch <= 10.2 * GB
+        assert memory.hiding_rows(config) == 12_700
+        assert memory.compute_share(config, 6350) == 0.5
+        assert memory.compute_share(config, target.batch_tokens) == 1
+        budget = KvBudget.choose(config, target, None)
+        assert 0 < budget.slots * budget.slot_bytes < 10.2 * GB - memory.weight_bytes(config)
+
+    def test_a_batch_grows_until_it_hides_the_copy(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches experts that are copied and not chosen, which a batch of the default does not hide."""
+        use_gpu(monkeypatch, free=80 * GB)
+        monkeypatch.setattr(target_module, "_GPU_FLOPS_PER_BYTE", 50_000)
+        target = choose_target(large(config), None, None, None, stream_layers="always")
+        assert target.batch_tokens >= target.memory.hiding_rows(large(config)) == 50_000
+        assert choose_target(large(config), None, None, None).batch_tokens == 16 * 2048
+
+    def test_neither_fits_nor_streams(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_gpu(monkeypatch, free=2 * GB)
+        for how in ("auto", "always"):
+            with pytest.raises(
+                InputError, match=r"needs [2-9]\.\d GB in bfloat16 with streamed layers, and may use 1\.7 GB"
+            ):
+                choose_target(large(config), None, None, None, stream_layers=how)
+
+    def test_on_a_cpu(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches a model that is streamed though it fits, or resident though it does not."""
+        for free, how, is_streamed in (
+            (80 * GB, "auto", False),
+            (12 * GB, "auto", True),
+            (12 * GB, "never", False),
+            (80 * GB, "always", True),
+        ):
+            monkeypatch.setattr(target_module, "host_bytes_free", lambda free=free: free)
+            target = choose_target(large(config), "cpu", "float32", None, stream_layers=how)
+            assert target.streams_layers == is_streamed
+            assert target.batch_tokens == cpu.BATCH_ROWS
+
+    def test_a_typo(self, config: ModelConfig) -> None:
+        with pytest.raises(InputError, match="stream_layers is 'allways'; it must be one of auto, always, never"):
+            choose_target(config, "cpu", None, None, stream_layers="allways")
 
 
 def test_a_gpu_that_cannot_run_the_model(
