@@ -22,6 +22,7 @@ from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import is_out_of_memory, make_room
 from preftree.engine.model.model import Model
+from preftree.engine.opening import open_weights
 from preftree.engine.openmp import dismiss_team
 from preftree.engine.planner import Planner
 from preftree.engine.planning.estimate import JobPlan
@@ -38,7 +39,6 @@ from preftree.engine.results import LabelScores, Rewards, split
 from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Call, Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
-from preftree.engine.weights.opening import open_weights
 
 
 class Engine:

@@ -112,7 +112,7 @@ ENGINE_LAYERS = (
     ("weights",),
     ("tokenizer", "planning"),
     ("gguf", "requests", "device", "results"),
-    ("checkpoint", "model"),
+    ("checkpoint", "model", "opening"),
     ("scoring", "inspection", "model_table"),
     ("decoding", "arithmetic", "planner"),
     ("engine",),

@@ -145,6 +145,6 @@ def test_no_room(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: SimpleNamespace(free=1000))
     with pytest.raises(InputError, match=r"streamed layers take .* on disk, and .* set TMPDIR"):
         Engine.load(model, device="cpu", stream_layers="always")
-    monkeypatch.setattr("preftree.engine.weights.opening.host_bytes_free", lambda: 1000)
+    monkeypatch.setattr("preftree.engine.opening.host_bytes_free", lambda: 1000)
     with pytest.raises(InputError, match=r"neither fits nor streams: .* GB short"):
         Engine.load(model, device="cpu", stream_layers="always")

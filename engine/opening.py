@@ -1,4 +1,4 @@
-"""A model's weights, resident or streamed."""
+"""Opens the weights of a model as its target wants them: resident or streamed."""
 
 from __future__ import annotations
 
