@@ -20,6 +20,7 @@ from benchmarks.gpu import (
     rivals,
     scoring,
     smoke,
+    streaming,
     suite,
     tuning,
     warm,
@@ -89,7 +90,8 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
     """Steps that run where they are asked for."""
     tests = Step("Tests that need a GPU", 60, suite.run, "tests", patience=3600)  # it watches its time itself
     decode = Step(f"Decoding, {LLAMA}", 20, partial(decoding.run, shape=LLAMA, tokens=sizes.decoded), "decode")
-    extra = [tests, decode]
+    streamed = Step(f"Streamed layers, {LLAMA}", 30, partial(streaming.run, shape=LLAMA, name="22"), "stream")
+    extra = [tests, decode, streamed]
     extra += [_attention(shape, path) for shape in (LLAMA, QWEN) for path in sizes.paths]
     extra += [_parts(QWEN, "options 270+30", 12), *_peers(QWEN, "2", 11), *_peers(LLAMA, "2", 13)]
     extra += [_engine(SMOL, "22", 10), _engine(SMOL, "2", 10), *_kernels(SMOL)]

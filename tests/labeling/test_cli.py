@@ -153,6 +153,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "seed": 0,
         "kv_memory": None,
         "memory_fraction": None,
+        "stream_layers": "auto",
         "ray": None,
         "workers": None,
         "gpus_per_worker": None,
