@@ -22,6 +22,7 @@ from benchmarks.gpu import (
     rivals,
     scoring,
     smoke,
+    streaming,
     suite,
     tuning,
     warm,
@@ -92,7 +93,8 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
     tests = Step("Tests that need a GPU", 60, suite.run, "tests", patience=3600)  # it watches its time itself
     decode = Step(f"Decoding, {LLAMA}", 20, partial(decoding.run, shape=LLAMA, tokens=sizes.decoded), "decode")
     two = Step(f"Two devices, {LLAMA}", 20, partial(divided.run, shape=LLAMA, name="22"), "devices")
-    extra = [tests, decode, two]
+    streamed = Step(f"Streamed layers, {LLAMA}", 30, partial(streaming.run, shape=LLAMA, name="22"), "stream")
+    extra = [tests, decode, streamed, two]
     extra += [_attention(shape, path) for shape in (LLAMA, QWEN) for path in sizes.paths]
     extra += [_parts(QWEN, "options 270+30", 12), *_peers(QWEN, "2", 11), *_peers(LLAMA, "2", 13)]
     extra += [_engine(SMOL, "22", 10), _engine(SMOL, "2", 10), *_kernels(SMOL)]

@@ -47,6 +47,7 @@ TARGETS = {
     "idle": Target("time that the GPU is idle", 0.05, at_most=True),
     "element-wise": Target("element-wise kernels, share of the copy bandwidth", 0.8),
     "decode": Target("decode steps of an 8B model with 64 sequences, share of the memory's limit", 0.6),
+    "streamed": Target("an 8B model with streamed layers, share of the speed with resident ones", 0.9),
     "tests": Target("gpu tests that failed or broke", 0, at_most=True),
 }
 # Columns of `summary_rows` and `verdict_rows`.
