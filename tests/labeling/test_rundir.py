@@ -449,7 +449,7 @@ def test_parts_of_another_run_are_refused(source: Path, tmp_path: Path) -> None:
     """Catches answers about other rows that are taken for those of this run."""
     run(source, tmp_path / "other", preamble="base")
     out = stopped(source, tmp_path / "out", 3)
-    [part] = parts_of(tmp_path / "other")
+    part, *_ = parts_of(tmp_path / "other")  # a slow machine writes several
     shutil.copy(part, out / ANSWERS)
     with pytest.raises(OutputError, match=r"part-000001-\w+\.parquet belongs to another run; move it out of "):
         run(source, out)
