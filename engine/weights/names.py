@@ -152,12 +152,10 @@ def num_linear_parameters(config: ModelConfig) -> int:
 
 
 def num_quantized_parameters(config: ModelConfig, quantized: str) -> int:
-    """Those of the layers' matrices that a model has in 8 bits. In fp8, what attention gives is multiplied in 16."""
-    found = num_linear_parameters(config)
+    """Those of the layers' matrices that a model has in 8 bits."""
     if quantized == "int8":
-        return found
-    outputs = (layer_tensors(config, index).o for index in range(config.num_layers))
-    return found - sum(sum(part.rows for part in matrix.parts) * matrix.columns for matrix in outputs)
+        return num_linear_parameters(config)
+    return sum(layer_tensors(config, index).num_fp8_parameters for index in range(config.num_layers))
 
 
 def unread_modules(config: ModelConfig) -> frozenset[str]:
