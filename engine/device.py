@@ -279,8 +279,8 @@ def _check_fp8(device: torch.device, config: ModelConfig) -> None:
         )
     sizes = [("hidden_size", config.hidden_size)]
     sizes += [("intermediate_size", config.mlp_size(layer)) for layer in range(config.num_layers)]
-    if config.experts is not None:
-        sizes += [("experts' width", width) for width in (config.experts.width, config.experts.shared_width)]
+    if config.experts is not None and config.experts.shared_width:
+        sizes.append(("shared expert's width", config.experts.shared_width))
     for field, size in sizes:
         if size % FP8_MULTIPLE:
             raise InputError(

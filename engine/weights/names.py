@@ -152,12 +152,10 @@ def num_linear_parameters(config: ModelConfig, layers: range | None = None) -> i
 
 
 def num_quantized_parameters(config: ModelConfig, quantized: str, layers: range | None = None) -> int:
-    """Those of the layers' matrices that a model has in 8 bits. In fp8, what attention gives is multiplied in 16."""
-    found = num_linear_parameters(config, layers)
+    """Those of the layers' matrices that a model has in 8 bits."""
     if quantized == "int8":
-        return found
-    outputs = (layer_tensors(config, index).o for index in _all_or(layers, config))
-    return found - sum(sum(part.rows for part in matrix.parts) * matrix.columns for matrix in outputs)
+        return num_linear_parameters(config, layers)
+    return sum(layer_tensors(config, index).num_fp8_parameters for index in _all_or(layers, config))
 
 
 def unread_modules(config: ModelConfig) -> frozenset[str]:

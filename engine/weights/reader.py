@@ -45,8 +45,9 @@ class Reader:
         self.layers = range(config.num_layers) if layers is None else layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
-        # What attention gives stays in 16 bits: a small product, after which nothing has its row in registers.
-        self._output_packing = {} if quantized == "fp8" else self._packing
+        # In fp8 two kinds of products stay in 16 bits. Before attention's output nothing has a row in registers, and
+        # experts share one product of many matrices.
+        self._other_packing = {} if quantized == "fp8" else self._packing
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
@@ -79,7 +80,7 @@ class Reader:
                 if config.latent is None
                 else self._latent_attention(tensors, config.latent)
             ),
-            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._output_packing),
+            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._other_packing),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
@@ -132,7 +133,7 @@ class Reader:
             router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
             return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
-        mlps = tuple(map(self._mlp, tensors.experts))
+        mlps = tuple(map(self._expert, tensors.experts))
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
         (matrix,) = tensors.router.tensors()
@@ -144,7 +145,7 @@ class Reader:
         """One linear layer of every expert, packed. The stack is let go of before the next is read."""
         weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
         return [
-            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._packing)
+            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._other_packing)
             for expert in range(stack.count)
         ]
 
@@ -174,6 +175,11 @@ class Reader:
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._to_pack(tensors.gate_up), **self._packing)
         return MlpWeights(gate_up, self._packed(tensors.down))
+
+    def _expert(self, tensors: MlpTensors) -> MlpWeights:
+        gate_up, down = map(self._weight_and_bias, (tensors.gate_up, tensors.down))
+        packing = self._other_packing
+        return MlpWeights(self.ops.pack_gated(*gate_up, **packing), self.ops.pack_linear(*down, **packing))
 
     def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
         return self.ops.pack_linear(*self._to_pack(matrix, rotating), **self._packing)

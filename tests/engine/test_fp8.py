@@ -20,7 +20,7 @@ from preftree.kernels.quantized.fp8 import quantize_rows
 from tests.engine.quantized_files import by_compressed_tensors, by_fp8, compressed, group_of, quantise
 from tests.engine.test_engine_scores import LABELS, prompts_of
 from tests.kernels.fp8 import rounding_interpreter  # noqa: F401
-from tests.models import QWEN3_CONFIG, SMALL_CONFIG, write_model
+from tests.models import GPT_OSS_CONFIG, QWEN3_CONFIG, SMALL_CONFIG, write_model
 
 SIZES = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
 COHERE2_CONFIG = SMALL_CONFIG | {"architectures": ["Cohere2ForCausalLM"], "model_type": "cohere2", "logit_scale": 0.7}
@@ -30,7 +30,7 @@ def scores(engine: Engine, prompts: list[list[int]]) -> np.ndarray:
     return engine.score(prompts, [LABELS] * len(prompts), prefix_cache=False).logprob
 
 
-@pytest.mark.parametrize("config", [SMALL_CONFIG, QWEN3_CONFIG], ids=["llama", "qwen3"])
+@pytest.mark.parametrize("config", [SMALL_CONFIG, GPT_OSS_CONFIG], ids=["llama", "gpt_oss"])
 def test_the_emulation_on_a_cpu(config: dict[str, object], tmp_path: Path) -> None:
     """Catches products whose bits depend on the batch, and scales that are left out."""
     directory = str(write_model(tmp_path / "model", config | SIZES))
