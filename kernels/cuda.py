@@ -17,7 +17,7 @@ from preftree.kernels.attention import tree_attention
 from preftree.kernels.fp8_linear import Fp8Qkv, fp8_linear
 from preftree.kernels.gated import clamped_swiglu, fp8_gated, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
-from preftree.kernels.launch import capability_of, tile_rows
+from preftree.kernels.launch import capability_of, low_tile_rows, tile_rows
 from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, fp8_norm, layer_norm, rms_norm
 from preftree.kernels.qkv_store import store_qkv
 from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows, pack_fp8
@@ -57,7 +57,8 @@ def plan_layout(
 
     Raises ValueError, one line, for a GPU, dtype or head size without kernels.
     """
-    rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
+    table = capability_of(device), head_dim, dtype.itemsize, heads_per_kv
+    rows, low_rows = tile_rows(*table), low_tile_rows(*table)
     if hidden_size > MAX_HIDDEN:
         raise ValueError(f"rows of {hidden_size:,} numbers are too long for a norm, which takes up to {MAX_HIDDEN:,}")
     is_narrow = hidden_size <= NARROW_HIDDEN
@@ -67,6 +68,7 @@ def plan_layout(
         tile_rows=rows,
         step_block=STEP_BLOCK,
         chunk_blocks=CHUNK_BLOCKS,
+        low_tile_rows=low_rows,
         batch_blocks=NARROW_BATCH_BLOCKS if is_narrow else BATCH_BLOCKS,
     )
 

@@ -138,7 +138,7 @@ def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch
         return linear(x, packed, row_block) if tiles_of_batch[0] % 2 else linear(x * 3, packed, row_block) / 3
 
     def counting(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
-        tiles_of_batch[0] = len(tiles.first_row)
+        tiles_of_batch[0] = sum(len(one.first_row) for one in (tiles if isinstance(tiles, tuple) else (tiles,)))
         attention(queries, kv, tiles, out, **options)
 
     monkeypatch.setattr(cuda, "linear", variant)

@@ -217,6 +217,19 @@ def test_every_launch_of_attention_is_in_the_report(report: list[dict[str, Any]]
     assert {*found} == expected
 
 
+def test_tiles_of_all_heights_sum_alike(report: list[dict[str, Any]]) -> None:
+    """Catches rows that several warps share in one height and not in the other: their sums end in another order."""
+    found: dict[tuple[Any, ...], set[tuple[int, int]]] = {}
+    for kernel in report:
+        is_attention = kernel["name"].startswith("tree_attention") and kernel["dtype"] == "bf16"
+        if is_attention and len(launch.tile_shapes(kernel["arch"], kernel["head_size"], 2).heights) > 1:
+            ending = kernel["name"].partition(", tiles of ")[2].partition(",")[2]
+            of_heights = found.setdefault((kernel["arch"], kernel["head_size"], ending), set())
+            of_heights.add((kernel["row_warps"], kernel["hmma"]))
+    assert found
+    assert all(len(kinds) == 1 and next(iter(kinds))[0] == 1 for kinds in found.values()), found
+
+
 def tiles_of(arch: int, size: int, itemsize: int) -> list[str]:
     found = [f"tiles of {settings.block_m}" for settings in launch.tile_shapes(arch, size, itemsize).all_settings]
     return [*found, "single tokens"] if itemsize == 2 and (arch, size) in launch.SINGLE_TOKENS else found
