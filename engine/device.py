@@ -2,28 +2,55 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from bisect import bisect_right
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from operator import itemgetter
 from types import ModuleType
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.device_names import Devices, named_devices
 from preftree.engine.errors import InputError
+from preftree.engine.memory import host_bytes_free
 from preftree.engine.planning.estimate import MemoryModel
+from preftree.engine.planning.stages import divide, stage_starts
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
+from preftree.kernels.quantized.types import Quantized, product_name
 from preftree.kernels.tiles import PlanLayout
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-AUTO, INT8 = "auto", "int8"
+AUTO = "auto"
+ALWAYS, NEVER = "always", "never"
+# What linear layers may be quantised to, by the names that torch and people have for it.
+QUANTIZED: dict[str, Quantized] = {"int8": "int8", "fp8": "fp8", "float8_e4m3fn": "fp8"}
+# What products of fp8 ask of a GPU: its compute capability, and what inputs and outputs are multiples of.
+LEAST_FP8_CAPABILITY = (8, 9)
+FP8_MULTIPLE = 16
 # Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
 USABLE_MEMORY = 0.85
 # The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
 _BUDGET_PROMPT = 8192
 _BUDGET_ROWS_PER_PROMPT = 8
+# Layers in memory where they are streamed: of a GPU the one at work and the next; chunks of rows are in two at once.
+_SLOTS, _SLOTS_IN_CHUNKS = 2, 3
+# What a device computes while a byte is copied. 700 TFLOP/s at 55 GB/s from pinned memory over PCIe 5; other cards'
+# ratios are close, as both grow. A core with AMX does 0.8 TFLOP/s, in float32 0.06, and a disk reads 1.5 GB/s.
+_GPU_FLOPS_PER_BYTE = 12_700
+_CPU_FLOPS_PER_BYTE, _CPU_FLOPS_PER_BYTE_FLOAT32 = 530, 40
+
+
+@dataclass(frozen=True)
+class Placement:
+    """A stage of the model: consecutive layers, and the device that they are on."""
+
+    device: torch.device
+    layers: range
 
 
 @dataclass(frozen=True)
@@ -31,14 +58,15 @@ class Target:
     """Where a model runs, in which types, and how.
 
     Attributes:
-        device: of weights and activations.
+        device: of weights and activations; that of the last stage, where results are read.
         dtype: of activations, and of weights unless they are quantized.
         ops: the operations, see `kernels.ops`.
         layout: block sizes of the operations.
         memory: what a batch needs.
         batch_tokens: rows of a batch where nobody asks for another number.
+        stages: all layers in order; one stage unless several devices share the model.
         memory_fraction: of a GPU's memory, see `usable_bytes`.
-        quantized: whether linear layers have int8 weights and products.
+        quantized: what linear layers multiply in, if not in `dtype`.
     """
 
     device: torch.device
@@ -47,8 +75,19 @@ class Target:
     layout: PlanLayout
     memory: MemoryModel
     batch_tokens: int
+    stages: tuple[Placement, ...]
     memory_fraction: float | None = None
-    quantized: bool = False
+    quantized: Quantized | None = None
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those of the stages, in order."""
+        return tuple(stage.device for stage in self.stages)
+
+    @property
+    def wide_dtype(self) -> torch.dtype:
+        """Of the residual stream, norms' weights and angles."""
+        return torch.float32 if self.layout.is_wide else self.dtype
 
     @property
     def device_name(self) -> str | None:
@@ -56,19 +95,28 @@ class Target:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
 
     @property
+    def streams_layers(self) -> bool:
+        """Whether layers are copied into memory one after the other in every pass, instead of being there."""
+        return self.memory.slots > 0
+
+    @property
     def dtype_name(self) -> str:
-        """Of matrix products, for records and people: "int8" where they are quantized, else `dtype`."""
-        return INT8 if self.quantized else name_of(self.dtype)
+        """Of matrix products, for records and people: "int8" or "fp8" where they are quantized, else `dtype`."""
+        return self.quantized or name_of(self.dtype)
 
     @property
     def instructions(self) -> str | None:
-        """What runs on a CPU, as far as last bits depend on it; None on a GPU.
+        """What runs on a CPU, as far as last bits depend on it; None on a GPU, but for fp8 that is not the library's.
 
         The instructions of matrix products, and the sources of compiled operations where there are some.
         """
         if self.device.type != "cpu":
-            return None
-        names = [*map(isa.instructions, [INT8] * self.quantized + [name_of(self.dtype)])]
+            return "fp8 by triton" if self.quantized == "fp8" and product_name() == "triton" else None
+        names = [isa.instructions(name_of(self.dtype))]
+        if self.quantized == "int8":
+            names.insert(0, isa.instructions("int8"))
+        elif self.quantized == "fp8":
+            names = ["emulated", isa.instructions("float32"), *names]
         if build := self.ops.build():
             names.append(f"kernels {build}")
         return ", ".join(dict.fromkeys(names))
@@ -80,29 +128,43 @@ def choose_target(
     dtype: str | torch.dtype | None,
     batch_tokens: int | None,
     memory_fraction: float | None = None,
+    stream_layers: str = AUTO,
+    devices: Devices | None = None,
 ) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
     dtype: None or "auto" is bfloat16 on a GPU and on a CPU that is made for it (`isa.default_dtype`), else float32.
-    "int8" quantizes weights, on a CPU; activations are what "auto" stands for. batch_tokens: None is as many as fit
-    well. memory_fraction: of a GPU's memory, see `usable_bytes`. Devices and dtypes of torch are taken, too. Raises
-    InputError, one line, for what is unknown, missing or too small.
+    "int8" quantizes linear layers on a CPU, "fp8" on a GPU (a CPU emulates it); activations are what "auto" stands for.
+    batch_tokens: None is as many as fit well. memory_fraction: of a GPU's memory, see `usable_bytes`. stream_layers:
+    "always", "never", or "auto", where the weights do not fit beside a batch. devices: that share the model, see
+    `named_devices`, in place of `device`. Devices and dtypes of torch are taken, too. Raises InputError, one line, for
+    what is unknown, missing or too small.
     """
     dtype = AUTO if dtype is None else str(dtype).removeprefix("torch.")
-    if dtype not in (known := (*DTYPES, INT8, AUTO)):
+    if dtype not in (known := (*DTYPES, *QUANTIZED, AUTO)):
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(known)}")
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     if memory_fraction is not None and not 0 < memory_fraction <= 1:
         raise InputError(f"memory_fraction is {memory_fraction}; it must be above 0 and at most 1")
-    if device not in (None, "auto"):
-        return _target(config, str(device), dtype, batch_tokens, memory_fraction)
+    if stream_layers not in (AUTO, ALWAYS, NEVER):
+        raise InputError(f"stream_layers is {stream_layers!r}; it must be one of {AUTO}, {ALWAYS}, {NEVER}")
+    limits = batch_tokens, memory_fraction, stream_layers
+    if devices is not None:
+        if device not in (None, AUTO):
+            raise InputError("give either a device or devices, not both")
+        if stream_layers == ALWAYS:
+            raise InputError("stream_layers 'always' is for a single device; leave it out, or devices")
+        names = [str(one) for one in named_devices(devices)]
+        return _target(config, names, dtype, batch_tokens, memory_fraction, NEVER)
+    if device not in (None, AUTO):
+        return _target(config, [str(device)], dtype, *limits)
     if gpu_is_there():
         try:
-            return _target(config, "cuda", dtype, batch_tokens, memory_fraction)
+            return _target(config, ["cuda"], dtype, *limits)
         except UnfitDeviceError as error:
             logging.getLogger("preftree").warning(f"{error}; running on the CPU")
-    return _target(config, "cpu", dtype, batch_tokens, memory_fraction)
+    return _target(config, ["cpu"], dtype, *limits)
 
 
 def name_of(dtype: torch.dtype) -> str:
@@ -134,27 +196,59 @@ def usable_bytes(device: torch.device, fraction: float | None, taken: int = 0) -
 
 def _target(
     config: ModelConfig,
-    name: str,
+    names: Sequence[str],
     dtype_name: str,
     batch_tokens: int | None,
     fraction: float | None,
+    stream_layers: str,
 ) -> Target:
-    quantized = dtype_name == INT8
+    """names: of devices of one kind."""
+    quantized = QUANTIZED.get(dtype_name)
     try:
-        device = torch.device(name)
-        if quantized:
+        devices = [torch.device(name) for name in names]
+        device = devices[-1]
+        if quantized == "int8":
             _check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
+        if quantized == "fp8":
+            _check_fp8(device, config)
         layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
         layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
-        raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = _memory(layout, dtype, quantized)
-    blocks = layout.batch_blocks
+        raise UnfitDeviceError(f"device {names[-1]!r} cannot be used: {str(error).splitlines()[0]}") from None
+    resident = _memory(layout, dtype, quantized)
+    streamed, blocks = _streamed(resident, layout), layout.batch_blocks
+    stages = _stages(config, devices, resident, fraction)
     if device.type == "cuda":
-        blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
-    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction, quantized)
+        both = resident, streamed
+        fitting = [_of_gpu(config, stage, dtype, both, blocks, fraction, stream_layers) for stage in stages]
+        memory, blocks = min(fitting, key=itemgetter(1))
+    else:
+        batch = _batch_bytes(config, resident, batch_tokens or blocks * layout.row_block)
+        is_short = stream_layers == AUTO and resident.weight_bytes(config) + batch > host_bytes_free()
+        memory = streamed if is_short or stream_layers == ALWAYS else resident
+    rows = batch_tokens or blocks * layout.row_block
+    return Target(device, dtype, ops, layout, memory, rows, stages, fraction, quantized)
+
+
+def _stages(
+    config: ModelConfig, devices: Sequence[torch.device], memory: MemoryModel, fraction: float | None
+) -> tuple[Placement, ...]:
+    """The layers, divided by what they take and what each device may still use."""
+    layers = range(config.num_layers)
+    if len(devices) == 1:
+        return (Placement(devices[0], layers),)
+    sizes = [memory.weight_bytes(config, range(layer, layer + 1)) for layer in layers]
+    rooms = [usable_bytes(device, fraction) if device.type == "cuda" else 1 for device in devices]
+    starts = stage_starts(config)
+    parts = divide(sizes, starts, rooms)
+    if parts is None:
+        why = f"has {config.num_layers} layers"
+        if len(starts) + 1 < config.num_layers:
+            why = f"has layers that use keys and values of earlier ones, so that it has {len(starts) + 1} parts at most"
+        raise InputError(f"{len(devices)} devices are too many: the model {why}; name fewer devices")
+    return tuple(Placement(device, part) for device, part in zip(devices, parts, strict=True))
 
 
 def _check_int8(device: torch.device) -> None:
@@ -165,7 +259,43 @@ def _check_int8(device: torch.device) -> None:
         raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
 
 
-def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> MemoryModel:
+def _check_fp8(device: torch.device, config: ModelConfig) -> None:
+    """InputError, one line, where a GPU has no products of fp8, or none for this model. Says so once where a CPU
+    emulates them."""
+    if device.type == "cpu":
+        _warn("fp8 is emulated on a CPU: for figures of its accuracy, not for speed")
+        return
+    try:
+        product_name()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    capability, least = (
+        ".".join(map(str, pair)) for pair in (torch.cuda.get_device_capability(device), LEAST_FP8_CAPABILITY)
+    )
+    if float(capability) < float(least):
+        raise InputError(
+            f"fp8 needs a GPU of compute capability {least} or newer, {device} ({torch.cuda.get_device_name(device)}) "
+            f"has {capability}; use dtype 'bfloat16'"
+        )
+    sizes = [("hidden_size", config.hidden_size)]
+    sizes += [("intermediate_size", config.mlp_size(layer)) for layer in range(config.num_layers)]
+    if config.experts is not None and config.experts.shared_width:
+        sizes.append(("shared expert's width", config.experts.shared_width))
+    for field, size in sizes:
+        if size % FP8_MULTIPLE:
+            raise InputError(
+                f"fp8 products take multiples of {FP8_MULTIPLE}, and this model's {field} is {size:,}; "
+                "use dtype 'bfloat16'"
+            )
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Once."""
+    logging.getLogger("preftree").warning(message)
+
+
+def _memory(layout: PlanLayout, dtype: torch.dtype, quantized: Quantized | None) -> MemoryModel:
     return MemoryModel(
         dtype_bytes=dtype.itemsize,
         row_block=layout.row_block,
@@ -173,32 +303,61 @@ def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> Memor
         chunk_rows=layout.chunk_rows,
         wide_bytes=4 if layout.is_wide else dtype.itemsize,
         kv_buffers=layout.kv_buffers,
-        is_quantized=is_quantized,
+        quantized=quantized,
         threads=torch.get_num_threads() if layout.in_chunks else 0,
     )
 
 
-def _blocks_that_fit(
+def _streamed(memory: MemoryModel, layout: PlanLayout) -> MemoryModel:
+    """`memory` where layers are streamed."""
+    if not layout.in_chunks:
+        return replace(memory, slots=_SLOTS, flops_per_byte=_GPU_FLOPS_PER_BYTE)
+    rate = _CPU_FLOPS_PER_BYTE_FLOAT32 if memory.dtype_bytes == 4 and not memory.quantized else _CPU_FLOPS_PER_BYTE
+    return replace(memory, slots=_SLOTS_IN_CHUNKS, flops_per_byte=rate * layout.threads)
+
+
+def _of_gpu(
     config: ModelConfig,
-    device: torch.device,
+    stage: Placement,
     dtype: torch.dtype,
-    memory: MemoryModel,
+    memories: tuple[MemoryModel, MemoryModel],
     most: int,
     fraction: float | None,
-) -> int:
-    """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config)
+    stream_layers: str,
+) -> tuple[MemoryModel, int]:
+    """The first of `memories`, resident and streamed, that leaves room for a row block, and how many of them fit.
+
+    `most` blocks of resident layers; of streamed ones as many as hide the copy, if those are more. InputError, one
+    line, if nothing fits.
+    """
+    layers, usable, (resident, streamed) = stage.layers, usable_bytes(stage.device, fraction), memories
+    hiding = -(-streamed.hiding_rows(config) // streamed.row_block)
+    tried = {NEVER: memories[:1], ALWAYS: memories[1:], AUTO: memories}[stream_layers]
+    for memory in tried:
+        room = usable - memory.weight_bytes(config, layers)
+        if blocks := _blocks_that_fit(config, memory, max(most, hiding) if memory.slots else most, room):
+            return memory, blocks
+    needed = tried[-1].weight_bytes(config, layers) + _batch_bytes(config, resident, resident.row_block)
+    how = " with streamed layers" if tried[-1].slots else ""
+    is_whole = len(layers) == config.num_layers
+    what = "the model needs" if is_whole else f"layers {layers.start} to {layers.stop - 1} of the model need"
+    raise InputError(
+        f"{what} {needed / 1e9:.1f} GB in {name_of(dtype)}{how}, and may use {usable / 1e9:.1f} GB of "
+        f"{stage.device} ({torch.cuda.get_device_name(stage.device)}); free some of it, raise memory_fraction if that "
+        f"is set, {'' if is_whole else 'name more devices, '}take a smaller model, or use device 'cpu'"
+    )
+
+
+def _blocks_that_fit(config: ModelConfig, memory: MemoryModel, most: int, room: int) -> int:
+    """Row blocks, up to `most`, that `room` bytes are enough for; 0 if not even for one."""
 
     def needed(blocks: int) -> int:
-        rows = blocks * memory.row_block
-        longest = min(config.max_context, _BUDGET_PROMPT)
-        return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)
+        return _batch_bytes(config, memory, blocks * memory.row_block)
 
-    blocks = bisect_right(range(1, most + 1), usable - weights, key=needed)
-    if blocks < 1:
-        raise InputError(
-            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {name_of(dtype)}, and may use "
-            f"{usable / 1e9:.1f} GB of {device} ({torch.cuda.get_device_name(device)}); free some of it, raise "
-            "memory_fraction if that is set, take a smaller model, or use device 'cpu'"
-        )
-    return blocks
+    return bisect_right(range(1, most + 1), room, key=needed)
+
+
+def _batch_bytes(config: ModelConfig, memory: MemoryModel, rows: int) -> int:
+    """Of the prompts that a budget is made for."""
+    longest = min(config.max_context, _BUDGET_PROMPT)
+    return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)

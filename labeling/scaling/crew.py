@@ -28,8 +28,8 @@ _SECONDS_TO_COME, _SECONDS_BETWEEN_MESSAGES = 60.0, 30.0
 _STARTS = 3  # that fail one after the other, until the run gives up
 # Of a judge that describes itself, what is a matter of the machine; see `preftree.labeling.answers.host`.
 _OF_THE_MACHINE = {
-    *("device", "device_name", "instructions", "threads", "arithmetic", "batch_tokens", "prefix_cache"),
-    *("model", "model_files", "versions"),
+    *("device", "device_name", "instructions", "threads", "arithmetic", "batch_tokens", "prefix_cache", "layers"),
+    *("devices", "model", "model_files", "versions"),
 }
 
 
