@@ -22,8 +22,13 @@ def run(session: Session, shape: str, name: str) -> Section:
     device, resident = session.device, session.models.engine(shape)
     job = sized(session, shape, name)
     checkpoint = random_checkpoint(shape, session.sizes.shapes[shape], device.torch_device, device.dtype)
-    where = {"device": str(device.torch_device), "dtype": device.dtype_name}
-    with Engine(checkpoint, **where, batch_tokens=resident.batch_tokens, stream_layers="always") as streamed:
+    with Engine(
+        checkpoint,
+        device=device.torch_device,
+        dtype=device.dtype_name,
+        batch_tokens=resident.batch_tokens,
+        stream_layers="always",
+    ) as streamed:
         engines = {"resident": resident, "streamed": streamed}
         found = {how: engine.score(job.ids, job.labels) for how, engine in engines.items()}  # the second one is cold
         seconds: dict[str, list[float]] = {how: [] for how in engines}

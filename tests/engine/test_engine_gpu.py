@@ -194,10 +194,9 @@ def test_rewards(tmp_path: Path, dtype: str) -> None:
 def test_streamed_layers_give_the_bits_of_resident_ones(model: Path) -> None:
     """Catches a copy that overtakes the kernels that read a buffer, or is overtaken by them, batch after batch."""
     prompts, found = prompts_of(60, seed=4), []
+    limits = {"batch_tokens": 1024, "kv_memory": kv_memory_of(model, KV_TOKENS)}
     for how in ("never", "always"):
-        with on_gpu(
-            model, "bfloat16", stream_layers=how, batch_tokens=1024, kv_memory=kv_memory_of(KV_TOKENS)
-        ) as engine:
+        with on_gpu(model, "bfloat16", stream_layers=how, **limits) as engine:
             assert engine.target.streams_layers == (how == "always")
             scored = [engine.score(prompts, [LABELS] * len(prompts)).logprob.tobytes() for _ in range(3)]
             found.append((scored, engine.generate(prompts[:9], 8)))
