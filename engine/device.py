@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from bisect import bisect_right
 from dataclasses import dataclass, replace
@@ -15,12 +16,17 @@ from preftree.engine.memory import host_bytes_free
 from preftree.engine.planning.estimate import MemoryModel
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
+from preftree.kernels.quantized.types import Quantized, product_name
 from preftree.kernels.tiles import PlanLayout
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-AUTO, INT8 = "auto", "int8"
-ALWAYS, NEVER = "always", "never"
+AUTO, ALWAYS, NEVER = "auto", "always", "never"
+# What linear layers may be quantised to, by the names that torch and people have for it.
+QUANTIZED: dict[str, Quantized] = {"int8": "int8", "fp8": "fp8", "float8_e4m3fn": "fp8"}
+# What products of fp8 ask of a GPU: its compute capability, and what inputs and outputs are multiples of.
+LEAST_FP8_CAPABILITY = (8, 9)
+FP8_MULTIPLE = 16
 # Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
 USABLE_MEMORY = 0.85
 # The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
@@ -46,7 +52,7 @@ class Target:
         memory: what a batch needs.
         batch_tokens: rows of a batch where nobody asks for another number.
         memory_fraction: of a GPU's memory, see `usable_bytes`.
-        quantized: whether linear layers have int8 weights and products.
+        quantized: what linear layers multiply in, if not in `dtype`.
     """
 
     device: torch.device
@@ -56,7 +62,7 @@ class Target:
     memory: MemoryModel
     batch_tokens: int
     memory_fraction: float | None = None
-    quantized: bool = False
+    quantized: Quantized | None = None
 
     @property
     def device_name(self) -> str | None:
@@ -70,18 +76,22 @@ class Target:
 
     @property
     def dtype_name(self) -> str:
-        """Of matrix products, for records and people: "int8" where they are quantized, else `dtype`."""
-        return INT8 if self.quantized else name_of(self.dtype)
+        """Of matrix products, for records and people: "int8" or "fp8" where they are quantized, else `dtype`."""
+        return self.quantized or name_of(self.dtype)
 
     @property
     def instructions(self) -> str | None:
-        """What runs on a CPU, as far as last bits depend on it; None on a GPU.
+        """What runs on a CPU, as far as last bits depend on it; None on a GPU, but for fp8 that is not the library's.
 
         The instructions of matrix products, and the sources of compiled operations where there are some.
         """
         if self.device.type != "cpu":
-            return None
-        names = [*map(isa.instructions, [INT8] * self.quantized + [name_of(self.dtype)])]
+            return "fp8 by triton" if self.quantized == "fp8" and product_name() == "triton" else None
+        names = [isa.instructions(name_of(self.dtype))]
+        if self.quantized == "int8":
+            names.insert(0, isa.instructions("int8"))
+        elif self.quantized == "fp8":
+            names = ["emulated", isa.instructions("float32"), *names]
         if build := self.ops.build():
             names.append(f"kernels {build}")
         return ", ".join(dict.fromkeys(names))
@@ -98,13 +108,13 @@ def choose_target(
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
     dtype: None or "auto" is bfloat16 on a GPU and on a CPU that is made for it (`isa.default_dtype`), else float32.
-    "int8" quantizes weights, on a CPU; activations are what "auto" stands for. batch_tokens: None is as many as fit
-    well. memory_fraction: of a GPU's memory, see `usable_bytes`. stream_layers: "always", "never", or "auto", where the
-    weights do not fit beside a batch. Devices and dtypes of torch are taken, too. Raises InputError, one line, for what
-    is unknown, missing or too small.
+    "int8" quantizes linear layers on a CPU, "fp8" on a GPU (a CPU emulates it); activations are what "auto" stands for.
+    batch_tokens: None is as many as fit well. memory_fraction: of a GPU's memory, see `usable_bytes`. stream_layers:
+    "always", "never", or "auto", where the weights do not fit beside a batch. Devices and dtypes of torch are taken,
+    too. Raises InputError, one line, for what is unknown, missing or too small.
     """
     dtype = AUTO if dtype is None else str(dtype).removeprefix("torch.")
-    if dtype not in (known := (*DTYPES, INT8, AUTO)):
+    if dtype not in (known := (*DTYPES, *QUANTIZED, AUTO)):
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(known)}")
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
@@ -158,13 +168,15 @@ def _target(
     fraction: float | None,
     stream_layers: str,
 ) -> Target:
-    quantized = dtype_name == INT8
+    quantized = QUANTIZED.get(dtype_name)
     try:
         device = torch.device(name)
-        if quantized:
+        if quantized == "int8":
             _check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
+        if quantized == "fp8":
+            _check_fp8(device, config)
         layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
         layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
@@ -191,7 +203,43 @@ def _check_int8(device: torch.device) -> None:
         raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
 
 
-def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> MemoryModel:
+def _check_fp8(device: torch.device, config: ModelConfig) -> None:
+    """InputError, one line, where a GPU has no products of fp8, or none for this model. Says so once where a CPU
+    emulates them."""
+    if device.type == "cpu":
+        _warn("fp8 is emulated on a CPU: for figures of its accuracy, not for speed")
+        return
+    try:
+        product_name()
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    capability, least = (
+        ".".join(map(str, pair)) for pair in (torch.cuda.get_device_capability(device), LEAST_FP8_CAPABILITY)
+    )
+    if float(capability) < float(least):
+        raise InputError(
+            f"fp8 needs a GPU of compute capability {least} or newer, {device} ({torch.cuda.get_device_name(device)}) "
+            f"has {capability}; use dtype 'bfloat16'"
+        )
+    sizes = [("hidden_size", config.hidden_size)]
+    sizes += [("intermediate_size", config.mlp_size(layer)) for layer in range(config.num_layers)]
+    if config.experts is not None and config.experts.shared_width:
+        sizes.append(("shared expert's width", config.experts.shared_width))
+    for field, size in sizes:
+        if size % FP8_MULTIPLE:
+            raise InputError(
+                f"fp8 products take multiples of {FP8_MULTIPLE}, and this model's {field} is {size:,}; "
+                "use dtype 'bfloat16'"
+            )
+
+
+@functools.cache
+def _warn(message: str) -> None:
+    """Once."""
+    logging.getLogger("preftree").warning(message)
+
+
+def _memory(layout: PlanLayout, dtype: torch.dtype, quantized: Quantized | None) -> MemoryModel:
     return MemoryModel(
         dtype_bytes=dtype.itemsize,
         row_block=layout.row_block,
@@ -199,7 +247,7 @@ def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> Memor
         chunk_rows=layout.chunk_rows,
         wide_bytes=4 if layout.is_wide else dtype.itemsize,
         kv_buffers=layout.kv_buffers,
-        is_quantized=is_quantized,
+        quantized=quantized,
         threads=torch.get_num_threads() if layout.in_chunks else 0,
     )
 
@@ -208,7 +256,7 @@ def _streamed(memory: MemoryModel, layout: PlanLayout) -> MemoryModel:
     """`memory` where layers are streamed."""
     if not layout.in_chunks:
         return replace(memory, slots=_SLOTS, flops_per_byte=_GPU_FLOPS_PER_BYTE)
-    rate = _CPU_FLOPS_PER_BYTE_FLOAT32 if memory.dtype_bytes == 4 and not memory.is_quantized else _CPU_FLOPS_PER_BYTE
+    rate = _CPU_FLOPS_PER_BYTE_FLOAT32 if memory.dtype_bytes == 4 and not memory.quantized else _CPU_FLOPS_PER_BYTE
     return replace(memory, slots=_SLOTS_IN_CHUNKS, flops_per_byte=rate * layout.threads)
 
 

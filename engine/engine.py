@@ -112,9 +112,9 @@ class Engine:
         Args:
             model: "embedded", a directory in Hugging Face's layout, or a .gguf file.
             device: "cpu", "cuda" or "cuda:1", or a torch.device; None for a GPU that can run the model, else the CPU.
-            dtype: "float32", "bfloat16" or "float16", or torch's; "int8" for weights and matrix products in 8 bits, on
-                a CPU. "auto" or None is bfloat16 on a GPU and on a CPU with AMX or, on one that has no AMX,
-                avx512_bf16; else float32.
+            dtype: "float32", "bfloat16" or "float16", or torch's; for weights and matrix products in 8 bits "int8" on a
+                CPU, "fp8" (e4m3) on a GPU of compute capability 8.9 or newer; a CPU emulates fp8, slowly. "auto" or
+                None is bfloat16 on a GPU and on a CPU with AMX or, on one that has no AMX, avx512_bf16; else float32.
             batch_tokens: unique tokens in one forward pass; None for as many as run well and fit. Memory grows with it,
                 results do not depend on it.
             kv_memory: bytes of keys and values that decoding may keep; None for 4 GiB of a CPU's memory or a quarter of
@@ -179,7 +179,7 @@ class Engine:
 
     @property
     def dtype_name(self) -> str:
-        """Of matrix products: "int8", or that of `dtype`, in which everything else is computed."""
+        """Of matrix products: "int8" or "fp8", or that of `dtype`, in which everything else is computed."""
         return self._target.dtype_name
 
     @property

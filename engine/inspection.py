@@ -85,6 +85,7 @@ def _cpu_types() -> str:
 
     auto = str(isa.default_dtype()).removeprefix("torch.")
     types = [f"{name} ({isa.instructions(name)})" for name in ("float32", "bfloat16")]
+    types.append("fp8 (emulated, slow: for figures of its accuracy)")
     types.append(f"no int8: {obstacle}" if (obstacle := isa.int8_obstacle()) else f"int8 ({isa.instructions('int8')})")
     return "; ".join([f"auto is {auto}", *types, *filter(None, [isa.limit()])])
 

@@ -124,8 +124,8 @@ def device_name(value: object) -> str:
 
 def dtype_name(value: object) -> str:
     """The type that a model computes in; a torch.dtype, too, and None for auto."""
-    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    known = one_of("auto", "float32", "bfloat16", "float16", "int8", *short)
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "float8_e4m3fn": "fp8"}
+    known = one_of("auto", "float32", "bfloat16", "float16", "int8", "fp8", *short)
     found = "auto" if value is None else known(str(value).removeprefix("torch."))
     return short.get(found, found)
 

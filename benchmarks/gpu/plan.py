@@ -13,6 +13,7 @@ from benchmarks.gpu import (
     decoding,
     elementwise,
     flex,
+    fp8,
     head,
     linear,
     ncu,
@@ -102,6 +103,9 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
         Step(f"Batch budgets, {shape}", 15, partial(budgets.run, shape=shape, name="22"), "budgets")
         for shape in (QWEN, LLAMA)
     ]
+    for shape in (LLAMA, QWEN):
+        extra.append(Step(f"Products in fp8, {shape}", 5, partial(fp8.products, shape=shape), "fp8"))
+        extra.append(Step(f"Engine in fp8, {shape}", 20, partial(fp8.engine, shape=shape, name="22"), "fp8"))
     extra.append(Step("FlexAttention", FLEX_SECONDS, partial(flex.run, shape=LLAMA, seconds=FLEX_SECONDS), "flex"))
     extra.append(Step("Launch settings", 60, tuning.run, "tune", patience=3600))  # it watches its time itself
     taken = {step.title for step in _first_call(sizes)}

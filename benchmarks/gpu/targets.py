@@ -39,6 +39,7 @@ TARGETS = {
     "prompts 270+30": Target("prompts/s of a 0.6B model, 270 shared and 30 own tokens", 6600),
     "prompts 120+180": Target("prompts/s of a 0.6B model, 120 shared and 180 own tokens", 2200),
     "matrix": Target("unique-token FLOPs of an 8B model, share of the matrix rate", 0.65),
+    "fp8": Target("unique tokens/s of an 8B model in fp8", 65_000),
     "attention": Target("tree attention, share of dense flash attention's rate at equal useful work", 0.6),
     "padded": Target("times as fast as transformers, padded batches", 6),
     "prefix": Target("times as fast as transformers, prefix cache", 2),

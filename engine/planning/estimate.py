@@ -9,7 +9,14 @@ from dataclasses import dataclass
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
-from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters, sizes_of_layers
+from preftree.engine.weights.names import (
+    num_linear_parameters,
+    num_padding,
+    num_parameters,
+    num_quantized_parameters,
+    quantized_sizes_of_layers,
+    sizes_of_layers,
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,7 @@ class MemoryModel:
         chunk_rows: rows whose intermediate activations are alive together.
         wide_bytes: bytes of a number of the residual stream.
         kv_buffers: that K/V of a layer go to in turns.
-        is_quantized: whether linear layers have weights of 8 bits.
+        quantized: the type of linear layers' weights, "int8" or "fp8"; None where they have that of activations.
         threads: that have a chunk at hand each, and K/V of its path; 0 where the kernel gathers by itself.
         slots: layers in memory at a time where they are streamed, 0 where all of them are.
         flops_per_byte: that the device computes while a byte of a streamed layer is copied.
@@ -67,7 +74,7 @@ class MemoryModel:
     chunk_rows: int
     wide_bytes: int
     kv_buffers: int = 1
-    is_quantized: bool = False
+    quantized: str | None = None
     threads: int = 0
     slots: int = 0
     flops_per_byte: float = 0.0
@@ -111,8 +118,14 @@ class MemoryModel:
         return sum(self._layer_bytes(config)) if self.slots else 0
 
     def _layer_bytes(self, config: ModelConfig) -> list[int]:
-        size, padding = 1 if self.is_quantized else self.dtype_bytes, num_padding(config) // config.num_layers
-        return [size * (numbers + padding) for numbers in sizes_of_layers(config)]
+        padding, sizes = num_padding(config) // config.num_layers, sizes_of_layers(config)
+        if not self.quantized:
+            return [(size + padding) * self.dtype_bytes for size in sizes]
+        in_8_bits = quantized_sizes_of_layers(config, self.quantized)
+        return [
+            size * self.dtype_bytes + padding - quantized * (self.dtype_bytes - 1)
+            for size, quantized in zip(sizes, in_8_bits, strict=True)
+        ]
 
     def hiding_rows(self, config: ModelConfig) -> int:
         """Rows of a batch from which on computing a layer takes as long as copying the next; 0 where none is."""
@@ -130,8 +143,8 @@ class MemoryModel:
     def all_weight_bytes(self, config: ModelConfig) -> int:
         """All weights, wherever they are, but for scales of quantized ones."""
         padding = num_padding(config)
-        saved = (num_linear_parameters(config) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
-        return (num_parameters(config) + padding) * self.dtype_bytes - saved
+        in_8_bits = num_quantized_parameters(config, self.quantized) + padding if self.quantized else 0
+        return (num_parameters(config) + padding) * self.dtype_bytes - in_8_bits * (self.dtype_bytes - 1)
 
     def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
         """K/V of every layer for `tokens` cached tokens."""

@@ -147,13 +147,25 @@ def num_padding(config: ModelConfig) -> int:
 
 
 def num_linear_parameters(config: ModelConfig) -> int:
-    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
+    """Those of the layers' matrices, without routers."""
     return sum(sizes_of_layers(config))
 
 
 def sizes_of_layers(config: ModelConfig) -> list[int]:
     """Numbers of each layer's matrices."""
     return [layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers)]
+
+
+def num_quantized_parameters(config: ModelConfig, quantized: str) -> int:
+    """Those of the layers' matrices that a model has in 8 bits."""
+    return sum(quantized_sizes_of_layers(config, quantized))
+
+
+def quantized_sizes_of_layers(config: ModelConfig, quantized: str) -> list[int]:
+    """Numbers of each layer's matrices that are in 8 bits."""
+    if quantized == "int8":
+        return sizes_of_layers(config)
+    return [layer_tensors(config, index).num_fp8_parameters for index in range(config.num_layers)]
 
 
 def unread_modules(config: ModelConfig) -> frozenset[str]:

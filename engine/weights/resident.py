@@ -14,6 +14,7 @@ from preftree.engine.weights.ends import Ends
 from preftree.engine.weights.layers import LayerWeights
 from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.kernels.quantized.types import Quantized
 
 
 class ResidentWeights(Ends):
@@ -27,13 +28,13 @@ class ResidentWeights(Ends):
         dtype: torch.dtype,
         ops: ModuleType,
         wide_norms: bool = False,
-        quantized: bool = False,
+        quantized: Quantized | None = None,
     ) -> None:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
         InputError for what does not fit into `dtype`.
 
         Tensors go there one by one in `dtype`, so at its highest the device holds the weights, and one tensor more.
-        wide_norms: what norms multiply with stays float32. quantized: linear layers are packed in 8 bits.
+        wide_norms: what norms multiply with stays float32. quantized: what linear layers are quantised to.
         """
         reader = Reader(source, config, device, dtype, ops, wide_norms, quantized)
         super().__init__(reader, config, ops)

@@ -27,7 +27,7 @@ class EngineOptions(Options):
     )
     dtype: str = option(
         "auto (bfloat16 on a GPU and on a CPU that is made for it, else float32), float32 (fp32), bfloat16 (bf16), "
-        "float16 (fp16), or int8 (weights and products in 8 bits, on a CPU)",
+        "float16 (fp16), or weights and products in 8 bits: int8 on a CPU, fp8 on a GPU (a CPU emulates it)",
         dtype_name,
         "TYPE",
         default="auto",

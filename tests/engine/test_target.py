@@ -289,7 +289,7 @@ class TestTypes:
             monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
             for name in (None, "auto"):
                 target = choose_target(config, "cpu", name, None)
-                assert (target.dtype, target.quantized) == (dtype, False)
+                assert (target.dtype, target.quantized) == (dtype, None)
                 assert target.dtype_name == str(dtype).removeprefix("torch.")
                 assert target.instructions == isa.instructions(target.dtype_name) + kernels_of(target)
         use_gpu(monkeypatch)
@@ -311,7 +311,7 @@ class TestTypes:
             monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
             for name in ("int8", torch.int8):
                 target = choose_target(config, "cpu", name, None)
-                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, True, "int8")
+                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, "int8", "int8")
                 assert target.instructions == products + kernels_of(target)
                 shapes = expected_tensors(config)
                 matrices = [shape for name, shape in shapes.items() if ".layers." in name and len(shape) == 2]
@@ -327,3 +327,57 @@ class TestTypes:
         monkeypatch.setattr(isa, "int8_obstacle", lambda: "it needs a wand")
         with pytest.raises(InputError, match="int8 does not run here: it needs a wand; use dtype 'float32'"):
             choose_target(config, "cpu", "int8", None)
+
+    def test_fp8_on_a_gpu(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Activations have 16 bits, and so has the output projection: it counts in the memory that weights take."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+        for name in ("fp8", torch.float8_e4m3fn):
+            target = choose_target(config, "cuda", name, None)
+            assert (target.dtype, target.quantized, target.dtype_name) == (torch.bfloat16, "fp8", "fp8")
+        linear = {name: shape for name, shape in expected_tensors(config).items() if ".layers." in name}
+        matrices = [shape for name, shape in linear.items() if len(shape) == 2 and "o_proj" not in name]
+        in_8_bits = sum(rows * columns for rows, columns in matrices)
+        assert target.memory.weight_bytes(config) == 2 * num_parameters(config) - in_8_bits
+
+    @pytest.mark.parametrize("device", [None, "cuda"])
+    def test_fp8_on_an_old_gpu(self, config: ModelConfig, device: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One line that names it. By default, too, it is not left for a CPU without a word."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+        with pytest.raises(
+            InputError,
+            match=r"fp8 needs a GPU of compute capability 8.9 or newer, cuda \(Test GPU\) has 8.0; use dtype 'bf",
+        ):
+            choose_target(config, device, "fp8", None)
+
+    def test_fp8_of_odd_sizes(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One line that names the size; a CPU emulates any."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        widths = replace(config, hidden_size=1000), replace(config, intermediate_size=1000)
+        for field, odd in zip(("hidden_size", "intermediate_size"), widths, strict=True):
+            with pytest.raises(InputError, match=f"multiples of 16, and this model's {field} is 1,000; use dtype"):
+                choose_target(odd, "cuda", "fp8", None)
+            assert choose_target(odd, "cpu", "fp8", None).quantized == "fp8"
+
+    def test_fp8_on_a_cpu_is_called_an_emulation(
+        self, config: ModelConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Catches a slow run that nobody is told about; once is enough."""
+        target_module._warn.cache_clear()
+        targets = [choose_target(config, "cpu", "fp8", None) for _ in range(2)]
+        assert [target.dtype_name for target in targets] == ["fp8", "fp8"]
+        assert str(targets[0].instructions).startswith("emulated, ")
+        assert caplog.text.count("fp8 is emulated on a CPU: for figures of its accuracy, not for speed") == 1
+
+    def test_another_product_of_fp8(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches a switch that is misspelt and ignored, and a product that run.json does not tell from another."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        for value, instructions in (("triton", "fp8 by triton"), ("library", None)):
+            monkeypatch.setenv("PREFTREE_FP8_PRODUCT", value)
+            assert choose_target(config, "cuda", "fp8", None).instructions == instructions
+        monkeypatch.setenv("PREFTREE_FP8_PRODUCT", "cutlass")
+        with pytest.raises(InputError, match="PREFTREE_FP8_PRODUCT is 'cutlass'; use library or triton"):
+            choose_target(config, "cuda", "fp8", None)
