@@ -63,7 +63,7 @@ class LayerFile:
         pass
 
     def begin(self, layer: int, slot: int) -> None:
-        self._reading[slot] = self._reader.submit(self._read, layer, slot)
+        self._reading[slot] = self._reader.submit(self._fill, layer, slot)
 
     def matrices(self, layer: int, slot: int) -> list[torch.Tensor]:
         reading = self._reading[slot]
@@ -74,7 +74,7 @@ class LayerFile:
     def free(self, slot: int) -> None:
         """What was computed is computed."""
 
-    def _read(self, layer: int, slot: int) -> None:
+    def _fill(self, layer: int, slot: int) -> None:
         place = self._places[layer]
         for matrix in self._slots[slot][self._shapes[layer]]:
             memory = memory_of(matrix)
