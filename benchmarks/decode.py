@@ -2,8 +2,9 @@
 
     python -m benchmarks.decode --data FILE [--dtype bfloat16]
 
-Both run in the same type. Prints the memory's bandwidth, then the engine by batch size, then both on all prompts in
-turns, and one line of JSON last. Texts are greedy; those that differ between the two are counted.
+Both run in the same type. Prints the memory's bandwidth and the host's part of a step, then the engine by batch size,
+then both on all prompts in turns, and one line of JSON last. Texts are greedy; those that differ between the two are
+counted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 
 from benchmarks.arguments import check_out, hugging_face_directory, positive, say, write_json
 from benchmarks.continuations import Decoded, decode_with_engine, read_bandwidth, step_rate
+from benchmarks.decode_host import host_seconds
 from benchmarks.generate_peer import TransformersGenerate
 from benchmarks.machine import Machine
 from benchmarks.peers.transformers import load_transformers
@@ -31,6 +33,9 @@ from preftree.labeling.judge.judge import Judge
 
 # Batches of the peer to choose from.
 PEER_BATCHES = (8, 16, 32)
+# For the host's part of a step: as many sequences as a GPU takes together, and strings that never come.
+HOST_SEQUENCES, HOST_TOKENS = 128, 100
+HOST_STOP = ("\n\n\n", "Verdict:")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -54,6 +59,7 @@ def run(args: argparse.Namespace) -> None:
     dtype = str(engine.dtype).removeprefix("torch.")
     print(f"machine    {machine.cpu}, {machine.cpus} CPUs, commit {machine.commit}")
     print(f"dtype      {dtype}, of the engine and of transformers")
+    host = _host(engine)
     decode_with_engine(engine, prompts[:2], 4)  # warm
     by_batch = [_by_batch(engine, prompts, size, args.tokens, bandwidth) for size in args.batches]
     compared = _compare(args, engine, prompts) if args.peer else None
@@ -64,11 +70,25 @@ def run(args: argparse.Namespace) -> None:
         "dtype": dtype,
         "machine": machine.record(),
         "bytes_per_second": bandwidth,
+        "host_seconds_per_step": host,
         "by_batch": by_batch,
         "compared": compared,
     }
     write_json(args.out, whole)
     print(f"\n{json.dumps(whole)}")
+
+
+def _host(engine: Engine) -> dict[str, float]:
+    """Processor time of a step without and with stop strings, which a GPU's own time has to exceed."""
+    found = {
+        name: host_seconds(engine.checkpoint, HOST_SEQUENCES, HOST_TOKENS, stop)
+        for name, stop in (("plain", ()), ("stop", HOST_STOP))
+    }
+    print(
+        f"host       {HOST_SEQUENCES:>4} sequences: {found['plain'] * 1e3:.2f} ms a step, "
+        f"{found['stop'] * 1e3:.2f} ms where stop strings are looked for"
+    )
+    return found
 
 
 def _by_batch(
@@ -79,7 +99,8 @@ def _by_batch(
     rate = step_rate(engine, chosen, max_tokens, bandwidth)
     print(
         f"steps      {len(chosen):>4} sequences, {rate.path:.0f} tokens each on average: "
-        f"{rate.tokens_per_second:,.1f} tokens/s, {rate.share_of_limit:.0%} of the memory's limit",
+        f"{rate.steps_per_second:,.1f} steps/s, {rate.tokens_per_second:,.1f} tokens/s, "
+        f"{rate.share_of_limit:.0%} of the memory's limit",
         flush=True,
     )
     return {"sequences": len(chosen), "share_of_limit": rate.share_of_limit, **asdict(rate)}

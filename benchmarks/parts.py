@@ -25,6 +25,7 @@ PARTS = {
     "add_linear": "linear",
     "gated": "linear",
     "label_head": "linear",
+    "expert_products": "linear",
     "tree_attention": "attention",
     "rms_norm": "element-wise",
     "add_rms_norm": "element-wise",
@@ -34,6 +35,9 @@ PARTS = {
     "store_kv": "element-wise",
     "store_qkv": "element-wise",
     "route": "element-wise",
+    "route_by_sigmoid": "element-wise",
+    "sort_by_expert": "element-wise",
+    "combine_experts": "element-wise",
 }
 
 

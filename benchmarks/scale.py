@@ -18,10 +18,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from benchmarks.arguments import positive
 from benchmarks.pipeline import StubbedJudge, StubbedMethod, write_rows
+from benchmarks.processors import Processors
 from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.part import Attempt, write_part
@@ -69,16 +68,19 @@ def run_of(workers: int, rows: int, device: str, place: Path) -> dict[str, float
     write_rows(source, workers * rows)
     options = LabelOptions(input=str(source), out=str(out), quiet=True, ray="auto", workers=workers, dtype="float32")
     started = time.time()
-    if device == "sleep":
-        summary = label_on_ray(options, load_sleeping, open_stubbed)
-    else:
-        summary = label_on_ray(options, load_judge)
+    with Processors() as processors:
+        if device == "sleep":
+            summary = label_on_ray(options, load_sleeping, open_stubbed)
+        else:
+            summary = label_on_ray(options, load_judge)
     seconds = time.time() - started
     answers = Answers.open(out / ANSWERS)
     attempts = answers.attempts()
     end = max(one.committed for one in attempts)
     held = sum(end - one.started for one in attempts)  # from when a worker has its model until nobody judges any more
     shards = int(dict(summary.events)["workers"].split()[0])
+    taken = processors.between(max(one.started for one in attempts), end)
+    others = taken.pop("others")
     return {
         "workers": workers,
         "rows": summary.ok,
@@ -88,6 +90,8 @@ def run_of(workers: int, rows: int, device: str, place: Path) -> dict[str, float
         "efficiency": summary.seconds / held,
         "overhead_ms_per_shard": 1e3 * (held - summary.seconds) / shards,
         "shards": shards,
+        **{f"{kind}_ms_per_shard": 1e3 * seconds / shards for kind, seconds in taken.items()},
+        "share_of_others": others,
         "seconds_to_first_part": min(one.committed for part in answers.parts for one in part.attempts) - started,
     }
 
@@ -102,7 +106,7 @@ def driver_costs(source: Path, out: Path, rows: int, parts: int) -> dict[str, fl
     clock = time.process_time()
     job = _job(source, out)
     looked, clock = time.process_time() - clock, time.process_time()
-    for _ in shards_of(rows_to_ask(job, np.ones(rows, bool), Answers()), rows, 8):
+    for _ in shards_of(rows_to_ask(job, Answers()), rows, 8):
         pass
     cut, clock = time.process_time() - clock, time.process_time()
     answers = Answers.open(out / ANSWERS)
@@ -152,7 +156,7 @@ def simulated(costs: dict[str, float]) -> dict[str, float]:
         "parts": parts,
         "open_hours": parts * costs["open_ms_per_part"] / 1e3 / 3600,
         "labels_hours": PAIRS / costs["labels_rows_per_second"] / 3600,
-        "memory_gib_of_row_numbers_hashes_and_states": PAIRS * (8 + 8 + 17) / 2**30,
+        "disk_gib_of_hashes_of_ids": PAIRS * 8 / 2**30,
     }
 
 
@@ -187,14 +191,18 @@ def _measured(workers: int, rows: int, device: str, place: Path) -> dict[str, fl
     """`run_of` on a cluster with so many cores, whether this machine has them or not."""
     import ray
 
-    ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False, object_store_memory=200 * _MIB)
+    ray.init("local", num_cpus=workers, include_dashboard=False, log_to_driver=False, object_store_memory=200 * _MIB)
     try:
         run = run_of(workers, rows, device, place)
     finally:
         ray.shutdown()
     print(
         f"{workers} workers: efficiency {run['efficiency']:.3f}, {run['overhead_ms_per_shard']:.0f} ms a shard "
-        f"({run['shards']}), first part after {run['seconds_to_first_part']:.1f} s, {run['seconds']:.1f} s in all"
+        f"({run['shards']}), first part after {run['seconds_to_first_part']:.1f} s, {run['seconds']:.1f} s in all\n"
+        f"    processor time of a shard: worker {run['workers_ms_per_shard']:.0f} ms, driver "
+        f"{run['driver_ms_per_shard']:.0f} ms, Ray {run['ray_ms_per_shard']:.0f} ms; others took "
+        f"{run['share_of_others']:.0%} of the machine",
+        flush=True,
     )
     return run
 

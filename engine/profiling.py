@@ -34,6 +34,9 @@ OPERATIONS = (
     "store_qkv",
     "route",
     "route_by_sigmoid",
+    "sort_by_expert",
+    "expert_products",
+    "combine_experts",
 )
 
 

@@ -16,6 +16,8 @@ of single tokens, which may have settings of their own, see `launch.SINGLE_TOKEN
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 import triton
 import triton.language as tl
@@ -34,7 +36,7 @@ NO_KEY_YET = tl.constexpr(-1e38)
 def tree_attention_kernel(  # type: ignore[no-untyped-def]
     p_queries, p_kv, p_sinks, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, cap_scale, group,
     kv_heads, window, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, HAS_SINKS: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, HAS_SINKS: tl.constexpr, MASKS_ALL: tl.constexpr,
 ):  # fmt: skip
     """One tile and one K/V head. Packed row r is head r % group of the tile's token r // group.
 
@@ -92,13 +94,18 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
         b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee")
         if HAS_CAP:
             b_s = tanh(b_s * cap_scale)
-        # Each mask where a block needs it, as a bound on the distance from key to row. With both masks under one
-        # condition, or with depths compared instead of a distance, some sizes spill registers.
-        if HAS_WINDOW:  # noqa: SIM102 (decided when the kernel is compiled)
-            if first_key < first_whole:
+        if MASKS_ALL:
+            if HAS_WINDOW:
                 b_s = tl.where(o_depth[:, None] - o_key[None, :] < window, b_s, float("-inf"))
-        if first_key >= first_masked:
             b_s = tl.where(o_depth[:, None] - o_key[None, :] >= 0, b_s, float("-inf"))
+        else:
+            # Each mask where a block needs it, as a bound on the distance from key to row. With both masks under one
+            # condition, or with depths compared instead of a distance, some sizes spill registers.
+            if HAS_WINDOW:  # noqa: SIM102 (decided when the kernel is compiled)
+                if first_key < first_whole:
+                    b_s = tl.where(o_depth[:, None] - o_key[None, :] < window, b_s, float("-inf"))
+            if first_key >= first_masked:
+                b_s = tl.where(o_depth[:, None] - o_key[None, :] >= 0, b_s, float("-inf"))
         # [BLOCK_M]. Without a window finite from the first block on, as every row sees depth 0; so -inf minus -inf does
         # not arise.
         b_max = tl.maximum(b_m, tl.max(b_s, 1) * scale)
@@ -119,7 +126,7 @@ def tree_attention_kernel(  # type: ignore[no-untyped-def]
 def tree_attention(
     queries: torch.Tensor,
     kv: torch.Tensor,
-    tiles: PathTiles,
+    tiles: PathTiles | Sequence[PathTiles],
     out: torch.Tensor,
     scale: float | None = None,
     window: int | None = None,
@@ -128,8 +135,9 @@ def tree_attention(
 ) -> None:
     """Causal attention of every tile's rows over their path.
 
-    queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. out: like queries, may be queries
-    itself; rows that are in no tile stay as they are. All contiguous, in one of bfloat16, float16, float32.
+    queries: [rows, heads, size]. kv: [slots, 2, kv_heads, size], keys then values. tiles: one launch for each height.
+    out: like queries, may be queries itself; rows that are in no tile stay as they are. All contiguous, in one of
+    bfloat16, float16, float32.
     scale: of scores, None for one over the root of the size. window: how many last tokens of its path a row sees,
     itself included. softcap: c of c * tanh(score / c), over scaled scores. sinks: [heads] float32, the score of a key
     without a value that every row sees besides.
@@ -139,8 +147,9 @@ def tree_attention(
     if queries.dtype not in DTYPES:
         raise ValueError(f"no tree attention for {queries.dtype}; use bfloat16, float16 or float32")
     capability, group = capability_of(queries.device), heads // kv.shape[2]
-    settings = attention_settings(capability, size, queries.element_size(), tiles.max_rows, group)
-    launch_tree_attention(queries, kv, tiles, out, settings, scale, window, softcap, sinks)
+    for one in [tiles] if isinstance(tiles, PathTiles) else tiles:
+        settings = attention_settings(capability, size, queries.element_size(), one.max_rows, group)
+        launch_tree_attention(queries, kv, one, out, settings, scale, window, softcap, sinks)
 
 
 def launch_tree_attention(
@@ -178,5 +187,6 @@ def launch_tree_attention(
             LOG2_E.value * exponent_scale, cap_scale, heads // kv_heads, kv_heads, window or 0,
             SIZE=size, BLOCK_M=settings.block_m, BLOCK_N=settings.block_n, BLOCK_D=triton.next_power_of_2(size),
             HAS_WINDOW=window is not None, HAS_CAP=softcap is not None, HAS_SINKS=sinks is not None,
-            num_warps=settings.num_warps, num_stages=settings.num_stages, enable_fp_fusion=False,
+            MASKS_ALL=settings.masks_all, num_warps=settings.num_warps, num_stages=settings.num_stages,
+            enable_fp_fusion=False,
         )  # fmt: skip

@@ -14,19 +14,20 @@ import torch
 import torch.nn.functional as F
 
 from preftree.kernels.attention import tree_attention
+from preftree.kernels.experts import combine_experts, expert_products, pack_experts
 from preftree.kernels.fp8_linear import Fp8Qkv, fp8_linear
 from preftree.kernels.gated import clamped_swiglu, fp8_gated, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
-from preftree.kernels.launch import capability_of, tile_rows
+from preftree.kernels.launch import capability_of, low_tile_rows, tile_rows
 from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, fp8_norm, layer_norm, rms_norm
 from preftree.kernels.qkv_store import store_qkv
 from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows, pack_fp8
 from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.rope_store import rotate, store_kv
-from preftree.kernels.routing import route, route_by_sigmoid
+from preftree.kernels.routing import route, route_by_sigmoid, sort_by_expert
 from preftree.kernels.tiles import Activation, PlanLayout
 
-# Every block takes five matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
+# Every block takes four matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for
 # longer than that: 1.3 ms in an 8B model at 2,048 rows, 0.7 ms in a 0.6B one at 16,384, where an H200 multiplies 5%
 # faster than at 8,192, too. The last block of a batch is padded, so larger ones would slow down small batches.
 ROW_BLOCK = 2048
@@ -57,7 +58,8 @@ def plan_layout(
 
     Raises ValueError, one line, for a GPU, dtype or head size without kernels.
     """
-    rows = tile_rows(capability_of(device), head_dim, dtype.itemsize, heads_per_kv)
+    table = capability_of(device), head_dim, dtype.itemsize, heads_per_kv
+    rows, low_rows = tile_rows(*table), low_tile_rows(*table)
     if hidden_size > MAX_HIDDEN:
         raise ValueError(f"rows of {hidden_size:,} numbers are too long for a norm, which takes up to {MAX_HIDDEN:,}")
     is_narrow = hidden_size <= NARROW_HIDDEN
@@ -67,6 +69,7 @@ def plan_layout(
         tile_rows=rows,
         step_block=STEP_BLOCK,
         chunk_blocks=CHUNK_BLOCKS,
+        low_tile_rows=low_rows,
         batch_blocks=NARROW_BATCH_BLOCKS if is_narrow else BATCH_BLOCKS,
     )
 
@@ -243,13 +246,16 @@ __all__ = [
     "add_linear",
     "add_rms_norm",
     "clamped_swiglu",
+    "combine_experts",
     "exact_products",
+    "expert_products",
     "fp8_norm",
     "gated",
     "geglu",
     "label_head",
     "layer_norm",
     "linear",
+    "pack_experts",
     "pack_gated",
     "pack_head",
     "pack_linear",
@@ -261,6 +267,7 @@ __all__ = [
     "route",
     "route_by_sigmoid",
     "scalar_head",
+    "sort_by_expert",
     "store_kv",
     "store_qkv",
     "swiglu",

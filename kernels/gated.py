@@ -22,10 +22,8 @@ ROW_BLOCK, ROW_WARPS = 2048, 8
 
 
 @triton.jit
-def _gated(p_gate, width, mask, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
-    """activation(gate) * up of part of a row, in float32. p_gate: of the part; up is `width` further."""
-    b_gate = tl.load(p_gate, mask=mask, other=0.0).to(tl.float32)
-    b_up = tl.load(p_gate + width, mask=mask, other=0.0).to(tl.float32)
+def activated(b_gate, b_up, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """activation(gate) * up, elementwise, in float32."""
     if ACTIVATION == "gelu_tanh":
         b_tanh = tanh((b_gate + 0.044715 * b_gate * b_gate * b_gate) * ROOT_2_OVER_PI)
         b_out = 0.5 * b_gate * (1.0 + b_tanh) * b_up
@@ -37,6 +35,14 @@ def _gated(p_gate, width, mask, ACTIVATION: tl.constexpr):  # type: ignore[no-un
     else:
         b_out = b_gate * tl.sigmoid(b_gate) * b_up
     return b_out
+
+
+@triton.jit
+def _gated(p_gate, width, mask, ACTIVATION: tl.constexpr):  # type: ignore[no-untyped-def]
+    """activation(gate) * up of part of a row, in float32. p_gate: of the part; up is `width` further."""
+    b_gate = tl.load(p_gate, mask=mask, other=0.0).to(tl.float32)
+    b_up = tl.load(p_gate + width, mask=mask, other=0.0).to(tl.float32)
+    return activated(b_gate, b_up, ACTIVATION)
 
 
 @triton.jit

@@ -28,12 +28,14 @@ class AttentionSettings:
             memory while another block is multiplied; so 3 is the least that prefetches. With 2 every copy is waited
             for, 1 is no pipeline. Shared memory holds num_stages - 1 blocks on sm_80, and num_stages on sm_90, where
             the tensor cores may still read one.
+        masks_all: mask every block of keys, needed or not, so that each warp owns whole rows.
     """
 
     block_m: int
     block_n: int
     num_warps: int
     num_stages: int
+    masks_all: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,22 +60,25 @@ class TileShapes:
     def all_settings(self) -> tuple[AttentionSettings, ...]:
         """Those of every height, lowest first."""
         return tuple(
-            AttentionSettings(block_m, self.block_n, num_warps, self.num_stages) for block_m, num_warps in self.heights
+            AttentionSettings(block_m, self.block_n, num_warps, self.num_stages, masks_all=len(self.heights) > 1)
+            for block_m, num_warps in self.heights
         )
 
 
 # A row's bits must not depend on the height of its tile. So all heights of one entry share the key block, and a warp
-# owns 16 whole rows in each: the sums of a row run in the same instructions in the same order. Heights in between
-# would break that: on sm_80 Triton spreads a row over several warps as soon as block_m is below the head size, and on
-# sm_90 other tensor-core instructions take over below 64 rows. Where only one height kept the registers from spilling,
-# there is one. A tile of one row is bound by reading K and V; its empty rows cost no time.
+# owns 16 whole rows in each: the sums of a row run in the same instructions in the same order. On sm_80 Triton spreads
+# a row over several warps as soon as block_m is below the head size, or a condition stands between the two products:
+# so there are no heights in between, and no block without a mask where there are two. On sm_90 other tensor-core
+# instructions take over below 64 rows, HMMA.16816 in place of HGMMA.64x64x16, whose sums nobody promises to be the
+# same: 64 is the least there. Where only one height kept the registers from spilling, there is one. A tile of one row
+# is bound by reading K and V; its empty rows cost no time.
 # On sm_90, two programs of 64 rows share a multiprocessor: on an H200 they ran 1.1 times as fast as one of 128 with 4
 # query heads per K/V head, and 1.5 times with 2, where branches of some 30 tokens leave half of a tall tile empty.
 # Every entry of sm_80 fits the 99 KiB of shared memory of the smaller cards that fall back to it: at head size 256 keys
 # come in blocks of 16, as 2 blocks of 32 in shared memory exceed it by 1,280 bytes, and one leaves nothing to prefetch.
 TENSOR_CORES = {
     80: {
-        64: TileShapes(((16, 1), (128, 8)), block_n=64, num_stages=3),
+        64: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
         80: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
         96: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
         128: TileShapes(((16, 1), (128, 8)), block_n=32, num_stages=3),
@@ -142,6 +147,12 @@ def tile_rows(capability: int, head_size: int, dtype_bytes: int, group: int) -> 
             f"{group}; use device 'cpu'"
         )
     return tallest // group
+
+
+def low_tile_rows(capability: int, head_size: int, dtype_bytes: int, group: int) -> int:
+    """Tokens of the lowest tile, with the bits of the tallest; 0 where there is one height, or no token fits."""
+    heights = tile_shapes(capability, head_size, dtype_bytes).heights
+    return heights[0][0] // group if len(heights) > 1 else 0
 
 
 def tile_shapes(capability: int, head_size: int, dtype_bytes: int) -> TileShapes:

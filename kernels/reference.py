@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -218,6 +218,23 @@ def route_by_sigmoid(
         weights.append(row[best] / total * scaling)
         order.append(torch.tensor(best))
     return torch.stack(weights), torch.stack(order)
+
+
+def mixture(
+    x: torch.Tensor,
+    weights: torch.Tensor,
+    chosen: torch.Tensor,
+    gate_ups: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
+    downs: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
+    gate: Callable[[torch.Tensor], torch.Tensor],
+) -> torch.Tensor:
+    """Row by row, expert by expert: [rows, hidden]. gate_ups, downs: weight and bias of each expert. gate: `swiglu`."""
+    out = torch.zeros_like(x)
+    for row in range(len(x)):
+        for weight, expert in zip(weights[row], chosen[row].tolist(), strict=True):
+            inner = gate(linear(x[row : row + 1], *gate_ups[expert]))
+            out[row] += weight * linear(inner, *downs[expert])[0]
+    return out
 
 
 def label_head(

@@ -2,7 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+
 import torch
+
+
+@dataclass(frozen=True)
+class ExpertPairs:
+    """Pairs of a row and one of its experts, sorted by expert and then by row. Made by `sort_by_expert`.
+
+    Attributes:
+        rows: [pairs] int64, the row of each pair.
+        starts: [experts + 1] int64, the first pair of each expert, and the number of pairs.
+        places: [rows, experts per row] int64, which pairs are a row's, experts in ascending order.
+        weights: [rows, experts per row] float32, in the order of `places`.
+    """
+
+    rows: torch.Tensor
+    starts: torch.Tensor
+    places: torch.Tensor
+    weights: torch.Tensor
+
+    def of_rows(self, rows: slice) -> ExpertPairs:
+        """The same pairs, and the places of some rows."""
+        return replace(self, places=self.places[rows], weights=self.weights[rows])
 
 
 def route(router_logits: torch.Tensor, per_row: int, is_normalised: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -45,3 +68,19 @@ def route_by_sigmoid(
 def _best(scores: torch.Tensor, count: int) -> torch.Tensor:
     """Places of the highest `count` scores of each row. Sigmoids of large logits are equal; of those, the first."""
     return scores.sort(dim=-1, descending=True, stable=True).indices[:, :count]
+
+
+def sort_by_expert(weights: torch.Tensor, chosen: torch.Tensor, experts: int) -> ExpertPairs:
+    """Rows by the experts that they go through. The host waits for nothing.
+
+    weights, chosen: from `route` or `route_by_sigmoid`. experts: how many there are.
+    """
+    chosen, by_expert = chosen.sort(1)
+    of_pairs, order = chosen.flatten().sort(stable=True)
+    numbers = torch.arange(max(len(order), experts + 1), device=chosen.device)
+    return ExpertPairs(
+        rows=order // chosen.shape[1],
+        starts=torch.searchsorted(of_pairs, numbers[: experts + 1]),
+        places=torch.empty_like(order).scatter_(0, order, numbers[: len(order)]).view_as(chosen),
+        weights=weights.gather(1, by_expert),
+    )

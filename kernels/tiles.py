@@ -22,6 +22,7 @@ class PlanLayout:
         row_block: rows of a matrix product.
         final_row_block: rows of a matrix product over final rows only.
         tile_rows: query rows of an attention tile, per head.
+        low_tile_rows: of a lower tile with the same bits, for branches that end in no more; 0 where there is none.
         tiles: which ones attention reads, `TileRun` or `PathTiles`.
         in_chunks: chunks of rows go through the layers one by one, on all cores at once; else layers take all rows
             together.
@@ -42,6 +43,7 @@ class PlanLayout:
     batch_blocks: int = 16
     threads: int = 1
     is_wide: bool = False
+    low_tile_rows: int = 0
 
     @property
     def chunk_rows(self) -> int:

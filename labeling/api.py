@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.columns import ColumnKinds
 from preftree.labeling.data.dataset import Dataset, DatasetInfo
-from preftree.labeling.data.labels_file import LabelTable
+from preftree.labeling.data.label_table import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method

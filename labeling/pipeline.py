@@ -8,8 +8,8 @@ from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
 from preftree.engine.errors import InputError
-from preftree.labeling.data.dataset import DatasetInfo, rejected
-from preftree.labeling.data.row import FIELDS
+from preftree.labeling.data.dataset import DatasetInfo
+from preftree.labeling.data.row import FIELDS, rejected
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import HasBeginnings, Method, NeedsFigures
 from preftree.labeling.terminal import one_line

@@ -122,6 +122,14 @@ def verdict_at(p_a: float) -> Verdict:
     return "a" if p_a > 0.5 else "b"
 
 
+def verdicts_at(p_a: Any) -> Any:
+    """`verdict_at` of every number of a NumPy array, as a pyarrow array."""
+    import numpy as np
+    import pyarrow as pa
+
+    return pa.array(["b", "tie", "a"]).take(pa.array(1 + (p_a > 0.5).astype(np.int8) - (p_a < 0.5)))
+
+
 @dataclass(frozen=True)
 class PairLabel:
     """A pairwise soft label (RLAIF, Lee et al. 2023, section 2.1). Every probability is that of response A.

@@ -20,6 +20,7 @@ def test_both_decode_in_the_type_that_is_named(
 ) -> None:
     """Would catch an engine in its own preferred type beside transformers in another, and a silent default."""
     monkeypatch.setattr(continuations, "_BANDWIDTH_BYTES", 1 << 20)
+    monkeypatch.setattr(decode, "HOST_TOKENS", 5)
     loaded: list[torch.dtype] = []
 
     def noted(directory: Path, dtype: torch.dtype) -> Any:
@@ -36,5 +37,6 @@ def test_both_decode_in_the_type_that_is_named(
     whole = json.loads(text.splitlines()[-1])
     assert f"dtype      {dtype}, of the engine and of transformers" in text
     assert whole["dtype"] == dtype
+    assert 0 < whole["host_seconds_per_step"]["plain"] < 0.1
     assert loaded == [getattr(torch, dtype)]
     assert set(whole["compared"]["tokens_per_second"]) == {"engine", "transformers"}

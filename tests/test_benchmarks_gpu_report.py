@@ -123,7 +123,7 @@ def test_a_call_that_asks_for_some_steps_continues_the_report(
 def test_steps_are_chosen_by_group_or_by_title() -> None:
     steps = plan.steps(FULL)
     extra = {step.group for step in steps if step.is_extra}
-    assert {"tests", "decode", "tune", "flex", "budgets", "linear"} <= extra
+    assert {"tests", "decode", "tune", "flex", "budgets", "linear", "experts"} <= extra
     assert not any(step.is_extra for step in plan.chosen(steps, []))
     for name in extra:
         groups = {step.group for step in plan.chosen(steps, [name]) if step.title != ceilings.TITLE}

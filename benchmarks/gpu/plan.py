@@ -12,6 +12,7 @@ from benchmarks.gpu import (
     ceilings,
     decoding,
     elementwise,
+    experts,
     flex,
     fp8,
     head,
@@ -104,6 +105,7 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
     for shape in (LLAMA, QWEN):
         extra.append(Step(f"Products in fp8, {shape}", 5, partial(fp8.products, shape=shape), "fp8"))
         extra.append(Step(f"Engine in fp8, {shape}", 20, partial(fp8.engine, shape=shape, name="22"), "fp8"))
+    extra.append(Step("Experts, Qwen3-30B-A3B", 10, experts.run, "experts"))
     extra.append(Step("FlexAttention", FLEX_SECONDS, partial(flex.run, shape=LLAMA, seconds=FLEX_SECONDS), "flex"))
     extra.append(Step("Launch settings", 60, tuning.run, "tune", patience=3600))  # it watches its time itself
     taken = {step.title for step in _first_call(sizes)}

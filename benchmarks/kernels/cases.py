@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
 from typing import Any, get_args
@@ -11,9 +11,21 @@ from typing import Any, get_args
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from preftree.kernels import attention, fp8_product, fp8_rows, gated, label_head, launch, norm, qkv_store, rope_store
+from preftree.kernels import (
+    attention,
+    experts,
+    fp8_product,
+    fp8_rows,
+    gated,
+    label_head,
+    launch,
+    norm,
+    qkv_store,
+    rope_store,
+)
 from preftree.kernels.launch import AttentionSettings
 from preftree.kernels.quantized.fp8 import FP8, Fp8Linear, Fp8Rows
+from preftree.kernels.routing import route, sort_by_expert
 from preftree.kernels.tiles import Activation, PathTiles
 
 ARCHITECTURES = (80, 90)
@@ -55,7 +67,10 @@ def cases(head_sizes: tuple[int, ...] = launch.HEAD_SIZES) -> tuple[Case, ...]:
     Needs a process without TRITON_INTERPRET, as do the functions below.
     """
     rotary, attending = (partial(kind, head_sizes=head_sizes) for kind in (_rotary_cases, _attention_cases))
-    kinds: tuple[Callable[[int], list[Case]], ...] = (_norm_cases, rotary, _gated_cases, _head_cases, attending)
+    kinds: tuple[Callable[[int], list[Case]], ...] = (
+        *(_norm_cases, rotary, _gated_cases, _head_cases, _experts_cases),
+        attending,
+    )
     found = [case for arch in ARCHITECTURES for kind in kinds for case in kind(arch)]
     return (*found, *(case for arch in FP8_ARCHITECTURES for case in _fp8_cases(arch)))
 
@@ -157,6 +172,34 @@ def _head_cases(arch: int) -> list[Case]:
         found += _of(f"label_head of {hidden}", arch, call, dtype)
     capped = partial(label_head.label_head, _meta(ROWS, 2304), _meta(256000, 2304), queries, queries, 30.0)
     return [*found, *_of("label_head of 2304, capped", arch, capped)]
+
+
+def _experts_cases(arch: int) -> list[Case]:
+    """Qwen3-30B-A3B's, gpt-oss-20b's with their biases, and sizes that no block divides."""
+    found = []
+    shapes: list[tuple[int, int, int, int, Activation, torch.dtype]] = [
+        (2048, 768, 128, 8, "silu", torch.bfloat16),
+        (2880, 2880, 32, 4, "clamped_silu", torch.bfloat16),
+        (1008, 368, 16, 2, "gelu_tanh", torch.bfloat16),
+        (2048, 768, 128, 8, "silu", torch.float32),
+    ]
+    for hidden, width, count, per_row, activation, dtype in shapes:
+        x, products = _meta(ROWS, hidden, dtype=dtype), _meta(ROWS * per_row, hidden, dtype=dtype)
+        has_bias = activation == "clamped_silu"
+        gate_up, down = (
+            experts.StackedLinear(_meta(count, *shape, dtype=dtype), _meta(count, shape[0]) if has_bias else None)
+            for shape in ((2 * width, hidden), (hidden, width))
+        )
+        pairs = sort_by_expert(*route(_meta(ROWS, count), per_row, True), count)
+        multiply = partial(experts.expert_products, x, pairs, experts.Experts(gate_up, down), activation, products)
+        gate, linear = _of(f"experts of {hidden}", arch, multiply, dtype)
+        found += [
+            replace(gate, name=f"experts of {hidden}, gated"),
+            replace(linear, name=f"experts of {hidden}, linear"),
+        ]
+        combine = partial(experts.combine_experts, products, pairs)
+        found += _of(f"experts of {hidden}, combined", arch, combine, dtype)
+    return found
 
 
 def _attention_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:

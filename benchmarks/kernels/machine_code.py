@@ -45,6 +45,7 @@ class Compiled:
         serialised: ptxas's diagnostics C75xx, "wgmma instructions are serialized", or "".
         copies: asynchronous copies from global to shared memory.
         in_flight: blocks that are being copied while a loop works on another; None for a kernel without a pipeline.
+        row_warps: warps that a row of a product is spread over, at most; 1 without tensor cores.
     """
 
     name: str
@@ -62,14 +63,15 @@ class Compiled:
     serialised: str
     copies: int
     in_flight: int | None
+    row_warps: int = 1
 
     def __str__(self) -> str:
         return described(self.name, self.arch, self.dtype, self.head_size)
 
     @property
     def uses_tensor_cores(self) -> bool:
-        """Attention, products in fp8 and that of the label head, where the hardware has units for the dtype."""
-        multiplies = self.name.startswith(("tree_attention", "fp8_product")) or "split" in self.name
+        """Attention and matrix products of label head, experts and fp8, where the hardware has units for the dtype."""
+        multiplies = re.search(r"^tree_attention|^fp8_product|split$|gated$|linear$", self.name) is not None
         return self.dtype == "bf16" and multiplies
 
     @property
@@ -118,6 +120,7 @@ def compile_case(case: Case) -> Compiled:
         serialised=" ".join(sorted(set(re.findall(r"\bC75\d\d\b", messages)))),
         copies=instructions["LDGSTS"] + instructions["UTMALDG"],
         in_flight=blocks_in_flight(kernel.asm["ttgir"]),
+        row_warps=max(map(int, re.findall(r"mma<\{.*warpsPerCTA = \[\d+, (\d+)\]", kernel.asm["ttgir"])), default=1),
     )
 
 

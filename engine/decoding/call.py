@@ -65,6 +65,7 @@ class RationaleCall:
 
     def finish(self, prompt: int, sequence: Sequence) -> None:
         """`sequence` is done; its K/V is needed no more."""
+        self.step_rows += sequence.num_rows
         self._finished[prompt, sequence.sample] = sequence
 
     def result(self, decode: Callable[[Several[int]], str]) -> RationaleScores:

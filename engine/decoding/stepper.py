@@ -14,16 +14,22 @@ from preftree.engine.decoding.sequence import Sequence
 from preftree.engine.generation import Sampling
 from preftree.engine.model.kv import KvStore
 from preftree.engine.model.model import Model
-from preftree.engine.planning.steps import Step, StepRow
+from preftree.engine.model.transfer import to_device
+from preftree.engine.planning.steps import ON_DEVICE, Step, StepRow
 from preftree.kernels.tiles import PathTiles
 
 
 @dataclass(frozen=True)
 class Stepped:
-    """What a step gives. tokens: [sequences] int64, the next of each. logits: [rows, vocab] float32; places:
-    [sequences] int64, the row of each sequence there."""
+    """What a step gives, on the device.
 
-    tokens: np.ndarray
+    Attributes:
+        tokens: [rows] int64, the next after each row. On a GPU the next step overwrites them, and the logits.
+        logits: [rows, vocab] float32.
+        places: [sequences] int64, the row of each sequence.
+    """
+
+    tokens: torch.Tensor
     logits: torch.Tensor
     places: np.ndarray
 
@@ -32,7 +38,10 @@ class Stepper(Protocol):
     """Runs one row for each of some sequences."""
 
     def run(self, sequences: Several[Sequence]) -> Stepped:
-        """At most as many sequences as a step block has rows."""
+        """Launch the next row of each: at most as many as a step block has rows.
+
+        A sequence is in every step from its first to its last.
+        """
         ...
 
 
@@ -50,14 +59,25 @@ class PlannedStepper:
         self._model = model
         self._store = store
         self._sampling = sampling
+        self._tokens = np.empty(0, dtype=np.int64)
 
     def run(self, sequences: Several[Sequence]) -> Stepped:
         step = Step.build([sequence.row for sequence in sequences], self._model.layout.step_block, self._store.scratch)
+        self._feed(step, sequences)
         logits = self._model.step(step.tokens, step.depths, step.slots, step.groups, self._store)
         uniform = np.zeros(len(step.tokens), dtype=np.float32)
         uniform[step.places] = [sequence.draws for sequence in sequences]
         tokens = next_tokens(logits, torch.from_numpy(uniform), self._sampling)
-        return Stepped(tokens.numpy()[step.places], logits, step.places)
+        self._tokens = tokens.numpy()
+        return Stepped(tokens, logits, step.places)
+
+    def _feed(self, step: Step, sequences: Several[Sequence]) -> None:
+        """What the step before drew to the rows that run it."""
+        tokens = step.tokens.numpy()
+        for sequence, place in zip(sequences, step.places.tolist(), strict=True):
+            if tokens[place] == ON_DEVICE:
+                tokens[place] = self._tokens[sequence.place]
+            sequence.place = place
 
 
 class PathStepper:
@@ -65,8 +85,8 @@ class PathStepper:
 
     On a GPU it is a captured graph.
 
-    A sequence keeps its row as long as it is in the batch, so that its path is sent once. Rows without a sequence run
-    along: they write the scratch slot and attend to nothing.
+    A sequence keeps its row as long as it is in the batch: its path is sent once, and what it drew is in the row that
+    runs it next. Rows without a sequence run along: they write the scratch slot and attend to nothing.
     """
 
     def __init__(self, model: Model, store: KvStore, sampling: Sampling, longest: int) -> None:
@@ -74,9 +94,8 @@ class PathStepper:
         self._store = store
         self._sampling = sampling
         rows, device = model.layout.step_block, model.device
-        self._sequences: list[Sequence | None] = [None] * rows
-        self._host = _pinned_inputs(rows, device)
-        self._inputs = self._host.to(device)
+        # Tokens, depths, slots, and 1 for rows with a sequence, 0 for others.
+        self._inputs = torch.zeros(4, rows, dtype=torch.int64, device=device)
         self._paths = torch.full((rows, longest), store.scratch, dtype=torch.int32, device=device)
         self._uniform = torch.zeros(rows, dtype=torch.float32, device=device)
         every = torch.arange(rows, dtype=torch.int32, device=device)
@@ -89,47 +108,47 @@ class PathStepper:
             max_rows=1,
         )
         self._graph: torch.cuda.CUDAGraph | None = None
-        self._logits = self._tokens = torch.empty(0)
+        self._logits = torch.empty(0)
+        self._tokens = torch.zeros(rows, dtype=torch.int64, device=device)
 
+    @torch.inference_mode()
     def run(self, sequences: Several[Sequence]) -> Stepped:
         places = self._placed(sequences)
         self._fill(sequences, places)
-        logits, tokens = self._replayed()
-        return Stepped(tokens.cpu().numpy()[places], logits, places)
+        self._logits, self._tokens = self._replayed()
+        return Stepped(self._tokens, self._logits, places)
 
     def _placed(self, sequences: Several[Sequence]) -> np.ndarray:
         """The row of each sequence; one that is new gets a free row, and its path is sent there."""
-        staying = {id(sequence) for sequence in sequences}
-        rows = {}
-        for row, sequence in enumerate(self._sequences):
-            if sequence is not None and id(sequence) in staying:
-                rows[id(sequence)] = row
-            else:
-                self._sequences[row] = None
-        free = iter([row for row, sequence in enumerate(self._sequences) if sequence is None])
+        taken = {sequence.place for sequence in sequences}
+        free = (row for row in range(len(self._paths)) if row not in taken)
         for sequence in sequences:
-            if id(sequence) not in rows:
-                row = rows[id(sequence)] = next(free)
-                self._sequences[row] = sequence
+            if sequence.place is None:
+                sequence.place = next(free)
                 path = torch.from_numpy(sequence.path.astype(np.int32))
-                self._paths[row, : len(path)] = path.to(self._paths.device)
-        return np.array([rows[id(sequence)] for sequence in sequences])
+                self._paths[sequence.place, : len(path)] = to_device(path, self._model.device)
+        return np.array([sequence.place for sequence in sequences])
 
     def _fill(self, sequences: Several[Sequence], places: np.ndarray) -> None:
-        host = self._host.numpy()
-        host[:] = [[0], [0], [self._store.scratch], [0]]
-        uniform = np.zeros(len(self._uniform), dtype=np.float32)
-        for place, sequence in zip(places, sequences, strict=True):
-            row: StepRow = sequence.row
-            host[:, place] = row.token, row.depth, row.path[row.depth], 1
-            uniform[place] = sequence.draws
-        self._inputs.copy_(self._host, non_blocking=True)
-        self._uniform.copy_(torch.from_numpy(uniform))
+        """The step's inputs; tokens that the host does not have are those of the step before, in the same rows."""
+        rows: list[StepRow] = [sequence.row for sequence in sequences]
+        host = np.zeros(self._inputs.shape, dtype=np.int64)
+        host[2] = self._store.scratch
+        host[0, places] = [row.token for row in rows]
+        host[1, places] = [row.depth for row in rows]
+        host[2, places] = [row.path[row.depth] for row in rows]
+        host[3, places] = 1
+        self._inputs.copy_(to_device(torch.from_numpy(host), self._model.device))
+        tokens = self._inputs[0]
+        torch.where(tokens == ON_DEVICE, self._tokens, tokens, out=tokens)
+        if not self._sampling.is_greedy:
+            uniform = np.zeros(len(self._uniform), dtype=np.float32)
+            uniform[places] = [sequence.draws for sequence in sequences]
+            self._uniform.copy_(to_device(torch.from_numpy(uniform), self._model.device))
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
-        # Experts choose their rows on the host, which no graph can hold.
-        if self._model.device.type != "cuda" or self._model.config.experts is not None:
+        if self._model.device.type != "cuda":
             return self._step()
         if self._graph is None:
             self._capture()
@@ -149,15 +168,9 @@ class PathStepper:
         with torch.cuda.graph(self._graph):
             self._logits, self._tokens = self._step()
 
-    @torch.inference_mode()
     def _step(self) -> tuple[torch.Tensor, torch.Tensor]:
         tokens, depths, slots, is_taken = self._inputs
         self._tiles.first_depth.copy_(depths)
         self._tiles.num_rows.copy_(is_taken)
         logits = self._model.step(tokens, depths, slots, self._tiles, self._store)
         return logits, next_tokens(logits, self._uniform, self._sampling)
-
-
-def _pinned_inputs(rows: int, device: torch.device) -> torch.Tensor:
-    """Tokens, depths, slots, and 1 for rows with a sequence, 0 for others: [4, rows] int64."""
-    return torch.zeros(4, rows, dtype=torch.int64, pin_memory=device.type == "cuda")

@@ -12,6 +12,7 @@ from typing import Protocol
 
 import torch
 
+from preftree.engine.model.experts import Mixture, Routed
 from preftree.engine.model.kv import KvBuffers
 from preftree.engine.model.layer import Activations, DecoderLayer
 from preftree.engine.model.workers import Stage, run_stages
@@ -19,6 +20,9 @@ from preftree.engine.planning.plan import Plan
 from preftree.engine.profiling import span
 from preftree.engine.weights.layers import LayerWeights
 from preftree.kernels.tiles import PlanLayout, Tiles
+
+# Parts that experts are shared out in, for each thread: they differ in how many rows they have.
+PARTS_A_THREAD = 8
 
 
 class CachedKv(Protocol):
@@ -113,8 +117,8 @@ class WholeForward:
         self._layer.attend(layer, tiles, rows, kv)
         for chunk in chunks:
             self._layer.finish_all(layer, chunk, row_block)
-        if layer.experts is not None:
-            self._layer.mix(layer, chunks, row_block)
+            if layer.experts is not None:
+                self._layer.mix(layer, chunk, row_block)
 
 
 class ChunkedForward:
@@ -135,7 +139,7 @@ class _ChunkedPass:
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device, one: Pass) -> None:
         self.chosen: Activations | None = None
         self._layer, self._device, self._one, self._row_block = layer, device, one, layout.row_block
-        self._final_block = layout.final_row_block
+        self._final_block, self._threads = layout.final_row_block, layout.threads
         size = one.plan.chunk_rows
         self._chunks = one.rows.chunks(size)
         slots = range(one.plan.prefix, len(one.kv.views[0]), size)
@@ -163,7 +167,7 @@ class _ChunkedPass:
             yield Stage(both, len(self._chunks))
             return
         yield Stage(partial(self._finish, index, layer), len(self._chunks))
-        yield self._mixture(layer, self._chunks, self._row_block)
+        yield from self._mixture(layer, self._chunks, len(self._chunks), self._one.plan.chunk_rows, self._row_block)
         yield Stage(partial(self._project, *following), len(self._chunks))
 
     def _project(self, index: int, layer: LayerWeights, chunk: int, update: torch.Tensor | None = None) -> None:
@@ -187,11 +191,40 @@ class _ChunkedPass:
     def _kv_of(self, index: int) -> torch.Tensor:
         return self._one.kv.views[self._one.kv.place(index)]
 
-    def _mixture(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> Stage:
-        """In as few parts as there are threads: an expert reads its weights once for each."""
-        size = -(-len(chunks) // torch.get_num_threads())
-        parts = [chunks[first : first + size] for first in range(0, len(chunks), size)]
-        return Stage(lambda part: self._layer.mix(layer, parts[part], row_block), len(parts))
+    def _mixture(
+        self, layer: LayerWeights, chunks: Sequence[Activations], number: int, size: int, row_block: int
+    ) -> Iterator[Stage]:
+        """Chunks choose experts, threads share out the experts with the rows of all chunks, chunks add theirs up.
+
+        chunks: there may be none before the first stage runs. number: how many there are. size: their rows.
+        """
+        arithmetic = self._layer
+        assert arithmetic.config.experts is not None
+        count = arithmetic.config.experts.count
+        routed: list[Routed | None] = [None] * number
+        mixtures: list[Mixture] = []
+
+        def route(chunk: int) -> None:
+            routed[chunk] = arithmetic.routed(layer, chunks[chunk], row_block)
+
+        def sort(_: int) -> None:
+            mixtures.append(arithmetic.mixture(layer, [part for part in routed if part is not None], row_block))
+            routed.clear()
+
+        def multiply(part: int) -> None:
+            mixtures[0].multiply(arithmetic.config.activation, numbers=range(part, count, parts))
+
+        def add(chunk: int) -> None:
+            rows = chunks[chunk]
+            own = slice(chunk * size, chunk * size + len(rows.hidden))
+            arithmetic.add_mixture(layer, rows, mixtures[0], own, row_block)
+
+        # Not torch's number of threads, which in a thread that computes is 1.
+        parts = min(count, PARTS_A_THREAD * self._threads)
+        yield Stage(route, number)
+        yield Stage(sort, 1)
+        yield Stage(multiply, parts, waits=True)
+        yield Stage(add, number, waits=True)
 
     def _final_stages(
         self, index: int, layer: LayerWeights, choose: Callable[[Activations, torch.Tensor], Activations]
@@ -211,7 +244,8 @@ class _ChunkedPass:
                 self._layer.attend(layer, tiles, self.chosen, self._kv_of(index))
                 self._layer.finish_all(layer, chunks[chunk], self._final_block)
 
+        number = len(self._one.plan.final_rows) // self._final_block
         yield Stage(chosen, 1)
-        yield Stage(last, len(self._one.plan.final_rows) // self._final_block)
+        yield Stage(last, number)
         if layer.experts is not None:
-            yield self._mixture(layer, chunks, self._final_block)
+            yield from self._mixture(layer, chunks, number, self._final_block, self._final_block)

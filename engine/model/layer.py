@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -16,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
-from preftree.engine.model.experts import mixture
+from preftree.engine.model.experts import Mixture, Routed
 from preftree.engine.model.projections import Projections
 from preftree.engine.model.rotary import Rotary
 from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
@@ -71,13 +70,11 @@ class DecoderLayer:
     Everything that tells one layer from another (window, rotary embedding, norms) is in its LayerWeights.
     """
 
-    def __init__(self, config: ModelConfig, ops: SimpleNamespace, dtype: torch.dtype, expert_block: int) -> None:
-        """dtype: of what matrices multiply; the residual stream's may be wider. expert_block: rows that go through an
-        expert at a time."""
+    def __init__(self, config: ModelConfig, ops: SimpleNamespace, dtype: torch.dtype) -> None:
+        """dtype: of what matrices multiply; the residual stream's may be wider."""
         self.config = config
         self.ops = ops
         self._dtype = dtype
-        self._expert_block = expert_block
         self._norm, self._add_norm = norms_of(config, ops)
         self._has_fp8_norm = hasattr(ops, "fp8_norm")
         self._projections = Projections(config, ops)
@@ -162,22 +159,34 @@ class DecoderLayer:
         """`finish`, and the addition."""
         _add(rows.hidden, self.finish(layer, rows, row_block))
 
-    def mix(self, layer: LayerWeights, chunks: Sequence[Activations], row_block: int) -> None:
-        """The experts, for many chunks together: of one chunk's rows, few would choose the same expert."""
+    def mix(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
+        """The experts, for a chunk that `finish` is done with."""
+        mixture = self.mixture(layer, [self.routed(layer, rows, row_block)], row_block)
+        mixture.multiply(self.config.activation)
+        self.add_mixture(layer, rows, mixture, slice(0, len(rows.hidden)), row_block)
+
+    def routed(self, layer: LayerWeights, rows: Activations, row_block: int) -> Routed:
+        """What of a chunk goes into the experts, and into which."""
         experts, sizes = layer.experts, self.config.experts
         assert experts is not None
         assert sizes is not None
-        normed = torch.cat([self._input(rows.hidden, layer.mlp_norm) for rows in chunks])
-        router = torch.cat([self._route_logits(experts, part, row_block) for part in normed.split(row_block)])
-        weights, chosen = self._route(experts, router[:, : sizes.count], sizes)
-        mlps = [partial(self._mlp, mlp, row_block=self._expert_block) for mlp in experts.mlps]
-        update = mixture(normed, weights, chosen, mlps, self._expert_block)
-        own = slice(0, 0)
-        for rows in chunks:
-            own = slice(own.stop, own.stop + len(rows.hidden))
-            if experts.shared is not None:
-                update[own].add_(self._shared(experts.shared, normed[own], router[own, sizes.count :], row_block))
-            rows.hidden.add_(self._scaled(self._normed(update[own], layer.post_mlp_norm)))
+        x = self._input(rows.hidden, layer.mlp_norm)
+        logits = self._route_logits(experts, x, row_block)
+        return Routed(x, *self._route(experts, logits[:, : sizes.count], sizes), gate=logits[:, sizes.count :])
+
+    def mixture(self, layer: LayerWeights, parts: Sequence[Routed], row_block: int) -> Mixture:
+        """The layer's experts over some chunks."""
+        assert layer.experts is not None
+        assert self.config.experts is not None
+        return Mixture(self.ops, layer.experts, self.config.experts.count, parts, row_block)
+
+    def add_mixture(self, layer: LayerWeights, rows: Activations, mixture: Mixture, own: slice, row_block: int) -> None:
+        """To the residual stream of a chunk, what its experts and the shared one say. own: the chunk's rows there."""
+        assert layer.experts is not None
+        update = mixture.combined(own)
+        if layer.experts.shared is not None:
+            update += self._shared(layer.experts.shared, mixture.x[own], mixture.gate[own], row_block)
+        rows.hidden.add_(self._scaled(self._normed(update, layer.post_mlp_norm)))
 
     def _route_logits(self, experts: ExpertsWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
         """float32 where sigmoids decide, as in transformers."""

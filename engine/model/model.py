@@ -40,7 +40,7 @@ class Model:
         self.ops = in_spans(target.ops, target.device)
         layout = self.layout
         self._norm, _ = norms_of(config, self.ops)
-        layer = DecoderLayer(config, self.ops, self.dtype, layout.final_row_block)
+        layer = DecoderLayer(config, self.ops, self.dtype)
         self._wide = torch.float32 if layout.is_wide else self.dtype
         self._rotary = RotaryTables(config, self.device, self._wide)
         # Decode steps have few rows: they go through each operation together everywhere.

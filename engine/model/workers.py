@@ -23,12 +23,13 @@ class Stage:
     """What is done to `chunks` chunks of rows, in any order.
 
     Chunk i may begin once chunks 0 to i of the stage before are done, where both have equally many: in preorder, a row
-    depends on itself and on rows before it. Else it waits for the whole stage. All of the stage before that one are
-    done.
+    depends on itself and on rows before it. Else, or where it `waits`, it begins after the whole stage. All of the
+    stage before that one are done.
     """
 
     run: Callable[[int], object]
     chunks: int
+    waits: bool = False
 
 
 def run_stages(stages: Iterator[Stage]) -> None:
@@ -141,5 +142,6 @@ class _Progress:
         if not before:
             return True
         previous = before[-1]
-        is_ready = previous.prefix > chunk if previous.stage.chunks == counts.stage.chunks else previous.is_complete
+        follows = previous.stage.chunks == counts.stage.chunks and not counts.stage.waits
+        is_ready = previous.prefix > chunk if follows else previous.is_complete
         return is_ready and all(earlier.is_complete for earlier in before[:-1])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
 from preftree.engine.weights.names import num_padding, num_parameters, num_quantized_parameters
@@ -76,14 +76,15 @@ class MemoryModel:
             # Expanded for all of a chunk's rows, but not yet where attention reads them.
             inner = max(inner, (2 * config.kv_size + config.q_size) // 3)
         if config.experts is not None:
-            # Their input and output, and every row's choice among them: by sigmoids, it is sorted in float32.
-            is_sorted = config.family.experts is not None and config.family.experts.sigmoid is not None
-            narrow += 2 * config.hidden_size + (14 if is_sorted else 4) * config.experts.count
             inner = max(inner, config.experts.width, config.experts.shared_width)
         row = config.hidden_size * self.wide_bytes + narrow * self.dtype_bytes + angles
         making_angles = 8 * max(heads.size for heads in config.heads)  # float64
         tile_index = 8 * (rows // self.lanes + finals + 1) * longest
         chunk = min(padded, max(1, self.threads) * self.chunk_rows) * (3 * inner + 2 * config.hidden_size)
+        if config.experts is not None:
+            # Threads share out the experts of all rows; a GPU takes a chunk's.
+            together = padded if self.threads else min(padded, self.chunk_rows)
+            chunk += together * _mixture_numbers(config, config.experts)
         gathered = self.threads * 2 * longest * (2 * kv_size + 3 * self.lanes)  # and scores of some rows
         if config.attention_softcap is not None:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
@@ -100,6 +101,14 @@ class MemoryModel:
         layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) == layer)
         sizes = (config.heads[config.heads_of(layer)].kv_size for layer in layers)
         return tokens * 2 * sum(sizes) * self.dtype_bytes
+
+
+def _mixture_numbers(config: ModelConfig, experts: ExpertsConfig) -> int:
+    """Of a row: what goes into experts, what comes out of each and their sum; and its choice among them, which by
+    sigmoids is sorted in float32."""
+    is_sorted = config.family.experts is not None and config.family.experts.sigmoid is not None
+    of_pairs = experts.per_token * (config.hidden_size + experts.width)
+    return 2 * config.hidden_size + of_pairs + (14 if is_sorted else 4) * experts.count
 
 
 def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenIds], plan: Schedule) -> JobPlan:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -45,6 +46,11 @@ class ForcedTail:
     def slots(self) -> int:
         """K/V slots that it needs: one for each depth."""
         return int(self.depth.max()) + 1
+
+    @cached_property
+    def num_wanted(self) -> int:
+        """Rows after which something is looked up."""
+        return int(self.wanted.sum())
 
     def tokens_looked_up(self, row: int) -> np.ndarray:
         """Tokens whose logits are wanted after `row`, in the order of the lookups."""

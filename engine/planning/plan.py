@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from preftree.engine.planning.tiling import (
+    by_height,
     chunk_path_tiles,
     final_chunk_path_tiles,
     final_path_tiles,
@@ -86,8 +87,9 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
         tiles = chunk_path_tiles(trie, chunk_rows)
         final_tiles = final_chunk_path_tiles(trie, place, layout.final_row_block, tiles[0].slots)
     else:
-        tiles = path_tiles(trie, layout.tile_rows)
-        final_tiles = final_path_tiles(trie, place, tiles.slots)
+        whole = path_tiles(trie, layout.tile_rows)
+        tiles = by_height(whole, layout.low_tile_rows) if layout.low_tile_rows else whole
+        final_tiles = final_path_tiles(trie, place, whole.slots)
     return Plan(
         tokens=torch.from_numpy(np.pad(trie.token, (0, padded - trie.num_rows))),
         depths=torch.from_numpy(np.pad(trie.depth, (0, padded - trie.num_rows))),

@@ -13,12 +13,19 @@ from preftree.kernels.tiles import StepGroup
 
 # A row looks at a multiple of so many keys, whatever rows are beside it: its bits are a function of its own path.
 STEP_KEYS = 64
+# Instead of a token: the one that the sequence's row of the step before drew, which the host has not read yet.
+ON_DEVICE = -1
 
 
 @dataclass(frozen=True)
 class StepRow:
-    """token: what is run. depth: its position. path: [at least depth + 1] int64, the K/V slot of every depth; the
-    row's own K/V goes to path[depth]."""
+    """One row of a step.
+
+    Attributes:
+        token: what is run, or ON_DEVICE.
+        depth: its position.
+        path: [at least depth + 1] int64, the K/V slot of every depth; the row's own K/V goes to path[depth].
+    """
 
     token: int
     depth: int

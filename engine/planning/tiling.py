@@ -44,6 +44,12 @@ def path_tiles(trie: TokenTrie, max_rows: int) -> PathTiles:
     return _deepest_first(_path_tiles(trie, branch, trie.start[branch] + first, rows, depth, max_rows, slots))
 
 
+def by_height(tiles: PathTiles, low_rows: int) -> tuple[PathTiles, ...]:
+    """Tiles of more than `low_rows` rows, and those of as many at most: what of a branch is short, or left over."""
+    is_low = tiles.num_rows <= low_rows
+    return _chosen(tiles, ~is_low), replace(_chosen(tiles, is_low), max_rows=low_rows)
+
+
 def final_path_tiles(trie: TokenTrie, place: np.ndarray, slots: torch.Tensor) -> PathTiles:
     """A tile of one row for every row with a place in `place` [rows] (-1: none), whose query row is that place.
 

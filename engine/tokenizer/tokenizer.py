@@ -201,7 +201,7 @@ class Tokenizer:
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; control tokens show as their content."""
-        return self._backend.decode(int(index) for index in ids)
+        return self._backend.decode(map(int, ids))
 
 
 def _check_text(text: str, limit: int) -> None:

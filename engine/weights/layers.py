@@ -23,12 +23,12 @@ class ExpertsWeights:
 
     router: [experts, hidden], packed, in the model's type even where linear layers are quantized: what is close decides
     about whole experts. Another row is the gate of the shared expert, where it has one.
-    correction: [experts] float32, of a sigmoid router, whose matrix is float32, too. shared: the expert that every row
-    goes through.
+    mlps: of all experts, packed by the kernels' `pack_experts`. correction: [experts] float32, of a sigmoid router,
+    whose matrix is float32, too. shared: the expert that every row goes through.
     """
 
     router: Any
-    mlps: tuple[MlpWeights, ...]
+    mlps: Any
     correction: torch.Tensor | None = None
     shared: MlpWeights | None = None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -124,13 +124,14 @@ class Reader:
         }
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
+        layers: list[Iterator[tuple[torch.Tensor, torch.Tensor | None]]]
         if tensors.stacked is not None:
-            gates = self._each(tensors.stacked.gate_up, self.ops.pack_gated)
-            downs = self._each(tensors.stacked.down, self.ops.pack_linear)
-            router = self.ops.pack_linear(*self._weight_and_bias(tensors.router))
-            return ExpertsWeights(router, tuple(map(MlpWeights, gates, downs)))
+            count, layers = tensors.stacked.gate_up.count, [self._each(stack) for stack in tensors.stacked.layers]
+        else:
+            matrices = zip(*((mlp.gate_up, mlp.down) for mlp in tensors.experts), strict=True)
+            count, layers = len(tensors.experts), [map(self._weight_and_bias, each) for each in matrices]
+        mlps = self.ops.pack_experts(*layers, count, **self._other_packing)
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
-        mlps = tuple(map(self._expert, tensors.experts))
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
         (matrix,) = tensors.router.tensors()
@@ -138,13 +139,11 @@ class Reader:
         router, correction = wide
         return ExpertsWeights(self.ops.pack_plain(router), mlps, correction, shared)
 
-    def _each(self, stack: Stack, pack: Callable[..., Any]) -> list[Any]:
-        """One linear layer of every expert, packed. The stack is let go of before the next is read."""
+    def _each(self, stack: Stack) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
+        """Weight and bias of one linear layer of every expert. The stack is read when the first is asked for."""
         weight, bias = (self.read(name, *shape) for name, shape in (stack.weight, stack.bias))
-        return [
-            pack(*(_of_expert(stack, tensor, expert) for tensor in (weight, bias)), **self._other_packing)
-            for expert in range(stack.count)
-        ]
+        for expert in range(stack.count):
+            yield _of_expert(stack, weight, expert), _of_expert(stack, bias, expert)
 
     def _sinks(self, name: str, heads: int) -> torch.Tensor:
         return self.source.tensor(name, (heads,), self.device, torch.float32)
@@ -170,11 +169,6 @@ class Reader:
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
         gate_up = self.ops.pack_gated(*self._to_pack(tensors.gate_up), **self._packing)
         return MlpWeights(gate_up, self._packed(tensors.down))
-
-    def _expert(self, tensors: MlpTensors) -> MlpWeights:
-        gate_up, down = map(self._weight_and_bias, (tensors.gate_up, tensors.down))
-        packing = self._other_packing
-        return MlpWeights(self.ops.pack_gated(*gate_up, **packing), self.ops.pack_linear(*down, **packing))
 
     def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
         return self.ops.pack_linear(*self._to_pack(matrix, rotating), **self._packing)

@@ -46,11 +46,15 @@ class StackedExperts:
         gate_up = Stack(f"{prefix}gate_up_proj", count, hidden, 2 * width, in_turns=True)
         return cls(gate_up, Stack(f"{prefix}down_proj", count, width, hidden))
 
+    @property
+    def layers(self) -> tuple[Stack, Stack]:
+        return self.gate_up, self.down
+
     def tensors(self) -> Iterator[tuple[str, tuple[int, ...]]]:
-        for stack in (self.gate_up, self.down):
+        for stack in self.layers:
             yield from (stack.weight, stack.bias)
 
     @property
     def num_linear_parameters(self) -> int:
         """Numbers of the matrices."""
-        return sum(math.prod(stack.weight[1]) for stack in (self.gate_up, self.down))
+        return sum(math.prod(stack.weight[1]) for stack in self.layers)

@@ -6,7 +6,7 @@ A row's bits depend neither on the rows beside it nor on how many there are. Ora
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
@@ -15,8 +15,11 @@ from preftree.kernels import cpu
 from preftree.kernels.avx512.head import label_head, pack_head, token_logits
 from preftree.kernels.avx512.library import address, build, loaded, obstacle, prefers_amx
 from preftree.kernels.avx512.products import add_linear, gated, linear, pack_gated, pack_linear
-from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head
-from preftree.kernels.tiles import PathTiles, PlanLayout
+from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head, sort_by_expert
+from preftree.kernels.cpu import experts as mixtures
+from preftree.kernels.cpu.experts import Experts, Layer
+from preftree.kernels.routing import ExpertPairs
+from preftree.kernels.tiles import Activation, PathTiles, PlanLayout
 
 # Rows of a matrix product, and query rows that attention takes at a time, of all heads that share a K/V head together.
 ROW_BLOCK = 32
@@ -75,6 +78,37 @@ def tree_attention(
             window or 0,
             address(sinks),
         )
+
+
+def pack_experts(gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int, quantized: bool = False) -> Experts:
+    """`kernels.cpu.pack_experts`."""
+    return mixtures.pack_experts(gate_ups, downs, pack_gated, pack_linear, quantized)
+
+
+def expert_products(
+    x: torch.Tensor,
+    pairs: ExpertPairs,
+    experts: Experts,
+    activation: Activation,
+    out: torch.Tensor,
+    row_block: int,
+    numbers: range | None = None,
+) -> None:
+    """`kernels.cpu.expert_products`. An expert's weights are read once for all of its rows, up to `CHUNK_ROWS`."""
+
+    def multiply(rows: torch.Tensor, gate_up: mixtures.Packed, down: mixtures.Packed) -> torch.Tensor:
+        return linear(gated(rows, gate_up, activation, ROW_BLOCK), down, ROW_BLOCK)
+
+    mixtures.expert_products(x, pairs, experts, out, numbers, ROW_BLOCK, CHUNK_ROWS, multiply)
+
+
+def combine_experts(products: torch.Tensor, pairs: ExpertPairs) -> torch.Tensor:
+    """`kernels.cpu.combine_experts`."""
+    places, width = pairs.places, products.shape[1]
+    out = torch.empty(len(places), width, dtype=torch.bfloat16)
+    inputs = map(address, (products, places, pairs.weights))
+    loaded().preftree_combine(*inputs, address(out), *places.shape, width)
+    return out
 
 
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float, dtype: torch.dtype | None = None) -> torch.Tensor:
@@ -168,12 +202,15 @@ __all__ = [
     "add_linear",
     "add_rms_norm",
     "build",
+    "combine_experts",
     "exact_products",
+    "expert_products",
     "gated",
     "label_head",
     "layer_norm",
     "linear",
     "obstacle",
+    "pack_experts",
     "pack_gated",
     "pack_head",
     "pack_linear",
@@ -184,6 +221,7 @@ __all__ = [
     "route",
     "route_by_sigmoid",
     "scalar_head",
+    "sort_by_expert",
     "store_kv",
     "token_logits",
     "tree_attention",

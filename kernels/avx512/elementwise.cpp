@@ -94,6 +94,19 @@ void preftree_add_layer_norm(float* residual, const uint16_t* update, const floa
   add_norm<true>(residual, update, weight, eps, out, rows, width);
 }
 
+// Rows of `products` [.., width] that `places` [rows, terms] names, times `weights`, added up one after the other.
+void preftree_combine(const uint16_t* products, const int64_t* places, const float* weights, uint16_t* out,
+                      int64_t rows, int64_t terms, int64_t width) {
+  for (int64_t row = 0; row < rows; row++, places += terms, weights += terms, out += width)
+    for (int64_t i = 0; i < width; i += kVector) {
+      const __mmask16 mask = lowest(width - i);
+      __m512 sum = _mm512_setzero_ps();
+      for (int64_t term = 0; term < terms; term++)
+        sum = _mm512_fmadd_ps(_mm512_set1_ps(weights[term]), widened(mask, products + places[term] * width + i), sum);
+      store_narrow(mask, out + i, sum);
+    }
+}
+
 // x: rows of `rotated` heads that rotate and `copied` ones that do not, x_row numbers apart. cosines, sines:
 // [rows, size / 2]. out: rows of as many heads, out_row numbers apart, in the order of `slots`, null for that of x.
 void preftree_rotate(const uint16_t* x, int64_t x_row, const float* cosines, const float* sines, const float* norm,

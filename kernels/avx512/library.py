@@ -29,6 +29,7 @@ _FUNCTIONS = {
     "attend": [_BOOL, *[_POINTER] * 7, _INT, _POINTER, *[_INT] * 3, _FLOAT, _FLOAT, _INT, _POINTER],
     "add_rms_norm": [*[_POINTER] * 3, _FLOAT, _POINTER, _INT, _INT],
     "add_layer_norm": [*[_POINTER] * 3, _FLOAT, _POINTER, _INT, _INT],
+    "combine": [*[_POINTER] * 4, *[_INT] * 3],
     "rotate": [_POINTER, _INT, *[_POINTER] * 3, _FLOAT, _POINTER, _INT, _POINTER, *[_INT] * 4],
     "label_head": [_BOOL, _POINTER, _INT, _INT, _POINTER, _INT, _FLOAT, _POINTER, _POINTER, _INT, _POINTER, _POINTER],
     "token_logits": [_BOOL, _POINTER, _INT, _INT, _POINTER, _INT, _POINTER],

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import heapq
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.answers.entry import Entry
+from preftree.labeling.answers.entry import Entry, entries_of
+from preftree.labeling.answers.lines import LineReader
 from preftree.labeling.answers.part import PATTERN, Attempt, DamagedPart, Part, open_part
 from preftree.labeling.data.folder import Folder, folder_of
+from preftree.labeling.data.selection import windows_of
 
 ANSWERS = "answers"
 MISSING, ANSWERED, REJECTED = 0, 1, 2
+TEXT_COLUMNS = ("row", "text")
 LOOKS = 5  # at files that another process may join meanwhile
 
 
@@ -70,43 +73,44 @@ class Answers:
     def states(self, rows: Any) -> Any:
         """A NumPy array with MISSING, ANSWERED or REJECTED for each of these rows.
 
-        rows: their numbers, ascending: a NumPy array.
+        rows: their numbers, ascending, see `preftree.labeling.data.selection.rows_of`.
         """
         import numpy as np
 
         states = np.full(len(rows), MISSING, np.uint8)
-        for places, rejected, _ in self._found(rows):
-            states[places] = np.where(rejected, REJECTED, ANSWERED)
+        if len(rows):
+            spans = self._spans[(self._spans[:, 0] <= rows[-1]) & (self._spans[:, 1] > rows[0])]
+            places = rows.searchsorted(spans[:, :2])
+            for (start, stop), is_rejected in zip(places.tolist(), spans[:, 2].tolist(), strict=True):
+                states[start:stop] = REJECTED if is_rejected else ANSWERED
         return states
+
+    def counts(self, rows: Any) -> tuple[int, int, int]:
+        """How many of these rows are MISSING, ANSWERED and REJECTED. rows: as of `states`, any number of them."""
+        import numpy as np
+
+        found = sum((np.bincount(self.states(window), minlength=3) for window in windows_of(rows)), np.zeros(3, int))
+        missing, answered, rejected = found.tolist()
+        return missing, answered, rejected
 
     def texts(self, rows: Any) -> Any:
         """A NumPy array of digests, see `Entry.text`; 0 for a row that has no answers or could not be read."""
+        near = [part for part in self.parts if part.first <= rows[-1] and part.spans[-1, 1] > rows[0]]
+        return texts_of(LineReader(near, TEXT_COLUMNS).upto(int(rows[-1])), rows)
+
+    @cached_property
+    def _spans(self) -> Any:
+        """Those of all parts, the earliest part first."""
         import numpy as np
 
-        texts = np.zeros(len(rows), np.int64)
-        for places, _, digests in self._found(rows):
-            texts[places] = digests
-        return texts
-
-    def _found(self, rows: Any) -> Iterator[tuple[Any, Any, Any]]:
-        """Of each part, the earliest first: places in `rows` of what is in it, and what `Part.states` says of them."""
-        for part in self.parts:
-            numbers, rejected, digests = part.states()
-            places = rows.searchsorted(numbers)
-            wanted = rows.take(places, mode="clip") == numbers
-            yield places[wanted], rejected[wanted], digests[wanted]
+        return np.concatenate([np.empty((0, 3), np.int64), *(part.spans for part in self.parts)])
 
     def entries(self) -> Iterator[Entry]:
         """Every row once, in the order of their numbers; a few parts are open at a time.
 
         Raises OutputError, and FileNotFoundError where another process has joined parts meanwhile.
         """
-        try:
-            yield from merged(self.parts)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise OutputError(f"cannot read answers: {error}") from error
+        return merged(self.parts)
 
     def attempts(self) -> list[Attempt]:
         """In the order in which they began."""
@@ -120,6 +124,17 @@ class Answers:
         return dict(sums)
 
 
+def texts_of(lines: Any, rows: Any) -> Any:
+    """A NumPy array of digests, see `Answers.texts`. lines: a table of TEXT_COLUMNS, in the order of rows."""
+    import numpy as np
+
+    numbers, digests = lines.column("row").to_numpy(), lines.column("text").fill_null(0).to_numpy()
+    if not len(numbers):
+        return np.zeros(len(rows), np.int64)
+    places = np.minimum(numbers.searchsorted(rows), len(numbers) - 1)
+    return np.where(numbers[places] == rows, digests[places], 0)
+
+
 def look(named: Path | Folder, run: str, rows: Any) -> tuple[Answers, Any]:
     """The answers of a run that another process may be adding to, and their `states`. Raises OutputError."""
     answers = Answers.open(named, run)
@@ -127,29 +142,8 @@ def look(named: Path | Folder, run: str, rows: Any) -> tuple[Answers, Any]:
 
 
 def merged(parts: Sequence[Part]) -> Iterator[Entry]:
-    """The rows of all parts by number. Of a row in several, the entry of the latest part.
-
-    A part is opened when its first row is due, so that parts that follow on one another are read one by one.
-    """
-    waiting = deque(sorted(parts, key=lambda part: part.first))
-    latest_first = {part.name: place for place, part in enumerate(sorted(parts, key=lambda part: part.order)[::-1])}
-    heap: list[tuple[int, int, Entry, Iterator[Entry]]] = []
-    last = -1
-    while heap or waiting:
-        while waiting and (not heap or waiting[0].first <= heap[0][0]):
-            part = waiting.popleft()
-            rest = part.entries()
-            entry = next(rest)
-            heapq.heappush(heap, (entry.number, latest_first[part.name], entry, rest))
-        number, place, entry, rest = heap[0]
-        if number != last:
-            yield entry
-            last = number
-        following = next(rest, None)
-        if following is None:
-            heapq.heappop(heap)
-        else:
-            heapq.heapreplace(heap, (following.number, place, following, rest))
+    """The rows of all parts by number. Of a row in several, the entry of the latest part."""
+    return entries_of(batch for table in LineReader(parts).tables() for batch in table.to_batches())
 
 
 def latest(attempts: Iterable[Attempt]) -> list[Attempt]:

@@ -10,7 +10,7 @@ from itertools import groupby, pairwise, repeat
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from preftree.labeling.data.labels_file import arrow_type
+from preftree.labeling.data.label_table import arrow_type
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import Answer, ArrowType, RequestScores
 
@@ -56,12 +56,19 @@ class Entry(NamedTuple):
     text: int | None = None
 
 
+def lines_schema() -> Any:
+    """Of a table of lines, whichever version wrote it (pyarrow)."""
+    import pyarrow as pa
+
+    return pa.schema([(name, arrow_type(spec)) for name, spec in _COLUMNS.items()])
+
+
 def table_of(entries: Iterable[Entry]) -> Any:
     """A pyarrow.Table. entries: in the order of their numbers, which is that of the lines."""
     import pyarrow as pa
 
     columns = list(zip(*(line for entry in entries for line in _lines(entry)), strict=True))
-    schema = pa.schema([(name, arrow_type(spec)) for name, spec in _COLUMNS.items()])
+    schema = lines_schema()
     table = pa.table([pa.array(values, field.type) for values, field in zip(columns, schema, strict=True)], schema)
     return table.drop_columns(_IDS) if table[_IDS].null_count == len(table) else table
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.answers.entry import Entry, entries_of, table_of
+from preftree.labeling.answers.entry import Entry, table_of
 from preftree.labeling.data.folder import Folder
 from preftree.labeling.regular_file import read
 
@@ -27,7 +27,6 @@ FORMAT = 2
 PATTERN = "part-*.parquet"
 _NAME = re.compile(r"part-(\d+)-([0-9a-f]{16})\.parquet")
 _KEY = b"preftree"
-_READ_LINES = 8192
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,7 @@ class Part:
         first: the lowest row number in it.
         attempts: those that its rows come from, as they were when it was written.
         size: bytes.
+        spans: runs of rows in it that follow on one another and have one state, see `_spans`.
     """
 
     folder: Folder
@@ -70,7 +70,7 @@ class Part:
     first: int
     attempts: tuple[Attempt, ...]
     size: int
-    _states: tuple[Any, Any, Any] = field(compare=False, repr=False)
+    spans: Any = field(compare=False, repr=False)
 
     @property
     def path(self) -> Path:
@@ -87,16 +87,23 @@ class Part:
         """Where two parts hold one row, the one that is higher in this order counts."""
         return self.sequence, self.name
 
-    def states(self) -> tuple[Any, Any, Any]:
-        """NumPy arrays: the number of each row, whether it was rejected, and its digest, 0 where that is None."""
-        return self._states
+    def batches(self, lines: int, schema: Any) -> Iterator[Any]:
+        """Record batches of so many lines, in the order of row numbers.
 
-    def entries(self) -> Iterator[Entry]:
-        """In the order of row numbers, each once."""
+        schema: of `lines_schema`, or of some of its columns.
+        """
+        import pyarrow as pa
         from pyarrow import parquet
 
-        with parquet.ParquetFile(self.path) as file:
-            yield from entries_of(file.iter_batches(_READ_LINES))
+        # Without threads, as in `open_part`; parts are small.
+        with parquet.ParquetFile(self.path, pre_buffer=False) as file:
+            there = [name for name in schema.names if name in file.schema_arrow.names]
+            for batch in file.iter_batches(lines, columns=there, use_threads=False):
+                arrays = [
+                    batch.column(field.name) if field.name in there else pa.nulls(len(batch), field.type)
+                    for field in schema
+                ]
+                yield pa.record_batch(arrays, schema=schema)
 
 
 class DamagedPart(Exception):
@@ -105,21 +112,22 @@ class DamagedPart(Exception):
 
 def write_part(folder: Folder, sequence: int, run: str, entries: Sequence[Entry], attempts: Sequence[Attempt]) -> Part:
     """entries: one or more, sorted by number. Raises OSError, and then nothing is left."""
-    import numpy as np
+    return write_lines(folder, sequence, run, table_of(entries), attempts)
+
+
+def write_lines(folder: Folder, sequence: int, run: str, table: Any, attempts: Sequence[Attempt]) -> Part:
+    """table: of `table_of` for one or more rows. Raises OSError, and then nothing is left."""
     from pyarrow import parquet
 
     # Beside the attempts, whose fields earlier versions know one by one.
     hosts = {one.name: dict(one.host) for one in attempts if one.host}
     recorded = [{name: value for name, value in asdict(one).items() if name != "host"} for one in attempts]
-    header = {"format": FORMAT, "run": run, "first": entries[0].number, "attempts": recorded, "hosts": hosts}
-    table = table_of(entries).replace_schema_metadata({_KEY: json.dumps(header)})
+    header = {"format": FORMAT, "run": run, "first": table["row"][0].as_py(), "attempts": recorded, "hosts": hosts}
+    table = table.replace_schema_metadata({_KEY: json.dumps(header)})
     buffer = BytesIO()
     parquet.write_table(table, buffer, compression="zstd", use_dictionary=["id", "reason"])
-    numbers = np.array([entry.number for entry in entries])
-    rejected = np.array([entry.reason is not None for entry in entries])
-    texts = np.array([entry.text or 0 for entry in entries], np.int64)
     data = buffer.getvalue()
-    return _part(folder, _written(folder, sequence, data), len(data), header, (numbers, rejected, texts))
+    return _part(folder, _written(folder, sequence, data), len(data), header, _spans(table))
 
 
 def copied_part(part: Part, folder: Folder, sequence: int) -> Part:
@@ -129,7 +137,6 @@ def copied_part(part: Part, folder: Folder, sequence: int) -> Part:
 
 def open_part(folder: Folder, name: str) -> Part:
     """Reads and checks a whole file. Raises DamagedPart, OSError, and OutputError for a format of a later preftree."""
-    import numpy as np
     from pyarrow import BufferReader, parquet
 
     data = _checked(folder, name)
@@ -142,16 +149,29 @@ def open_part(folder: Folder, name: str) -> Part:
                 f"{place} has format {header['format']} of answers, this preftree reads {FORMAT}; finish the run with "
                 "the version that began it (`versions` in run.json), or label again: --overwrite"
             )
-        lines = file.read(columns=["row", "reason", "text"], use_threads=False)
-    numbers, places = np.unique(lines["row"].to_numpy(), return_index=True)
-    rejected, texts = lines["reason"].is_valid().to_numpy(), lines["text"].fill_null(0).to_numpy()
-    return _part(folder, name, len(data), header, (numbers, rejected[places], texts[places]))
+        lines = file.read(columns=["row", "reason"], use_threads=False)
+    return _part(folder, name, len(data), header, _spans(lines))
 
 
-def _part(folder: Folder, name: str, size: int, header: Mapping[str, Any], states: tuple[Any, Any, Any]) -> Part:
+def _spans(lines: Any) -> Any:
+    """A NumPy array with a line for each run of neighbours: its first row, the one after its last, and 1 if rejected.
+
+    lines: a table in the order of rows.
+    """
+    import numpy as np
+
+    numbers, rejected = lines["row"].to_numpy(), lines["reason"].is_valid().to_numpy()
+    firsts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    numbers, rejected = numbers[firsts], rejected[firsts]
+    starts = np.flatnonzero((np.diff(numbers, prepend=-2) != 1) | (np.diff(rejected, prepend=~rejected[:1]) != 0))
+    ends = np.append(starts[1:], len(numbers)) - 1
+    return np.column_stack([numbers[starts], numbers[ends] + 1, rejected[starts]]).astype(np.int64)
+
+
+def _part(folder: Folder, name: str, size: int, header: Mapping[str, Any], spans: Any) -> Part:
     hosts = header.get("hosts", {})
     attempts = tuple(Attempt(**one, host=hosts.get(one["name"], {})) for one in header["attempts"])
-    return Part(folder, name, header["run"], header["first"], attempts, size, states)
+    return Part(folder, name, header["run"], header["first"], attempts, size, spans)
 
 
 def _written(folder: Folder, sequence: int, data: bytes) -> str:

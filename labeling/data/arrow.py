@@ -43,18 +43,29 @@ class Table:
     def rows(self, last: int = 0) -> Rows:
         """A null is left out where only some rows can have a value: of a table with samples of several kinds."""
         number = last
+        for batch in self.batches():
+            for row in self.values(batch):
+                number += 1
+                yield number, row
+        return number
+
+    def batches(self) -> Iterator[Any]:
+        """The rows as record batches of the columns that are read, a few at a time. Raises what `rows` does."""
         with self._reading(), self.open_batches() as (schema, batches):
-            optional = rivals(schema.names)
             for batch in batches(self._places(schema)):
                 step = batch_rows(batch.num_rows, batch.nbytes)
                 for start in range(0, batch.num_rows, step):
-                    for row in _rows(self.name, batch.slice(start, step)):
-                        number += 1
-                        if optional and isinstance(row, dict):
-                            yield number, {k: v for k, v in row.items() if v is not None or k not in optional}
-                        else:
-                            yield number, row
-        return number
+                    yield batch.slice(start, step)
+
+    def values(self, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
+        """The rows of one of `batches`, or of some of its rows. Raises what `rows` does."""
+        optional = rivals(batch.schema.names)
+        with self._reading():
+            for row in _rows(self.name, batch):
+                if optional and isinstance(row, dict):
+                    yield {k: v for k, v in row.items() if v is not None or k not in optional}
+                else:
+                    yield row
 
     def left_out(self) -> dict[str, str]:
         """See `preftree.labeling.data.source.Source`."""
@@ -162,7 +173,7 @@ def _rows(name: str, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
     if not names:
         yield from ({} for _ in range(batch.num_rows))
     try:
-        columns = [_column_values(name, title, column) for title, column in zip(names, batch.columns, strict=True)]
+        columns = [column_values(name, title, column) for title, column in zip(names, batch.columns, strict=True)]
     except UnicodeDecodeError as error:
         if batch.num_rows == 1:
             yield BadRow(f"invalid UTF-8: byte 0x{error.object[error.start]:02x}")
@@ -178,10 +189,10 @@ def _rows(name: str, batch: Any) -> Iterator[dict[str, Any] | BadRow]:
             yield dict(zip(names, values, strict=True))
 
 
-def _column_values(name: str, title: str, column: Any) -> list[Any]:
+def column_values(name: str, title: str, column: Any) -> list[Any]:
     """Raises UnicodeDecodeError, and InputError where values cannot be Python's, such as nanoseconds inside lists."""
     try:
-        values: list[Any] = _plain(column).to_pylist()
+        values: list[Any] = flat(column).to_pylist()
     except UnicodeDecodeError:
         raise
     except (ValueError, OverflowError, NotImplementedError) as error:  # pyarrow's errors of casting among them
@@ -190,14 +201,14 @@ def _column_values(name: str, title: str, column: Any) -> list[Any]:
     return [json_value(value) for value in values]
 
 
-def _plain(column: Any) -> Any:
+def flat(column: Any) -> Any:
     """The column with values of a type that JSON has, where its type is not nested."""
     from pyarrow import compute, types
 
     if types.is_dictionary(column.type):
-        return _plain(column.dictionary_decode())
+        return flat(column.dictionary_decode())
     if hasattr(column.type, "storage_type"):
-        return _plain(column.storage)
+        return flat(column.storage)
     if types.is_floating(column.type):
         wide = column.cast("double")
         return compute.if_else(compute.is_finite(wide), wide, None)

@@ -33,7 +33,7 @@ def label_columns(method: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
 MAX_COLUMNS = 1000
 
 _TOO_MANY = f"the input has over {MAX_COLUMNS} different columns; nest changing keys in one column"
-_EXACT_IN_FLOAT = 2**53
+EXACT_IN_FLOAT = 2**53
 _INT64 = 2**63
 
 
@@ -95,7 +95,7 @@ def _kind(value: Any) -> str:
     if isinstance(value, float):
         return "float"
     if isinstance(value, int) and -_INT64 <= value < _INT64:
-        return "int" if abs(value) <= _EXACT_IN_FLOAT else "long"
+        return "int" if abs(value) <= EXACT_IN_FLOAT else "long"
     return "json"
 
 

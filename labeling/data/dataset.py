@@ -1,13 +1,12 @@
 """An opened input: rows from files or from memory, recognised once, and read in streaming passes.
 
-Memory does not grow with the input, but for eight bytes a row and the ids that several rows have.
+Memory does not grow with the input, but for the ids that several rows have.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from array import array
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
@@ -18,17 +17,21 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, UsageError
-from preftree.labeling.data.columns import ColumnKinds, Kind
+from preftree.labeling.data.batches import RowBatch, row_batches
+from preftree.labeling.data.columns import Kind
 from preftree.labeling.data.formats import open_source
+from preftree.labeling.data.ids import UsedIds
 from preftree.labeling.data.inputs import files_of
 from preftree.labeling.data.layout import Layout, column_mapping, no_rows, recognise
-from preftree.labeling.data.row import BadRow, quoted
+from preftree.labeling.data.selection import RowRange
 from preftree.labeling.data.shards import Shards
 from preftree.labeling.data.source import File, Source
+from preftree.labeling.data.survey import surveyed
 from preftree.labeling.terminal import one_line, visible
 from preftree.labeling.types import Rejected, Sample
 
 _LOGGER = logging.getLogger("preftree")
+_ROWS = 1024  # of a batch
 
 
 @dataclass(frozen=True)
@@ -141,35 +144,19 @@ class Dataset:
     def info(self) -> DatasetInfo:
         """Counts rows and finds the columns that pass through; bad rows are no errors. Raises InputError."""
         source, layout = self.source, self.layout
-        number = 0
-        kinds, hashes = ColumnKinds(), array("q")
-        first_lines: dict[tuple[str, ...], int] = {}
-        has_gold, lone_line = False, None
-        with closing(layout.rows(source)) as rows:
-            for line, row in rows:
-                number += 1
-                if isinstance(row, BadRow):
-                    continue
-                look = layout.look(row, line)
-                if look.id is not None:
-                    hashes.append(hash(look.id))
-                first_lines.setdefault(look.fields, line)
-                has_gold = has_gold or look.has_gold
-                if lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
-                    lone_line = line
-                kinds.add(look.extra)
-        if not number:
+        found = surveyed(source, layout)
+        if not found.rows:
             raise no_rows(self.name)
         for name, kind in source.left_out().items():
             _LOGGER.warning(f"{self.name}: column {one_line(name)} is left out: its type, {kind}, cannot be read")
         return DatasetInfo(
             name=self.name,
-            rows=number,
-            columns=kinds.resolve(),
-            has_gold=has_gold,
-            first_lines=first_lines,
-            lone_line=lone_line,
-            repeated=_repeated(hashes),
+            rows=found.rows,
+            columns=found.kinds.resolve(),
+            has_gold=found.has_gold,
+            first_lines=found.first_lines,
+            lone_line=found.lone_line,
+            repeated=found.ids.repeated(),
             about=f"{source.format}, {layout.about}",
             files=source.places() if isinstance(source, Shards) else (),
         )
@@ -180,24 +167,37 @@ class Dataset:
         repeated: that of `info`; of the ids that it names each belongs to the first good row that has it, and later
         rows are rejected. Without it, ids are not compared.
         """
-        used: set[str] = set()
+        used = UsedIds(repeated)
         with closing(self.layout.rows(self.source)) as rows:
             for number, row in islice(rows, limit):
-                item = Rejected(number, str(row)) if isinstance(row, BadRow) else self.layout.item(row, number)
-                if repeated and not isinstance(item, Rejected) and hash(item.id) in repeated:
-                    if item.id in used:
-                        item = rejected(item, f"duplicate id: {quoted(item.id)} was used by an earlier row")
-                    else:
-                        used.add(item.id)
-                yield item
+                yield used.checked(self.layout.item_of(row, number))
 
     def pick(self, rows: Any) -> Iterator[Sample | Rejected]:
         """The rows of these numbers, see `rows_of`, with ids compared over the whole input."""
         import numpy as np
 
+        if isinstance(rows, RowRange):
+            return islice(self.read(rows.stop, self.info.repeated), rows.start, None)
         chosen = np.zeros(int(rows[-1]) + 1, np.bool_)
         chosen[rows] = True
         return compress(self.read(len(chosen), self.info.repeated), chosen.tobytes())
+
+    def batches(self, rows: Any) -> Iterator[tuple[Any, RowBatch]]:
+        """What `pick` reads, a batch at a time, each with the numbers of its rows (a NumPy array)."""
+        import numpy as np
+
+        used, first = UsedIds(self.info.repeated), 0
+        with closing(row_batches(self.source, self.layout, _ROWS)) as batches:
+            for batch in batches:
+                checked, end = used.checked_batch(batch), first + len(batch)
+                here = slice(*rows.searchsorted((first, end)))
+                if len(numbers := np.asarray(rows[here])):
+                    chosen = np.zeros(len(batch), np.bool_)
+                    chosen[numbers - first] = True
+                    yield numbers, checked.only(chosen)
+                if here.stop == len(rows):
+                    return
+                first = end
 
     def record(self) -> dict[str, Any]:
         """What a run remembers of its input."""
@@ -219,18 +219,3 @@ class Dataset:
         for file, before in zip(self.files, self.digests, strict=True):
             if file.sha256() != before:
                 raise InputError(f"{file} changed while it was being labelled; label it again, --overwrite")
-
-
-def rejected(sample: Sample, reason: str) -> Rejected:
-    """The row of a sample that could be read but not labelled."""
-    return Rejected(sample.line, reason, sample.id, sample.extra, getattr(sample, "gold", None))
-
-
-def _repeated(hashes: array[int]) -> frozenset[int]:
-    """Hashes are Python's: 64 bits, with another key in every process. Two ids may share one, so those that are
-    suspected of being used twice are compared as they are when rows are read again.
-    """
-    import numpy as np
-
-    values, counts = np.unique(np.frombuffer(hashes, np.int64), return_counts=True)
-    return frozenset(values[counts > 1].tolist())

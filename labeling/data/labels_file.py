@@ -12,12 +12,12 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import Draft
-from preftree.labeling.data.columns import label_columns, output_names, stored
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.folder import DIRECTORY, FILE, LINK, MISSING, Folder, folder_of, kind_of
+from preftree.labeling.data.label_table import LabelTable
 from preftree.labeling.regular_file import open_regular
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import ArrowType, Label, Pair, Rejected, Response, ResponseSet, Sample
+from preftree.labeling.types import ArrowType, Label, Rejected, Sample
 
 LABELS, RUN = "labels.parquet", "run.json"
 
@@ -25,8 +25,6 @@ LABELS, RUN = "labels.parquet", "run.json"
 _GROUP_ROWS = 4096
 _GROUP_BYTES = 16 * 1024 * 1024
 _READ_ROWS = 512
-
-_ARROW_TYPES = {"string": "string", "json": "string", "int": "int64", "float": "double", "bool": "bool"}
 
 
 def check_out_file(path: Path, overwrite: bool) -> None:
@@ -47,48 +45,13 @@ def check_out_file(path: Path, overwrite: bool) -> None:
         raise OutputError(f"cannot write {path}: {path.absolute().parent} is no writable directory")
 
 
-class LabelTable:
-    """Rows and their labels as Arrow record batches, with the columns of labels.parquet."""
-
-    def __init__(
-        self, info: DatasetInfo, columns: Mapping[str, ArrowType], imitates: Callable[[Sample], bool] | None = None
-    ) -> None:
-        """columns: those of the labels' method, see `preftree.labeling.types.Label`. imitates: whether a sample holds
-        lines of the template; None where that is not known.
-        """
-        self._info = info
-        self._imitates = imitates
-        self._columns = columns
-        self._nothing = {name: "none" if name == "verdict" else None for name in columns}
-        self.schema = _schema(info, columns)
-
-    def batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
-        """A column at a time, while the rows are still in the processor's caches. None is a rejected row's label."""
-        import pyarrow as pa
-
-        items = [item for item, _ in rows]
-        labels = [self._nothing if label is None else label.values() for _, label in rows]
-        columns: list[list[Any]] = [
-            [item.id for item in items],
-            *([values[name] for values in labels] for name in self._columns),
-            ["rejected" if label is None else "ok" for _, label in rows],
-            [f"{self._info.place(item.line)}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
-            [None if label is None else label.prompt_tokens for _, label in rows],
-            [None if label is None else _lengths(item) for item, label in rows],
-            [None if isinstance(item, Rejected) or not self._imitates else self._imitates(item) for item in items],
-        ]
-        if self._info.has_gold:
-            columns.append([getattr(item, "gold", None) for item in items])
-        for name, kind in self._info.columns.items():
-            columns.append(stored([item.extra.get(name) for item in items], kind))
-        arrays = [pa.array(values, field.type) for values, field in zip(columns, self.schema, strict=True)]
-        return pa.record_batch(arrays, schema=self.schema)
-
-
 class LabelWriter:
     """A context: `add` rows, then `publish`. Left without `publish`, it leaves nothing.
 
     The bytes of the file depend on nothing but the rows, in their order.
+
+    Attributes:
+        table: what makes batches of rows and labels.
     """
 
     def __init__(
@@ -102,14 +65,14 @@ class LabelWriter:
         import pyarrow as pa
         from pyarrow import parquet
 
-        self._table = LabelTable(info, columns, imitates)
+        self.table = LabelTable(info, columns, imitates)
         self._batches: list[Any] = []
         self._rows = self._text = 0
         self._folder = folder_of(out)
         with guarded(self._folder):
             self._draft = self._folder.draft(LABELS)
         self._sink = _Sink(self._draft)
-        self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self._table.schema)
+        self._parquet = parquet.ParquetWriter(pa.PythonFile(self._sink, mode="w"), self.table.schema)
 
     def __enter__(self) -> LabelWriter:
         return self
@@ -124,7 +87,10 @@ class LabelWriter:
 
     def add(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> None:
         """Appends rows with their labels, None for a rejected one. Raises OutputError."""
-        batch = self._table.batch(rows)
+        self.add_batch(self.table.batch(rows))
+
+    def add_batch(self, batch: Any) -> None:
+        """Appends a batch of `table`. Raises OutputError."""
         while batch.num_rows:
             taken = batch.slice(0, self._room(batch))
             self._batches.append(taken)
@@ -206,44 +172,6 @@ class _Sink:
 
     def close(self) -> None:
         """The draft closes the file."""
-
-
-def _lengths(item: Sample | Rejected) -> list[int]:
-    """Characters of each response."""
-    if isinstance(item, Pair):
-        return [len(item.response_a), len(item.response_b)]
-    if isinstance(item, Response):
-        return [len(item.response)]
-    return [len(text) for text in item.responses] if isinstance(item, ResponseSet) else []
-
-
-def _schema(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> Any:
-    import pyarrow as pa
-
-    types = _own_columns(info, columns)
-    names = names_of_input(info, columns)
-    types |= {names[name]: _ARROW_TYPES[kind] for name, kind in info.columns.items()}
-    return pa.schema([(name, arrow_type(spec)) for name, spec in types.items()])
-
-
-def names_of_input(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> dict[str, str]:
-    """What the columns that pass through are called among the labels, by their names in the input."""
-    return output_names(info.columns, reserved=list(_own_columns(info, columns)))
-
-
-def _own_columns(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
-    return label_columns(columns) | ({"gold": "string"} if info.has_gold else {})
-
-
-def arrow_type(spec: ArrowType) -> Any:
-    """Arrow's type of a column."""
-    import pyarrow as pa
-
-    if isinstance(spec, list):
-        return pa.list_(arrow_type(spec[0]))
-    if isinstance(spec, dict):
-        return pa.struct([(name, arrow_type(inner)) for name, inner in spec.items()])
-    return pa.type_for_alias(spec)
 
 
 def local_labels(folder: Folder, name: str = LABELS) -> Path:

@@ -105,6 +105,10 @@ class Layout:
                 for part in (mapped,) if split is None else split(mapped, line):
                     yield line, part
 
+    def item_of(self, row: dict[str, Any] | BadRow, line: int) -> Sample | Rejected:
+        """The sample in one of `rows`, a bad one as Rejected with its line and reason."""
+        return Rejected(line, str(row)) if isinstance(row, BadRow) else self.item(row, line)
+
     def item(self, row: dict[str, Any], line: int) -> Sample | Rejected:
         """The sample in one of `rows`, or the first thing that is wrong with it."""
         if self.shape.convert is None:

@@ -102,6 +102,11 @@ def to_item(row: dict[str, Any], line: int, fields: tuple[str, ...] | None = Non
         return Rejected(line, str(error), identity, extra, gold)
 
 
+def rejected(sample: Sample, reason: str) -> Rejected:
+    """The row of a sample that could be read but not labelled."""
+    return Rejected(sample.line, reason, sample.id, sample.extra, getattr(sample, "gold", None))
+
+
 def identity_of(row: Mapping[str, Any], line: int) -> str | None:
     """The id of a row that is bad for another reason; None where that is bad, too."""
     try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 from preftree.engine.errors import InputError
+from preftree.labeling.data.arrow import Table
 from preftree.labeling.data.jsonl import JsonLines
 from preftree.labeling.data.layout import Layout, first_rows
 from preftree.labeling.data.row import rivals
@@ -38,6 +40,16 @@ class Shards:
             self._before[place] = last
             last = yield from source.rows(last)
         return last
+
+    def batches(self) -> Iterator[tuple[Table, Any]]:
+        """Of tables: each with its record batches, as `Table.batches` gives them."""
+        last = 0
+        for place, source in enumerate(self.sources):
+            assert isinstance(source, Table)
+            self._before[place] = last
+            for batch in source.batches():
+                yield source, batch
+                last += batch.num_rows
 
     def left_out(self) -> dict[str, str]:
         return {name: kind for source in self.sources for name, kind in source.left_out().items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any, BinaryIO
 
-from preftree.labeling.data.labels_file import arrow_type
+from preftree.labeling.data.label_table import arrow_type
 from preftree.labeling.export.comparison import Comparison
 from preftree.labeling.export.formats import Format
 from preftree.labeling.export.softening import Softening

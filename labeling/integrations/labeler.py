@@ -11,7 +11,7 @@ from preftree.labeling.api import check_options
 from preftree.labeling.data.columnar import Columns, columns_of
 from preftree.labeling.data.columns import output_names
 from preftree.labeling.data.dataset import DatasetInfo
-from preftree.labeling.data.labels_file import LabelTable, arrow_type
+from preftree.labeling.data.label_table import LabelTable, arrow_type
 from preftree.labeling.data.layout import Layout, column_mapping, recognise_names
 from preftree.labeling.data.objects import PLACE
 from preftree.labeling.data.row import FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, SINGLE_FIELDS, BadRow

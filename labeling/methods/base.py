@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
+from preftree.labeling.answers.arrays import AnswerArrays
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample
 
@@ -55,3 +56,15 @@ class HasBeginnings(Protocol):
 
     @property
     def beginnings(self) -> int: ...
+
+
+@runtime_checkable
+class Columnar(Protocol):
+    """A method that makes labels of many samples at once, with the bits that `aggregate` would make."""
+
+    @property
+    def answer_shape(self) -> tuple[int, int] | None:
+        """How many requests a sample has, and labels each; None where labels can only be made one by one."""
+
+    def label_arrays(self, answers: AnswerArrays) -> dict[str, Any]:
+        """By column: NumPy or pyarrow arrays with a value for each row of these answers, which have that shape."""

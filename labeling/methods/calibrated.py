@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import UsageError
+from preftree.labeling.answers.arrays import AnswerArrays
 from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.columns import UNCALIBRATED
-from preftree.labeling.methods.base import Method, NeedsFigures
+from preftree.labeling.methods.base import Columnar, Method, NeedsFigures
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample, Verdict
 
@@ -84,6 +85,17 @@ class Calibrated:
     def aggregate(self, sample: Sample, scores: Sequence[RequestScores]) -> CalibratedLabel:
         """Raises InputError where the method does."""
         return CalibratedLabel(self.method.aggregate(sample, scores), self.calibration)
+
+    @property
+    def answer_shape(self) -> tuple[int, int] | None:
+        """See `preftree.labeling.methods.base.Columnar`."""
+        return self.method.answer_shape if isinstance(self.method, Columnar) else None
+
+    def label_arrays(self, answers: AnswerArrays) -> dict[str, Any]:
+        """`aggregate` of many samples."""
+        assert isinstance(self.method, Columnar)
+        found = self.method.label_arrays(answers)
+        return {**found, "p_a": self.calibration.apply(found["p_a"]), UNCALIBRATED: found["p_a"]}
 
     def with_figures(self, labels: Iterable[Label]) -> Method:
         """See `preftree.labeling.methods.base.NeedsFigures`."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
-from preftree.labeling.grid import on_grid
+from preftree.labeling.grid import all_on_grid, on_grid
 
 
 def probability(log_odds: float) -> float:
@@ -13,6 +14,16 @@ def probability(log_odds: float) -> float:
     odds = math.exp(-abs(log_odds))
     smaller = on_grid(odds / (1.0 + odds))
     return 1.0 - smaller if log_odds > 0 else smaller
+
+
+def probabilities(log_odds: Any) -> Any:
+    """`probability` of every number of a NumPy array, with the same bits."""
+    import numpy as np
+
+    # Python's exponential, as NumPy's has other bits, which depend on the processor.
+    odds = np.fromiter(map(math.exp, (-np.abs(log_odds)).ravel().tolist()), np.float64, log_odds.size)
+    smaller = all_on_grid(odds / (1.0 + odds)).reshape(log_odds.shape)
+    return np.where(log_odds > 0, 1.0 - smaller, smaller)
 
 
 def mean_probability(log_odds: Sequence[float]) -> float:

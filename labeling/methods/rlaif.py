@@ -8,12 +8,13 @@ from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
-from preftree.labeling.grid import on_grid
-from preftree.labeling.methods.probability import mean_probability
+from preftree.labeling.answers.arrays import AnswerArrays
+from preftree.labeling.grid import all_on_grid, on_grid
+from preftree.labeling.methods.probability import mean_probability, probabilities
 from preftree.labeling.options.methods import RlaifOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
-from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest
+from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest, verdicts_at
 
 ENDS = ("_first", "_second")  # of columns, by the place where A is shown
 
@@ -76,6 +77,27 @@ class Rlaif:
             rationales_second=b_first.rationales,
         )
 
+    @property
+    def answer_shape(self) -> tuple[int, int] | None:
+        """See `preftree.labeling.methods.base.Columnar`."""
+        return None if self.reasoning else (2, 2)
+
+    def label_arrays(self, answers: AnswerArrays) -> dict[str, Any]:
+        """`aggregate` of many samples: the columns of `PairLabel`."""
+        preferred, other = self._places
+        log_odds = answers.logprobs[:, :, preferred] - answers.logprobs[:, :, other]
+        first_of_ab, first_of_ba = probabilities(log_odds).T
+        p_a, p_a_second = 0.5 + all_on_grid((first_of_ab - first_of_ba) / 2), 1.0 - first_of_ba
+        return {
+            "p_a": p_a,
+            "verdict": verdicts_at(p_a),
+            "p_a_first": first_of_ab,
+            "p_a_second": p_a_second,
+            "position_gap": first_of_ab - p_a_second,
+            "label_mass_first": answers.label_mass[:, 0],
+            "label_mass_second": answers.label_mass[:, 1],
+        }
+
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
         return [
@@ -90,9 +112,14 @@ class Rlaif:
         """For run.json."""
         return {"template": self.template.record()}
 
+    @property
+    def _places(self) -> tuple[int, int]:
+        """Among the labels, of the one that prefers the response shown first, and of the other."""
+        return (1, 0) if self.template.invert else (0, 1)
+
     def _first_preferred(self, scores: RequestScores) -> float:
         """Probability that the response shown first is preferred: softmax over the two labels, mean of answers."""
-        preferred, other = (1, 0) if self.template.invert else (0, 1)
+        preferred, other = self._places
         logprobs = [answer.finite() for answer in scores.answers]
         return mean_probability([logprob[preferred] - logprob[other] for logprob in logprobs])
 

@@ -11,8 +11,9 @@ from typing import Any
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.calibration.identity import judged_of
-from preftree.labeling.data.dataset import Dataset, rejected
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter
+from preftree.labeling.data.row import rejected
 from preftree.labeling.data.selection import selection_of
 from preftree.labeling.options.panels import CombineOptions
 from preftree.labeling.panel.fitting import Fit, fit

@@ -6,16 +6,22 @@ A judge that reads "### Response 2" in the middle of the first response may take
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
+from functools import cached_property
 from itertools import groupby
+from typing import Any
 
 from preftree.labeling.data.column import Column
+from preftree.labeling.data.plain import PlainRows
 from preftree.labeling.prompts.template import Template
 from preftree.labeling.types import Pair, Response, ResponseSet, Sample
 
 # Shorter ones, such as "Q:", stand in texts that imitate nothing.
 _MIN_CHARACTERS = 6
 _PLACE = "\0"
+# Characters beyond ASCII whose `str.casefold` has some of ASCII.
+_FOLDED_TO_ASCII = "\xdf\u0130\u0149\u017f\u01f0\u1e96-\u1e9a\u1e9e\u212a\ufb00-\ufb06"
 
 
 class Imitations:
@@ -47,6 +53,25 @@ class Imitations:
             if needle in folded:
                 return self._is_in(folded)
         return False
+
+    def among(self, rows: PlainRows, joined: Any) -> Any:
+        """Which of these rows do: a NumPy array of bools. joined: all texts of each row as one, whatever is between.
+
+        For templates that show no further columns.
+        """
+        from pyarrow import compute
+
+        found = compute.match_substring_regex(joined, self._pattern).to_numpy(zero_copy_only=False).copy()
+        suspected = rows.only(found)
+        texts = zip(*(column.to_pylist() for column in (suspected.prompt, *suspected.responses)), strict=True)
+        found[found] = [self._is_in("\n".join(shown).casefold()) for shown in texts]
+        return found
+
+    @cached_property
+    def _pattern(self) -> str:
+        """What every text has that imitates a line, as a regular expression of RE2."""
+        others = _FOLDED_TO_ASCII if all(needle.isascii() for needle in self._needles) else r"\x{80}-\x{10ffff}"
+        return "|".join([f"[{others}]", *(f"(?i:{re.escape(needle)})" for needle in self._needles)])
 
     def _is_in(self, folded: str) -> bool:
         if not any(line in folded for line in self._lines):

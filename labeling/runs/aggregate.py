@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from preftree.engine.errors import OutputError
-from preftree.labeling.answers.answers import ANSWERS, MISSING, Answers
+from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.options.reading import AggregateOptions
@@ -55,7 +55,8 @@ def aggregate(options: AggregateOptions) -> RunSummary:
 
 def check_answered(path: Folder, answers: Answers, rows: Any) -> None:
     """OutputError unless all these rows have answers. path: of their run."""
-    if missing := int((answers.states(rows) == MISSING).sum()):
+    missing, _, _ = answers.counts(rows)
+    if missing:
         named = ""
         if answers.damaged:
             place, problem = answers.damaged[0]

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from itertools import compress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from preftree.engine.errors import InputError, OutputError, UsageError
-from preftree.labeling.answers.answers import MISSING, REJECTED, Answers
+from preftree.labeling.answers.answers import MISSING, REJECTED, TEXT_COLUMNS, Answers, texts_of
 from preftree.labeling.answers.entry import Entry
+from preftree.labeling.answers.lines import LineReader
 from preftree.labeling.answers.writer import AnswerWriter
-from preftree.labeling.data.selection import parse_shard
+from preftree.labeling.data.batches import RowBatch
+from preftree.labeling.data.selection import parse_shard, windows_of
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.pipeline import Labelled, label_windows, requests_of
@@ -53,24 +54,32 @@ def own_rows(job: Job) -> slice:
     return mine
 
 
-def to_judge(job: Job, answers: Answers) -> Any:
-    """A NumPy array of bools: which rows of the job this process has to judge, --retry-rejects considered."""
-    import numpy as np
+def count_to_judge(job: Job, answers: Answers) -> int:
+    """How many rows of the job this process has to judge."""
+    return sum(int(_has_to_be_judged(job, answers, window).sum()) for window in windows_of(job.rows[own_rows(job)]))
 
-    states, mine = answers.states(job.rows), own_rows(job)
-    wanted = (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
-    places = np.arange(len(wanted))
-    return wanted & (places >= mine.start) & (places < mine.stop)
+
+def _has_to_be_judged(job: Job, answers: Answers, numbers: Any) -> Any:
+    """Which of these rows have to be judged, --retry-rejects considered: a NumPy array of bools."""
+    states = answers.states(numbers)
+    return (states == MISSING) | (states == REJECTED) if job.options.retry_rejects else states == MISSING
+
+
+def _batches_to_judge(job: Job, answers: Answers) -> Iterator[tuple[Any, RowBatch, Any]]:
+    """All rows of this process with their numbers, and which of them have to be judged."""
+    for numbers, rows in job.dataset.batches(job.rows[own_rows(job)]):
+        yield numbers, rows, _has_to_be_judged(job, answers, numbers)
 
 
 def hopeless(job: Job, answers: Answers) -> Rejections | None:
     """Why none of the rows that have to be judged can be. None where one can: it is looked for up to the first."""
     found = Rejections()
-    for item in compress(job.items(), to_judge(job, answers).tobytes()):
-        refused = requests_of(item, job.method)
-        if not isinstance(refused, Rejected):
-            return None
-        found.add(job.dataset.info.place(refused.line), refused.reason)
+    for _, rows, wanted in _batches_to_judge(job, answers):
+        for item in rows.only(wanted).items() if wanted.any() else ():
+            refused = requests_of(item, job.method)
+            if not isinstance(refused, Rejected):
+                return None
+            found.add(job.dataset.info.place(refused.line), refused.reason)
     return found
 
 
@@ -78,16 +87,17 @@ def reject(job: Job, writer: AnswerWriter) -> None:
     """Keeps the rejection of every row that has to be judged, where all of them are `hopeless`."""
     from preftree.labeling.judge.judge import Usage
 
-    wanted = to_judge(job, writer.answers)
-    numbers = deque(job.rows[wanted].tolist())
-    for item in compress(job.items(), wanted.tobytes()):
-        found = requests_of(item, job.method)
-        if not isinstance(found, Rejected):
-            break
-        writer.add([_entry(numbers.popleft(), job.digest(item), Labelled(found))])
+    left = count_to_judge(job, writer.answers)
+    for numbers, rows, wanted in _batches_to_judge(job, writer.answers):
+        for number, item in zip(numbers[wanted].tolist(), rows.only(wanted).items(), strict=True):
+            found = requests_of(item, job.method)
+            if not isinstance(found, Rejected):
+                raise InputError(f"{job.dataset.name} changed while it was read; run the same command again")
+            writer.add([_entry(number, job.digest(item), Labelled(found))])
+            left -= 1
         if writer.is_due():
             writer.commit(Usage())
-    if numbers:
+    if left:
         raise InputError(f"{job.dataset.name} changed while it was read; run the same command again")
     writer.commit(Usage())
 
@@ -97,8 +107,7 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
 
     Raises KeyboardInterrupt where Ctrl-C left some of them, and ModelError where the judge does not answer with labels.
     """
-    wanted = to_judge(job, writer.answers)
-    left, watch = int(wanted.sum()), LabelMassWatch()
+    left, watch = count_to_judge(job, writer.answers), LabelMassWatch()
 
     def done(window: list[Labelled]) -> None:
         nonlocal left
@@ -107,7 +116,7 @@ def ask(job: Job, writer: AnswerWriter, judge: AnyJudge) -> None:
         if not job.options.allow_low_mass:
             watch.add(window)
 
-    rows = rows_to_ask(job, wanted, writer.answers)
+    rows = rows_to_ask(job, writer.answers)
     with few_collections(), progress_of(job, left) as progress, Stopping() as stopping:
         judge_rows(rows, job.method, judge, writer, done, progress, lambda: stopping.asked)
     if left > 0:
@@ -149,18 +158,24 @@ def judge_rows(
             done(window)
 
 
-def rows_to_ask(job: Job, wanted: Any, answers: Answers) -> Iterator[Row]:
-    """The rows to judge. wanted: by row of the job, whether it has to be."""
-    known, mine = answers.texts(job.rows), own_rows(job)
-    seen = 0
-    numbers: Iterator[int] = iter(memoryview(job.rows))  # Python's own, which an array does not give
-    for number, item, is_wanted, then in zip(numbers, job.items(), wanted.tobytes(), memoryview(known), strict=False):
-        text = job.digest(item)
-        is_stale = mine.start <= seen < mine.stop and (text or 0) != then
-        seen += 1
-        if is_wanted or is_stale:
-            yield Row(number, text, item)
-    if seen < len(job.rows):
+def rows_to_ask(job: Job, answers: Answers) -> Iterator[Row]:
+    """The rows of this process to judge: those without answers, and those whose answers are about another text."""
+    seen, mine = 0, job.rows[own_rows(job)]
+    # Not those of rows before: all of their lines would be read for the first batch.
+    reader = LineReader([part for part in answers.parts if part.spans[-1, 1] > mine[0]], TEXT_COLUMNS)
+    for numbers, rows, wanted in _batches_to_judge(job, answers):
+        try:
+            known = texts_of(reader.upto(int(numbers[-1])), numbers)
+        except FileNotFoundError as error:
+            raise OutputError(f"{error.filename} is gone; run the same command again to resume") from None
+        seen += len(numbers)
+        for number, item, is_wanted, then in zip(
+            numbers.tolist(), rows.items(), wanted.tolist(), known.tolist(), strict=True
+        ):
+            text = job.digest(item)
+            if is_wanted or (text or 0) != then:
+                yield Row(number, text, item)
+    if seen < len(mine):
         raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 

@@ -21,7 +21,8 @@ from preftree.labeling.report.text import Rejections, RunSummary
 from preftree.labeling.runs.asking import ask
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.labels import dates_of, labelled_rows, summary_of, warn_of_hardware
+from preftree.labeling.runs.joining import labelled_rows
+from preftree.labeling.runs.labels import dates_of, summary_of, warn_of_hardware
 from preftree.labeling.runs.run import run_worker
 from preftree.labeling.types import Rejected
 

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from preftree.labeling.answers.digest import digest_of
+from preftree.labeling.data.batches import RowBatch
 from preftree.labeling.data.column import Column
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.prompts import Prompts
@@ -85,6 +86,10 @@ class Job:
     def items(self) -> Iterator[Sample | Rejected]:
         """The rows, in the order of the input."""
         return self.dataset.pick(self.rows)
+
+    def batches(self) -> Iterator[tuple[Any, RowBatch]]:
+        """The same, a batch at a time, each with the numbers of its rows (a NumPy array)."""
+        return self.dataset.batches(self.rows)
 
     def manifest(self) -> dict[str, Any]:
         """What is known of the run before its model is loaded."""

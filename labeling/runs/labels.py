@@ -6,40 +6,33 @@ Rows are labelled in the order of the input, whatever order their answers came i
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import OutputError
 from preftree.labeling.answers.answers import Answers
 from preftree.labeling.answers.host import check_hardware
 from preftree.labeling.answers.part import Part
-from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.folder import Folder
-from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter, names_of_input
+from preftree.labeling.data.label_table import names_of_input
+from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter
 from preftree.labeling.methods.registry import imitations_of
-from preftree.labeling.pipeline import Labelled, aggregated, with_figures
+from preftree.labeling.pipeline import with_figures
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
+from preftree.labeling.runs.joining import labelled_batches, labelled_rows
 from preftree.labeling.runs.manifest import date, judge_of
-from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Rejected
 
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
 
 
-class StaleAnswers(OutputError):
-    """Answers about a text that the input does not have: it was changed while it was judged, and changed back."""
-
-
 _LOGGER = logging.getLogger("preftree")
-_ROWS = 1024
 _TOTALS = ("prompt_tokens", "unique_tokens", "generated_tokens", "rationales", "cut_rationales")
 
 
@@ -81,14 +74,11 @@ def labels_file(out: Folder | Path, job: Job, answers: Answers) -> tuple[int, Re
     ok, rejections = 0, Rejections()
     info = job.dataset.info
     with few_collections(), LabelWriter(out, info, job.method.columns, imitations_of(job.method)) as writer:
-        rows = labelled_rows(job, answers)
-        while batch := list(islice(rows, _ROWS)):
-            writer.add([(labelled.item, labelled.label) for labelled in batch])
-            for item, label, _ in batch:
-                if isinstance(item, Rejected):
-                    rejections.add(info.place(item.line), item.reason)
-                elif label is not None:
-                    ok += 1
+        for found in labelled_batches(job, answers, writer.table):
+            writer.add_batch(found.batch)
+            ok += len(found.batch) - len(found.rejected)
+            for item in found.rejected:
+                rejections.add(info.place(item.line), item.reason)
         job.dataset.check_unchanged()
         writer.publish()
     return ok, rejections
@@ -101,29 +91,6 @@ def _figures(job: Job, folder: Folder) -> Figures:
     subset = job.options.subset
     names = names_of_input(job.dataset.info, job.method.columns)
     return figures_of(folder.local(LABELS), None if subset is None else names[subset])
-
-
-def labelled_rows(job: Job, answers: Answers) -> Iterator[Labelled]:
-    """Input and answers, both in one order, walked side by side. Raises `StaleAnswers` among others."""
-    entries = answers.entries()
-    entry = next(entries, None)
-    done = 0
-    for number, item in zip(memoryview(job.rows), job.items(), strict=False):
-        while entry is not None and entry.number < number:  # of a row that is not in the job any more
-            entry = next(entries, None)
-        if entry is None or entry.number != number:
-            raise OutputError(f"row {number + 1:,} of {job.dataset.name} has no answers; judge it: `preftree label`")
-        if entry.text != job.digest(item):
-            raise StaleAnswers(
-                f"the answers of row {number + 1:,} ({one_line(str(entry.id))}) are about another text than is in "
-                f"{job.dataset.name}; judge it again: `preftree label`"
-            )
-        if entry.reason is not None and not isinstance(item, Rejected):
-            item = rejected(item, entry.reason)
-        yield aggregated(item, job.method, entry.scores)
-        done += 1
-    if done < len(job.rows):
-        raise InputError(f"{job.dataset.name} has fewer rows than when the run began; label it again")
 
 
 def warn_of_hardware(job: Job, answers: Answers) -> None:

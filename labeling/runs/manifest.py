@@ -17,7 +17,7 @@ from preftree.labeling.changes import change, flat
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.folder import Folder, folder_of
 from preftree.labeling.data.labels_file import RUN
-from preftree.labeling.data.selection import rows_of, selection_of
+from preftree.labeling.data.selection import count_outside, rows_of, selection_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.candidates import SAMPLE
 from preftree.labeling.methods.registry import SEVERAL
@@ -142,12 +142,10 @@ def _derived(record: Mapping[str, Any]) -> set[str]:
 
 def _left_out(then: Mapping[str, Any], now: Mapping[str, Any]) -> str | None:
     """A run may grow; one that shrinks would lose labels."""
-    import numpy as np
-
     if not all({"input", "options"} <= record.keys() for record in (then, now)):
         return None
     old, new = (rows_of(record["input"]["rows"], **selection_of(record["options"])) for record in (then, now))
-    lost = int(np.isin(old, new, invert=True).sum())
+    lost = count_outside(old, new)
     return f"{lost:,} of its {count(len(old), 'row')} would be left out (--limit, --sample)" if lost else None
 
 

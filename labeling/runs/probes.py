@@ -10,7 +10,8 @@ from typing import Any
 
 from preftree.labeling.answers.answers import Answers
 from preftree.labeling.data.folder import Folder
-from preftree.labeling.data.labels_file import LABELS, arrow_type, guarded, label_rows
+from preftree.labeling.data.label_table import arrow_type
+from preftree.labeling.data.labels_file import LABELS, guarded, label_rows
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.probe_labels import ProbeOutcome
 from preftree.labeling.options.runs import LabelOptions

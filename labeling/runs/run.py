@@ -21,7 +21,8 @@ from preftree.labeling.report.text import RunSummary, judge_text
 from preftree.labeling.runs.asking import ask, hopeless, own_rows, reject
 from preftree.labeling.runs.directory import RunDirectory, free_sibling
 from preftree.labeling.runs.job import Job
-from preftree.labeling.runs.labels import StaleAnswers, write_labels
+from preftree.labeling.runs.joining import StaleAnswers
+from preftree.labeling.runs.labels import write_labels
 from preftree.labeling.runs.manifest import with_judge
 from preftree.labeling.runs.workers import answers_of_all
 from preftree.labeling.terminal import count, one_line
@@ -143,6 +144,7 @@ def _resumable(out: str, writer: AnswerWriter, job: Job) -> Iterator[None]:
         writer.forget_attempt()
         raise
     except KeyboardInterrupt:
-        kept = int(writer.answers.states(job.rows).astype(bool).sum())
+        missing, _, _ = writer.answers.counts(job.rows)
+        kept = len(job.rows) - missing
         went_on = f"{count(kept, 'row')} of {out} are kept; run the same command again to resume"
         raise Interrupted(f"interrupted; {went_on if kept else 'nothing was written'}") from None

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import OutputError, PreftreeError
-from preftree.labeling.answers.answers import ANSWERS, MISSING, REJECTED, Answers, look
+from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.answers.host import kind_of
 from preftree.labeling.answers.part import Attempt
 from preftree.labeling.data.folder import Folder, LocalFolder, folder_of
@@ -38,8 +38,9 @@ def status_lines(named: str | Path, moved_to: str | None = None) -> Iterator[str
     check_format(directory, record)
     who = holder(directory)
     rows = rows_of(record["input"]["rows"], **selection_of(record["options"]))
-    answers, states = look(directory.child(ANSWERS), record["answers"], rows)
-    done, rejected = (int(found.sum()) for found in (states != MISSING, states == REJECTED))
+    answers = Answers.open(directory.child(ANSWERS), record["answers"])
+    _, answered, rejected = answers.counts(rows)
+    done = answered + rejected
     lines = [("run", _about(record)), ("state", _state(record, directory, who))]
     lines.append(("rows", f"{done:,} of {len(rows):,} ({done / len(rows):.1%}), {rejected:,} of them rejected"))
     lines += _damage(answers)

@@ -13,8 +13,8 @@ from preftree.engine.errors import OutputError, UsageError
 from preftree.labeling.answers.answers import ANSWERED, ANSWERS, LOOKS, look
 from preftree.labeling.answers.digest import digest_of
 from preftree.labeling.answers.entry import Entry
-from preftree.labeling.data.dataset import rejected
 from preftree.labeling.data.folder import Folder, folder_of
+from preftree.labeling.data.row import rejected
 from preftree.labeling.data.selection import rows_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.candidates import SAMPLE

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
-from preftree.labeling.answers.answers import MISSING, Answers
+from preftree.labeling.answers.answers import Answers
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.lock import holder
@@ -22,7 +22,8 @@ def answers_of_all(directory: RunDirectory, job: Job, record: Mapping[str, Any])
     has the directory to itself in the end. Raises OutputError.
     """
     answers, out = directory.answers_now(record), one_line(str(directory.folder))
-    if left := int((answers.states(job.rows) == MISSING).sum()):
+    left, _, _ = answers.counts(job.rows)
+    if left:
         _LOGGER.info(f"done; {count(left, 'row')} of {out} are left to other workers, and the last makes the labels")
         return None
     if not directory.take_alone():

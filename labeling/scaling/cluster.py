@@ -19,6 +19,8 @@ from preftree.labeling.terminal import count, one_line
 
 SECONDS_TO_ANSWER = 15.0
 _MISSING = "--ray needs the package ray: pip install 'preftree[ray]'"
+# A cluster that `ray start` makes asks for a token where one is in ~/.ray, and Ray does not offer it unless told to.
+_TOKEN = "does it ask for a token (RAY_AUTH_MODE=token)?"
 # Ray reports the use of clusters to its makers unless told otherwise, and warns of changes that do not matter here.
 _VARIABLES = {
     "RAY_USAGE_STATS_ENABLED": "0",
@@ -98,19 +100,21 @@ def _connect(ray: Any, address: str) -> None:
     known: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     before = signal.getsignal(signal.SIGTERM)
     try:
-        if address == "auto":
-            ray.init(**known)
-        elif address == "local":
-            ray.init(address, **known)
-        else:
-            _connect_elsewhere(ray, address, known)
+        with _nothing_on_stderr():
+            if address == "auto":
+                ray.init(**known)
+            elif address == "local":
+                ray.init(address, **known)
+            else:
+                _connect_elsewhere(ray, address, known)
     except OutputError:
         raise
     except Exception as error:
         with suppress(Exception):
             ray.shutdown()
         said = one_line(str(error).strip().partition("\n")[0])[:300] or type(error).__name__
-        raise OutputError(f"cannot use the Ray cluster ({address}): {said}") from None
+        hint = f"; {_TOKEN}" if isinstance(error, ConnectionError) else ""
+        raise OutputError(f"cannot use the Ray cluster ({address}): {said}{hint}") from None
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, before)  # Ray's would end the process
@@ -122,8 +126,8 @@ def _connect_elsewhere(ray: Any, address: str, known: dict[str, Any]) -> None:
     What is started on this machine must be started by a thread that stays: Linux ends it with that.
     """
     silent = OutputError(
-        f"no Ray cluster answers at {address} within {SECONDS_TO_ANSWER:.0f} s; is it running (ray status), and does a "
-        "firewall let this machine through?"
+        f"no Ray cluster answers at {address} within {SECONDS_TO_ANSWER:.0f} s; is it running (ray status), does a "
+        f"firewall let this machine through, and {_TOKEN}"
     )
     _check_reachable(address, silent)
     failed: list[Exception] = []
@@ -141,6 +145,19 @@ def _connect_elsewhere(ray: Any, address: str, known: dict[str, Any]) -> None:
         raise silent
     for error in failed:
         raise error
+
+
+@contextmanager
+def _nothing_on_stderr() -> Iterator[None]:
+    """Where something answers that takes no call, Ray says so each second, past Python and whatever its settings."""
+    kept = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as nothing:
+            os.dup2(nothing.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
 
 
 def _check_reachable(address: str, silent: OutputError) -> None:
@@ -170,8 +187,9 @@ def _sized(there: dict[str, float], options: ScalingOptions) -> tuple[int, dict[
         ("CPU", options.cpus_per_worker, cpus, "--cpus-per-worker"),
     ):
         if workers * each > has:
+            verb = "needs" if workers == 1 else "each need"
             raise UsageError(
-                f"{count(workers, 'worker')} with {count(each, noun)} each need {count(workers * each, noun)}, and the "
+                f"{count(workers, 'worker')} with {count(each, noun)} {verb} {count(workers * each, noun)}, and the "
                 f"cluster has {count(has, noun)}; use fewer --workers, a lower {flag}, or more machines"
             )
     return workers, needs

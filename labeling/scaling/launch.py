@@ -18,7 +18,7 @@ from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options.candidates import SampleOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import RunSummary
-from preftree.labeling.runs.asking import progress_of, rows_to_ask, to_judge
+from preftree.labeling.runs.asking import count_to_judge, progress_of, rows_to_ask
 from preftree.labeling.runs.candidates import run_sample
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import free_sibling
@@ -105,9 +105,8 @@ class _Driver:
         from preftree.labeling.judge.judge import Usage
 
         assert self._crew is not None
-        wanted = to_judge(job, writer.answers)
-        left = int(wanted.sum())
-        rows = rows_to_ask(job, wanted, writer.answers)
+        left = count_to_judge(job, writer.answers)
+        rows = rows_to_ask(job, writer.answers)
         shards = shards_of(rows, left, self._crew.size)
         self._crew.begin(writer.run, writer.last)
 

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from preftree.engine.errors import OutputError
 from preftree.engine.openmp import wait_briefly
 from preftree.labeling.answers.answers import ANSWERED, ANSWERS, Answers
+from preftree.labeling.answers.entry import Entry, table_of
 from preftree.labeling.answers.host import host_of
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.folder import folder_of
@@ -114,6 +115,7 @@ class Worker:
 
     def load(self) -> dict[str, Any]:
         """Loads the model; what the judge says of itself. Raises PreftreeError."""
+        _prepare_to_write()
         self._judge = self._setting.load(self._setting.options)
         return self._judge.describe()
 
@@ -168,3 +170,10 @@ class Worker:
         states, texts = answers.states(numbers), answers.texts(numbers)
         found = zip(rows, states.tolist(), texts.tolist(), strict=True)
         return tuple(row for row, state, text in found if state != ANSWERED or text != (row.text or 0))
+
+
+def _prepare_to_write() -> None:
+    """Imports what the first part needs, pandas among it where that is installed, before a device waits for it."""
+    import pyarrow.parquet  # noqa: F401
+
+    table_of([Entry(0, None)])

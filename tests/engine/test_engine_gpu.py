@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from preftree import Engine, Sampling
+from preftree.engine.decoding import decoder
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import DRAWN, ENDING, GREEDY, kv_memory_of, loader, reason
 from tests.engine.test_decoding import assert_bit_exact as bits_of_continuations
@@ -138,7 +139,7 @@ def test_a_variant_engine_is_caught(model: Path, monkeypatch: pytest.MonkeyPatch
         return linear(x, packed, row_block) if tiles_of_batch[0] % 2 else linear(x * 3, packed, row_block) / 3
 
     def counting(queries: torch.Tensor, kv: torch.Tensor, tiles: Any, out: torch.Tensor, **options: Any) -> None:
-        tiles_of_batch[0] = len(tiles.first_row)
+        tiles_of_batch[0] = sum(len(one.first_row) for one in (tiles if isinstance(tiles, tuple) else (tiles,)))
         attention(queries, kv, tiles, out, **options)
 
     monkeypatch.setattr(cuda, "linear", variant)
@@ -152,6 +153,32 @@ def test_continuations_are_bit_exact(model: Path, sampling: Sampling) -> None:
     """Replayed graphs: a sequence's row, its neighbours and what its row held before leave no trace."""
     load = loader(model, device="cuda", dtype="bfloat16", roomy=KV_TOKENS)
     bits_of_continuations(load, prompts_of(9, seed=3), sampling)
+
+
+def test_steps_are_read_late(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a token that is fed wrongly, and every synchronisation in a step that torch knows of."""
+    prompts = prompts_of(9, seed=3)
+    step, seen = decoder.Decoder._step, []
+
+    def guarded(self: decoder.Decoder, *given: Any) -> None:
+        seen.append(decoder.STEPS_AHEAD["cuda"])
+        # The first step of a run captures its graph, which synchronises.
+        torch.cuda.set_sync_debug_mode("error" if seen.count(seen[-1]) > 1 else "default")
+        try:
+            step(self, *given)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+
+    monkeypatch.setattr(decoder.Decoder, "_step", guarded)
+    found = []
+    for ahead in (0, 1):
+        monkeypatch.setitem(decoder.STEPS_AHEAD, "cuda", ahead)
+        found.append(reason(on_gpu(model, "bfloat16", kv_memory=kv_memory_of(model, KV_TOKENS, 2)), prompts, DRAWN))
+    at_once, late = found
+    assert seen.count(0) > 10
+    assert seen.count(1) > 10
+    assert late.generations == at_once.generations
+    assert np.array_equal(late.scores.logprob, at_once.scores.logprob)
 
 
 def test_labels_behind_continuations_equal_a_fresh_pass(model: Path) -> None:

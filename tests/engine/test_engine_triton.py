@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ import torch
 
 import preftree.engine.device as target_module
 from preftree import Engine, Sampling
+from preftree.engine.profiling import OPERATIONS
 from tests.engine.poisoning import assert_nan_never_becomes_a_label
 from tests.engine.test_decoding import LOGITS, seen_by_next_tokens
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
@@ -184,6 +188,38 @@ def test_rewards_equal_those_of_the_cpu_path(directory: Path, triton_engine: Eng
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_nan_never_becomes_a_label(triton_engine: Engine) -> None:
     assert_nan_never_becomes_a_label(triton_engine, [prompt[:5] for prompt in prompts_of(2, seed=4)])
+
+
+@pytest.mark.parametrize("directory", [SMALL_CONFIG], indirect=True, ids=["llama"])
+def test_operations_of_a_pass(triton_engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a product, or a pass over the rows, more than layers need. Two layers, one block of rows."""
+    from preftree.kernels import cuda
+
+    counts: Counter[str] = Counter()
+
+    def counted(name: str) -> Callable[..., Any]:
+        operation = getattr(cuda, name)
+
+        def call(*arguments: Any, **named: Any) -> Any:
+            counts[name] += 1
+            return operation(*arguments, **named)
+
+        return call
+
+    for name in filter(partial(hasattr, cuda), OPERATIONS):
+        monkeypatch.setattr(cuda, name, counted(name))
+    triton_engine.score([prompts_of(1, seed=5)[0][:20]], [LABELS], prefix_cache=False)
+    of_each = {
+        "gated": 1,
+        "linear": 2,
+        "add_linear": 2,
+        "rms_norm": 2,
+        "tree_attention": 1,
+    }  # gated: a linear, and SwiGLU
+    expected = Counter({name: 2 * count for name, count in of_each.items()})
+    # The last layer's queries are those of final rows only.
+    expected += Counter(["store_qkv", "linear", "rms_norm", "store_kv", "rotate", "rms_norm", "label_head"])
+    assert counts == expected
 
 
 @pytest.mark.parametrize("directory", [SMALL_CONFIG], indirect=True, ids=["llama"])

@@ -91,6 +91,20 @@ def test_bits_in_any_company(directory: Path, dtype: str) -> None:
         assert np.array_equal(engine.score(prompts, labels).logprob, found)
 
 
+@pytest.mark.parametrize("threads", [2, 4])
+def test_bits_on_several_threads(directory: Path, threads: int) -> None:
+    """Catches experts of several threads in one place, rows that are added up before their experts are through, and
+    final rows that are counted before they are chosen."""
+    prompts = prompts_of(12)
+    labels = [LABELS] * len(prompts)
+    with Engine.load(str(directory), dtype="float32") as engine:
+        expected = engine.score(prompts, labels, prefix_cache=False).logprob
+    torch.set_num_threads(threads)  # one again after the test
+    with Engine.load(str(directory), dtype="float32") as engine:
+        for _ in range(3):
+            assert np.array_equal(engine.score(prompts, labels, prefix_cache=False).logprob, expected)
+
+
 def test_a_sigmoid_router_keeps_its_digits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches one that is rounded to the model's type, where transformers keeps and multiplies it in float32."""
     checkpoint = open_checkpoint(str(write_model(tmp_path / "model", SMALL_CONFIG | MIXTURES["glm4_moe"])))

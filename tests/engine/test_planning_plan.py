@@ -91,6 +91,22 @@ def test_path_tiles(skipped: int, tile_rows: int) -> None:
         assert sorted(rows_of(tiles, rows, trie, paths)) == rows.tolist()
 
 
+@pytest.mark.parametrize("low_rows", [1, 4, 32])
+def test_low_tiles(low_rows: int) -> None:
+    """Catches rows that are in no tile, or in two, and short tiles that stay among the tall ones."""
+    trie = TokenTrie.build(random_sequences(4, 8, 60))
+    plan = build_plan(trie, PlanLayout(row_block=32, final_row_block=8, tile_rows=32, low_tile_rows=low_rows))
+    assert isinstance(plan.tiles, tuple)
+    paths, seen = paths_of_rows(trie), []
+    for tiles, most in zip(plan.tiles, (32, low_rows), strict=True):
+        assert isinstance(tiles, PathTiles)
+        assert tiles.max_rows == most
+        assert tiles.first_depth.tolist() == sorted(tiles.first_depth.tolist(), reverse=True)
+        assert all((rows <= low_rows) == (tiles is plan.tiles[1]) for rows in tiles.num_rows.tolist())
+        seen += rows_of(tiles, np.arange(trie.num_rows), trie, paths)
+    assert sorted(seen) == list(range(trie.num_rows))
+
+
 @pytest.mark.parametrize("skipped", [0, 21])
 def test_chunks_of_path_tiles(skipped: int) -> None:
     """Those of a chunk of rows each, in preorder."""

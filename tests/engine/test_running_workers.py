@@ -21,14 +21,15 @@ def threads(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_a_chunk_follows_those_before_it(threads: int) -> None:
-    """Catches a chunk that begins before its own rows, rows above it, or the stage before last are through."""
+    """Catches a chunk that begins before its own rows, rows above it, or the stage before last are through, and a
+    stage that does not wait for all of the one before."""
     lock, done, wrong = threading.Lock(), set[tuple[int, int]](), list[tuple[int, int]]()
-    counts = [6, 6, 1, 6, 6, 2]
+    counts, waiting = [6, 6, 1, 6, 6, 2, 6, 6], 7
 
     def task(stage: int, chunk: int) -> None:
         with lock:
             before = {(stage - 1, other) for other in range(counts[stage - 1])} if stage else set()
-            if stage and counts[stage] == counts[stage - 1]:
+            if stage and counts[stage] == counts[stage - 1] and stage != waiting:
                 before = {(one, other) for one, other in before if other <= chunk}
             earlier = {(stage - 2, other) for other in range(counts[stage - 2])} if stage > 1 else set()
             if not before | earlier <= done:
@@ -37,7 +38,7 @@ def test_a_chunk_follows_those_before_it(threads: int) -> None:
         with lock:
             done.add((stage, chunk))
 
-    run_stages(Stage(partial(task, stage), count) for stage, count in enumerate(counts))
+    run_stages(Stage(partial(task, stage), count, waits=stage == waiting) for stage, count in enumerate(counts))
     assert not wrong
     assert len(done) == sum(counts)
 

@@ -15,7 +15,7 @@ from preftree.kernels.avx512 import library
 from preftree.kernels.avx512 import products as products_module
 from preftree.kernels.avx512.head import Head
 from preftree.kernels.quantized.types import Quantized
-from preftree.kernels.tiles import PathTiles
+from preftree.kernels.tiles import Activation, PathTiles
 from tests.kernels.shapes import (
     LAYOUT,
     PATH_LAYOUT,
@@ -25,7 +25,7 @@ from tests.kernels.shapes import (
     tile_runs,
     with_sinks,
 )
-from tests.kernels.test_cpu import EPS, GATES, OPTIONS, ROWS
+from tests.kernels.test_cpu import EPS, GATES, OPTIONS, ROWS, Layers, in_float64
 
 pytestmark = needs_avx512
 ROUNDING = 2**-8  # of a number of bfloat16
@@ -189,6 +189,28 @@ def test_gates(inputs: int, width: int, has_bias: bool, quantized: Quantized | N
         ours, exact = avx512.gated(x, packed, activation, 32), of(gate_up)
         assert ours.dtype == torch.bfloat16
         assert (ours - exact).norm() / exact.norm() < (0.01 if quantized else 2 * ROUNDING)
+
+
+def experts_of(count: int, outputs: int, inputs: int) -> Layers:
+    return [(torch.randn(outputs, inputs).bfloat16() / 8, torch.randn(outputs).bfloat16()) for _ in range(count)]
+
+
+@pytest.mark.usefixtures("products")
+@pytest.mark.parametrize("activation", GATES)
+@pytest.mark.parametrize(("hidden", "width"), [(96, 48), (90, 25)])
+def test_experts(hidden: int, width: int, activation: Activation) -> None:
+    """Catches rows of another expert, sums that leave out the last numbers of a row, and weights of other rows."""
+    rows, count = 70, 5
+    gate_ups, downs = experts_of(count, 2 * width, hidden), experts_of(count, hidden, width)
+    x, (weights, chosen) = torch.randn(rows, hidden).bfloat16(), avx512.route(torch.randn(rows, count), 2, False)
+    pairs = avx512.sort_by_expert(weights, chosen, count)
+    products = torch.full((2 * rows, hidden), float("nan")).bfloat16()
+    avx512.expert_products(x, pairs, avx512.pack_experts(gate_ups, downs, count), activation, products, 32)
+    ours = avx512.combine_experts(products, pairs)
+    wide = in_float64(gate_ups), in_float64(downs)
+    exact = reference.mixture(x.double(), weights.double(), chosen, *wide, GATES[activation])
+    assert (ours - exact).norm() / exact.norm() < 3 * ROUNDING
+    assert torch.equal(avx512.combine_experts(products, pairs.of_rows(slice(7, 9))), ours[7:9])
 
 
 def test_a_nan_is_not_quantized_away() -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -82,13 +83,15 @@ QUICK = Selection(
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
     r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed|glu "
+    r"|experts of 2048, \S+ \(sm_\d+, bf16"
     r"|fp8_(product|norm of 4096|gated, silu|rows)",
 )
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
     (128, 256),
     r"tree_attention, (tiles of \d+|single tokens)(, window, softcap)? \(sm_90, bf16, 128"
-    r"|tree_attention, tiles of 128, window \(sm_90, bf16, 256|fp8_product of \d+ \(sm_90",
+    r"|tree_attention, tiles of 128, window \(sm_90, bf16, 256|fp8_product of \d+ \(sm_90"
+    r"|experts of 2048, (gated|linear) \(sm_90, bf16",
     OLDEST_TRITON,
 )
 
@@ -146,8 +149,10 @@ def test_every_kernel_compiles_well(report: list[dict[str, Any]]) -> None:
         assert_compiled_well(kernel)
 
 
-def test_attention_and_label_head_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
-    heavy = [one for one in report if one["name"].startswith("tree_attention") or "split" in one["name"]]
+def test_products_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
+    """Those of attention, label head and experts."""
+    heavy = [one for one in report if re.search("tree_attention|split|experts of .*(gated|linear)", one["name"])]
+    assert len({one["name"].partition(" ")[0] for one in heavy}) == 3
     heavy = [one for one in heavy if one["dtype"] == "bf16"]
     assert {one["arch"] for one in heavy} == {80, 90}
     for kernel in heavy:
@@ -162,10 +167,10 @@ def test_products_of_fp8_feed_tensor_cores(report: list[dict[str, Any]]) -> None
         assert_feeds_tensor_cores(kernel)
 
 
-def test_the_oldest_triton_compiles_attention_and_fp8_well(tmp_path: Path) -> None:
+def test_the_oldest_triton_compiles_products_well(tmp_path: Path) -> None:
     written = compiled(QUICK_OLDEST, tmp_path)
     assert written["triton"] == "3.6.0"
-    assert len(written["kernels"]) == 7
+    assert len(written["kernels"]) == 9
     for kernel in written["kernels"]:
         assert_compiled_well(kernel)
         assert_feeds_tensor_cores(kernel)
@@ -217,6 +222,19 @@ def test_every_launch_of_attention_is_in_the_report(report: list[dict[str, Any]]
     assert {*found} == expected
 
 
+def test_tiles_of_all_heights_sum_alike(report: list[dict[str, Any]]) -> None:
+    """Catches rows that several warps share in one height and not in the other: their sums end in another order."""
+    found: dict[tuple[Any, ...], set[tuple[int, int]]] = {}
+    for kernel in report:
+        is_attention = kernel["name"].startswith("tree_attention") and kernel["dtype"] == "bf16"
+        if is_attention and len(launch.tile_shapes(kernel["arch"], kernel["head_size"], 2).heights) > 1:
+            ending = kernel["name"].partition(", tiles of ")[2].partition(",")[2]
+            of_heights = found.setdefault((kernel["arch"], kernel["head_size"], ending), set())
+            of_heights.add((kernel["row_warps"], kernel["hmma"]))
+    assert found
+    assert all(len(kinds) == 1 and next(iter(kinds))[0] == 1 for kinds in found.values()), found
+
+
 def tiles_of(arch: int, size: int, itemsize: int) -> list[str]:
     found = [f"tiles of {settings.block_m}" for settings in launch.tile_shapes(arch, size, itemsize).all_settings]
     return [*found, "single tokens"] if itemsize == 2 and (arch, size) in launch.SINGLE_TOKENS else found
@@ -236,6 +254,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         "swiglu",
         "geglu",
         "clamped_swiglu",
+        "experts",
         "label_head",
         "fp8_product",
         "fp8_norm",
@@ -252,6 +271,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         (replace(SOUND, arch=80, hgmma=0, groups=0, hmma=128, shared=99 * 1024 + 1), "shared memory of 101376"),
         (replace(SOUND, hgmma=0, groups=0, hmma=128), "tensor-core"),
         (replace(SOUND, name="label_head of 4096, split", hgmma=0, groups=0), "tensor-core"),
+        (replace(SOUND, name="experts of 2048, linear", hgmma=0, groups=0), "tensor-core"),
         (replace(SOUND, name="tree_attention, single tokens", hgmma=0, groups=0, hmma=0), "tensor-core"),
         (replace(SOUND, serialised="C7515"), "serialised wgmma instructions (C7515)"),
         (replace(SOUND, groups=12), "serialised wgmma instructions (12 waits for 12 instructions)"),
@@ -315,6 +335,8 @@ def test_one_variant_serves_batches_of_all_sizes(tmp_path: Path) -> None:
     """A kernel that knew the number of rows would be compiled anew in the middle of a run, and might sum otherwise."""
     counts = json.loads(run_compiled("-m", "tests.kernels.variants", cache=tmp_path))
     assert counts.pop("norms of several sizes")["rms_norm_kernel"] > 1
+    # A gate and what follows it are one kernel.
+    assert counts.pop("mixture") == {"expert_product_kernel": 2, "combine_experts_kernel": 1}
     assert sum(map(len, counts.values())) == 16
     assert {count for kernels in counts.values() for count in kernels.values()} == {1}, counts
 

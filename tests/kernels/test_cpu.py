@@ -258,3 +258,26 @@ def test_label_head(rows: int, dtype: torch.dtype, softcap: float | None, monkey
     logits, normaliser = cpu.label_head(hidden, cpu.pack_head(weight), query_rows, query_tokens, softcap=softcap)
     exact = reference.label_head(hidden.double(), weight.double(), query_rows, query_tokens, softcap)
     torch.testing.assert_close((logits.double(), normaliser.double()), exact, rtol=1e-5, atol=1e-4)
+
+
+Layers = list[tuple[torch.Tensor, torch.Tensor | None]]
+
+
+def in_float64(layers: Layers) -> Layers:
+    return [(weight.double(), None if bias is None else bias.double()) for weight, bias in layers]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_experts(dtype: torch.dtype) -> None:
+    """Catches rows of another expert, padding that is taken for rows, and weights of other rows."""
+    rows, hidden, width, count = 70, 96, 40, 5
+    gate_ups: Layers = [(torch.randn(2 * width, hidden).to(dtype) / 8, None) for _ in range(count)]
+    downs: Layers = [(torch.randn(hidden, width).to(dtype) / 8, None) for _ in range(count)]
+    x, (weights, chosen) = torch.randn(rows, hidden).to(dtype), cpu.route(torch.randn(rows, count), 2, False)
+    pairs, products = cpu.sort_by_expert(weights, chosen, count), torch.full((2 * rows, hidden), float("nan")).to(dtype)
+    cpu.expert_products(x, pairs, cpu.pack_experts(gate_ups, downs, count), "silu", products, 32)
+    ours = cpu.combine_experts(products, pairs)
+    exact = reference.mixture(
+        x.double(), weights.double(), chosen, in_float64(gate_ups), in_float64(downs), reference.swiglu
+    )
+    assert (ours - exact).norm() / exact.norm() < 3 * torch.finfo(dtype).eps

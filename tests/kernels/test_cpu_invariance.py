@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from preftree.engine.model.experts import mixture
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import TokenTrie
 from preftree.kernels import avx512, cpu, isa
@@ -231,16 +229,30 @@ def test_scalar_head(size: int) -> None:
     assert torch.equal(cpu.scalar_head(shifted, weight, rows), found)
 
 
-def test_experts_do_not_see_who_else_chose_them() -> None:
-    """Few rows, many rows and other neighbours: an expert's blocks have the same number of rows, and a row adds up its
-    experts in the same order."""
-    experts = [cpu.pack_linear(torch.randn(96, 96)) for _ in range(5)]
-    x, router = torch.randn(200, 96), torch.randn(200, 5)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("row_block", [32, 256])
+def test_experts_do_not_see_who_else_chose_them(row_block: int, dtype: torch.dtype) -> None:
+    """Few rows, many rows and other neighbours, all experts or some at a time: an expert's blocks have the same number
+    of rows, and a row adds up its experts in the same order."""
+    experts = mlps_of(5, hidden=96, width=64, dtype=dtype)
+    x, router = torch.randn(700, 96).to(dtype), torch.randn(700, 5)
 
-    def mixed(rows: torch.Tensor) -> torch.Tensor:
-        weights, chosen = cpu.route(router[rows], 2, True)
-        return mixture(x[rows], weights, chosen, [partial(cpu.linear, packed=one) for one in experts], block=32)
+    def mixed(rows: torch.Tensor, parts: Sequence[range | None] = (None,)) -> torch.Tensor:
+        pairs = cpu.sort_by_expert(*cpu.route(router[rows], 2, True), 5)
+        products = torch.full((2 * len(rows), 96), float("nan"), dtype=dtype)
+        for numbers in parts:
+            cpu.expert_products(x[rows], pairs, experts, "silu", products, row_block, numbers)
+        return cpu.combine_experts(products, pairs)
 
-    everything = mixed(torch.arange(200))
-    for rows in (torch.randperm(200), torch.tensor([77]), torch.arange(50, 90)):
+    everything = mixed(torch.arange(700))
+    assert everything.isfinite().all()
+    for rows in (torch.randperm(700), torch.tensor([77]), torch.arange(50, 90)):
         assert torch.equal(mixed(rows), everything[rows])
+        assert torch.equal(mixed(rows, [range(3, 5), range(3)]), everything[rows])
+
+
+def mlps_of(count: int, hidden: int, width: int, dtype: torch.dtype) -> cpu.Experts:
+    def layers(outputs: int, inputs: int) -> list[tuple[torch.Tensor, None]]:
+        return [(torch.randn(outputs, inputs).to(dtype), None) for _ in range(count)]
+
+    return cpu.pack_experts(layers(2 * width, hidden), layers(hidden, width), count)

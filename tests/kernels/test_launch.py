@@ -42,6 +42,14 @@ def test_all_heights_of_a_tile_sum_alike(capability: int, size: int) -> None:
     assert len(settings) == 1 or {s.block_m // s.num_warps for s in settings} == {16}
 
 
+def test_low_tiles() -> None:
+    """Catches low tiles where there is one height, and ones that no token of this many heads fits."""
+    assert [launch.low_tile_rows(80, 128, 2, group) for group in (1, 2, 7, 16, 17)] == [16, 8, 2, 1, 0]
+    assert launch.low_tile_rows(80, 256, 2, 1) == launch.low_tile_rows(90, 128, 2, 1) == 0
+    assert launch.low_tile_rows(80, 128, 4, 1) == 0
+    assert [launch.attention_settings(80, 128, 2, rows, 2).block_m for rows in (8, 9)] == [16, 128]
+
+
 @pytest.mark.parametrize(
     ("call", "words"),
     [

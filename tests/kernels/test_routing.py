@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from preftree.kernels import reference
-from preftree.kernels.routing import route_by_sigmoid
+from preftree.kernels.routing import route_by_sigmoid, sort_by_expert
 
 EXPERTS, GROUPS, KEPT, PER_ROW = 24, 6, 3, 5
 
@@ -109,3 +109,15 @@ def test_every_expert_can_be_chosen_in_one_group() -> None:
     weights, chosen = route_by_sigmoid(logits, torch.zeros(4), 4, False, 1, 1, 1.0)
     assert (chosen.sort(1).values == torch.arange(4)).all()
     assert torch.equal(weights, logits.sigmoid().gather(1, chosen))
+
+
+def test_pairs_are_sorted_by_expert_and_then_by_row() -> None:
+    """Catches weights that go to another expert, rows that are left out, and an order that hangs on the router's."""
+    chosen = torch.tensor([[4, 0], [1, 4], [4, 2]])
+    weights = torch.tensor([[0.75, 0.25], [0.5, 0.125], [1.0, 2.0]])
+    pairs = sort_by_expert(weights, chosen, 6)
+    assert pairs.rows.tolist() == [0, 1, 2, 0, 1, 2]
+    assert pairs.starts.tolist() == [0, 1, 2, 3, 3, 6, 6]
+    assert pairs.places.tolist() == [[0, 3], [1, 4], [2, 5]]
+    assert pairs.weights.tolist() == [[0.25, 0.75], [0.5, 0.125], [2.0, 1.0]]
+    assert pairs.of_rows(slice(1, 3)).places.tolist() == [[1, 4], [2, 5]]

@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from preftree.engine.planning.plan import build_plan
+from preftree.engine.planning.tiling import by_height
 from preftree.engine.planning.trie import TokenTrie
 from preftree.kernels import attention, launch, reference
 from preftree.kernels.tiles import PathTiles
@@ -66,7 +67,9 @@ def poisoned(rows: int, heads: int, kv_heads: int, size: int, dtype: torch.dtype
     return queries.to(DEVICE, dtype), kv.to(DEVICE, dtype)
 
 
-def attend(queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles, **options: Any) -> torch.Tensor:
+def attend(
+    queries: torch.Tensor, kv: torch.Tensor, tiles: PathTiles | tuple[PathTiles, ...], **options: Any
+) -> torch.Tensor:
     out = torch.full_like(queries, float("nan"))
     attention.tree_attention(queries, kv, tiles, out, **options)
     return out
@@ -250,7 +253,7 @@ class TrieRun:
         trie = TokenTrie.build(random_sequences(9, 4, longest))
         return cls(trie, *poisoned(trie.num_rows, 3, 1, size, dtype), tallest(size, dtype, group=3), options)
 
-    def __call__(self, tiles: PathTiles) -> torch.Tensor:
+    def __call__(self, tiles: PathTiles | tuple[PathTiles, ...]) -> torch.Tensor:
         return attend(self.queries, self.kv, tiles, **self.options)[: self.trie.num_rows]
 
 
@@ -288,6 +291,23 @@ def assert_one_row_tiles_have_the_same_bits(run: TrieRun) -> None:
 
 def test_bits_do_not_depend_on_where_tiles_are_cut(run: TrieRun) -> None:
     assert_bits_survive_other_cuts(run)
+
+
+@pytest.mark.parametrize("options", [{}, {"window": 37}, {"window": 17, "softcap": 1.5}], ids=str)
+def test_bits_of_low_tiles(options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches rows whose bits depend on whether short branches have tiles, and a launch, of their own."""
+    if DEVICE.type == "cuda" and launch.table_of(launch.capability_of(DEVICE)) != 80:
+        pytest.skip("this GPU's table has one height")
+    monkeypatch.setattr(launch, "INTERPRETED_CAPABILITY", 80)
+    run = TrieRun.draw(140, 64, torch.float16, **options)
+    whole = cut(run.trie, run.full)
+    both = by_height(whole, launch.low_tile_rows(80, 64, 2, group=3))
+    assert all(len(part.first_row) for part in both)
+    expected = run(whole)
+    assert torch.equal(run(both), expected)
+    monkeypatch.setitem(launch.TENSOR_CORES[80], 64, launch.TileShapes(((128, 8),), block_n=64, num_stages=3))
+    assert launch.attention_settings(80, 64, 2, 1, 3).masks_all is False
+    assert torch.equal(run(whole), expected) or DEVICE.type == "cuda", "a mask that hides nothing changes nothing"
 
 
 def test_bits_of_one_row_tiles(run: TrieRun) -> None:

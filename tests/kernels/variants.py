@@ -11,7 +11,18 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from preftree.kernels import attention, fp8_product, fp8_rows, gated, label_head, norm, qkv_store, rope_store
+from preftree.kernels import (
+    attention,
+    experts,
+    fp8_product,
+    fp8_rows,
+    gated,
+    label_head,
+    norm,
+    qkv_store,
+    rope_store,
+    routing,
+)
 from preftree.kernels.quantized.fp8 import FP8, Fp8Linear, Fp8Rows
 from preftree.kernels.tiles import PathTiles
 
@@ -54,6 +65,16 @@ def store_kv(rows: int) -> None:
     rope_store.store_kv(meta(rows, 2 * KV_HEADS * SIZE), angles, angles, meta(rows, 2, KV_HEADS, SIZE))
 
 
+def mixture(rows: int) -> None:
+    """Nothing of it can be read by the host."""
+    weights, chosen = routing.route(meta(rows, 64), 4, True)
+    pairs = routing.sort_by_expert(weights, chosen, 64)
+    layers = [(meta(2 * HIDDEN, HIDDEN), None)] * 64, [(meta(HIDDEN, HIDDEN), None)] * 64
+    products = meta(4 * rows, HIDDEN)
+    experts.expert_products(meta(rows, HIDDEN), pairs, experts.pack_experts(*layers, 64), "silu", products)
+    experts.combine_experts(products, pairs)
+
+
 def store_qkv(rows: int) -> None:
     angles, kv = (meta(rows, SIZE // 2),) * 2, meta(rows, 2, KV_HEADS, SIZE)
     projected = meta(rows, (HEADS + 2 * KV_HEADS) * SIZE)
@@ -75,6 +96,7 @@ LAUNCHES: dict[str, Callable[[int], object]] = {
     "store_qkv": store_qkv,
     "swiglu": lambda rows: gated.swiglu(meta(rows, 2 * HIDDEN)),
     "tree_attention": attend,
+    "mixture": mixture,
     "label_head": head,
     "scalar_head": scalar_head,
     # Not what a model does, but what shows that differences are counted.

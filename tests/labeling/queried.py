@@ -7,7 +7,7 @@ from typing import Any
 
 from preftree.labeling.data.columns import ColumnKinds
 from preftree.labeling.data.dataset import DatasetInfo
-from preftree.labeling.data.labels_file import LabelTable
+from preftree.labeling.data.label_table import LabelTable
 from preftree.labeling.report.figures import Figures
 from preftree.labeling.types import ArrowType, Label, PairLabel, Sample
 

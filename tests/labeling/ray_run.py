@@ -14,12 +14,14 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 from preftree.engine.errors import PreftreeError
-from preftree.labeling.data.folder import LocalFolder
+from preftree.labeling import cli
+from preftree.labeling.data.folder import LocalFolder, folder_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import Interrupted, run_label
@@ -27,17 +29,32 @@ from preftree.labeling.scaling import crew
 from preftree.labeling.scaling.launch import label_on_ray
 from preftree.labeling.terminal import messages_on_stderr
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
+from tests.labeling.object_store import object_store
 
 ROWS = 240
+# Arguments but for the model, which is the directory of their first word; all with the real engine.
+COMMANDS = {
+    "reward": ["reward"],
+    "score": ["score", "--under", "honest"],
+    "sample": ["sample", "--n", "2", "--max-tokens", "6", "--seed", "3"],
+    "cot": ["label", "--cot", "--samples", "2", "--temperature", "0.8", "--max-rationale-tokens", "6"],
+}
 
 
 class SlowScorer(FakeScorer):
-    """A window takes 20 milliseconds. A prompt with KILLER in it ends the process, one with BOOM breaks the engine."""
+    """A window takes 20 milliseconds. A prompt with KILLER in it ends the process, one with BOOM breaks the engine.
+
+    One with "HUNGRY PATH " needs more memory than there is, where and as long as nothing is at PATH.
+    """
 
     def score(self, encoded: Any) -> Any:
         time.sleep(0.02)
-        if any(b"KILLER" in bytes(entry.ids) for entry in encoded):
-            os.kill(os.getpid(), signal.SIGKILL)
+        for prompt in (bytes(entry.ids) for entry in encoded):
+            if b"KILLER" in prompt:
+                os.kill(os.getpid(), signal.SIGKILL)
+            if b"HUNGRY" in prompt and not (place := Path(prompt.split()[1].decode())).exists():
+                place.touch()
+                raise MemoryError("Unable to allocate 3.00 TiB")
         return super().score(encoded)
 
 
@@ -66,20 +83,20 @@ def source_of(directory: Path, **changes: str) -> Path:
     return write_rows(directory / "in.jsonl", rows)
 
 
-def options_of(source: Path, out: Path, **changes: Any) -> LabelOptions:
+def options_of(source: Path, out: Path | str, **changes: Any) -> LabelOptions:
     return LabelOptions(input=str(source), out=str(out), **{"ray": "auto", "workers": 3, "quiet": True, **changes})
 
 
-def label(source: Path, out: Path, load: Callable[..., Any] = load, **changes: Any) -> dict[str, Any]:
+def label(source: Path, out: Path | str, load: Callable[..., Any] = load, **changes: Any) -> dict[str, Any]:
     """What became of a run, and whether its bytes are those of one process."""
-    whole = out.with_name("whole")
+    whole, folder = source.with_name("whole"), folder_of(out)
     try:
         summary = label_on_ray(options_of(source, out, **changes), load, open_method)
     except PreftreeError as error:
-        return {"error": str(error), "left": sorted(path.name for path in out.glob("*"))}
+        return {"error": str(error), "left": folder.names("*")}
     run_label(options_of(source, whole, ray=None, workers=None, overwrite=True), load, open_method)
-    same = (out / "labels.parquet").read_bytes() == (whole / "labels.parquet").read_bytes()
-    return {"same": same, "events": dict(summary.events), "ok": summary.ok, "files": sorted(os.listdir(out))}
+    same = folder.read("labels.parquet") == (whole / "labels.parquet").read_bytes()
+    return {"same": same, "events": dict(summary.events), "ok": summary.ok, "files": folder.names("*")}
 
 
 def killed_node(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
@@ -107,6 +124,44 @@ def poison(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
     source = source_of(directory, n101="KILLER", n202="BOOM")
     summary = label_on_ray(options_of(source, out), load, open_method)
     return {"ok": summary.ok, "kinds": summary.rejections.kinds, "events": [list(line) for line in summary.events]}
+
+
+def hungry(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
+    """A worker that runs out of memory, once."""
+    prompt = f"HUNGRY {directory / 'eaten'} "
+    return label(source_of(directory, n101=prompt), directory / "out")
+
+
+def urls(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
+    """Runs below URLs: a directory's, and an object store's, where a run is resumed and a worker lost."""
+    source = source_of(directory, n101=f"HUNGRY {directory / 'eaten'} ")
+    found: dict[str, Any] = {}
+    with object_store() as reached:
+        out = f"s3://bucket/runs/one{reached}"
+        found["beginning"] = label_on_ray(options_of(source, out, limit=60), load, open_method).ok
+        found["store"] = label(source, out)
+    found["file"] = label(source, (directory / "by url").as_uri())
+    return found
+
+
+def commands(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
+    """Whether what a command writes is the same with and without Ray. Models are in `directory` already."""
+    return {name: written(directory, name, *COMMANDS[name]) for name in COMMANDS}
+
+
+def written(directory: Path, name: str, command: str, *options: str) -> dict[str, Any]:
+    """Of the rows one is bad, and one too long for the model."""
+    rows: list[Any] = [row(id=f"id {n}", prompt=f"Which of {n // 2}?", response_a=f"this {n}") for n in range(20)]
+    rows[5], rows[8]["prompt"] = b"no JSON", "long " * 1000
+    source = write_rows(directory / "rows.jsonl", rows)
+    model = ("--model", str(directory / ("reward" if command == "reward" else "judge")), "--dtype", "float32")
+    found: list[bytes] = []
+    codes = []
+    for place, ray in (("ray", ("--ray", "auto", "--workers", "2")), ("alone", ())):
+        out = directory / f"{name} {place}"
+        codes.append(cli.main([command, str(source), "--out", str(out), *model, *options, *ray]))
+        found.append((out / "labels.parquet" if out.is_dir() else out).read_bytes())
+    return {"same": found[0] == found[1], "codes": codes}
 
 
 def stopped(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
@@ -145,9 +200,10 @@ def mistakes(directory: Path, cluster: Any, seed: int) -> dict[str, Any]:
 
 def no_cluster(directory: Path) -> dict[str, Any]:
     """Addresses where nobody answers, and where somebody does who is no cluster."""
-    silent = socket.create_server(("127.0.0.1", 0))
+    silent, web = socket.create_server(("127.0.0.1", 0)), ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler)
+    threading.Thread(target=web.serve_forever, daemon=True).start()
     source, found = source_of(directory), {}
-    for name, port in (("silent", silent.getsockname()[1]), ("closed", 9)):
+    for name, port in (("silent", silent.getsockname()[1]), ("web", web.server_port), ("closed", 9)):
         started = time.monotonic()
         found[name] = label(source, directory / name, ray=f"127.0.0.1:{port}")
         found[name]["seconds"] = time.monotonic() - started
@@ -171,7 +227,7 @@ def main(directory: Path, scene: Callable[[Path, Any, int], dict[str, Any]], see
             cluster.shutdown()
 
 
-SCENES = {"killed_node": killed_node, "poison": poison, "stopped": stopped, "mistakes": mistakes}
+SCENES = {scene.__name__: scene for scene in (killed_node, poison, hungry, stopped, urls, commands, mistakes)}
 
 if __name__ == "__main__":
     place, name, seed = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]) if sys.argv[3:] else 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -79,7 +80,7 @@ def test_token_ids_of_rationales_survive(tmp_path: Path) -> None:
     answers = written(tmp_path / "answers", entries[1:2], entries[:1], entries[2:], entries[3:4])
     assert repr(list(answers.entries())) == repr(entries)
     joined = writer_module._one_of(answers.parts)
-    assert repr(list(joined.entries())) == repr(entries)
+    assert repr(list(merged([joined]))) == repr(entries)
     assert repr(list(entries_of(table_of(entries).to_batches(2)))) == repr(entries)
 
 
@@ -88,7 +89,7 @@ def test_parts_without_token_ids(tmp_path: Path) -> None:
     [without, of_old] = written(tmp_path / "answers", [entry(0)], [explained(1, None)]).parts
     for part in (without, of_old):
         assert "rationale_ids" not in parquet.read_schema(part.path).names
-    assert list(of_old.entries()) == [explained(1, None)]
+    assert list(merged([of_old])) == [explained(1, None)]
 
 
 def test_parts_are_read_by_anything_that_reads_parquet(tmp_path: Path) -> None:
@@ -153,18 +154,20 @@ def test_two_parts_of_one_number(tmp_path: Path) -> None:
 def test_parts_that_follow_on_one_another_are_read_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches memory that grows with the number of parts."""
     answers = written(tmp_path / "answers", *([entry(n), entry(n + 1)] for n in range(0, 20, 2)))
-    opened_parts: list[Path] = []
-    entries = Part.entries
+    open_parts: list[str] = []
+    most = 0
+    batches = Part.batches
 
-    def noted(part: Part) -> Iterator[Entry]:
-        opened_parts.append(part.path)
-        return entries(part)
+    def noted(part: Part, lines: int, schema: Any) -> Iterator[Any]:
+        nonlocal most
+        open_parts.append(part.name)
+        most = max(most, len(open_parts))
+        yield from batches(part, lines, schema)
+        open_parts.remove(part.name)
 
-    monkeypatch.setattr(Part, "entries", noted)
-    rows = answers.entries()
-    for _ in range(4):
-        next(rows)
-    assert len(opened_parts) <= 3
+    monkeypatch.setattr(Part, "batches", noted)
+    assert numbers_of(answers) == list(range(20))
+    assert most == 1
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "renamed"])

@@ -1,4 +1,4 @@
-"""A run on a Ray cluster: three nodes on this machine, of which one dies, a row that kills, Ctrl-C, mistakes."""
+"""A run on a Ray cluster: three nodes on this machine, of which one dies, rows that kill, URLs, Ctrl-C, mistakes."""
 
 from __future__ import annotations
 
@@ -12,9 +12,14 @@ from typing import Any
 import pytest
 
 from preftree.labeling import cli
+from preftree.labeling.commands.table import REJECTED_ROWS
+from preftree.labeling.options.runs import LabelOptions
+from preftree.labeling.scaling.cluster import _sized
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import row, write_rows
-from tests.labeling.ray_run import ROWS
+from tests.labeling.ray_run import COMMANDS, ROWS
+from tests.labeling.reward_models import write_reward_model
+from tests.models import SMALL_CONFIG, write_model
 
 ROOT = Path(__file__).parents[2]
 RAY = ROOT / ".venv" / "ray"
@@ -24,7 +29,9 @@ needs_ray = pytest.mark.skipif(not RAY.is_dir(), reason="Ray lies beside the env
 def scene(directory: Path, name: str, seed: int = 0) -> tuple[dict[str, Any], str]:
     """What a scene of `tests.labeling.ray_run` found, and what the run reported."""
     paths = os.pathsep.join(map(str, (ROOT, RAY)))
-    environment = {**os.environ, "PYTHONPATH": paths, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}  # or they are looked for on the network
+    environment = {**os.environ, **settings, **keys, "PYTHONPATH": paths}
     command = [sys.executable, "-m", "tests.labeling.ray_run", str(directory), name, str(seed)]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
     found = [line for line in done.stdout.splitlines() if line.startswith("{")]
@@ -70,6 +77,48 @@ def test_a_row_that_no_worker_survives(tmp_path: Path) -> None:
 
 @needs_ray
 @pytest.mark.soak
+def test_a_worker_that_runs_out_of_memory(tmp_path: Path) -> None:
+    """Catches a run that such a worker ends, rows that it takes with it, and a summary that is silent about it."""
+    found, said = scene(tmp_path, "hungry")
+    assert found["same"]
+    assert found["ok"] == ROWS - 1
+    assert "MemoryError: Unable to allocate 3.00 TiB; what it judged was tried again" in found["events"]["lost"]
+    assert "is lost: MemoryError: Unable to allocate 3.00 TiB; another one takes its place" in said
+
+
+@needs_ray
+@pytest.mark.soak
+def test_runs_below_urls(tmp_path: Path) -> None:
+    """Catches workers that write elsewhere than the driver looks, and a URL whose query gets lost between them."""
+    found, _ = scene(tmp_path, "urls")
+    assert found["beginning"] == 59
+    for name in ("store", "file"):
+        assert found[name]["same"], name
+        assert found[name]["ok"] == ROWS - 1
+    assert found["store"]["files"] == ["labels.parquet", "run.json"]
+    assert "shards by" in found["store"]["events"]["workers"]
+    assert "MemoryError" in found["store"]["events"]["lost"]
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What commands wrote on Ray and without it, with small models; one cluster serves all."""
+    directory = tmp_path_factory.mktemp("commands")
+    write_model(directory / "judge", SMALL_CONFIG)
+    write_reward_model(directory / "reward")
+    return scene(directory, "commands")[0]
+
+
+@needs_ray
+@pytest.mark.soak
+@pytest.mark.parametrize("name", COMMANDS)
+def test_other_commands(name: str, written: dict[str, Any]) -> None:
+    """Catches workers that judge otherwise than one process: other seeds, a method that is not sent along, bad rows."""
+    assert written[name] == {"same": True, "codes": [REJECTED_ROWS, REJECTED_ROWS]}
+
+
+@needs_ray
+@pytest.mark.soak
 def test_an_interrupted_run_is_resumed(tmp_path: Path) -> None:
     """Catches Ctrl-C that loses what was judged, that waits for all rows, and other bytes after it."""
     found, _ = scene(tmp_path, "stopped")
@@ -111,9 +160,10 @@ def test_the_command_on_this_machine(tmp_path: Path) -> None:
 @needs_ray
 @pytest.mark.soak
 def test_nobody_answers(tmp_path: Path) -> None:
-    """Catches a wait without end for a cluster that is not there, and a traceback of Ray's."""
-    found, _ = scene(tmp_path, "no_cluster")
-    for name in ("silent", "closed"):
+    """Catches a wait without end for a cluster that is not there, Ray's traceback, and what it says each second."""
+    found, said = scene(tmp_path, "no_cluster")
+    assert "GCS" not in said
+    for name in ("silent", "web", "closed"):
         assert found[name]["error"].startswith("no Ray cluster answers at 127.0.0.1:")
         assert found[name]["seconds"] < 25
         assert found[name]["left"] == []
@@ -126,6 +176,22 @@ def test_without_ray(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert cli.main(["label", str(source), "--out", str(out), "--quiet", "--ray"]) == 1
     assert "--ray needs the package ray: pip install 'preftree[ray]'" in one_error(capsys)
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "workers", "cpus", "gpus"),
+    [
+        ({}, 4, 1, 1),
+        ({"cpus_per_worker": 8}, 2, 8, 1),
+        ({"gpus_per_worker": 2}, 2, 1, 2),
+        ({"device": "cpu"}, 16, 1, 0),
+        ({"workers": 3, "gpus_per_worker": 0}, 3, 1, 0),
+    ],
+)
+def test_as_many_workers_as_fit(changes: dict[str, Any], workers: int, cpus: int, gpus: int) -> None:
+    """Catches GPUs that are left alone or given twice, and cores that are."""
+    options = LabelOptions(input="in.jsonl", out="out", ray="auto", **changes)
+    assert _sized({"CPU": 16.0, "GPU": 4.0, "memory": 1e9}, options) == (workers, {"num_cpus": cpus, "num_gpus": gpus})
 
 
 @pytest.mark.parametrize(
