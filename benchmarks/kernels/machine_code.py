@@ -70,9 +70,9 @@ class Compiled:
 
     @property
     def uses_tensor_cores(self) -> bool:
-        """Attention, products in fp8, of the label head and of experts, where the hardware has units for the dtype."""
-        pattern = r"^(tree_attention|fp8_product)|split|gated$|linear$"
-        return self.dtype == "bf16" and re.search(pattern, self.name) is not None
+        """Attention and matrix products of label head, experts and fp8, where the hardware has units for the dtype."""
+        multiplies = re.search(r"^tree_attention|^fp8_product|split$|gated$|linear$", self.name) is not None
+        return self.dtype == "bf16" and multiplies
 
     @property
     def problems(self) -> list[str]:
