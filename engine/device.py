@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import logging
-from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from operator import itemgetter
 from types import ModuleType
 
@@ -15,42 +13,24 @@ import torch
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device_names import Devices, named_devices
 from preftree.engine.errors import InputError
+from preftree.engine.fitting import (
+    ALWAYS,
+    AUTO,
+    NEVER,
+    Placement,
+    batch_bytes,
+    divided,
+    memory_of,
+    streamed_memory,
+    that_fits,
+)
 from preftree.engine.memory import host_bytes_free
 from preftree.engine.planning.estimate import MemoryModel
-from preftree.engine.planning.stages import divide, stage_starts
+from preftree.engine.precision import DTYPES, QUANTIZED, check_fp8, check_int8, name_of
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
 from preftree.kernels.quantized.types import Quantized, product_name
 from preftree.kernels.tiles import PlanLayout
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-AUTO = "auto"
-ALWAYS, NEVER = "always", "never"
-# What linear layers may be quantised to, by the names that torch and people have for it.
-QUANTIZED: dict[str, Quantized] = {"int8": "int8", "fp8": "fp8", "float8_e4m3fn": "fp8"}
-# What products of fp8 ask of a GPU: its compute capability, and what inputs and outputs are multiples of.
-LEAST_FP8_CAPABILITY = (8, 9)
-FP8_MULTIPLE = 16
-# Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
-USABLE_MEMORY = 0.85
-# The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
-_BUDGET_PROMPT = 8192
-_BUDGET_ROWS_PER_PROMPT = 8
-# Layers in memory where they are streamed: of a GPU the one at work and the next; chunks of rows are in two at once.
-_SLOTS, _SLOTS_IN_CHUNKS = 2, 3
-# What a device computes while a byte is copied. 700 TFLOP/s at 55 GB/s from pinned memory over PCIe 5; other cards'
-# ratios are close, as both grow. A core with AMX does 0.8 TFLOP/s, in float32 0.06, and a disk reads 1.5 GB/s.
-_GPU_FLOPS_PER_BYTE = 12_700
-_CPU_FLOPS_PER_BYTE, _CPU_FLOPS_PER_BYTE_FLOAT32 = 530, 40
-
-
-@dataclass(frozen=True)
-class Placement:
-    """A stage of the model: consecutive layers, and the device that they are on."""
-
-    device: torch.device
-    layers: range
 
 
 @dataclass(frozen=True)
@@ -167,11 +147,6 @@ def choose_target(
     return _target(config, ["cpu"], dtype, *limits)
 
 
-def name_of(dtype: torch.dtype) -> str:
-    """ "bfloat16" of torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
-
-
 def gpu_is_there() -> bool:
     """Whether torch sees a GPU, fit for the model or not."""
     return torch.cuda.is_available()
@@ -179,19 +154,6 @@ def gpu_is_there() -> bool:
 
 class UnfitDeviceError(InputError):
     """A device that is not there, or that has no kernels for this model."""
-
-
-def usable_bytes(device: torch.device, fraction: float | None, taken: int = 0) -> int:
-    """Bytes of a GPU that may still be used.
-
-    fraction: of the whole memory, for all that this package puts there; None for most of what is free. taken: bytes of
-    the fraction that are in use already.
-    """
-    free, total = torch.cuda.mem_get_info(device)
-    # What torch holds but does not use is free, too.
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    usable = int(free * USABLE_MEMORY)
-    return usable if fraction is None else min(usable, int(total * fraction) - taken)
 
 
 def _target(
@@ -208,156 +170,25 @@ def _target(
         devices = [torch.device(name) for name in names]
         device = devices[-1]
         if quantized == "int8":
-            _check_int8(device)
+            check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
         if quantized == "fp8":
-            _check_fp8(device, config)
+            check_fp8(device, config)
         layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
         layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
         raise UnfitDeviceError(f"device {names[-1]!r} cannot be used: {str(error).splitlines()[0]}") from None
-    resident = _memory(layout, dtype, quantized)
-    streamed, blocks = _streamed(resident, layout), layout.batch_blocks
-    stages = _stages(config, devices, resident, fraction)
+    resident = memory_of(layout, dtype, quantized)
+    streamed, blocks = streamed_memory(resident, layout), layout.batch_blocks
+    stages = divided(config, devices, resident, fraction)
     if device.type == "cuda":
         both = resident, streamed
-        fitting = [_of_gpu(config, stage, dtype, both, blocks, fraction, stream_layers) for stage in stages]
+        fitting = [that_fits(config, stage, dtype, both, blocks, fraction, stream_layers) for stage in stages]
         memory, blocks = min(fitting, key=itemgetter(1))
     else:
-        batch = _batch_bytes(config, resident, batch_tokens or blocks * layout.row_block)
+        batch = batch_bytes(config, resident, batch_tokens or blocks * layout.row_block)
         is_short = stream_layers == AUTO and resident.weight_bytes(config) + batch > host_bytes_free()
         memory = streamed if is_short or stream_layers == ALWAYS else resident
     rows = batch_tokens or blocks * layout.row_block
     return Target(device, dtype, ops, layout, memory, rows, stages, fraction, quantized)
-
-
-def _stages(
-    config: ModelConfig, devices: Sequence[torch.device], memory: MemoryModel, fraction: float | None
-) -> tuple[Placement, ...]:
-    """The layers, divided by what they take and what each device may still use."""
-    layers = range(config.num_layers)
-    if len(devices) == 1:
-        return (Placement(devices[0], layers),)
-    sizes = [memory.weight_bytes(config, range(layer, layer + 1)) for layer in layers]
-    rooms = [usable_bytes(device, fraction) if device.type == "cuda" else 1 for device in devices]
-    starts = stage_starts(config)
-    parts = divide(sizes, starts, rooms)
-    if parts is None:
-        why = f"has {config.num_layers} layers"
-        if len(starts) + 1 < config.num_layers:
-            why = f"has layers that use keys and values of earlier ones, so that it has {len(starts) + 1} parts at most"
-        raise InputError(f"{len(devices)} devices are too many: the model {why}; name fewer devices")
-    return tuple(Placement(device, part) for device, part in zip(devices, parts, strict=True))
-
-
-def _check_int8(device: torch.device) -> None:
-    """InputError, one line, where there are no products of int8: for the device or the processor."""
-    if device.type != "cpu":
-        raise InputError(f"int8 runs on CPUs; use dtype 'bfloat16' on device '{device}', or device 'cpu'")
-    if obstacle := isa.int8_obstacle():
-        raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
-
-
-def _check_fp8(device: torch.device, config: ModelConfig) -> None:
-    """InputError, one line, where a GPU has no products of fp8, or none for this model. Says so once where a CPU
-    emulates them."""
-    if device.type == "cpu":
-        _warn("fp8 is emulated on a CPU: for figures of its accuracy, not for speed")
-        return
-    try:
-        product_name()
-    except ValueError as error:
-        raise InputError(str(error)) from None
-    capability, least = (
-        ".".join(map(str, pair)) for pair in (torch.cuda.get_device_capability(device), LEAST_FP8_CAPABILITY)
-    )
-    if float(capability) < float(least):
-        raise InputError(
-            f"fp8 needs a GPU of compute capability {least} or newer, {device} ({torch.cuda.get_device_name(device)}) "
-            f"has {capability}; use dtype 'bfloat16'"
-        )
-    sizes = [("hidden_size", config.hidden_size)]
-    sizes += [("intermediate_size", config.mlp_size(layer)) for layer in range(config.num_layers)]
-    if config.experts is not None and config.experts.shared_width:
-        sizes.append(("shared expert's width", config.experts.shared_width))
-    for field, size in sizes:
-        if size % FP8_MULTIPLE:
-            raise InputError(
-                f"fp8 products take multiples of {FP8_MULTIPLE}, and this model's {field} is {size:,}; "
-                "use dtype 'bfloat16'"
-            )
-
-
-@functools.cache
-def _warn(message: str) -> None:
-    """Once."""
-    logging.getLogger("preftree").warning(message)
-
-
-def _memory(layout: PlanLayout, dtype: torch.dtype, quantized: Quantized | None) -> MemoryModel:
-    return MemoryModel(
-        dtype_bytes=dtype.itemsize,
-        row_block=layout.row_block,
-        lanes=layout.tile_rows,
-        chunk_rows=layout.chunk_rows,
-        wide_bytes=4 if layout.is_wide else dtype.itemsize,
-        kv_buffers=layout.kv_buffers,
-        quantized=quantized,
-        threads=torch.get_num_threads() if layout.in_chunks else 0,
-    )
-
-
-def _streamed(memory: MemoryModel, layout: PlanLayout) -> MemoryModel:
-    """`memory` where layers are streamed."""
-    if not layout.in_chunks:
-        return replace(memory, slots=_SLOTS, flops_per_byte=_GPU_FLOPS_PER_BYTE)
-    rate = _CPU_FLOPS_PER_BYTE_FLOAT32 if memory.dtype_bytes == 4 and not memory.quantized else _CPU_FLOPS_PER_BYTE
-    return replace(memory, slots=_SLOTS_IN_CHUNKS, flops_per_byte=rate * layout.threads)
-
-
-def _of_gpu(
-    config: ModelConfig,
-    stage: Placement,
-    dtype: torch.dtype,
-    memories: tuple[MemoryModel, MemoryModel],
-    most: int,
-    fraction: float | None,
-    stream_layers: str,
-) -> tuple[MemoryModel, int]:
-    """The first of `memories`, resident and streamed, that leaves room for a row block, and how many of them fit.
-
-    `most` blocks of resident layers; of streamed ones as many as hide the copy, if those are more. InputError, one
-    line, if nothing fits.
-    """
-    layers, usable, (resident, streamed) = stage.layers, usable_bytes(stage.device, fraction), memories
-    hiding = -(-streamed.hiding_rows(config) // streamed.row_block)
-    tried = {NEVER: memories[:1], ALWAYS: memories[1:], AUTO: memories}[stream_layers]
-    for memory in tried:
-        room = usable - memory.weight_bytes(config, layers)
-        if blocks := _blocks_that_fit(config, memory, max(most, hiding) if memory.slots else most, room):
-            return memory, blocks
-    needed = tried[-1].weight_bytes(config, layers) + _batch_bytes(config, resident, resident.row_block)
-    how = " with streamed layers" if tried[-1].slots else ""
-    is_whole = len(layers) == config.num_layers
-    what = "the model needs" if is_whole else f"layers {layers.start} to {layers.stop - 1} of the model need"
-    raise InputError(
-        f"{what} {needed / 1e9:.1f} GB in {name_of(dtype)}{how}, and may use {usable / 1e9:.1f} GB of "
-        f"{stage.device} ({torch.cuda.get_device_name(stage.device)}); free some of it, raise memory_fraction if that "
-        f"is set, {'' if is_whole else 'name more devices, '}take a smaller model, or use device 'cpu'"
-    )
-
-
-def _blocks_that_fit(config: ModelConfig, memory: MemoryModel, most: int, room: int) -> int:
-    """Row blocks, up to `most`, that `room` bytes are enough for; 0 if not even for one."""
-
-    def needed(blocks: int) -> int:
-        return _batch_bytes(config, memory, blocks * memory.row_block)
-
-    return bisect_right(range(1, most + 1), room, key=needed)
-
-
-def _batch_bytes(config: ModelConfig, memory: MemoryModel, rows: int) -> int:
-    """Of the prompts that a budget is made for."""
-    longest = min(config.max_context, _BUDGET_PROMPT)
-    return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)

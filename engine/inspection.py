@@ -92,7 +92,8 @@ def _cpu_types() -> str:
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
-    from preftree.engine.device import choose_target, name_of
+    from preftree.engine.device import choose_target
+    from preftree.engine.precision import name_of
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.device import Placement, Target
+from preftree.engine.device import Target
 from preftree.engine.errors import InputError
+from preftree.engine.fitting import Placement
 from preftree.engine.memory import DeviceMemoryError, host_bytes_free, naming_device
 from preftree.engine.weights.layer_file import LayerFile
 from preftree.engine.weights.layers import WeightProvider

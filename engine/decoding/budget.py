@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.device import Placement, Target, usable_bytes
+from preftree.engine.device import Target
 from preftree.engine.errors import InputError
+from preftree.engine.fitting import Placement, usable_bytes
 from preftree.engine.model.kv import KvStore, kv_of_layers
 from preftree.engine.planning.estimate import MemoryModel
 

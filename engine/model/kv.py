@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.device import Placement
+from preftree.engine.fitting import Placement
 
 
 def kv_of_layers(

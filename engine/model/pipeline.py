@@ -15,7 +15,8 @@ from itertools import islice
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.device import Placement, Target
+from preftree.engine.device import Target
+from preftree.engine.fitting import Placement
 from preftree.engine.model.forward import CachedKv, ChunkedForward, Forward, Keep, Pass, WholeForward
 from preftree.engine.model.kv import KvBuffers, KvStore
 from preftree.engine.model.layer import Activations, DecoderLayer, TokenInputs

@@ -22,8 +22,9 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
-from preftree.engine.device import Placement, Target, choose_target
+from preftree.engine.device import Target, choose_target
 from preftree.engine.errors import DeviceError, InputError
+from preftree.engine.fitting import Placement
 from preftree.engine.generation import Sampling
 from preftree.engine.model.kv import KvBuffers
 from preftree.engine.model.model import Model

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import preftree.engine.device as target_module
+from preftree.engine import fitting, precision
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
@@ -152,7 +153,7 @@ class TestStreaming:
     def test_a_batch_grows_until_it_hides_the_copy(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
         """Catches experts that are copied and not chosen, which a batch of the default does not hide."""
         use_gpu(monkeypatch, free=80 * GB)
-        monkeypatch.setattr(target_module, "_GPU_FLOPS_PER_BYTE", 50_000)
+        monkeypatch.setattr(fitting, "_GPU_FLOPS_PER_BYTE", 50_000)
         target = choose_target(large(config), None, None, None, stream_layers="always")
         assert target.batch_tokens >= target.memory.hiding_rows(large(config)) == 50_000
         assert choose_target(large(config), None, None, None).batch_tokens == 16 * 2048
@@ -365,7 +366,7 @@ class TestTypes:
         self, config: ModelConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """Catches a slow run that nobody is told about; once is enough."""
-        target_module._warn.cache_clear()
+        precision._warn.cache_clear()
         targets = [choose_target(config, "cpu", "fp8", None) for _ in range(2)]
         assert [target.dtype_name for target in targets] == ["fp8", "fp8"]
         assert str(targets[0].instructions).startswith("emulated, ")
