@@ -163,7 +163,7 @@ def test_a_run_keeps_the_revisions_that_it_began_with(hub: Hub, small_model: str
     hub.asked.clear()
     assert run_label(LabelOptions(**options, offline=True)).ok == 2
     assert hub.asked == []
-    with pytest.raises(InputError, match="^org/two: .*not in the cache"):
+    with pytest.raises(InputError, match=r"^org/two: .*not in the cache"):
         run_label(LabelOptions(**options | {"out": "other"}, offline=True))
 
 
