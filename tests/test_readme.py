@@ -29,8 +29,10 @@ def test_python_examples_run(page: str, code: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_parse(page: str) -> None:
     """Catches a command, flag or value that is not there."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", TEXTS[page].replace("\\\n", " "), re.DOTALL | re.MULTILINE)
-    lines = re.findall(r"^preftree (.*?)(?:\s+#.*)?$", "\n".join(blocks), re.MULTILINE)
+    text = TEXTS[page].replace("\\\n", " ")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = re.findall(r"^(?:.* \| )?preftree (.*?)(?:\s+#.*)?$", "\n".join(blocks), re.MULTILINE)
+    lines += re.findall(r"^ {4}preftree (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert page != "README.md" or len(lines) >= 3
     for line in lines:
         parse(COMMANDS, shlex.split(line))

@@ -11,7 +11,7 @@ from pathlib import Path
 import preftree
 from preftree.labeling.commands.table import COMMANDS
 from preftree.labeling.options.option import declared, spelled
-from website.api import PAGES, api_pages
+from website.api import MODULES, PAGES, api_pages
 from website.commands import cell, command_pages
 from website.repository import place, rewritten
 
@@ -31,9 +31,10 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
     pages = {
         path.relative_to(tmp_path).as_posix(): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")
     }
-    assert {f"commands/{name}.html" for name in COMMANDS} | {f"api/{name}.html" for name in PAGES} <= pages.keys()
+    assert {f"commands/{name}.html" for name in COMMANDS} | {f"api/{name}.html" for name in api_pages()} <= pages.keys()
     assert [(name, found) for name, page in pages.items() for found in re.findall(LOADED, page)] == []
-    assert "Score" in pages["api/engine.html"]
+    assert "Log-probabilities of labels after prompts" in pages["api/engine.html"]
+    assert "RewardFunction" in pages["api/integrations.html"]
     assert (tmp_path / "repository" / "examples" / "scale" / "slurm-array.sh").is_file()
 
 
@@ -53,6 +54,8 @@ def test_commands_are_complete() -> None:
 def test_the_api_is_complete() -> None:
     """Catches a name that the package offers and no page has."""
     assert sorted(name for _, names in PAGES.values() for name in names) == sorted(preftree.__all__)
+    modules = {path.stem for path in (ROOT / "preftree" / "integrations").glob("[a-z]*.py")}
+    assert set(MODULES["integrations"][1]) == modules
     pages = api_pages()
     assert "::: preftree.Judge" in pages["models"]
     assert "| `aggregate` |" in pages["methods"]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import preftree
 from preftree.labeling.options.option import Options, declared, defaults
@@ -22,22 +22,34 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+# Modules with names of their own, by page.
+MODULES = {
+    "integrations": ("Other frameworks", ("trl", "openrlhf", "verl", "slime", "areal", "swift", "lm_eval")),
+}
+
+
 def api_pages() -> dict[str, str]:
     """Markdown by page."""
-    return {page: "\n".join(_page(title, names)) + "\n" for page, (title, names) in PAGES.items()}
+    pages = {page: _page(title, map(_shown, names)) for page, (title, names) in PAGES.items()}
+    for package, (title, names) in MODULES.items():
+        pages[package] = _page(title, (f"::: preftree.{package}.{name}" for name in names))
+    return pages
 
 
-def _page(title: str, names: tuple[str, ...]) -> Iterator[str]:
-    yield from (f"# {title}", "", "Generated from docstrings. [Python](../python.md) has examples.")
-    for name in names:
-        value = getattr(preftree, name)
-        options = isinstance(value, type) and issubclass(value, Options)
-        yield from _options(name, value) if options else ("", f"::: preftree.{name}")
+def _page(title: str, parts: Iterable[str]) -> str:
+    head = (f"# {title}", "Generated from docstrings. [Python](../python.md) has examples.")
+    return "\n\n".join((*head, *parts)) + "\n"
+
+
+def _shown(name: str) -> str:
+    value = getattr(preftree, name)
+    is_options = isinstance(value, type) and issubclass(value, Options)
+    return "\n".join(_options(name, value)) if is_options else f"::: preftree.{name}"
 
 
 def _options(name: str, kind: type[Options]) -> Iterator[str]:
     default = defaults(kind)
-    yield from ("", f"## preftree.{name}", "", "| argument | default | what it does |", "|---|---|---|")
+    yield from (f"## preftree.{name}", "", "| argument | default | what it does |", "|---|---|---|")
     for one, option in declared(kind).items():
         value = f"`{default[one]!r}`" if one in default else "required"
         yield f"| `{one}` | {value} | {cell(option.help)} |"

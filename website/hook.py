@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from mkdocs.structure.files import File, Files, InclusionLevel
 
 from preftree.labeling.commands.table import COMMANDS
-from website.api import PAGES, api_pages
+from website.api import api_pages
 from website.commands import command_pages, commands_index
 from website.repository import ROOT, closure, content, place, rewritten
 
@@ -15,10 +16,15 @@ _PROJECT = ("ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
 
 
 def on_config(config: Any) -> None:
-    """Adds generated pages to the navigation."""
-    commands = ["commands/index.md", *(f"commands/{name}.md" for name in COMMANDS)]
-    project = [place(path) for path in _PROJECT]
-    config.nav += [{"Commands": commands}, {"Python API": [f"api/{page}.md" for page in PAGES]}, {"Project": project}]
+    """Makes the navigation: pages by section as docs/index.md lists them, then those that are generated."""
+    sections = re.split(r"^## ", (ROOT / "docs" / "index.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    listed = {section.partition("\n")[0]: re.findall(r"\]\(([\w-]+\.md)\)", section) for section in sections}
+    made = {
+        "Commands": ["commands/index.md", *(f"commands/{name}.md" for name in COMMANDS)],
+        "Python API": [f"api/{page}.md" for page in api_pages()],
+        "Project": [place(path) for path in _PROJECT],
+    }
+    config.nav = ["index.md", *({title: pages} for title, pages in (listed | made).items())]
 
 
 def on_files(files: Files, config: Any) -> None:
