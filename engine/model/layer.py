@@ -172,7 +172,9 @@ class DecoderLayer:
         assert sizes is not None
         x = self._input(rows.hidden, layer.mlp_norm)
         logits = self._route_logits(experts, x, row_block)
-        return Routed(x, *self._route(experts, logits[:, : sizes.count], sizes), gate=logits[:, sizes.count :])
+        # torch takes the sigmoid of what is not contiguous in another way, and a single chunk is not copied any more.
+        gate = logits[:, sizes.count :].contiguous()
+        return Routed(x, *self._route(experts, logits[:, : sizes.count], sizes), gate)
 
     def mixture(self, layer: LayerWeights, parts: Sequence[Routed], row_block: int) -> Mixture:
         """The layer's experts over some chunks."""
