@@ -20,8 +20,6 @@ PAGES: dict[str, tuple[str, tuple[str, ...]]] = {
     ),
     "errors": ("Errors", ("PreftreeError", "InputError", "ModelError", "OutputError", "UsageError")),
 }
-
-
 # Modules with names of their own, by page.
 MODULES = {
     "integrations": ("Other frameworks", ("trl", "openrlhf", "verl", "slime", "areal", "swift", "lm_eval")),
@@ -49,7 +47,14 @@ def _shown(name: str) -> str:
 
 def _options(name: str, kind: type[Options]) -> Iterator[str]:
     default = defaults(kind)
-    yield from (f"## preftree.{name}", "", "| argument | default | what it does |", "|---|---|---|")
+    yield from (
+        f"## preftree.{name}",
+        "",
+        str(kind.__doc__),
+        "",
+        "| argument | default | what it does |",
+        "|---|---|---|",
+    )
     for one, option in declared(kind).items():
         value = f"`{default[one]!r}`" if one in default else "required"
         yield f"| `{one}` | {value} | {cell(option.help)} |"
