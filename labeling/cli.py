@@ -12,7 +12,7 @@ from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
 from preftree.labeling.options.runs import RunOptions
 from preftree.labeling.streams import speak_utf8, standard_streams, terminated_as_interrupted
-from preftree.labeling.terminal import messages_on_stderr, one_line
+from preftree.labeling.terminal import coloured, messages_on_stderr, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -49,7 +49,8 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    print(f"preftree: {one_line(message)}", file=sys.stderr)
+    said = f"preftree: {one_line(message)}"
+    print(said if code == INTERRUPTED else coloured(said, "red", sys.stderr), file=sys.stderr)
     return code
 
 
