@@ -7,7 +7,6 @@ import sys
 from collections.abc import Sequence
 
 from preftree.engine.errors import PreftreeError, UsageError
-from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
 from preftree.labeling.options.runs import RunOptions
@@ -28,6 +27,8 @@ def _run(argv: Sequence[str]) -> int:
     try:
         command, options = parse(COMMANDS, argv)
         labels = isinstance(options, RunOptions)
+        from preftree.engine.openmp import wait_briefly  # not for --help
+
         wait_briefly()
         with messages_on_stderr(getattr(options, "quiet", False)):
             code = command.run(options)
