@@ -47,8 +47,8 @@ def parse(commands: Mapping[str, Command], argv: Sequence[str]) -> tuple[Command
     """
     if argv and argv[0] not in (*commands, *_WITHOUT_COMMAND):
         what = "option" if argv[0].startswith("-") else "command"
-        known = _WITHOUT_COMMAND if what == "option" else commands
-        raise UsageError(f"there is no {what} {argv[0]!r}; {suggestion(argv[0], known)}; see preftree --help")
+        meant = suggestion(argv[0], _WITHOUT_COMMAND if what == "option" else commands)
+        raise UsageError(f"there is no {what} {argv[0]!r}; {meant}; see preftree --help")
     args, surplus = build_parser(commands, argv[:1]).parse_known_args(argv)
     given = vars(args)
     name = given.pop("command")
