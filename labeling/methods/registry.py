@@ -73,7 +73,9 @@ _PROBES: dict[type[Sample], Sample] = {
 def entry_of(name: str) -> Entry:
     """The entry of a method. UsageError for a name that is not known."""
     if name not in METHODS:
-        raise UsageError(f"method {name!r} is not known; {suggestion(name, METHODS.keys() - {SEVERAL})}")
+        raise UsageError(
+            f"method {name!r} is not known; {suggestion(name, [one for one in METHODS if one != SEVERAL])}"
+        )
     return METHODS[name]
 
 
