@@ -22,7 +22,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 def listed(repository: Repository) -> tuple[Repository, tuple[str, ...]]:
     """The commit that a revision names, and its files. Raises PreftreeError."""
     hub = _library(repository)
-    with _reaching(repository, f"cannot reach {_host()}"):
+    with _reaching(repository, f"no such file or directory here{_near(repository)}, and {_host()} cannot be reached"):
         found = hub.HfApi(endpoint=_host()).repo_info(
             repository.name, repo_type=repository.kind, revision=repository.revision, timeout=_SECONDS
         )
@@ -61,9 +61,9 @@ def download(repository: Repository, names: Sequence[str]) -> None:
 def not_cached(repository: Repository) -> PreftreeError:
     """What to say where nothing may be downloaded."""
     return repository.error(
-        f"{repository}: no such file or directory, and not in the cache ({cache_directory()}), and nothing may be "
-        "downloaded (--offline or HF_HUB_OFFLINE); run it once with the network, or copy its files here and name "
-        "their directory"
+        f"{repository}: no such file or directory here{_near(repository)}, and not in the cache ({cache_directory()}), "
+        "and nothing may be downloaded (--offline or HF_HUB_OFFLINE); run it once with the network, or copy its files "
+        "here and name their directory"
     )
 
 
