@@ -144,7 +144,7 @@ def _table(labels: Path, gold_file: str | None, subset: str | None) -> Any:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(labels) as file:
+        with parquet.ParquetFile(labels, pre_buffer=False) as file:
             names = file.schema_arrow.names
             if "p_a" not in names:
                 raise InputError(

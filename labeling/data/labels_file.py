@@ -192,7 +192,7 @@ def label_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             if missing := [name for name in columns if name not in file.schema_arrow.names]:
                 raise OutputError(f"{path} has no column {missing[0]}; label the input again")
             for batch in file.iter_batches(_READ_ROWS, columns=list(columns)):

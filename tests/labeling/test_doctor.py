@@ -77,10 +77,11 @@ def test_the_types_of_a_processor(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(isa, "default_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(isa, "instructions", lambda name: f"on {name}")
     monkeypatch.setattr(isa, "limit", lambda: None)
+    fp8 = "fp8 (emulated, slow: for figures of its accuracy)"
     for obstacle, int8 in ((None, "int8 (on int8)"), ("it needs a wand", "no int8: it needs a wand")):
         monkeypatch.setattr(isa, "int8_obstacle", lambda obstacle=obstacle: obstacle)
         assert main(["doctor"]) == OK
-        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {int8}\n"
+        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {fp8}; {int8}\n"
         assert types in capsys.readouterr().out
     monkeypatch.setattr(isa, "limit", lambda: "ONEDNN_MAX_CPU_ISA=AVX2")
     assert main(["doctor"]) == OK
