@@ -365,7 +365,7 @@ class Engine:
             seed: see there.
 
         Returns:
-            [prompts][n] continuations.
+            `[prompts][n]` continuations.
 
         Raises:
             InputError: an option is out of range, or a prompt, which is named, has no room in the model's context or in
@@ -400,7 +400,7 @@ class Engine:
             endings: token ids to append to the continuations of each prompt, at least one.
             labels: of each prompt, as token ids.
             sampling: of the continuations; None for `Sampling()`.
-            continuations: [prompts][n] token ids to run instead of generating any. The scores are the same bits as
+            continuations: `[prompts][n]` token ids to run instead of generating any. The scores are the same bits as
                 when these were generated, which those of `score` are not: prompts are not run token by token.
 
         Raises:

@@ -47,6 +47,16 @@ def software() -> Iterator[Finding]:
     yield from _devices()
 
 
+def default_model() -> Finding:
+    """Whether the model that is used where none is named is installed."""
+    from preftree.engine.gguf.embedded import embedded_file
+
+    try:
+        return Finding("default model", str(embedded_file()), "ok")
+    except ModelError as error:
+        return Finding("default model", f"{error}; or name a model of yours with --model", "failed")
+
+
 def _devices() -> Iterator[Finding]:
     import torch
 

@@ -186,11 +186,21 @@ class Bare:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """The one of `known` that is meant, most likely; where none is near, all of them."""
+    return _guess(name, known) or f"use one of {', '.join(known)}"
+
+
+def known_names(name: str, known: Collection[str]) -> str:
+    """All of `known`, and the one that is meant, where one is near: "prompt, output; did you mean output?"."""
+    guess = _guess(name, known)
+    return ", ".join(known) + (f"; {guess}" if guess else "")
+
+
+def _guess(name: str, known: Collection[str]) -> str:
     from difflib import get_close_matches
 
     words = {word.lstrip("-"): word for word in known}
     near = get_close_matches(name.lstrip("-"), words, 1, 0.7)
-    return f"did you mean {words[near[0]]}?" if near else f"use one of {', '.join(known)}"
+    return f"did you mean {words[near[0]]}?" if near else ""
 
 
 def _refused(wanted: str, value: object) -> ValueError:

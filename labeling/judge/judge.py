@@ -391,6 +391,13 @@ def check_software() -> Iterator[Finding]:
     return software()
 
 
+def check_default_model() -> Finding:
+    """Whether "embedded" can be loaded."""
+    from preftree.engine.inspection import default_model
+
+    return default_model()
+
+
 def check_model(model: str) -> Iterator[Finding]:
     """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
     from preftree.engine.checkpoint import open_checkpoint

@@ -47,6 +47,8 @@ def plan_lines(
         rationales = 0 if asked is None else total.prompts * asked.reasoning.n
         labelled = total.rows - total.rejections.count
         lines += measure(total.spread, method, judge).lines(labelled, total.unique_tokens, rationales, loading)
+    elif first is not None:
+        lines.append(("time", "not measured; --measure runs a few seconds of the job to estimate it"))
     yield aligned(lines + _warnings(method))
     if first is None:
         yield "\nno row of the input can be labelled"

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from preftree.engine.gguf import embedded
 from preftree.kernels import isa
 from preftree.labeling.cli import main
 from preftree.labeling.commands.table import FAILURE, OK
@@ -70,6 +71,19 @@ def test_without_a_model_it_looks_at_the_software(capsys: pytest.CaptureFixture[
     assert "tokenizers" in out
     assert "device cpu" in out
     assert "architecture" not in out
+    assert "\nok      default model  " in out
+
+
+def test_the_default_model_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    """Catches a machine that is found well, on which the first `preftree label` fails."""
+    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package")
+    assert main(["doctor"]) == FAILURE
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("failed  default model  the embedded model needs the data package no-such-package; ")
+    assert last.endswith("; or name a model of yours with --model")
+    assert examine(model, capsys)[0] == OK
 
 
 def test_the_types_of_a_processor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
