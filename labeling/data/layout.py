@@ -17,7 +17,7 @@ from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, prefer
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
-from preftree.labeling.values import known_names
+from preftree.labeling.values import known_names, suggestion
 
 _ROWS_LOOKED_AT = 100
 _FEW = 10  # of so many rows, one is few
@@ -309,8 +309,7 @@ def column_mapping(texts: Sequence[str]) -> ColumnMapping:
         if not (equals and name and column):
             raise UsageError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
         if name not in FIELDS:
-            known = known_names(name, FIELDS)
-            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {known}")
+            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; {suggestion(name, FIELDS)}")
         if name in columns:
             raise UsageError(
                 f"--map gives {name} two columns, {one_line(columns[name])} and {one_line(column)}; keep one"

