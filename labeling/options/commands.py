@@ -43,7 +43,12 @@ class FetchOptions(Options):
 class DoctorOptions(Options):
     """`preftree doctor`."""
 
-    model: str | None = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", flag="", default=None)
+    model: str | None = option(
+        "embedded, a Hugging Face directory, a .gguf, or a name on the Hugging Face hub",
+        metavar="MODEL",
+        flag="",
+        default=None,
+    )
     accuracy: str | None = option(
         "judge the first pairs of FILE in two types and print how far the labels are apart",
         kind=path,
@@ -54,3 +59,6 @@ class DoctorOptions(Options):
     limit: int = option("pairs to judge", whole(1), "N", requires=("accuracy",), default=100)
     dtype: str = option("the type in question", dtype_name, "TYPE", requires=("accuracy",), default="auto")
     against: str = option("the type to compare with", dtype_name, "TYPE", requires=("accuracy",), default="float32")
+    offline: bool = option(
+        "take a model of the Hugging Face hub from the cache only", switch, requires=("model",), default=False
+    )
