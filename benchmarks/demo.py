@@ -15,7 +15,7 @@ from preftree.engine.errors import PreftreeError
 from preftree.engine.files import read_json
 from preftree.labeling.judge.judge import Judge
 
-# Two seconds of one prompt at a time, on two cores.
+# Some seconds of one prompt at a time, on two cores.
 PAIRS = 6
 EXAMPLES = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
 
