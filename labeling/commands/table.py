@@ -173,7 +173,7 @@ def _doctor(options: DoctorOptions) -> int:
         return _printed(accuracy_lines(options))
     from preftree.labeling.judge.doctor import Doctor
 
-    doctor = Doctor(options.model)
+    doctor = Doctor(options.model, options.offline)
     _printed(doctor.lines())
     return FAILURE if doctor.failed else OK
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from preftree.engine.checkpoint import Checkpoint
+    from preftree.engine.device_names import Devices
     from preftree.engine.engine import Engine
     from preftree.engine.generation import Generation
     from preftree.engine.planner import Planner
@@ -107,21 +108,27 @@ class Judge:
         prefix_cache: bool = True,
         kv_memory: int | str | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
+        devices: Devices | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
+        offline: bool = False,
     ) -> Self:
         """Load a model to judge with.
 
         Args:
-            model: "embedded", a Hugging Face directory, or a .gguf file.
+            model: "embedded", a Hugging Face directory, a .gguf file, or a name on the Hugging Face hub.
             device: see `preftree.Engine.load`, as for dtype and batch_tokens.
             dtype: of weights and activations; "auto" is bfloat16 where that is fast, else float32.
             batch_tokens: unique tokens of a forward pass.
             prefix_cache: keep the keys and values of what all prompts begin with.
             kv_memory: bytes for keys and values while rationales are generated; "4GB" or "4GiB", too.
             memory_fraction: of a GPU's memory, for weights and all else; see `preftree.Engine.load`.
+            stream_layers: "auto", "always" or "never"; see there.
+            devices: several equal GPUs that share the layers, such as "0,1"; see `preftree.Engine.load`.
             rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
             weights: False reads none, for planning only.
+            offline: a model that is named as on the hub comes from the cache; nothing is downloaded.
 
         Raises:
             ModelError: the model cannot be read, or is not supported.
@@ -131,7 +138,7 @@ class Judge:
         from preftree.engine.engine import Engine
         from preftree.engine.planner import Planner
 
-        checkpoint = open_checkpoint(model)
+        checkpoint = open_checkpoint(model, offline)
         cls._check_kind(checkpoint)
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
@@ -140,12 +147,14 @@ class Judge:
             "dtype": dtype,
             "batch_tokens": batch_tokens,
             "memory_fraction": memory_fraction,
+            "stream_layers": stream_layers,
+            "devices": devices,
         }
         budget: dict[str, Any] = {"kv_memory": kv_memory}
         engine = Engine(checkpoint, **asked, kv_memory=ModelOptions(**budget).kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         judge = cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
-        more = {"prefix_cache": prefix_cache, "rendering": rendering, "weights": weights}
+        more = {"prefix_cache": prefix_cache, "rendering": rendering, "weights": weights, "offline": offline}
         judge._asked = asked | budget | more
         return judge
 
@@ -315,18 +324,22 @@ class Judge:
         if self._model_sha256 is None and before is not None:
             self._model_sha256 = before["model_sha256"] if is_same else self._checkpoint.fingerprint()
         has_weights = self._engine is not None or before is not None
+        revision = {"revision": self._checkpoint.revision} if self._checkpoint.revision else {}
         return {
             "model": self._checkpoint.name,
+            **revision,
             "model_sha256": self._model_sha256,
             "model_files": self._model_files,
             "arithmetic": fingerprint(str(target.device), target.dtype_name) if has_weights else None,
             "device": str(target.device),
+            "devices": [str(device) for device in target.devices] if len(target.devices) > 1 else None,
             "device_name": target.device_name,
             "dtype": target.dtype_name,
             "instructions": target.instructions,
             "threads": _threads(target.device),
             "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
+            "layers": "streamed" if target.streams_layers else "resident",
             "prefix_cache": self._prefix_cache,
             "versions": {"python": platform.python_version(), **_versions()},
         }
@@ -382,12 +395,19 @@ def check_software() -> Iterator[Finding]:
     return software()
 
 
-def check_model(model: str) -> Iterator[Finding]:
+def check_default_model() -> Finding:
+    """Whether "embedded" can be loaded."""
+    from preftree.engine.inspection import default_model
+
+    return default_model()
+
+
+def check_model(model: str, offline: bool = False) -> Iterator[Finding]:
     """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
     from preftree.engine.checkpoint import open_checkpoint
     from preftree.engine.inspection import model_checks, model_facts
 
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_checkpoint(model, offline)
     yield from model_facts(checkpoint)
     yield from model_checks(checkpoint)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import dtype_name, path, whole
+from preftree.labeling.values import dtype_name, path, switch, whole
 
 
 @options
@@ -29,7 +29,12 @@ class TemplatesOptions(Options):
 class DoctorOptions(Options):
     """`preftree doctor`."""
 
-    model: str | None = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", flag="", default=None)
+    model: str | None = option(
+        "embedded, a Hugging Face directory, a .gguf, or a name on the Hugging Face hub",
+        metavar="MODEL",
+        flag="",
+        default=None,
+    )
     accuracy: str | None = option(
         "judge the first pairs of FILE in two types and print how far the labels are apart",
         kind=path,
@@ -40,3 +45,6 @@ class DoctorOptions(Options):
     limit: int = option("pairs to judge", whole(1), "N", requires=("accuracy",), default=100)
     dtype: str = option("the type in question", dtype_name, "TYPE", requires=("accuracy",), default="auto")
     against: str = option("the type to compare with", dtype_name, "TYPE", requires=("accuracy",), default="float32")
+    offline: bool = option(
+        "take a model of the Hugging Face hub from the cache only", switch, requires=("model",), default=False
+    )
