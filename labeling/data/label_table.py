@@ -25,7 +25,7 @@ class LabelTable:
         self._info = info
         self._imitates = imitates
         self._columns = columns
-        self._nothing = {name: "none" if name == "verdict" else None for name in columns}
+        self._nothing = dict.fromkeys(columns)
         self.schema = _schema(info, columns)
 
     def batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:

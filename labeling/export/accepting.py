@@ -41,4 +41,5 @@ def accepting(reader: Reader, record: Mapping[str, Any], acceptance: Acceptance)
         for one in reader.comparisons(sample, row):
             yield replace(one, accepted=accepted)
 
-    return Reader((*reader.columns, said) if said not in reader.columns else reader.columns, comparisons)
+    columns = (*reader.columns, said) if said not in reader.columns else reader.columns
+    return replace(reader, columns=columns, comparisons=comparisons)

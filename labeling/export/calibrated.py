@@ -41,4 +41,4 @@ def calibrated(reader: Reader, record: Mapping[str, Any], path: str) -> Reader:
         for one in reader.comparisons(sample, row):
             yield replace(one, p_a=found.at(one.p_a)) if isinstance(sample, Pair) and one.p_a is not None else one
 
-    return reader if then is not None else Reader(reader.columns, comparisons)
+    return reader if then is not None else replace(reader, comparisons=comparisons)

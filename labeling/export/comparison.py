@@ -113,10 +113,19 @@ class Selection:
 
 @dataclass(frozen=True)
 class Reader:
-    """How to read a method's labels. columns: those of labels.parquet that it needs. comparisons: of a row."""
+    """How to read a method's labels.
+
+    Attributes:
+        columns: those of labels.parquet that it needs.
+        comparisons: of a row.
+        has_probabilities: whether they have p_a.
+        has_orders: whether they say if both orders agree.
+    """
 
     columns: tuple[str, ...]
     comparisons: Callable[[Sample, Row], Iterator[Comparison]]
+    has_probabilities: bool = True
+    has_orders: bool = True
 
 
 def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
@@ -129,15 +138,16 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
         raise InputError(f"--pairs all is for labels of methods ranking and reward, and these are of method {name}")
     if name == "reward":
         if run["method"]["sets"] or "draw" in run["method"]:
-            return Reader(("sets",), _by_sets)
-        return Reader(("p_a", "verdict", "rewards"), partial(_by_rewards, all_pairs))
+            return Reader(("sets",), _by_sets, has_orders=False)
+        return Reader(("p_a", "verdict", "rewards"), partial(_by_rewards, all_pairs), has_orders=False)
+    scores = Reader(("verdict", "reward_a", "reward_b"), _by_scores, has_probabilities=False, has_orders=False)
     readers = {
         "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
         "probe": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
-        "direct": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
-        "panel": Reader(("p_a", "verdict", "judges"), _by_judges),
-        "rubric": Reader(("verdict", "reward_a", "reward_b"), _by_scores),
+        "direct": scores,
+        "panel": Reader(("p_a", "verdict", "judges"), _by_judges, has_orders=False),
+        "rubric": scores,
         "principled": Reader(("sets",), _by_sets),
         "ranking": Reader(("best", "worst", "p_best", "win_matrix", "win_matrix_first"), _best_and_worst),
     }

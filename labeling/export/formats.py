@@ -6,13 +6,13 @@ trl-dpo        id, prompt, chosen, rejected: prompts explicit (TRL's DPOTrainer)
 kto            id, prompt, completion, label: two rows a pair, the better response first (TRL's KTOTrainer)
 openrlhf       id, chosen, rejected, margin: whole conversations (OpenRLHF with --apply_chat_template), which reads the
                margin on request only
-ultrafeedback  id, prompt, prompt_id, chosen, rejected, messages, score_chosen, score_rejected: as the binarized set
+ultrafeedback  id, chosen, rejected, score_chosen, score_rejected: whole conversations, as in TRL's copy of the
+               binarized set; the original has the prompt beside them, with which TRL's DPOTrainer fails
 soft           id, prompt, response_a, response_b, p_a, verdict: A and B as labelled; preftree reads it again
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -83,19 +83,10 @@ def _single(one: Comparison) -> Iterator[dict[str, Any]]:
 
 def _ultrafeedback(one: Comparison) -> Iterator[dict[str, Any]]:
     """Scores are those of a method that scores each response, else probabilities to be the better one."""
-    prompt = one.prompt[-1].content
     of_a, of_b = one.scores or (one.p_a, 1.0 - one.p_a if one.p_a is not None else None)
-    chosen = messages(one.prompt, one.chosen)
-    yield {
-        "id": one.id,
-        "prompt": prompt,
-        "prompt_id": hashlib.sha256(prompt.encode()).hexdigest(),
-        "chosen": chosen,
-        "rejected": messages(one.prompt, one.rejected),
-        "messages": chosen,
-        "score_chosen": of_b if one.verdict == "b" else of_a,
-        "score_rejected": of_a if one.verdict == "b" else of_b,
-    }
+    scores = (of_b, of_a) if one.verdict == "b" else (of_a, of_b)
+    for row in _whole(one):
+        yield {**row, "score_chosen": scores[0], "score_rejected": scores[1]}
 
 
 def _soft(one: Comparison) -> Iterator[dict[str, Any]]:
@@ -113,19 +104,7 @@ FORMATS = {
     "trl-dpo": Format({"id": "string", "prompt": MESSAGES, "chosen": MESSAGES, "rejected": MESSAGES}, _explicit),
     "kto": Format({"id": "string", "prompt": MESSAGES, "completion": MESSAGES, "label": "bool"}, _single),
     "openrlhf": _WITH_MARGIN,
-    "ultrafeedback": Format(
-        {
-            "id": "string",
-            "prompt": "string",
-            "prompt_id": "string",
-            "chosen": MESSAGES,
-            "rejected": MESSAGES,
-            "messages": MESSAGES,
-            "score_chosen": "double",
-            "score_rejected": "double",
-        },
-        _ultrafeedback,
-    ),
+    "ultrafeedback": Format({**_SIDES, "score_chosen": "double", "score_rejected": "double"}, _ultrafeedback),
     "soft": Format(
         {
             "id": "string",

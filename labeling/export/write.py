@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.calibration.acceptance import Acceptance
@@ -15,7 +15,7 @@ from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
 from preftree.labeling.export.accepting import acceptance_of, accepting
 from preftree.labeling.export.annotated_pairs import AnnotatedPairs
 from preftree.labeling.export.calibrated import calibrated
-from preftree.labeling.export.comparison import Selection, reader_of
+from preftree.labeling.export.comparison import TIE, Reader, Selection, reader_of
 from preftree.labeling.export.formats import FORMATS, format_of
 from preftree.labeling.export.label_studio import CONFIGURATION, Tasks
 from preftree.labeling.export.output import JsonLines, Output, Parquet
@@ -62,7 +62,7 @@ def _export(options: ExportOptions, files: Sequence[Path], found: RunView) -> li
         reader = accepting(reader, found.record, acceptance)
     if options.calibration is not None:
         reader = calibrated(reader, found.record, options.calibration)
-    selection = _selection(options, found.record)
+    selection = _selection(options, reader, found.record["method"]["name"])
     dataset = labelled_input(found.record, options.input)
     taken = {*(out.resolve() for out in files), files[0].resolve().parent}  # a dataset saved to disk is a directory
     for path in (*(file.path for file in dataset.files), *(Path(found.folder.place(name)) for name in (LABELS, RUN))):
@@ -78,6 +78,8 @@ def _export(options: ExportOptions, files: Sequence[Path], found: RunView) -> li
         if not written.pairs:
             rest = {"not accepted": abstained.pairs, "accepted without people": accepted.pairs}
             why = selection.lines() + [f"{count(pairs, 'pair')}: {text}" for text, pairs in rest.items() if pairs]
+            if TIE in selection.left_out and options.ties is None:
+                why.append(f"a tie has no better response: {_holding_ties(reader)}")
             raise InputError(f"{found.folder} leaves nothing to export; {'; '.join(why) or 'no rows'}")
     return _lines(options, files, found, selection, accepted, abstained)
 
@@ -110,7 +112,7 @@ def _output(options: ExportOptions, found: RunView, file: BinaryIO) -> Output:
     return kind(file, form, softening)
 
 
-def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
+def _selection(options: ExportOptions, reader: Reader, method: str) -> Selection:
     """UsageError for what the method's labels do not tell, or the format cannot say."""
     form = FORMATS.get(options.to)
     if options.soften and (form is None or form.soft):
@@ -119,18 +121,28 @@ def _selection(options: ExportOptions, run: Mapping[str, Any]) -> Selection:
         raise UsageError(f"--margin is for trl-reward and not for {options.to}")
     has_ties = form is None or form.ties or options.soften is not None
     if options.ties == "keep" and not has_ties:
-        others = f"use trl-soft, soft, {ANNOTATED_PAIRS} or {LABEL_STUDIO}, or add --soften"
-        raise UsageError(f"--ties keep: {options.to} has a better response in each row; {others}")
-    if run["method"].get("name") == "direct":
-        if options.soften or (form is not None and form.soft):
-            made = "--soften" if options.soften else options.to
-            raise UsageError(f"labels of method direct are scores and no probabilities, which {made} is made of")
+        raise UsageError(f"--ties keep: {options.to} has a better response in each row; {_holding_ties(reader)}")
+    if not reader.has_probabilities:
+        none = f"labels of method {method} are scores and no probabilities"
+        if options.soften:
+            raise UsageError(f"{none}, which --soften is made of; leave it out")
+        if form is not None and form.soft:
+            others = [name for name, one in FORMATS.items() if not one.soft]
+            held = ", ".join((*others, ANNOTATED_PAIRS, LABEL_STUDIO))
+            raise UsageError(f"{none}, which {options.to} is made of; formats for them: {held}")
         if options.min_confidence is not None:
-            raise UsageError("labels of method direct have no confidence; leave --min-confidence out")
-        if options.drop_inconsistent:
-            raise UsageError("method direct shows no order to disagree with; leave --drop-inconsistent out")
+            raise UsageError(f"labels of method {method} have no confidence; leave --min-confidence out")
+    if options.drop_inconsistent and not reader.has_orders:
+        raise UsageError(f"labels of method {method} have no order to disagree with; leave --drop-inconsistent out")
     keep_ties = has_ties and options.ties != "drop"
     return Selection(keep_ties, options.min_confidence, options.drop_inconsistent)
+
+
+def _holding_ties(reader: Reader) -> str:
+    """What to use instead of a format that has a better response in each row."""
+    if reader.has_probabilities:
+        return f"use trl-soft, soft, {ANNOTATED_PAIRS} or {LABEL_STUDIO}, or add --soften"
+    return f"use {ANNOTATED_PAIRS} or {LABEL_STUDIO}"
 
 
 def _check_ending(to: str, out: Path) -> None:

@@ -74,8 +74,9 @@ def _run(options: TrainOptions) -> PairSource:
     method = run["method"].get("name")
     reader = reader_of(run, all_pairs=method == "ranking")
     is_soft = options.labels == "soft"
-    if is_soft and method == "direct":
-        raise UsageError("labels of method direct are scores and no probabilities; train on verdicts: --labels hard")
+    if is_soft and not reader.has_probabilities:
+        none = f"labels of method {method} are scores and no probabilities"
+        raise UsageError(f"{none}; train on verdicts: --labels hard")
     labels = local_labels(folder)
     dataset = labelled_input(run, options.input)
 

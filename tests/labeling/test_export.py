@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Sequence
@@ -15,7 +14,7 @@ from hypothesis import strategies as st
 
 pa = pytest.importorskip("pyarrow")
 
-from preftree.engine.errors import InputError, OutputError, PreftreeError  # noqa: E402
+from preftree.engine.errors import InputError, OutputError, PreftreeError, UsageError  # noqa: E402
 from preftree.labeling import cli  # noqa: E402
 from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
@@ -92,10 +91,7 @@ def test_a_preference_in_every_format(run: Path) -> None:
         "ultrafeedback": [
             {
                 "id": "a",
-                "prompt": "Which?",
-                "prompt_id": hashlib.sha256(b"Which?").hexdigest(),
                 **whole,
-                "messages": whole["chosen"],
                 "score_chosen": pytest.approx(0.8),
                 "score_rejected": pytest.approx(0.2),
             }
@@ -163,23 +159,43 @@ def test_principles_as_annotators(tmp_path: Path) -> None:
     assert said == [[{"pref": "a"}, *nothing], [{"pref": "b"}, {"pref": "a"}, {"pref": "a"}]]
 
 
-def test_scores_of_pairs(tmp_path: Path) -> None:
-    """Catches probabilities made up where a method gives none."""
+@pytest.mark.parametrize("method", ["direct", "rubric"])
+def test_scores_of_pairs(tmp_path: Path, method: str) -> None:
+    """Catches probabilities made up where a method gives none, and a refusal without what is possible."""
     labels = [DirectLabel((score(0.5), score(-0.25)), 1), DirectLabel((score(0.1), score(0.1)), 1)]
-    run = labelled_run(tmp_path / "run", "direct", [row(id="1"), row(id="2")], labels)
+    run = labelled_run(tmp_path / "run", method, [row(id="1"), row(id="2")], labels)
     [entry] = export(run, "ultrafeedback", "x.jsonl")
     assert (entry["score_chosen"], entry["score_rejected"]) == (0.5, -0.25)
     assert [one["margin"] for one in export(run, "trl-reward", "x.jsonl", margin=True)] == [0.75]
     for options, message in (
         ({"to": "trl-soft"}, "no probabilities, which trl-soft is made of"),
         ({"to": "kto", "soften": 4}, "no probabilities, which --soften is made of"),
-        ({"to": "soft"}, "scores and no probabilities"),
+        ({"to": "soft"}, "for them: trl-reward, trl-dpo, kto, openrlhf, ultrafeedback, annotated-pairs, label-studio$"),
+        ({"to": "kto", "ties": "keep"}, "a better response in each row; use annotated-pairs or label-studio$"),
         ({"to": "kto", "min_confidence": 0.9}, "have no confidence"),
         ({"to": "kto", "drop_inconsistent": True}, "no order to disagree"),
         ({"to": "kto", "pairs": "all"}, "--pairs all is for labels of methods ranking and reward"),
     ):
         with pytest.raises(InputError, match=message):
             write_export(ExportOptions(run=str(run), out=str(tmp_path / "y.jsonl"), **options))
+
+
+def test_labels_without_orders(tmp_path: Path) -> None:
+    """Catches --drop-inconsistent without effect, where the labels do not say on what the orders disagree."""
+    run = labelled_run(tmp_path / "run", "panel", [row()], [soft(0.9, 0.1)])
+    with pytest.raises(UsageError, match="labels of method panel have no order to disagree with; leave --drop-"):
+        export(run, "kto", "x.jsonl", drop_inconsistent=True)
+
+
+def test_nothing_but_ties(tmp_path: Path) -> None:
+    """Catches a dead end: a judge that always prefers one position leaves nothing but ties."""
+    run = principles_run(tmp_path / "run", [[(1.0, -1.0)] * 3])
+    way_out = "1 pair: tie; a tie has no better response: use trl-soft, soft, annotated-pairs or label-studio, or add"
+    with pytest.raises(InputError, match=way_out):
+        export(run, "trl-dpo", "x.jsonl")
+    assert [one["p_chosen"] for one in export(run, "trl-soft", "x.jsonl")] == [0.5]
+    with pytest.raises(InputError, match=r"1 pair: tie$"):
+        export(run, "trl-soft", "x.jsonl", ties="drop")
 
 
 def ranking(tmp_path: Path) -> Path:

@@ -355,7 +355,7 @@ def test_a_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     labels = parquet.read_table(out / "labels.parquet").to_pylist()
     made = label(Judge.load(str(model)), some_pairs(), load_principles("reinforcement"))
     assert [one["principles"] for one in labels[:5]] == [made[one["id"]].values()["principles"] for one in labels[:5]]
-    assert (labels[5]["verdict"], labels[5]["principles"], labels[5]["margin"]) == ("none", None, None)
+    assert (labels[5]["verdict"], labels[5]["principles"], labels[5]["margin"]) == (None, None, None)
     record = json.loads((out / "run.json").read_text())
     assert record["method"]["aggregate"] == "weighted"
     assert [one["name"] for one in record["quality"]["principles"]] == [one.name for one in made["0"].principles]

@@ -211,6 +211,8 @@ def test_runs_that_cannot_be_trained_on(
     single = {"id": "x", "prompt": "Which?", "response": "this"}
     scores = labelled_run(tmp_path / "single", "direct", [single], [DirectLabel((_score(0.5),), 1)])
     assert "no pairs to train on; 1 pair: nothing compared" in train(scores, "--labels", "hard")
+    pair = labelled_run(tmp_path / "rubric", "rubric", [row()], [DirectLabel((_score(0.5), _score(0.1)), 1)])
+    assert "labels of method rubric are scores and no probabilities; train on verdicts: --labels hard" in train(pair)
     assert "is a file; name the directory of a run" in train(Path(base, "config.json"))
     assert "is a directory" in train(tmp_path / "run", "--principled")
     assert "no preference under principles" in train(tmp_path / "run.in.jsonl", "--principled")

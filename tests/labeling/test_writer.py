@@ -61,7 +61,7 @@ def test_schema_and_values(tmp_path: Path) -> None:
     ]
     one, two, bad = (list(values.values()) for values in table.to_pylist())
     assert one == ["one", 0.75, "a", 0.875, 0.625, 0.25, 0.9, 0.8, "ok", None, 321, [4, 4], None, "a", "web"]
-    nothing = [None, "none", None, None, None, None, None, "rejected"]
+    nothing = [None, None, None, None, None, None, None, "rejected"]
     assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None, None, None]
     assert bad[:9] == [None, *nothing]
     assert bad[9].startswith("line 3: broken JSON: ")
