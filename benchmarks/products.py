@@ -8,7 +8,7 @@ from functools import partial
 import torch
 
 from preftree.kernels import cpu
-from preftree.kernels.quantized import ZERO_POINT, quantize_weight
+from preftree.kernels.quantized.int8 import ZERO_POINT, quantize_weight
 
 Product = Callable[[torch.Tensor], torch.Tensor]
 TYPES = ("float32", "bfloat16", "int8")

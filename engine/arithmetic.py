@@ -55,7 +55,7 @@ def fingerprint(device: str, dtype: str) -> str | None:
 
     Args:
         device: where it runs, such as "cpu".
-        dtype: of matrix products: "float32", "bfloat16", "float16" or "int8".
+        dtype: of matrix products: "float32", "bfloat16", "float16", "int8" or "fp8".
 
     Returns:
         16 hexadecimal digits; None on a GPU, whose name and library versions decide.

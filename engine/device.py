@@ -3,27 +3,34 @@
 from __future__ import annotations
 
 import logging
-from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from types import ModuleType
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.device_names import Devices, named_devices
 from preftree.engine.errors import InputError
+from preftree.engine.fitting import (
+    ALWAYS,
+    AUTO,
+    NEVER,
+    Placement,
+    batch_bytes,
+    divided,
+    memory_of,
+    streamed_memory,
+    that_fits,
+)
+from preftree.engine.memory import host_bytes_free
 from preftree.engine.planning.estimate import MemoryModel
+from preftree.engine.precision import DTYPES, QUANTIZED, check_fp8, check_int8, name_of
 from preftree.kernels import isa
 from preftree.kernels.ops import implementation
+from preftree.kernels.quantized.types import Quantized, product_name
 from preftree.kernels.tiles import PlanLayout
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-DTYPES |= {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-AUTO, INT8 = "auto", "int8"
-# Of a GPU's free memory; the rest is for the allocator's gaps and the library's workspaces.
-USABLE_MEMORY = 0.85
-# The prompts that a batch budget is made for: tokens of the longest, and rows for each prompt's end.
-_BUDGET_PROMPT = 8192
-_BUDGET_ROWS_PER_PROMPT = 8
 
 
 @dataclass(frozen=True)
@@ -31,14 +38,15 @@ class Target:
     """Where a model runs, in which types, and how.
 
     Attributes:
-        device: of weights and activations.
+        device: of weights and activations; that of the last stage, where results are read.
         dtype: of activations, and of weights unless they are quantized.
         ops: the operations, see `kernels.ops`.
         layout: block sizes of the operations.
         memory: what a batch needs.
         batch_tokens: rows of a batch where nobody asks for another number.
+        stages: all layers in order; one stage unless several devices share the model.
         memory_fraction: of a GPU's memory, see `usable_bytes`.
-        quantized: whether linear layers have int8 weights and products.
+        quantized: what linear layers multiply in, if not in `dtype`.
     """
 
     device: torch.device
@@ -47,8 +55,19 @@ class Target:
     layout: PlanLayout
     memory: MemoryModel
     batch_tokens: int
+    stages: tuple[Placement, ...]
     memory_fraction: float | None = None
-    quantized: bool = False
+    quantized: Quantized | None = None
+
+    @property
+    def devices(self) -> tuple[torch.device, ...]:
+        """Those of the stages, in order."""
+        return tuple(stage.device for stage in self.stages)
+
+    @property
+    def wide_dtype(self) -> torch.dtype:
+        """Of the residual stream, norms' weights and angles."""
+        return torch.float32 if self.layout.is_wide else self.dtype
 
     @property
     def device_name(self) -> str | None:
@@ -56,19 +75,28 @@ class Target:
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else None
 
     @property
+    def streams_layers(self) -> bool:
+        """Whether layers are copied into memory one after the other in every pass, instead of being there."""
+        return self.memory.slots > 0
+
+    @property
     def dtype_name(self) -> str:
-        """Of matrix products, for records and people: "int8" where they are quantized, else `dtype`."""
-        return INT8 if self.quantized else name_of(self.dtype)
+        """Of matrix products, for records and people: "int8" or "fp8" where they are quantized, else `dtype`."""
+        return self.quantized or name_of(self.dtype)
 
     @property
     def instructions(self) -> str | None:
-        """What runs on a CPU, as far as last bits depend on it; None on a GPU.
+        """What runs on a CPU, as far as last bits depend on it; None on a GPU, but for fp8 that is not the library's.
 
         The instructions of matrix products, and the sources of compiled operations where there are some.
         """
         if self.device.type != "cpu":
-            return None
-        names = [*map(isa.instructions, [INT8] * self.quantized + [name_of(self.dtype)])]
+            return "fp8 by triton" if self.quantized == "fp8" and product_name() == "triton" else None
+        names = [isa.instructions(name_of(self.dtype))]
+        if self.quantized == "int8":
+            names.insert(0, isa.instructions("int8"))
+        elif self.quantized == "fp8":
+            names = ["emulated", isa.instructions("float32"), *names]
         if build := self.ops.build():
             names.append(f"kernels {build}")
         return ", ".join(dict.fromkeys(names))
@@ -80,34 +108,43 @@ def choose_target(
     dtype: str | torch.dtype | None,
     batch_tokens: int | None,
     memory_fraction: float | None = None,
+    stream_layers: str = AUTO,
+    devices: Devices | None = None,
 ) -> Target:
     """device: "cpu", "cuda", "cuda:1"; None or "auto" is a GPU that can run this model, else the CPU.
 
     dtype: None or "auto" is bfloat16 on a GPU and on a CPU that is made for it (`isa.default_dtype`), else float32.
-    "int8" quantizes weights, on a CPU; activations are what "auto" stands for. batch_tokens: None is as many as fit
-    well. memory_fraction: of a GPU's memory, see `usable_bytes`. Devices and dtypes of torch are taken, too. Raises
-    InputError, one line, for what is unknown, missing or too small.
+    "int8" quantizes linear layers on a CPU, "fp8" on a GPU (a CPU emulates it); activations are what "auto" stands for.
+    batch_tokens: None is as many as fit well. memory_fraction: of a GPU's memory, see `usable_bytes`. stream_layers:
+    "always", "never", or "auto", where the weights do not fit beside a batch. devices: that share the model, see
+    `named_devices`, in place of `device`. Devices and dtypes of torch are taken, too. Raises InputError, one line, for
+    what is unknown, missing or too small.
     """
     dtype = AUTO if dtype is None else str(dtype).removeprefix("torch.")
-    if dtype not in (known := (*DTYPES, INT8, AUTO)):
+    if dtype not in (known := (*DTYPES, *QUANTIZED, AUTO)):
         raise InputError(f"dtype {dtype!r} is not supported; use one of {', '.join(known)}")
     if batch_tokens is not None and batch_tokens < 1:
         raise InputError(f"batch_tokens is {batch_tokens}; it must be at least 1")
     if memory_fraction is not None and not 0 < memory_fraction <= 1:
         raise InputError(f"memory_fraction is {memory_fraction}; it must be above 0 and at most 1")
-    if device not in (None, "auto"):
-        return _target(config, str(device), dtype, batch_tokens, memory_fraction)
+    if stream_layers not in (AUTO, ALWAYS, NEVER):
+        raise InputError(f"stream_layers is {stream_layers!r}; it must be one of {AUTO}, {ALWAYS}, {NEVER}")
+    limits = batch_tokens, memory_fraction, stream_layers
+    if devices is not None:
+        if device not in (None, AUTO):
+            raise InputError("give either a device or devices, not both")
+        if stream_layers == ALWAYS:
+            raise InputError("stream_layers 'always' is for a single device; leave it out, or devices")
+        names = [str(one) for one in named_devices(devices)]
+        return _target(config, names, dtype, batch_tokens, memory_fraction, NEVER)
+    if device not in (None, AUTO):
+        return _target(config, [str(device)], dtype, *limits)
     if gpu_is_there():
         try:
-            return _target(config, "cuda", dtype, batch_tokens, memory_fraction)
+            return _target(config, ["cuda"], dtype, *limits)
         except UnfitDeviceError as error:
             logging.getLogger("preftree").warning(f"{error}; running on the CPU")
-    return _target(config, "cpu", dtype, batch_tokens, memory_fraction)
-
-
-def name_of(dtype: torch.dtype) -> str:
-    """ "bfloat16" of torch.bfloat16."""
-    return str(dtype).removeprefix("torch.")
+    return _target(config, ["cpu"], dtype, *limits)
 
 
 def gpu_is_there() -> bool:
@@ -119,86 +156,39 @@ class UnfitDeviceError(InputError):
     """A device that is not there, or that has no kernels for this model."""
 
 
-def usable_bytes(device: torch.device, fraction: float | None, taken: int = 0) -> int:
-    """Bytes of a GPU that may still be used.
-
-    fraction: of the whole memory, for all that this package puts there; None for most of what is free. taken: bytes of
-    the fraction that are in use already.
-    """
-    free, total = torch.cuda.mem_get_info(device)
-    # What torch holds but does not use is free, too.
-    free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    usable = int(free * USABLE_MEMORY)
-    return usable if fraction is None else min(usable, int(total * fraction) - taken)
-
-
 def _target(
     config: ModelConfig,
-    name: str,
+    names: Sequence[str],
     dtype_name: str,
     batch_tokens: int | None,
     fraction: float | None,
+    stream_layers: str,
 ) -> Target:
-    quantized = dtype_name == INT8
+    """names: of devices of one kind."""
+    quantized = QUANTIZED.get(dtype_name)
     try:
-        device = torch.device(name)
-        if quantized:
-            _check_int8(device)
+        devices = [torch.device(name) for name in names]
+        device = devices[-1]
+        if quantized == "int8":
+            check_int8(device)
         dtype = DTYPES.get(dtype_name) or (torch.bfloat16 if device.type == "cuda" else isa.default_dtype())
         ops = implementation(device, dtype)
+        if quantized == "fp8":
+            check_fp8(device, config)
         layouts = (ops.plan_layout(device, dtype, config.hidden_size, h.group_size, h.size) for h in config.heads)
         layout = min(layouts, key=lambda layout: layout.tile_rows)
     except (RuntimeError, ValueError) as error:
-        raise UnfitDeviceError(f"device {name!r} cannot be used: {str(error).splitlines()[0]}") from None
-    memory = _memory(layout, dtype, quantized)
-    blocks = layout.batch_blocks
+        raise UnfitDeviceError(f"device {names[-1]!r} cannot be used: {str(error).splitlines()[0]}") from None
+    resident = memory_of(layout, dtype, quantized)
+    streamed, blocks = streamed_memory(resident, layout), layout.batch_blocks
+    stages = divided(config, devices, resident, fraction)
     if device.type == "cuda":
-        blocks = _blocks_that_fit(config, device, dtype, memory, blocks, fraction)
-    return Target(device, dtype, ops, layout, memory, batch_tokens or blocks * layout.row_block, fraction, quantized)
-
-
-def _check_int8(device: torch.device) -> None:
-    """InputError, one line, where there are no products of int8: for the device or the processor."""
-    if device.type != "cpu":
-        raise InputError(f"int8 runs on CPUs; use dtype 'bfloat16' on device '{device}', or device 'cpu'")
-    if obstacle := isa.int8_obstacle():
-        raise InputError(f"int8 does not run here: {obstacle}; use dtype '{name_of(isa.default_dtype())}'")
-
-
-def _memory(layout: PlanLayout, dtype: torch.dtype, is_quantized: bool) -> MemoryModel:
-    return MemoryModel(
-        dtype_bytes=dtype.itemsize,
-        row_block=layout.row_block,
-        lanes=layout.tile_rows,
-        chunk_rows=layout.chunk_rows,
-        wide_bytes=4 if layout.is_wide else dtype.itemsize,
-        kv_buffers=layout.kv_buffers,
-        is_quantized=is_quantized,
-        threads=torch.get_num_threads() if layout.in_chunks else 0,
-    )
-
-
-def _blocks_that_fit(
-    config: ModelConfig,
-    device: torch.device,
-    dtype: torch.dtype,
-    memory: MemoryModel,
-    most: int,
-    fraction: float | None,
-) -> int:
-    """Row blocks, up to `most`, beside the weights in the device's free memory. InputError if not even one fits."""
-    usable, weights = usable_bytes(device, fraction), memory.weight_bytes(config)
-
-    def needed(blocks: int) -> int:
-        rows = blocks * memory.row_block
-        longest = min(config.max_context, _BUDGET_PROMPT)
-        return memory.batch_bytes(config, rows, rows // _BUDGET_ROWS_PER_PROMPT, longest)
-
-    blocks = bisect_right(range(1, most + 1), usable - weights, key=needed)
-    if blocks < 1:
-        raise InputError(
-            f"the model needs {(weights + needed(1)) / 1e9:.1f} GB in {name_of(dtype)}, and may use "
-            f"{usable / 1e9:.1f} GB of {device} ({torch.cuda.get_device_name(device)}); free some of it, raise "
-            "memory_fraction if that is set, take a smaller model, or use device 'cpu'"
-        )
-    return blocks
+        both = resident, streamed
+        fitting = [that_fits(config, stage, dtype, both, blocks, fraction, stream_layers) for stage in stages]
+        memory, blocks = min(fitting, key=itemgetter(1))
+    else:
+        batch = batch_bytes(config, resident, batch_tokens or blocks * layout.row_block)
+        is_short = stream_layers == AUTO and resident.weight_bytes(config) + batch > host_bytes_free()
+        memory = streamed if is_short or stream_layers == ALWAYS else resident
+    rows = batch_tokens or blocks * layout.row_block
+    return Target(device, dtype, ops, layout, memory, rows, stages, fraction, quantized)

@@ -17,11 +17,13 @@ from preftree.engine.decoding.call import RationaleScores
 from preftree.engine.decoding.decoder import Progress
 from preftree.engine.decoding.runner import GenerationRunner, Question
 from preftree.engine.device import Target, choose_target
+from preftree.engine.device_names import Devices
 from preftree.engine.errors import InputError
 from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
-from preftree.engine.memory import is_out_of_memory, make_room
+from preftree.engine.memory import make_room
 from preftree.engine.model.model import Model
+from preftree.engine.opening import open_weights
 from preftree.engine.openmp import dismiss_team
 from preftree.engine.planner import Planner
 from preftree.engine.planning.estimate import JobPlan
@@ -38,7 +40,6 @@ from preftree.engine.results import LabelScores, Rewards, split
 from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
 from preftree.engine.scoring.runner import Call, Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
-from preftree.engine.weights.resident import ResidentWeights
 
 
 class Engine:
@@ -58,6 +59,8 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        devices: Devices | None = None,
+        stream_layers: str = "auto",
     ) -> None:
         """Read the weights of `checkpoint`; options and errors as in `load`."""
         self.checkpoint = checkpoint
@@ -67,26 +70,15 @@ class Engine:
             "batch_tokens": batch_tokens,
             "kv_memory": kv_memory,
             "memory_fraction": memory_fraction,
+            "stream_layers": stream_layers,
+            "devices": devices,
         }
         self._process = os.getpid()
-        self._target = target = choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        limits = batch_tokens, memory_fraction, stream_layers, devices
+        self._target = target = choose_target(checkpoint.config, device, dtype, *limits)
         self.device = target.device
         self.dtype = target.dtype
-        try:
-            weights = ResidentWeights(
-                checkpoint.weights,
-                checkpoint.config,
-                target.device,
-                target.dtype,
-                target.ops,
-                wide_norms=target.layout.is_wide,
-                quantized=target.quantized,
-            )
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            raise InputError(f"the weights do not fit into the memory of device '{target.device}'") from None
-        model = Model(checkpoint.config, weights, target)
+        model = Model(checkpoint.config, open_weights(checkpoint.weights, checkpoint.config, target), target)
         self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
         self._kv_memory = kv_memory
         if target.device.type == "cpu":
@@ -110,21 +102,28 @@ class Engine:
         batch_tokens: int | None = None,
         kv_memory: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
+        devices: Devices | None = None,
     ) -> Engine:
         """Load a model.
 
         Args:
             model: "embedded", a directory in Hugging Face's layout, or a .gguf file.
             device: "cpu", "cuda" or "cuda:1", or a torch.device; None for a GPU that can run the model, else the CPU.
-            dtype: "float32", "bfloat16" or "float16", or torch's; "int8" for weights and matrix products in 8 bits, on
-                a CPU. "auto" or None is bfloat16 on a GPU and on a CPU with AMX or, on one that has no AMX,
-                avx512_bf16; else float32.
+            dtype: "float32", "bfloat16" or "float16", or torch's; for weights and matrix products in 8 bits "int8" on a
+                CPU, "fp8" (e4m3) on a GPU of compute capability 8.9 or newer; a CPU emulates fp8, slowly. "auto" or
+                None is bfloat16 on a GPU and on a CPU with AMX or, on one that has no AMX, avx512_bf16; else float32.
             batch_tokens: unique tokens in one forward pass; None for as many as run well and fit. Memory grows with it,
                 results do not depend on it.
             kv_memory: bytes of keys and values that decoding may keep; None for 4 GiB of a CPU's memory or a quarter of
                 it, most of what is free on a GPU. Results do not depend on it.
             memory_fraction: how much of a GPU's whole memory weights, batches, keys and values may take together, above
                 0 and at most 1; None for 0.85 of what is free. For a GPU that a trainer uses, too.
+            stream_layers: "always" keeps layers in the host's memory (of a GPU) or in a temporary file (of a CPU) and
+                copies one after the other to where they are computed, in every forward pass; "never" does not; "auto"
+                does where the weights do not fit beside a batch. Results do not depend on it.
+            devices: several equal GPUs of this machine that share the layers of a model, in place of `device`: "0,1",
+                "cuda:0,cuda:1" or a list. Results are those of one device; "cpu,cpu" shows it anywhere.
 
         Raises:
             ModelError: the model is missing, broken or not supported.
@@ -137,6 +136,8 @@ class Engine:
             batch_tokens=batch_tokens,
             kv_memory=kv_memory,
             memory_fraction=memory_fraction,
+            stream_layers=stream_layers,
+            devices=devices,
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -145,7 +146,7 @@ class Engine:
     def close(self) -> None:
         """Give the memory of weights and caches back. The engine cannot run afterwards."""
         self._parts = None
-        make_room(self.device)
+        make_room(*self._target.devices)
 
     def __enter__(self) -> Engine:
         return self
@@ -179,7 +180,7 @@ class Engine:
 
     @property
     def dtype_name(self) -> str:
-        """Of matrix products: "int8", or that of `dtype`, in which everything else is computed."""
+        """Of matrix products: "int8" or "fp8", or that of `dtype`, in which everything else is computed."""
         return self._target.dtype_name
 
     @property
@@ -364,7 +365,7 @@ class Engine:
             seed: see there.
 
         Returns:
-            [prompts][n] continuations.
+            `[prompts][n]` continuations.
 
         Raises:
             InputError: an option is out of range, or a prompt, which is named, has no room in the model's context or in
@@ -399,7 +400,7 @@ class Engine:
             endings: token ids to append to the continuations of each prompt, at least one.
             labels: of each prompt, as token ids.
             sampling: of the continuations; None for `Sampling()`.
-            continuations: [prompts][n] token ids to run instead of generating any. The scores are the same bits as
+            continuations: `[prompts][n]` token ids to run instead of generating any. The scores are the same bits as
                 when these were generated, which those of `score` are not: prompts are not run token by token.
 
         Raises:

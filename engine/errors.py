@@ -17,5 +17,9 @@ class UsageError(InputError):
     """An option that is unknown, out of range, or of no use beside the others; the command line exits with 2."""
 
 
+class DeviceError(PreftreeError):
+    """A device that failed while it worked. What it was asked is not at fault."""
+
+
 class OutputError(PreftreeError):
     """An output place that cannot be written, or that holds something nobody asked to replace."""

@@ -47,6 +47,16 @@ def software() -> Iterator[Finding]:
     yield from _devices()
 
 
+def default_model() -> Finding:
+    """Whether the model that is used where none is named is installed."""
+    from preftree.engine.gguf.embedded import embedded_file
+
+    try:
+        return Finding("default model", str(embedded_file()), "ok")
+    except ModelError as error:
+        return Finding("default model", f"{error}; or name a model of yours with --model", "failed")
+
+
 def _devices() -> Iterator[Finding]:
     import torch
 
@@ -85,13 +95,15 @@ def _cpu_types() -> str:
 
     auto = str(isa.default_dtype()).removeprefix("torch.")
     types = [f"{name} ({isa.instructions(name)})" for name in ("float32", "bfloat16")]
+    types.append("fp8 (emulated, slow: for figures of its accuracy)")
     types.append(f"no int8: {obstacle}" if (obstacle := isa.int8_obstacle()) else f"int8 ({isa.instructions('int8')})")
     return "; ".join([f"auto is {auto}", *types, *filter(None, [isa.limit()])])
 
 
 def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     """Architecture, parameters, stored types, context, tokenizer, and the memory that it needs where it would run."""
-    from preftree.engine.device import choose_target, name_of
+    from preftree.engine.device import choose_target
+    from preftree.engine.precision import name_of
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
@@ -121,6 +133,12 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
     weights = target.memory.weight_bytes(config)
     where = f"in {target.dtype_name} on {target.device}"
     yield Finding("memory", f"{weights / _GB:.2f} GB of weights {where}, {batch / _GB:.2f} GB for a full batch")
+    if target.streams_layers:
+        size, share = target.memory.streamed_bytes(config) / _GB, target.memory.compute_share(config, rows)
+        found = f"streamed: {size:.2f} GB are copied in every batch, at about {share:.0%} of the speed of resident ones"
+        yield Finding("layers", f"{found}, and in every step of --cot, which takes as long as that")
+    else:
+        yield Finding("layers", "resident")
 
 
 def model_checks(checkpoint: Checkpoint) -> Iterator[Finding]:

@@ -8,6 +8,7 @@ import torch
 
 from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.device import Target, choose_target
+from preftree.engine.device_names import Devices
 from preftree.engine.planning.batching import schedule
 from preftree.engine.planning.estimate import JobPlan, estimate
 from preftree.engine.planning.lookups import Labels
@@ -33,12 +34,14 @@ class Planner:
         dtype: str | torch.dtype | None = "auto",
         batch_tokens: int | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
         prefix_cache: bool = True,
+        devices: Devices | None = None,
         target: Target | None = None,
     ) -> None:
-        """Options as in `Engine.load`. target: one that was chosen already, in place of the first four."""
-        self._config = checkpoint.config
-        self.target = target or choose_target(checkpoint.config, device, dtype, batch_tokens, memory_fraction)
+        """Options as in `Engine.load`. target: one that was chosen already, in place of those that choose one."""
+        self._config, limits = checkpoint.config, (batch_tokens, memory_fraction, stream_layers, devices)
+        self.target = target or choose_target(checkpoint.config, device, dtype, *limits)
         self._prefixes = PrefixPolicy() if prefix_cache else None
 
     @property

@@ -28,6 +28,7 @@ OPERATIONS = (
     "add_rms_norm",
     "layer_norm",
     "add_layer_norm",
+    "fp8_norm",
     "rotate",
     "store_kv",
     "store_qkv",
@@ -58,8 +59,8 @@ def span(name: str, device: torch.device) -> Iterator[None]:
 
 
 def in_spans(ops: ModuleType, device: torch.device) -> SimpleNamespace:
-    """The operations of `ops`, each call in a span of its name. Without `store_qkv` where Q, K and V are multiplied
-    apart."""
+    """The operations of `ops`, each call in a span of its name. Without those that only a GPU has where `ops` are
+    a CPU's."""
 
     def spanned(name: str) -> Callable[..., Any]:
         @functools.wraps(getattr(ops, name))

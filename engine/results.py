@@ -44,7 +44,7 @@ class LabelScores:
         batches: forward passes over prompts.
         seconds: wall time, without what ran while an earlier call was collected.
         too_long: prompts that exceed the model's context and were not run: their rows are nan.
-        tokens: [prompts][labels], where `Engine.score` was asked for them; of prompts that are too long, no labels.
+        tokens: `[prompts][labels]`, where `Engine.score` was asked for them; of prompts that are too long, no labels.
     """
 
     logprob: np.ndarray

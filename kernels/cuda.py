@@ -15,11 +15,14 @@ import torch.nn.functional as F
 
 from preftree.kernels.attention import tree_attention
 from preftree.kernels.experts import combine_experts, expert_products, pack_experts
-from preftree.kernels.gated import clamped_swiglu, geglu, swiglu
+from preftree.kernels.fp8_linear import Fp8Qkv, fp8_linear
+from preftree.kernels.gated import clamped_swiglu, fp8_gated, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
 from preftree.kernels.launch import capability_of, low_tile_rows, tile_rows
-from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, layer_norm, rms_norm
+from preftree.kernels.norm import MAX_HIDDEN, add_layer_norm, add_rms_norm, fp8_norm, layer_norm, rms_norm
 from preftree.kernels.qkv_store import store_qkv
+from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows, pack_fp8
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.rope_store import rotate, store_kv
 from preftree.kernels.routing import route, route_by_sigmoid, sort_by_expert
 from preftree.kernels.tiles import Activation, PlanLayout
@@ -83,20 +86,29 @@ class PackedLinear(NamedTuple):
     bias: torch.Tensor | None
 
 
-def pack_linear(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
+def pack_linear(
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+) -> PackedLinear | Fp8Linear:
+    """Prepare weight [out, in] and bias [out] for `linear`. quantized: to this type; a GPU has "fp8"."""
+    return pack_fp8(weight, bias) if isinstance(weight, Fp8Rows) or quantized else pack_plain(weight, bias)
+
+
+def pack_plain(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
     """cuBLAS reads the weight [out, in] and the bias [out] as they are."""
     return PackedLinear(weight.contiguous().T, bias)
 
 
-# There is no other layout.
-pack_plain = pack_linear
-
-
-def linear(x: torch.Tensor, packed: PackedLinear | PackedQkv, row_block: int | None = None) -> torch.Tensor:
+def linear(
+    x: torch.Tensor | Fp8Rows, packed: PackedLinear | PackedQkv | Fp8Linear, row_block: int | None = None
+) -> torch.Tensor:
     """x [rows, in] times the transposed weight, plus the bias: [rows, out].
 
-    row_block: rows of one matrix product, on which a row's bits may depend; None for all at once.
+    x: quantised already where the layer is in fp8, or not yet. row_block: rows of one matrix product, on which a row's
+    bits may depend; None for all at once.
     """
+    if isinstance(packed, Fp8Linear):
+        return fp8_linear(x, packed, row_block)
+    assert isinstance(x, torch.Tensor)
     out = x.new_empty(len(x), packed.weight.shape[1])
     size = row_block or len(x)
     for part, result in zip(x.split(size), out.split(size), strict=True):
@@ -131,15 +143,23 @@ class PackedQkv(NamedTuple):
         return PackedLinear(self.weight[:, self.width :], None if self.bias is None else self.bias[self.width :])
 
 
-def pack_qkv(weight: torch.Tensor, bias: torch.Tensor | None, width: int) -> PackedQkv:
-    """Queries, `width` outputs, then keys and values, one below the other [q + kv, in]."""
-    return PackedQkv(*pack_linear(weight, bias), width)
+def pack_qkv(
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None, width: int, quantized: Quantized | None = None
+) -> PackedQkv | Fp8Qkv:
+    """Queries, `width` outputs, then keys and values, one below the other [q + kv, in].
+
+    quantized: as in `pack_linear`.
+    """
+    if isinstance(weight, Fp8Rows) or quantized:
+        packed = pack_fp8(weight, bias)
+        return Fp8Qkv(packed.weight, packed.bias, width)
+    return PackedQkv(*pack_plain(weight, bias), width)
 
 
 def add_linear(
     residual: torch.Tensor,
-    x: torch.Tensor,
-    packed: PackedLinear,
+    x: torch.Tensor | Fp8Rows,
+    packed: PackedLinear | Fp8Linear,
     row_block: int | None = None,
     factor: float = 1.0,
 ) -> torch.Tensor | None:
@@ -147,26 +167,38 @@ def add_linear(
 
     The product reads the residual stream where it writes its result, which rounds the sum once. Through a norm that
     adds, five matrices of the stream's size would pass the memory instead of four: the update would be written and read
-    in between, and only the sum not read again. The library has no product that adds a bias, too: such an update
-    is returned, for the norm.
+    in between, and only the sum not read again. The library has no product that adds a bias, too, and none in fp8
+    that adds to its result: such an update is returned, for the norm.
     """
-    if packed.bias is not None:
+    if isinstance(packed, Fp8Linear) or packed.bias is not None:
         update = linear(x, packed, row_block)
         return update if factor == 1 else update.mul_(factor)
+    assert isinstance(x, torch.Tensor)
     size = row_block or len(x)
     for part, result in zip(x.split(size), residual.split(size), strict=True):
         torch.addmm(result, part, packed.weight, alpha=factor, out=result)
     return None
 
 
-def pack_gated(weight: torch.Tensor, bias: torch.Tensor | None = None) -> PackedLinear:
-    """Gate and up, one below the other [2 * width, in], for `gated`: one product."""
-    return pack_linear(weight, bias)
+def pack_gated(
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+) -> PackedLinear | Fp8Linear:
+    """Gate and up, one below the other [2 * width, in], for `gated`: one product. quantized: see `pack_linear`."""
+    return pack_linear(weight, bias, quantized)
 
 
-def gated(x: torch.Tensor, packed: PackedLinear, activation: Activation, row_block: int | None = None) -> torch.Tensor:
-    """activation(x gate) * (x up): [rows, width]. row_block: as in `linear`."""
-    return _GATES[activation](linear(x, packed, row_block))
+def gated(
+    x: torch.Tensor | Fp8Rows,
+    packed: PackedLinear | Fp8Linear,
+    activation: Activation,
+    row_block: int | None = None,
+) -> torch.Tensor | Fp8Rows:
+    """activation(x gate) * (x up): [rows, width], quantised where the layer is: so is the one that follows.
+
+    row_block: as in `linear`.
+    """
+    gate_up = linear(x, packed, row_block)
+    return fp8_gated(gate_up, activation) if isinstance(packed, Fp8Linear) else _GATES[activation](gate_up)
 
 
 def token_logits(hidden: torch.Tensor, head: torch.Tensor) -> torch.Tensor:
@@ -217,6 +249,7 @@ __all__ = [
     "combine_experts",
     "exact_products",
     "expert_products",
+    "fp8_norm",
     "gated",
     "geglu",
     "label_head",

@@ -46,6 +46,18 @@ def _in_steps(rows: torch.Tensor) -> torch.Tensor:
     return torch.where(step > 0, (rows / step).round() * step, 0)
 
 
+def fp8_rows(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Levels e4m3 [rows, in] and scales [rows] of x [rows, in]: the largest of a row becomes 448."""
+    scale = (x.abs().amax(1) / 448).clamp(min=torch.finfo(torch.float32).tiny)
+    return (x / scale.unsqueeze(1)).to(torch.float8_e4m3fn), scale
+
+
+def fp8_linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
+    """`linear` of x and weight in fp8: a scale for each row of x, and for the weights of each output."""
+    rows, outputs = ([part.to(x.dtype) for part in fp8_rows(one)] for one in (x, weight))
+    return linear(rows[0] * rows[1].unsqueeze(1), outputs[0] * outputs[1].unsqueeze(1), bias)
+
+
 def rms_norm(x: torch.Tensor, weight: torch.Tensor, eps: float) -> torch.Tensor:
     """x / sqrt(mean(x^2) + eps) * weight over the last dimension."""
     return x / torch.sqrt((x * x).mean(-1, keepdim=True) + eps) * weight

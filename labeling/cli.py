@@ -7,12 +7,11 @@ import sys
 from collections.abc import Sequence
 
 from preftree.engine.errors import PreftreeError, UsageError
-from preftree.engine.openmp import wait_briefly
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, USAGE
 from preftree.labeling.options.runs import RunOptions
 from preftree.labeling.streams import speak_utf8, standard_streams, terminated_as_interrupted
-from preftree.labeling.terminal import messages_on_stderr, one_line
+from preftree.labeling.terminal import coloured, messages_on_stderr, one_line
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -28,6 +27,8 @@ def _run(argv: Sequence[str]) -> int:
     try:
         command, options = parse(COMMANDS, argv)
         labels = isinstance(options, RunOptions)
+        from preftree.engine.openmp import wait_briefly  # not for --help
+
         wait_briefly()
         with messages_on_stderr(getattr(options, "quiet", False)):
             code = command.run(options)
@@ -49,7 +50,8 @@ def _run(argv: Sequence[str]) -> int:
 
 
 def _fail(message: str, code: int = FAILURE) -> int:
-    print(f"preftree: {one_line(message)}", file=sys.stderr)
+    said = f"preftree: {one_line(message)}"
+    print(said if code == INTERRUPTED else coloured(said, "red", sys.stderr), file=sys.stderr)
     return code
 
 

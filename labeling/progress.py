@@ -43,7 +43,7 @@ class Progress:
         self._writes = writes
         self.tokens = self.rationales = self._planned_rationales = self._planned_rows = 0
         self._stop = threading.Event()
-        is_terminal = sys.stderr.isatty()
+        self._is_terminal = is_terminal = sys.stderr.isatty()
         # tqdm shows nothing on a terminal that claims to have no rows, as those of containers do.
         size = {"ncols": shutil.get_terminal_size().columns, "nrows": 24}
         shown: dict[str, Any] = {"file": sys.stderr, **size, "leave": is_kept}
@@ -86,8 +86,10 @@ class Progress:
         elapsed = self._bar.format_dict["elapsed"] or math.inf
         if self.rationales and self._planned_rationales:
             self._bar.rows_per_second = self.rationales * self._planned_rows / self._planned_rationales / elapsed
-        said = f"{count(self.rationales, self._writes)} written, {self.tokens:,} tokens"
-        self._bar.set_postfix_str(f"{said}, {self.tokens / elapsed:,.0f} tokens/s", refresh=False)
+        said, rate = f"{self.rationales:,} written", f"{self.tokens / elapsed:,.0f} tokens/s"
+        if not self._is_terminal:  # where there is room for it
+            said = f"{count(self.rationales, self._writes)} written, {self.tokens:,} tokens"
+        self._bar.set_postfix_str(f"{said}, {rate}", refresh=False)
 
     def _tick(self, seconds: float) -> None:
         while not self._stop.wait(seconds):

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any, Literal
 
 _BIDI_AND_BREAKS = (0x061C, 0x200E, 0x200F, 0x2028, 0x2029, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
 _CONTROLS = (*range(0x20), *range(0x7F, 0xA0))
@@ -38,6 +40,22 @@ def duration(seconds: float) -> str:
     return f"{minutes:,} min" if minutes < 120 else f"{minutes // 60:,} h {minutes % 60} min"
 
 
+_COLOURS = {"red": 31, "yellow": 33}
+
+
+def coloured(text: str, colour: Literal["red", "yellow"], stream: Any) -> str:
+    """`text` in a colour where `stream` is a terminal; NO_COLOR and FORCE_COLOR decide otherwise, in this order."""
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m" if _takes_colours(stream) else text
+
+
+def _takes_colours(stream: Any) -> bool:
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR", "0") not in ("", "0"):
+        return True
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
 @contextmanager
 def messages_on_stderr(quiet: bool) -> Iterator[None]:
     """What the logger "preftree" reports becomes lines on stderr; warnings look as errors do. quiet: those alone."""
@@ -57,7 +75,10 @@ class _Lines(logging.Handler):
         from tqdm import tqdm
 
         said = one_line(record.getMessage())
-        tqdm.write(f"preftree: {said}" if record.levelno >= logging.WARNING else said, file=sys.stderr)
+        if record.levelno >= logging.WARNING:
+            is_error = record.levelno >= logging.ERROR
+            said = coloured(f"preftree: {said}", "red" if is_error else "yellow", sys.stderr)
+        tqdm.write(said, file=sys.stderr)
 
 
 def heading(text: str) -> str:

@@ -122,10 +122,19 @@ def device_name(value: object) -> str:
     return found
 
 
+def device_names(value: object) -> str:
+    """Several devices, as "cuda:0,cuda:1"; a list of names, numbers or torch's, too."""
+    parts = value if isinstance(value, list | tuple) else str(value).split(",")
+    names = [f"cuda:{name}" if name.isdecimal() else name for name in (str(part).strip() for part in parts)]
+    if not all(re.fullmatch(r"cpu|cuda:\d{1,3}", name, re.ASCII) for name in names):
+        raise _refused("numbers of GPUs, such as 0,1", value)
+    return ",".join(names)
+
+
 def dtype_name(value: object) -> str:
     """The type that a model computes in; a torch.dtype, too, and None for auto."""
-    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
-    known = one_of("auto", "float32", "bfloat16", "float16", "int8", *short)
+    short = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16", "float8_e4m3fn": "fp8"}
+    known = one_of("auto", "float32", "bfloat16", "float16", "int8", "fp8", *short)
     found = "auto" if value is None else known(str(value).removeprefix("torch."))
     return short.get(found, found)
 
@@ -177,11 +186,21 @@ class Bare:
 
 def suggestion(name: str, known: Collection[str]) -> str:
     """The one of `known` that is meant, most likely; where none is near, all of them."""
+    return _guess(name, known) or f"use one of {', '.join(known)}"
+
+
+def known_names(name: str, known: Collection[str]) -> str:
+    """All of `known`, and the one that is meant, where one is near: "prompt, output; did you mean output?"."""
+    guess = _guess(name, known)
+    return ", ".join(known) + (f"; {guess}" if guess else "")
+
+
+def _guess(name: str, known: Collection[str]) -> str:
     from difflib import get_close_matches
 
     words = {word.lstrip("-"): word for word in known}
     near = get_close_matches(name.lstrip("-"), words, 1, 0.7)
-    return f"did you mean {words[near[0]]}?" if near else f"use one of {', '.join(known)}"
+    return f"did you mean {words[near[0]]}?" if near else ""
 
 
 def _refused(wanted: str, value: object) -> ValueError:

@@ -106,13 +106,14 @@ def test_training_alone_imports_trainers() -> None:
 # Packages and modules inside engine/ and labeling/, lowest first; those of one line do not import each other.
 ENGINE_LAYERS = (
     ("errors", "openmp", "gathering"),
-    ("texts", "files", "memory", "profiling", "trace", "generation"),
+    ("texts", "files", "memory", "profiling", "trace", "generation", "device_names"),
     ("sandbox", "sandbox_child"),
     ("config",),
-    ("weights",),
+    ("weights", "precision"),
     ("tokenizer", "planning"),
+    ("fitting",),
     ("gguf", "requests", "device", "results"),
-    ("checkpoint", "model"),
+    ("checkpoint", "model", "opening"),
     ("scoring", "inspection", "model_table"),
     ("decoding", "arithmetic", "planner"),
     ("engine",),

@@ -17,7 +17,7 @@ import pytest
 import torch
 
 from benchmarks.flops import unique_trie
-from benchmarks.gpu import attention, host, plan, suite, trace
+from benchmarks.gpu import attention, divided, host, plan, suite, trace
 from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.dense import DenseAttention
 from benchmarks.gpu.device import Device, Gpu, Rehearsal
@@ -55,6 +55,16 @@ def rehearsed(tmp_path_factory: pytest.TempPathFactory) -> Report:
         assert main([*worker, *(item for title in extra for item in ("--only", title))]) == 0
     torch.set_num_threads(threads)
     return Report.load(directory)
+
+
+def test_one_device_is_not_divided(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a failed step where there is one GPU, and CPUs that are divided there in place of it."""
+    gpu = Rehearsal()
+    assert divided.two_devices(gpu) == "cpu,cpu"
+    gpu.is_rehearsal = False
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(NotHereError, match="divided over 2 GPUs, and there is 1"):
+        divided.two_devices(gpu)
 
 
 def test_a_rehearsal_takes_every_step(rehearsed: Report) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 
@@ -28,8 +29,10 @@ def test_python_examples_run(page: str, code: str) -> None:
 @pytest.mark.parametrize("page", PAGES)
 def test_commands_parse(page: str) -> None:
     """Catches a command, flag or value that is not there."""
-    blocks = re.findall(r"^```\w*\n(.*?)^```", TEXTS[page].replace("\\\n", " "), re.DOTALL | re.MULTILINE)
-    lines = re.findall(r"^preftree (.*?)(?:\s+#.*)?$", "\n".join(blocks), re.MULTILINE)
+    text = TEXTS[page].replace("\\\n", " ")
+    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    lines = re.findall(r"^(?:.* \| )?preftree (.*?)(?:\s+#.*)?$", "\n".join(blocks), re.MULTILINE)
+    lines += re.findall(r"^ {4}preftree (.*?)(?:\s+#.*)?$", text, re.MULTILINE)
     assert page != "README.md" or len(lines) >= 3
     for line in lines:
         parse(COMMANDS, shlex.split(line))
@@ -67,8 +70,37 @@ def test_models_are_those_of_the_registries() -> None:
 
 def test_the_readme_is_short() -> None:
     """Catches what belongs into docs/."""
-    assert TEXTS["README.md"].count("\n") <= 160
+    assert TEXTS["README.md"].count("\n") <= 150
     assert len(TEXTS["README.md"].split()) <= 1600
+
+
+@pytest.mark.parametrize("page", LINKED)
+def test_files_and_modules_exist(page: str) -> None:
+    """Catches a figure whose command is gone, and a test, a file or a module that has moved."""
+    text = LINKED[page].read_text(encoding="utf-8")
+    for module in re.findall(r"python -m (benchmarks[\w.]*|preftree\.[\w.]+)", text):
+        path = ROOT / module.rstrip(".").replace(".", "/")
+        assert path.with_suffix(".py").exists() or (path / "__init__.py").exists(), module
+    for name in re.findall(r"`((?:tests|benchmarks|labeling|engine|kernels|examples|docs|website)/[\w./-]+)`", text):
+        assert (ROOT / name).exists(), name
+
+
+@pytest.mark.parametrize("page", [name for name in PAGES if name != "README.md"])
+def test_pages_are_short(page: str) -> None:
+    """Catches a page that should be two."""
+    assert TEXTS[page].count("\n") <= 210
+
+
+def test_pictures_say_what_they_show() -> None:
+    """Catches a picture without a title or a description for those who do not see it, and one that dark pages hide."""
+    pictures = sorted((ROOT / "docs" / "images").glob("*.svg"))
+    assert pictures
+    for picture in pictures:
+        root = ElementTree.parse(picture).getroot()
+        assert [child.tag.partition("}")[2] for child in root][:2] == ["title", "desc"], picture
+        assert all(len(child.text or "") > 10 for child in list(root)[:2]), picture
+        assert "prefers-color-scheme: dark" in picture.read_text(encoding="utf-8"), picture
+        assert any(f"images/{picture.name})" in text for text in TEXTS.values()), picture
 
 
 @pytest.mark.parametrize("index", ["README.md", "index.md"])

@@ -129,8 +129,8 @@ def _parser() -> argparse.ArgumentParser:
         action="append",
         default=[],
         metavar="GROUP",
-        help="a group of steps, such as tests, decode, tune, "
-        "flex, budgets, or steps with this text in their title; may be repeated; an earlier report in DIR is continued",
+        help="a group of steps, such as tests, decode, devices, tune, flex, budgets, or steps with this text in their "
+        "title; may be repeated; an earlier report in DIR is continued",
     )
     add("--fa3", type=Path, metavar="FILE", help="a library with FlashAttention-3 (_vllm_fa3_C) to compare with")
     add("--rehearse", action="store_true", help="run everything in tiny sizes on the CPU; the numbers mean nothing")

@@ -27,7 +27,7 @@ class Models:
     def __init__(self, device: Device, sizes: Sizes) -> None:
         self._device, self._sizes = device, sizes
         self._engine: Engine | None = None
-        self._engine_shape: str | None = None
+        self._engine_kind: tuple[str, str] | None = None
         self._twin: Any = None
         self._twin_shape: str | None = None
         self.weight_bytes, self.twin_bytes = 0, 0
@@ -38,19 +38,23 @@ class Models:
         """What stays on the device whatever runs."""
         return self.weight_bytes + self.twin_bytes
 
-    def engine(self, shape: str) -> Engine:
-        """The engine on model `shape`. Raises NotHereError where the device is too small for it."""
+    def engine(self, shape: str, dtype: str | None = None) -> Engine:
+        """The engine on model `shape`, in the device's type where no other is asked for.
+
+        Raises NotHereError where the device is too small for it.
+        """
+        dtype = dtype or self._device.dtype_name
         self._check_room(shape, ENGINE_WEIGHTS)
         if self._twin_shape not in (None, shape):
             self.drop()
-        if self._engine is None or self._engine_shape != shape:
+        if self._engine is None or self._engine_kind != (shape, dtype):
             self._engine = None
             self._device.release()
             before, started = self._device.allocated_bytes(), time.perf_counter()
             config, device = self._sizes.shapes[shape], self._device
             checkpoint = random_checkpoint(shape, config, device.torch_device, device.dtype)
-            self._engine = Engine(checkpoint, device=str(device.torch_device), dtype=device.dtype_name)
-            self._engine_shape = shape
+            self._engine = Engine(checkpoint, device=str(device.torch_device), dtype=dtype)
+            self._engine_kind = shape, dtype
             device.synchronize()
             self.weight_bytes = device.allocated_bytes() - before
             self.load_seconds = time.perf_counter() - started
@@ -72,7 +76,7 @@ class Models:
 
     def drop(self) -> None:
         """Let go of everything."""
-        self._engine, self._engine_shape, self._twin, self._twin_shape = None, None, None, None
+        self._engine, self._engine_kind, self._twin, self._twin_shape = None, None, None, None
         self.weight_bytes, self.twin_bytes = 0, 0
         self._device.release()
 

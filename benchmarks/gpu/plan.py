@@ -11,9 +11,11 @@ from benchmarks.gpu import (
     budgets,
     ceilings,
     decoding,
+    divided,
     elementwise,
     experts,
     flex,
+    fp8,
     head,
     linear,
     ncu,
@@ -21,6 +23,7 @@ from benchmarks.gpu import (
     rivals,
     scoring,
     smoke,
+    streaming,
     suite,
     tuning,
     warm,
@@ -90,7 +93,9 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
     """Steps that run where they are asked for."""
     tests = Step("Tests that need a GPU", 60, suite.run, "tests", patience=3600)  # it watches its time itself
     decode = Step(f"Decoding, {LLAMA}", 20, partial(decoding.run, shape=LLAMA, tokens=sizes.decoded), "decode")
-    extra = [tests, decode]
+    two = Step(f"Two devices, {LLAMA}", 20, partial(divided.run, shape=LLAMA, name="22"), "devices")
+    streamed = Step(f"Streamed layers, {LLAMA}", 30, partial(streaming.run, shape=LLAMA, name="22"), "stream")
+    extra = [tests, decode, streamed, two]
     extra += [_attention(shape, path) for shape in (LLAMA, QWEN) for path in sizes.paths]
     extra += [_parts(QWEN, "options 270+30", 12), *_peers(QWEN, "2", 11), *_peers(LLAMA, "2", 13)]
     extra += [_engine(SMOL, "22", 10), _engine(SMOL, "2", 10), *_kernels(SMOL)]
@@ -102,6 +107,9 @@ def _second_call(sizes: Sizes) -> Iterator[Step]:
         for shape in (QWEN, LLAMA)
     ]
     extra.append(Step("Experts, Qwen3-30B-A3B", 10, experts.run, "experts"))
+    for shape in (LLAMA, QWEN):
+        extra.append(Step(f"Products in fp8, {shape}", 5, partial(fp8.products, shape=shape), "fp8"))
+        extra.append(Step(f"Engine in fp8, {shape}", 20, partial(fp8.engine, shape=shape, name="22"), "fp8"))
     extra.append(Step("FlexAttention", FLEX_SECONDS, partial(flex.run, shape=LLAMA, seconds=FLEX_SECONDS), "flex"))
     extra.append(Step("Launch settings", 60, tuning.run, "tune", patience=3600))  # it watches its time itself
     taken = {step.title for step in _first_call(sizes)}

@@ -39,6 +39,7 @@ TARGETS = {
     "prompts 270+30": Target("prompts/s of a 0.6B model, 270 shared and 30 own tokens", 6600),
     "prompts 120+180": Target("prompts/s of a 0.6B model, 120 shared and 180 own tokens", 2200),
     "matrix": Target("unique-token FLOPs of an 8B model, share of the matrix rate", 0.65),
+    "fp8": Target("unique tokens/s of an 8B model in fp8", 65_000),
     "attention": Target("tree attention, share of dense flash attention's rate at equal useful work", 0.6),
     "padded": Target("times as fast as transformers, padded batches", 6),
     "prefix": Target("times as fast as transformers, prefix cache", 2),
@@ -46,6 +47,7 @@ TARGETS = {
     "idle": Target("time that the GPU is idle", 0.05, at_most=True),
     "element-wise": Target("element-wise kernels, share of the copy bandwidth", 0.8),
     "decode": Target("decode steps of an 8B model with 64 sequences, share of the memory's limit", 0.6),
+    "streamed": Target("an 8B model with streamed layers, share of the speed with resident ones", 0.9),
     "tests": Target("gpu tests that failed or broke", 0, at_most=True),
 }
 # Columns of `summary_rows` and `verdict_rows`.

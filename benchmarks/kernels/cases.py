@@ -6,17 +6,31 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from itertools import product
-from typing import Any
+from typing import Any, get_args
 
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from preftree.kernels import attention, experts, gated, label_head, launch, norm, qkv_store, rope_store
+from preftree.kernels import (
+    attention,
+    experts,
+    fp8_product,
+    fp8_rows,
+    gated,
+    label_head,
+    launch,
+    norm,
+    qkv_store,
+    rope_store,
+)
 from preftree.kernels.launch import AttentionSettings
+from preftree.kernels.quantized.fp8 import FP8, Fp8Linear, Fp8Rows
 from preftree.kernels.routing import route, sort_by_expert
 from preftree.kernels.tiles import Activation, PathTiles
 
 ARCHITECTURES = (80, 90)
+# Cards before 8.9 have no numbers of 8 bits.
+FP8_ARCHITECTURES = (89, 90)
 # SmolLM2-135M, Llama 3 8B, and the longest row there is.
 HIDDEN_SIZES = (576, 4096, norm.MAX_HIDDEN)
 LLAMA_3_VOCABULARY = 128256
@@ -57,7 +71,8 @@ def cases(head_sizes: tuple[int, ...] = launch.HEAD_SIZES) -> tuple[Case, ...]:
         *(_norm_cases, rotary, _gated_cases, _head_cases, _experts_cases),
         attending,
     )
-    return tuple(case for arch in ARCHITECTURES for kind in kinds for case in kind(arch))
+    found = [case for arch in ARCHITECTURES for kind in kinds for case in kind(arch)]
+    return (*found, *(case for arch in FP8_ARCHITECTURES for case in _fp8_cases(arch)))
 
 
 def attention_case(
@@ -123,6 +138,28 @@ def _gated_cases(arch: int) -> list[Case]:
         "clamped_swiglu": gated.clamped_swiglu,
     }
     return [case for name, kind in kinds.items() for case in _of(name, arch, partial(kind, x))]
+
+
+def _fp8_cases(arch: int) -> list[Case]:
+    """A product with and without a last block of inputs that is not whole, and what ends in fp8."""
+    found = []
+    for hidden in (4096, 1008):
+        packed = Fp8Linear(_fp8_rows(6144, hidden), _meta(6144))
+        product = partial(fp8_product.fp8_product, _fp8_rows(ROWS, hidden), packed, _meta(ROWS, 6144))
+        found += _of(f"fp8_product of {hidden}", arch, product)
+    for hidden in HIDDEN_SIZES:
+        x, weight = _meta(ROWS, hidden), _meta(hidden)
+        for is_centred in (False, True):
+            call = partial(norm.fp8_norm, x, x, weight, EPS, is_centred)
+            found += _of(f"fp8_norm of {hidden}{', centred' if is_centred else ''}", arch, call)
+    for activation in get_args(Activation):
+        call = partial(gated.fp8_gated, _meta(ROWS, 2 * 14336), activation)
+        found += _of(f"fp8_gated, {activation}", arch, call)
+    return [*found, *_of("fp8_rows of 4096", arch, partial(fp8_rows.fp8_rows, _meta(ROWS, 4096)))]
+
+
+def _fp8_rows(rows: int, width: int) -> Fp8Rows:
+    return Fp8Rows(_meta(rows, width, dtype=FP8), _meta(rows, dtype=torch.float32))
 
 
 def _head_cases(arch: int) -> list[Case]:

@@ -21,7 +21,7 @@ from benchmarks.kernels.dry_launch import Variant
 
 # What one block may have (CUDA programming guide, technical specifications per compute capability). Cards of 8.6 and
 # 8.9 take the code of 8.0, which itself has 163 KiB.
-SHARED_LIMIT = {80: 99 * 1024, 90: 227 * 1024}
+SHARED_LIMIT = {80: 99 * 1024, 89: 99 * 1024, 90: 227 * 1024}
 TOOLS = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
 
 
@@ -31,7 +31,7 @@ class Compiled:
 
     Attributes:
         name: of the case.
-        arch: compute capability, 80 or 90.
+        arch: compute capability, 80, 89 or 90.
         dtype: "bf16" or "fp32".
         head_size: of attention and rotary embedding.
         num_warps: warps of a program.
@@ -39,7 +39,7 @@ class Compiled:
         registers: of a thread.
         spills: bytes of local memory and stack a thread.
         shared: bytes of shared memory a program.
-        hgmma: tensor-core instructions of a warp group (wgmma).
+        hgmma: tensor-core instructions of a warp group (wgmma), those of fp8 (QGMMA) among them.
         hmma: tensor-core instructions of a warp.
         groups: starts of a wgmma group, each of which ends in a wait.
         serialised: ptxas's diagnostics C75xx, "wgmma instructions are serialized", or "".
@@ -70,8 +70,9 @@ class Compiled:
 
     @property
     def uses_tensor_cores(self) -> bool:
-        """Attention and matrix products of label head and experts, where the hardware has units for the dtype."""
-        return self.dtype == "bf16" and re.search(r"^tree_attention|split$|gated$|linear$", self.name) is not None
+        """Attention and matrix products of label head, experts and fp8, where the hardware has units for the dtype."""
+        multiplies = re.search(r"^tree_attention|^fp8_product|split$|gated$|linear$", self.name) is not None
+        return self.dtype == "bf16" and multiplies
 
     @property
     def problems(self) -> list[str]:
@@ -113,8 +114,8 @@ def compile_case(case: Case) -> Compiled:
         registers=resources["REG"],
         spills=resources["STACK"] + resources["LOCAL"],
         shared=kernel.metadata.shared,
-        hgmma=instructions["HGMMA"],
-        hmma=instructions["HMMA"],
+        hgmma=instructions["HGMMA"] + instructions["QGMMA"],
+        hmma=instructions["HMMA"] + instructions["QMMA"],
         groups=len(re.findall(r"\bWARPGROUP\.ARRIVE\b", assembly)),
         serialised=" ".join(sorted(set(re.findall(r"\bC75\d\d\b", messages)))),
         copies=instructions["LDGSTS"] + instructions["UTMALDG"],

@@ -6,8 +6,9 @@ import os
 from dataclasses import dataclass
 
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.device import Target, usable_bytes
+from preftree.engine.device import Target
 from preftree.engine.errors import InputError
+from preftree.engine.fitting import Placement, usable_bytes
 from preftree.engine.model.kv import KvStore, kv_of_layers
 from preftree.engine.planning.estimate import MemoryModel
 
@@ -35,16 +36,24 @@ class KvBudget:
         if target.device.type != "cuda":
             most = min(_CPU_BYTES, int(_host_bytes() * _CPU_SHARE))
             return cls(_slots(kv_memory or most, slot_bytes), target.batch_tokens, slot_bytes)
-        weights = target.memory.weight_bytes(config)
-        usable = usable_bytes(target.device, target.memory_fraction, taken=weights)
-        budget = kv_memory or int(usable * _GPU_SHARE)
-        rows = _prefill_rows(config, target.memory, target.batch_tokens, usable - budget)
-        return cls(_slots(budget, slot_bytes), rows, slot_bytes)
+        stages = [cls._of_stage(config, target, stage, kv_memory) for stage in target.stages]
+        return cls(min(one.slots for one in stages), min(one.prefill_rows for one in stages), slot_bytes)
+
+    @classmethod
+    def _of_stage(cls, config: ModelConfig, target: Target, stage: Placement, kv_memory: int | None) -> KvBudget:
+        """Of one GPU, with the K/V of its layers. kv_memory: for all layers."""
+        memory = target.memory
+        slot_bytes, own_bytes = (memory.cache_bytes(config, 1, layers) for layers in (None, stage.layers))
+        weights = memory.weight_bytes(config, stage.layers)
+        usable = usable_bytes(stage.device, target.memory_fraction, taken=weights)
+        budget = int(usable * _GPU_SHARE) if kv_memory is None else kv_memory * own_bytes // slot_bytes
+        rows = _prefill_rows(config, memory, target.batch_tokens, usable - budget)
+        return cls(_slots(budget, own_bytes), rows, own_bytes)
 
     def open_store(self, config: ModelConfig, target: Target) -> KvStore:
         """Raises InputError where the device does not have that much."""
         try:
-            kv = kv_of_layers(config, self.slots + 1, target.dtype, target.device)
+            kv = kv_of_layers(config, self.slots + 1, target.dtype, target.stages)
         except (RuntimeError, MemoryError):
             size = (self.slots + 1) * self.slot_bytes
             raise InputError(

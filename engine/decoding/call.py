@@ -21,7 +21,7 @@ class RationaleScores:
     """Continuations of prompts, and the scores of labels after each of them.
 
     Attributes:
-        generations: [prompts][n].
+        generations: `[prompts][n]`.
         scores: row p * n + s is of sample s of prompt p; without columns where no labels were asked for.
         generated_tokens: of all continuations.
         prefill_rows: those of `scores.rows` that were prompts'; the others are continuations and endings, one row per

@@ -188,7 +188,7 @@ class Decoder:
             hidden = None  # the handler only decides: the exception keeps the forward pass's tensors alive
         if hidden is None:
             self._store.give_back(slots)
-            make_room(self._model.device)
+            make_room(*self._target.devices)
             self._prefill_budget = max(1, trie.num_rows // 2)
             return
         call.prefill_rows += trie.num_rows
@@ -242,7 +242,7 @@ class Decoder:
                 kv = self._model.prefix_kv(self._plan(TokenTrie.build([new])))
             slots = self._to_device(self._prefix_slots)
             for stored, own in zip(self._store.kv, kv, strict=True):
-                stored.index_copy_(0, slots, own)
+                stored.index_copy_(0, slots.to(own.device), own)
             self._prefixes.keep(new)
             self._prompts[0][0].prefill_rows += len(new)
         return self._prefixes.usable(order.shared_by_all)

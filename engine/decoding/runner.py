@@ -17,7 +17,7 @@ from preftree.engine.generation import Sampling
 from preftree.engine.model.model import Model
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.requests import Prompts, checked_continuations, checked_starts, checked_tails
-from preftree.engine.scoring.runner import on_device
+from preftree.engine.scoring.on_device import on_device
 
 # Prompts, what is appended to the continuations of each, and the labels looked up after that; None for neither. Then
 # the continuations of each prompt, where they are given and not to be generated.

@@ -148,7 +148,9 @@ class PathStepper:
 
     def _replayed(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits and tokens of a step."""
-        if self._model.device.type != "cuda":
+        # Streamed layers come on another stream, and those of several devices are on theirs.
+        model = self._model
+        if model.device.type != "cuda" or model.streams_layers or model.num_stages > 1:
             return self._step()
         if self._graph is None:
             self._capture()

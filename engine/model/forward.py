@@ -39,13 +39,15 @@ Keep = Callable[[int, slice, torch.Tensor], None]
 
 @dataclass(frozen=True)
 class Pass:
-    """One forward pass. layers: their number and weights, one after the other, `count` of them.
+    """One forward pass through the layers of a stage. layers: their number and weights, one after the other.
 
+    done: called with the number of a layer that nothing reads any more, see `WeightProvider`. count: of the model.
     keep: None where no K/V stays.
     choose: activations of the final rows in a chunk of their own, None where only K/V is wanted.
     """
 
     layers: Iterator[tuple[int, LayerWeights]]
+    done: Callable[[int], None]
     count: int
     plan: Plan
     rows: Activations
@@ -59,10 +61,10 @@ class Pass:
 
 
 class Forward(Protocol):
-    """Runs all layers."""
+    """Runs the layers of a pass."""
 
-    def run(self, one: Pass) -> Activations | None:
-        """Activations of the final rows after the last layer, if they are wanted."""
+    def run(self, one: Pass) -> Activations:
+        """Activations of all rows; after the model's last layer of the final rows, where they are wanted."""
         ...
 
 
@@ -72,7 +74,7 @@ class WholeForward:
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
         self._layer, self._layout, self._device = layer, layout, device
 
-    def run(self, one: Pass) -> Activations | None:
+    def run(self, one: Pass) -> Activations:
         plan, rows, layout = one.plan, one.rows, self._layout
         for index, layer in one.layers:
             kv = one.kv.views[one.kv.place(index)]
@@ -84,9 +86,10 @@ class WholeForward:
                     one.keep(index, slice(0, plan.num_rows), kv[plan.prefix : plan.prefix + plan.num_rows])
                 if not one.is_last(index):
                     self.attend_and_mlp(layer, plan.tiles, rows, kv, layout.row_block)
+                    one.done(index)
                     continue
                 if one.choose is None:
-                    return None
+                    return rows
                 rows = one.choose(rows, plan.final_rows)
                 for chunk in rows.chunks(layout.final_row_block * layout.chunk_blocks):
                     self._layer.project_queries(layer, chunk, layout.final_row_block)
@@ -127,17 +130,17 @@ class ChunkedForward:
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device) -> None:
         self._layer, self._layout, self._device = layer, layout, device
 
-    def run(self, one: Pass) -> Activations | None:
+    def run(self, one: Pass) -> Activations:
         work = _ChunkedPass(self._layer, self._layout, self._device, one)
         run_stages(work.stages())
-        return work.chosen
+        return work.after
 
 
 class _ChunkedPass:
-    """The stages of one pass. chosen: the final rows, once they are."""
+    """The stages of one pass. after: what it gives, once it is done."""
 
     def __init__(self, layer: DecoderLayer, layout: PlanLayout, device: torch.device, one: Pass) -> None:
-        self.chosen: Activations | None = None
+        self.after = one.rows
         self._layer, self._device, self._one, self._row_block = layer, device, one, layout.row_block
         self._final_block, self._threads = layout.final_row_block, layout.threads
         size = one.plan.chunk_rows
@@ -154,7 +157,9 @@ class _ChunkedPass:
         for following in self._one.layers:
             yield from self._layer_stages(index, layer, following)
             index, layer = following
-        if self._one.choose is not None:
+        if not self._one.is_last(index):
+            yield from self._closing_stages(index, layer)
+        elif self._one.choose is not None:
             yield from self._final_stages(index, layer, self._one.choose)
 
     def _layer_stages(self, index: int, layer: LayerWeights, following: tuple[int, LayerWeights]) -> Iterator[Stage]:
@@ -163,12 +168,27 @@ class _ChunkedPass:
         def both(chunk: int) -> None:
             self._project(*following, chunk, self._finish(index, layer, chunk))
 
+        done = partial(self._one.done, index)
         if layer.experts is None:
-            yield Stage(both, len(self._chunks))
+            yield Stage(both, len(self._chunks), then=done)
             return
         yield Stage(partial(self._finish, index, layer), len(self._chunks))
-        yield from self._mixture(layer, self._chunks, len(self._chunks), self._one.plan.chunk_rows, self._row_block)
+        chunks = self._chunks
+        yield from self._mixture(layer, chunks, len(chunks), self._one.plan.chunk_rows, self._row_block, done)
         yield Stage(partial(self._project, *following), len(self._chunks))
+
+    def _closing_stages(self, index: int, layer: LayerWeights) -> Iterator[Stage]:
+        """The rest of the last layer on this device."""
+
+        def whole(chunk: int) -> None:
+            with span(f"layer {index}", self._device):
+                self._layer.attend(layer, self._tiles[chunk : chunk + 1], self._one.rows, self._kv_of(index))
+                self._layer.finish_all(layer, self._chunks[chunk], self._row_block)
+
+        yield Stage(whole, len(self._chunks))
+        if layer.experts is not None:
+            chunks = self._chunks
+            yield from self._mixture(layer, chunks, len(chunks), self._one.plan.chunk_rows, self._row_block)
 
     def _project(self, index: int, layer: LayerWeights, chunk: int, update: torch.Tensor | None = None) -> None:
         one, place = self._one, self._one.kv.place(index)
@@ -192,11 +212,18 @@ class _ChunkedPass:
         return self._one.kv.views[self._one.kv.place(index)]
 
     def _mixture(
-        self, layer: LayerWeights, chunks: Sequence[Activations], number: int, size: int, row_block: int
+        self,
+        layer: LayerWeights,
+        chunks: Sequence[Activations],
+        number: int,
+        size: int,
+        row_block: int,
+        done: Callable[[], object] | None = None,
     ) -> Iterator[Stage]:
         """Chunks choose experts, threads share out the experts with the rows of all chunks, chunks add theirs up.
 
-        chunks: there may be none before the first stage runs. number: how many there are. size: their rows.
+        chunks: there may be none before the first stage runs. number: how many there are. size: their rows. done:
+        called after all.
         """
         arithmetic = self._layer
         assert arithmetic.config.experts is not None
@@ -224,7 +251,7 @@ class _ChunkedPass:
         yield Stage(route, number)
         yield Stage(sort, 1)
         yield Stage(multiply, parts, waits=True)
-        yield Stage(add, number, waits=True)
+        yield Stage(add, number, waits=True, then=done)
 
     def _final_stages(
         self, index: int, layer: LayerWeights, choose: Callable[[Activations, torch.Tensor], Activations]
@@ -233,15 +260,14 @@ class _ChunkedPass:
         chunks: list[Activations] = []
 
         def chosen(_: int) -> None:
-            self.chosen = choose(self._one.rows, self._one.plan.final_rows)
-            chunks[:] = self.chosen.chunks(self._final_block)
+            self.after = choose(self._one.rows, self._one.plan.final_rows)
+            chunks[:] = self.after.chunks(self._final_block)
 
         def last(chunk: int) -> None:
-            assert self.chosen is not None
             with span(f"layer {index}", self._device):
                 self._layer.project_queries(layer, chunks[chunk], self._final_block)
                 tiles = self._final_tiles[chunk : chunk + 1]
-                self._layer.attend(layer, tiles, self.chosen, self._kv_of(index))
+                self._layer.attend(layer, tiles, self.after, self._kv_of(index))
                 self._layer.finish_all(layer, chunks[chunk], self._final_block)
 
         number = len(self._one.plan.final_rows) // self._final_block

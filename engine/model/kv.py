@@ -9,12 +9,15 @@ import numpy as np
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
+from preftree.engine.fitting import Placement
 
 
-def kv_of_layers(config: ModelConfig, slots: int, dtype: torch.dtype, device: torch.device) -> tuple[torch.Tensor, ...]:
+def kv_of_layers(
+    config: ModelConfig, slots: int, dtype: torch.dtype, stages: Sequence[Placement]
+) -> tuple[torch.Tensor, ...]:
     """Room for K/V of every layer, [slots, 2, kv_heads, size]; a layer that uses another's has the same."""
     found: list[torch.Tensor] = []
-    for layer in range(config.num_layers):
+    for device, layer in ((stage.device, layer) for stage in stages for layer in stage.layers):
         heads, source = config.heads[config.heads_of(layer)], config.kv_source(layer)
         shape = (slots, 2, heads.kv_count, heads.size)
         found.append(found[source] if source < layer else torch.empty(shape, dtype=dtype, device=device))
@@ -100,7 +103,8 @@ class StoredPath:
 
     def layer(self, index: int, length: int) -> torch.Tensor:
         """K/V of the first `length` tokens in one layer: [length, 2, kv_heads, size]."""
-        return self.store.kv[index].index_select(0, self.slots[:length])
+        kv = self.store.kv[index]
+        return kv.index_select(0, self.slots[:length].to(kv.device))
 
 
 @dataclass(frozen=True)
@@ -112,4 +116,4 @@ class Destination:
 
     def keep(self, index: int, rows: slice, kv: torch.Tensor) -> None:
         """kv: [rows, 2, kv_heads, size] of layer `index`, for some rows of the batch."""
-        self.store.kv[index].index_copy_(0, self.slots[rows], kv)
+        self.store.kv[index].index_copy_(0, self.slots[rows].to(kv.device), kv)

@@ -8,12 +8,15 @@ import torch
 
 from preftree.engine.config.latent import Latent
 from preftree.engine.weights.layers import LayerWeights
+from preftree.kernels.quantized.fp8 import Fp8Rows
 
 # Of the norms of latents, whatever config.json says of others.
 EPS = 1e-6
 
 
-def query_latent(ops: SimpleNamespace, layer: LayerWeights, x: torch.Tensor, row_block: int) -> torch.Tensor:
+def query_latent(
+    ops: SimpleNamespace, layer: LayerWeights, x: torch.Tensor | Fp8Rows, row_block: int
+) -> torch.Tensor | Fp8Rows:
     """What queries are expanded from; x itself where that is the hidden state."""
     if layer.q_latent is None:
         return x
@@ -21,7 +24,7 @@ def query_latent(ops: SimpleNamespace, layer: LayerWeights, x: torch.Tensor, row
 
 
 def keys_values(
-    ops: SimpleNamespace, layer: LayerWeights, latent: Latent, x: torch.Tensor, row_block: int
+    ops: SimpleNamespace, layer: LayerWeights, latent: Latent, x: torch.Tensor | Fp8Rows, row_block: int
 ) -> torch.Tensor:
     """x [rows, hidden] as keys and values before rotation, [rows, 2 * heads * head_size]."""
     short = ops.linear(x, layer.kv_latent, row_block)

@@ -19,6 +19,7 @@ from preftree.engine.model.experts import Mixture, Routed
 from preftree.engine.model.projections import Projections
 from preftree.engine.model.rotary import Rotary
 from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
+from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows
 from preftree.kernels.tiles import Tiles
 
 
@@ -75,6 +76,7 @@ class DecoderLayer:
         self.ops = ops
         self._dtype = dtype
         self._norm, self._add_norm = norms_of(config, ops)
+        self._has_fp8_norm = hasattr(ops, "fp8_norm")
         self._projections = Projections(config, ops)
 
     def project(
@@ -91,13 +93,15 @@ class DecoderLayer:
 
         slots: [rows] int64, of each row in a longer `kv`. update: what `finish` of the layer before has left to add.
         """
-        normed, rotary = self._added(rows.hidden, update, layer.attention_norm), rows.rotary[layer.rope]
+        normed = self._added(rows.hidden, update, layer.attention_norm, layer.queries)
+        rotary = rows.rotary[layer.rope]
         to = rows.queries[layer.heads] if queries else None
         self._projections.write(layer, normed, rotary, to, kv, row_block, slots)
 
     def project_queries(self, layer: LayerWeights, rows: Activations, row_block: int) -> None:
         """Rotated queries alone, of a chunk whose keys and values are there already."""
-        normed, rotary = self._input(rows.hidden, layer.attention_norm), rows.rotary[layer.rope]
+        normed = self._added(rows.hidden, None, layer.attention_norm, layer.queries)
+        rotary = rows.rotary[layer.rope]
         self._projections.write_queries(layer, normed, rotary, rows.queries[layer.heads], row_block)
 
     def attend(self, layer: LayerWeights, tiles: Tiles, rows: Activations, kv: torch.Tensor) -> None:
@@ -117,15 +121,16 @@ class DecoderLayer:
         attended = rows.queries[layer.heads]
         if self.config.latent is not None:
             attended = attended[..., : self.config.latent.value]  # padding follows
-        # What attention read, which is cheaper to compute again than to keep.
-        is_parallel = self.config.family.parallel and layer.mlp is not None
-        normed = self._input(hidden, layer.attention_norm) if is_parallel else None
+        normed = None
+        if layer.mlp is not None and self.config.family.parallel:
+            # What attention read, which is cheaper to compute again than to keep.
+            normed = self._added(hidden, None, layer.attention_norm, layer.mlp.gate_up)
         update = self._add_product(hidden, attended.flatten(1), layer.o, layer.post_attention_norm, row_block)
         if layer.mlp is None:
             _add(hidden, update)
             return None
         if normed is None:
-            normed = self._added(hidden, update, layer.mlp_norm)
+            normed = self._added(hidden, update, layer.mlp_norm, layer.mlp.gate_up)
         else:
             _add(hidden, update)
         inner = self.ops.gated(normed, layer.mlp.gate_up, self.config.activation, row_block)
@@ -167,7 +172,9 @@ class DecoderLayer:
         assert sizes is not None
         x = self._input(rows.hidden, layer.mlp_norm)
         logits = self._route_logits(experts, x, row_block)
-        return Routed(x, *self._route(experts, logits[:, : sizes.count], sizes), gate=logits[:, sizes.count :])
+        # torch takes the sigmoid of what is not contiguous in another way, and a single chunk is not copied any more.
+        gate = logits[:, sizes.count :].contiguous()
+        return Routed(x, *self._route(experts, logits[:, : sizes.count], sizes), gate)
 
     def mixture(self, layer: LayerWeights, parts: Sequence[Routed], row_block: int) -> Mixture:
         """The layer's experts over some chunks."""
@@ -229,8 +236,17 @@ class DecoderLayer:
             return self.ops.add_linear(hidden, x, packed, row_block, self.config.residual_multiplier)
         return self._scaled(self._normed(self.ops.linear(x, packed, row_block), post_norm))
 
-    def _added(self, hidden: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor | None) -> torch.Tensor:
-        """Add `update`, if any, to `hidden` in place; the norm of the sum, or the sum where there is no norm."""
+    def _added(
+        self, hidden: torch.Tensor, update: torch.Tensor | None, weight: torch.Tensor | None, packed: Any
+    ) -> torch.Tensor | Fp8Rows:
+        """Add `update`, if any, to `hidden` in place; the norm of the sum, or the sum where there is no norm.
+
+        packed: what the result is multiplied with, so that the norm may end in its type.
+        """
+        if self._has_fp8_norm and isinstance(packed, Fp8Linear) and weight is not None:
+            eps, is_centred = self.config.norm_eps, self.config.family.layer_norm
+            quantised: Fp8Rows = self.ops.fp8_norm(hidden, update, weight, eps, is_centred)
+            return quantised
         if update is None:
             return self._input(hidden, weight)
         if weight is None:

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target
-from preftree.engine.model.forward import CachedKv, ChunkedForward, Forward, Keep, Pass, WholeForward
-from preftree.engine.model.kv import Destination, KvBuffers, KvStore, kv_of_layers
-from preftree.engine.model.layer import Activations, DecoderLayer, TokenInputs, norms_of
-from preftree.engine.model.rotary import RotaryTables
+from preftree.engine.memory import naming_device
+from preftree.engine.model.forward import CachedKv, Keep
+from preftree.engine.model.kv import Destination, KvStore, kv_of_layers
+from preftree.engine.model.layer import TokenInputs, norms_of
+from preftree.engine.model.pipeline import PipelineStage, Stream
 from preftree.engine.planning.plan import Plan
-from preftree.engine.profiling import in_spans, span
+from preftree.engine.profiling import in_spans
 from preftree.engine.weights.layers import WeightProvider
 from preftree.kernels.tiles import Tiles
 
@@ -23,7 +22,10 @@ LOGIT_ALIGNMENT = 8
 
 
 class Model:
-    """A decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels."""
+    """A decoder over a plan. Knows rows, slots and tiles; nothing of prompts or labels.
+
+    device: where results are read: that of the last stage.
+    """
 
     def __init__(
         self,
@@ -31,23 +33,25 @@ class Model:
         weights: WeightProvider,
         target: Target,
     ) -> None:
-        """weights: packed by the target's operations, on its device."""
+        """weights: packed by the target's operations, on the devices of its stages."""
         self.config = config
         self.weights = weights
         self.device = target.device
         self.dtype = target.dtype
         self.layout = target.layout
+        self.streams_layers = target.streams_layers
         self.ops = in_spans(target.ops, target.device)
-        layout = self.layout
         self._norm, _ = norms_of(config, self.ops)
-        layer = DecoderLayer(config, self.ops, self.dtype)
-        self._wide = torch.float32 if layout.is_wide else self.dtype
-        self._rotary = RotaryTables(config, self.device, self._wide)
-        # Decode steps have few rows: they go through each operation together everywhere.
-        self._steps = WholeForward(layer, layout, self.device)
-        self._forward: Forward = ChunkedForward(layer, layout, self.device) if layout.in_chunks else self._steps
+        self._wide = target.wide_dtype
+        self._placements = target.stages
+        self._stages = [PipelineStage(config, weights, target, placement) for placement in target.stages]
         # Rounded first, as in transformers.
         self._embedding_scale = float(torch.tensor(config.embedding_scale, dtype=self.dtype))
+
+    @property
+    def num_stages(self) -> int:
+        """Devices that share the layers."""
+        return len(self._stages)
 
     @torch.inference_mode()
     def final_hidden(
@@ -55,35 +59,32 @@ class Model:
     ) -> torch.Tensor:
         """Hidden states of the plan's final rows after the last norm: [padded finals, hidden].
 
-        cache: K/V of the plan's prefix. destination: where K/V of the plan's rows is to stay.
+        plan: on any device, or in memory that it is copied from. cache: K/V of the plan's prefix. destination: where
+        K/V of the plan's rows is to stay.
         """
         keep = None if destination is None else destination.keep
-        rows = self._run(plan, cache, keep, self._chosen)
-        assert rows is not None
-        return self._last_norm(rows)
+        return self._last_norm(self._run(plan, cache, keep, with_finals=True))
 
     @torch.inference_mode()
     def prefix_kv(self, plan: Plan) -> tuple[torch.Tensor, ...]:
         """K/V of every layer for the plan's rows: [rows, 2, kv_heads, size]. The plan has no prefix."""
-        kept = kv_of_layers(self.config, plan.num_rows, self.dtype, self.device)
+        kept = kv_of_layers(self.config, plan.num_rows, self.dtype, self._placements)
 
         def keep(index: int, rows: slice, kv: torch.Tensor) -> None:
             kept[index][rows] = kv
 
-        self._run(plan, None, keep, None)
+        self._run(plan, None, keep, with_finals=False)
         return kept
 
-    def _run(
-        self,
-        plan: Plan,
-        cache: CachedKv | None,
-        keep: Keep | None,
-        choose: Callable[[Activations, torch.Tensor], Activations] | None,
-    ) -> Activations | None:
-        rows = self._start(plan.tokens, plan.depths, plan.rope_variant)
-        kv = KvBuffers(self.config, self.layout.kv_buffers, plan.num_slots, self.dtype, self.device)
-        layers = enumerate(self.weights.layers())
-        return self._forward.run(Pass(layers, self.config.num_layers, plan, rows, kv, cache, keep, choose))
+    def _run(self, plan: Plan, cache: CachedKv | None, keep: Keep | None, with_finals: bool) -> Stream:
+        stream = None
+        for stage in self._stages:
+            with naming_device(stage.device):
+                own = plan.moved(stage.arrived)
+                stream = self._embedded(own.tokens) if stream is None else stream.moved(stage.arrived)
+                stream = stage.run(own, stream, cache, keep, with_finals)
+        assert stream is not None
+        return stream
 
     @torch.inference_mode()
     def step(
@@ -94,13 +95,13 @@ class Model:
         tokens, depths, slots: [rows] int64, rows a multiple of the step block; a row's K/V goes to its slot in `store`.
         tiles: of the rows that count, whose paths lead through `store`.
         """
-        rows, block = self._start(tokens, depths), self.layout.step_block
-        for index, layer in enumerate(self.weights.layers()):
-            with span(f"layer {index}", self.device):
-                kv = store.kv[index]
-                self._steps.project(layer, rows, kv, block, slots=slots)
-                self._steps.attend_and_mlp(layer, tiles, rows, kv, block)
-        return self.next_logits(self._last_norm(rows))
+        stream = None
+        for stage in self._stages:
+            with naming_device(stage.device):
+                stream = self._embedded(stage.arrived(tokens)) if stream is None else stream
+                stream = stage.step(stream, depths, slots, tiles, store)
+        assert stream is not None
+        return self.next_logits(self._last_norm(stream))
 
     @torch.inference_mode()
     def next_logits(self, final_hidden: torch.Tensor) -> torch.Tensor:
@@ -139,27 +140,14 @@ class Model:
         with torch.inference_mode():
             return self.ops.scalar_head(final_hidden, self.weights.head, rows)
 
-    def _last_norm(self, rows: Activations) -> torch.Tensor:
-        return self._norm(rows.hidden, self.weights.final_norm, self.config.norm_eps)
+    def _last_norm(self, stream: Stream) -> torch.Tensor:
+        return self._norm(stream.hidden, self.weights.final_norm, self.config.norm_eps)
 
-    def _start(self, tokens: torch.Tensor, depths: torch.Tensor, rope_variant: int = 0) -> Activations:
+    def _embedded(self, tokens: torch.Tensor) -> Stream:
+        """What goes into the first layer."""
         hidden = self.weights.embedding[tokens].to(self._wide)
         if self._embedding_scale != 1:
             hidden *= self._embedding_scale
-        inputs = None
-        if self.config.per_layer_inputs is not None:
-            inputs = TokenInputs(tokens, hidden.to(self.dtype, copy=True))
-        return Activations(hidden, self._empty_queries(len(tokens)), self._rotary.at(depths, rope_variant), inputs)
-
-    def _chosen(self, rows: Activations, chosen: torch.Tensor) -> Activations:
-        """Only `chosen` rows go on in the last layer; K and V of all rows stay."""
-        return Activations(
-            hidden=rows.hidden[chosen],
-            queries=self._empty_queries(len(chosen)),
-            rotary=tuple(rotary[chosen] for rotary in rows.rotary),
-            inputs=None if rows.inputs is None else rows.inputs[chosen],
-        )
-
-    def _empty_queries(self, rows: int) -> tuple[torch.Tensor, ...]:
-        shapes = ((rows, heads.count, heads.size) for heads in self.config.heads)
-        return tuple(torch.empty(shape, dtype=self.dtype, device=self.device) for shape in shapes)
+        if self.config.per_layer_inputs is None:
+            return Stream(hidden)
+        return Stream(hidden, TokenInputs(tokens, hidden.to(self.dtype, copy=True)))

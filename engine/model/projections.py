@@ -13,6 +13,7 @@ from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.model.latent import keys_values, query_latent
 from preftree.engine.model.rotary import Rotary
 from preftree.engine.weights.layers import LayerWeights
+from preftree.kernels.quantized.fp8 import Fp8Rows
 
 
 class Projections:
@@ -25,7 +26,7 @@ class Projections:
     def write(
         self,
         layer: LayerWeights,
-        normed: torch.Tensor,
+        normed: torch.Tensor | Fp8Rows,
         rotary: Rotary,
         queries: torch.Tensor | None,
         kv: torch.Tensor,
@@ -46,7 +47,7 @@ class Projections:
             self.write_queries(layer, normed, rotary, queries, row_block)
 
     def write_queries(
-        self, layer: LayerWeights, normed: torch.Tensor, rotary: Rotary, out: torch.Tensor, row_block: int
+        self, layer: LayerWeights, normed: torch.Tensor | Fp8Rows, rotary: Rotary, out: torch.Tensor, row_block: int
     ) -> None:
         """Rotated queries of `normed` into `out` [rows, heads, size]."""
         normed = query_latent(self._ops, layer, normed, row_block)
@@ -61,7 +62,7 @@ class Projections:
     def _write_all(
         self,
         layer: LayerWeights,
-        normed: torch.Tensor,
+        normed: torch.Tensor | Fp8Rows,
         rotary: Rotary,
         queries: torch.Tensor,
         kv: torch.Tensor,
@@ -84,7 +85,7 @@ class Projections:
     def _write_kv(
         self,
         layer: LayerWeights,
-        normed: torch.Tensor,
+        normed: torch.Tensor | Fp8Rows,
         rotary: Rotary,
         out: torch.Tensor,
         row_block: int,
@@ -100,7 +101,7 @@ class Projections:
             values.copy_(self._ops.rms_norm(values.flatten(0, 1).contiguous(), layer.v_norm, eps).view_as(values))
         self._ops.store_kv(projected, rotary.cos, rotary.sin, out=out, norm=norm, eps=eps, slots=slots)
 
-    def _keys_values(self, layer: LayerWeights, normed: torch.Tensor, row_block: int) -> torch.Tensor:
+    def _keys_values(self, layer: LayerWeights, normed: torch.Tensor | Fp8Rows, row_block: int) -> torch.Tensor:
         """[rows, 2 * kv_heads * size], keys first."""
         if self._config.latent is None:
             return self._ops.linear(normed, layer.keys_values, row_block)

@@ -25,11 +25,14 @@ class Stage:
     Chunk i may begin once chunks 0 to i of the stage before are done, where both have equally many: in preorder, a row
     depends on itself and on rows before it. Else, or where it `waits`, it begins after the whole stage. All of the
     stage before that one are done.
+
+    then: called once all of them are, before a stage after the next one is asked for.
     """
 
     run: Callable[[int], object]
     chunks: int
     waits: bool = False
+    then: Callable[[], object] | None = None
 
 
 def run_stages(stages: Iterator[Stage]) -> None:
@@ -117,6 +120,8 @@ class _Progress:
                 counts.stage.run(chunk)
                 with self._changed:
                     counts.finish(chunk)
+                    if counts.is_complete and counts.stage.then is not None:
+                        counts.stage.then()
                     self._changed.notify_all()
         except BaseException as error:
             self.error = self.error or error
@@ -127,6 +132,11 @@ class _Progress:
             if self._is_stopped:
                 return None
             while not self._recent or self._recent[-1].taken == self._recent[-1].stage.chunks:
+                # No chunk of the next stage could begin earlier, and its weights may take the place of theirs.
+                if not all(counts.is_complete for counts in self._recent[:-1]):
+                    if self._waits_in_vain():
+                        return None
+                    continue
                 stage = next(self._stages, None)
                 if stage is None:
                     return None
@@ -136,6 +146,11 @@ class _Progress:
             while not self._may_begin(before, counts, chunk) and not self._is_stopped:
                 self._changed.wait()
             return None if self._is_stopped else (counts, chunk)
+
+    def _waits_in_vain(self) -> bool:
+        """Until something has changed. True where that is the end."""
+        self._changed.wait()
+        return self._is_stopped
 
     @staticmethod
     def _may_begin(before: list[_Counts], counts: _Counts, chunk: int) -> bool:

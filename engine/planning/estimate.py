@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from preftree.engine.config.model_config import ExpertsConfig, ModelConfig
 from preftree.engine.planning.batching import Schedule
 from preftree.engine.planning.trie import TokenIds
-from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
+from preftree.engine.weights.names import (
+    num_linear_parameters,
+    num_padding,
+    num_parameters,
+    num_quantized_parameters,
+)
 
 
 @dataclass(frozen=True)
@@ -22,7 +28,9 @@ class JobPlan:
         rows: rows that are run; what two batches share counts twice unless the prefix cache has it.
         batches: forward passes.
         peak_bytes: estimated peak memory beyond the weights.
-        weight_bytes: the weights in the working dtype.
+        weight_bytes: the weights in the working dtype that are in the device's memory at a time.
+        streamed_bytes: of layers that are copied there one after the other in every forward pass; 0 where none is.
+        compute_share: of the speed that the same batches would have with all layers in memory, about.
     """
 
     prompts: int
@@ -32,6 +40,8 @@ class JobPlan:
     batches: int
     peak_bytes: int
     weight_bytes: int
+    streamed_bytes: int = 0
+    compute_share: float = 1.0
 
     @property
     def sharing(self) -> float:
@@ -50,8 +60,10 @@ class MemoryModel:
         chunk_rows: rows whose intermediate activations are alive together.
         wide_bytes: bytes of a number of the residual stream.
         kv_buffers: that K/V of a layer go to in turns.
-        is_quantized: whether linear layers have weights of 8 bits.
+        quantized: the type of linear layers' weights, "int8" or "fp8"; None where they have that of activations.
         threads: that have a chunk at hand each, and K/V of its path; 0 where the kernel gathers by itself.
+        slots: layers in memory at a time where they are streamed, 0 where all of them are.
+        flops_per_byte: that the device computes while a byte of a streamed layer is copied.
     """
 
     dtype_bytes: int
@@ -60,8 +72,10 @@ class MemoryModel:
     chunk_rows: int
     wide_bytes: int
     kv_buffers: int = 1
-    is_quantized: bool = False
+    quantized: str | None = None
     threads: int = 0
+    slots: int = 0
+    flops_per_byte: float = 0.0
 
     def batch_bytes(self, config: ModelConfig, rows: int, finals: int, longest: int) -> int:
         """Activations and tile indices of one batch; `longest`: tokens of its longest prompt."""
@@ -90,16 +104,56 @@ class MemoryModel:
             gathered += self.threads * longest * 2 * self.lanes * config.num_heads  # scores
         return padded * (row + making_angles) + 2 * finals * row + tile_index + self.dtype_bytes * (chunk + gathered)
 
-    def weight_bytes(self, config: ModelConfig) -> int:
-        """All weights in memory, but for scales of quantized ones."""
-        padding = num_padding(config)
-        saved = (num_linear_parameters(config) + padding) * (self.dtype_bytes - 1) if self.is_quantized else 0
-        return (num_parameters(config) + padding) * self.dtype_bytes - saved
+    def weight_bytes(self, config: ModelConfig, layers: range | None = None) -> int:
+        """Weights in the device's memory at a time, or a stage's with `layers`; but for scales of quantized ones."""
+        everything = self.all_weight_bytes(config, layers)
+        if not self.slots:
+            return everything
+        largest = max(self._layer_bytes(config))
+        return everything - self.streamed_bytes(config) + min(self.slots, config.num_layers) * largest
 
-    def cache_bytes(self, config: ModelConfig, tokens: int) -> int:
-        """K/V of every layer for `tokens` cached tokens."""
-        layers = (layer for layer in range(config.num_layers) if config.kv_source(layer) == layer)
-        sizes = (config.heads[config.heads_of(layer)].kv_size for layer in layers)
+    def streamed_bytes(self, config: ModelConfig) -> int:
+        """Matrices of all layers, which are elsewhere where they are streamed."""
+        return sum(self._layer_bytes(config)) if self.slots else 0
+
+    def _layer_bytes(self, config: ModelConfig) -> list[int]:
+        layers = (range(layer, layer + 1) for layer in range(config.num_layers))
+        return [
+            (num_linear_parameters(config, layer) + num_padding(config, layer)) * self.dtype_bytes
+            - self._saved_bytes(config, layer)
+            for layer in layers
+        ]
+
+    def _saved_bytes(self, config: ModelConfig, layers: range | None) -> int:
+        """By matrices of 8 bits."""
+        if not self.quantized:
+            return 0
+        in_8_bits = num_quantized_parameters(config, self.quantized, layers) + num_padding(config, layers)
+        return in_8_bits * (self.dtype_bytes - 1)
+
+    def hiding_rows(self, config: ModelConfig) -> int:
+        """Rows of a batch from which on computing a layer takes as long as copying the next; 0 where none is."""
+        unused = 0
+        if config.experts is not None:
+            one = 3 * config.hidden_size * config.experts.width
+            unused = len(config.experts.layers) * one * (config.experts.count - config.experts.per_token)
+        flops_per_row = 2 * (num_linear_parameters(config) - unused)
+        return math.ceil(self.streamed_bytes(config) * self.flops_per_byte / flops_per_row)
+
+    def compute_share(self, config: ModelConfig, rows: int) -> float:
+        """Of the speed without streaming, in batches of `rows`."""
+        return min(1.0, rows / max(1, self.hiding_rows(config)))
+
+    def all_weight_bytes(self, config: ModelConfig, layers: range | None = None) -> int:
+        """All weights, wherever they are, or those of a stage with `layers`; but for scales of quantized ones."""
+        numbers = num_parameters(config, layers) + num_padding(config, layers)
+        return numbers * self.dtype_bytes - self._saved_bytes(config, layers)
+
+    def cache_bytes(self, config: ModelConfig, tokens: int, layers: range | None = None) -> int:
+        """K/V of every layer, or of these, for `tokens` cached tokens."""
+        layers = range(config.num_layers) if layers is None else layers
+        own = (layer for layer in layers if config.kv_source(layer) == layer)
+        sizes = (config.heads[config.heads_of(layer)].kv_size for layer in own)
         return tokens * 2 * sum(sizes) * self.dtype_bytes
 
 
@@ -124,4 +178,6 @@ def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenId
         batches=len(plan.batches),
         peak_bytes=peak + memory.cache_bytes(config, plan.skipped),
         weight_bytes=memory.weight_bytes(config),
+        streamed_bytes=memory.streamed_bytes(config),
+        compute_share=memory.compute_share(config, largest.rows),
     )

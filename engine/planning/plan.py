@@ -63,9 +63,9 @@ class Plan:
             self,
             tokens=moved(self.tokens),
             depths=moved(self.depths),
-            tiles=_moved(self.tiles, moved),
+            tiles=moved_tiles(self.tiles, moved),
             final_rows=moved(self.final_rows),
-            final_tiles=_moved(self.final_tiles, moved),
+            final_tiles=moved_tiles(self.final_tiles, moved),
         )
 
 
@@ -104,5 +104,6 @@ def build_plan(trie: TokenTrie, layout: PlanLayout, rope_variant: int = 0) -> Pl
     )
 
 
-def _moved(tiles: Tiles, move: Move) -> Tiles:
+def moved_tiles(tiles: Tiles, move: Move) -> Tiles:
+    """The same tiles with `move` applied to their tensors."""
     return tiles.moved(move) if isinstance(tiles, PathTiles) else tuple(group.moved(move) for group in tiles)

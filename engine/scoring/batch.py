@@ -28,7 +28,7 @@ class PreparedPrefix:
         if self._cache is None:
             assert self._plan is not None
             with span("prefix", model.device):
-                self._cache = PrefixCache(model.prefix_kv(_on_device(self._plan, model.device)))
+                self._cache = PrefixCache(model.prefix_kv(self._plan))
             self._plan = None
         return self._cache
 
@@ -70,7 +70,7 @@ class PreparedBatch:
         device = model.device
         cache = self.prefix.cache(model) if self.prefix else None
         with span("batch", device):
-            hidden = model.final_hidden(_on_device(self.plan, device), cache)
+            hidden = model.final_hidden(self.plan, cache)
             found = self.reading.launch(model, hidden, self.rows.to(device, non_blocking=True))
             # Into pinned memory, after the forward pass on the same stream.
             found = tuple(tensor.to("cpu", non_blocking=True) for tensor in found)
@@ -98,7 +98,3 @@ class LaunchedBatch:
 
 def _on_host(plan: Plan, target: Target) -> Plan:
     return plan.moved(lambda tensor: pinned(tensor, target))
-
-
-def _on_device(plan: Plan, device: torch.device) -> Plan:
-    return plan.moved(lambda tensor: tensor.to(device, non_blocking=True))

@@ -6,17 +6,16 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic
 
 import numpy as np
-import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import Target
 from preftree.engine.errors import InputError
-from preftree.engine.memory import is_out_of_memory, make_room
+from preftree.engine.memory import DeviceMemoryError, is_out_of_memory, make_room
 from preftree.engine.model.model import Model
 from preftree.engine.planning.batching import Batch, recut, schedule
 from preftree.engine.planning.prefix import PrefixPolicy
@@ -24,6 +23,7 @@ from preftree.engine.planning.trie import TokenIds
 from preftree.engine.profiling import run_span
 from preftree.engine.requests import Prompts, checked_prompts, continuation_tokens, rope_variants_of
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch, PreparedPrefix
+from preftree.engine.scoring.on_device import device_errors, on_device
 from preftree.engine.scoring.readout import AnyReadout, Cost
 
 # Batches that a GPU has in its queue beyond the one that is waited for. It works on them while the next is planned, in
@@ -97,7 +97,9 @@ class Runner:
         self._model = model
         self._target = target
         # A CPU has no time of its own to hide planning in.
-        self._launched_ahead = LAUNCHED_AHEAD if target.device.type == "cuda" else 0
+        # Of several GPUs, each has a batch to work on and the first has those that are ahead.
+        ahead = LAUNCHED_AHEAD + len(target.stages) - 1
+        self._launched_ahead = ahead if target.device.type == "cuda" else 0
         # Streams of several threads take turns: they share the prefix, and a launch may have to run it first.
         self._turn = threading.Lock()
         self._prefixes = PrefixPolicy()
@@ -179,11 +181,12 @@ class Runner:
             except (RuntimeError, MemoryError) as error:
                 if not is_out_of_memory(error):
                     raise
-            make_room(self._target.device)
+                device = error.device if isinstance(error, DeviceMemoryError) else self._target.device
+            make_room(*self._target.devices)
         if len(step.batch.prompts) == 1:
             longest = len(step.call.ids[step.batch.prompts[0]])
             raise InputError(
-                f"a prompt of {longest:,} tokens does not fit into the memory of device '{self._target.device}'; "
+                f"a prompt of {longest:,} tokens does not fit into the memory of device '{device}'; "
                 "leave it out, or use a smaller model or another device"
             )
         self.batch_tokens = max(1, step.batch.rows // 2)
@@ -201,18 +204,8 @@ class Runner:
         """The call of a batch, if that was the last it waited for."""
         call = running.call
         if running.launched is not None:
-            with call.timed():
+            with call.timed(), device_errors(self._target):
                 running.launched.collect()
             call.waiting -= len(running.prompts)
         if not call.waiting:
             yield call
-
-
-@contextmanager
-def on_device(target: Target) -> Iterator[None]:
-    """Work for `target`: its device is the current one, and its products are exact."""
-    with ExitStack() as stack:
-        if target.device.type == "cuda":
-            stack.enter_context(torch.cuda.device(target.device))
-        stack.enter_context(target.ops.exact_products())
-        yield

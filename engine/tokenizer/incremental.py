@@ -1,4 +1,7 @@
-"""Texts that begin alike are tokenised once: what a text shares with an earlier one keeps that one's ids."""
+"""Texts that begin alike are tokenised once: what a text shares with an earlier one keeps that one's ids.
+
+Parts of a text that stood elsewhere in an earlier one, as responses do when their order changes, are looked up.
+"""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -12,6 +15,8 @@ STRIDE = 48
 REMEMBERED = 2
 MAX_REMEMBERED_CHARACTERS = 1_000_000
 MAX_PLACES = 32
+# Parts of texts and their ids: those of a few pairs, since the second order of a pair comes after the first.
+MAX_PARTS, MAX_PART_CHARACTERS = 1024, 4 * STRIDE
 
 
 @dataclass(frozen=True)
@@ -38,6 +43,7 @@ class SharedText:
         self._behind_cut = behind_cut
         self._forbidden = forbidden
         self._recent: dict[int, tuple[_Encoded, ...]] = {}
+        self._parts: dict[str, list[int]] = {}  # behind cuts
 
     def encode(self, place: int, text: str, whole: Encode) -> list[int] | None:
         """What `whole(text)` gives, not to be changed; None if a forbidden id is in it.
@@ -51,8 +57,8 @@ class SharedText:
         start = self._start(text, recent)
         ids, marks, counts = start.ids, start.marks, start.counts
         for mark in self._next_marks(text, marks[-1]):
-            encode = self._behind_cut if self._behind_cut and marks[-1] else whole
-            added = encode(text[marks[-1] : mark])
+            part = text[marks[-1] : mark]
+            added = self._part(part, self._behind_cut) if self._behind_cut and marks[-1] else whole(part)
             if not self._forbidden.isdisjoint(added):
                 return None
             ids += added
@@ -60,6 +66,17 @@ class SharedText:
             counts.append(len(ids))
         if len(text) <= MAX_REMEMBERED_CHARACTERS and place < MAX_PLACES:
             self._recent[place] = (start, *recent)[:REMEMBERED]
+        return ids
+
+    def _part(self, part: str, encode: Encode) -> list[int]:
+        """`encode(part)`, not to be changed."""
+        ids = self._parts.get(part)
+        if ids is None:
+            ids = encode(part)
+            if len(part) <= MAX_PART_CHARACTERS:
+                if len(self._parts) >= MAX_PARTS:
+                    self._parts.clear()
+                self._parts[part] = ids
         return ids
 
     def _start(self, text: str, recent: tuple[_Encoded, ...]) -> _Encoded:
@@ -74,11 +91,15 @@ class SharedText:
         return _Encoded(text, earlier.ids[: counts[-1]], earlier.marks[:kept], counts)
 
     def _next_marks(self, text: str, begin: int) -> Iterator[int]:
-        """Where to cut `text` behind `begin`, and its end."""
+        """Where to cut `text` behind `begin`, and its end.
+
+        There is a cut after each line break, so that the parts of a line do not depend on what stands before it.
+        """
         if self._behind_cut is not None:
             while (cut := first_cut(text, begin + STRIDE)) is not None:
-                yield cut
-                begin = cut
+                line = text.find("\n", begin, cut)
+                begin = cut if line < 0 else first_cut(text, line) or cut
+                yield begin
         yield len(text)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -110,6 +111,9 @@ class LayerWeights:
 class WeightProvider(Protocol):
     """Where the forward pass gets its weights. Layers come in order, so that a provider may stream them.
 
+    A layer may be read until `done` has been called with its number, after which its memory may become another's at any
+    time. As long as two layers are not done, a third may be asked for, and no fourth.
+
     head: the output matrix, packed by the kernels' `pack_head`; of a reward model [1, hidden].
     """
 
@@ -117,6 +121,10 @@ class WeightProvider(Protocol):
     final_norm: torch.Tensor
     head: Any
 
-    def layers(self) -> Iterator[LayerWeights]:
-        """The layers from first to last."""
+    def layers(self) -> AbstractContextManager[Iterator[LayerWeights]]:
+        """The layers of one pass from first to last. The pass ends with the context, and so does its use of layers."""
+        ...
+
+    def done(self, index: int) -> None:
+        """Whatever reads layer `index` in this pass has run; on a GPU, has been launched."""
         ...

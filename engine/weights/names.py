@@ -131,24 +131,31 @@ def _experts(config: ModelConfig, prefix: str) -> ExpertsTensors:
     return ExpertsTensors(Matrix(tuple(rows), hidden), experts, shared=shared, correction=correction)
 
 
-def num_parameters(config: ModelConfig) -> int:
-    """Stored numbers, a tied embedding counted once."""
-    return sum(math.prod(shape) for shape in expected_tensors(config).values())
+def num_parameters(config: ModelConfig, layers: range | None = None) -> int:
+    """Stored numbers, a tied embedding counted once. layers: as in `expected_tensors`."""
+    return sum(math.prod(shape) for shape in expected_tensors(config, layers).values())
 
 
-def num_padding(config: ModelConfig) -> int:
+def num_padding(config: ModelConfig, layers: range | None = None) -> int:
     """Zeros that the matrices of latent attention hold in memory, to give heads of one size."""
     latent = config.latent
     if latent is None:
         return 0
     queries = (latent.head_size - latent.key_size) * (latent.q_rank or config.hidden_size)
     keys_values = (2 * latent.head_size - latent.still - latent.value) * latent.kv_rank
-    return config.num_layers * config.num_heads * (queries + keys_values)
+    return len(_all_or(layers, config)) * config.num_heads * (queries + keys_values)
 
 
-def num_linear_parameters(config: ModelConfig) -> int:
-    """Those of the layers' matrices, which are stored in 8 bits where a model is quantized; routers are not."""
-    return sum(layer_tensors(config, index).num_linear_parameters for index in range(config.num_layers))
+def num_linear_parameters(config: ModelConfig, layers: range | None = None) -> int:
+    """Those of the layers' matrices, without routers."""
+    return sum(layer_tensors(config, index).num_linear_parameters for index in _all_or(layers, config))
+
+
+def num_quantized_parameters(config: ModelConfig, quantized: str, layers: range | None = None) -> int:
+    """Those of the layers' matrices that a model has in 8 bits."""
+    if quantized == "int8":
+        return num_linear_parameters(config, layers)
+    return sum(layer_tensors(config, index).num_fp8_parameters for index in _all_or(layers, config))
 
 
 def unread_modules(config: ModelConfig) -> frozenset[str]:
@@ -162,21 +169,34 @@ def unread_modules(config: ModelConfig) -> frozenset[str]:
     return frozenset(found | {HEAD.removesuffix(".weight")} if config.is_reward_model else found)
 
 
-def expected_tensors(config: ModelConfig) -> Shapes:
-    """Every tensor of the model by its Hugging Face name, with its shape; the output matrix only if untied."""
-    tensors: Shapes = {EMBEDDING: (config.vocab_size, config.hidden_size)}
-    for index in range(config.num_layers):
+def expected_tensors(config: ModelConfig, layers: range | None = None) -> Shapes:
+    """Every tensor of the model by its Hugging Face name, with its shape; the output matrix only if untied.
+
+    layers: those of one stage, for what its device holds: the embedding where it is the first, norm and output matrix
+    where it is the last, and of embeddings for each layer its share. None for all layers.
+    """
+    layers = _all_or(layers, config)
+    is_first, is_last = layers.start == 0, layers.stop == config.num_layers
+    tensors: Shapes = {}
+    if is_first or (is_last and config.tie_embeddings and not config.is_reward_model):
+        tensors[EMBEDDING] = (config.vocab_size, config.hidden_size)
+    for index in layers:
         tensors.update(layer_tensors(config, index).tensors())
-    tensors[FINAL_NORM] = (config.hidden_size,)
+    if is_last:
+        tensors[FINAL_NORM] = (config.hidden_size,)
     if config.per_layer_inputs is not None:
         own = config.per_layer_inputs
-        tensors[PER_LAYER_EMBEDDING] = (own.vocab_size, config.num_layers * own.size)
+        tensors[PER_LAYER_EMBEDDING] = (own.vocab_size, len(layers) * own.size)
         tensors[PER_LAYER_NORM] = (own.size,)
-    if config.is_reward_model:
+    if is_last and config.is_reward_model:
         tensors[SCALAR_HEAD] = (1, config.hidden_size)
-    elif not config.tie_embeddings:
+    elif is_last and not config.tie_embeddings:
         tensors[HEAD] = (config.vocab_size, config.hidden_size)
     return tensors
+
+
+def _all_or(layers: range | None, config: ModelConfig) -> range:
+    return range(config.num_layers) if layers is None else layers
 
 
 def is_draft(config: ModelConfig, name: str) -> bool:

@@ -16,12 +16,15 @@ from preftree.engine.config.latent import Latent
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.config.rope import rotary_order
 from preftree.engine.weights.conversion import check_range
+from preftree.engine.weights.fp8 import read_fp8
 from preftree.engine.weights.latent import padded_keys_values, padded_queries, with_turning_last
 from preftree.engine.weights.layers import ExpertsWeights, LayerWeights, MlpWeights, PerLayerWeights
 from preftree.engine.weights.names import PER_LAYER_EMBEDDING, PER_LAYER_NORM, layer_tensors
 from preftree.engine.weights.safetensors import TensorSource
 from preftree.engine.weights.stacked import Stack
 from preftree.engine.weights.tensors import ExpertsTensors, LayerTensors, Matrix, MlpTensors, PerLayerTensors
+from preftree.kernels.quantized.fp8 import Fp8Rows
+from preftree.kernels.quantized.types import Quantized
 
 
 class Reader:
@@ -35,10 +38,16 @@ class Reader:
         dtype: torch.dtype,
         ops: ModuleType,
         wide_norms: bool,
-        quantized: bool,
+        quantized: Quantized | None,
+        layers: range | None = None,
     ) -> None:
+        """layers: that will be read; None for all."""
+        self.layers = range(config.num_layers) if layers is None else layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
-        self._packing = {"quantized": True} if quantized else {}
+        self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
+        # In fp8 two kinds of products stay in 16 bits. Before attention's output nothing has a row in registers, and
+        # experts share one product of many matrices.
+        self._other_packing = {} if quantized == "fp8" else self._packing
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
@@ -71,7 +80,7 @@ class Reader:
                 if config.latent is None
                 else self._latent_attention(tensors, config.latent)
             ),
-            o=self._packed(tensors.o),
+            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._other_packing),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
@@ -87,7 +96,7 @@ class Reader:
         if self._is_one_product(tensors):
             assert tensors.kv is not None
             whole = replace(tensors.q, parts=tensors.q.parts + tensors.kv.parts)
-            weight_and_bias = self._weight_and_bias(whole, rotating=self.config.num_heads + heads.kv_count)
+            weight_and_bias = self._to_pack(whole, rotating=self.config.num_heads + heads.kv_count)
             return {"q": None, "kv": None, "qkv": self.ops.pack_qkv(*weight_and_bias, heads.q_size, **self._packing)}
         return {
             "q": self._packed(tensors.q, rotating=self.config.num_heads),
@@ -124,7 +133,7 @@ class Reader:
         else:
             matrices = zip(*((mlp.gate_up, mlp.down) for mlp in tensors.experts), strict=True)
             count, layers = len(tensors.experts), [map(self._weight_and_bias, each) for each in matrices]
-        mlps = self.ops.pack_experts(*layers, count, **self._packing)
+        mlps = self.ops.pack_experts(*layers, count, **self._other_packing)
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)
@@ -144,13 +153,15 @@ class Reader:
 
     @functools.cached_property
     def _per_layer_table(self) -> torch.Tensor:
-        """[vocab, layers, size]."""
+        """[vocab, layers, size], of the layers that will be read."""
         inputs, layers = self.config.per_layer_inputs, self.config.num_layers
         assert inputs is not None
-        return self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+        table = self.read(PER_LAYER_EMBEDDING, inputs.vocab_size, layers * inputs.size).unflatten(1, (layers, -1))
+        # A copy, so that what other devices have is not kept.
+        return table if len(self.layers) == layers else table[:, self.layers.start : self.layers.stop].clone()
 
     def _per_layer(self, tensors: PerLayerTensors, index: int) -> PerLayerWeights:
-        table = self._per_layer_table[:, index]
+        table = self._per_layer_table[:, index - self.layers.start]
         return PerLayerWeights(
             table=table,
             projection=self._packed(tensors.projection),
@@ -161,22 +172,36 @@ class Reader:
         )
 
     def _mlp(self, tensors: MlpTensors) -> MlpWeights:
-        gate_up = self.ops.pack_gated(*self._weight_and_bias(tensors.gate_up), **self._packing)
+        gate_up = self.ops.pack_gated(*self._to_pack(tensors.gate_up), **self._packing)
         return MlpWeights(gate_up, self._packed(tensors.down))
 
     def _packed(self, matrix: Matrix, rotating: int = 0) -> Any:
-        return self.ops.pack_linear(*self._weight_and_bias(matrix, rotating), **self._packing)
+        return self.ops.pack_linear(*self._to_pack(matrix, rotating), **self._packing)
+
+    def _to_pack(self, matrix: Matrix, rotating: int = 0) -> tuple[torch.Tensor | Fp8Rows, torch.Tensor | None]:
+        """`_weight_and_bias`, the weight in fp8 where linear layers are."""
+        if self._packing.get("quantized") != "fp8":
+            return self._weight_and_bias(matrix, rotating)
+        weight = read_fp8(self.source, matrix, self.device)
+        bias = self._fused(matrix, "bias") if matrix.has_bias else None
+        self._put_in_order(rotating, weight.levels.view(torch.uint8), weight.scale, bias)
+        return weight, bias
 
     def _weight_and_bias(self, matrix: Matrix, rotating: int = 0) -> tuple[torch.Tensor, torch.Tensor | None]:
         """rotating: leading heads whose dimensions come in the order of `rotary_order`."""
         weight = self._fused(matrix, "weight", matrix.columns)
         bias = self._fused(matrix, "bias") if matrix.has_bias else None
-        if self._order is not None and rotating:
-            for tensor in (weight, bias):
-                if tensor is not None:
-                    heads = tensor[: rotating * self.config.head_dim].unflatten(0, (rotating, -1))
-                    heads.copy_(heads[:, self._order])
+        self._put_in_order(rotating, weight, bias)
         return weight, bias
+
+    def _put_in_order(self, rotating: int, *tensors: torch.Tensor | None) -> None:
+        """The rows of `rotating` leading heads, in place."""
+        if self._order is None or not rotating:
+            return
+        for tensor in tensors:
+            if tensor is not None:
+                heads = tensor[: rotating * self.config.head_dim].unflatten(0, (rotating, -1))
+                heads.copy_(heads[:, self._order])
 
     def _fused(self, matrix: Matrix, kind: str, *columns: int) -> torch.Tensor:
         """Weight or bias, parts one below the other. Each is let go of before the next is read."""

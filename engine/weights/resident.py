@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from types import ModuleType
-from typing import Any
 
 import torch
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.memory import give_back_freed
+from preftree.engine.weights.ends import Ends
 from preftree.engine.weights.layers import LayerWeights
-from preftree.engine.weights.names import EMBEDDING, FINAL_NORM, HEAD, SCALAR_HEAD
 from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.safetensors import TensorSource
+from preftree.kernels.quantized.types import Quantized
 
 
-class ResidentWeights:
-    """All weights in memory, packed once."""
+class ResidentWeights(Ends):
+    """Weights in memory, packed once: all of a model's, or those of one stage."""
 
     def __init__(
         self,
@@ -27,30 +28,25 @@ class ResidentWeights:
         dtype: torch.dtype,
         ops: ModuleType,
         wide_norms: bool = False,
-        quantized: bool = False,
+        quantized: Quantized | None = None,
+        layers: range | None = None,
     ) -> None:
         """Read every tensor of `source` onto `device`. ModelError for what is missing, misshapen or not finite.
         InputError for what does not fit into `dtype`.
 
         Tensors go there one by one in `dtype`, so at its highest the device holds the weights, and one tensor more.
-        wide_norms: what norms multiply with stays float32. quantized: linear layers are packed in 8 bits.
+        wide_norms: what norms multiply with stays float32. quantized: what linear layers are quantised to.
+        layers: those of a stage; None for all.
         """
-        reader = Reader(source, config, device, dtype, ops, wide_norms, quantized)
-        self.embedding = reader.read(EMBEDDING, config.vocab_size, config.hidden_size)
-        # Logits are linear in what the last norm gives; no operation after it has to know.
-        self.final_norm = reader.norm(FINAL_NORM, config.hidden_size) / config.logits_scaling * config.logit_scale
-        self.head = self._head(reader, config, ops)
+        reader = Reader(source, config, device, dtype, ops, wide_norms, quantized, layers)
+        super().__init__(reader, config, ops)
         self._layers = []
-        for index in range(config.num_layers):
+        for index in reader.layers:
             self._layers.append(reader.layer(index))
             give_back_freed()
 
-    def _head(self, reader: Reader, config: ModelConfig, ops: ModuleType) -> Any:
-        if config.is_reward_model:
-            return reader.read(SCALAR_HEAD, 1, config.hidden_size)
-        if config.tie_embeddings:
-            return ops.pack_head(self.embedding)
-        return ops.pack_head(reader.read(HEAD, config.vocab_size, config.hidden_size))
+    def layers(self) -> AbstractContextManager[Iterator[LayerWeights]]:
+        return nullcontext(iter(self._layers))
 
-    def layers(self) -> Iterator[LayerWeights]:
-        return iter(self._layers)
+    def done(self, index: int) -> None:
+        """The layer stays."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from preftree.engine.weights.stacked import StackedExperts
@@ -133,6 +133,21 @@ class LayerTensors:
     @property
     def num_linear_parameters(self) -> int:
         """Numbers of its linear layers' matrices."""
-        shapes = (shape for matrix in self.matrices() for _, shape in matrix.tensors() if len(shape) == 2)
+        return self._numbers(self.matrices()) + self._num_stacked
+
+    @property
+    def num_fp8_parameters(self) -> int:
+        """Those that are in 8 bits where the model is in fp8: without attention's output, and without experts."""
+        experts = () if self.experts is None else self.experts.experts
+        others = [self.o, *(matrix for mlp in experts for matrix in (mlp.gate_up, mlp.down))]
+        return self._numbers(self.matrices()) - self._numbers(others)
+
+    @staticmethod
+    def _numbers(matrices: Iterable[Matrix]) -> int:
+        """Without biases."""
+        return sum(math.prod(shape) for matrix in matrices for _, shape in matrix.tensors() if len(shape) == 2)
+
+    @property
+    def _num_stacked(self) -> int:
         stacked = None if self.experts is None else self.experts.stacked
-        return sum(map(math.prod, shapes)) + (0 if stacked is None else stacked.num_linear_parameters)
+        return 0 if stacked is None else stacked.num_linear_parameters

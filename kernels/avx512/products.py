@@ -13,7 +13,9 @@ import torch.nn.functional as F
 from preftree.kernels import cpu
 from preftree.kernels.avx512.library import address, loaded, prefers_amx
 from preftree.kernels.cpu import Activation, PackedGate, PackedLinear
-from preftree.kernels.quantized import ROTATED, ZERO_POINT, QuantizedLinear, quantize_weight
+from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows
+from preftree.kernels.quantized.int8 import ROTATED, ZERO_POINT, QuantizedLinear, quantize_weight
+from preftree.kernels.quantized.types import Quantized
 
 # Outputs of a panel, and bytes that 16 terms of a sum have with each other in a column of it.
 _COLUMNS = 16
@@ -21,6 +23,9 @@ _GROUP_BYTES = 4
 # Rows of a product in 16 bits, and terms of its sums: it takes multiples of both.
 _ROWS = _TERMS = 32
 _ACTIVATIONS: dict[Activation | None, int] = {None: 0, "silu": 1, "gelu_tanh": 2, "clamped_silu": 3}
+
+
+Packed = PackedLinear | QuantizedLinear | Fp8Linear
 
 
 @dataclass(frozen=True)
@@ -45,27 +50,29 @@ class Panels:
 
 
 def pack_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
-) -> PackedLinear | QuantizedLinear | Panels:
-    """`kernels.cpu.pack_linear`. Rows of odd lengths are left to it."""
-    if quantized:
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+) -> Packed | Panels:
+    """`kernels.cpu.pack_linear`. Rows of odd lengths, and fp8, are left to it."""
+    if isinstance(weight, Fp8Rows) or quantized == "fp8":
+        return cpu.pack_linear(weight, bias, quantized)
+    if quantized == "int8":
         return _quantized_panels(weight, bias)
     return _panels(weight, bias) if weight.shape[1] % _TERMS == 0 else cpu.pack_linear(weight, bias)
 
 
 def pack_gated(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
-) -> PackedGate | PackedLinear | QuantizedLinear | Panels:
-    """`kernels.cpu.pack_gated`. Odd widths are left to it."""
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+) -> PackedGate | Packed | Panels:
+    """`kernels.cpu.pack_gated`. Odd widths, and fp8, are left to it."""
+    if isinstance(weight, Fp8Rows) or quantized == "fp8":
+        return cpu.pack_gated(weight, bias, quantized)
     if len(weight) % (2 * _COLUMNS) or not (quantized or weight.shape[1] % _TERMS == 0):
         return cpu.pack_gated(weight, bias, quantized)
     in_turns = _in_turns(weight), None if bias is None else _in_turns(bias)
     return _quantized_panels(*in_turns) if quantized else _panels(*in_turns)
 
 
-def linear(
-    x: torch.Tensor, packed: PackedLinear | QuantizedLinear | Panels, row_block: int | None = None
-) -> torch.Tensor:
+def linear(x: torch.Tensor, packed: Packed | Panels, row_block: int | None = None) -> torch.Tensor:
     """`kernels.cpu.linear`."""
     return _multiply(x, packed, None) if isinstance(packed, Panels) else cpu.linear(x, packed, row_block)
 
@@ -73,7 +80,7 @@ def linear(
 def add_linear(
     residual: torch.Tensor,
     x: torch.Tensor,
-    packed: PackedLinear | QuantizedLinear | Panels,
+    packed: Packed | Panels,
     row_block: int | None = None,
     factor: float = 1.0,
 ) -> torch.Tensor:
@@ -84,7 +91,7 @@ def add_linear(
 
 def gated(
     x: torch.Tensor,
-    packed: PackedGate | PackedLinear | QuantizedLinear | Panels,
+    packed: PackedGate | Packed | Panels,
     activation: Activation,
     row_block: int | None = None,
 ) -> torch.Tensor:

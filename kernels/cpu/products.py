@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 
 from preftree.kernels.cpu.elementwise import clamped_swiglu, geglu, swiglu
-from preftree.kernels.quantized import QuantizedLinear, pack_quantized, quantized_linear
+from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows, emulated_linear, pack_fp8
+from preftree.kernels.quantized.int8 import QuantizedLinear, pack_quantized, quantized_linear
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.tiles import Activation
 
 # Rows that a thread takes through a layer: their activations stay in its core's cache. In float32, linear layers reach
@@ -57,10 +59,12 @@ class PackedGate:
 
 
 def pack_linear(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
-) -> PackedLinear | QuantizedLinear:
-    """Prepare `weight` [out, in] and, where there is one, `bias` [out] for `linear`. quantized: in 8 bits."""
-    if quantized:
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+) -> PackedLinear | QuantizedLinear | Fp8Linear:
+    """Prepare `weight` [out, in] and, where there is one, `bias` [out] for `linear`. quantized: to this type."""
+    if isinstance(weight, Fp8Rows) or quantized == "fp8":
+        return pack_fp8(weight, bias)
+    if quantized == "int8":
         return pack_quantized(weight, bias, SHORT_ROW_BLOCK)
     return pack_plain(weight, bias)
 
@@ -77,15 +81,17 @@ def pack_plain(weight: torch.Tensor, bias: torch.Tensor | None = None) -> Packed
     return PackedLinear(weight.contiguous(), bias, weight.shape[0], is_onednn=False)
 
 
-def linear(x: torch.Tensor, packed: PackedLinear | QuantizedLinear, row_block: int | None = None) -> torch.Tensor:
+def linear(
+    x: torch.Tensor, packed: PackedLinear | QuantizedLinear | Fp8Linear, row_block: int | None = None
+) -> torch.Tensor:
     """x [rows, in] times the transposed weight, plus the bias: [rows, out].
 
     row_block: rows of one matrix product, on which a row's bits may depend; None for all at once.
     """
     if row_block is not None and len(x) != row_block:
         return torch.cat([linear(block, packed) for block in x.split(row_block)])
-    if isinstance(packed, QuantizedLinear):
-        return quantized_linear(x, packed).to(x.dtype)
+    if isinstance(packed, QuantizedLinear | Fp8Linear):
+        return _in_8_bits(x, packed).to(x.dtype)
     if packed.is_onednn:
         return torch.ops.mkldnn._linear_pointwise(x, packed.weight, packed.bias, "none", [], None)
     return F.linear(x, packed.weight, packed.bias)
@@ -94,7 +100,7 @@ def linear(x: torch.Tensor, packed: PackedLinear | QuantizedLinear, row_block: i
 def add_linear(
     residual: torch.Tensor,
     x: torch.Tensor,
-    packed: PackedLinear | QuantizedLinear,
+    packed: PackedLinear | QuantizedLinear | Fp8Linear,
     row_block: int | None = None,
     factor: float = 1.0,
 ) -> torch.Tensor:
@@ -107,14 +113,14 @@ def add_linear(
 
 
 def pack_gated(
-    weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: bool = False
-) -> PackedGate | PackedLinear | QuantizedLinear:
-    """Prepare gate and up, one below the other [2 * width, in], for `gated`. quantized: in 8 bits.
+    weight: torch.Tensor | Fp8Rows, bias: torch.Tensor | None = None, quantized: Quantized | None = None
+) -> PackedGate | PackedLinear | QuantizedLinear | Fp8Linear:
+    """Prepare gate and up, one below the other [2 * width, in], for `gated`. quantized: as in `pack_linear`.
 
     In 16 bits oneDNN multiplies them apart, so that activation and product need no pass over the memory of their own;
     they also see float32 sums instead of rounded ones.
     """
-    if quantized or weight.dtype == torch.float32:
+    if isinstance(weight, Fp8Rows) or quantized or weight.dtype == torch.float32:
         return pack_linear(weight, bias, quantized)
     gate, up = weight.chunk(2)
     gate_bias, up_bias = (None, None) if bias is None else bias.chunk(2)
@@ -124,13 +130,13 @@ def pack_gated(
 
 def gated(
     x: torch.Tensor,
-    packed: PackedGate | PackedLinear | QuantizedLinear,
+    packed: PackedGate | PackedLinear | QuantizedLinear | Fp8Linear,
     activation: Activation,
     row_block: int | None = None,
 ) -> torch.Tensor:
     """activation(x gate) * (x up): [rows, width]. row_block: as in `linear`. "clamped_silu": see `clamped_swiglu`."""
-    if isinstance(packed, QuantizedLinear):
-        return _PRODUCTS[activation](quantized_linear(x, packed)).to(x.dtype)
+    if isinstance(packed, QuantizedLinear | Fp8Linear):
+        return _PRODUCTS[activation](_in_8_bits(x, packed)).to(x.dtype)
     if isinstance(packed, PackedLinear):
         return _PRODUCTS[activation](linear(x, packed, row_block))
     if row_block is not None and len(x) != row_block:
@@ -141,3 +147,8 @@ def gated(
     name, arguments, algorithm = _EPILOGUES[activation]
     activated = torch.ops.mkldnn._linear_pointwise(x, gate.weight, gate.bias, name, arguments, algorithm)
     return torch.ops.mkldnn._linear_pointwise.binary(x, activated, up.weight, up.bias, "mul")
+
+
+def _in_8_bits(x: torch.Tensor, packed: QuantizedLinear | Fp8Linear) -> torch.Tensor:
+    """[rows, out] float32."""
+    return emulated_linear(x, packed) if isinstance(packed, Fp8Linear) else quantized_linear(x, packed)

@@ -20,6 +20,7 @@ from preftree.labeling.report.arrays import NONE, TIE, A, B, Choices, Floats, Ma
 from preftree.labeling.report.subsets import value_texts
 from preftree.labeling.terminal import count, one_line
 from preftree.labeling.types import Verdict
+from preftree.labeling.values import known_names
 
 _CODES: dict[Verdict | None, int] = {"a": A, "tie": TIE, "b": B, None: NONE}
 _NAMED = 3
@@ -144,7 +145,7 @@ def _table(labels: Path, gold_file: str | None, subset: str | None) -> Any:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(labels) as file:
+        with parquet.ParquetFile(labels, pre_buffer=False) as file:
             names = file.schema_arrow.names
             if "p_a" not in names:
                 raise InputError(
@@ -156,8 +157,9 @@ def _table(labels: Path, gold_file: str | None, subset: str | None) -> Any:
             if gold_file is not None and "id" not in names:
                 raise InputError(f"{labels} has no column id, by which --gold could be matched")
             if subset is not None and subset not in names:
-                has = ", ".join(map(one_line, names))
-                raise InputError(f"{labels} has no column {one_line(subset)}; it has {has}")
+                raise InputError(
+                    f"{labels} has no column {one_line(subset)}; it has {one_line(known_names(subset, names))}"
+                )
             wanted = {"id", "p_a", UNCALIBRATED, "gold", subset}
             return file.read([name for name in names if name in wanted])
     except FileNotFoundError:

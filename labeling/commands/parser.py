@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, NamedTuple, NoReturn
 
 from preftree.engine.errors import UsageError
 from preftree.labeling.commands.config import read_config
+from preftree.labeling.commands.examples import EXAMPLES
 from preftree.labeling.options.commands import ConfigOptions
 from preftree.labeling.options.option import Option, Options, declared, defaults, spelled
 from preftree.labeling.values import Bare, Each, suggestion, switch
 
+_WITHOUT_COMMAND = ("-h", "--help", "--version")
+_WIDTH = 78  # what argparse uses of a terminal of 80 columns
 EPILOG = "exit codes: 0 done, 1 failure, 2 wrong usage, 3 done but some rows were rejected, 130 interrupted"
 
 
@@ -41,9 +45,11 @@ def parse(commands: Mapping[str, Command], argv: Sequence[str]) -> tuple[Command
 
     Raises UsageError, and SystemExit after --help and --version.
     """
-    if argv and not argv[0].startswith("-") and argv[0] not in commands:
-        raise UsageError(f"there is no command {argv[0]!r}; {suggestion(argv[0], commands)}; see preftree --help")
-    args, surplus = build_parser(commands).parse_known_args(argv)
+    if argv and argv[0] not in (*commands, *_WITHOUT_COMMAND):
+        what = "option" if argv[0].startswith("-") else "command"
+        meant = suggestion(argv[0], _WITHOUT_COMMAND if what == "option" else commands)
+        raise UsageError(f"there is no {what} {argv[0]!r}; {meant}; see preftree --help")
+    args, surplus = build_parser(commands, argv[:1]).parse_known_args(argv)
     given = vars(args)
     name = given.pop("command")
     command = commands[name]
@@ -60,17 +66,38 @@ def parse(commands: Mapping[str, Command], argv: Sequence[str]) -> tuple[Command
     return command, command.options(**values)
 
 
-def build_parser(commands: Mapping[str, Command]) -> argparse.ArgumentParser:
-    """The whole command line; no option may be shortened, so that new ones break nobody's script."""
+def build_parser(commands: Mapping[str, Command], filled: Collection[str] | None = None) -> argparse.ArgumentParser:
+    """The whole command line; no option may be shortened, so that new ones break nobody's script.
+
+    filled: commands that get their options (default: all), which takes longer than all the rest of a start.
+    """
     description = "AI preference labels for pairs of responses, offline."
-    parser = _Parser(prog="preftree", description=description, epilog=EPILOG, allow_abbrev=False)
+    parser = _Parser(
+        prog="preftree",
+        description=description,
+        epilog=_ending(next(iter(commands))),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument(
         "--version", action=_Version, nargs=0, default=argparse.SUPPRESS, help="print the version and exit"
     )
     each = parser.add_subparsers(metavar="COMMAND", dest="command", required=True)
     for name, command in commands.items():
-        _add_command(each, name, command)
+        if filled is None or name in filled:
+            _add_command(each, name, command)
+        else:
+            each.add_parser(name, help=command.about)
     return parser
+
+
+def _ending(command: str) -> str:
+    """What help texts end with."""
+    return f"example:\n  preftree {command} {EXAMPLES.get(command, '')}\n\n{_wrapped(EPILOG)}"
+
+
+def _wrapped(text: str) -> str:
+    return textwrap.fill(text, _WIDTH)
 
 
 def _add_command(commands: Any, name: str, command: Command) -> None:
@@ -79,9 +106,10 @@ def _add_command(commands: Any, name: str, command: Command) -> None:
     parser = commands.add_parser(
         name,
         help=command.about,
-        description=f"{command.about[0].upper()}{command.about[1:]}.",
+        description=_wrapped(f"{command.about[0].upper()}{command.about[1:]}."),
         usage=" ".join(("preftree", name, *(" ".join(dict.fromkeys(words)) for words in needed), "[options]")),
-        epilog=EPILOG,
+        epilog=_ending(name),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )

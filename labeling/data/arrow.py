@@ -107,10 +107,13 @@ class Table:
 
 @contextmanager
 def parquet_batches(file: File) -> Iterator[Batches]:
-    """Row groups are read piece by piece: one may be as large as the file. What pyarrow decodes itself is sound."""
+    """Row groups are read piece by piece: one may be as large as the file. What pyarrow decodes itself is sound.
+
+    With `pre_buffer`, pyarrow keeps what it has read of every row group.
+    """
     from pyarrow.parquet import ParquetFile
 
-    with ParquetFile(file.path, buffer_size=1 << 20, page_checksum_verification=True) as opened:
+    with ParquetFile(file.path, buffer_size=1 << 20, page_checksum_verification=True, pre_buffer=False) as opened:
         groups = [opened.metadata.row_group(index) for index in range(opened.metadata.num_row_groups)]
         size = sum(group.total_byte_size for group in groups)
         schema, rows = opened.schema_arrow, batch_rows(opened.metadata.num_rows, size)

@@ -29,6 +29,7 @@ from preftree.labeling.data.source import File, Source
 from preftree.labeling.data.survey import surveyed
 from preftree.labeling.terminal import one_line, visible
 from preftree.labeling.types import Rejected, Sample
+from preftree.labeling.values import known_names
 
 _LOGGER = logging.getLogger("preftree")
 _ROWS = 1024  # of a batch
@@ -63,7 +64,7 @@ class DatasetInfo:
     def check_column(self, column: str, use: str) -> None:
         """UsageError where there is no such column. use: what it would be for."""
         if column not in self.columns:
-            names = ", ".join(one_line(name) for name in self.columns) or "no such column"
+            names = one_line(known_names(column, self.columns)) or "no such column"
             raise UsageError(f"{self.name} has no column {one_line(column)} {use}; it has {names}")
 
     def place(self, line: int) -> str:

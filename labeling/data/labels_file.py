@@ -181,7 +181,8 @@ def local_labels(folder: Folder, name: str = LABELS) -> Path:
         open_regular(path).close()  # a pipe would be waited for
         return path
     except FileNotFoundError:
-        raise OutputError(f"no such file: {folder.place(name)}; label the input again") from None
+        way_out = "label the input again" if name == LABELS else "name the directory of a run, or a file of labels"
+        raise OutputError(f"no such file: {folder.place(name)}; {way_out}") from None
     except OSError as error:
         raise OutputError(f"cannot read {folder.place(name)}: {error.strerror or error}") from error
 
@@ -192,7 +193,7 @@ def label_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             if missing := [name for name in columns if name not in file.schema_arrow.names]:
                 raise OutputError(f"{path} has no column {missing[0]}; label the input again")
             for batch in file.iter_batches(_READ_ROWS, columns=list(columns)):

@@ -17,6 +17,7 @@ from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, prefer
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
+from preftree.labeling.values import known_names
 
 _ROWS_LOOKED_AT = 100
 _FEW = 10  # of so many rows, one is few
@@ -69,7 +70,7 @@ class ColumnMapping:
         """UsageError for a column that none of these rows has."""
         for name, column in self.columns.items():
             if not any(column in row or _inside(row, column) is not _NOTHING for row in rows):
-                names = ", ".join(one_line(other) for other in dict.fromkeys(key for row in rows for key in row))
+                names = one_line(known_names(column, dict.fromkeys(key for row in rows for key in row)))
                 raise UsageError(f"{where} has no column {one_line(column)} to --map to {name}; it has {names}")
 
 
@@ -301,7 +302,8 @@ def column_mapping(texts: Sequence[str]) -> ColumnMapping:
         if not (equals and name and column):
             raise UsageError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
         if name not in FIELDS:
-            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {', '.join(FIELDS)}")
+            known = known_names(name, FIELDS)
+            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {known}")
         if name in columns:
             raise UsageError(
                 f"--map gives {name} two columns, {one_line(columns[name])} and {one_line(column)}; keep one"

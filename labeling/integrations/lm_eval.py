@@ -25,7 +25,7 @@ from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.terminal import one_line
 from preftree.labeling.values import suggestion
 
-_MODEL_ARGS = ("device", "dtype", "batch_tokens", "kv_memory", "memory_fraction")
+_MODEL_ARGS = ("device", "devices", "dtype", "batch_tokens", "kv_memory", "memory_fraction", "stream_layers")
 _MAX_GEN_TOKS = 256  # the harness' default for every model
 # A request to score: what the harness caches it under, and token ids of context and continuation.
 TokenRequest = tuple[tuple[str, str] | None, list[int], list[int]]
@@ -58,7 +58,8 @@ class PreftreeLM(TemplateLM):
             seed: of sampled generations.
             batch_size: ignored, as is max_batch_size; the harness always gives one, and batches are cut by tokens.
             max_batch_size: see batch_size.
-            options: device, dtype, batch_tokens, kv_memory and memory_fraction, as in `preftree.Engine.load`.
+            options: device, devices, dtype, batch_tokens, kv_memory, memory_fraction and stream_layers, as in
+                `preftree.Engine.load`.
 
         Raises:
             PreftreeError: the model cannot be loaded, or an option is unknown or out of range.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from preftree.engine.errors import PreftreeError
-from preftree.labeling.judge.judge import Finding, Judge, check_model, check_software
+from preftree.labeling.judge.judge import Finding, Judge, check_default_model, check_model, check_software
 from preftree.labeling.judge.reward_model import RewardModel, open_model
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.terminal import one_line
@@ -31,6 +31,7 @@ class Doctor:
     def _findings(self) -> Iterator[Finding]:
         yield from check_software()
         if self._model is None:
+            yield check_default_model()
             return
         try:
             yield from check_model(self._model)

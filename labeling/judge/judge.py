@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
     from preftree.engine.checkpoint import Checkpoint
+    from preftree.engine.device_names import Devices
     from preftree.engine.engine import Engine
     from preftree.engine.generation import Generation
     from preftree.engine.planner import Planner
@@ -107,6 +108,8 @@ class Judge:
         prefix_cache: bool = True,
         kv_memory: int | str | None = None,
         memory_fraction: float | None = None,
+        stream_layers: str = "auto",
+        devices: Devices | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
     ) -> Self:
@@ -120,6 +123,8 @@ class Judge:
             prefix_cache: keep the keys and values of what all prompts begin with.
             kv_memory: bytes for keys and values while rationales are generated; "4GB" or "4GiB", too.
             memory_fraction: of a GPU's memory, for weights and all else; see `preftree.Engine.load`.
+            stream_layers: "auto", "always" or "never"; see there.
+            devices: several equal GPUs that share the layers, such as "0,1"; see `preftree.Engine.load`.
             rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
             weights: False reads none, for planning only.
 
@@ -140,6 +145,8 @@ class Judge:
             "dtype": dtype,
             "batch_tokens": batch_tokens,
             "memory_fraction": memory_fraction,
+            "stream_layers": stream_layers,
+            "devices": devices,
         }
         budget: dict[str, Any] = {"kv_memory": kv_memory}
         engine = Engine(checkpoint, **asked, kv_memory=ModelOptions(**budget).kv_memory) if weights else None
@@ -321,12 +328,14 @@ class Judge:
             "model_files": self._model_files,
             "arithmetic": fingerprint(str(target.device), target.dtype_name) if has_weights else None,
             "device": str(target.device),
+            "devices": [str(device) for device in target.devices] if len(target.devices) > 1 else None,
             "device_name": target.device_name,
             "dtype": target.dtype_name,
             "instructions": target.instructions,
             "threads": _threads(target.device),
             "rendering": self._rendering,
             "batch_tokens": self.window_tokens,
+            "layers": "streamed" if target.streams_layers else "resident",
             "prefix_cache": self._prefix_cache,
             "versions": {"python": platform.python_version(), **_versions()},
         }
@@ -380,6 +389,13 @@ def check_software() -> Iterator[Finding]:
     from preftree.engine.inspection import software
 
     return software()
+
+
+def check_default_model() -> Finding:
+    """Whether "embedded" can be loaded."""
+    from preftree.engine.inspection import default_model
+
+    return default_model()
 
 
 def check_model(model: str) -> Iterator[Finding]:

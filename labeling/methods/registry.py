@@ -14,6 +14,7 @@ from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.column import Column, row_of
 from preftree.labeling.methods.base import Method
 from preftree.labeling.options.methods import (
+    OWN_COMMANDS,
     ChoiceOptions,
     DirectOptions,
     MethodOptions,
@@ -72,7 +73,9 @@ _PROBES: dict[type[Sample], Sample] = {
 def entry_of(name: str) -> Entry:
     """The entry of a method. UsageError for a name that is not known."""
     if name not in METHODS:
-        raise UsageError(f"method {name!r} is not known; {suggestion(name, METHODS)}")
+        raise UsageError(
+            f"method {name!r} is not known; {suggestion(name, [one for one in METHODS if one != SEVERAL])}"
+        )
     return METHODS[name]
 
 
@@ -90,10 +93,15 @@ def open_method(options: ChoiceOptions, recorded: Mapping[str, Any] | None = Non
     for name, option in options.given().items():
         takers = [method for method, entry in METHODS.items() if name in declared(entry.options)]
         if takers and name not in own and not options.has(option.serves):
-            ours = f"it is for {' and '.join(takers)}"
+            ours = f"it is for {' and '.join(map(_with_command, takers))}"
             raise UsageError(f"{spelled(name, option)} is not for method {options.method}; {ours}")
     values = {name: getattr(options, name) for name, option in own.items() if not options.lacking(option)}
     return make_method(options.method, METHODS[options.method].options(**values), recorded)
+
+
+def _with_command(method: str) -> str:
+    """A method, and the command that people type for it where it is not `preftree label`."""
+    return f"{method} (`preftree {OWN_COMMANDS[method]}`)" if method in OWN_COMMANDS else method
 
 
 def make_method(name: str, options: MethodOptions, recorded: Mapping[str, Any] | None = None) -> Method:

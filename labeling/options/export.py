@@ -21,7 +21,7 @@ class ExportOptions(OverwriteOptions, MovedOptions):
     """`preftree export`."""
 
     run: str = option(_LABELLED, kind=path, metavar="RUN", flag="")
-    to: str = option(f"{', '.join(_EXPORTS)}; see labeling/export/formats.py", one_of(*_EXPORTS), "FORMAT")
+    to: str = option(f"{', '.join(_EXPORTS)}; see docs/exports.md", one_of(*_EXPORTS), "FORMAT")
     out: str = option(".jsonl or .parquet; .json for annotated-pairs and label-studio", path, "FILE")
     pairs: Literal["best-worst", "all"] = option(
         "of a ranking: best-worst, or all that were compared",

@@ -11,6 +11,7 @@ from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.values import Each, boost, fraction, number, one_of, path, some_text, switch, text, whole
 
 RULES = ("strongest", "weighted", "won", "scaled")
+OWN_COMMANDS = {"principled": "score", "reward": "reward", "probe": "probe"}  # commands for one method, by the method
 _COT = ("cot",)
 _DRAWN = ("cot", "temperature")
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import device_name, dtype_name, fraction, one_of, size, switch, whole
+from preftree.labeling.values import device_name, device_names, dtype_name, fraction, one_of, size, switch, whole
 
 _COT = ("cot",)
 
@@ -25,9 +25,16 @@ class EngineOptions(Options):
     device: str = option(
         "auto (a GPU that can run the model, else the CPU), cpu, cuda or cuda:N", device_name, "NAME", default="auto"
     )
+    devices: str | None = option(
+        "several equal GPUs that share the layers of a model too large for one, such as 0,1",
+        device_names,
+        "NAMES",
+        excludes="device",
+        default=None,
+    )
     dtype: str = option(
         "auto (bfloat16 on a GPU and on a CPU that is made for it, else float32), float32 (fp32), bfloat16 (bf16), "
-        "float16 (fp16), or int8 (weights and products in 8 bits, on a CPU)",
+        "float16 (fp16), or weights and products in 8 bits: int8 on a CPU, fp8 on a GPU (a CPU emulates it)",
         dtype_name,
         "TYPE",
         default="auto",
@@ -48,6 +55,11 @@ class EngineOptions(Options):
         fraction,
         "P",
         default=None,
+    )
+    stream_layers: Literal["auto", "always", "never"] = option(
+        "copy layers to where they are computed one by one, instead of keeping all there; auto: where they do not fit",
+        one_of("auto", "always", "never"),
+        default="auto",
     )
 
 

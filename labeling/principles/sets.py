@@ -20,6 +20,7 @@ from typing import Any
 from preftree.engine.errors import InputError
 from preftree.labeling.principles.file import parse_principles
 from preftree.labeling.principles.principle import NEGATED, Principle, one_spaced, statement_problem
+from preftree.labeling.values import known_names
 from preftree.labeling.yaml_file import read_text
 
 EVERY, DEFAULT, LABELLED, REINFORCEMENT = "all", "default", "labelled", "reinforcement"
@@ -39,7 +40,8 @@ def load_principles(name_or_path: str) -> tuple[Principle, ...]:
         return built_in[name_or_path]
     path = Path(name_or_path)
     if not path.is_file():
-        raise InputError(f"principles {name_or_path!r} are neither a file nor one of: {', '.join(built_in)}")
+        known = known_names(name_or_path, built_in)
+        raise InputError(f"principles {name_or_path!r} are neither a file nor one of: {known}")
     return _read(path, name_or_path)
 
 

@@ -63,6 +63,7 @@ from preftree.labeling.options.methods import PromptOptions
 from preftree.labeling.prompts.answering import Exemplar
 from preftree.labeling.prompts.parse import parse_template
 from preftree.labeling.prompts.template import DEFAULT_PREAMBLE, Template, conversation_text
+from preftree.labeling.values import known_names
 from preftree.labeling.yaml_file import read_text
 
 __all__ = [
@@ -91,7 +92,7 @@ def load_template(name_or_path: str) -> Template:
     else:
         path = Path(name_or_path)
         if not path.is_file():
-            known = ", ".join(template_names())
+            known = known_names(name_or_path, template_names())
             raise InputError(f"template {name_or_path!r} is neither a file nor one of: {known}")
     return parse_template(read_text(path, f"template {path}"), name_or_path)
 

@@ -17,6 +17,7 @@ from preftree.labeling.prompts.answering import Exemplar, Explaining
 from preftree.labeling.prompts.jinja import PAIR, PRINCIPLE, SCALE, SINGLE, Body
 from preftree.labeling.terminal import count
 from preftree.labeling.types import SEAM, Message, RationaleRequest, ScoreRequest
+from preftree.labeling.values import known_names
 
 DEFAULT_PREAMBLE = "detailed"
 # Headings and a closing question are shorter; instructions are longer.
@@ -146,7 +147,9 @@ class Template:
             InputError: the template has no texts for that, or shows a column that the row has not.
         """
         if preamble not in self.preambles:
-            raise self.error("preamble", f"there is no preamble {preamble!r}; it has {', '.join(self.preambles)}")
+            raise self.error(
+                "preamble", f"there is no preamble {preamble!r}; it has {known_names(preamble, self.preambles)}"
+            )
         if not 0 <= exemplars <= len(self.exemplars):
             raise self.error(
                 "exemplars", f"it has {count(len(self.exemplars), 'exemplar')}, {exemplars} were asked for"

@@ -200,7 +200,7 @@ def batches_of(path: Path) -> Iterator[LabelBatch]:
     from pyarrow import parquet
 
     try:
-        with parquet.ParquetFile(path) as file:
+        with parquet.ParquetFile(path, pre_buffer=False) as file:
             for batch in file.iter_batches(_BATCH_ROWS):
                 yield LabelBatch(pa.Table.from_batches([batch]))
     except FileNotFoundError:

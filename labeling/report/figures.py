@@ -19,6 +19,7 @@ from preftree.labeling.report.benchmarks import benchmark
 from preftree.labeling.report.benchmarks.known import benchmarks_of
 from preftree.labeling.report.subsets import Section, Subsets
 from preftree.labeling.terminal import count, one_line
+from preftree.labeling.values import known_names
 
 _PAIR_COLUMNS = ("p_a", UNCALIBRATED, "verdict", *(name for names in pairs.NEEDS for name in names))
 _TEXTS = ("response_a", "response_b")
@@ -58,8 +59,9 @@ class Figures:
         self.reads |= {name: () for one in self._benchmarks for name in one.READS}
         self.reads |= {"status": (), "gold": (), IMITATES: ()} | ({subset: ()} if subset is not None else {})
         if subset is not None and schema.get_field_index(subset) < 0:
-            named = ", ".join(map(one_line, schema.names))
-            raise InputError(f"{name} has no column {one_line(subset)}; it has {named}")
+            raise InputError(
+                f"{name} has no column {one_line(subset)}; it has {one_line(known_names(subset, schema.names))}"
+            )
         self._subsets = None if subset is None else Subsets(subset, section)
 
     def add(self, batch: Any) -> None:

@@ -54,6 +54,8 @@ class Rejections:
 def judge_text(described: Mapping[str, Any]) -> str:
     """Model, device, type, and what a CPU multiplies with: "embedded, cpu, bfloat16 (amx)"; and plain prompts."""
     device = described.get("device_name") or described.get("device")
+    if several := described.get("devices"):
+        device = f"{len(several)} x {device}"
     dtype, instructions = described.get("dtype"), described.get("instructions")
     typed = f"{dtype} ({instructions})" if dtype and instructions else dtype
     plain = "plain prompts" if described.get("rendering") == "plain" else None

@@ -6,19 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.methods import OWN_COMMANDS
 from preftree.labeling.options.option import Option, spelled
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.values import Each, switch
 
-# Commands for one method, by the method.
-_OWN = {"principled": "score", "probe": "probe"}
 # What would be done again, or would undo what is there.
 _ONCE = {"input", "overwrite", "force_new", "retry_rejects", "profile"}
 
 
 def command_line(options: LabelOptions | SampleOptions) -> list[str]:
     """The words of the command that resumes a run with these options, wherever they came from."""
-    own = None if isinstance(options, SampleOptions) else _OWN.get(options.method)
+    own = None if isinstance(options, SampleOptions) else OWN_COMMANDS.get(options.method)
     command = "sample" if isinstance(options, SampleOptions) else own or "label"
     words = ["preftree", command, *map(str, options.input)]
     for name, option in options.given().items():

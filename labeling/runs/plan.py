@@ -47,6 +47,8 @@ def plan_lines(
         rationales = 0 if asked is None else total.prompts * asked.reasoning.n
         labelled = total.rows - total.rejections.count
         lines += measure(total.spread, method, judge).lines(labelled, total.unique_tokens, rationales, loading)
+    elif first is not None:
+        lines.append(("time", "not measured; --measure runs a few seconds of the job to estimate it"))
     yield aligned(lines + _warnings(method))
     if first is None:
         yield "\nno row of the input can be labelled"
@@ -86,7 +88,8 @@ class JobTotals:
         self.rows = 0
         self.rejections = Rejections()
         self.prompts = self.prompt_tokens = self.unique_tokens = self.batches = 0
-        self.peak_bytes = self.weight_bytes = 0
+        self.peak_bytes = self.weight_bytes = self.streamed_bytes = 0
+        self.compute_share = 1.0
         self.prompts_of_rows: set[int] = set()
         self.first: Waiting | None = None
         self.spread: Spread[list[Sample]] = Spread()
@@ -109,7 +112,8 @@ class JobTotals:
         self.unique_tokens += plan.rows
         self.batches += plan.batches
         self.peak_bytes = max(self.peak_bytes, plan.peak_bytes)
-        self.weight_bytes = plan.weight_bytes
+        self.weight_bytes, self.streamed_bytes = plan.weight_bytes, plan.streamed_bytes
+        self.compute_share = min(self.compute_share, plan.compute_share)
 
     def lines(self) -> list[tuple[str, str]]:
         rejected = self.rejections.count
@@ -130,8 +134,15 @@ class JobTotals:
                 ("batches", f"{self.batches:,}"),
                 ("memory", f"{self.weight_bytes / _MIB:,.0f} MiB of weights"),
                 ("memory", f"{self.peak_bytes / _MIB:,.0f} MiB at the peak beyond them"),
+                ("layers", self._layers()),
             ]
         return lines
+
+    def _layers(self) -> str:
+        if not self.streamed_bytes:
+            return "resident"
+        size = f"{self.streamed_bytes / _MIB:,.0f} MiB copied in every batch"
+        return f"streamed, {size}; about {self.compute_share:.0%} of the speed of resident ones"
 
     def _prompts_of_a_row(self) -> str:
         few, many = min(self.prompts_of_rows, default=0), max(self.prompts_of_rows, default=0)

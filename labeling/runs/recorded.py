@@ -32,6 +32,8 @@ def read_run(folder: Folder) -> dict[str, Any]:
         run = json.loads(folder.read(RUN))
     except FileNotFoundError:
         raise OutputError(f"no such file: {path}; name a directory that `preftree label` has filled") from None
+    except NotADirectoryError:
+        raise OutputError(f"{folder} is a file; name a directory that `preftree label` has filled") from None
     except OSError as error:
         raise OutputError(f"cannot read {path}: {error.strerror or error}") from error
     except (ValueError, RecursionError) as error:
@@ -84,8 +86,7 @@ def finished_run(named: Path | Folder, shards: bool = False, way_out: str = "") 
     run = read_run(directory)
     if run.get("state") != "complete":
         raise OutputError(
-            f"{directory} is not finished; `preftree status` says how far it is, and its `preftree label` goes on"
-            f"{way_out}"
+            f"{directory} is not finished; `preftree status` says how far it is and how to resume it{way_out}"
         )
     if not shards and (shard := run["options"].get("shard")) is not None:
         raise OutputError(f"{directory} is shard {shard}; join it with the others first: `preftree merge`")

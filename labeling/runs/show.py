@@ -155,5 +155,5 @@ def _options_again(run: dict[str, Any], dataset: Dataset) -> JudgeOptions:
     """Those of a run; what says where the model ran is left out, as reading needs none of it."""
     rendering = run["scorer"].get("rendering")
     own = {"rendering": rendering} if rendering in ("chat", "plain") else {}
-    nowhere = {"device": "auto", "dtype": "auto", "memory_fraction": None}
+    nowhere = {"device": "auto", "devices": None, "dtype": "auto", "memory_fraction": None, "stream_layers": "auto"}
     return options_again(JudgeOptions, run, input=dataset.paths, **nowhere, **own)

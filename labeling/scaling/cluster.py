@@ -177,8 +177,8 @@ def _sized(there: dict[str, float], options: ScalingOptions) -> tuple[int, dict[
     gpus, cpus = int(there.get("GPU", 0)), int(there.get("CPU", 0))
     of_worker = options.gpus_per_worker
     if of_worker is None:
-        is_on_cpu = getattr(options, "device", "auto") == "cpu"
-        of_worker = 1 if gpus and not is_on_cpu else 0
+        named = str(getattr(options, "devices", None) or getattr(options, "device", "auto"))
+        of_worker = len(named.split(",")) if gpus and not named.startswith("cpu") else 0
     needs = {"num_cpus": options.cpus_per_worker, "num_gpus": of_worker}
     room = min(cpus // options.cpus_per_worker, gpus // of_worker if of_worker else cpus)
     workers = options.workers or max(room, 1)

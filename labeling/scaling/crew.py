@@ -28,8 +28,8 @@ _SECONDS_TO_COME, _SECONDS_BETWEEN_MESSAGES = 60.0, 30.0
 _STARTS = 3  # that fail one after the other, until the run gives up
 # Of a judge that describes itself, what is a matter of the machine; see `preftree.labeling.answers.host`.
 _OF_THE_MACHINE = {
-    *("device", "device_name", "instructions", "threads", "arithmetic", "batch_tokens", "prefix_cache"),
-    *("model", "model_files", "versions"),
+    *("device", "device_name", "instructions", "threads", "arithmetic", "batch_tokens", "prefix_cache", "layers"),
+    *("devices", "model", "model_files", "versions"),
 }
 
 
@@ -66,6 +66,11 @@ class Member:
     def call(self, method: str, *arguments: Any, shard: Shard | None = None) -> None:
         """Does not wait."""
         self.calls.append(Call(getattr(self.actor, method).remote(*arguments), method, shard))
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether it is there and has no model yet."""
+        return self.node != "?" and not self.is_ready
 
     @property
     def shards(self) -> list[Shard]:
@@ -122,11 +127,14 @@ class Crew:
         return next((one for one in found if all(one.get(name) == before.get(name) for name in known)), found[0])
 
     def load(self) -> dict[str, Any]:
-        """Loads the model everywhere; what the judge of the first worker that has done so says of itself."""
+        """Loads the model everywhere; what the judge of the first worker that has done so says of itself.
+
+        Where all have to be of one kind, those that are there finish first: none of another kind is found in mid-run.
+        """
         for member in self._members:
             if member.node != "?":
                 member.call("load")
-        while not self.described:
+        while not self.described or (self._is_strict and any(member.is_loading for member in self._members)):
             self._step()
         return self.described
 

@@ -28,7 +28,8 @@ def assert_nan_never_becomes_a_label(engine: Engine, prompts: list[list[int]]) -
 
 def _weights(engine: Engine) -> list[torch.Tensor]:
     provider = engine._model.weights
-    layer = next(provider.layers())
+    with provider.layers() as layers:
+        layer = next(layers)
     assert layer.attention_norm is not None
     assert layer.mlp is not None
     mlp = layer.mlp

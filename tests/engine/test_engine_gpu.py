@@ -216,3 +216,16 @@ def test_rewards(tmp_path: Path, dtype: str) -> None:
     engine.batch_tokens = 100
     assert np.array_equal(engine.reward(prompts[::-1])[::-1], rewards)
     assert np.array_equal(engine.reward(prompts[3:4]), rewards[3:4])
+
+
+def test_streamed_layers_give_the_bits_of_resident_ones(model: Path) -> None:
+    """Catches a copy that overtakes the kernels that read a buffer, or is overtaken by them, batch after batch."""
+    prompts, found = prompts_of(60, seed=4), []
+    for how in ("never", "always"):
+        with on_gpu(
+            model, "bfloat16", stream_layers=how, batch_tokens=1024, kv_memory=kv_memory_of(model, KV_TOKENS, 2)
+        ) as engine:
+            assert engine.target.streams_layers == (how == "always")
+            scored = [engine.score(prompts, [LABELS] * len(prompts)).logprob.tobytes() for _ in range(3)]
+            found.append((scored, engine.generate(prompts[:9], 8)))
+    assert found[0] == found[1]

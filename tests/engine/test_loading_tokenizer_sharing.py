@@ -6,7 +6,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from preftree.engine.checkpoint import Checkpoint
-from preftree.engine.tokenizer.incremental import MAX_PLACES, MAX_REMEMBERED_CHARACTERS, STRIDE, SharedText
+from preftree.engine.tokenizer.incremental import (
+    MAX_PART_CHARACTERS,
+    MAX_PARTS,
+    MAX_PLACES,
+    MAX_REMEMBERED_CHARACTERS,
+    STRIDE,
+    SharedText,
+)
 from tests.engine.tokenizer_families import Whole, chains, check, corpus, cuts, load, metaspace, trained
 from tests.models import tokenizer_data
 
@@ -46,6 +53,25 @@ def test_shared_text_is_encoded_once() -> None:
         assert not calls
 
 
+def test_responses_in_another_order_are_not_encoded_again() -> None:
+    """Catches responses that are tokenised in both orders, and parts that depend on what stands before a line."""
+    calls: list[str] = []
+
+    def encode(text: str) -> list[int]:
+        calls.append(text)
+        return [*text.encode()]
+
+    shared = SharedText(encode, frozenset())
+    responses = [
+        f"It is the {word} of all things that any of us could say about this. " * 9 for word in ("best", "worst")
+    ]
+    for one, two in (responses, reversed(responses)):
+        calls.clear()
+        text = f"Which of these is the better one?\n# 1\n{one}\n# 2\n{two}\nAnswer with 1 or 2"
+        assert bytes(shared.encode(0, text, encode) or []) == text.encode()
+    assert sum(map(len, calls)) < 4 * STRIDE, calls
+
+
 def test_what_is_remembered_is_bounded() -> None:
     """Catches a run whose memory grows with its texts, or with the control tokens of a prompt."""
     shared = SharedText(None, frozenset())
@@ -56,6 +82,12 @@ def test_what_is_remembered_is_bounded() -> None:
             assert shared.encode(place, text, lambda text: [ord(text)]) == [ord(text)]
     assert len(shared._recent) == MAX_PLACES
     assert all(len(recent) == 2 for recent in shared._recent.values())
+    shared = SharedText(lambda part: [1] * len(part), frozenset())
+    for number in range(MAX_PARTS // 4):
+        words = "".join(f" {chr(97 + letter)}x{chr(97 + number % 26)}y" * (number + letter) for letter in range(9))
+        shared.encode(0, f"a{words}", lambda part: [1] * len(part))
+    assert len(shared._parts) <= MAX_PARTS
+    assert max(map(len, shared._parts)) <= MAX_PART_CHARACTERS
 
 
 def test_control_strings_behind_shared_text() -> None:

@@ -191,7 +191,8 @@ def test_weights_go_to_the_device_one_by_one() -> None:
     source = FakeSource()
     resident = ResidentWeights(source, QWEN3, torch.device("meta"), torch.bfloat16, OPERATIONS)
     assert sorted(source.read) == sorted((name, "meta") for name in expected_tensors(QWEN3))
-    layer = list(resident.layers())[-1]
+    with resident.layers() as layers:
+        layer = list(layers)[-1]
     assert layer.kv.shape == (2 * QWEN3.kv_size, QWEN3.hidden_size)
     assert layer.mlp is not None
     assert layer.mlp.gate_up.shape == (2 * QWEN3.intermediate_size, QWEN3.hidden_size)

@@ -111,7 +111,8 @@ def test_a_sigmoid_router_keeps_its_digits(tmp_path: Path, monkeypatch: pytest.M
     packed: list[torch.Tensor] = []
     monkeypatch.setattr(cpu, "pack_plain", packed.append)
     weights = ResidentWeights(checkpoint.weights, checkpoint.config, torch.device("cpu"), torch.bfloat16, cpu)
-    layer = next(islice(weights.layers(), 1, None))
+    with weights.layers() as layers:
+        layer = next(islice(layers, 1, None))
     router = checkpoint.weights.tensor("model.layers.1.mlp.gate.weight", (8, 96))
     assert torch.equal(packed[0], router)
     assert not torch.equal(router, router.bfloat16().float())

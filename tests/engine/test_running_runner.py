@@ -189,6 +189,6 @@ def test_weights_that_do_not_fit(directory: Path, monkeypatch: pytest.MonkeyPatc
     def no_room(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
-    monkeypatch.setattr("preftree.engine.engine.ResidentWeights", no_room)
+    monkeypatch.setattr("preftree.engine.opening.ResidentWeights", no_room)
     with pytest.raises(InputError, match="the weights do not fit into the memory of device 'cpu'"):
         Engine.load(str(directory))

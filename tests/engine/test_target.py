@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import preftree.engine.device as target_module
+from preftree.engine import fitting, precision
 from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
@@ -105,7 +106,8 @@ def test_a_gpu_that_is_too_small(device: str | None, config: ModelConfig, monkey
     with pytest.raises(
         InputError, match=r"needs 16\.\d GB in bfloat16, and may use 10\.2 GB of cuda \(Test GPU\);.*'cpu'"
     ):
-        choose_target(large(config), device, None, None)
+        choose_target(large(config), device, None, None, stream_layers="never")
+    assert choose_target(large(config), device, None, None).streams_layers
 
 
 def test_a_share_of_the_memory(config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,10 +125,63 @@ def test_a_share_of_the_memory(config: ModelConfig, monkeypatch: pytest.MonkeyPa
     whole = KvBudget.choose(config, choose_target(config, None, None, None), None)
     assert whole.slots > 5 * budget.slots
     with pytest.raises(InputError, match=r"may use 8\.0 GB of .*raise memory_fraction"):
-        choose_target(config, None, None, None, 0.05)
+        choose_target(config, None, None, None, 0.05, "never")
     for wrong in (0.0, 1.5):
         with pytest.raises(InputError, match=r"above 0 and at most 1"):
             choose_target(config, "cpu", None, None, wrong)
+
+
+class TestStreaming:
+    """Whether layers are resident or streamed, and what is said of it."""
+
+    def test_streamed_where_the_weights_do_not_fit(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches a batch that counts all weights, and a copy that counts embedding and output matrix."""
+        use_gpu(monkeypatch, free=12 * GB)
+        config = large(config)
+        target = choose_target(config, None, None, None)
+        memory = target.memory
+        assert target.streams_layers
+        assert 2 * 1.05e9 < memory.weight_bytes(config) < 2 * 1.5e9  # embedding, output matrix, two layers
+        batch = memory.batch_bytes(config, target.batch_tokens, target.batch_tokens // 8, 8192)
+        assert memory.weight_bytes(config) + batch <= 10.2 * GB
+        assert memory.hiding_rows(config) == 12_700
+        assert memory.compute_share(config, 6350) == 0.5
+        assert memory.compute_share(config, target.batch_tokens) == 1
+        budget = KvBudget.choose(config, target, None)
+        assert 0 < budget.slots * budget.slot_bytes < 10.2 * GB - memory.weight_bytes(config)
+
+    def test_a_batch_grows_until_it_hides_the_copy(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches experts that are copied and not chosen, which a batch of the default does not hide."""
+        use_gpu(monkeypatch, free=80 * GB)
+        monkeypatch.setattr(fitting, "_GPU_FLOPS_PER_BYTE", 50_000)
+        target = choose_target(large(config), None, None, None, stream_layers="always")
+        assert target.batch_tokens >= target.memory.hiding_rows(large(config)) == 50_000
+        assert choose_target(large(config), None, None, None).batch_tokens == 16 * 2048
+
+    def test_neither_fits_nor_streams(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        use_gpu(monkeypatch, free=2 * GB)
+        for how in ("auto", "always"):
+            with pytest.raises(
+                InputError, match=r"needs [2-9]\.\d GB in bfloat16 with streamed layers, and may use 1\.7 GB"
+            ):
+                choose_target(large(config), None, None, None, stream_layers=how)
+
+    def test_on_a_cpu(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches a model that is streamed though it fits, or resident though it does not."""
+        for free, how, is_streamed in (
+            (80 * GB, "auto", False),
+            (12 * GB, "auto", True),
+            (12 * GB, "never", False),
+            (80 * GB, "always", True),
+        ):
+            monkeypatch.setattr(target_module, "host_bytes_free", lambda free=free: free)
+            target = choose_target(large(config), "cpu", "float32", None, stream_layers=how)
+            assert target.streams_layers == is_streamed
+            assert target.batch_tokens == cpu.BATCH_ROWS
+
+    def test_a_typo(self, config: ModelConfig) -> None:
+        with pytest.raises(InputError, match="stream_layers is 'allways'; it must be one of auto, always, never"):
+            choose_target(config, "cpu", None, None, stream_layers="allways")
 
 
 def test_a_gpu_that_cannot_run_the_model(
@@ -235,7 +290,7 @@ class TestTypes:
             monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
             for name in (None, "auto"):
                 target = choose_target(config, "cpu", name, None)
-                assert (target.dtype, target.quantized) == (dtype, False)
+                assert (target.dtype, target.quantized) == (dtype, None)
                 assert target.dtype_name == str(dtype).removeprefix("torch.")
                 assert target.instructions == isa.instructions(target.dtype_name) + kernels_of(target)
         use_gpu(monkeypatch)
@@ -257,7 +312,7 @@ class TestTypes:
             monkeypatch.setattr(isa, "default_dtype", lambda dtype=dtype: dtype)
             for name in ("int8", torch.int8):
                 target = choose_target(config, "cpu", name, None)
-                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, True, "int8")
+                assert (target.dtype, target.quantized, target.dtype_name) == (dtype, "int8", "int8")
                 assert target.instructions == products + kernels_of(target)
                 shapes = expected_tensors(config)
                 matrices = [shape for name, shape in shapes.items() if ".layers." in name and len(shape) == 2]
@@ -273,3 +328,57 @@ class TestTypes:
         monkeypatch.setattr(isa, "int8_obstacle", lambda: "it needs a wand")
         with pytest.raises(InputError, match="int8 does not run here: it needs a wand; use dtype 'float32'"):
             choose_target(config, "cpu", "int8", None)
+
+    def test_fp8_on_a_gpu(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Activations have 16 bits, and so has the output projection: it counts in the memory that weights take."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 9))
+        for name in ("fp8", torch.float8_e4m3fn):
+            target = choose_target(config, "cuda", name, None)
+            assert (target.dtype, target.quantized, target.dtype_name) == (torch.bfloat16, "fp8", "fp8")
+        linear = {name: shape for name, shape in expected_tensors(config).items() if ".layers." in name}
+        matrices = [shape for name, shape in linear.items() if len(shape) == 2 and "o_proj" not in name]
+        in_8_bits = sum(rows * columns for rows, columns in matrices)
+        assert target.memory.weight_bytes(config) == 2 * num_parameters(config) - in_8_bits
+
+    @pytest.mark.parametrize("device", [None, "cuda"])
+    def test_fp8_on_an_old_gpu(self, config: ModelConfig, device: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One line that names it. By default, too, it is not left for a CPU without a word."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (8, 0))
+        with pytest.raises(
+            InputError,
+            match=r"fp8 needs a GPU of compute capability 8.9 or newer, cuda \(Test GPU\) has 8.0; use dtype 'bf",
+        ):
+            choose_target(config, device, "fp8", None)
+
+    def test_fp8_of_odd_sizes(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One line that names the size; a CPU emulates any."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        widths = replace(config, hidden_size=1000), replace(config, intermediate_size=1000)
+        for field, odd in zip(("hidden_size", "intermediate_size"), widths, strict=True):
+            with pytest.raises(InputError, match=f"multiples of 16, and this model's {field} is 1,000; use dtype"):
+                choose_target(odd, "cuda", "fp8", None)
+            assert choose_target(odd, "cpu", "fp8", None).quantized == "fp8"
+
+    def test_fp8_on_a_cpu_is_called_an_emulation(
+        self, config: ModelConfig, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Catches a slow run that nobody is told about; once is enough."""
+        precision._warn.cache_clear()
+        targets = [choose_target(config, "cpu", "fp8", None) for _ in range(2)]
+        assert [target.dtype_name for target in targets] == ["fp8", "fp8"]
+        assert str(targets[0].instructions).startswith("emulated, ")
+        assert caplog.text.count("fp8 is emulated on a CPU: for figures of its accuracy, not for speed") == 1
+
+    def test_another_product_of_fp8(self, config: ModelConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Catches a switch that is misspelt and ignored, and a product that run.json does not tell from another."""
+        use_gpu(monkeypatch)
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+        for value, instructions in (("triton", "fp8 by triton"), ("library", None)):
+            monkeypatch.setenv("PREFTREE_FP8_PRODUCT", value)
+            assert choose_target(config, "cuda", "fp8", None).instructions == instructions
+        monkeypatch.setenv("PREFTREE_FP8_PRODUCT", "cutlass")
+        with pytest.raises(InputError, match="PREFTREE_FP8_PRODUCT is 'cutlass'; use library or triton"):
+            choose_target(config, "cuda", "fp8", None)

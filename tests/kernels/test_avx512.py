@@ -14,6 +14,7 @@ from preftree.kernels.avx512 import head as head_module
 from preftree.kernels.avx512 import library
 from preftree.kernels.avx512 import products as products_module
 from preftree.kernels.avx512.head import Head
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.tiles import Activation, PathTiles
 from tests.kernels.shapes import (
     LAYOUT,
@@ -138,7 +139,7 @@ def test_products_of_8_bits(rows: int, inputs: int, outputs: int, has_bias: bool
     x *= torch.logspace(-3, 3, rows).unsqueeze(1)
     weight *= torch.logspace(-3, 3, outputs).unsqueeze(1)
     x[-1] = 0
-    ours = avx512.linear(x, avx512.pack_linear(weight, bias if has_bias else None, quantized=True))
+    ours = avx512.linear(x, avx512.pack_linear(weight, bias if has_bias else None, quantized="int8"))
     exact = reference.quantized_linear(x.double(), weight.double(), bias.double() if has_bias else None)
     error = (ours - exact).abs() / (exact.abs() + 1e-2 * exact.abs().amax(1, keepdim=True)).clamp(min=1e-30)
     # A number between two steps may be rounded to the other one.
@@ -157,8 +158,8 @@ def test_products_of_16_bits(rows: int, inputs: int, outputs: int, has_bias: boo
     assert_rounded_once(ours, exact, 1e-4)
 
 
-@pytest.mark.parametrize("quantized", [False, True])
-def test_products_agree_in_every_bit(quantized: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("quantized", [None, "int8"])
+def test_products_agree_in_every_bit(quantized: Quantized | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Rows alone, in another order and beside others; sums of 8 bits also on AMX and without."""
     x, weight = torch.randn(96, 576).bfloat16(), torch.randn(640, 576).bfloat16()
     found = []
@@ -174,10 +175,10 @@ def test_products_agree_in_every_bit(quantized: bool, monkeypatch: pytest.Monkey
 
 
 @pytest.mark.usefixtures("products")
-@pytest.mark.parametrize("quantized", [False, True])
+@pytest.mark.parametrize("quantized", [None, "int8"])
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(("inputs", "width"), [(64, 16), (576, 320), (96, 25), (90, 48)])
-def test_gates(inputs: int, width: int, has_bias: bool, quantized: bool) -> None:
+def test_gates(inputs: int, width: int, has_bias: bool, quantized: Quantized | None) -> None:
     """From the steep middle of the activations to both ends. Other widths than sixteens go to `kernels.cpu`."""
     x = torch.randn(64, inputs).bfloat16() * torch.logspace(-2, 1, 64).unsqueeze(1).bfloat16()
     weight, bias = torch.randn(2 * width, inputs).bfloat16() / 8, torch.randn(2 * width).bfloat16()
@@ -215,7 +216,7 @@ def test_experts(hidden: int, width: int, activation: Activation) -> None:
 def test_a_nan_is_not_quantized_away() -> None:
     x = torch.randn(8, 192).bfloat16()
     x[3, 4], x[5, 70] = float("nan"), float("inf")
-    found = torch.isfinite(avx512.linear(x, avx512.pack_linear(torch.randn(40, 192), quantized=True)))
+    found = torch.isfinite(avx512.linear(x, avx512.pack_linear(torch.randn(40, 192), quantized="int8")))
     assert found.any(1).tolist() == [True, True, True, False, True, False, True, True]
 
 

@@ -57,7 +57,7 @@ def test_products_of_8_bits(rows: int) -> None:
     x *= torch.logspace(-3, 3, rows).unsqueeze(1)
     weight *= torch.logspace(-3, 3, 160).unsqueeze(1)
     x[-1], weight[-1] = 0, 0
-    ours = cpu.linear(x, cpu.pack_linear(weight, bias, quantized=True))
+    ours = cpu.linear(x, cpu.pack_linear(weight, bias, quantized="int8"))
     exact = reference.quantized_linear(x.double(), weight.double(), bias.double())
     error = (ours - exact).abs() / (exact.abs() + 1e-3 * exact.abs().amax(1, keepdim=True))
     # A number between two steps may be rounded to the other one.
@@ -69,7 +69,7 @@ def test_products_of_8_bits(rows: int) -> None:
 @pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
 def test_a_gate_of_8_bits() -> None:
     x, weight = torch.randn(40, 96).bfloat16(), torch.randn(160, 96).bfloat16()
-    packed = cpu.pack_gated(weight, quantized=True)
+    packed = cpu.pack_gated(weight, quantized="int8")
     for activation, plain in GATES.items():
         ours = cpu.gated(x, packed, activation)
         exact = plain(reference.quantized_linear(x.double(), weight.double()))

@@ -63,7 +63,7 @@ def test_products_of_16_bits(inputs: int, outputs: int) -> None:
 @pytest.mark.skipif(not isa.int8_runs(), reason="the processor lacks instructions for products of 8 bits")
 @pytest.mark.parametrize(("inputs", "outputs"), SHAPES)
 def test_products_of_8_bits(inputs: int, outputs: int) -> None:
-    packed = cpu.pack_linear(torch.randn(outputs, inputs), torch.randn(outputs), quantized=True)
+    packed = cpu.pack_linear(torch.randn(outputs, inputs), torch.randn(outputs), quantized="int8")
     assert_rows_are_independent(lambda x: cpu.linear(x, packed), torch.randn(4 * cpu.ROW_BLOCK, inputs))
 
 

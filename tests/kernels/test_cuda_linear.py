@@ -92,7 +92,7 @@ def test_bits_of_a_row_are_its_own(model: str, dtype: torch.dtype) -> None:
     hidden, heads, kv_heads, size, _ = MODELS[model]
     layout = cuda.plan_layout(DEVICE, dtype, hidden, heads // kv_heads, size)
     for name, (outputs, inputs) in weight_shapes(model).items():
-        packed = cuda.pack_linear(draw(outputs, inputs, dtype=dtype, seed=3) * inputs**-0.5)
+        packed = cuda.pack_plain(draw(outputs, inputs, dtype=dtype, seed=3) * inputs**-0.5)
         for rows in (layout.row_block, layout.final_row_block):
             x = draw(rows, inputs, dtype=dtype, seed=4)
             try:
@@ -113,6 +113,27 @@ def test_against_the_oracle(outputs: int, inputs: int, dtype: torch.dtype) -> No
     error = (cuda.linear(x, cuda.pack_linear(weight)).double() - exact).norm() / exact.norm()
     rounding = (exact.to(dtype).double() - exact).norm() / exact.norm()
     assert error <= 2 * rounding + 1e-5
+
+
+@pytest.mark.parametrize("product", ["library", "triton"])
+@pytest.mark.parametrize("model", MODELS)
+def test_fp8(model: str, product: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches bits that depend on a row's place, and sums in so few bits that long rows lose theirs."""
+    from preftree.kernels import cuda
+
+    if torch.cuda.get_device_capability() < (8, 9):
+        pytest.skip("fp8 needs a GPU of compute capability 8.9 or newer")
+    monkeypatch.setenv("PREFTREE_FP8_PRODUCT", product)
+    hidden, heads, kv_heads, size, _ = MODELS[model]
+    layout = cuda.plan_layout(DEVICE, torch.bfloat16, hidden, heads // kv_heads, size)
+    for name, (outputs, inputs) in weight_shapes(model).items():
+        weight = draw(outputs, inputs, dtype=torch.bfloat16, seed=3) * inputs**-0.5
+        packed = cuda.pack_linear(weight, quantized="fp8")
+        for rows in (layout.row_block, layout.final_row_block):
+            x = draw(rows, inputs, dtype=torch.bfloat16, seed=4)
+            assert_rows_are_independent(partial(cuda.linear, packed=packed), x)
+        exact = reference.fp8_linear(x.double(), weight.double())
+        assert (cuda.linear(x, packed) - exact).norm() / exact.norm() < 0.005, name
 
 
 def test_the_fallback_without_split_k() -> None:

@@ -11,7 +11,19 @@ from collections.abc import Callable
 import torch
 
 from benchmarks.kernels.dry_launch import Variant, recorded
-from preftree.kernels import attention, experts, gated, label_head, norm, qkv_store, rope_store, routing
+from preftree.kernels import (
+    attention,
+    experts,
+    fp8_product,
+    fp8_rows,
+    gated,
+    label_head,
+    norm,
+    qkv_store,
+    rope_store,
+    routing,
+)
+from preftree.kernels.quantized.fp8 import FP8, Fp8Linear, Fp8Rows
 from preftree.kernels.tiles import PathTiles
 
 # One row; less than, exactly and more than what 16 divides; a block of the engine; more than 2^31 elements.
@@ -21,6 +33,10 @@ HIDDEN, HEADS, KV_HEADS, SIZE, VOCABULARY = 1024, 8, 2, 128, 1000
 
 def meta(*shape: int, dtype: torch.dtype = torch.bfloat16) -> torch.Tensor:
     return torch.empty(*shape, dtype=dtype, device="meta")
+
+
+def fp8(rows: int, width: int) -> Fp8Rows:
+    return Fp8Rows(meta(rows, width, dtype=FP8), meta(rows, dtype=torch.float32))
 
 
 def attend(rows: int) -> None:
@@ -69,6 +85,12 @@ LAUNCHES: dict[str, Callable[[int], object]] = {
     "rms_norm": lambda rows: norm.rms_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "add_rms_norm": lambda rows: norm.add_rms_norm(meta(rows, HIDDEN), meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
     "layer_norm": lambda rows: norm.layer_norm(meta(rows, HIDDEN), meta(HIDDEN), 1e-6),
+    "fp8_norm": lambda rows: norm.fp8_norm(meta(rows, HIDDEN), None, meta(HIDDEN), 1e-6, False),
+    "fp8_gated": lambda rows: gated.fp8_gated(meta(rows, 2 * HIDDEN), "silu"),
+    "fp8_rows": lambda rows: fp8_rows.fp8_rows(meta(rows, HIDDEN)),
+    "fp8_product": lambda rows: fp8_product.fp8_product(
+        fp8(rows, HIDDEN), Fp8Linear(fp8(2 * HIDDEN, HIDDEN), None), meta(rows, 2 * HIDDEN)
+    ),
     "rotate": rotate,
     "store_kv": store_kv,
     "store_qkv": store_qkv,

@@ -107,6 +107,8 @@ class FakePlan:
     batches: int = 1
     peak_bytes: int = 3 * 1024**2
     weight_bytes: int = 5 * 1024**2
+    streamed_bytes: int = 0
+    compute_share: float = 1.0
 
 
 class FakeScorer:

@@ -153,6 +153,8 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
         "seed": 0,
         "kv_memory": None,
         "memory_fraction": None,
+        "devices": None,
+        "stream_layers": "auto",
         "ray": None,
         "workers": None,
         "gpus_per_worker": None,

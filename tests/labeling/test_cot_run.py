@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import re
 import time
@@ -234,6 +235,26 @@ def test_a_broken_run_goes_on_with_the_rationales_it_has(
     assert (asked_again, engine.calls - asked_again) == (2, 4)
     broken, whole = (parquet.read_table(tmp_path / out / "labels.parquet") for out in ("broken", "whole"))
     assert broken == whole
+
+
+def test_progress_of_rationales_fits_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches seconds a row, time left, or tokens a second that 80 columns cut off."""
+
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    shown = Terminal()
+    monkeypatch.setattr("sys.stderr", shown)
+    monkeypatch.setenv("COLUMNS", "80")
+    with Progress(1000) as progress:
+        progress.planned(10, 20)
+        time.sleep(1.0)
+        progress.written(90, 1)
+        progress._bar.refresh()
+    last = re.split(r"[\r\n]", shown.getvalue().strip())[-1]
+    assert len(last) <= 80
+    assert re.search(r"0/1000 \[00:01<\d+:\d\d, +[12]\.\d\ds/pair, 1 written, [789]\d tokens/s\]$", last), last
 
 
 def test_progress_shows_both_phases(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from preftree.engine.gguf import embedded
 from preftree.kernels import isa
 from preftree.labeling.cli import main
 from preftree.labeling.commands.table import FAILURE, OK
@@ -70,6 +71,19 @@ def test_without_a_model_it_looks_at_the_software(capsys: pytest.CaptureFixture[
     assert "tokenizers" in out
     assert "device cpu" in out
     assert "architecture" not in out
+    assert "\nok      default model  " in out
+
+
+def test_the_default_model_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, model: Path
+) -> None:
+    """Catches a machine that is found well, on which the first `preftree label` fails."""
+    monkeypatch.setattr(embedded, "PACKAGE", "no-such-package")
+    assert main(["doctor"]) == FAILURE
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("failed  default model  the embedded model needs the data package no-such-package; ")
+    assert last.endswith("; or name a model of yours with --model")
+    assert examine(model, capsys)[0] == OK
 
 
 def test_the_types_of_a_processor(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -77,10 +91,11 @@ def test_the_types_of_a_processor(capsys: pytest.CaptureFixture[str], monkeypatc
     monkeypatch.setattr(isa, "default_dtype", lambda: torch.bfloat16)
     monkeypatch.setattr(isa, "instructions", lambda name: f"on {name}")
     monkeypatch.setattr(isa, "limit", lambda: None)
+    fp8 = "fp8 (emulated, slow: for figures of its accuracy)"
     for obstacle, int8 in ((None, "int8 (on int8)"), ("it needs a wand", "no int8: it needs a wand")):
         monkeypatch.setattr(isa, "int8_obstacle", lambda obstacle=obstacle: obstacle)
         assert main(["doctor"]) == OK
-        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {int8}\n"
+        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {fp8}; {int8}\n"
         assert types in capsys.readouterr().out
     monkeypatch.setattr(isa, "limit", lambda: "ONEDNN_MAX_CPU_ISA=AVX2")
     assert main(["doctor"]) == OK

@@ -251,6 +251,13 @@ def test_runs_of_the_first_record_are_resumed(labelled: Any, tmp_path: Path) -> 
         (["label", "in.jsonl", "--out", "x", "--method", "direct", "--scale", "5-1"], "--scale 5-1 runs downwards"),
         (["label", "in.jsonl", "--out", "x", "--map", "prompt"], "--map prompt is not FIELD=COLUMN"),
         (["label", "in.jsonl", "--out", "x", "--by", "nosuch"], "no column nosuch to go --by"),
+        (["label", "in.jsonl", "--out", "x", "--by", "languag"], "it has language; did you mean language?"),
+        (["label", "in.jsonl", "--out", "x", "--map", "prompt=promt"], "has no column promt to --map to prompt; it"),
+        (["label", "in.jsonl", "--out", "x", "--map", "prompt=promt"], "did you mean prompt?"),
+        (["label", "in.jsonl", "--out", "x", "--map", "respnse_a=b"], "respnse_a is no field; fields are id, prompt"),
+        (["label", "in.jsonl", "--out", "x", "--map", "respnse_a=b"], "did you mean response_a?"),
+        (["label", "in.jsonl", "--out", "x", "--method", "several"], "`preftree compare` runs"),
+        (["label", "in.jsonl", "--out", "x", "--scale", "1-5"], "for direct and principled (`preftree score`)"),
         (["label", "in.jsonl", "--out", "x", "--shard", "3/2"], "--shard must be I/N"),
         (["label", "in.jsonl", "--out", "x", "--aggregate", "won"], "--aggregate is not for method rlaif"),
         (["export", "run", "--to", "trl-dop", "--out", "x"], "--to cannot be 'trl-dop'; did you mean trl-dpo?"),
@@ -265,7 +272,7 @@ def test_wrong_usage_is_exit_code_2(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    write_rows(tmp_path / "in.jsonl", [row()])
+    write_rows(tmp_path / "in.jsonl", [row(language="en")])
     assert cli.main(arguments) == USAGE
     assert said in one_error(capsys)
 

@@ -52,6 +52,7 @@ def test_a_record_says_how_and_when(source: Path, tmp_path: Path) -> None:
         ["label", "a b.jsonl", "c", "--plain", "--no-prefix-cache", "--cot", "--temperature", "0.5", "--out=-x"],
         ["label", "-", "--method", "salmon", "--aggregate", "won", "--batch-tokens", "4000", "--out", "x"],
         ["score", "in.jsonl", "--out", "x", "--scale", "1-5", "--under", "be kind", "short", "--under", "honest"],
+        ["reward", "in.jsonl", "--out", "x", "--model", "rm", "--under", "be kind", "--under", "honest"],
     ],
 )
 def test_a_command_line_means_what_was_chosen(words: list[str]) -> None:

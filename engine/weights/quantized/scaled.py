@@ -10,6 +10,8 @@ import torch
 from preftree.engine.errors import ModelError
 from preftree.engine.weights.quantized.blocks import SCALE_TYPES, Blocks
 from preftree.engine.weights.quantized.scheme import Stored
+from preftree.kernels.quantized.fp8 import FP8 as FP8_TYPE
+from preftree.kernels.quantized.fp8 import Fp8Rows
 
 WEIGHT, ZERO_POINT = ".weight", ".weight_zero_point"
 FP8, INT8 = ("F8_E4M3", "F8_E5M2"), ("I8",)
@@ -68,7 +70,19 @@ class Scaled:
         values = parts[WEIGHT][first:last].float()
         if ZERO_POINT in parts:
             values -= self.blocks.spread(parts[ZERO_POINT], shape, first, last)
+        return values.mul_(self.blocks.spread(self._scale(parts), shape, first, last))
+
+    def fp8_rows(self, parts: Mapping[str, torch.Tensor], shape: tuple[int, ...]) -> Fp8Rows | None:
+        """The whole matrix as it is stored; None unless that is e4m3 with one scale for each row, or for all of them.
+
+        parts: as in `dequantized`; levels are the stored tensor itself.
+        """
+        levels = parts[WEIGHT]
+        if levels.dtype != FP8_TYPE or self.blocks.width is not None or self.blocks.height not in (None, 1):
+            return None
+        scale = self.blocks.spread(self._scale(parts), shape, 0, shape[0])
+        return Fp8Rows(levels, scale.expand(-1, 1).flatten().contiguous())
+
+    def _scale(self, parts: Mapping[str, torch.Tensor]) -> torch.Tensor:
         scale = next(parts[suffix] for suffix in self.scales if suffix in parts)
-        if scale.dtype == torch.uint8:
-            scale = scale.view(torch.float8_e8m0fnu)
-        return values.mul_(self.blocks.spread(scale, shape, first, last))
+        return scale.view(torch.float8_e8m0fnu) if scale.dtype == torch.uint8 else scale

@@ -10,10 +10,12 @@ import torch
 
 from preftree.engine.errors import ModelError
 from preftree.engine.files import naming
-from preftree.engine.weights.conversion import joined
+from preftree.engine.weights.conversion import check_finite, joined
 from preftree.engine.weights.names import Shapes
+from preftree.engine.weights.quantized.scaled import Scaled
 from preftree.engine.weights.quantized.scheme import Format, Scheme, Stored
 from preftree.engine.weights.safetensors import CPU, DTYPES, PART_DTYPES, SLICE, SafetensorsSource
+from preftree.kernels.quantized.fp8 import Fp8Rows
 
 
 class QuantizedSource:
@@ -76,6 +78,20 @@ class QuantizedSource:
             }
             slices = _slices(scheme, parts, shape, f"{self._origin}: tensor {name}")
             return joined(slices, shape, device, dtype or torch.float32, name, self._origin)
+
+    def fp8_rows(self, name: str, shape: tuple[int, ...], device: torch.device) -> Fp8Rows | None:
+        """A matrix of `shape` as it is stored, where that is e4m3 with a scale for each row or for all; else None."""
+        if name not in self._quantized:
+            return None
+        scheme, names = self._quantized[name]
+        with ExitStack() as stack:
+            parts = {suffix: stack.enter_context(self._source.mapped(part)) for suffix, part in names.items()}
+            found = scheme.fp8_rows(parts, shape) if isinstance(scheme, Scaled) else None
+            if found is None:
+                return None
+            check_finite(found.scale, name, self._origin)
+            check_finite(found.levels.float(), name, self._origin)
+            return Fp8Rows(found.levels.to(device, copy=True), found.scale.to(device, copy=True))
 
     def close(self) -> None:
         self._source.close()

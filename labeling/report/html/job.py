@@ -12,7 +12,9 @@ from preftree.labeling.report.html.section import Section
 from preftree.labeling.report.table import Table
 from preftree.labeling.terminal import count, one_line
 
-_SHOWN_ELSEWHERE = {"input", "model", "out", "method", "template", "device", "dtype", "overwrite", "quiet", "force_new"}
+_SHOWN_ELSEWHERE = {
+    *("input", "model", "out", "method", "template", "device", "devices", "dtype", "overwrite", "quiet", "force_new"),
+}
 _MAX_CHARS = 200
 
 Rows = Iterator[tuple[str, str]]
@@ -62,6 +64,8 @@ def _method(record: Mapping[str, Any]) -> Rows:
 def _judge(record: Mapping[str, Any]) -> Rows:
     scorer = record.get("scorer", {})
     device, dtype, instructions = (scorer.get(name) for name in ("device", "dtype", "instructions"))
+    if several := scorer.get("devices"):
+        device = ", ".join(several)
     where = f"{device} ({name})" if (name := scorer.get("device_name")) else device
     values = {
         "model": scorer.get("model"),

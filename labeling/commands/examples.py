@@ -1,0 +1,25 @@
+"""What somebody would type after the name of each command; `--help` shows it."""
+
+EXAMPLES = {
+    "label": "pairs.jsonl --out runs/first --model path/to/model",
+    "score": "pairs.jsonl --out runs/score --under concise honest",
+    "reward": "pairs.jsonl --out runs/reward --model path/to/reward-model",
+    "sample": "prompts.jsonl --out sampled.jsonl --model path/to/model --n 2",
+    "serve": "--model path/to/model --method direct --port 5000",
+    "compare": "pairs.jsonl --out runs/compare --model one --model two",
+    "status": "runs/first",
+    "merge": "runs/part1 runs/part2 --out runs/whole",
+    "aggregate": "runs/first --by category",
+    "calibrate": "runs/first --out calibration.json",
+    "probe": "pairs.jsonl --out runs/probes --model path/to/model --limit 100",
+    "combine": "runs/one runs/two runs/three --out runs/panel",
+    "verify": "runs/first -n 20",
+    "plan": "pairs.jsonl --model path/to/model --measure",
+    "show": "runs/first --disagree -n 3",
+    "report": "runs/first --html report.html",
+    "templates": "general",
+    "doctor": "path/to/model",
+    "instructions": "runs/salmon --out instructions.jsonl",
+    "export": "runs/first --to trl-dpo --out train.jsonl",
+    "train": "runs/first --model path/to/model --out reward-model",
+}
