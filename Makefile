@@ -30,6 +30,7 @@ PEER_OPENVINO := openvino-genai==2026.4.1.0 openvino-tokenizers==2026.4.1.0 opti
 demo: $(VENV)/.ready
 	$(BIN)/preftree label examples/pairs.jsonl --out $(DEMO_OUT) --overwrite
 	$(BIN)/preftree report $(DEMO_OUT) --html $(DEMO_OUT)/report.html --overwrite
+	@$(BIN)/python -m benchmarks.demo $(DEMO_OUT)
 
 # A process for each core, with one thread: threads of several would wait for each other. Tests of threads start their own.
 test: $(VENV)/.ready-dev

@@ -15,6 +15,8 @@ from preftree.engine.files import advising, first_line, is_there, naming, read_j
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.parts import model_name
 from preftree.engine.gguf.tensors import GgufSource
+from preftree.engine.hub.model import find_model, model_repository
+from preftree.engine.hub.repository import model_of_snapshot
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
 from preftree.engine.tokenizer.tokenizer import Tokenizer
@@ -39,6 +41,7 @@ class Checkpoint:
             token, as here.
         skipped: tensors of a vision model beside it, which no text goes through, and of layers that draft tokens.
         notes: which of several files was read, and what was assumed where they say nothing, one line each.
+        revision: the commit of a model from the Hugging Face hub.
     """
 
     name: str
@@ -51,6 +54,7 @@ class Checkpoint:
     pooling_hint: str | None = None
     skipped: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    revision: str | None = None
 
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec is None:
@@ -73,26 +77,38 @@ class Checkpoint:
         return total.hexdigest()
 
 
-def open_checkpoint(spec: str) -> Checkpoint:
-    """Open "embedded", a Hugging Face directory, or a GGUF file (of a split one, any part).
+def open_checkpoint(spec: str, offline: bool = False) -> Checkpoint:
+    """Open "embedded", a Hugging Face directory, a GGUF file (of a split one, any part), or a name of the hub.
 
-    Cheap: headers and tokenizer only. ModelError when something is missing, broken, unsafe or not supported.
+    Cheap: headers and tokenizer only; but a model that is named as on the Hugging Face hub ("org/name",
+    "org/name@revision") and is not in the cache is downloaded. A path that is there goes before a name.
+
+    Args:
+        spec: what to open.
+        offline: nothing is downloaded.
+
+    Raises:
+        ModelError: something is missing, broken, unsafe or not supported.
     """
     if spec == "embedded":
         return _open_gguf(embedded_file(), "embedded", spec)
-    path = Path(spec).expanduser()
+    repository = model_repository(spec)
+    path = Path(spec).expanduser() if repository is None else find_model(repository, offline)
     if path.is_dir():
         with advising("download the model's own files again, or take a model that preftree runs (docs/models.md)"):
-            return _open_directory(path, path.resolve().name, str(path.absolute()))
+            return _open_directory(path)
     if not is_there(path):
-        raise ModelError(f'{spec}: no such file or directory; give "embedded", a directory or a .gguf file')
+        raise ModelError(
+            f'{spec}: no such file or directory; give "embedded", a directory, a .gguf file, or a name on the Hugging '
+            "Face hub (org/name)"
+        )
     if path.suffix.lower() != ".gguf":
         raise ModelError(f"{spec}: is no .gguf file; give one, or the directory that holds config.json")
     with advising("use another file of the model, or its directory of safetensors"):
         return _open_gguf(path, model_name(path), str(path.absolute()))
 
 
-def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
+def _open_directory(directory: Path) -> Checkpoint:
     if not is_there(directory / "config.json"):
         ggufs = sorted(path.name for path in directory.glob("*.gguf"))
         hint = f"; name the file itself: {directory / ggufs[0]}" if ggufs else "; it is no Hugging Face model directory"
@@ -112,9 +128,21 @@ def _open_directory(directory: Path, name: str, spec: str) -> Checkpoint:
     default = assumed(fields.get("text_config") or fields, config)
     notes = (*texts.notes, *([code] if fields.get("auto_map") else []), *([default] if default else []))
     pooling = _pooling_hint(text_config(fields), texts.tokenizer) if config.is_reward_model else None
-    found = (name, config, texts.tokenizer, texts.chat_template, weights, files)
+    hub = model_of_snapshot(directory)
     drafts = sorted(name for name in weights.names() if is_draft(config, name))
-    return Checkpoint(*found, spec=spec, pooling_hint=pooling, skipped=(*stored.skipped, *drafts), notes=notes)
+    return Checkpoint(
+        name=directory.resolve().name if hub is None else hub.name,
+        config=config,
+        tokenizer=texts.tokenizer,
+        chat_template=texts.chat_template,
+        weights=weights,
+        files=files,
+        spec=str(directory.absolute()),
+        pooling_hint=pooling,
+        skipped=(*stored.skipped, *drafts),
+        notes=notes,
+        revision=None if hub is None else hub.revision,
+    )
 
 
 def _dequantizing(

@@ -104,11 +104,12 @@ class Engine:
         memory_fraction: float | None = None,
         stream_layers: str = "auto",
         devices: Devices | None = None,
+        offline: bool = False,
     ) -> Engine:
         """Load a model.
 
         Args:
-            model: "embedded", a directory in Hugging Face's layout, or a .gguf file.
+            model: "embedded", a directory in Hugging Face's layout, a .gguf file, or a name on the Hugging Face hub.
             device: "cpu", "cuda" or "cuda:1", or a torch.device; None for a GPU that can run the model, else the CPU.
             dtype: "float32", "bfloat16" or "float16", or torch's; for weights and matrix products in 8 bits "int8" on a
                 CPU, "fp8" (e4m3) on a GPU of compute capability 8.9 or newer; a CPU emulates fp8, slowly. "auto" or
@@ -124,13 +125,14 @@ class Engine:
                 does where the weights do not fit beside a batch. Results do not depend on it.
             devices: several equal GPUs of this machine that share the layers of a model, in place of `device`: "0,1",
                 "cuda:0,cuda:1" or a list. Results are those of one device; "cpu,cpu" shows it anywhere.
+            offline: a model that is named as on the hub comes from the cache; nothing is downloaded.
 
         Raises:
             ModelError: the model is missing, broken or not supported.
             InputError: an option is out of range, or a device is missing, too old or too small.
         """
         return cls(
-            open_checkpoint(model),
+            open_checkpoint(model, offline),
             device=device,
             dtype=dtype,
             batch_tokens=batch_tokens,

@@ -107,6 +107,8 @@ def model_facts(checkpoint: Checkpoint) -> Iterator[Finding]:
 
     config, tokenizer = checkpoint.config, checkpoint.tokenizer
     types = ", ".join(f"{name} ({count})" for name, count in checkpoint.weights.stored_types().most_common())
+    if checkpoint.revision is not None:
+        yield Finding("hub", f"{checkpoint.name} at revision {checkpoint.revision}, in {checkpoint.spec}")
     kind = f"{config.title} reward model" if config.is_reward_model else config.title
     yield Finding("architecture", f"{kind}, {config.num_layers} layers of width {config.hidden_size}")
     if checkpoint.pooling_hint is not None:

@@ -82,8 +82,8 @@ def one_embedded_model() -> Iterator[None]:
     opened, load, close = checkpoint.open_checkpoint("embedded"), engine.Engine, engine.Engine.close
     loaded = load(opened)
 
-    def open_checkpoint(spec: str) -> Any:
-        return opened if spec == "embedded" else opens(spec)
+    def open_checkpoint(spec: str, offline: bool = False) -> Any:
+        return opened if spec == "embedded" else opens(spec, offline)
 
     class Shared(load):  # type: ignore[misc, valid-type]
         def __new__(cls, asked: Any, **options: Any) -> Any:

@@ -88,6 +88,7 @@ def test_planning_is_numpy_until_the_plan_is_frozen() -> None:
 
 def test_two_modules_of_labeling_import_the_engine() -> None:
     allowed = {f"preftree.engine.{name}" for name in ("errors", "generation", "openmp", "sandbox", "texts")}
+    allowed |= {f"preftree.engine.hub.{name}" for name in ("repository", "download", "model")}  # data sets, too
     for path in files_of("labeling"):
         names = {name for name in imports_of(path) if top(name) in BELOW_LABELING}
         place = str(path.relative_to(ROOT))
@@ -107,7 +108,7 @@ def test_training_alone_imports_trainers() -> None:
 ENGINE_LAYERS = (
     ("errors", "openmp", "gathering"),
     ("texts", "files", "memory", "profiling", "trace", "generation", "device_names"),
-    ("sandbox", "sandbox_child"),
+    ("sandbox", "sandbox_child", "hub"),
     ("config",),
     ("weights", "precision"),
     ("tokenizer", "planning"),

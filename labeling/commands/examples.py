@@ -21,5 +21,6 @@ EXAMPLES = {
     "doctor": "path/to/model",
     "instructions": "runs/salmon --out instructions.jsonl",
     "export": "runs/first --to trl-dpo --out train.jsonl",
+    "fetch-model": "embedded",
     "train": "runs/first --model path/to/model --out reward-model",
 }

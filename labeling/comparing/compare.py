@@ -48,7 +48,7 @@ def compare(options: CompareOptions, judge_factory: Callable[..., AnyJudge] | No
     out = _out(options)
     if STANDARD_INPUT in options.input:
         raise UsageError("a comparison reads its input once for each model: name a file instead of -")
-    dataset = Dataset.open(options.input, options.mapping)
+    dataset = Dataset.open(options.input, options.mapping, options.offline)
     if not dataset.info.has_gold:
         raise InputError(
             f"{dataset.name} has no gold to compare with; add a column gold (a or b) to some rows, or name the column "

@@ -25,6 +25,7 @@ from preftree.labeling.data.inputs import files_of
 from preftree.labeling.data.layout import Layout, column_mapping, no_rows, recognise
 from preftree.labeling.data.selection import RowRange
 from preftree.labeling.data.shards import Shards
+from preftree.labeling.data.side_by_side import SideBySide, are_side_by_side
 from preftree.labeling.data.source import File, Source
 from preftree.labeling.data.survey import surveyed
 from preftree.labeling.terminal import one_line, visible
@@ -49,6 +50,7 @@ class DatasetInfo:
         repeated: hashes of ids that several rows may have.
         about: format and recognised columns, for people.
         files: where there are several: of each, the number of lines before it, and its name.
+        odd_golds: rows with a gold that cannot be read, which are labelled without.
     """
 
     name: str
@@ -60,6 +62,7 @@ class DatasetInfo:
     repeated: frozenset[int] = frozenset()
     about: str = ""
     files: Sequence[tuple[int, str]] = ()
+    odd_golds: int = 0
 
     def check_column(self, column: str, use: str) -> None:
         """UsageError where there is no such column. use: what it would be for."""
@@ -89,18 +92,23 @@ class Dataset:
         self._mapping = column_mapping(mapping)
 
     @classmethod
-    def open(cls, inputs: str | Path | Sequence[str | Path], mapping: Sequence[str] = ()) -> Dataset:
+    def open(
+        cls, inputs: str | Path | Sequence[str | Path], mapping: Sequence[str] = (), offline: bool = False
+    ) -> Dataset:
         """Open files; rows are read later.
 
         Args:
             inputs: paths, patterns, folders of shards, URLs, or "-" for standard input; see `inputs.files_of`.
             mapping: "FIELD=COLUMN" texts, see `layout.ColumnMapping`.
+            offline: data sets of the Hugging Face hub come from its cache only.
 
         Raises:
             PreftreeError: an input is not there, or is none; several are of different formats.
         """
-        files = files_of(inputs)
+        files = files_of(inputs, offline)
         sources = [open_source(file) for file in files]
+        if are_side_by_side(sources):
+            return cls(SideBySide(*sources), mapping, files)
         return cls(sources[0] if len(sources) == 1 else Shards(sources), mapping, files)
 
     @property
@@ -160,6 +168,7 @@ class Dataset:
             repeated=found.ids.repeated(),
             about=f"{source.format}, {layout.about}",
             files=source.places() if isinstance(source, Shards) else (),
+            odd_golds=found.odd_golds,
         )
 
     def read(self, limit: int | None = None, repeated: frozenset[int] = frozenset()) -> Iterator[Sample | Rejected]:

@@ -15,6 +15,7 @@ from preftree.labeling.regular_file import kind_of, open_regular
 _TABLES = {".csv": Csv, ".tsv": Tsv}
 _BINARY = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
 _JSON = (".jsonl", ".ndjson", ".json")
+_PICKLED = (".pkl", ".pickle", ".pt", ".pth")
 ENDINGS = (*_JSON, *_TABLES, *_BINARY)
 
 
@@ -36,6 +37,8 @@ def open_source(file: File) -> Source:
     if ending in _TABLES:
         return _TABLES[ending](file, compression)
     begin = head.removeprefix(BOM).lstrip(BLANK)
+    if ending in _PICKLED:
+        raise InputError(f"{file} is a pickle by its name, and pickles are never read; save the rows as Parquet")
     if compression is None and ending not in _JSON and not begin.startswith((b"{", b"[")) and begin:
         raise InputError(f"{file} is neither JSON nor Parquet nor Arrow; if it is CSV, name it .csv")
     return (LlmBar if LlmBar.is_named(file) else JsonLines)(file, compression)

@@ -1,4 +1,4 @@
-"""The files that an input names: paths, patterns, folders of shards, standard input, URLs.
+"""The files that an input names: paths, patterns, folders of shards, standard input, URLs, data sets of the hub.
 
 What is not on this machine is copied first, once: rows are read several times, and a run labels one state of them.
 """
@@ -20,8 +20,10 @@ from urllib.parse import unquote, urlsplit
 from weakref import finalize
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
+from preftree.engine.hub.repository import is_offline
 from preftree.labeling.data.folder import URL
 from preftree.labeling.data.formats import ENDINGS
+from preftree.labeling.data.hub_dataset import HubDataset, cached_file
 from preftree.labeling.data.saved_dataset import is_saved_dataset, saved_files
 from preftree.labeling.data.source import File, reading
 from preftree.labeling.terminal import one_line
@@ -31,16 +33,20 @@ STANDARD_INPUT = "-"
 _PATTERN = re.compile(r"[*?[]")
 _OF_SAVED_DATASETS = ("state.json", "dataset_info.json", "dataset_infos.json", "dataset_dict.json")
 _OF_THE_EXTRA = ("http", "https", "hf")
+_OF_THE_WEB = tuple(f"{scheme}://" for scheme in _OF_THE_EXTRA)
 _COPIED_AT_A_TIME = 1 << 20
 
 
-def files_of(inputs: str | Path | Sequence[str | Path]) -> list[File]:
-    """In the order of `inputs`; what a pattern or a folder holds is sorted by name. Raises PreftreeError."""
+def files_of(inputs: str | Path | Sequence[str | Path], offline: bool = False) -> list[File]:
+    """In the order of `inputs`; what a pattern or a folder holds is sorted by name. Raises PreftreeError.
+
+    offline: data sets of the Hugging Face hub come from its cache only.
+    """
     names = [str(inputs)] if isinstance(inputs, str | Path) else [str(name) for name in inputs]
     if not names or "" in names:
         raise InputError("no input is named, or one by an empty name")
     copies = _Copies()
-    files = [file for name in names for file in _files(name, copies)]
+    files = [file for name in names for file in _files(name, copies, offline)]
     seen = set()
     for file in files:
         if file.recorded in seen:
@@ -112,7 +118,7 @@ def writing_copies() -> Iterator[None]:
         ) from error
 
 
-def _files(name: str, copies: _Copies) -> Iterable[File]:
+def _files(name: str, copies: _Copies, offline: bool) -> Iterable[File]:
     if name == STANDARD_INPUT:
         if sys.stdin is None:
             raise InputError("- is standard input, and that is closed; pipe rows into it, or name a file")
@@ -121,7 +127,11 @@ def _files(name: str, copies: _Copies) -> Iterable[File]:
         return [copies.add(sys.stdin.buffer, "standard input", STANDARD_INPUT)]
     if name.lower().startswith("file://"):
         name = unquote(urlsplit(name).path)
-    return _remote(name, copies) if URL.match(name) else [File(path, str(path)) for path in _local(name)]
+    if URL.match(name):
+        return [cached] if (cached := cached_file(name)) else _remote(name, copies, offline)
+    if dataset := HubDataset.parse(name):
+        return dataset.files(offline)
+    return [File(path, str(path)) for path in _local(name)]
 
 
 def _local(name: str) -> list[Path]:
@@ -148,7 +158,12 @@ def _shards(names: Iterable[str], folder: str) -> list[str]:
     return found
 
 
-def _remote(url: str, copies: _Copies) -> list[File]:
+def _remote(url: str, copies: _Copies, offline: bool) -> list[File]:
+    if is_offline(offline) and url.lower().startswith(_OF_THE_WEB):
+        raise InputError(
+            f"{url} is not on this machine, and nothing may be downloaded (--offline or HF_HUB_OFFLINE); name a copy "
+            "of it"
+        )
     files = []
     try:
         for system, path, name in _objects(url):

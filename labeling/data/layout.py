@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.benchmarks import BENCHMARKS
-from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, to_item
+from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, is_odd_gold, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Rejected, Sample
-from preftree.labeling.values import known_names
+from preftree.labeling.values import known_names, suggestion
 
 _ROWS_LOOKED_AT = 100
 _FEW = 10  # of so many rows, one is few
@@ -76,7 +76,7 @@ class ColumnMapping:
 
 class Look(NamedTuple):
     """What a row looks like. id: None for a bad one. fields: of the sample that it seems to be. responses: its list of
-    them, if it has one. extra: the columns that pass through.
+    them, if it has one. extra: the columns that pass through. has_odd_gold: whether a gold cannot be read.
     """
 
     id: str | None
@@ -84,6 +84,7 @@ class Look(NamedTuple):
     has_gold: bool
     responses: Any
     extra: dict[str, Any]
+    has_odd_gold: bool = False
 
 
 @dataclass(frozen=True)
@@ -133,13 +134,19 @@ class Layout:
     def look(self, row: dict[str, Any], line: int) -> Look:
         """Of one of `rows`. Checks nothing but the id."""
         identity = identity_of({"id": row.get(self.shape.id)}, line)
+        is_odd = is_odd_gold(row.get(self.shape.raw_gold or ""))
         if self.shape.fields is not None:
             responses = row.get(self.shape.responses or "")
-            return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row))
+            return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row), is_odd)
         own = fields_of(row)
         extra = {name: value for name, value in row.items() if name not in own}
         return Look(
-            identity, own, "gold" in own and "gold" in row, row["responses"] if "responses" in own else None, extra
+            identity,
+            own,
+            "gold" in own and "gold" in row,
+            row["responses"] if "responses" in own else None,
+            extra,
+            "gold" in own and is_odd,
         )
 
     def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,8 +309,7 @@ def column_mapping(texts: Sequence[str]) -> ColumnMapping:
         if not (equals and name and column):
             raise UsageError(f"--map {one_line(text)} is not FIELD=COLUMN, such as response_a=output")
         if name not in FIELDS:
-            known = known_names(name, FIELDS)
-            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; fields are {known}")
+            raise UsageError(f"--map {one_line(text)}: {one_line(name)} is no field; {suggestion(name, FIELDS)}")
         if name in columns:
             raise UsageError(
                 f"--map gives {name} two columns, {one_line(columns[name])} and {one_line(column)}; keep one"

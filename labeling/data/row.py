@@ -36,7 +36,8 @@ TOO_LONG = f"line too long: over {MAX_LINE_BYTES // 1024**2} MB"
 _SURROGATE_ESCAPE = re.compile(rb"\\u[dD][89a-fA-F]")
 _GOLD: dict[Any, Verdict | None] = {
     None: None,
-    "tie": "tie",
+    "": None,
+    **dict.fromkeys(("tie", "both", "tie (bothbad)", "tie (both bad)", "both_bad", "bothbad"), "tie"),
     **dict.fromkeys(("a", "model_a", "0", 0), "a"),
     **dict.fromkeys(("b", "model_b", "1", 1), "b"),
 }
@@ -84,7 +85,7 @@ def to_item(row: dict[str, Any], line: int, fields: tuple[str, ...] | None = Non
     identity = None
     gold = None
     try:
-        gold = gold_of(row) if "gold" in own else None
+        gold = None if "gold" not in own or is_odd_gold(row.get("gold")) else gold_of(row)
         identity = _identity(row, line)
         if not _NEEDED[own] <= row.keys():
             missing = [name for name in own if name in _NEEDED[own] - row.keys()]
@@ -141,12 +142,24 @@ def _identity(row: Mapping[str, Any], line: int) -> str:
 
 
 def gold_of(row: Mapping[str, Any]) -> Verdict | None:
-    """Also as model_a or model_b, in capitals, or as the index of the better response. BadRow for anything else."""
+    """Also as model_a or model_b, in capitals, as the index of the better response, and ties as those of Arena.
+
+    BadRow for anything else.
+    """
     value = row.get("gold")
-    known = value.lower() if isinstance(value, str) else value
-    if isinstance(known, bool | list | dict) or known not in _GOLD:
+    if is_odd_gold(value):
         raise BadRow(f'bad gold: must be "a", "b", "tie" or null (0 is a, 1 is b), found {quoted(value)}')
-    return _GOLD[known]
+    return _GOLD[_plain_gold(value)]
+
+
+def is_odd_gold(value: Any) -> bool:
+    """Whether a gold cannot be read. It costs the gold and not the row: the judge needs none."""
+    known = _plain_gold(value)
+    return isinstance(known, bool | list | dict) or known not in _GOLD
+
+
+def _plain_gold(value: Any) -> Any:
+    return value.strip().lower() if isinstance(value, str) else value
 
 
 def _text(row: dict[str, Any], name: str) -> str:

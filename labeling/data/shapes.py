@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from preftree.labeling.data.dialogue import is_dialogue, of_conversations, of_dialogues, of_texts
@@ -21,7 +21,8 @@ class Shape:
     is which response, for people. gold: the column that says which side is better. responses: the column that is a list
     of them. id: the column with the row's id. keeps: those of the columns that pass through although they are read.
     narrows: a shape whose columns these rows have, too, and which they are not. is_one: whether a row with the columns
-    is one, where columns do not tell. split: a row's columns, and its line -> the rows that it stands for.
+    is one, where columns do not tell. raw_gold: the column whose value is gold as it is; one that is not read
+    costs the gold, not the row. split: a row's columns, and its line -> the rows that it stands for.
     """
 
     name: str
@@ -31,6 +32,7 @@ class Shape:
     convert: Callable[[Row], dict[str, Any]] | None = None
     sides: str = ""
     gold: str | None = None
+    raw_gold: str | None = None
     responses: str | None = None
     id: str = "id"
     keeps: tuple[str, ...] = ()
@@ -110,8 +112,35 @@ def _answer(row: Row) -> dict[str, Any]:
     return {"prompt": prompt, "response": row.get("output")}
 
 
+def _battle(row: Row) -> dict[str, Any]:
+    """Two conversations of one turn each, or with the same turns before the last."""
+    first, second = (_messages(row.get(name), name) for name in ("conversation_a", "conversation_b"))
+    parts = of_conversations(first, second, None)
+    return dict(zip(("prompt", "response_a", "response_b", "gold"), (*parts, row.get("winner")), strict=True))
+
+
+def _messages(value: Any, name: str) -> list[Any]:
+    """Of messages, role and text; later battles have their texts in lists of parts."""
+    if not isinstance(value, list):
+        raise BadRow(f"wrong type: {name} must be a list of messages, found {name_of(value)}")
+    return [
+        {"role": one.get("role"), "content": _joined(one.get("content"))} if isinstance(one, dict) else one
+        for one in value
+    ]
+
+
+def _joined(content: Any) -> Any:
+    """The text of parts that are texts; what else there is stays as it is, and is refused where it is read."""
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("text") for part in parts if isinstance(part, dict) and part.get("type") == "text"]
+    return "\n".join(map(str, texts)) if texts and len(texts) == len(parts) else content
+
+
 OWN = Shape(
-    "preftree's own columns", ("prompt",), may=tuple(name for name in OWN_FIELDS if name not in ("id", "prompt"))
+    "preftree's own columns",
+    ("prompt",),
+    may=tuple(name for name in OWN_FIELDS if name not in ("id", "prompt")),
+    raw_gold="gold",
 )
 PREFERENCE = Shape(
     "preferences",
@@ -122,7 +151,25 @@ PREFERENCE = Shape(
     sides="response A is chosen, B is rejected, gold is A",
     gold="chosen",
 )
+ARENA = Shape(
+    "Arena battles",
+    ("conversation_a", "conversation_b"),
+    may=("winner",),
+    fields=PAIR_FIELDS,
+    convert=_battle,
+    sides="response A ends conversation_a, B ends conversation_b, gold is winner",
+    gold="winner",
+    raw_gold="winner",
+)
 OTHERS = (
+    ARENA,
+    replace(
+        ARENA,
+        name="Arena battles of 2023",
+        needs=(*ARENA.needs, "question_id"),
+        id="question_id",
+        narrows=ARENA,
+    ),
     PREFERENCE,
     Shape(
         "AlpacaEval pairs",

@@ -12,7 +12,7 @@ from preftree.labeling.data.columns import EXACT_IN_FLOAT, ColumnKinds
 from preftree.labeling.data.ids import IdHashes
 from preftree.labeling.data.layout import Layout
 from preftree.labeling.data.plain import PlainRows
-from preftree.labeling.data.row import BadRow
+from preftree.labeling.data.row import BadRow, is_odd_gold
 from preftree.labeling.data.source import Source
 
 
@@ -26,6 +26,7 @@ class Survey:
         first_lines: for each kind of sample, by its columns, the first line with one.
         has_gold: whether a row says which response is better.
         lone_line: the first line whose list of responses has one entry.
+        odd_golds: rows with a gold that cannot be read.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -34,6 +35,7 @@ class Survey:
         self.first_lines: dict[tuple[str, ...], int] = {}
         self.has_gold = False
         self.lone_line: int | None = None
+        self.odd_golds = 0
         self._layout = layout
 
     def add_row(self, line: int, row: dict[str, Any] | BadRow) -> None:
@@ -46,6 +48,7 @@ class Survey:
             self.ids.add((look.id,))
         self.first_lines.setdefault(look.fields, line)
         self.has_gold = self.has_gold or look.has_gold
+        self.odd_golds += look.has_odd_gold
         if self.lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
             self.lone_line = line
         self.kinds.add(look.extra)
@@ -62,9 +65,17 @@ class Survey:
         self.ids.add(samples.ids.to_pylist())
         self.first_lines.setdefault(samples.fields, int(rows.lines[0]))
         self.has_gold = self.has_gold or samples.gold is not None
+        self.odd_golds += 0 if samples.gold is None else _odd_golds(samples.gold)
         for name, values in examples.items():
             for value in values:
                 self.kinds.add({name: value})
+
+
+def _odd_golds(column: Any) -> int:
+    from pyarrow import compute
+
+    counts = compute.value_counts(column).to_pylist()
+    return sum(one["counts"] for one in counts if is_odd_gold(one["values"]))
 
 
 def _examples(rows: PlainRows) -> dict[str, list[Any]] | None:

@@ -75,23 +75,26 @@ def accuracy_lines(options: DoctorOptions) -> Iterator[str]:
     assert options.model is not None
     assert options.accuracy is not None
     pairs = _read(options.accuracy, options.limit)
-    yield compare_types(options.model, pairs, options.dtype, options.against).lines()
+    yield compare_types(options.model, pairs, options.dtype, options.against, options.offline).lines()
 
 
-def compare_types(model: str, pairs: Sequence[Pair], dtype: str = "auto", against: str = "float32") -> Accuracy:
+def compare_types(
+    model: str, pairs: Sequence[Pair], dtype: str = "auto", against: str = "float32", offline: bool = False
+) -> Accuracy:
     """Judge pairs in two types, with the default prompt of RLAIF in both orders. Only one model is in memory at a time.
 
     Args:
-        model: "embedded", a Hugging Face directory, or a .gguf file.
+        model: as in `preftree.Judge.load`.
         pairs: to judge; those whose prompts are too long for the model are left out.
         dtype: as in `preftree.Engine.load`.
         against: the type to compare with.
+        offline: as in `preftree.Judge.load`.
 
     Raises:
         ModelError: the model cannot be read.
         InputError: a type cannot be used here, both are the same, or no pair can be judged.
     """
-    planners = [Judge.load(model, dtype=name, weights=False) for name in (dtype, against)]
+    planners = [Judge.load(model, dtype=name, weights=False, offline=offline) for name in (dtype, against)]
     dtype, against = (str(planner.describe()["dtype"]) for planner in planners)
     if dtype == against:
         raise UsageError(f"both types are {dtype}; name another one with --dtype or --against")

@@ -18,8 +18,8 @@ _PRINCIPLES = ("The response should be short.",)
 class Doctor:
     """Looks at the software, then at a model. failed: whether anything was wrong so far."""
 
-    def __init__(self, model: str | None) -> None:
-        self._model = model
+    def __init__(self, model: str | None, offline: bool = False) -> None:
+        self._model, self._offline = model, offline
         self.failed = False
 
     def lines(self) -> Iterator[str]:
@@ -34,20 +34,21 @@ class Doctor:
             yield check_default_model()
             return
         try:
-            yield from check_model(self._model)
-            is_reward_model = open_model(self._model).config.is_reward_model
+            yield from check_model(self._model, self._offline)
+            is_reward_model = open_model(self._model, self._offline).config.is_reward_model
         except PreftreeError as error:
             yield Finding("model", str(error), "failed")
             return
         try:
-            yield from _reward_input(self._model) if is_reward_model else _prompt(self._model)
+            kind = RewardModel if is_reward_model else Judge
+            scorer = kind.load(self._model, weights=False, offline=self._offline)
+            yield from _reward_input(scorer) if isinstance(scorer, RewardModel) else _prompt(scorer)
         except PreftreeError as error:
             yield Finding("input" if is_reward_model else "labels", str(error), "failed")
 
 
-def _reward_input(model: str) -> Iterator[Finding]:
+def _reward_input(scorer: RewardModel) -> Iterator[Finding]:
     """What a reward model reads."""
-    scorer = RewardModel.load(model, weights=False)
     sets = _PRINCIPLES if scorer.follows_principles else ()
     encoded = scorer.encode(RewardRequest(_SAMPLE.prompt, _SAMPLE.response_a, sets))
     yield _bos(scorer, encoded.ids)
@@ -55,11 +56,10 @@ def _reward_input(model: str) -> Iterator[Finding]:
     yield Finding("labels", "none: it gives rewards")
 
 
-def _prompt(model: str) -> Iterator[Finding]:
+def _prompt(scorer: Judge) -> Iterator[Finding]:
     """How a prompt of the default template begins, and what its labels are."""
     from preftree.labeling.methods.registry import open_method
 
-    scorer = Judge.load(model, weights=False)
     request = open_method(JudgeOptions(input="")).requests(_SAMPLE)[0]
     encoded = scorer.encode(request)
     yield _bos(scorer, encoded.ids)

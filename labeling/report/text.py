@@ -73,7 +73,8 @@ class RunSummary:
 
     judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
     rationales, cut_rationales: what the judge wrote, and how often up to the most tokens. quality: figures of the
-    labels, once they are written. events: what happened to workers, for people.
+    labels, once they are written. events: what happened to workers, for people. odd_golds: rows of the input with a
+    gold that cannot be read.
     """
 
     labels: Path | str
@@ -91,6 +92,7 @@ class RunSummary:
     cut_rationales: int = 0
     answers_seconds: float = 0.0
     events: Sequence[tuple[str, str]] = ()
+    odd_golds: int = 0
 
     @property
     def sharing(self) -> float | None:
@@ -103,6 +105,7 @@ class RunSummary:
             "ok": self.ok,
             "rejected": self.rejections.count,
             "rejected_by_reason": self.rejections.kinds,
+            "unreadable_gold": self.odd_golds,
             "prompt_tokens": self.prompt_tokens,
             "unique_tokens": self.unique_tokens,
             "sharing": self.sharing,
@@ -140,6 +143,8 @@ def render_summary(summary: RunSummary) -> str:
     if rejections.count:
         labelled += f", {count(rejections.count, 'row')} rejected"
     lines = [(words.model, one_line(summary.judge)), (words.made, labelled)]
+    if summary.odd_golds:
+        lines.append(("gold", f"{count(summary.odd_golds, 'row')} with a gold that is not read (a, b, tie, 0, 1)"))
     lines += summary.quality.lines() if summary.quality else []
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"

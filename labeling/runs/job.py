@@ -44,7 +44,7 @@ class Job:
     def of(cls, options: LabelOptions | SampleOptions, method: Method, dataset: Dataset | None = None) -> Job:
         """Looks at the whole input. Raises InputError for what is cheap to find wrong with it."""
         kind = Prompts if method.takes == (Prompt,) else Dataset
-        dataset = dataset or kind.open(options.input, options.mapping)
+        dataset = dataset or kind.open(options.input, options.mapping, options.offline)
         found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:

@@ -131,5 +131,6 @@ def summary_of(
         rejections=rejections,
         seconds=usage.get("seconds", 0.0),
         answers_seconds=usage.get("answers_seconds", 0.0),
+        odd_golds=job.dataset.info.odd_golds,
         **totals,
     )

@@ -35,7 +35,7 @@ _COMPARED = ("input", "method", "options", "scorer", "versions")
 # What they do not depend on, or what another entry says better: a path or a name is not its content.
 _FREE = {
     *("input.path", "input.sha256s", "scorer.model", "scorer.device", "scorer.batch_tokens", "scorer.prefix_cache"),
-    *("scorer.model_files", "scorer.devices", "scorer.layers"),
+    *("scorer.model_files", "scorer.devices", "scorer.layers", "scorer.revision"),
     *(f"options.{name}" for name, option in declared(LabelOptions).items() if not option.labels),
 }
 # What labels depend on and answers do not.

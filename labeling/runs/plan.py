@@ -31,7 +31,7 @@ def plan_lines(
 ) -> Iterator[str]:
     """What labelling a file takes, then its first prompt, in constant memory. Runs no model but to measure."""
     method = (method_factory or open_method)(options)
-    dataset = Dataset.open(options.input, options.mapping)
+    dataset = Dataset.open(options.input, options.mapping, options.offline)
     check_kinds(dataset.info, method)
     started = time.perf_counter()
     if options.measure:

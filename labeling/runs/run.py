@@ -24,6 +24,7 @@ from preftree.labeling.runs.job import Job
 from preftree.labeling.runs.joining import StaleAnswers
 from preftree.labeling.runs.labels import write_labels
 from preftree.labeling.runs.manifest import with_judge
+from preftree.labeling.runs.pinning import pinned
 from preftree.labeling.runs.workers import answers_of_all
 from preftree.labeling.terminal import count, one_line
 
@@ -64,6 +65,7 @@ def run_worker(
     with RunDirectory(out, options.overwrite, options.worker) as directory:
         if options.profile is not None:
             check_out_file(Path(options.profile), options.overwrite)
+        options = pinned(options, directory.previous)
         make: Callable[..., Method] = method_factory or open_method
         job = Job.of(options, make(options))
         directory.check(job.manifest())

@@ -83,7 +83,7 @@ class _Driver:
         try:
             if self._crew is None:
                 cluster = self._stack.enter_context(connected(self._options))
-                self._crew = Crew(cluster, self._setting(), self._options.same_hardware)
+                self._crew = Crew(cluster, self._setting(options), self._options.same_hardware)
                 self._stack.callback(self._crew.close)
                 self._crew.gather()
             if weights:
@@ -139,9 +139,8 @@ class _Driver:
     def close(self) -> None:
         self._stack.close()
 
-    def _setting(self) -> Setting:
+    def _setting(self, options: Any) -> Setting:
         """Paths are whole: workers have other working directories."""
-        options = self._options
         model, folder = Path(options.model), folder_of(options.directory)
         own = replace(options, model=str(model.resolve()) if model.exists() else options.model, ray=None, workers=None)
         named = str(folder.path.resolve()) if isinstance(folder, LocalFolder) else options.directory

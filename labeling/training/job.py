@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -70,6 +70,9 @@ def _opened(options: TrainOptions) -> _Job:
     out.check(options.overwrite, options.run, options.model)
     source = source_of(options)
     checkpoint = open_model(options.model)
+    if checkpoint.revision is not None:
+        assert checkpoint.spec is not None
+        options = replace(options, model=checkpoint.spec)
     if not Path(options.model).is_dir():
         raise ModelError(f"{options.model} cannot be trained; name the Hugging Face directory that it was made from")
     layout = options.layout if options.principled else PLAIN

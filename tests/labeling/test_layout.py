@@ -256,7 +256,8 @@ def test_mapping_settles_what_is_ambiguous(tmp_path: Path) -> None:
     [
         (["prompt"], "is not FIELD=COLUMN"),
         (["=x"], "is not FIELD=COLUMN"),
-        (["promt=x"], "promt is no field; fields are id, prompt"),
+        (["promt=x"], r"promt is no field; did you mean prompt\?"),
+        (["quality=x"], "quality is no field; use one of id, prompt"),
         (["prompt=x", "prompt=y"], "gives prompt two columns, x and y"),
         (["prompt=x", "response=x"], "takes column x twice"),
         (["prompt=gone"], "has no column gone to --map to prompt; it has id, prompt, response_a, response_b"),
