@@ -1,0 +1,80 @@
+"""Tutorials and examples run as they stand, with the embedded model and tiny ones; see `tests.documents`."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.documents import ROOT, blocks
+from tests.models import CONFIG, SMALL_CONFIG, write_model
+
+TRAINERS = Path(sys.prefix) / "train"
+# The other one, of accepting labels, needs a judge that is worth the name, and people.
+TUTORIALS = [
+    f"docs/tutorial-{name}.md" for name in ("first-labels", "choosing-a-judge", "salmon", "grpo", "a-million-pairs")
+]
+EXAMPLES = sorted(f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py"))
+
+
+def run(directory: Path, documents: list[str]) -> dict[str, list[str]]:
+    """What each block of each document printed."""
+    write_model(directory / "models" / "base", SMALL_CONFIG)
+    write_model(directory / "models" / "policy", CONFIG)
+    path = os.pathsep.join(map(str, (ROOT, TRAINERS)))
+    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.documents", directory, *documents],
+        env=os.environ | own,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, list[str]] = json.loads(done.stdout)
+    return found
+
+
+def names(kind: str, printed: str) -> set[str]:
+    """What is the same on all machines: of commands what stands left of a gap or a colon, of Python longer words."""
+    pattern = r"^([a-z][\w ,]*?)(?:  |:)" if kind == "sh" else r"[a-z_/]{4,}"
+    return set(re.findall(pattern, printed, re.MULTILINE))
+
+
+def test_tutorials_and_examples(tmp_path: Path) -> None:
+    """Catches a step that the next one cannot take, and figures that are shown and no longer printed. One process and
+    one test for all, since what they import and load takes longer than what they do.
+    """
+    assert TRAINERS.is_dir(), f"no package in {TRAINERS}; set it up with: make .venv/.ready-dev"
+    found = run(tmp_path, TUTORIALS + EXAMPLES)
+    for name in TUTORIALS:
+        parts = blocks((ROOT / name).read_text(encoding="utf-8"))
+        shown = [names(part.kind, part.shown) for part in parts]
+        assert sum(map(len, shown)) >= 3, name
+        for part, some, output in zip(parts, shown, found[name], strict=True):
+            gone = some - names(part.kind, output)
+            assert not gone, f"{name} shows for\n{part.code}{gone}, which are not in\n{output}"
+    assert all("".join(found[name]).strip() for name in EXAMPLES)
+
+
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_a_tutorial_is_short_and_goes_on(name: str) -> None:
+    """Catches a tutorial that nobody finishes, and one that ends nowhere."""
+    text = (ROOT / name).read_text(encoding="utf-8")
+    assert text.count("\n") <= 150
+    assert re.search(r"^## Next\n\n(?:(?:- |  ).*\n)+\Z", text, re.MULTILINE)
+
+
+def test_every_example_is_listed_and_short() -> None:
+    """Catches a script that nobody finds, and one that is no example any more."""
+    page = (ROOT / "examples" / "README.md").read_text(encoding="utf-8")
+    for name in EXAMPLES:
+        assert f"]({Path(name).name})" in page, name
+        assert 15 <= (ROOT / name).read_text(encoding="utf-8").count("\n") <= 40, name
