@@ -11,8 +11,8 @@ import pytest
 
 from preftree.engine.errors import OutputError, UsageError
 from preftree.labeling import cli
-from preftree.labeling.answers import answers as answers_module
 from preftree.labeling.answers.answers import ANSWERS, Answers
+from preftree.labeling.answers.lines import LineReader
 from preftree.labeling.options.reading import ShowOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.run import run_label
@@ -112,16 +112,16 @@ def test_an_input_that_was_moved(source: Path, out: Path, tmp_path: Path, capsys
 
 def test_parts_that_are_joined_meanwhile(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a look that fails because the run it looks at works."""
-    merged, looks = answers_module.merged, 0
+    upto, looks = LineReader.upto, 0
 
-    def gone(parts: Any) -> Any:
+    def gone(reader: LineReader, last: int) -> Any:
         nonlocal looks
         looks += 1
         if looks <= times:
             raise FileNotFoundError("part")
-        return merged(parts)
+        return upto(reader, last)
 
-    monkeypatch.setattr(answers_module, "merged", gone)
+    monkeypatch.setattr(LineReader, "upto", gone)
     times = 2
     with view(out) as found:
         assert found.done == DONE
