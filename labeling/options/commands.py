@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from preftree.labeling.options.option import Options, option, options
-from preftree.labeling.values import dtype_name, path, whole
+from preftree.labeling.values import dtype_name, path, switch, whole
 
 
 @options
@@ -16,6 +16,13 @@ class ConfigOptions(Options):
         metavar="FILE",
         default=None,
     )
+
+
+@options
+class JsonOptions(Options):
+    """What `preftree.labeling.cli` does with a command's result; not one of a command's own."""
+
+    json: bool = option("print one JSON object instead of lines; docs/json.md has its fields", switch, default=False)
 
 
 @options
