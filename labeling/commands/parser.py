@@ -11,13 +11,16 @@ from typing import Any, NamedTuple, NoReturn
 from preftree.engine.errors import UsageError
 from preftree.labeling.commands.config import read_config
 from preftree.labeling.commands.examples import EXAMPLES
-from preftree.labeling.options.commands import ConfigOptions
+from preftree.labeling.options.commands import ConfigOptions, JsonOptions
 from preftree.labeling.options.option import Option, Options, declared, defaults, spelled
+from preftree.labeling.result import Result
 from preftree.labeling.values import Bare, Each, suggestion, switch
 
 _WITHOUT_COMMAND = ("-h", "--help", "--version")
 _WIDTH = 78  # what argparse uses of a terminal of 80 columns
 EPILOG = "exit codes: 0 done, 1 failure, 2 wrong usage, 3 done but some rows were rejected, 130 interrupted"
+
+JSON = "--json"
 
 
 class Command(NamedTuple):
@@ -26,7 +29,7 @@ class Command(NamedTuple):
     Attributes:
         about: what it does, for people.
         options: what it takes.
-        run: does it; returns the exit code.
+        run: does it.
         hides: options that have no flag here.
         config: whose names a `--config` file may have; None where there is no such flag.
         presets: values that nobody can choose.
@@ -34,7 +37,7 @@ class Command(NamedTuple):
 
     about: str
     options: type[Options]
-    run: Callable[[Any], int]
+    run: Callable[[Any], Result]
     hides: Collection[str] = ()
     config: type[Options] | None = None
     presets: Mapping[str, Any] = {}
@@ -52,6 +55,7 @@ def parse(commands: Mapping[str, Command], argv: Sequence[str]) -> tuple[Command
     args, surplus = build_parser(commands, argv[:1]).parse_known_args(argv)
     given = vars(args)
     name = given.pop("command")
+    given.pop("json", None)
     command = commands[name]
     known = declared(command.options)
     help_of = f"see preftree {name} --help"
@@ -116,6 +120,7 @@ def _add_command(commands: Any, name: str, command: Command) -> None:
     groups = {Options.SECTION: parser}
     if command.config:
         _add_option(parser, "config", declared(ConfigOptions)["config"], None)
+    parser.add_argument(JSON, action="store_true", help=declared(JsonOptions)["json"].help)
     for one, option in known.items():
         if option.flag == "":
             # What a config file may have need not be on the command line.
@@ -167,7 +172,7 @@ def _unknown(surplus: Sequence[str], command: Command) -> str:
     known = _shown(command)
     flags = [f"--{value}" for option in known.values() for value in option.switches]
     flags += [spelled(name, option) for name, option in known.items() if option.flag != "" and not option.switches]
-    flags += ["--config"] if command.config else []
+    flags += [JSON, *(["--config"] if command.config else [])]
     flags += [f"--no-{spelled(name, option)[2:]}" for name, option in known.items() if option.kind is switch]
     near = suggestion(flag, flags)
     return f"there is no option {flag}" + (f"; {near}" if near.startswith("did") else "")

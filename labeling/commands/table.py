@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.calibrating import CalibrateOptions
@@ -38,6 +37,7 @@ from preftree.labeling.options.reading import (
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
 from preftree.labeling.options.serving import ServeOptions
 from preftree.labeling.options.training import TrainOptions
+from preftree.labeling.result import Result
 
 if TYPE_CHECKING:
     from preftree.labeling.report.text import RunSummary
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
-def _label(options: LabelOptions) -> int:
+def _label(options: LabelOptions) -> Result:
     if options.ray is not None:
         from preftree.labeling.scaling.launch import label_on_ray
 
@@ -55,7 +55,7 @@ def _label(options: LabelOptions) -> int:
     return _reported(run_worker(options), options.quiet)
 
 
-def _sample(options: SampleOptions) -> int:
+def _sample(options: SampleOptions) -> Result:
     if options.ray is not None:
         from preftree.labeling.scaling.launch import sample_on_ray
 
@@ -65,147 +65,131 @@ def _sample(options: SampleOptions) -> int:
     return _reported(run_sample(options), options.quiet)
 
 
-def _plan(options: PlanOptions) -> int:
+def _plan(options: PlanOptions) -> Result:
     from preftree.labeling.runs.plan import plan_lines
 
-    return _printed(plan_lines(options))
+    return plan_lines(options)
 
 
-def _compare(options: CompareOptions) -> int:
+def _compare(options: CompareOptions) -> Result:
     from preftree.labeling.comparing.compare import compare
     from preftree.labeling.comparing.shown import compare_lines
 
-    comparison = compare(options)
-    _printed(compare_lines(comparison, options))
-    return FAILURE if comparison.failed else OK
+    return compare_lines(compare(options), options)
 
 
-def _status(options: StatusOptions) -> int:
+def _status(options: StatusOptions) -> Result:
     from preftree.labeling.runs.status import status_lines
 
-    return _printed(status_lines(options.dir, options.input))
+    return status_lines(options.dir, options.input)
 
 
-def _merge(options: MergeOptions) -> int:
+def _merge(options: MergeOptions) -> Result:
     from preftree.labeling.runs.shards import merge
 
     summary = merge(options.shards, options.out, options.input, options.overwrite, options.quiet, options.same_hardware)
     return _reported(summary, options.quiet)
 
 
-def _aggregate(options: AggregateOptions) -> int:
+def _aggregate(options: AggregateOptions) -> Result:
     from preftree.labeling.runs.aggregate import aggregate
 
     return _reported(aggregate(options), options.quiet)
 
 
-def _calibrate(options: CalibrateOptions) -> int:
+def _calibrate(options: CalibrateOptions) -> Result:
     from preftree.labeling.runs.calibrate import calibrate
 
-    return _printed(calibrate(options))
+    return calibrate(options)
 
 
-def _probe(options: LabelOptions) -> int:
+def _probe(options: LabelOptions) -> Result:
     from preftree.labeling.runs.probes import run_probe
 
     return _reported(run_probe(options), options.quiet)
 
 
-def _combine(options: CombineOptions) -> int:
+def _combine(options: CombineOptions) -> Result:
     from preftree.labeling.panel.combine import combine
 
-    summary, text = combine(options)
-    if not options.quiet:
-        print(text, file=sys.stderr)
-    return REJECTED_ROWS if summary.rejections.count else OK
+    summary, lines = combine(options)
+    return _reported(summary, options.quiet, lines)
 
 
-def _verify(options: VerifyOptions) -> int:
+def _verify(options: VerifyOptions) -> Result:
     from preftree.labeling.runs.verify import verify_lines
 
-    return _printed(verify_lines(options))
+    return verify_lines(options)
 
 
-def _show(options: ShowOptions) -> int:
+def _show(options: ShowOptions) -> Result:
     from preftree.labeling.runs.show import show_lines
 
-    return _printed(show_lines(options))
+    return show_lines(options)
 
 
-def _report(options: ReportOptions) -> int:
-    if options.html is not None:
-        from preftree.labeling.runs.report import write_html
+def _report(options: ReportOptions) -> Result:
+    from preftree.labeling.runs.report import report_lines, write_html
 
-        return _printed(write_html(options, Path(options.html)))
-    from preftree.labeling.runs.report import report_lines
-
-    return _printed(report_lines(options))
+    return report_lines(options) if options.html is None else write_html(options, Path(options.html))
 
 
-def _export(options: ExportOptions) -> int:
+def _export(options: ExportOptions) -> Result:
     from preftree.labeling.export.write import write_export
 
-    return _printed(write_export(options), sys.stderr)
+    return write_export(options)
 
 
-def _instructions(options: InstructionOptions) -> int:
+def _instructions(options: InstructionOptions) -> Result:
     from preftree.labeling.export.instructions import write_instructions
 
-    return _printed(write_instructions(options), sys.stderr)
+    return write_instructions(options)
 
 
-def _train(options: TrainOptions) -> int:
+def _train(options: TrainOptions) -> Result:
     from preftree.labeling.training.job import train
 
-    return _printed(train(options), sys.stderr)
+    return train(options)
 
 
-def _templates(options: TemplatesOptions) -> int:
+def _templates(options: TemplatesOptions) -> Result:
     from preftree.labeling.prompts.listing import template_lines
 
-    return _printed(template_lines(options.name))
+    return template_lines(options.name)
 
 
-def _doctor(options: DoctorOptions) -> int:
+def _doctor(options: DoctorOptions) -> Result:
     if options.accuracy is not None:
         from preftree.labeling.judge.accuracy import accuracy_lines
 
-        return _printed(accuracy_lines(options))
+        return accuracy_lines(options)
     from preftree.labeling.judge.doctor import Doctor
 
     doctor = Doctor(options.model, options.offline)
-    _printed(doctor.lines())
-    return FAILURE if doctor.failed else OK
+    lines = list(doctor.lines())
+    return Result(lines, doctor.record(), code=FAILURE if doctor.failed else OK)
 
 
-def _fetch_model(options: FetchOptions) -> int:
+def _fetch_model(options: FetchOptions) -> Result:
     from preftree.labeling.judge.judge import fetch_embedded
 
-    return _printed(fetch_embedded(options.install))
+    return Result(list(fetch_embedded(options.install)), {})
 
 
-def _serve(options: ServeOptions) -> int:
+def _serve(options: ServeOptions) -> Result:
     from preftree.labeling.serving.server import serve
 
-    serve(options)
-    return OK
+    return Result([], {"url": serve(options)})
 
 
-def _printed(lines: Iterable[str], to: TextIO | None = None) -> int:
-    for line in lines:
-        print(line, file=to, flush=True)
-    return OK
-
-
-def _reported(summary: RunSummary | None, quiet: bool) -> int:
-    """Prints what a finished run amounts to, unless `quiet`; the exit code. None: it is left to another process."""
+def _reported(summary: RunSummary | None, quiet: bool, first: Sequence[tuple[str, str]] = ()) -> Result:
+    """What a finished run amounts to; no lines if `quiet`. None: it is left to another process."""
     from preftree.labeling.report.text import render_summary
 
     if summary is None:
-        return OK
-    if not quiet:
-        print(render_summary(summary), file=sys.stderr)
-    return REJECTED_ROWS if summary.rejections.count else OK
+        return Result([], {"labels": None})
+    lines = [] if quiet else [render_summary(summary, first)]
+    return Result(lines, summary.record(), code=REJECTED_ROWS if summary.rejections.count else OK)
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()

@@ -11,7 +11,7 @@ import numpy as np
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.report.arrays import TIE, A, B, Choices, Floats, Mask, choices, column, flattened
-from preftree.labeling.report.pairs import PairColumns, PairFigures, pair_columns, share
+from preftree.labeling.report.pairs import PairColumns, PairFigures, pair_columns
 from preftree.labeling.terminal import one_line
 
 GOLD = {A: "a", B: "b", TIE: "tie"}
@@ -51,15 +51,9 @@ class Judged:
         return Judged(ids, self.columns.where(mask))
 
     def figures(self) -> dict[str, Any]:
-        """Those of `PairFigures`, and `consistent`: the share of pairs whose orders prefer the same response."""
         running = PairFigures(win_rate=None)
         running.add_columns(self.columns)
-        first, second = self.columns.first, self.columns.second
-        assert first is not None
-        assert second is not None
-        known = ~np.isnan(first + second)
-        agree = int(np.count_nonzero((first[known] - 0.5) * (second[known] - 0.5) > 0))
-        return running.figures() | {"consistent": share(agree, int(known.sum()))}
+        return running.figures()
 
 
 def judged(labels: Path) -> dict[str, Judged]:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-from preftree.labeling.comparing.comparison import Comparison
+from preftree.labeling.comparing.comparison import AXES, Comparison, figures_of
 from preftree.labeling.comparing.file import COMPARISON
 from preftree.labeling.comparing.page import page_of
 from preftree.labeling.comparing.table import table_lines
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.terminal import one_line
 
 
-def compare_lines(comparison: Comparison, options: CompareOptions) -> Iterator[str]:
-    """For a terminal; writes the page first, if one is wanted. Raises PreftreeError."""
+def compare_lines(comparison: Comparison, options: CompareOptions) -> Result:
+    """Writes the page first, if one is wanted. Raises PreftreeError."""
     out = Path(options.out)
     files = [str(out / COMPARISON)]
     if options.html is not None:
@@ -24,5 +24,7 @@ def compare_lines(comparison: Comparison, options: CompareOptions) -> Iterator[s
         with drafts(Path(options.html)) as [draft]:
             draft.file.write(text.encode("utf-8", "backslashreplace"))
         files.append(options.html)
-    yield from table_lines(comparison)
-    yield aligned([("files", one_line(name)) for name in files])
+    lines = [*table_lines(comparison), aligned([("files", one_line(name)) for name in files])]
+    entries = [{name: one.axis(name) or None for name in AXES} | figures_of(one) for one in comparison.entries]
+    data = {"combinations": entries, "notes": list(comparison.notes), "failed": list(comparison.failed), "files": files}
+    return Result(lines, data, code=1 if comparison.failed else 0)

@@ -55,6 +55,7 @@ from preftree.labeling.options.export import InstructionOptions
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.manifest import version
 from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.terminal import count, one_line
@@ -127,8 +128,8 @@ class _Job:
         }
 
 
-def write_instructions(options: InstructionOptions) -> list[str]:
-    """Writes `out` and its record, both or neither, and returns what to tell a person. Raises PreftreeError.
+def write_instructions(options: InstructionOptions) -> Result:
+    """Writes `out` and its record, both or neither. Raises PreftreeError.
 
     Two streaming passes over the labels: variances, then preferences.
     """
@@ -148,7 +149,8 @@ def write_instructions(options: InstructionOptions) -> list[str]:
             raise InputError(_nothing(options, tally))
         text = json.dumps(job.record(variances, tally), indent=2, ensure_ascii=False)
         record.file.write(text.encode("utf-8", "backslashreplace") + b"\n")
-    return _lines(options, tally, variances, paths)
+    data = asdict(tally) | {"variances": dict(variances), "files": [str(path) for path in paths]}
+    return Result(_lines(options, tally, variances, paths), data)
 
 
 def _check_sources(job: _Job, paths: tuple[Path, Path]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from preftree.engine.errors import InputError, OutputError, UsageError
 from preftree.labeling.calibration.acceptance import Acceptance
@@ -22,7 +22,10 @@ from preftree.labeling.export.output import JsonLines, Output, Parquet
 from preftree.labeling.export.reading import compared_rows
 from preftree.labeling.export.softening import Softening
 from preftree.labeling.options.export import ExportOptions
+from preftree.labeling.report.figures import figures_of
+from preftree.labeling.report.findings import Finding, finding_lines, findings
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.recorded import finished_run, labelled_input
 from preftree.labeling.runs.view import RunView, view
 from preftree.labeling.terminal import count, one_line
@@ -30,11 +33,8 @@ from preftree.labeling.terminal import count, one_line
 ANNOTATED_PAIRS, LABEL_STUDIO = "annotated-pairs", "label-studio"
 
 
-def write_export(options: ExportOptions) -> list[str]:
-    """Writes `out` and the files beside it, whole or not at all, and returns what to tell a person.
-
-    Raises PreftreeError.
-    """
+def write_export(options: ExportOptions) -> Result:
+    """Writes `out` and the files beside it, whole or not at all. Raises PreftreeError."""
     files = _files(options)
     if not options.partial:
         finished_run(folder_of(options.run), way_out="; --partial exports what is labelled so far")
@@ -53,8 +53,7 @@ def _files(options: ExportOptions) -> list[Path]:
     return [out] if options.accept is None else [out, out.with_name(f"{out.stem}.abstained{out.suffix}")]
 
 
-def _export(options: ExportOptions, files: Sequence[Path], found: RunView) -> list[str]:
-    """What to tell a person."""
+def _export(options: ExportOptions, files: Sequence[Path], found: RunView) -> Result:
     acceptance = None if options.accept is None else acceptance_of(found.record, options.accept)
     _check_acceptance(options, acceptance)
     reader = reader_of(found.record, options.pairs == "all")
@@ -81,7 +80,10 @@ def _export(options: ExportOptions, files: Sequence[Path], found: RunView) -> li
             if TIE in selection.left_out and options.ties is None:
                 why.append(f"a tie has no better response: {_holding_ties(reader)}")
             raise InputError(f"{found.folder} leaves nothing to export; {'; '.join(why) or 'no rows'}")
-    return _lines(options, files, found, selection, accepted, abstained)
+    figures = (None if found.is_partial else found.record.get("quality")) or figures_of(found.labels).figures()
+    meant = findings(figures, found.record)
+    lines = [*_lines(options, files, found, selection, accepted, abstained), *finding_lines(meant)]
+    return Result(aligned(lines).split("\n"), _data(options, files, selection, accepted, abstained, meant))
 
 
 def _check_acceptance(options: ExportOptions, acceptance: Acceptance | None) -> None:
@@ -158,7 +160,7 @@ def _lines(
     selection: Selection,
     accepted: Output,
     abstained: Output,
-) -> list[str]:
+) -> list[tuple[str, str]]:
     asks_people = options.to == LABEL_STUDIO
     written = abstained if asks_people and options.accept is not None else accepted
     exported = f"{count(written.pairs, 'pair')} as {options.to}"
@@ -173,4 +175,26 @@ def _lines(
     lines.append(("file", one_line(options.out)))
     if len(files) > 1:
         lines.append(("labelling configuration" if asks_people else "abstained pairs", one_line(str(files[1]))))
-    return aligned(lines).split("\n")
+    return lines
+
+
+def _data(
+    options: ExportOptions,
+    files: Sequence[Path],
+    selection: Selection,
+    accepted: Output,
+    abstained: Output,
+    meant: Sequence[Finding],
+) -> dict[str, Any]:
+    """For `--json`."""
+    asked = {} if options.accept is None else {"accepted": accepted.pairs, "abstained": abstained.pairs}
+    written = abstained if options.to == LABEL_STUDIO and options.accept is not None else accepted
+    return {
+        "format": options.to,
+        "pairs": written.pairs,
+        "rows": written.rows,
+        **asked,
+        "left_out": selection.lines(),
+        "files": [str(path) for path in files],
+        "findings": [one.record() for one in meant],
+    }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
+from typing import Any
 
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.dataset import Dataset
@@ -16,6 +17,7 @@ from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options.commands import DoctorOptions
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.report.text import aligned, judge_text
+from preftree.labeling.result import Result
 from preftree.labeling.terminal import count, one_line
 from preftree.labeling.types import Pair
 
@@ -46,6 +48,14 @@ class Accuracy:
     seconds: float
     against_seconds: float
 
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        errors = {"margin_error": self.margin_errors, "mass_error": self.mass_errors}
+        summed = {f"mean_{name}": fmean(one) for name, one in errors.items()}
+        summed |= {f"max_{name}": max(one) for name, one in errors.items()}
+        names = ("dtype", "against", "pairs", "flips", "seconds", "against_seconds")
+        return {name: getattr(self, name) for name in names} | {"prompts": len(self.margin_errors)} | summed
+
     def lines(self) -> str:
         """For a terminal."""
         margins, masses = self.margin_errors, self.mass_errors
@@ -70,12 +80,13 @@ class _Judged:
     seconds: float
 
 
-def accuracy_lines(options: DoctorOptions) -> Iterator[str]:
+def accuracy_lines(options: DoctorOptions) -> Result:
     """`preftree doctor MODEL --accuracy FILE`. Raises PreftreeError."""
     assert options.model is not None
     assert options.accuracy is not None
     pairs = _read(options.accuracy, options.limit)
-    yield compare_types(options.model, pairs, options.dtype, options.against, options.offline).lines()
+    found = compare_types(options.model, pairs, options.dtype, options.against, options.offline)
+    return Result([found.lines()], found.record())
 
 
 def compare_types(

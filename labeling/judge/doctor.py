@@ -3,30 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from textwrap import wrap
+from typing import Any
 
 from preftree.engine.errors import PreftreeError
 from preftree.labeling.judge.judge import Finding, Judge, check_default_model, check_model, check_software
 from preftree.labeling.judge.reward_model import RewardModel, open_model
 from preftree.labeling.options.methods import JudgeOptions
-from preftree.labeling.terminal import one_line
+from preftree.labeling.terminal import WIDTH, one_line
 from preftree.labeling.types import Message, Pair, RewardRequest
 
 _SAMPLE = Pair("doctor", (Message("user", "Which is better?"),), "this", "that")
+_INDENT = 23  # of a detail that goes on
 _PRINCIPLES = ("The response should be short.",)
 
 
 class Doctor:
-    """Looks at the software, then at a model. failed: whether anything was wrong so far."""
+    """Looks at the software, then at a model.
+
+    Attributes:
+        failed: whether anything was wrong so far.
+        findings: so far.
+    """
 
     def __init__(self, model: str | None, offline: bool = False) -> None:
         self._model, self._offline = model, offline
         self.failed = False
+        self.findings: list[Finding] = []
 
     def lines(self) -> Iterator[str]:
         """One line a finding, as it is made: status, name, detail."""
         for finding in self._findings():
             self.failed |= finding.status == "failed"
-            yield f"{finding.status:<6}  {finding.name:<13}  {one_line(finding.detail)}"
+            self.findings.append(finding)
+            yield "\n".join(
+                wrap(
+                    f"{finding.status:<6}  {finding.name:<13}  {one_line(finding.detail)}",
+                    WIDTH,
+                    subsequent_indent=" " * _INDENT,
+                    break_long_words=False,
+                    break_on_hyphens=False,
+                )
+            )
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {"ok": not self.failed, "findings": [asdict(one) for one in self.findings]}
 
     def _findings(self) -> Iterator[Finding]:
         yield from check_software()

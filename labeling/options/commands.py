@@ -21,6 +21,13 @@ class ConfigOptions(Options):
 
 
 @options
+class JsonOptions(Options):
+    """What `preftree.labeling.cli` does with a command's result; not one of a command's own."""
+
+    json: bool = option("print one JSON object instead of lines; docs/json.md has its fields", switch, default=False)
+
+
+@options
 class TemplatesOptions(Options):
     """`preftree templates`."""
 

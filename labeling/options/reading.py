@@ -103,12 +103,10 @@ class ReportOptions(MovedOptions):
         flag="",
     )
     subset: str | None = option("figures by the values of this column, too", metavar="COLUMN", default=None)
-    json: bool = option("print JSON", switch, default=False)
     html: str | None = option(
         "write a page to look at instead: figures, plots and the rows worth reading in one file",
         kind=path,
         metavar="FILE",
-        excludes="json",
         default=None,
     )
     overwrite: bool = option("replace FILE", switch, requires=("html",), default=False)

@@ -23,7 +23,8 @@ from preftree.labeling.panel.label import JudgeVote, PanelLabel
 from preftree.labeling.panel.mixture import Mixture
 from preftree.labeling.panel.rows import rows_of_all
 from preftree.labeling.report.figures import figures_of
-from preftree.labeling.report.text import Rejections, RunSummary, aligned, render_summary
+from preftree.labeling.report.findings import findings
+from preftree.labeling.report.text import Rejections, RunSummary
 from preftree.labeling.runs.directory import RunDirectory
 from preftree.labeling.runs.manifest import date, version
 from preftree.labeling.runs.recorded import PANEL, SCHEMA
@@ -32,8 +33,11 @@ from preftree.labeling.types import Label, Pair, Rejected, Sample
 _ROWS = 1024
 
 
-def combine(options: CombineOptions) -> tuple[RunSummary, str]:
-    """Write the panel's run; its summary, and the same for people. Raises PreftreeError, and leaves nothing then."""
+def combine(options: CombineOptions) -> tuple[RunSummary, list[tuple[str, str]]]:
+    """Write the panel's run; its summary, and what to tell a person of the fit.
+
+    Raises PreftreeError, and leaves nothing then.
+    """
     if options.gold is not None and not options.is_fitted:
         raise UsageError("--gold is what weights are fitted to; leave it out, or --weights equal")
     started = date(time.time())
@@ -47,6 +51,7 @@ def combine(options: CombineOptions) -> tuple[RunSummary, str]:
         directory.check_new()
         rejections, ok = _write(directory, judges, dataset, mixture, options.input)
         quality = figures_of(directory.folder.local(LABELS))
+        record = _record(options, judges, dataset, mixture, fitted)
         summary = RunSummary(
             labels=directory.folder.place(LABELS),
             run=directory.folder.place(RUN),
@@ -58,12 +63,11 @@ def combine(options: CombineOptions) -> tuple[RunSummary, str]:
             prompt_tokens=0,
             unique_tokens=0,
             seconds=0.0,
+            findings=findings(quality.figures(), record),
         )
-        record = _record(options, judges, dataset, mixture, fitted)
         dates = {"started": started, "finished": date(time.time())}
         directory.finish({**record, **dates, "totals": summary.totals(), "quality": quality.figures()})
-    text = aligned(lines) + "\n" if lines else ""
-    return summary, text + render_summary(summary)
+    return summary, lines
 
 
 def _fitted(options: CombineOptions, judges: Sequence[Judge]) -> tuple[Fit | None, list[tuple[str, str]]]:

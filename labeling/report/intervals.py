@@ -20,3 +20,8 @@ def interval_text(successes: float, trials: int) -> str:
     """For a terminal: "95% interval 49.0% to 94.3%"."""
     low, high = wilson_interval(successes, trials)
     return f"95% interval {low:.1%} to {high:.1%}"
+
+
+def share(part: float, whole: float) -> float | None:
+    """None of nothing."""
+    return float(part) / float(whole) if whole else None

@@ -24,11 +24,13 @@ from preftree.labeling.report.arrays import (
     sizes,
 )
 from preftree.labeling.report.calibration import Calibration
+from preftree.labeling.report.findings import LOW_MASS
+from preftree.labeling.report.intervals import share
 from preftree.labeling.report.lengths import LengthBias
+from preftree.labeling.report.positions import Positions
 from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count
 
-LOW_MASS = 0.5
 LENGTHS = "response_chars"
 _ORDERS = ("p_a_first", "p_a_second")
 _MASSES = ("label_mass_first", "label_mass_second")
@@ -108,8 +110,7 @@ def gold_of(batch: Any) -> Choices | None:
 class PairFigures:
     """Running figures over labelled pairs.
 
-    A pair keeps its position when both orders prefer the response shown in the same place (Lee et al. 2023,
-    section 4.3). A label that ties against a gold that does not counts as half an agreement.
+    A label that ties against a gold that does not counts as half an agreement.
 
     Attributes:
         win_rate: how often A wins; None where the responses A are not one policy's.
@@ -118,17 +119,13 @@ class PairFigures:
     pairs: int = 0
     ties: int = 0
     gold: Agreement = field(default_factory=Agreement)
-    kept_first: int = 0
-    kept_second: int = 0
+    positions: Positions = field(default_factory=Positions)
     low_mass: int = 0
     calibration: Calibration = field(default_factory=Calibration)
     uncalibrated: Calibration = field(default_factory=Calibration)
     lengths: LengthBias = field(default_factory=LengthBias)
     win_rate: WinRate | None = field(default_factory=WinRate)
-    _ordered: int = 0
     _massed: int = 0
-    _gap: float = 0.0
-    _absolute_gap: float = 0.0
     _mass: float = 0.0
 
     def add(self, batch: Any) -> None:
@@ -146,7 +143,8 @@ class PairFigures:
                     reliability.add(p_a[forecast], of.gold[forecast] > 0)
         if of.first is not None and of.second is not None:
             there = known(of.first, of.second)
-            self._add_orders(of.first[there], of.second[there])
+            gold = None if of.gold is None else of.gold[there]
+            self.positions.add(of.first[there], of.second[there], of.verdict[there], gold)
         if of.mass_first is not None and of.mass_second is not None:
             there = known(of.mass_first, of.mass_second)
             first, second = of.mass_first[there], of.mass_second[there]
@@ -158,27 +156,12 @@ class PairFigures:
         if self.win_rate is not None:
             self.win_rate.add(of.verdict, of.p_a, of.chars)
 
-    def _add_orders(self, first: Floats, second: Floats) -> None:
-        gap = first - second
-        self._ordered += len(gap)
-        self.kept_first += int(np.count_nonzero((first > 0.5) & (second < 0.5)))
-        self.kept_second += int(np.count_nonzero((first < 0.5) & (second > 0.5)))
-        self._gap += float(gap.sum())
-        self._absolute_gap += float(abs(gap).sum())
-
     def figures(self) -> dict[str, Any]:
-        """For run.json. None where there was nothing to count.
-
-        prefers_first: of the pairs that keep their position, the share that prefers the first.
-        """
-        kept = self.kept_first + self.kept_second
+        """For run.json. None where there was nothing to count."""
         return {
             "pairs": self.pairs,
             "ties": self.ties,
-            "position_bias": share(kept, self._ordered),
-            "prefers_first": share(self.kept_first, kept),
-            "mean_gap": share(self._gap, self._ordered),
-            "mean_absolute_gap": share(self._absolute_gap, self._ordered),
+            **self.positions.figures(),
             "mean_label_mass": share(self._mass, self._massed),
             "low_mass": self.low_mass,
             **self.gold.figures(),
@@ -198,17 +181,9 @@ class PairFigures:
         return self.calibration.lines() + before
 
     def lines(self) -> list[tuple[str, str]]:
-        lines, figures = self.gold.lines() + self.reliability_lines(), self.figures()
-        if self._ordered:
-            kept = self.kept_first + self.kept_second
-            text = f"{figures['position_bias']:.1%}: {count(kept, 'pair')} of {self._ordered:,}"
-            text += " prefer the same position in both orders"
-            if kept:
-                text += f" ({self.kept_first:,} the first, {self.kept_second:,} the second)"
-            gap = f"mean {figures['mean_gap']:+.3f}, mean size {figures['mean_absolute_gap']:.3f}"
-            lines += [("position bias", text), ("position gap", gap)]
+        lines = self.gold.lines() + self.reliability_lines() + self.positions.lines()
         if self._massed:
-            text = f"mean {figures['mean_label_mass']:.3f}"
+            text = f"mean {self._mass / self._massed:.3f}"
             if self.low_mass:
                 text += f"; {count(self.low_mass, 'pair')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
@@ -223,18 +198,13 @@ class PairFigures:
         """The figures on one line; none where there are no pairs."""
         if not self.pairs:
             return []
-        texts, figures = [], self.figures()
+        texts = []
         if self.gold.pairs:
             texts.append(f"{self.gold.share:.1%} of {self.gold.pairs:,} agree with gold ({self.gold.interval_text()})")
-        if self._ordered:
-            texts.append(f"position bias {figures['position_bias']:.1%}")
+        if self.positions.pairs:
+            texts.append(f"position bias {self.positions.kept / self.positions.pairs:.1%}")
         if self._massed:
-            texts.append(f"label mass {figures['mean_label_mass']:.3f}")
+            texts.append(f"label mass {self._mass / self._massed:.3f}")
         if self.win_rate is not None and not self.gold.pairs:
             texts += self.win_rate.briefly()
         return [f"{count(self.pairs, 'pair')}: {', '.join(texts)}" if texts else count(self.pairs, "pair")]
-
-
-def share(part: float, whole: float) -> float | None:
-    """None of nothing."""
-    return float(part) / float(whole) if whole else None

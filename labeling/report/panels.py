@@ -10,8 +10,9 @@ import numpy as np
 from preftree.labeling.report.agreement import Agreement, decided
 from preftree.labeling.report.arrays import Floats, column, flattened, known, numbers, probabilities
 from preftree.labeling.report.calibration import Calibration
+from preftree.labeling.report.intervals import share
 from preftree.labeling.report.kappa import PairwiseAgreement
-from preftree.labeling.report.pairs import PairFigures, gold_of, share
+from preftree.labeling.report.pairs import PairFigures, gold_of
 from preftree.labeling.terminal import one_line
 
 FIELDS = ("judge", "p_a")

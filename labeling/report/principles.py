@@ -22,7 +22,9 @@ from preftree.labeling.report.arrays import (
     numbers,
     sizes,
 )
-from preftree.labeling.report.pairs import LOW_MASS, PairFigures, gold_of, pair_chars, pair_columns, share
+from preftree.labeling.report.findings import LOW_MASS
+from preftree.labeling.report.intervals import share
+from preftree.labeling.report.pairs import PairFigures, gold_of, pair_chars, pair_columns
 from preftree.labeling.report.spread import Spread
 from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count, one_line
@@ -125,6 +127,7 @@ class PrincipleFigures:
             "ties": self.verdicts.ties,
             "position_bias": share(kept, judgements),
             "prefers_first": share(self._counts["kept_first"].sum(), kept),
+            "consistent": share(self._counts["consistent"].sum(), judgements),
             "mean_label_mass": share(self._mass.sum(), massed),
             "low_mass": int(self._counts["low_mass"].sum()),
             **{name: of_verdicts[name] for name in _OF_VERDICTS if name in of_verdicts},
@@ -137,7 +140,8 @@ class PrincipleFigures:
     def lines(self) -> list[tuple[str, str]]:
         if not self._pairs:
             return []
-        lines = self.verdicts.gold.lines() + self.verdicts.reliability_lines()
+        lines = [("principles", line) for line in self._table()] + self._correlation_lines()
+        lines += self.verdicts.gold.lines() + self.verdicts.reliability_lines()
         judgements, kept = self._pairs * len(self._names), int(self._kept.sum())
         text = f"{kept / judgements:.1%}: {count(kept, 'judgement')} of {judgements:,} prefer the same position"
         first, second = int(self._counts["kept_first"].sum()), int(self._counts["kept_second"].sum())
@@ -147,8 +151,6 @@ class PrincipleFigures:
             if low := int(self._counts["low_mass"].sum()):
                 text += f"; {count(low, 'judgement')} under {LOW_MASS} in an order"
             lines.append(("label mass", text))
-        lines += [("principles", line) for line in self._table()]
-        lines += self._correlation_lines()
         if len(self._names) <= _PRINCIPLES_SHOWN:  # else the summary is long enough; run.json has it
             lines += self.win_rate.lines()
         if self.verdicts.ties:

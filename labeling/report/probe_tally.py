@@ -10,8 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from preftree.labeling.report.arrays import Floats
-from preftree.labeling.report.intervals import Z_95, wilson_interval
-from preftree.labeling.report.pairs import share
+from preftree.labeling.report.intervals import Z_95, share, wilson_interval
 
 MOVED = 0.05
 WORST = 3

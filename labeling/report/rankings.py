@@ -10,7 +10,8 @@ import numpy as np
 from preftree.engine.errors import InputError
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import Floats, column, numbers, probabilities, sizes
-from preftree.labeling.report.pairs import LENGTHS, PairColumns, PairFigures, share
+from preftree.labeling.report.intervals import share
+from preftree.labeling.report.pairs import LENGTHS, PairColumns, PairFigures
 from preftree.labeling.terminal import count
 
 MATRICES = ("win_matrix", "win_matrix_first", "mass_matrix_first")
@@ -20,6 +21,7 @@ _OF_PAIRS = (
     "low_mass",
     "position_bias",
     "prefers_first",
+    "consistent",
     "mean_gap",
     "mean_absolute_gap",
     "mean_label_mass",

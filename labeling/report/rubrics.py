@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from preftree.engine.errors import InputError
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import Floats, Mask, column, flattened, known, numbers, probabilities
-from preftree.labeling.report.pairs import LOW_MASS, gold_of, share
+from preftree.labeling.report.findings import LOW_MASS
+from preftree.labeling.report.intervals import share
+from preftree.labeling.report.pairs import gold_of
 from preftree.labeling.report.scores import ENDS, ScoreFigures
 from preftree.labeling.terminal import count, one_line
 

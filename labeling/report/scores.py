@@ -9,7 +9,8 @@ import numpy as np
 
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import NONE, TIE, Choices, Floats, choices, column, known, numbers, sizes
-from preftree.labeling.report.pairs import LOW_MASS, gold_of, pair_chars
+from preftree.labeling.report.findings import LOW_MASS
+from preftree.labeling.report.pairs import gold_of, pair_chars
 from preftree.labeling.report.rewards import RewardRate
 from preftree.labeling.report.spread import Spread
 from preftree.labeling.report.win_rate import WinRate

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
+from textwrap import wrap
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from preftree.labeling.terminal import count, one_line
+from preftree.labeling.report.findings import NOTE, WARNING, Finding, finding_lines
+from preftree.labeling.terminal import WIDTH, count, one_line
 
 if TYPE_CHECKING:
     from preftree.labeling.report.figures import Figures
@@ -16,6 +20,9 @@ if TYPE_CHECKING:
 _KINDS_KEPT, _KINDS_SHOWN = 50, 8
 _ROWS_SHOWN = 5
 _OTHER = "other"
+_NAMES = 23
+_OF_COMMANDS = ("next", "to resume")
+_COLUMNS = "  "
 
 
 @dataclass
@@ -74,7 +81,7 @@ class RunSummary:
     judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
     rationales, cut_rationales: what the judge wrote, and how often up to the most tokens. quality: figures of the
     labels, once they are written. events: what happened to workers, for people. odd_golds: rows of the input with a
-    gold that cannot be read.
+    gold that cannot be read. findings: what the figures mean.
     """
 
     labels: Path | str
@@ -93,10 +100,32 @@ class RunSummary:
     answers_seconds: float = 0.0
     events: Sequence[tuple[str, str]] = ()
     odd_golds: int = 0
+    findings: Sequence[Finding] = ()
 
     @property
     def sharing(self) -> float | None:
         return self.prompt_tokens / self.unique_tokens if self.unique_tokens else None
+
+    @property
+    def next_command(self) -> str:
+        """What to do with the files."""
+        if self.noun == "prompt":
+            made = str(self.labels)
+            return shlex.join(["preftree", "label", made, "--method", "ranking", "--out", f"{made}.labels"])
+        directory = str(self.run).removesuffix("run.json").rstrip("/")
+        return shlex.join(["preftree", "report", directory, "--html", f"{directory.rpartition('/')[2]}.html"])
+
+    def record(self) -> dict[str, Any]:
+        """For JSON: the totals, the files, the figures and what they mean."""
+        return {
+            "judge": self.judge,
+            **self.totals(),
+            "labels": str(self.labels),
+            "run": str(self.run),
+            "quality": self.quality.figures() if self.quality else None,
+            "findings": [one.record() for one in self.findings],
+            "next": self.next_command,
+        }
 
     def totals(self) -> dict[str, object]:
         """For run.json."""
@@ -136,16 +165,13 @@ class _Words(NamedTuple):
 _OF_PROMPTS = _Words("policy", "sampled", "with responses", "responses", "")
 
 
-def render_summary(summary: RunSummary) -> str:
-    """Lines for a terminal; figures that have no pairs to stand on are left out."""
+def render_summary(summary: RunSummary, first: Sequence[tuple[str, str]] = ()) -> str:
+    """Lines for a terminal; figures that have no pairs to stand on are left out. first: other lines, before these."""
     rejections, words = summary.rejections, _OF_PROMPTS if summary.noun == "prompt" else _Words()
     labelled = f"{count(summary.ok, summary.noun)} {words.done}"
     if rejections.count:
         labelled += f", {count(rejections.count, 'row')} rejected"
-    lines = [(words.model, one_line(summary.judge)), (words.made, labelled)]
-    if summary.odd_golds:
-        lines.append(("gold", f"{count(summary.odd_golds, 'row')} with a gold that is not read (a, b, tie, 0, 1)"))
-    lines += summary.quality.lines() if summary.quality else []
+    lines = [*first, (words.model, one_line(summary.judge))]
     if summary.sharing:
         tokens = f"{summary.prompt_tokens:,} in prompts, {summary.unique_tokens:,} unique"
         lines.append(("tokens", f"{tokens}: sharing {summary.sharing:.2f}x"))
@@ -156,19 +182,76 @@ def render_summary(summary: RunSummary) -> str:
             f"{summary.cut_rationales:,} cut off where they may be no longer" if summary.cut_rationales else "all whole"
         )
         lines.append((words.written, f"{written}; {cut}"))
-    prompt_rate, unique_rate = summary.rate(summary.prompt_tokens), summary.rate(summary.unique_tokens)
-    if prompt_rate and unique_rate:
-        rates = f"{prompt_rate:,.0f} prompt tokens/s, {unique_rate:,.0f} unique tokens/s"
-        if generated_rate := summary.rate(summary.generated_tokens):
-            rates += f", {generated_rate:,.0f} generated tokens/s"
-        lines.append(("speed", f"{rates} over {summary.seconds:,.1f} s in the engine"))
-    lines += [*summary.events, *rejections.lines(words.reasons)]
+    lines += [*_speed_lines(summary), *summary.events]
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
+    lines += rejections.lines(words.reasons)
+    lines.append((words.made, labelled))
+    if summary.odd_golds:
+        lines.append(("gold", f"{count(summary.odd_golds, 'row')} with a gold that is not read (a, b, tie, 0, 1)"))
+    lines += summary.quality.lines() if summary.quality else []
+    lines += finding_lines(summary.findings)
+    lines.append(("next", summary.next_command))
     return aligned(lines)
 
 
-def aligned(lines: list[tuple[str, str]]) -> str:
-    """Names in a column, what they name in the next; a repeated name is written once."""
-    width = max(len(name) for name, _ in lines)
-    names = [name if i == 0 or lines[i - 1][0] != name else "" for i, (name, _) in enumerate(lines)]
-    return "\n".join(f"{name:<{width}}  {text}" for name, (_, text) in zip(names, lines, strict=True))
+def _speed_lines(summary: RunSummary) -> list[tuple[str, str]]:
+    prompt_rate, unique_rate = summary.rate(summary.prompt_tokens), summary.rate(summary.unique_tokens)
+    if not prompt_rate or not unique_rate:
+        return []
+    rates = f"{prompt_rate:,.0f} prompt tokens/s, {unique_rate:,.0f} unique tokens/s"
+    if generated_rate := summary.rate(summary.generated_tokens):
+        rates += f", {generated_rate:,.0f} generated tokens/s"
+    return [("speed", f"{rates} over {summary.seconds:,.1f} s in the engine")]
+
+
+def aligned(lines: Sequence[tuple[str, str]]) -> str:
+    """Names in a column, what they name in the next, 80 columns wide; a repeated name is written once.
+
+    What is wider is wrapped at words. A table that is wider goes below its name.
+    """
+    width = min(max(len(name) for name, _ in lines), _NAMES)
+    return "\n".join(
+        line
+        for (name, _), group in groupby(enumerate(lines), key=_group_of)
+        for line in _group(name, [text for _, (_, text) in group], width)
+    )
+
+
+def _group_of(entry: tuple[int, tuple[str, str]]) -> tuple[str, int]:
+    """Its name, and for a finding its place: each of them is a line of its own."""
+    place, (name, _) = entry
+    return name, place if name in (WARNING, NOTE) else -1
+
+
+def _group(name: str, texts: Sequence[str], width: int) -> Iterator[str]:
+    """The lines of one name."""
+    is_wide_table = any(_COLUMNS in text.strip() and len(text) > WIDTH - width - 2 for text in texts)
+    is_below = is_wide_table or len(name) > width
+    indent = 2 if is_below else width + 2
+    fit = _command if name in _OF_COMMANDS else _wrapped
+    wrapped = [line for text in texts for part in text.split("\n") for line in fit(part, WIDTH - indent)]
+    if is_below:
+        yield name
+    else:
+        yield f"{name:<{width}}  {wrapped.pop(0)}"
+    yield from (f"{'':<{indent}}{line}" for line in wrapped)
+
+
+def _wrapped(text: str, width: int) -> list[str]:
+    """A word that is longer stays whole, as paths must."""
+    if len(text) <= width:
+        return [text]
+    inner = " " * (len(text) - len(text.lstrip()))
+    found = wrap(text, width, break_long_words=False, break_on_hyphens=False, subsequent_indent=inner)
+    return found or [""]
+
+
+def _command(text: str, width: int) -> list[str]:
+    """A shell reads the lines as one; one that would break inside quotes stays whole."""
+    *lines, last = _wrapped(text, width - 2)
+    lines = [*(f"{line} \\" for line in lines), last]
+    try:
+        is_same = shlex.split("\n".join(lines)) == shlex.split(text)
+    except ValueError:
+        is_same = False
+    return lines if is_same else [text]

@@ -13,12 +13,13 @@ from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.labels_file import check_out_file
 from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.view import labels_view
 from preftree.labeling.terminal import one_line
 
 
-def calibrate(options: CalibrateOptions) -> list[str]:
-    """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
+def calibrate(options: CalibrateOptions) -> Result:
+    """Writes `out`, whole or not at all. Raises PreftreeError."""
     out = Path(options.out)
     check_out_file(out, options.overwrite)
     with labels_view(options.labels, options.input) as found:
@@ -32,4 +33,5 @@ def calibrate(options: CalibrateOptions) -> list[str]:
         so_far = found.so_far()
     with drafts(out) as [draft]:
         draft.file.write(calibration.text().encode())
-    return [aligned([*so_far, *calibration_lines(gold, calibration), ("calibration", one_line(str(out)))])]
+    lines = [*so_far, ("calibration", one_line(str(out))), *calibration_lines(gold, calibration)]
+    return Result([aligned(lines)], {"calibration": str(out)} | calibration.record())

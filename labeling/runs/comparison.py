@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from preftree.labeling.pipeline import Item
 from preftree.labeling.terminal import count, one_line
@@ -46,6 +47,12 @@ class Comparison:
         self.largest = max(self.largest, largest)
         if same < number:
             self.rows.append((name, f"{number - same:,} of {count(number, 'answer')}, by up to {largest:.3g}"))
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`. None for a difference without end."""
+        different = [{"row": name, "what": what} for name, what in self.rows]
+        largest = self.largest if math.isfinite(self.largest) else None
+        return {"answers": self.answers, "same": self.same, "largest_difference": largest, "different": different}
 
     def lines(self) -> list[tuple[str, str]]:
         """For `aligned`."""

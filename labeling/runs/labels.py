@@ -21,6 +21,7 @@ from preftree.labeling.data.label_table import names_of_input
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter
 from preftree.labeling.methods.registry import imitations_of
 from preftree.labeling.pipeline import with_figures
+from preftree.labeling.report.findings import findings
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.directory import RunDirectory
@@ -132,5 +133,6 @@ def summary_of(
         seconds=usage.get("seconds", 0.0),
         answers_seconds=usage.get("answers_seconds", 0.0),
         odd_golds=job.dataset.info.odd_golds,
+        findings=findings(quality.figures(), record) if quality else (),
         **totals,
     )

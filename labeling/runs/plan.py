@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from preftree.labeling.data.dataset import Dataset, DatasetInfo
 from preftree.labeling.data.selection import rows_of, selection_of
@@ -15,6 +16,7 @@ from preftree.labeling.methods.registry import open_method, templates_of
 from preftree.labeling.options.runs import PlanOptions
 from preftree.labeling.pipeline import Entry, Waiting, check_kinds, windows
 from preftree.labeling.report.text import Rejections, aligned, judge_text
+from preftree.labeling.result import Result
 from preftree.labeling.runs.collecting import few_collections
 from preftree.labeling.runs.measurement import Spread, measure
 from preftree.labeling.terminal import heading, one_line, visible
@@ -28,7 +30,7 @@ def plan_lines(
     options: PlanOptions,
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
-) -> Iterator[str]:
+) -> Result:
     """What labelling a file takes, then its first prompt, in constant memory. Runs no model but to measure."""
     method = (method_factory or open_method)(options)
     dataset = Dataset.open(options.input, options.mapping, options.offline)
@@ -39,26 +41,28 @@ def plan_lines(
     judge = (judge_factory or load_judge)(options, weights=options.measure)
     loading = time.perf_counter() - started
     total = _totals(options, dataset, method, judge)
-    first = total.first
+    first, warnings = total.first, _warnings(method)
+    data = total.record() | {"seconds": None, "warnings": [text for _, text in warnings]}
     lines = total.lines() + ([] if first is None else _of_first(method, first, total.prompts))
     if options.measure and first is not None:
         _LOGGER.info(f"running {judge_text(judge.describe())}, to measure")
         asked = first.encoded[0].rationale
         rationales = 0 if asked is None else total.prompts * asked.reasoning.n
         labelled = total.rows - total.rejections.count
-        lines += measure(total.spread, method, judge).lines(labelled, total.unique_tokens, rationales, loading)
+        measured = measure(total.spread, method, judge)
+        lines += measured.lines(labelled, total.unique_tokens, rationales, loading)
+        data["seconds"] = measured.estimate(total.unique_tokens, rationales)
     elif first is not None:
         lines.append(("time", "not measured; --measure runs a few seconds of the job to estimate it"))
-    yield aligned(lines + _warnings(method))
+    shown = [aligned(lines + warnings)]
     if first is None:
-        yield "\nno row of the input can be labelled"
-    else:
-        request = method.requests(first.sample)[0]
-        yield heading(f"first prompt: {one_line(first.sample.id)}, {one_line(request.title)}")
-        yield visible(judge.render(request))
-        if request.rationale is not None:
-            yield heading("then, after the rationale")
-            yield visible(request.rationale.ending)
+        return Result([*shown, "\nno row of the input can be labelled"], data | {"first_prompt": None})
+    request = method.requests(first.sample)[0]
+    prompt = judge.render(request)
+    shown += [heading(f"first prompt: {one_line(first.sample.id)}, {one_line(request.title)}"), visible(prompt)]
+    if request.rationale is not None:
+        shown += [heading("then, after the rationale"), visible(request.rationale.ending)]
+    return Result(shown, data | {"first_prompt": {"id": first.sample.id, "title": request.title, "text": prompt}})
 
 
 def _totals(options: PlanOptions, dataset: Dataset, method: Method, judge: AnyJudge) -> JobTotals:
@@ -114,6 +118,13 @@ class JobTotals:
         self.peak_bytes = max(self.peak_bytes, plan.peak_bytes)
         self.weight_bytes, self.streamed_bytes = plan.weight_bytes, plan.streamed_bytes
         self.compute_share = min(self.compute_share, plan.compute_share)
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        names = ("rows", "prompts", "prompt_tokens", "unique_tokens", "batches", "weight_bytes", "peak_bytes")
+        rejected = {"rejected": self.rejections.count, "rejected_by_reason": self.rejections.kinds}
+        about = {"input": self._info.about, "judge": self._judge}
+        return about | {name: getattr(self, name) for name in names} | rejected
 
     def lines(self) -> list[tuple[str, str]]:
         rejected = self.rejections.count

@@ -8,6 +8,7 @@ from preftree.labeling.options.reading import ShowOptions
 from preftree.labeling.report.notable import DISAGREEMENT, GAP, ORDER, WRONG, WRONG_REWARD, Measure, notable_rows
 from preftree.labeling.report.reading import Reading, reading
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.recorded import samples_again
 from preftree.labeling.runs.view import RunView
 from preftree.labeling.terminal import heading, one_line
@@ -27,19 +28,22 @@ _NONE = {
 _MAX_CHARS = 600
 
 
-def list_lines(found: RunView, options: ShowOptions) -> Iterator[str]:
-    """For a terminal."""
+def row_list(found: RunView, options: ShowOptions) -> Result:
+    """Rows in brief; for `--json` with all their columns."""
     chosen = [row for measure in _MEASURES[options.which] for row in notable_rows(found.labels, measure, options.rows)]
-    if found.is_partial:
-        yield aligned(found.so_far())
+    lines = [aligned(found.so_far())] if found.is_partial else []
     if not chosen:
-        yield _NONE[options.which]
-        return
+        return Result([*lines, _NONE[options.which]], {"rows": []})
     samples, missing = samples_again(found.record, [str(row.row["id"]) for row in chosen], options.input)
-    for row in chosen:
-        yield from _brief(reading(row, samples.get(str(row.row["id"]))))
+    readings = [reading(row, samples.get(str(row.row["id"]))) for row in chosen]
+    lines += [line for one in readings for line in _brief(one)]
     if missing:
-        yield f"\nthe texts cannot be shown: {one_line(missing)}"
+        lines.append(f"\nthe texts cannot be shown: {one_line(missing)}")
+    rows = [
+        {"reasons": list(one.reasons), "label": one.row, "texts": dict(shown.texts)}
+        for one, shown in zip(chosen, readings, strict=True)
+    ]
+    return Result(lines, {"rows": rows} | ({"missing": missing} if missing else {}))
 
 
 def _brief(row: Reading) -> Iterator[str]:

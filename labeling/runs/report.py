@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +11,32 @@ from preftree.labeling.data.atomic import drafts
 from preftree.labeling.data.labels_file import LABELS, RUN, check_out_file
 from preftree.labeling.options.reading import ReportOptions
 from preftree.labeling.report.figures import figures_of
+from preftree.labeling.report.findings import finding_lines, findings
 from preftree.labeling.report.html.page import page
 from preftree.labeling.report.html.survey import Survey
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.recorded import samples_again
 from preftree.labeling.runs.view import labels_view
 from preftree.labeling.terminal import one_line
 
 
-def report_lines(options: ReportOptions) -> Iterator[str]:
-    """Raises InputError for a file that holds no labels, and OutputError for one that cannot be read."""
+def report_lines(options: ReportOptions) -> Result:
+    """Figures, and what they mean.
+
+    Raises InputError for a file that holds no labels, and OutputError for one that cannot be read.
+    """
     with labels_view(options.labels, options.input) as found:
         figures = figures_of(found.labels, options.subset)
-    if options.json:
-        counts = {"labelled": figures.rows, "rejected": figures.rejected}
-        counts |= {"rows": found.rows} if found.is_partial else {}
-        yield json.dumps(counts | figures.figures(), indent=2, ensure_ascii=False, allow_nan=False)
-    else:
-        yield aligned([*found.so_far(), ("labels", figures.counted()), *figures.lines()])
+    counts = {"labelled": figures.rows, "rejected": figures.rejected}
+    counts |= {"rows": found.rows} if found.is_partial else {}
+    meant = findings(figures.figures(), found.record)
+    lines = [*found.so_far(), ("labels", figures.counted()), *figures.lines(), *finding_lines(meant)]
+    return Result([aligned(lines)], counts | figures.figures() | {"findings": [one.record() for one in meant]})
 
 
-def write_html(options: ReportOptions, out: Path) -> list[str]:
-    """Writes `out`, whole or not at all, and returns what to tell a person. Raises PreftreeError."""
+def write_html(options: ReportOptions, out: Path) -> Result:
+    """Writes `out`, whole or not at all. Raises PreftreeError."""
     check_out_file(out, options.overwrite)
     with labels_view(options.labels, options.input) as found:
         for read in (found.labels, *(Path(found.folder.place(name)) for name in (LABELS, RUN))):
@@ -47,7 +50,9 @@ def write_html(options: ReportOptions, out: Path) -> list[str]:
     text = page(title, found.record, figures, survey, samples, missing)
     with drafts(out) as [draft]:
         draft.file.write(text.encode("utf-8", "backslashreplace"))
-    return [aligned([*found.so_far(), ("report", one_line(str(out)))])]
+    meant = findings(figures, found.record)
+    lines = [*found.so_far(), ("report", one_line(str(out))), *finding_lines(meant)]
+    return Result([aligned(lines)], {"report": str(out), "findings": [one.record() for one in meant]})
 
 
 def _subset_then(record: Mapping[str, Any]) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.options.reading import ShowOptions
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.recorded import PANEL, labelled_input, options_again
 from preftree.labeling.runs.view import RunView, view
 from preftree.labeling.terminal import count, heading, one_line, visible
@@ -30,6 +32,15 @@ class Asked:
     prompt: str
     rationales: tuple[Rationale, ...]
     answer: str | None
+
+    def record(self) -> dict[str, Any]:
+        """For `--json`."""
+        return {
+            "title": self.title,
+            "prompt": self.prompt,
+            "rationales": [one.text for one in self.rationales],
+            "answer": self.answer,
+        }
 
     def lines(self) -> Iterator[str]:
         title = one_line(self.title)
@@ -48,24 +59,23 @@ def show_lines(
     options: ShowOptions,
     judge_factory: Callable[..., AnyJudge] | None = None,
     method_factory: Callable[..., Method] | None = None,
-) -> Iterator[str]:
-    """For a terminal. Raises OutputError where the run cannot be read and InputError for an unknown id."""
+) -> Result:
+    """Raises OutputError where the run cannot be read and InputError for an unknown id."""
     with view(options.run, options.input) as found:
         if options.id is not None:
-            yield from _row_lines(found, options.id, options.input, judge_factory, method_factory)
-        else:
-            from preftree.labeling.runs.reading import list_lines
+            return _row(found, options.id, options.input, judge_factory, method_factory)
+        from preftree.labeling.runs.reading import row_list
 
-            yield from list_lines(found, options)
+        return row_list(found, options)
 
 
-def _row_lines(
+def _row(
     found: RunView,
     identity: str,
     input_path: str | None,
     judge_factory: Callable[..., AnyJudge] | None,
     method_factory: Callable[..., Method] | None,
-) -> Iterator[str]:
+) -> Result:
     """One row: its label, then its prompts, made again from input and recorded template.
 
     Prompts that cannot be made again are replaced by a line that says why.
@@ -74,21 +84,21 @@ def _row_lines(
     if not rows:
         among = f" among the {count(found.done, 'row')} so far" if found.is_partial else ""
         raise InputError(f"no row with id {one_line(identity)}{among}")
-    for row in rows:
-        yield aligned(_label_lines(row))
+    lines, data = [aligned(_label_lines(row)) for row in rows], {"rows": rows, "prompts": []}
     labelled = next((row for row in rows if row["status"] == "ok"), None)
     if labelled is None:
-        return
+        return Result(lines, data)
     if found.record["method"].get("name") == PANEL:
-        yield f"\nwhat its judges read is in their runs: {', '.join(map(one_line, found.record['panel']['runs']))}"
-        return
+        runs = found.record["panel"]["runs"]
+        lines.append(f"\nwhat its judges read is in their runs: {', '.join(map(one_line, runs))}")
+        return Result(lines, data | {"runs": runs})
     try:
         prompts = _prompts_again(found.record, labelled, input_path, judge_factory, method_factory)
     except PreftreeError as error:
-        yield f"\nthe prompts cannot be shown: {one_line(str(error))}"
-        return
-    for asked in prompts:
-        yield from asked.lines()
+        missing = one_line(str(error))
+        return Result([*lines, f"\nthe prompts cannot be shown: {missing}"], data | {"missing": missing})
+    lines += [line for asked in prompts for line in asked.lines()]
+    return Result(lines, data | {"prompts": [asked.record() for asked in prompts]})
 
 
 def _find_rows(path: Path, identity: str) -> list[dict[str, Any]]:
@@ -107,12 +117,14 @@ def _find_rows(path: Path, identity: str) -> list[dict[str, Any]]:
 
 
 def _label_lines(row: dict[str, Any]) -> list[tuple[str, str]]:
-    """Every column: the label's own in full precision, then what passed through, long texts included."""
+    """Every column: the label's own in full precision, then what passed through, long texts included. As JSON but for
+    strings.
+    """
     lines = []
     for name, value in row.items():
         if value is None:
             continue
-        lines.append((one_line(name), visible(value) if isinstance(value, str) else str(value)))
+        lines.append((one_line(name), visible(value if isinstance(value, str) else json.dumps(value, default=str))))
     return lines
 
 

@@ -21,6 +21,7 @@ from preftree.labeling.methods.candidates import SAMPLE
 from preftree.labeling.options.reading import VerifyOptions
 from preftree.labeling.pipeline import Item, Waiting, windows
 from preftree.labeling.report.text import aligned, judge_text
+from preftree.labeling.result import Result
 from preftree.labeling.runs.aggregate import check_answered
 from preftree.labeling.runs.comparison import Comparison
 from preftree.labeling.runs.job import Job
@@ -36,8 +37,8 @@ if TYPE_CHECKING:
 _IDENTITY = ("model_sha256", "rendering")
 
 
-def verify_lines(options: VerifyOptions, judge_factory: Callable[..., AnyJudge] | None = None) -> Iterator[str]:
-    """For a terminal. Raises PreftreeError, in the end where an answer is not the one that is recorded."""
+def verify_lines(options: VerifyOptions, judge_factory: Callable[..., AnyJudge] | None = None) -> Result:
+    """Its error says so where an answer is not the one that is recorded. Raises PreftreeError."""
     from preftree.labeling.progress import Progress
 
     folder = folder_of(options.run)
@@ -60,10 +61,12 @@ def verify_lines(options: VerifyOptions, judge_factory: Callable[..., AnyJudge] 
             progress.advance(1)
     lines = [("verified", f"{len(entries):,} of {count(answered, 'answered row')}, {count(found.answers, 'answer')}")]
     lines += [("judge", one_line(judge_text(judge.describe()))), *([("changed", changed)] if changed else [])]
-    yield aligned(lines + found.lines())
+    error = ""
     if different := found.answers - found.same:
         why = f"; {changed}" if changed else ""
-        raise OutputError(f"{different:,} of {count(found.answers, 'answer')} of {folder} differ{why}")
+        error = f"{different:,} of {count(found.answers, 'answer')} of {folder} differ{why}"
+    data = {"rows": len(entries), "answered_rows": answered, "changed": changed} | found.record()
+    return Result([aligned(lines + found.lines())], data, error)
 
 
 def _chosen(folder: Folder, record: Mapping[str, Any], job: Job, options: VerifyOptions) -> tuple[list[Entry], int]:

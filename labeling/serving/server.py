@@ -52,14 +52,15 @@ class Listening:
             asyncio.run(self.server.serve([self.socket]))
 
 
-def serve(options: ServeOptions) -> None:
-    """Runs the server. Raises PreftreeError for whatever keeps it from starting."""
+def serve(options: ServeOptions) -> str:
+    """Runs the server; returns where it was. Raises PreftreeError for whatever keeps it from starting."""
     check_installed()
     listening = listen(options)
     logger = logging.getLogger("preftree")
     logger.info(f"listening at {listening.url}; Ctrl-C stops it")
     listening.run()
     logger.info("stopped; every request that was taken is answered")
+    return listening.url
 
 
 def check_installed() -> None:

@@ -16,6 +16,7 @@ from preftree.labeling.options.option import declared
 from preftree.labeling.options.training import FittingOptions, TrainingDataOptions, TrainOptions
 from preftree.labeling.prompts.reward_input import PLAIN
 from preftree.labeling.report.text import aligned
+from preftree.labeling.result import Result
 from preftree.labeling.runs.manifest import version
 from preftree.labeling.terminal import count, one_line
 from preftree.labeling.training.config import reward_config
@@ -45,8 +46,8 @@ class _Job:
     out: OutputDirectory
 
 
-def train(options: TrainOptions) -> list[str]:
-    """Fills `out` and returns what to tell a person. Raises PreftreeError."""
+def train(options: TrainOptions) -> Result:
+    """Fills `out`. Raises PreftreeError."""
     job = _opened(options)
     about = _about(job)
     with hushed(), _explained(job.out):
@@ -62,7 +63,7 @@ def train(options: TrainOptions) -> list[str]:
     }
     _write_card(job.out.path, about, figures)
     job.out.finish(about)
-    return _lines(job, figures)
+    return Result(_lines(job, figures), {"reward_model": str(job.out.path)} | about)
 
 
 def _opened(options: TrainOptions) -> _Job:

@@ -65,7 +65,7 @@ def test_two_files(run: Path, out: str, capsys: pytest.CaptureFixture[str]) -> N
     path, beside = run.with_name(out), run.with_name(out.replace("x.", "x.abstained."))
     assert export(run, "trl-dpo", out, "--accept", accepting(run, middle(run))) == OK
     assert (ids(path), ids(beside)) == (accepted, abstained)
-    said = capsys.readouterr().err
+    said = capsys.readouterr().out
     assert f"{len(accepted)} pairs of {len(accepted) + len(abstained)} (" in said
     assert str(beside) in said
     assert export(run, "trl-dpo", out, "--accept", accepting(run, 0.5001)) == OK
@@ -90,7 +90,7 @@ def test_people_get_the_rest(run: Path, capsys: pytest.CaptureFixture[str]) -> N
         assert export(run, "label-studio", "x.json", "--accept", accepting(run, threshold)) == OK
         tasks = json.loads(run.with_name("x.json").read_text())
         assert [task["data"]["pair_id"] for task in tasks] == abstained
-        assert f"{len(accepted)} pairs of {len(accepted) + len(abstained)} (" in capsys.readouterr().err
+        assert f"{len(accepted)} pairs of {len(accepted) + len(abstained)} (" in capsys.readouterr().out
 
 
 def test_copies_and_annotations(run: Path) -> None:

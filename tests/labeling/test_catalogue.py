@@ -25,17 +25,18 @@ answer: "Answer: "
 
 def test_every_template_has_a_line() -> None:
     """Catches a template that is left out, and columns that a long name pushes out of line."""
-    head, *lines = template_lines(None)
+    head, *both = template_lines(None)
+    lines = [line for line in both if not line.startswith(" ")]
     assert [line.split()[0] for line in lines] == template_names()
-    for column in ("asks about", "labels", "description"):
+    for column in ("asks about", "labels"):
         place = head.index(column)
         assert all(line[place - 2 : place] == "  " and line[place] != " " for line in lines), column
     described = {line.split()[0]: line for line in lines}
     assert "  one response  " in described["direct"]
-    assert "  1 ... 10  " in described["direct"]
+    assert described["direct"].endswith("  1 ... 10")
     assert "  a pair  " in described["general"]
-    assert "  1, 2  " in described["general"]
-    assert described["general"].endswith(load_template("general").description)
+    assert described["general"].endswith("  1, 2")
+    assert f"{described['general']}\n    {load_template('general').description}\n" in "\n".join(both)
 
 
 def test_a_template_is_shown_as_it_is_written(tmp_path: Path) -> None:
@@ -51,10 +52,10 @@ def test_a_description_cannot_steer_the_terminal(tmp_path: Path, monkeypatch: py
     """Catches escape sequences and line breaks of a file, in the file itself and in the table."""
     mine = tmp_path / "mine.txt"
     mine.write_text(MINE.replace("Rate it.", "Rate \u202eit."))
-    assert "Rate \\u202eit." in next(template_lines(str(mine)))
+    assert "Rate \\u202eit." in next(iter(template_lines(str(mine))))
     monkeypatch.setattr("preftree.labeling.prompts.catalogue.TEMPLATE_DIRECTORY", tmp_path)
-    _, line = template_lines(None)
-    assert line == "mine  one response, a principle  low, high  Two lines."
+    _, line, description = template_lines(None)
+    assert (line, description) == ("mine  one response, a principle  low, high", "    Two lines.")
 
 
 def test_mistakes_are_named_with_their_line(tmp_path: Path) -> None:

@@ -38,7 +38,7 @@ def test_plan_and_show_of_direct_scores(small_model: str, tmp_path: Path, capsys
     assert '"6" = [' not in text
     out = str(tmp_path / "out")
     assert cli.main(["label", *asked, "--out", out]) == 0
-    assert "nats; 1.609 where all 5 are equally probable" in capsys.readouterr().err
+    assert "nats; 1.609 where all 5 are equally probable" in " ".join(capsys.readouterr().out.split())
     rows = {entry["id"]: entry for entry in parquet.read_table(tmp_path / "out" / "labels.parquet").to_pylist()}
     assert cli.main(["show", out, "two"]) == 0
     text = capsys.readouterr().out

@@ -94,7 +94,7 @@ def test_each_combination_says_what_a_run_of_it_says(
         assert one["agreement"] == figures["agreement"]
         assert one["brier"] == figures["calibration"]["brier"]
         assert one["expected_calibration_error"] == figures["calibration"]["expected_calibration_error"]
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "4 combinations on 20 gold pairs" in printed
     assert "not run: 10 rows without a gold of a or b" in printed
     assert "20 gold pairs cannot tell it from 3 of 3 others." in " ".join(printed.split())
@@ -146,7 +146,7 @@ def test_all_are_compared_on_the_same_pairs(
     out = tmp_path / "out"
     models = ["--model", "fake", "--model", "picky", "--model", "useless"]
     assert cli.main(["compare", str(gold), *models, "--out", str(out)]) == 1
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "2 combinations on 19 gold pairs" in printed
     assert "not compared: 1 row rejected with picky: too long" in printed
     assert "left out: model useless: no pair could be judged with useless: too long (20)" in printed
@@ -220,7 +220,7 @@ def test_methods_of_several_kinds(
     methods = [part for name in ("rlaif", "direct", "salmon") for part in ("--method", name)]
     templates = [part for name in ("general", "direct-yes-no", "salmon") for part in ("--template", name)]
     assert cli.main(["compare", str(gold), *methods, *templates, "--out", str(out)]) == 0
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     found = {(one["method"], one["template"]): one for one in rows_of(out, "combination")}
     assert found.keys() >= {("rlaif", "general"), ("direct", "direct-yes-no"), ("salmon", "salmon")}
     assert ("rlaif", "direct-yes-no") not in found

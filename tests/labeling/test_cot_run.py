@@ -85,9 +85,8 @@ def test_columns_of_rlaif(label: Any, engine: FakeEngine, capsys: pytest.Capture
     assert (totals["rationales"], totals["generated_tokens"], totals["cut_rationales"]) == (4, tokens, cut)
     assert record["options"]["cot"] is True
     assert record["options"]["max_rationale_tokens"] == 8
-    summary = capsys.readouterr().err
-    line = next(line for line in summary.splitlines() if line.startswith("rationales "))
-    assert line.split(maxsplit=1)[1].startswith(f"4 of {tokens / 4:,.0f} tokens in the mean, {tokens} in all; ")
+    summary = " ".join(capsys.readouterr().out.split())
+    assert f"rationales 4 of {tokens / 4:,.0f} tokens in the mean, {tokens} in all; " in summary
     assert " generated tokens/s over " in summary
 
 

@@ -397,7 +397,7 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     out = tmp_path / "x.parquet"
     arguments = ["export", str(run), "--to", "kto", "--out", str(out), "--min-confidence", "0.7", "--drop-inconsistent"]
     assert cli.main(arguments) == 0
-    assert "2 pairs as kto" in capsys.readouterr().err
+    assert "2 pairs as kto" in capsys.readouterr().out
     assert cli.main(arguments) == 1
     assert "exists already" in capsys.readouterr().err
     assert cli.main([*arguments, "--overwrite"]) == 0

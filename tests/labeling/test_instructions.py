@@ -113,7 +113,7 @@ def test_the_same_bytes(tmp_path: Path) -> None:
     write_instructions(options)
     paths = [tmp_path / "x.jsonl", tmp_path / "x.jsonl.run.json"]
     before = [path.read_bytes() for path in paths]
-    lines = write_instructions(options)
+    lines = list(write_instructions(options))
     assert [path.read_bytes() for path in paths] == before
     assert before[0].endswith(b"}\n")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["run", "x.jsonl", "x.jsonl.run.json"]
@@ -147,7 +147,7 @@ def test_what_is_dropped_is_said(tmp_path: Path) -> None:
     """Catches rows that vanish, and a tie written as a preference."""
     labels = salmon_run(tmp_path / "run", [(0.0, (1.0, -1.0), 0.0), (1.0, 1.0, 1.0), None, None])
     out = str(tmp_path / "x.jsonl")
-    lines = write_instructions(InstructionOptions(labels=str(labels), out=out, passes=2, variance_scaling=False))
+    lines = list(write_instructions(InstructionOptions(labels=str(labels), out=out, passes=2, variance_scaling=False)))
     assert lines[0].startswith("instructions  2 preferences of 2 pairs in 2 passes, ")
     dropped = ["2 preferences: every principle drawn has score 0", "2 rows: no labels"]
     assert [line.removeprefix("dropped").strip() for line in lines[1:3]] == dropped
@@ -301,15 +301,15 @@ def test_places_that_are_taken(tmp_path: Path) -> None:
 
 
 def test_command_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Catches an option that does not arrive, and a summary on stdout."""
+    """Catches an option that does not arrive, and a summary on stderr."""
     labels = salmon_run(tmp_path / "run", SCORES)
     out = tmp_path / "x.jsonl"
     command = ["instructions", str(labels), "--out", str(out)]
     options = ["--num-principles", "2", "--passes", "3", "--negate", "0", "--noise", "1", "--seed", "7"]
     assert cli.main([*command, *options, "--no-variance-scaling"]) == 0
     captured = capsys.readouterr()
-    assert captured.out == ""
-    assert "120 preferences of 40 pairs in 3 passes, 120 flipped by noise" in captured.err
+    assert captured.err == ""
+    assert "120 preferences of 40 pairs in 3 passes, 120 flipped by noise" in " ".join(captured.out.split())
     rows = [json.loads(line) for line in out.read_bytes().splitlines()]
     assert {(len(one["names"]), *one["signs"], one["flipped"], one["seed"]) for one in rows} == {(2, 1, 1, True, 7)}
     assert {score for one in rows for score in one["scores"]} <= {score for scores in SCORES for score in scores}

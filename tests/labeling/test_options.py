@@ -21,6 +21,7 @@ from preftree.labeling.commands.table import COMMANDS, USAGE
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.options.option import Options, declared, defaults, spelled
 from preftree.labeling.options.runs import LabelOptions, PlanOptions
+from preftree.labeling.result import Result
 from preftree.labeling.runs import run
 from preftree.labeling.values import size
 from tests.labeling.commands import ROOT, one_error, preftree
@@ -88,7 +89,7 @@ def test_help_shows_every_option_and_no_other(name: str, capsys: pytest.CaptureF
         parse(COMMANDS, [name, "--help"])
     text = capsys.readouterr().out
     shown = set(re.findall(r"^  (?:-h, )?(--?[a-z-]+)", text, re.MULTILINE))
-    expected = {"--help", *(["--config"] if command.config else [])}
+    expected = {"--help", "--json", *(["--config"] if command.config else [])}
     for option, value in declared(command.options).items():
         if option in command.hides or value.flag == "":
             continue
@@ -299,7 +300,7 @@ def test_values_from_python_are_checked_alike() -> None:
 
 def test_an_option_is_added_in_one_place(capsys: pytest.CaptureFixture[str]) -> None:
     """A class with one more field is a flag, a key, a default and a check."""
-    commands = {"show": Command("shows", pt.Salmon, lambda options: 0)}
+    commands = {"show": Command("shows", pt.Salmon, lambda options: Result([], {}))}
     assert parse(commands, ["show", "--principles", "labelled", "--cot"])[1] == pt.Salmon("labelled", cot=True)
     assert issubclass(pt.Salmon, Options)
     assert build_parser(commands).prog == "preftree"

@@ -246,7 +246,7 @@ def test_a_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out"
     command = ["score", str(source), "--out", str(out), "--model", str(model), "--under", "concise", "not helpful"]
     assert cli.main([*command, "--under", "The response should rhyme.", "--guard", "--scale", "1-5"]) == 3
-    summary = capsys.readouterr().err
+    summary = " ".join(capsys.readouterr().out.split())
     assert "The response should rhyme. + no-self-praise" in summary
     assert "1 pair: " in summary
     assert "of 1 agree with gold (95% interval" in summary

@@ -153,7 +153,7 @@ def test_the_command_on_this_machine(tmp_path: Path) -> None:
         command = [sys.executable, "-m", "preftree", "label", str(source), "--out", str(tmp_path / out), *ray]
         done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
         assert done.returncode == 0, done.stderr
-        assert ("by 1 worker on 1 node" in done.stderr) == bool(ray)
+        assert ("by 1 worker on 1 node" in done.stdout) == bool(ray)
     assert (tmp_path / "ray" / "labels.parquet").read_bytes() == (tmp_path / "alone" / "labels.parquet").read_bytes()
 
 

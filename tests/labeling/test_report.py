@@ -62,7 +62,7 @@ def test_summary_of_many() -> None:
         rejections.add(f"line {line}", "blank text: \x1b[31mresponse_a")
     many: list[tuple[PairLabel, Verdict]] = [(label(0.9, 0.8), "a")] * 2000
     quality = quality_of((label(0.9, 0.2), "a"), (label(0.6, 0.4, (0.4, 0.9)), "b"), *many)
-    text = render_summary(summary_of(quality, rejections))
+    text = " ".join(render_summary(summary_of(quality, rejections)).split())
     for part in (
         "2,002 pairs labelled, 7 rows rejected",
         "100.0% of 2,002 pairs (95% interval 99.8% to 100.0%); 1 tie counted half",

@@ -80,7 +80,7 @@ def test_rows_of_every_kind(plain: Path, tmp_path: Path, capsys: pytest.CaptureF
     """Catches rewards of another response, another text than transformers reads, and probabilities of other rewards."""
     rows, out = write_rows(tmp_path / "rows.jsonl", ROWS), tmp_path / "run"
     assert preftree("reward", rows, "--model", plain, "--out", out, "--dtype", "float32") == OK
-    summary = capsys.readouterr().err
+    summary = " ".join(capsys.readouterr().out.split())
     assert "of 8 responses" in summary
     assert "agreement" in summary
     one, pair, same, several = labelled(rows, out)

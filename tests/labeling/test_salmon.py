@@ -343,7 +343,7 @@ def test_a_run(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     out = tmp_path / "out"
     command = ["label", str(source), "--out", str(out), "--model", str(model), "--method", "salmon"]
     assert cli.main([*command, "--principles", "reinforcement", "--aggregate", "weighted"]) == 3
-    summary = capsys.readouterr().err
+    summary = capsys.readouterr().out
     for part in (
         "5 pairs labelled",
         "agreement with gold",

@@ -166,7 +166,7 @@ def test_from_prompts_to_labels(model: str, tmp_path: Path) -> None:
     flags = ("--model", model, "--dtype", "float32")
     done = preftree("sample", source, "--out", out, "--max-tokens", "16", *flags)
     assert done.returncode == 0, done.stderr
-    assert "3 prompts with responses" in done.stderr
+    assert "3 prompts with responses" in done.stdout
     rows = rows_of(out)
     assert [list(row) for row in rows] == [
         ["id", "prompt", "response_a", "response_b", "topic", "turns"],
@@ -180,7 +180,7 @@ def test_from_prompts_to_labels(model: str, tmp_path: Path) -> None:
     ]
     labelled = preftree("label", out, "--out", tmp_path / "labels", *flags)
     assert labelled.returncode == 0, labelled.stderr
-    assert "3 pairs labelled" in labelled.stderr
+    assert "3 pairs labelled" in labelled.stdout
     status = preftree("status", f"{out}.run")
     assert f"complete: {out}" in status.stdout
     assert status.returncode == 0
@@ -244,7 +244,7 @@ def test_rejected_rows_are_in_the_summary_alone(
     source, out = write_rows(tmp_path / "in.jsonl", rows), tmp_path / "out.jsonl"
     assert sample(source, out) == REJECTED_ROWS
     assert [row["id"] for row in rows_of(out)] == ["one", "two", "line-3"]
-    summary = capsys.readouterr().err
+    summary = " ".join(capsys.readouterr().out.split())
     assert "3 prompts with responses, 4 rows rejected" in summary
     assert "line 4: no room for a response: the prompt has 5,0" in summary
     assert "the model's context is 4,096; --max-tokens makes it shorter" in summary

@@ -34,7 +34,8 @@ def test_a_record_says_how_and_when(source: Path, tmp_path: Path) -> None:
     assert words == ["preftree", "label", str(source), *chosen]
     _, again = parse(COMMANDS, words[1:])
     assert isinstance(again, LabelOptions)
-    assert f"to resume  {first['command']}" in "\n".join(status_lines(out))
+    shown = "\n".join(status_lines(out))
+    assert shlex.split(shown[shown.index("to resume") :].partition("\n\n")[0])[2:] == words
     assert "finished" not in first
     run_label(again, fake_scorer_factory(FakeScorer()), open_fake_method)
     last = record(out)

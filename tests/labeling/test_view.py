@@ -90,7 +90,7 @@ def test_an_export_so_far(source: Path, out: Path, tmp_path: Path, capsys: pytes
     assert cli.main(arguments) == 1
     assert "is not finished" in capsys.readouterr().err
     assert cli.main([*arguments, "--partial"]) == 0
-    assert f"so far    {DONE} of {ROWS} rows" in capsys.readouterr().err
+    assert f"so far    {DONE} of {ROWS} rows" in capsys.readouterr().out
     assert len((tmp_path / "soft.jsonl").read_bytes().splitlines()) == DONE
 
 

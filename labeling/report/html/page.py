@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
+from preftree.labeling.report.findings import findings
 from preftree.labeling.report.html.job import job
 from preftree.labeling.report.html.section import Figures, Section, percent
 from preftree.labeling.report.html.sections import sections
@@ -13,8 +14,6 @@ from preftree.labeling.report.html.survey import Survey
 from preftree.labeling.report.reading import Reading, reading
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Sample
-
-_COIN, _HALF = 0.5, 0.5
 
 
 def page(
@@ -41,7 +40,7 @@ def page(
         survey.rows,
         _tiles(figures),
         rest if about.is_empty else [about, *rest],
-        _warnings(figures),
+        [one.text for one in findings(figures, record)],
         [reading(found, samples.get(found.row["id"])) for found in survey.notable.rows()],
         missing,
     )
@@ -85,25 +84,3 @@ def _tiles(figures: Figures) -> Sequence[tuple[str, str]]:
     }
     tiles = [(name, percent(value)) for name, value in known.items() if value is not None]
     return [*tiles, ("expected calibration error", f"{error:.3f}")] if error is not None else tiles
-
-
-def _warnings(figures: Figures) -> Sequence[str]:
-    """What keeps labels from being trusted, with what to do about it."""
-    found = []
-    interval, bias, mass = (figures.get(name) for name in ("agreement_interval", "position_bias", "mean_label_mass"))
-    if interval and interval[0] <= _COIN:
-        found.append(
-            "Agreement with gold is not better than a coin within its 95% interval. Label more rows that have gold, or "
-            "use a stronger judge, before you train on these labels."
-        )
-    if bias is not None and bias > _HALF:
-        found.append(
-            "The judge prefers the same position in both orders more often than not: most labels say little about the "
-            "responses. Use a stronger judge, or leave out such pairs with export --drop-inconsistent."
-        )
-    if mass is not None and mass < _HALF:
-        found.append(
-            "The labels got less than half of the probability: the model wanted to say something else. Try --chat or "
-            "--plain, or another template."
-        )
-    return found

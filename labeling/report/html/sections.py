@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+from preftree.labeling.report.findings import LOW_MASS
 from preftree.labeling.report.html import plots
 from preftree.labeling.report.html.benchmark import benchmark
 from preftree.labeling.report.html.criteria import criteria
@@ -20,7 +21,6 @@ from preftree.labeling.report.table import Table, decimal
 from preftree.labeling.terminal import count
 
 _BARS = 30
-LOW_MASS = 0.5
 _COIN = "The dashed line is a coin."
 _SHORT = {"all pairs with gold": "all", "both orders prefer the same response": "same response"}
 
