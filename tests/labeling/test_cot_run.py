@@ -163,7 +163,7 @@ def test_rows_without_room_are_rejected(engine: FakeEngine, tmp_path: Path, caps
     assert (long["status"], short["status"]) == ("rejected", "ok")
     assert long["reason"].startswith("line 1: no room for a rationale: ")
     assert long["rationale_first"] is None
-    assert "line 1: no room for a rationale: " in capsys.readouterr().err
+    assert "line 1: no room for a rationale: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
