@@ -156,6 +156,11 @@ class Dataset:
         found = surveyed(source, layout)
         if not found.rows:
             raise no_rows(self.name)
+        if found.odd_number is not None:
+            raise InputError(
+                f"{self.name}: a gold is {one_line(str(found.odd_number))}, so its numbers do not say which response "
+                "is better as they do here (0 the first, 1 the second); write a, b and tie"
+            )
         for name, kind in source.left_out().items():
             _LOGGER.warning(f"{self.name}: column {one_line(name)} is left out: its type, {kind}, cannot be read")
         return DatasetInfo(

@@ -76,7 +76,7 @@ class ColumnMapping:
 
 class Look(NamedTuple):
     """What a row looks like. id: None for a bad one. fields: of the sample that it seems to be. responses: its list of
-    them, if it has one. extra: the columns that pass through. has_odd_gold: whether a gold cannot be read.
+    them, if it has one. extra: the columns that pass through. odd_gold: one that cannot be read.
     """
 
     id: str | None
@@ -84,7 +84,7 @@ class Look(NamedTuple):
     has_gold: bool
     responses: Any
     extra: dict[str, Any]
-    has_odd_gold: bool = False
+    odd_gold: Any = None
 
 
 @dataclass(frozen=True)
@@ -134,10 +134,11 @@ class Layout:
     def look(self, row: dict[str, Any], line: int) -> Look:
         """Of one of `rows`. Checks nothing but the id."""
         identity = identity_of({"id": row.get(self.shape.id)}, line)
-        is_odd = is_odd_gold(row.get(self.shape.raw_gold or ""))
+        gold = row.get(self.shape.raw_gold or "")
+        odd = gold if is_odd_gold(gold) else None
         if self.shape.fields is not None:
             responses = row.get(self.shape.responses or "")
-            return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row), is_odd)
+            return Look(identity, self.shape.fields, self.shape.gold in row, responses, self._others(row), odd)
         own = fields_of(row)
         extra = {name: value for name, value in row.items() if name not in own}
         return Look(
@@ -146,7 +147,7 @@ class Layout:
             "gold" in own and "gold" in row,
             row["responses"] if "responses" in own else None,
             extra,
-            "gold" in own and is_odd,
+            odd if "gold" in own else None,
         )
 
     def _others(self, row: Mapping[str, Any]) -> dict[str, Any]:

@@ -158,6 +158,13 @@ def is_odd_gold(value: Any) -> bool:
     return isinstance(known, bool | list | dict) or known not in _GOLD
 
 
+def is_number(gold: Any) -> bool:
+    """Whether a gold is one, as a string or not."""
+    if isinstance(gold, str):
+        return gold.strip().lstrip("-").isdecimal()
+    return isinstance(gold, int | float) and not isinstance(gold, bool)
+
+
 def _plain_gold(value: Any) -> Any:
     return value.strip().lower() if isinstance(value, str) else value
 

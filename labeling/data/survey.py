@@ -12,7 +12,7 @@ from preftree.labeling.data.columns import EXACT_IN_FLOAT, ColumnKinds
 from preftree.labeling.data.ids import IdHashes
 from preftree.labeling.data.layout import Layout
 from preftree.labeling.data.plain import PlainRows
-from preftree.labeling.data.row import BadRow, is_odd_gold
+from preftree.labeling.data.row import BadRow, is_number, is_odd_gold
 from preftree.labeling.data.source import Source
 
 
@@ -27,6 +27,7 @@ class Survey:
         has_gold: whether a row says which response is better.
         lone_line: the first line whose list of responses has one entry.
         odd_golds: rows with a gold that cannot be read.
+        odd_number: the first of these golds that is a number.
     """
 
     def __init__(self, layout: Layout) -> None:
@@ -36,6 +37,7 @@ class Survey:
         self.has_gold = False
         self.lone_line: int | None = None
         self.odd_golds = 0
+        self.odd_number: Any = None
         self._layout = layout
 
     def add_row(self, line: int, row: dict[str, Any] | BadRow) -> None:
@@ -48,7 +50,8 @@ class Survey:
             self.ids.add((look.id,))
         self.first_lines.setdefault(look.fields, line)
         self.has_gold = self.has_gold or look.has_gold
-        self.odd_golds += look.has_odd_gold
+        if look.odd_gold is not None:
+            self._add_odd_gold(look.odd_gold)
         if self.lone_line is None and isinstance(look.responses, list) and len(look.responses) == 1:
             self.lone_line = line
         self.kinds.add(look.extra)
@@ -65,17 +68,24 @@ class Survey:
         self.ids.add(samples.ids.to_pylist())
         self.first_lines.setdefault(samples.fields, int(rows.lines[0]))
         self.has_gold = self.has_gold or samples.gold is not None
-        self.odd_golds += 0 if samples.gold is None else _odd_golds(samples.gold)
+        for gold, times in [] if samples.gold is None else _odd_golds(samples.gold):
+            self._add_odd_gold(gold, times)
         for name, values in examples.items():
             for value in values:
                 self.kinds.add({name: value})
 
+    def _add_odd_gold(self, gold: Any, times: int = 1) -> None:
+        self.odd_golds += times
+        if self.odd_number is None and is_number(gold):
+            self.odd_number = gold
 
-def _odd_golds(column: Any) -> int:
+
+def _odd_golds(column: Any) -> list[tuple[Any, int]]:
+    """Each gold that cannot be read, and how often it is there."""
     from pyarrow import compute
 
     counts = compute.value_counts(column).to_pylist()
-    return sum(one["counts"] for one in counts if is_odd_gold(one["values"]))
+    return [(one["values"], one["counts"]) for one in counts if is_odd_gold(one["values"])]
 
 
 def _examples(rows: PlainRows) -> dict[str, list[Any]] | None:

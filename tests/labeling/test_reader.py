@@ -151,7 +151,7 @@ def test_gold_as_others_spell_it(tmp_path: Path, value: object, gold: str) -> No
 @pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
 def test_a_gold_that_cannot_be_read_costs_the_gold_alone(tmp_path: Path, name: str) -> None:
     """Catches rows lost for what no judge needs, and golds that vanish without being counted."""
-    odd = ["c", "2", "A and B"] if name == "in.parquet" else ["c", 2, True, ["a"]]
+    odd = ["c", "?", "A and B"] if name == "in.parquet" else ["c", {}, True, ["a"]]
     rows = [row(id=f"{place}", gold=value) for place, value in enumerate(["a", *odd, "both", None])]
     path = tmp_path / name
     if name == "in.parquet":
@@ -160,6 +160,22 @@ def test_a_gold_that_cannot_be_read_costs_the_gold_alone(tmp_path: Path, name: s
         write_rows(path, rows)
     assert [good(item).gold for item in read(path)] == ["a", *([None] * len(odd)), "tie", None]
     assert (info_of(path).odd_golds, info_of(path).has_gold) == (len(odd), True)
+
+
+@pytest.mark.parametrize("name", ["in.jsonl", "in.parquet"])
+@pytest.mark.parametrize("other", ["2", 2, "-1"])
+def test_golds_that_are_numbered_otherwise(tmp_path: Path, name: str, other: object) -> None:
+    """Catches 1 read as the second response in a file in which 2 is."""
+    if name == "in.parquet" and not isinstance(other, str):
+        pytest.skip("a column of strings")
+    rows = [row(id=f"{place}", gold=value) for place, value in enumerate([str(1), other])]
+    path = tmp_path / name
+    if name == "in.parquet":
+        write_parquet(path, rows)
+    else:
+        write_rows(path, rows)
+    with pytest.raises(InputError, match=f"a gold is {other}, so its numbers do not say which response is better "):
+        info_of(path)
 
 
 def test_a_row_without_id_is_named_by_its_line(tmp_path: Path) -> None:
