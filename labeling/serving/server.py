@@ -56,11 +56,11 @@ def serve(options: ServeOptions) -> str:
     """Runs the server; returns where it was. Raises PreftreeError for whatever keeps it from starting."""
     check_installed()
     listening = listen(options)
-    logger = logging.getLogger("preftree")
-    logger.info(f"listening at {listening.url}; Ctrl-C stops it")
+    logger, url = logging.getLogger("preftree"), listening.url
+    logger.info(f"listening at {url}; Ctrl-C stops it")
     listening.run()
     logger.info("stopped; every request that was taken is answered")
-    return listening.url
+    return url
 
 
 def check_installed() -> None:
