@@ -44,7 +44,7 @@ def run(directory: Path, documents: list[str]) -> dict[str, list[str]]:
 
 def names(kind: str, printed: str) -> set[str]:
     """What is the same on all machines: of commands what stands left of a gap or a colon, of Python longer words."""
-    pattern = r"^([a-z][\w ,]*?)(?:  |:)" if kind == "sh" else r"[a-z_/]{4,}"
+    pattern = r"^([a-z][\w ,]*?)(?:  |:|$)" if kind == "sh" else r"[a-z_/]{4,}"
     return set(re.findall(pattern, printed, re.MULTILINE))
 
 

@@ -30,10 +30,11 @@ PLACE = {
 }
 # Programs of the schedulers and `preftree` itself: what they are called with goes into a log.
 STUB = """#!/bin/bash
+trap 'exit 130' TERM
 echo "$(basename "$0") $*" >> "$LOG"
 if [ "$(basename "$0")" = srun ]; then exec "$@"; fi
 if [ "$(basename "$0")" = preftree ]; then
-    if [ "$CODE" = 130 ]; then trap 'exit 130' TERM; sleep 20 & wait $!; fi
+    if [ "$CODE" = 130 ]; then sleep 20 & wait $!; fi
     exit "$CODE"
 fi
 """

@@ -172,8 +172,11 @@ def _doctor(options: DoctorOptions) -> Result:
 
 def _fetch_model(options: FetchOptions) -> Result:
     from preftree.labeling.judge.judge import fetch_embedded
+    from preftree.labeling.report.text import aligned
 
-    return Result(list(fetch_embedded(options.install)), {})
+    file, is_new = fetch_embedded(options.install)
+    said = aligned([("embedded", "is now there" if is_new else "is already there"), ("file", str(file))])
+    return Result([said], {"model": options.model, "file": str(file), "downloaded": is_new})
 
 
 def _serve(options: ServeOptions) -> Result:

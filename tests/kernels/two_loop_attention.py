@@ -66,7 +66,7 @@ def _attend_block(  # type: ignore[no-untyped-def]
 def tree_attention_kernel(  # type: ignore[no-untyped-def]
     p_queries, p_kv, p_sinks, p_out, p_first_row, p_num_rows, p_first_depth, p_path, p_slots, scale, cap_scale, group,
     kv_heads, window, SIZE: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_D: tl.constexpr,
-    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, HAS_SINKS: tl.constexpr,
+    HAS_WINDOW: tl.constexpr, HAS_CAP: tl.constexpr, HAS_SINKS: tl.constexpr, MASKS_ALL: tl.constexpr,
 ):  # fmt: skip
     """One tile and one K/V head, without sinks. Packed row r is head r % group of the tile's token r // group.
 

@@ -27,6 +27,11 @@ def counted(module: str, *arguments: object) -> dict[str, int]:
     return found
 
 
+def unwrapped(text: str) -> str:
+    """What is printed in 80 columns, as one line."""
+    return " ".join(text.split())
+
+
 def one_error(capsys: pytest.CaptureFixture[str]) -> str:
     """The single line that a failure may print."""
     captured = capsys.readouterr()

@@ -28,6 +28,7 @@ from preftree.labeling.runs import run
 from preftree.labeling.runs.report import report_lines, write_html
 from preftree.labeling.types import Label, PairLabel
 from tests.labeling import benchmark_answers as answers
+from tests.labeling.commands import unwrapped
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import write_rows
 from tests.labeling.html_page import HtmlPage
@@ -198,7 +199,7 @@ def test_the_report_shows_it(tmp_path: Path) -> None:
     """Catches a score that is in the JSON only, or without what it lacks."""
     labels = judge_bench(tmp_path)
     [text] = report_lines(ReportOptions(labels=str(labels)))
-    assert "JudgeBench           overall 37.5%, inconsistent 50.0%" in text
+    assert "JudgeBench overall 37.5%, inconsistent 50.0%" in unwrapped(text)
     assert "livecodebench        1 row: accuracy 0.0%, inconsistent 100.0%" in text
     out = tmp_path / "page.html"
     write_html(ReportOptions(labels=str(labels), html=str(out)), out)

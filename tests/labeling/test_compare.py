@@ -16,7 +16,7 @@ from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import TEMPLATE_DIRECTORY
 from preftree.labeling.runs import run
 from preftree.labeling.types import ScoreRequest
-from tests.labeling.commands import one_error
+from tests.labeling.commands import one_error, unwrapped
 from tests.labeling.fakes import MINE, FakeEncoded, FakeScorer, row, write_rows
 
 FOUR = ("--template", "general", "--template", "helpfulness", "--preamble", "base", "--preamble", "detailed")
@@ -127,12 +127,12 @@ def test_a_model_that_does_not_load_leaves_the_others(
 ) -> None:
     """Catches results that are lost with the first bad path of a long command, or a failure that no script sees."""
     out = tmp_path / "out"
-    models = ["--model", "a/fake", "--model", "missing", "--model", "b/fake"]
+    models = ["--model", "./a/fake", "--model", "missing", "--model", "./b/fake"]
     assert cli.main(["compare", str(gold), *models, "--out", str(out)]) == 1
     captured = capsys.readouterr()
     assert "preftree: missing is left out: missing: no such model" in captured.err
-    assert "left out: model missing: missing: no such model" in captured.out
-    assert [one["model"] for one in rows_of(out, "combination")] == ["a/fake", "b/fake"]
+    assert "left out: model missing: missing: no such model" in unwrapped(captured.out)
+    assert [one["model"] for one in rows_of(out, "combination")] == ["./a/fake", "./b/fake"]
     assert len([path for path in out.iterdir() if path.name.startswith("fake-")]) == 2
     assert cli.main(["compare", str(gold), "--model", "missing", "--out", str(tmp_path / "none"), "--quiet"]) == 1
     assert one_error(capsys) == "preftree: missing: no such model"

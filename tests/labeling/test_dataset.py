@@ -19,7 +19,7 @@ from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines
 from preftree.labeling.types import Pair, Rejected
-from tests.labeling.commands import preftree
+from tests.labeling.commands import preftree, unwrapped
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 from tests.labeling.files import WRITERS, json_lines
 from tests.labeling.opened import info_of, read
@@ -201,7 +201,7 @@ def test_runs_over_several_files_resume(shards: list[str], tmp_path: Path, monke
     before = labels(out, tuple(shards))
     record = json.loads((out / "run.json").read_text())
     assert record["input"]["path"] == shards
-    assert any("1.jsonl and 2 more" in line for line in status_lines(out))
+    assert "1.jsonl and 2 more" in unwrapped("\n".join(status_lines(out)))
     scorer = FakeScorer()
     options = LabelOptions(input=str(Path(shards[0]).parent), out=str(out), quiet=True)
     run_label(options, fake_scorer_factory(scorer), open_fake_method)

@@ -1,6 +1,7 @@
 """`preftree doctor`: what it says of a sound model, and that it fails for each way a model can be unsound."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from preftree.engine.gguf import embedded
 from preftree.kernels import isa
 from preftree.labeling.cli import main
 from preftree.labeling.commands.table import FAILURE, OK
+from tests.labeling.commands import unwrapped
 from tests.models import REWARD_HEAD, SMALL_CONFIG, TEMPLATE, write_model
 
 
@@ -25,10 +27,16 @@ def set_template(model: Path, template: str | None) -> None:
     path.write_text(json.dumps(json.loads(path.read_text()) | {"chat_template": template}))
 
 
+def whole_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    """What was printed, each line with what goes on below it."""
+    text = re.sub(r"^(.{1,22})\n {23}", lambda name: f"{name[1]:23}", capsys.readouterr().out, flags=re.MULTILINE)
+    return re.sub(r"\n {23}", " ", text).splitlines()
+
+
 def examine(model: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str, str]]]:
     """Exit code, and status and detail by name."""
     code = main(["doctor", str(model)])
-    lines = capsys.readouterr().out.splitlines()
+    lines = whole_lines(capsys)
     return code, {line[8:21].strip(): (line[:6].strip(), line[23:]) for line in lines}
 
 
@@ -67,7 +75,7 @@ def test_a_reward_model(pad: int | None, said: str | None, tmp_path: Path, capsy
 def test_without_a_model_it_looks_at_the_software(capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a doctor that needs a model to say what is installed."""
     assert main(["doctor"]) == OK
-    out = capsys.readouterr().out
+    out = "\n".join(whole_lines(capsys))
     assert "tokenizers" in out
     assert "device cpu" in out
     assert "architecture" not in out
@@ -80,7 +88,7 @@ def test_the_default_model_is_missing(
     """Catches a machine that is found well, on which the first `preftree label` fails."""
     monkeypatch.setattr(embedded, "PACKAGE", "no-such-package")
     assert main(["doctor"]) == FAILURE
-    last = capsys.readouterr().out.splitlines()[-1]
+    last = whole_lines(capsys)[-1]
     assert last.startswith("failed  default model  the embedded model is not installed; fetch it with: preftree ")
     assert last.endswith("; or name a model of yours with --model")
     assert examine(model, capsys)[0] == OK
@@ -95,11 +103,11 @@ def test_the_types_of_a_processor(capsys: pytest.CaptureFixture[str], monkeypatc
     for obstacle, int8 in ((None, "int8 (on int8)"), ("it needs a wand", "no int8: it needs a wand")):
         monkeypatch.setattr(isa, "int8_obstacle", lambda obstacle=obstacle: obstacle)
         assert main(["doctor"]) == OK
-        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {fp8}; {int8}\n"
-        assert types in capsys.readouterr().out
+        types = f"auto is bfloat16; float32 (on float32); bfloat16 (on bfloat16); {fp8}; {int8}"
+        assert types in unwrapped(capsys.readouterr().out)
     monkeypatch.setattr(isa, "limit", lambda: "ONEDNN_MAX_CPU_ISA=AVX2")
     assert main(["doctor"]) == OK
-    assert "; ONEDNN_MAX_CPU_ISA=AVX2\n" in capsys.readouterr().out
+    assert "; ONEDNN_MAX_CPU_ISA=AVX2 " in unwrapped(capsys.readouterr().out)
 
 
 def break_weights(model: Path) -> None:
@@ -147,7 +155,7 @@ def test_a_model_without_chat_template(model: Path, capsys: pytest.CaptureFixtur
 def assumed(model: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Details of the lines that say what was assumed."""
     assert main(["doctor", str(model)]) == OK
-    lines = capsys.readouterr().out.splitlines()
+    lines = whole_lines(capsys)
     return [line[23:] for line in lines if line[8:21].strip() == "assumed"]
 
 

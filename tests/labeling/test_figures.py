@@ -284,6 +284,7 @@ def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         assert part in text
     assert cli.main(["report", str(tmp_path / LABELS), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert [one["about"] for one in found.pop("findings")] == ["agreement", "position_bias"]
     assert found == {"labelled": 32, "rejected": 0} | json.loads(json.dumps(figures_of(tmp_path / LABELS).figures()))
 
 

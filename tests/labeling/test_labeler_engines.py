@@ -65,7 +65,7 @@ def chosen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [
         {
             "p_a": row["p_a"] if row["p_a"] == row["p_a"] else None,
-            "verdict": row["verdict"],
+            "verdict": row["verdict"] or None,
             "status": row["status"],
             "reason": row["reason"] or None,
         }

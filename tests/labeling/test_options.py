@@ -255,8 +255,10 @@ def test_runs_of_the_first_record_are_resumed(labelled: Any, tmp_path: Path) -> 
         (["label", "in.jsonl", "--out", "x", "--by", "languag"], "it has language; did you mean language?"),
         (["label", "in.jsonl", "--out", "x", "--map", "prompt=promt"], "has no column promt to --map to prompt; it"),
         (["label", "in.jsonl", "--out", "x", "--map", "prompt=promt"], "did you mean prompt?"),
-        (["label", "in.jsonl", "--out", "x", "--map", "respnse_a=b"], "respnse_a is no field; fields are id, prompt"),
-        (["label", "in.jsonl", "--out", "x", "--map", "respnse_a=b"], "did you mean response_a?"),
+        (
+            ["label", "in.jsonl", "--out", "x", "--map", "respnse_a=b"],
+            "respnse_a is no field; did you mean response_a?",
+        ),
         (["label", "in.jsonl", "--out", "x", "--method", "several"], "`preftree compare` runs"),
         (["label", "in.jsonl", "--out", "x", "--scale", "1-5"], "for direct and principled (`preftree score`)"),
         (["label", "in.jsonl", "--out", "x", "--shard", "3/2"], "--shard must be I/N"),

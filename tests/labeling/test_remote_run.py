@@ -21,7 +21,7 @@ from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import run as runs
 from preftree.labeling.runs.run import run_label
-from tests.labeling.commands import one_error
+from tests.labeling.commands import one_error, unwrapped
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, row, write_rows
 from tests.labeling.test_rundir import Failing
 
@@ -98,7 +98,7 @@ def test_a_run_below_a_url(source: Path, tmp_path: Path, store: str, monkeypatch
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        (["status", "URL"], "complete: URL/labels.parquet"),
+        (["status", "URL"], "state complete: URL/labels.parquet"),
         (["report", "URL"], "labels"),
         (["report", "URL/labels.parquet"], "labels"),
         (["report", "URL", "--html", "TMP/page.html"], "page.html"),
@@ -123,7 +123,7 @@ def test_every_command_reads_it(
         arguments = [text.replace("URL", place).replace("TMP", str(out)) for text in command]
         assert cli.main(arguments) in (0, 3), capsys.readouterr().err
         output = capsys.readouterr()
-        assert said.replace("URL", place) in output.out + output.err
+        assert said.replace("URL", place) in unwrapped(output.out + output.err)
         found.append([path.read_bytes() for path in sorted(out.glob("soft*"))] or re.findall(r"\d\.\d+", output.out))
     if command[0] in ("report", "export", "show"):
         assert found[0] == found[1]

@@ -237,7 +237,7 @@ def test_a_run(small_model: str, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main([*command, "--rubric-column", "theirs"]) == 2
     assert "has no column theirs of rubrics; name another with --rubric-column" in capsys.readouterr().err
     assert cli.main([*command, "--rubric-column", "mine"]) == 3
-    assert "line 3: bad rubric: it holds no criteria" in capsys.readouterr().err
+    assert "line 3: bad rubric: it holds no criteria" in capsys.readouterr().out
     pair, single, none = parquet.read_table(out / "labels.parquet").to_pylist()
     assert (none["status"], none["reason"]) == ("rejected", "line 3: bad rubric: it holds no criteria")
     assert [one["name"] for one in pair["criteria_a"]] == ["short", "rude"]

@@ -17,7 +17,7 @@ from preftree.kernels.isa import default_dtype  # the fixture of all tests repla
 from preftree.kernels.ops import implementation
 from preftree.labeling import cli
 from preftree.labeling.runs.manifest import difference
-from tests.labeling.commands import one_error, preftree
+from tests.labeling.commands import one_error, preftree, unwrapped
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
 
@@ -63,7 +63,7 @@ def test_the_choice_is_printed_and_recorded(
         choose(monkeypatch, dtype)
         out = tmp_path / words.partition(" ")[0]
         assert label(source, out, model) == 0
-        said = capsys.readouterr().err
+        said = unwrapped("".join(capsys.readouterr()))
         assert said.count(f"small, cpu, {words}") == 2, "at the start and in the summary"
         assert f"{judge_of(out)['dtype']} ({judge_of(out)['instructions']})" == words
         assert cli.main(["plan", str(source), "--model", model]) == 0

@@ -24,7 +24,7 @@ from preftree.labeling.runs.lock import RunLock, holder
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines
-from tests.labeling.commands import counted
+from tests.labeling.commands import counted, unwrapped
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -435,7 +435,7 @@ def test_damage_is_named_by_status_and_refused_by_aggregate(
     before = {path: path.read_bytes() for path in (out / ANSWERS).iterdir()}
     monkeypatch.setattr(job, "open_method", open_fake_method)
     assert cli.main(["status", str(out)]) == 0
-    text = capsys.readouterr().out
+    text = unwrapped(capsys.readouterr().out)
     assert f"{part}: its checksum is not that of its bytes; `preftree label` judges its rows again" in text
     assert f"{left} of {ROWS} (" in text
     assert {path: path.read_bytes() for path in (out / ANSWERS).iterdir()} == before
@@ -515,6 +515,6 @@ def test_status(source: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert f"running: process {os.getpid()} on " in "\n".join(status_lines(out))
     lock.release()
     run(source, out)
-    assert "complete: " in "\n".join(status_lines(out))
+    assert "complete: " in unwrapped("\n".join(status_lines(out)))
     assert cli.main(["status", str(tmp_path)]) == 1
     assert "no such file" in capsys.readouterr().err

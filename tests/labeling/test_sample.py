@@ -28,7 +28,7 @@ from preftree.labeling.runs.candidates import run_sample
 from preftree.labeling.types import Message, Prompt
 from tests.engine.greedy import transformers_choices
 from tests.labeling import fake_engine
-from tests.labeling.commands import one_error, preftree
+from tests.labeling.commands import one_error, preftree, unwrapped
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import write_rows
 from tests.models import SMALL_CONFIG, write_model
@@ -182,7 +182,7 @@ def test_from_prompts_to_labels(model: str, tmp_path: Path) -> None:
     assert labelled.returncode == 0, labelled.stderr
     assert "3 pairs labelled" in labelled.stdout
     status = preftree("status", f"{out}.run")
-    assert f"complete: {out}" in status.stdout
+    assert f"complete: {out}" in unwrapped(status.stdout)
     assert status.returncode == 0
 
 

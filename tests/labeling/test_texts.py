@@ -10,6 +10,7 @@ import pytest
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.answers.digest import digest_of
+from preftree.labeling.data import dataset
 from preftree.labeling.options.reading import AggregateOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import job
@@ -37,7 +38,7 @@ class Editing(FakeScorer):
 
 
 def texts(directory: Path, word: str) -> bytes:
-    """An input of many kilobytes, more than is read ahead."""
+    """An input of many kilobytes, more than is read ahead of a batch."""
     rows = [row(id=f"id {n}", response_a=f"{word} {n} " + "x" * 4000) for n in range(ROWS)]
     return write_rows(directory / f"{word}.jsonl", rows).read_bytes()
 
@@ -48,8 +49,9 @@ def label(source: Path, out: Path, scorer: FakeScorer | None = None) -> bytes:
 
 
 @pytest.fixture
-def edited(tmp_path: Path) -> Path:
+def edited(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An input that was edited in mid-run and put back after a crash: the run has answers about both texts."""
+    monkeypatch.setattr(dataset, "_ROWS", 8)
     ours, theirs = texts(tmp_path, "this"), texts(tmp_path, "that")
     source = tmp_path / "in.jsonl"
     source.write_bytes(ours)

@@ -23,7 +23,7 @@ from preftree.labeling.runs import job
 from preftree.labeling.runs.lock import RunLock
 from preftree.labeling.runs.run import run_worker
 from preftree.labeling.runs.status import status_lines
-from tests.labeling.commands import one_error
+from tests.labeling.commands import one_error, unwrapped
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 from tests.labeling.killing import asked
 from tests.labeling.test_rundir import Failing, flipped, labels, parts_of, record, run
@@ -150,7 +150,7 @@ def test_who_excludes_whom(
     assert work(source, out, "1/3", limit=9) is None
     me = f"process {os.getpid()} on {os.uname().nodename}"
     one, three = RunLock(out, "1/3"), RunLock(out, "3/3")
-    assert f"running: worker 1/3 ({me}), worker 3/3 ({me})" in "\n".join(status_lines(out))
+    assert f"running: worker 1/3 ({me}), worker 3/3 ({me})" in unwrapped("\n".join(status_lines(out)))
     with pytest.raises(OutputError, match=rf"out is in use by worker 1/3 \({me}\), worker 3/3 .*; wait for it, or"):
         run(source, out, limit=9)
     with pytest.raises(OutputError, match=rf"worker 3/3 of .*out is {me}; wait for it, or stop it"):

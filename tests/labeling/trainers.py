@@ -109,7 +109,7 @@ def _run(arguments: list[str], fails: str, at: int) -> tuple[int, str]:
     losses = _with_margin if fails == "margin" else loss
     patches = mock.patch.multiple(SoftRewardTrainer, training_step=failing, compute_loss=losses)
     said = io.StringIO()
-    with contextlib.redirect_stderr(said), patches:
+    with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said), patches:
         code = cli.main(arguments)
     return code, said.getvalue()
 
