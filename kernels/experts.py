@@ -185,12 +185,10 @@ class Experts:
 Layer = tuple[torch.Tensor, torch.Tensor | None]
 
 
-def pack_experts(
-    gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int, quantized: str | bool = False
-) -> Experts:
+def pack_experts(gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int) -> Experts:
     """Stack the layers of `count` experts, which are taken one at a time.
 
-    gate_ups: gate and up, one below the other. quantized: what other linear layers are; experts keep their type.
+    gate_ups: gate and up, one below the other. Experts keep their type, whatever other linear layers are quantised to.
     """
     return Experts(_stacked(gate_ups, count), _stacked(downs, count))
 

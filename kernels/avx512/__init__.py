@@ -18,6 +18,7 @@ from preftree.kernels.avx512.products import add_linear, gated, linear, pack_gat
 from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head, sort_by_expert
 from preftree.kernels.cpu import experts as mixtures
 from preftree.kernels.cpu.experts import Experts, Layer
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs
 from preftree.kernels.tiles import Activation, PathTiles, PlanLayout
 
@@ -80,7 +81,9 @@ def tree_attention(
         )
 
 
-def pack_experts(gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int, quantized: bool = False) -> Experts:
+def pack_experts(
+    gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int, quantized: Quantized | None = None
+) -> Experts:
     """`kernels.cpu.pack_experts`."""
     return mixtures.pack_experts(gate_ups, downs, pack_gated, pack_linear, quantized)
 

@@ -38,6 +38,7 @@ from preftree.kernels.cpu.products import (
     pack_linear,
     pack_plain,
 )
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs, route, route_by_sigmoid, sort_by_expert
 from preftree.kernels.tiles import Activation, PlanLayout
 
@@ -77,9 +78,11 @@ def plan_layout(
     )
 
 
-def pack_experts(gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int, quantized: bool = False) -> Experts:
+def pack_experts(
+    gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int, quantized: Quantized | None = None
+) -> Experts:
     """Pack the layers of `count` experts, which are taken one at a time. gate_ups: gate and up, one below the other.
-    quantized: in 8 bits."""
+    quantized: to this type."""
     return mixtures.pack_experts(gate_ups, downs, pack_gated, pack_linear, quantized)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs
 from preftree.kernels.tiles import round_up
 
@@ -33,13 +34,12 @@ def pack_experts(
     downs: Iterable[Layer],
     pack_gated: Callable[..., Packed],
     pack_linear: Callable[..., Packed],
-    quantized: bool = False,
+    quantized: Quantized | None = None,
 ) -> Experts:
-    """Pack layers that are taken one at a time. gate_ups: gate and up, one below the other. quantized: in 8 bits."""
-    options = {"quantized": True} if quantized else {}
+    """Pack layers that are taken one at a time. gate_ups: gate and up, one below the other. quantized: to this type."""
     return Experts(
-        tuple(pack_gated(*layer, **options) for layer in gate_ups),
-        tuple(pack_linear(*layer, **options) for layer in downs),
+        tuple(pack_gated(*layer, quantized) for layer in gate_ups),
+        tuple(pack_linear(*layer, quantized) for layer in downs),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -122,6 +123,17 @@ def test_a_sigmoid_router_keeps_its_digits(tmp_path: Path, monkeypatch: pytest.M
     assert torch.equal(layer.experts.correction, correction)
 
 
+@pytest.mark.parametrize("name", ["cpu", "avx512"])
+def test_experts_are_quantised_as_all_matrices_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches experts that keep 16 bits in a model of 8, with other labels and more memory than was planned."""
+    ops, asked = import_module(f"preftree.kernels.{name}"), []
+    for pack in ("pack_gated", "pack_linear"):
+        monkeypatch.setattr(ops, pack, lambda weight, bias, quantized: asked.append(quantized))
+    layers = [(torch.zeros(64, 64), None)] * 2
+    ops.pack_experts(layers, layers, 2, quantized="int8")
+    assert asked == ["int8"] * 4
+
+
 def test_memory_of_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     """Catches a shared expert that nothing counts, and routers that are taken for 8 bits wide."""
     monkeypatch.setattr(isa, "int8_obstacle", lambda: None)
@@ -144,7 +156,7 @@ def test_memory_of_latent_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     checkpoint = open_checkpoint(str(write_model(tmp_path / "model", SMALL_CONFIG | MIXTURES["deepseek_v3"])))
     sizes: list[int] = []
 
-    def pack(weight: torch.Tensor, bias: torch.Tensor | None = None) -> None:
+    def pack(weight: torch.Tensor, bias: torch.Tensor | None = None, quantized: None = None) -> None:
         sizes.append(weight.numel())
 
     for operation in ("pack_linear", "pack_gated"):
