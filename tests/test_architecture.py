@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from textwrap import dedent
@@ -12,8 +10,8 @@ from textwrap import dedent
 import pytest
 
 import preftree
+from tests.processes import ROOT, printed
 
-ROOT = Path(__file__).parent.parent
 STANDARD = {
     "__future__",
     "collections",
@@ -177,10 +175,6 @@ def test_no_pickle() -> None:
             assert "torch.load" not in path.read_text(), path
 
 
-def run_python(code: str, *options: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, cwd=ROOT)
-
-
 LIGHT = (
     *("", "engine", "engine.errors", "kernels", "labeling", "labeling.judge.judge", "labeling.cli", "integrations"),
     *("labeling.training.job", "labeling.scaling.launch"),
@@ -196,14 +190,13 @@ def test_imports_are_light(module: str) -> None:
         import preftree{module}
         sys.exit(bool({{'torch', 'triton', 'transformers', 'trl', 'ray'}} & sys.modules.keys()) or os.environ != before)
     """
-    assert run_python(dedent(code)).returncode == 0
+    printed("-c", dedent(code))
 
 
 def test_labels_need_no_triton() -> None:
     """The CPU path must stay usable where triton is not installed."""
     names = ("engine.engine", "labeling.runs.run", "kernels.cpu")
-    result = run_python(f"import sys; sys.modules['triton'] = None; import preftree.{', preftree.'.join(names)}")
-    assert result.returncode == 0, result.stderr
+    printed("-c", f"import sys; sys.modules['triton'] = None; import preftree.{', preftree.'.join(names)}")
 
 
 def test_public_names_are_there() -> None:
@@ -231,12 +224,10 @@ def test_a_foreign_kernels_package_is_left_alone(tmp_path: Path, is_behind_a_che
         assert kernels.layer.__file__.startswith({str(tmp_path)!r})
         assert preftree.kernels.__file__ != kernels.__file__
     """
-    result = run_python(dedent(code), "-P")
-    assert result.returncode == 0, result.stderr
+    printed("-P", "-c", dedent(code), imports=())
 
 
 def test_a_checkout_does_not_pass_for_the_foreign_package() -> None:
     """transformers asks for the file of a package without version: None is a folder that happens to be there."""
     code = "import kernels, preftree.kernels.tiles; sys.exit(kernels.__file__ is not None or len(kernels.__path__))"
-    result = run_python(f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", "-P")
-    assert result.returncode == 0, result.stderr
+    printed("-P", "-c", f"import sys; sys.path.insert(0, {str(ROOT)!r}); {code}", imports=())

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +20,7 @@ from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.dense import DenseAttention
 from benchmarks.gpu.device import Device, Gpu, Rehearsal
 from benchmarks.gpu.models import Models
-from benchmarks.gpu.report import ROOT, Report, Section, StepRecord, Table
+from benchmarks.gpu.report import Report, Section, StepRecord, Table
 from benchmarks.gpu.scoring import FIRST_WINDOW, calls_of
 from benchmarks.gpu.session import Ceilings, NotHereError, Session, Step
 from benchmarks.gpu.sizes import FULL, REHEARSAL
@@ -33,6 +31,7 @@ from benchmarks.gpu.worker import work
 from benchmarks.peers.transformers import PaddedPeer, build_transformers
 from benchmarks.random_model import RandomSource
 from preftree.labeling import pipeline
+from tests.processes import printed, run_python
 
 CPU = torch.device("cpu")
 needs_no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device")
@@ -215,8 +214,7 @@ def test_a_worker_that_never_starts_is_not_tried_again(tmp_path: Path, capfd: py
 
 @needs_no_gpu
 def test_without_a_gpu_one_line_says_what_to_do(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(tmp_path / "out")]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    result = run_python("-m", "benchmarks.gpu", "--out", tmp_path / "out")
     (line,) = result.stderr.splitlines()
     assert (result.returncode, result.stdout) == (1, "")
     assert line.startswith("benchmarks.gpu: torch sees no CUDA device")
@@ -304,13 +302,10 @@ print(*sorted({variant.name for variant in launched}))
 
 def test_kernels_take_what_the_steps_hand_them() -> None:
     """Would catch a launcher that has changed, which the CPU's operations do not show."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-    command = [sys.executable, "-c", DRY_RUN]
-    result = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
+    names = printed("-c", DRY_RUN, own={"TRITON_INTERPRET": None}).split()
     head = ["label_head_join_kernel", "label_head_logit_kernel", "label_head_split_kernel"]
     launched = ["gated_kernel", *head, "rms_norm_kernel", "rope_kernel", "rope_qkv_kernel", "tree_attention_kernel"]
-    assert result.stdout.split() == launched
+    assert names == launched
 
 
 def test_floors_and_shares() -> None:

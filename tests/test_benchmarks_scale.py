@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +11,7 @@ from benchmarks import processors, scale
 from benchmarks.pipeline import write_rows
 from benchmarks.processors import Processors
 from preftree.engine.errors import InputError
+from tests.processes import printed
 
 BUSY = "import sys, time\nwhile time.process_time() < 0.8: pass"
 
@@ -24,7 +23,7 @@ def test_processor_time_by_kind(monkeypatch: pytest.MonkeyPatch) -> None:
     with Processors() as counted:
         time.sleep(0.1)
         for name in ("ray::Worker.judge", "raylet"):
-            subprocess.run([sys.executable, "-c", BUSY, name], check=True)
+            printed("-c", BUSY, name)
     found = counted.between(started, time.time())
     assert 0.5 < found["workers"] < 1.5
     assert 0.5 < found["ray"] < 1.5

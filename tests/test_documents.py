@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import json
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.documents import ROOT, blocks
+from tests.documents import blocks
 from tests.models import CONFIG, SMALL_CONFIG, write_model
+from tests.processes import ROOT, TRAINERS, answered, require
 
-TRAINERS = Path(sys.prefix) / "train"
 # The other one, of accepting labels, needs a judge that is worth the name, and people.
 TUTORIALS = [
     f"docs/tutorial-{name}.md" for name in ("first-labels", "choosing-a-judge", "salmon", "grpo", "a-million-pairs")
@@ -26,19 +22,9 @@ def run(directory: Path, documents: list[str]) -> dict[str, list[str]]:
     """What each block of each document printed."""
     write_model(directory / "models" / "base", SMALL_CONFIG)
     write_model(directory / "models" / "policy", CONFIG)
-    path = os.pathsep.join(map(str, (ROOT, TRAINERS)))
-    own = {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.documents", directory, *documents],
-        env=os.environ | own,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
+    found: dict[str, list[str]] = answered(
+        "-m", "tests.documents", directory, *documents, imports=(ROOT, TRAINERS), seconds=600
     )
-    assert done.returncode == 0, done.stderr
-    found: dict[str, list[str]] = json.loads(done.stdout)
     return found
 
 
@@ -52,7 +38,7 @@ def test_tutorials_and_examples(tmp_path: Path) -> None:
     """Catches a step that the next one cannot take, and figures that are shown and no longer printed. One process and
     one test for all, since what they import and load takes longer than what they do.
     """
-    assert TRAINERS.is_dir(), f"no package in {TRAINERS}; set it up with: make .venv/.ready-dev"
+    require(TRAINERS)
     found = run(tmp_path, TUTORIALS + EXAMPLES)
     for name in TUTORIALS:
         parts = blocks((ROOT / name).read_text(encoding="utf-8"))

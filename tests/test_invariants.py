@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -26,6 +24,7 @@ from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Message, Pair, PairLabel
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import printed
 
 WORDS = "a good answer is short and the honest one says what it does not know about rain or bread".split()  # noqa: SIM905
 
@@ -123,8 +122,7 @@ def rows(tmp_path: Path) -> Path:
 def test_two_processes_write_the_same_bytes(model: Path, rows: Path, tmp_path: Path) -> None:
     """Catches whatever depends on hash seeds, addresses or time."""
     for name in ("one", "two"):
-        command = ["label", str(rows), "--model", str(model), "--out", str(tmp_path / name), "--quiet"]
-        subprocess.run([sys.executable, "-m", "preftree.labeling.cli", *command], check=True)
+        printed("-m", "preftree", "label", rows, "--model", model, "--out", tmp_path / name, "--quiet")
     one, two = ((tmp_path / name / "labels.parquet").read_bytes() for name in ("one", "two"))
     assert one == two
 

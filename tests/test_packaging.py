@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 import sysconfig
 import tarfile
 import venv
@@ -15,19 +13,15 @@ from pathlib import Path
 import pytest
 
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import FOREIGN_KERNELS, ROOT, printed, require
 
-ROOT = Path(__file__).parent.parent
 SOURCES = ("preftree", "engine", "kernels", "labeling", "pyproject.toml", "README.md", "LICENSE")
-# Hugging Face's, set up by `make` beside the environment.
-FOREIGN_KERNELS = Path(sys.prefix) / "hf-kernels"
 
 
 def build(project: Path, kind: str, out: Path) -> Path:
     """A distribution of `project`. kind: "wheel" or "sdist"."""
     code = f"from setuptools import build_meta; print(build_meta.build_{kind}({str(out)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=project, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return out / done.stdout.splitlines()[-1]
+    return out / printed("-c", code, imports=(), cwd=project).splitlines()[-1]
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +68,7 @@ def test_an_sdist_builds_the_same_wheel(checkout: Path, wheel: Path, tmp_path: P
 @pytest.fixture(scope="module")
 def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of an environment with the wheel and the other distribution; what they need lies behind them."""
-    assert FOREIGN_KERNELS.is_dir(), f"no package in {FOREIGN_KERNELS}; set it up with: make .venv/.ready-dev"
+    require(FOREIGN_KERNELS)
     home = tmp_path_factory.mktemp("environment")
     venv.create(home, with_pip=False, symlinks=True)
     (site,) = (home / "lib").glob("python*/site-packages")
@@ -86,9 +80,7 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(environment: Path, *arguments: str, cwd: Path) -> str:
-    done = subprocess.run([environment, *arguments], cwd=cwd, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed(*arguments, interpreter=environment, imports=(), cwd=cwd)
 
 
 def test_an_installed_wheel_labels(environment: Path, tmp_path: Path) -> None:

@@ -2,31 +2,21 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import ROOT, TRAINERS, printed
 
-ROOT = Path(__file__).parent.parent
-TRAINERS = ROOT / ".venv" / "train"
 PAGE = (ROOT / "docs" / "reward-models.md").read_text(encoding="utf-8")
 
 
 def run(directory: Path, *command: str) -> str:
     """What a process prints; it has the trainers, which lie beside the environment."""
-    path = os.pathsep.join((str(ROOT), str(TRAINERS)))
-    env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [sys.executable, *command], cwd=directory, env=env, capture_output=True, text=True, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return printed(*command, imports=(ROOT, TRAINERS), cwd=directory)
 
 
 @pytest.mark.skipif(not TRAINERS.is_dir(), reason="the trainers are not installed; see the Makefile")

@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import preftree
 from preftree.labeling.commands.table import COMMANDS
 from preftree.labeling.options.option import declared, spelled
+from tests.processes import ROOT, run_python
 from website.api import MODULES, PAGES, api_pages
 from website.commands import cell, command_pages
 from website.repository import place, rewritten
 
-ROOT = Path(__file__).parent.parent
 LOADED = r"""<(?:script|img|iframe|source)\b[^>]*\bsrc="?(?:https?:)?//|<link\b[^>]*\bhref="?(?:https?:)?//"""
 
 
@@ -24,9 +21,8 @@ def test_the_site_builds_and_needs_no_network(tmp_path: Path) -> None:
 
     It takes some ten seconds, and is all that a change of docs/ can break.
     """
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
-    env = {**os.environ, "NO_MKDOCS_2_WARNING": "1", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300, check=False)
+    command = ("-m", "mkdocs", "build", "--quiet", "--site-dir", tmp_path)
+    done = run_python(*command, own={"NO_MKDOCS_2_WARNING": "1"})
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
     pages = {
         path.relative_to(tmp_path).as_posix(): path.read_text(encoding="utf-8") for path in tmp_path.rglob("*.html")

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,6 +10,7 @@ import torch
 from preftree.engine import arithmetic
 from preftree.engine.arithmetic import fingerprint
 from preftree.kernels import isa
+from tests.processes import answered
 
 
 def elsewhere(*dtypes: str, **variables: str) -> dict[str, str]:
@@ -22,9 +19,7 @@ def elsewhere(*dtypes: str, **variables: str) -> dict[str, str]:
         "import json, sys\nfrom preftree.engine.arithmetic import fingerprint\n"
         "print(json.dumps({dtype: fingerprint('cpu', dtype) for dtype in sys.argv[1:]}))"
     )
-    command = [sys.executable, "-c", code, *dtypes]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | variables, check=True)
-    found: dict[str, str] = json.loads(done.stdout)
+    found: dict[str, str] = answered("-c", code, *dtypes, own=variables)
     return found
 
 

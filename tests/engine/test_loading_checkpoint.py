@@ -3,8 +3,6 @@
 import json
 import os
 import re
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import pytest
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.errors import ModelError
 from tests.models import TEMPLATE, write_model
+from tests.processes import printed
 
 
 def refused(spec: Path | str, named: str) -> None:
@@ -54,7 +53,7 @@ def test_directory_needs_no_gguf_package(model_dir: Path) -> None:
         "import sys; sys.modules['gguf'] = None; from preftree.engine.checkpoint import open_checkpoint; "
         f"open_checkpoint({str(model_dir)!r}); assert 'transformers' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    printed("-c", code)
 
 
 def test_fingerprint_follows_every_file(model_dir: Path, tmp_path: Path, edit_json: Callable[..., None]) -> None:

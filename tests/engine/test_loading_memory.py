@@ -1,7 +1,5 @@
 """What loading a model takes at its highest, beside what the weights are in the working type."""
 
-import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +13,7 @@ from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.resident import ResidentWeights
 from tests.engine.gguf_files import add_byte_tokenizer
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import answered, memory_bytes
 
 if TYPE_CHECKING:
     import gguf
@@ -23,13 +22,6 @@ else:
 
 VOCAB, HIDDEN, HEADS, INNER, LAYERS = 50_000, 512, 8, 1024, 1
 MOST = 1.3
-
-
-def memory(field: str) -> int:
-    """Bytes of this process: resident ("VmRSS"), or the most that were so far ("VmHWM")."""
-    found = re.search(rf"{field}:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 @pytest.fixture(scope="module")
@@ -76,11 +68,11 @@ def measure(model: str, dtype: str) -> float:
     for _ in range(2):  # the first time, libraries make room for themselves
         give_back_freed()
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
-        before = memory("VmRSS")
+        before = memory_bytes("VmRSS")
         weights = ResidentWeights(
             checkpoint.weights, checkpoint.config, target.device, target.dtype, target.ops, target.layout.is_wide
         )
-        most = memory("VmHWM") - before
+        most = memory_bytes("VmHWM") - before
         del weights
     return most / target.memory.weight_bytes(checkpoint.config)
 
@@ -89,15 +81,7 @@ def measure(model: str, dtype: str) -> float:
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_loading_a_gguf_file_takes_little_more_than_the_weights(model: Path, dtype: str) -> None:
     """Catches a tensor that lies there in float32 beside itself in the working type, and a head packed into a copy."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.engine.test_loading_memory", model, dtype],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert done.returncode == 0, done.stderr
-    assert float(done.stdout) <= MOST
+    assert answered("-m", "tests.engine.test_loading_memory", model, dtype) <= MOST
 
 
 if __name__ == "__main__":

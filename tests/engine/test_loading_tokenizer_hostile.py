@@ -2,8 +2,6 @@
 
 import base64
 import os
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -22,6 +20,7 @@ from preftree.engine.tokenizer.sentencepiece import _fields, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
 from tests.engine.sentencepiece_files import trained
 from tests.models import tokenizer_data
+from tests.processes import printed
 
 MODEL: dict[str, Any] = tokenizer_data()["model"]
 BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
@@ -204,8 +203,7 @@ def test_standard_error_is_held_back_and_comes(capfd: pytest.CaptureFixture[str]
 def test_closed_standard_error_does_no_harm() -> None:
     """Catches a tokenizer that does not open in a process without standard error."""
     code = f"import os; os.close(2); from {__name__} import make; print(make().encode('the'))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == str(make().encode("the"))
+    assert printed("-c", code).strip() == str(make().encode("the"))
 
 
 NORMALIZERS = [

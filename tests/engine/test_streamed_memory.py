@@ -1,8 +1,6 @@
 """A model of four times the memory that its process takes for it."""
 
 import json
-import re
-import subprocess
 import sys
 import threading
 from pathlib import Path
@@ -14,16 +12,10 @@ from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.names import num_parameters
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import answered, memory_bytes
 
 SIZES = {"hidden_size": 512, "intermediate_size": 1024, "num_hidden_layers": 48, "num_attention_heads": 8}
 PROMPTS = [[5, 6, 7, *range(8, 8 + 30 * number)] for number in range(1, 5)]
-
-
-def resident_bytes() -> int:
-    """Of this process, without pages of files, which the system drops when others need the memory."""
-    found = re.search(r"RssAnon:\s*(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
 
 
 def score(model: str, how: str) -> tuple[list[float], int]:
@@ -31,11 +23,11 @@ def score(model: str, how: str) -> tuple[list[float], int]:
     with Engine.load(str(Path(model).parent / "small"), dtype="float32", device="cpu", batch_tokens=256) as engine:
         engine.score(PROMPTS, [[[33]]] * len(PROMPTS))  # what libraries take once
     give_back_freed()
-    before, seen, is_done = resident_bytes(), [0], threading.Event()
+    before, seen, is_done = memory_bytes("RssAnon"), [0], threading.Event()
 
     def watch() -> None:
         while not is_done.wait(0.002):
-            seen.append(resident_bytes())
+            seen.append(memory_bytes("RssAnon"))
 
     watcher = threading.Thread(target=watch)
     watcher.start()
@@ -55,15 +47,7 @@ def test_a_model_of_four_times_the_memory(tmp_path: Path) -> None:
     weights = 4 * num_parameters(open_checkpoint(model).config)
     found = {}
     for how in ("always", "never"):
-        done = subprocess.run(
-            [sys.executable, "-m", "tests.engine.test_streamed_memory", model, how],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        assert done.returncode == 0, done.stderr
-        found[how] = json.loads(done.stdout.splitlines()[-1])
+        found[how] = answered("-m", "tests.engine.test_streamed_memory", model, how)
         print(how, found[how][1] / weights)
     assert found["always"][0] == found["never"][0]
     assert found["never"][1] > 0.9 * weights

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ from preftree import Engine
 from preftree.engine import arithmetic
 from preftree.kernels import isa
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import printed
 
 TYPES = ("float32", "bfloat16", "int8")
 THREADS = (1, 2, 3, 4)
@@ -88,6 +87,5 @@ def test_threads_that_the_environment_sets(tmp_path: Path) -> None:
     code = "from preftree.engine.arithmetic import fingerprint; print(*(fingerprint('cpu', t) for t in sys.argv[1:]))"
     found = set()
     for threads in ("1", "3"):
-        command = ["env", f"OMP_NUM_THREADS={threads}", sys.executable, "-c", f"import sys; {code}", *TYPES[:2]]
-        found.add(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+        found.add(printed("-c", f"import sys; {code}", *TYPES[:2], own={"OMP_NUM_THREADS": threads}))
     assert len(found) == 1

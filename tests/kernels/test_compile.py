@@ -6,9 +6,7 @@ No spills, shared memory that fits, tensor cores in use and not serialised, K/V 
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from itertools import product
@@ -21,8 +19,8 @@ import pytest
 from benchmarks.kernels import compile_report
 from benchmarks.kernels.machine_code import Compiled, blocks_in_flight, opcodes
 from preftree.kernels import launch
+from tests.processes import ROOT, printed, run_python
 
-ROOT = Path(__file__).parents[2]
 HEAD_SIZES = (64, 80, 96, 128, 256)
 # The Makefile puts it there.
 OLDEST_TRITON = Path(sys.prefix) / "triton-3.6.0"
@@ -47,19 +45,10 @@ SOUND = Compiled(
 
 def run_compiled(*arguments: str, cache: Path, triton: Path | None = None) -> str:
     """What Python prints with these arguments, in a process that does not interpret."""
-    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     if triton:
         assert (triton / "triton").is_dir(), f"no triton in {triton}; set it up with: make {triton}/.ready"
-        environment["PYTHONPATH"] = str(triton)
-    result = subprocess.run(
-        [sys.executable, *arguments],
-        cwd=ROOT,
-        env=environment | {"TRITON_CACHE_DIR": str(cache)},
-        capture_output=True,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout + result.stderr
-    return result.stdout
+    imports = (triton, ROOT) if triton else (ROOT,)
+    return printed(*arguments, imports=imports, own={"TRITON_INTERPRET": None, "TRITON_CACHE_DIR": str(cache)})
 
 
 @dataclass(frozen=True)
@@ -308,13 +297,7 @@ def test_blocks_in_flight_are_those_of_the_innermost_loop() -> None:
 
 
 def test_the_report_refuses_the_interpreter() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kernels.compile_report"],
-        cwd=ROOT,
-        env=os.environ | {"TRITON_INTERPRET": "1"},
-        capture_output=True,
-        text=True,
-    )
+    result = run_python("-m", "benchmarks.kernels.compile_report", own={"TRITON_INTERPRET": "1"})
     assert result.returncode == 2
     assert "unset it" in result.stderr
 

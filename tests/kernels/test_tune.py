@@ -6,12 +6,8 @@ No GPU is asked: times are made up, and the checks run in Triton's interpreter.
 from __future__ import annotations
 
 import inspect
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
@@ -32,8 +28,8 @@ from preftree.kernels.label_head import HeadSettings
 from preftree.kernels.launch import AttentionSettings, TileShapes
 from preftree.kernels.tiles import PathTiles
 from tests.kernels.on_device import DEVICE
+from tests.processes import run_python
 
-ROOT = Path(__file__).parents[2]
 PRESENT, FAST, BAD, SLOW = (TileShapes(((16, 1), (64, 4)), block_n, 3) for block_n in (64, 32, 128, 16))
 
 
@@ -188,9 +184,7 @@ def test_the_label_head_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU to measure on")
 def test_without_a_gpu_it_says_so_in_one_line() -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "benchmarks.kernels.tune"], cwd=ROOT, env=os.environ, capture_output=True, text=True
-    )
+    result = run_python("-m", "benchmarks.kernels.tune")
     assert result.returncode == 2
     assert result.stdout == ""
     assert result.stderr == "tune: there is no CUDA device to measure on\n"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +13,7 @@ import preftree as pt
 from preftree.labeling.pipeline import Labelled
 from preftree.labeling.types import PairLabel
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import run_python
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -187,5 +186,5 @@ def test_memory_and_dtypes_as_people_write_them(model: str) -> None:
 def test_the_library_is_silent() -> None:
     """Catches a warning on the terminal of somebody whose program calls preftree and did not ask for it."""
     code = "import logging, preftree; logging.getLogger('preftree').warning('something')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("", "")
+    done = run_python("-c", code)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

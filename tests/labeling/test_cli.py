@@ -6,7 +6,6 @@ import json
 import logging
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,9 @@ from preftree.labeling.options.option import declared
 from preftree.labeling.principles.sets import load_principles
 from preftree.labeling.runs import run
 from preftree.labeling.terminal import one_line, visible
-from tests.labeling.commands import ROOT, one_error, preftree
+from tests.labeling.commands import one_error, preftree
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
+from tests.processes import printed, start_python
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -52,8 +52,7 @@ def test_nothing_heavy_is_imported_to_start() -> None:
         "heavy = {'torch', 'triton', 'numpy', 'pyarrow', 'tqdm', 'yaml', 'jinja2', 'tokenizers', 'transformers'}\n"
         "print(sorted(heavy & sys.modules.keys()))\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.strip() == "[]"
+    assert printed("-c", code) == "[]\n"
 
 
 @pytest.mark.parametrize(
@@ -339,8 +338,7 @@ def test_interrupt(tmp_path: Path, times: int) -> None:
     """
     pairs = write_rows(tmp_path / "in.jsonl", [row(id=number) for number in range(5)])
     out = tmp_path / "out"
-    command = [sys.executable, "-c", SLOW_RUN, "label", str(pairs), "--out", str(out)]
-    with subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True) as process:
+    with start_python("-c", SLOW_RUN, "label", pairs, "--out", out, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         said = iter(process.stderr.readline, "")
         assert next(line for line in said if line == "scoring\n")

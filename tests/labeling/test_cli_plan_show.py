@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 def test_a_terminal_without_unicode(pairs: Path, tmp_path: Path) -> None:
     """Catches UnicodeEncodeError where the locale is plain ASCII."""
-    done = preftree("label", tmp_path / "é.jsonl", "--out", "x", env={**os.environ, "PYTHONIOENCODING": "ascii"})
+    done = preftree("label", tmp_path / "é.jsonl", "--out", "x", own={"PYTHONIOENCODING": "ascii"})
     assert done.returncode == 1
     assert "\\xe9.jsonl" in done.stderr
 

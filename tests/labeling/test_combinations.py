@@ -21,7 +21,7 @@ from preftree.labeling.prompts.catalogue import TEMPLATE_DIRECTORY
 from preftree.labeling.report.arrays import A, B
 from preftree.labeling.report.pairs import PairColumns
 from preftree.labeling.runs.plan import JobTotals
-from tests.labeling.commands import ROOT
+from tests.processes import ROOT
 
 
 @pytest.fixture(scope="module")

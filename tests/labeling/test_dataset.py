@@ -255,7 +255,7 @@ def test_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expecte
 
 
 def test_several_inputs_on_the_command_line(shards: list[str]) -> None:
-    result = preftree("plan", *shards[:2], "-", input=json_lines(PARTS["3"]).decode())
+    result = preftree("plan", *shards[:2], "-", given=json_lines(PARTS["3"]).decode())
     assert result.returncode == 0, result.stderr
     assert "rows           9, 1 of them to be rejected" in result.stdout
 

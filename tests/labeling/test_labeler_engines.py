@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 import preftree as pt
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import RAY, ROOT, answered, require
 
 datasets = pytest.importorskip("datasets")
 
-ROOT = Path(__file__).parents[2]
-RAY = Path(sys.prefix) / "ray"
 ROWS = [
     {
         "id": f"pair {number}",
@@ -75,15 +70,9 @@ def chosen(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def test_ray_data(model: str, expected: list[dict[str, Any]]) -> None:
     """Catches a class that Ray cannot make, send or call, and blocks whose types differ."""
-    assert RAY.is_dir(), f"no package in {RAY}; set it up with: make .venv/.ready-dev"
-    path = os.pathsep.join(map(str, (ROOT, RAY)))
-    settings = {"PYTHONPATH": path, "RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
-    command = [sys.executable, "-c", MAPPED, model]
-    done = subprocess.run(
-        command, input=json.dumps(ROWS), capture_output=True, text=True, env=os.environ | settings, cwd=ROOT
-    )
-    assert done.returncode == 0, done.stderr
-    rows, types = json.loads(done.stdout.splitlines()[-1])
+    require(RAY)
+    settings = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_AUTH_MODE": "disabled"}
+    rows, types = answered("-c", MAPPED, model, imports=(ROOT, RAY), own=settings, given=json.dumps(ROWS))
     by_id = {row["id"]: row for row in rows}
     assert chosen([by_id[row["id"]] for row in ROWS]) == expected
     assert (types["p_a"], types["status"], types["reason"]) == ("double", "string", "string")

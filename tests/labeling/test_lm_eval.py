@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +10,8 @@ import pytest
 
 from benchmarks.hugging_face import embedded_directory
 from tests.models import CONFIG, tokenizer_data, write_model
+from tests.processes import HARNESS, ROOT, TRAINERS, answered, require
 
-ROOT = Path(__file__).parent.parent.parent
-HARNESS, TRAINERS = Path(sys.prefix) / "lm-eval", Path(sys.prefix) / "train"
 QUESTIONS = [
     {"text": "What do bees make?", "choices": ["honey", "steel", "paper money", "salt water"], "answer": 0},
     {"text": "Which planet is the largest?", "choices": ["Mars", "Jupiter", "the Moon"], "answer": 1},
@@ -58,14 +54,11 @@ def write_tasks(folder: Path, stops: str) -> Path:
     return folder
 
 
-def answered(tasks: Path, model: Path, max_length: int, *more: str) -> dict[str, Any]:
-    assert HARNESS.is_dir(), f"no package in {HARNESS}; set it up with: make .venv/.ready-dev"
-    path = os.pathsep.join(map(str, (ROOT, HARNESS, TRAINERS)))
-    offline = {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tasks / "cache"), "PYTHONPATH": path}
-    command = [sys.executable, "-m", "tests.labeling.harness_answers", str(tasks), str(model), str(max_length), *more]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+def compared(tasks: Path, model: Path, max_length: int, *more: str) -> dict[str, Any]:
+    require(HARNESS)
+    command = ("-m", "tests.labeling.harness_answers", tasks, model, max_length, *more)
+    home = {"HF_HOME": str(tasks / "cache")}
+    found: dict[str, Any] = answered(*command, imports=(ROOT, HARNESS, TRAINERS), own=home)
     return found
 
 
@@ -100,7 +93,7 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         "special_tokens": {"<s>": {"id": "<s>", "ids": [0], "tokens": ["<s>"]}},
     }
     (model / "tokenizer.json").write_text(json.dumps(tokenizer_data(post_processor=adds_bos)))
-    return answered(write_tasks(home / "tasks", '"e", "a"'), model, 64, "calls")
+    return compared(write_tasks(home / "tasks", '"e", "a"'), model, 64, "calls")
 
 
 @pytest.mark.parametrize("chat", ["False", "True"])
@@ -140,6 +133,6 @@ def test_wrong_calls_end_in_one_line(small: dict[str, Any]) -> None:
 @pytest.mark.soak
 def test_answers_of_a_real_model_are_those_of_the_harness_own(tmp_path: Path) -> None:
     """The same with real text: stop strings inside tokens, no BOS, and greedy choices that are close."""
-    found = answered(write_tasks(tmp_path / "tasks", '"ee", ".", "\\n"'), embedded_directory(), 2048)
+    found = compared(write_tasks(tmp_path / "tasks", '"ee", ".", "\\n"'), embedded_directory(), 2048)
     for chat in ("False", "True"):
         assert_same(found["hf"][chat], found["preftree"][chat], rolling=5e-5)

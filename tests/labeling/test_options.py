@@ -24,10 +24,11 @@ from preftree.labeling.options.runs import LabelOptions, PlanOptions
 from preftree.labeling.result import Result
 from preftree.labeling.runs import run
 from preftree.labeling.values import size
-from tests.labeling.commands import ROOT, one_error, preftree
+from tests.labeling.commands import one_error, preftree
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import row, write_rows
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import ROOT
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -13,8 +12,9 @@ import pytest
 
 from preftree.labeling import cli
 from preftree.labeling.runs import plan
-from tests.labeling.commands import ROOT, one_error
+from tests.labeling.commands import one_error
 from tests.labeling.fakes import MINE, FakeEncoded, FakeScorer, row, write_rows
+from tests.processes import start_python
 
 
 def test_plan(scorer: FakeScorer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -55,19 +55,14 @@ def test_a_reader_that_leaves_is_no_failure(pairs: Path) -> None:
         "sys.stdin.read()\n"
         "sys.exit(cli.main(['plan', sys.argv[1]]))"
     )
-    process = subprocess.Popen(
-        [sys.executable, "-c", code, str(pairs)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
+    pipes = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
+    process = start_python("-c", code, pairs, **pipes)
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
     process.stdout.close()
     process.stdin.close()
-    assert process.stderr.read() == b""
+    assert process.stderr.read() == ""
     process.stderr.close()
     assert process.wait(30) == 0
 

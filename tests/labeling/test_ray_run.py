@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -20,20 +18,17 @@ from tests.labeling.fakes import row, write_rows
 from tests.labeling.ray_run import COMMANDS, ROWS
 from tests.labeling.reward_models import write_reward_model
 from tests.models import SMALL_CONFIG, write_model
+from tests.processes import RAY, ROOT, printed, run_python
 
-ROOT = Path(__file__).parents[2]
-RAY = ROOT / ".venv" / "ray"
 needs_ray = pytest.mark.skipif(not RAY.is_dir(), reason="Ray lies beside the environment of `make test`")
 
 
 def scene(directory: Path, name: str, seed: int = 0) -> tuple[dict[str, Any], str]:
     """What a scene of `tests.labeling.ray_run` found, and what the run reported."""
-    paths = os.pathsep.join(map(str, (ROOT, RAY)))
-    settings = {"RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    settings = {"RAY_USAGE_STATS_ENABLED": "0"}
     keys = {"AWS_ACCESS_KEY_ID": "any", "AWS_SECRET_ACCESS_KEY": "any"}  # or they are looked for on the network
-    environment = {**os.environ, **settings, **keys, "PYTHONPATH": paths}
-    command = [sys.executable, "-m", "tests.labeling.ray_run", str(directory), name, str(seed)]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
+    command = ("-m", "tests.labeling.ray_run", directory, name, seed)
+    done = run_python(*command, imports=(ROOT, RAY), own=settings | keys, seconds=170)
     found = [line for line in done.stdout.splitlines() if line.startswith("{")]
     assert done.returncode == 0, done.stderr
     return json.loads(found[-1]), done.stderr
@@ -148,12 +143,10 @@ def test_mistakes_end_in_one_line(tmp_path: Path) -> None:
 def test_the_command_on_this_machine(tmp_path: Path) -> None:
     """Catches a cluster that ends with the thread that started it, and other bytes of the embedded model."""
     source = write_rows(tmp_path / "in.jsonl", [row(id=f"id {n}", prompt=f"Which of {n}?") for n in range(6)])
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT, RAY)))}
     for out, ray in (("ray", ["--ray", "local", "--workers", "1"]), ("alone", [])):
-        command = [sys.executable, "-m", "preftree", "label", str(source), "--out", str(tmp_path / out), *ray]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment, timeout=170)
-        assert done.returncode == 0, done.stderr
-        assert ("by 1 worker on 1 node" in done.stdout) == bool(ray)
+        command = ("-m", "preftree", "label", source, "--out", tmp_path / out, *ray)
+        said = printed(*command, imports=(ROOT, RAY), seconds=170)
+        assert ("by 1 worker on 1 node" in said) == bool(ray)
     assert (tmp_path / "ray" / "labels.parquet").read_bytes() == (tmp_path / "alone" / "labels.parquet").read_bytes()
 
 

@@ -14,7 +14,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling.rubrics.file import load_rubric, parse_rubric
 from preftree.labeling.rubrics.rubric import Criterion, Rubric
 from preftree.labeling.rubrics.shapes import MAX_CRITERIA, rubric_of
-from tests.labeling.commands import ROOT
+from tests.processes import ROOT
 
 TWO = (Criterion("short", "Is short.", 2.0), Criterion("rude", "Is rude.", -1.0))
 VERIFIERS = [{"name": "short", "text": "Is short.", "weight": 2}, {"name": "rude", "text": "Is rude.", "weight": -1}]

@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +23,7 @@ from preftree.labeling.report.text import RunSummary
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.types import Message, Pair, Rejected
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
+from tests.processes import printed
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
@@ -234,10 +233,7 @@ def test_fifty_thousand_rows_stream_in_constant_memory(tmp_path: Path) -> None:
     with source.open("w") as file:
         for number in range(50_000):
             file.write(json.dumps(row(id=f"id {number}", response_a=f"a {number}", note=f"{number}" * 400)) + "\n")
-    done = subprocess.run(
-        [sys.executable, "-c", STREAM, str(source), str(tmp_path)], capture_output=True, text=True, check=True
-    )
-    first_peak, last_peak = map(int, done.stdout.split())
+    first_peak, last_peak = map(int, printed("-c", STREAM, source, tmp_path).split())
     assert last_peak - first_peak < 20_000, "KiB, for 60 MB of text and 30,000 ids"
     assert parquet.read_metadata(tmp_path / "50000" / "labels.parquet").num_rows == 50_000
 
@@ -258,11 +254,10 @@ def test_progress_on_a_terminal() -> None:
     whose clock stands still while the first rows are scored.
     """
     code = "import pty, sys; sys.exit(pty.spawn([sys.executable, '-c', sys.argv[1]]))"
-    command = [sys.executable, "-c", code, BAR]
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=True)
-    assert "0/3 [00:01<?" in done.stdout
-    assert "3/3" in done.stdout
-    assert "pair/s" in done.stdout
+    shown = printed("-c", code, BAR, given="")
+    assert "0/3 [00:01<?" in shown
+    assert "3/3" in shown
+    assert "pair/s" in shown
 
 
 def test_progress_without_a_terminal_is_sparse(

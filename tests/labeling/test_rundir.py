@@ -7,7 +7,6 @@ import os
 import random
 import shutil
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +23,12 @@ from preftree.labeling.runs.lock import RunLock, holder
 from preftree.labeling.runs.recorded import finished_run
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines
-from tests.labeling.commands import counted, unwrapped
+from tests.labeling.commands import unwrapped
 from tests.labeling.fakes import FakeMethod, FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
+from tests.processes import answered, printed, start_python
 
 parquet = pytest.importorskip("pyarrow.parquet")
 
-ROOT = Path(__file__).parents[2]
 ROWS = 60
 
 
@@ -85,7 +84,8 @@ def record(out: Path) -> dict[str, Any]:
 
 
 def kill(tmp_path: Path, moments: int, seed: int, *workers: str) -> dict[str, int]:
-    return counted("killing", tmp_path, moments, seed, *workers)
+    found: dict[str, int] = answered("-m", "tests.labeling.killing", tmp_path, moments, seed, *workers)
+    return found
 
 
 def test_killed_at_random_moments(tmp_path: Path) -> None:
@@ -243,8 +243,7 @@ def test_a_second_process_stays_out(source: Path, tmp_path: Path) -> None:
         "import sys, pathlib\nfrom preftree.labeling.runs.lock import RunLock\n"
         "lock = RunLock(pathlib.Path(sys.argv[1]))\nprint('locked', flush=True)\nsys.stdin.read()"
     )
-    pipes: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "cwd": ROOT, "text": True}
-    with subprocess.Popen([sys.executable, "-c", code, str(out)], **pipes) as other:
+    with start_python("-c", code, out, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
         assert other.stdout is not None
         assert other.stdout.readline() == "locked\n"
         assert holder(out) == f"process {other.pid} on {os.uname().nodename}"
@@ -341,17 +340,11 @@ def test_a_full_disk(window_tokens: int, tmp_path: Path) -> None:
     rows = [row(id=f"id {n}", prompt=f"Which of {n}? " * 9) for n in range(400)]
     source = write_rows(tmp_path / "in.jsonl", rows)
     out = tmp_path / "out"
-    command = [sys.executable, "-c", "from tests.labeling.test_rundir import writer\nwriter._SECONDS = 0.0" + FULL]
-    done = subprocess.run(
-        [*command, str(source), str(out), "7000", str(window_tokens)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "answers that are there are kept" in done.stdout
-    assert "run the same command again" in done.stdout
-    assert len(done.stdout.splitlines()) == 1
+    code = "from tests.labeling.test_rundir import writer\nwriter._SECONDS = 0.0" + FULL
+    said = printed("-c", code, source, out, 7000, window_tokens)
+    assert "answers that are there are kept" in said
+    assert "run the same command again" in said
+    assert len(said.splitlines()) == 1
     kept = sum(1 for _ in Answers.open(out / ANSWERS).entries())
     assert kept > 10
     scorer = FakeScorer()

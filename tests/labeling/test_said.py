@@ -18,9 +18,9 @@ from preftree.labeling.report.text import aligned
 from preftree.labeling.result import Result
 from preftree.labeling.serving import server
 from preftree.labeling.training import job
-from tests.labeling.commands import ROOT
 from tests.labeling.fakes import row, write_rows
 from tests.labeling.reward_models import write_reward_model
+from tests.processes import ROOT
 
 _JUDGE = "--model model --dtype float32"
 # In this order: later ones read what earlier ones have written.

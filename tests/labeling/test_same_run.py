@@ -115,7 +115,7 @@ def test_other_arithmetic(finished: list[str], variable: str) -> None:
     part.unlink()
     (Path(finished[5]) / "labels.parquet").unlink()
     before = files(finished)
-    done = preftree(*finished, "--dtype", "float32", env={**os.environ, name: value})
+    done = preftree(*finished, "--dtype", "float32", own={name: value})
     if done.returncode == 0:
         pytest.skip(f"{variable} changes nothing here")
     assert "holds another run: scorer." in done.stderr

@@ -15,8 +15,9 @@ from pyarrow import parquet
 from preftree.engine.errors import UsageError
 from preftree.labeling import cli
 from preftree.labeling.options.runs import LabelOptions
-from tests.labeling.commands import ROOT, one_error
+from tests.labeling.commands import one_error
 from tests.labeling.fakes import FakeScorer, row, write_rows
+from tests.processes import ROOT, environment
 
 # Labels with a fake model, and whatever the command line says.
 FAKE = """
@@ -55,7 +56,7 @@ def in_shell(redirection: str, *arguments: str | Path, program: str = FAKE, **en
         cwd=ROOT,
         timeout=60,
         check=False,
-        env={**os.environ, **env},
+        env=environment(env),
     )
     return done.returncode, done.stdout.decode("utf-8", "replace"), done.stderr.decode("utf-8", "replace")
 
@@ -72,7 +73,7 @@ def test_labels_that_are_written_are_no_failure(tmp_path: Path, pairs: Path, red
         command = f'{{ "$@" {redirection}'
         subprocess.run(
             ["/bin/sh", "-c", command, "sh", sys.executable, "-c", FAKE, "label", str(pairs), "--out", f"{out}-2"],
-            cwd=ROOT, timeout=60, check=True,
+            cwd=ROOT, env=environment(), timeout=60, check=True,
         )  # fmt: skip
         assert (tmp_path / "code").read_text() == "0\n"
         out = Path(f"{out}-2")

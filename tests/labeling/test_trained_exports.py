@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,14 +19,12 @@ from preftree.labeling.export.write import write_export
 from preftree.labeling.methods.score_labels import DirectLabel, Score
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.types import PairLabel
-from tests.labeling.commands import ROOT
 from tests.labeling.fakes import row
 from tests.labeling.labelled_run import labelled_run
 from tests.labeling.salmon_run import salmon_run
-from tests.labeling.trainers import TRAINERS
 from tests.models import CONFIG, write_model
+from tests.processes import OPENRLHF, ROOT, TRAINERS, answered
 
-OPENRLHF = TRAINERS.with_name("openrlhf")
 SYSTEM = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi?"}]
 ROWS = [
     row(id="one", prompt="Why?", response_a="Because.", response_b="No."),
@@ -132,20 +127,15 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[Step, dict[str, Any]]
             "steps": [(step.trainer, exported(made, step, place)) for step in steps],
             "examples": examples(place),
         }
-    path = os.pathsep.join(map(str, (ROOT, TRAINERS, OPENRLHF)))
-    own = {"PYTHONPATH": path, "HF_HUB_OFFLINE": "1", "HF_HOME": str(place / "cache"), "OMP_NUM_THREADS": "1"}
-    found = subprocess.run(
-        [sys.executable, "-m", "tests.labeling.export_steps"],
-        input=json.dumps(asked),
-        env=os.environ | own,
+    found = answered(
+        "-m",
+        "tests.labeling.export_steps",
+        imports=(ROOT, TRAINERS, OPENRLHF),
+        own={"HF_HOME": str(place / "cache")},
+        given=json.dumps(asked),
         cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
     )
-    assert found.returncode == 0, found.stderr
-    return dict(zip(steps, json.loads(found.stdout.splitlines()[-1]), strict=True))
+    return dict(zip(steps, found, strict=True))
 
 
 @pytest.mark.parametrize("step", STEPS, ids=str)

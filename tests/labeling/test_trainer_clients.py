@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,19 +18,13 @@ from preftree import Judge
 from preftree.labeling.integrations.rewards import Rewards
 from tests.labeling.serving import fakes
 from tests.models import CONFIG, write_model
-
-ROOT = Path(__file__).parent.parent.parent
-TRAINERS = Path(sys.prefix) / "train"
+from tests.processes import ROOT, TRAINERS, answered, require
 
 
 def trained(kind: str, policy: str, judge: str) -> dict[str, Any]:
-    assert TRAINERS.is_dir(), f"no package in {TRAINERS}; set it up with: make .venv/.ready-dev"
-    path = os.pathsep.join(map(str, (ROOT, TRAINERS)))
-    offline = {"HF_HUB_OFFLINE": "1", "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "tests.labeling.trainer_steps", kind, policy, judge]
-    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | offline, cwd=ROOT)
-    assert done.returncode == 0, done.stderr
-    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    require(TRAINERS)
+    command = ("-m", "tests.labeling.trainer_steps", kind, policy, judge)
+    found: dict[str, Any] = answered(*command, imports=(ROOT, TRAINERS))
     return found
 
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +15,9 @@ from preftree.labeling.judge.reward_model import open_model, reward_encoder
 from preftree.labeling.training.artefact import verified_rewards
 from preftree.labeling.training.rows import Rows
 from preftree.labeling.types import Message
-from tests.labeling.commands import ROOT
 from tests.labeling.trainers import FAST, QUALITY, Asked, Done, known_run, manifest, train
 from tests.models import CONFIG, write_model
+from tests.processes import run_python
 
 EPOCHS = ("--epochs", "3", "--set", "save_steps=0.5")
 LORA = ("--batch-size", "16", "--lora-rank", "4", "--epochs", "0.2", "--device", "cpu", "--set", "eval_steps=0.5")
@@ -196,8 +193,7 @@ def test_a_model_that_was_not_saved_as_trained(place: Path, done: dict[str, Done
 def test_without_the_trainers(place: Path) -> None:
     """Catches a traceback, or minutes of work, before a package is missed."""
     command = ["-m", "preftree", "train", place / "run", "--model", place / "base", "--out", place / "none"]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, *map(str, command)], env=env, capture_output=True, text=True, cwd=ROOT)
+    done = run_python(*command)
     assert done.returncode == 1
     assert done.stderr == "preftree: training needs trl, peft, accelerate: pip install 'preftree[train]'\n"
     assert not (place / "none").exists()

@@ -14,7 +14,8 @@ from preftree.labeling.commands.parser import EPILOG, parse
 from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, OK, REJECTED_ROWS, USAGE
 from preftree.labeling.options.option import declared, defaults
 from preftree.labeling.terminal import coloured, messages_on_stderr
-from tests.labeling.commands import ROOT, one_error
+from tests.labeling.commands import one_error
+from tests.processes import ROOT
 
 
 class Terminal(io.StringIO):

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -27,10 +26,10 @@ from tests.labeling.commands import one_error, unwrapped
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 from tests.labeling.killing import asked
 from tests.labeling.test_rundir import Failing, flipped, labels, parts_of, record, run
+from tests.processes import start_python
 
 pytest.importorskip("pyarrow")
 
-ROOT = Path(__file__).parents[2]
 ROWS = 60
 
 ONE = """
@@ -76,8 +75,7 @@ def work(source: Path, out: Any, worker: str, scorer: FakeScorer | None = None, 
 
 def started(source: Path, out: Path, worker: str) -> subprocess.Popen[str]:
     log = str(out.with_name(f"{worker[0]}.log"))
-    command = [sys.executable, "-c", ONE, str(source), str(out), log, worker]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+    return start_python("-c", ONE, source, out, log, worker, stdout=subprocess.PIPE)
 
 
 def test_three_processes_of_which_one_is_killed(source: Path, tmp_path: Path, whole: bytes) -> None:

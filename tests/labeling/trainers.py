@@ -6,8 +6,6 @@ import contextlib
 import io
 import json
 import math
-import os
-import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,11 +15,10 @@ from unittest import mock
 import numpy as np
 
 from preftree.labeling.types import PairLabel
-from tests.labeling.commands import ROOT
 from tests.labeling.fakes import row
 from tests.labeling.labelled_run import labelled_run
+from tests.processes import ROOT, TRAINERS, answered
 
-TRAINERS = Path(sys.prefix) / "train"
 # How good a response is by its letter: the difference of two is the logit that the first is better.
 QUALITY = dict(zip("abcdef", np.linspace(-1.2, 1.2, 6).tolist(), strict=True))
 FAST = ("--full", "--lr", "0.01", "--batch-size", "16", "--device", "cpu", "--set", "eval_steps=0.5")
@@ -50,20 +47,9 @@ class Asked(NamedTuple):
 
 def train(*asked: Asked) -> list[Done]:
     """Each command in turn, in one process: to import the trainers takes seconds."""
-    own = {"PYTHONPATH": f"{ROOT}{os.pathsep}{TRAINERS}", "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
-    commands = [[list(map(str, one.arguments)), one.fails, one.at] for one in asked]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.labeling.trainers"],
-        input=json.dumps(commands),
-        env=os.environ | own,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    return [Done(*one) for one in json.loads(done.stdout)]
+    commands = json.dumps([[list(map(str, one.arguments)), one.fails, one.at] for one in asked])
+    found = answered("-m", "tests.labeling.trainers", imports=(ROOT, TRAINERS), given=commands, seconds=600)
+    return [Done(*one) for one in found]
 
 
 def known_run(directory: Path, pairs: int) -> Path:

@@ -7,8 +7,8 @@ import re
 
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS
-from tests.labeling.commands import ROOT
 from tests.labeling.serving.fakes import FakeJudge, serving
+from tests.processes import ROOT
 
 PAGE = (ROOT / "docs" / "server.md").read_text(encoding="utf-8")
 

@@ -11,8 +11,8 @@ import preftree as pt
 from preftree.engine.errors import InputError, UsageError
 from preftree.integrations.trl import RewardFunction
 from preftree.labeling.integrations.rewards import Rewards
-from tests.labeling.commands import ROOT
 from tests.labeling.serving.fakes import FakeJudge, serving
+from tests.processes import ROOT
 
 EXAMPLE = str(ROOT / "examples" / "rubric.yaml")
 CRITERIA = [{"description": "Is short.", "weight": 3}, {"description": "Is rude.", "weight": -1}]

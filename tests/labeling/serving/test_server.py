@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -23,8 +21,8 @@ from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.methods.score_labels import DirectLabel
 from preftree.labeling.options.serving import ServeOptions
 from preftree.labeling.serving import server
-from tests.labeling.commands import ROOT
 from tests.labeling.serving.fakes import Client, FakeJudge, answer_of, serving
+from tests.processes import printed, start_python
 
 ASKED = {"prompt": "What is 2 + 2?", "response": "4"}
 
@@ -209,8 +207,8 @@ def test_answers_are_not_held_back() -> None:
 
 def test_the_command(small_model: str) -> None:
     """Catches a command that cannot be stopped, or does not say where it listens."""
-    command = [sys.executable, "-m", "preftree", "serve", "--model", small_model, "--port", "0"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ})
+    command = ("-m", "preftree", "serve", "--model", small_model, "--port", "0")
+    process = start_python(*command, stderr=subprocess.PIPE)
     assert process.stderr is not None
     said = process.stderr.readline()
     assert said.startswith("listening at http://127.0.0.1:")
@@ -224,4 +222,4 @@ def test_the_command(small_model: str) -> None:
 def test_other_commands_need_no_server() -> None:
     """Catches a command line that imports FastAPI, which takes longer than all the rest of the start."""
     code = "import sys, preftree.labeling.cli; sys.exit(bool({'fastapi', 'uvicorn', 'pydantic'} & sys.modules.keys()))"
-    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
+    printed("-c", code)

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import socket
 import struct
 import subprocess
-import sys
 import threading
 import time
 from collections import Counter
@@ -19,8 +17,8 @@ import pytest
 
 import preftree as pt
 from preftree.labeling.methods.score_labels import DirectLabel
-from tests.labeling.commands import ROOT
 from tests.labeling.serving.fakes import Client, answer_of
+from tests.processes import start_python
 
 SECONDS = 600
 CLIENTS = 16
@@ -119,9 +117,9 @@ def test_minutes_of_random_load(small_model: str) -> None:
     rows = [{"prompt": f"Question {n % 7}?", "response": f"Answer {n}. " * (1 + n % 9)} for n in range(50)]
     labels = [row.label for row in pt.label(rows, judge, "direct")]
     rewards = [label.scores[0].reward for label in labels if isinstance(label, DirectLabel)]
-    command = [sys.executable, "-m", "preftree", "serve", "--model", small_model, "--port", "0"]
+    command = ["-m", "preftree", "serve", "--model", small_model, "--port", "0"]
     command += ["--dtype", "float32", "--body-limit", str(BODY_LIMIT)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=ROOT, env={**os.environ}) as process:
+    with start_python(*command, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         client = Client(process.stderr.readline().split()[2].rstrip(";"))
         load = Load(client, rows, rewards)
