@@ -1,12 +1,14 @@
 """Runs tutorials and examples as a reader would: `python -m tests.documents DIRECTORY PAGE_OR_SCRIPT...`.
 
 All in one process, since torch, TRL and the embedded model take seconds to import or to load. Each has a folder of its
-own in DIRECTORY, with `examples` and what `models` names in it. Prints one JSON object: what each block printed.
+own in DIRECTORY, with `examples` and what `models` names in it. They run as they stand, but train for one epoch. Prints
+one JSON object: what each block printed.
 """
 
 from __future__ import annotations
 
 import contextlib
+import inspect
 import io
 import json
 import re
@@ -17,10 +19,13 @@ import sys
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 from unittest import mock
 
 from tests.processes import ROOT
+
+if TYPE_CHECKING:
+    from preftree import Engine
 
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 
@@ -57,7 +62,7 @@ def run(block: Block, names: dict[str, Any]) -> str:
             if block.kind != "sh":
                 exec(compile(block.code, "<document>", "exec"), names)
             elif block.code.startswith("preftree "):
-                _commands(block.code.replace("\\\n", " "))
+                _commands(block.code.replace("\\\n", " ").replace("--epochs 3", "--epochs 1"))
             else:
                 subprocess.run(["bash", "-ec", block.code], check=True)
     except Exception as error:
@@ -76,18 +81,20 @@ def _commands(code: str) -> None:
 
 
 @contextlib.contextmanager
-def one_embedded_model() -> Iterator[None]:
-    """Whoever loads the embedded model gets the one that is there; all load it with the same options."""
+def one_embedded_model(loaded: Engine | None = None) -> Iterator[None]:
+    """Whoever loads the embedded model gets `loaded`, or one that is loaded here; all load it with the same options."""
     from preftree.engine import checkpoint, engine
 
-    opened, load, close = checkpoint.open_checkpoint("embedded"), engine.Engine, engine.Engine.close
-    loaded = load(opened)
+    load, close = engine.Engine, engine.Engine.close
+    loaded = loaded or load(checkpoint.open_checkpoint("embedded"))
+    opened, options_of = loaded.checkpoint, inspect.signature(load)
 
     def open_checkpoint(spec: str, offline: bool = False) -> Any:
         return opened if spec == "embedded" else opens(spec, offline)
 
     class Shared(load):  # type: ignore[misc, valid-type]
         def __new__(cls, asked: Any, **options: Any) -> Any:
+            options_of.bind(asked, **options)  # a name that is not one is an error as ever
             return loaded if asked is opened else load(asked, **options)
 
     def kept(one: engine.Engine) -> None:

@@ -201,7 +201,7 @@ def test_a_worker_that_crashes_or_hangs_is_replaced(tmp_path: Path, fate: str, l
 def test_the_time_is_up_whatever_the_worker_does(tmp_path: Path) -> None:
     started = time.time()
     assert supervised(tmp_path, "time.sleep(60)", seconds=1, always=True) == 1
-    assert time.time() - started < 10
+    assert time.time() - started < 30
     (step,) = Report.load(tmp_path).steps
     assert (step.status, step.note) == ("not finished", "the time was up")
 

@@ -130,8 +130,9 @@ def test_the_table_has_a_line_for_each(
 def test_preftree_alone_through_its_own_workers(
     data: Path, model: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A peer that is not installed is named with the command that installs it."""
+    """A peer that is not installed is named with the command that installs it. A process for each takes seconds."""
     monkeypatch.setattr(contestants, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setattr(contestants, "CONTESTANTS", (FLOAT32, BFLOAT16, VLLM))
     logs = tmp_path / "logs"
     arguments = ("--data", data, "--model", model, "--rounds", 1, "--workloads", 2, "--peers", "vllm", "--logs", logs)
     text, whole = run(capsys, *arguments)

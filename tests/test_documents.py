@@ -15,6 +15,7 @@ from tests.processes import ROOT, TRAINERS, answered, require
 TUTORIALS = [
     f"docs/tutorial-{name}.md" for name in ("first-labels", "choosing-a-judge", "salmon", "grpo", "a-million-pairs")
 ]
+FIRST_STEPS = "docs/reward-models.md"
 EXAMPLES = sorted(f"examples/{path.name}" for path in (ROOT / "examples").glob("*.py"))
 
 
@@ -39,8 +40,8 @@ def test_tutorials_and_examples(tmp_path: Path) -> None:
     one test for all, since what they import and load takes longer than what they do.
     """
     require(TRAINERS)
-    found = run(tmp_path, TUTORIALS + EXAMPLES)
-    for name in TUTORIALS:
+    found = run(tmp_path, [*TUTORIALS, FIRST_STEPS, *EXAMPLES])
+    for name in (*TUTORIALS, FIRST_STEPS):
         parts = blocks((ROOT / name).read_text(encoding="utf-8"))
         shown = [names(part.kind, part.shown) for part in parts]
         assert sum(map(len, shown)) >= 3, name
@@ -48,6 +49,8 @@ def test_tutorials_and_examples(tmp_path: Path) -> None:
             gone = some - names(part.kind, output)
             assert not gone, f"{name} shows for\n{part.code}{gone}, which are not in\n{output}"
     assert all("".join(found[name]).strip() for name in EXAMPLES)
+    assert found[FIRST_STEPS][-1].startswith("transformers "), "what the trained model says there and in preftree"
+    assert (tmp_path / "reward-models" / "rm" / "README.md").is_file()
 
 
 @pytest.mark.parametrize("name", TUTORIALS)

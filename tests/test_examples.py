@@ -39,7 +39,7 @@ def encode(scorer: Judge, pairs: list[Pair]) -> list[Encoded]:
     return [scorer.encode(request) for pair in pairs for request in method.requests(pair)]
 
 
-@pytest.mark.parametrize("every", [8, pytest.param(1, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.soak)])
 def test_examples_equal_transformers(
     embedded_scorer: Callable[..., Judge], transformers_model: Any, every: int
 ) -> None:

@@ -16,6 +16,7 @@ import torch
 from preftree.engine.model.model import Model
 from preftree.engine.planning.plan import Plan
 from preftree.kernels import cpu
+from preftree.labeling import cli
 from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options.runs import LabelOptions
@@ -86,12 +87,12 @@ def test_labels_are_bit_exact(model: Path, dtype: str) -> None:
 
 
 def test_labels_of_the_embedded_model_are_bit_exact(embedded_scorer: OpenScorer) -> None:
-    """The real shapes: 9 heads on 3, 30 layers, a vocabulary of 49,152."""
-    pairs = make_pairs(6)
+    """The real shapes: 9 heads on 3, 30 layers, a vocabulary of 49,152. Two of the pairs share a prompt."""
+    pairs = make_pairs(4)[1:]
     everything = label(embedded_scorer(), pairs)
-    assert label(embedded_scorer(), [pairs[2]])[pairs[2].id] == everything[pairs[2].id]
+    assert label(embedded_scorer(), [pairs[0]])[pairs[0].id] == everything[pairs[0].id]
     assert label(embedded_scorer(batch_tokens=500), pairs[::-1]) == everything
-    assert label(embedded_scorer(prefix_cache=False), pairs) == everything
+    assert label(embedded_scorer(prefix_cache=False), pairs[1:]).items() <= everything.items()
 
 
 @pytest.mark.parametrize("template", ["general", "harmlessness"])
@@ -120,9 +121,10 @@ def rows(tmp_path: Path) -> Path:
 
 
 def test_two_processes_write_the_same_bytes(model: Path, rows: Path, tmp_path: Path) -> None:
-    """Catches whatever depends on hash seeds, addresses or time."""
-    for name in ("one", "two"):
-        printed("-m", "preftree", "label", rows, "--model", model, "--out", tmp_path / name, "--quiet")
+    """Catches whatever depends on hash seeds, addresses or time. One of them is that of the tests."""
+    command = ["label", str(rows), "--model", str(model), "--dtype", "float32", "--quiet", "--out"]
+    assert cli.main([*command, str(tmp_path / "one")]) == 0
+    printed("-m", "preftree", *command, tmp_path / "two", own={"PYTHONHASHSEED": "1"})
     one, two = ((tmp_path / name / "labels.parquet").read_bytes() for name in ("one", "two"))
     assert one == two
 

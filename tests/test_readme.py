@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 
+from preftree import Engine
 from preftree.engine.model_table import family_list, model_table
 from preftree.labeling.commands.parser import parse
 from preftree.labeling.commands.table import COMMANDS
+from tests.documents import one_embedded_model
 
 ROOT = Path(__file__).parent.parent
 PAGES = {path.name: path for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))}
@@ -20,6 +23,14 @@ LINKED = {**PAGES, **{name: ROOT / name for name in ("ARCHITECTURE.md", "CONTRIB
 PYTHON = [(name, code) for name, text in TEXTS.items() for code in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
 
 
+@pytest.fixture(scope="module")
+def one_engine(embedded_engine: Engine) -> Iterator[None]:
+    """Loading the embedded model for each example takes longer than what they do."""
+    with one_embedded_model(embedded_engine):
+        yield
+
+
+@pytest.mark.usefixtures("one_engine")
 @pytest.mark.parametrize(("page", "code"), PYTHON, ids=[f"{page}-{place}" for place, (page, _) in enumerate(PYTHON)])
 def test_python_examples_run(page: str, code: str) -> None:
     """Catches an example that the library has outgrown."""

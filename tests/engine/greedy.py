@@ -23,6 +23,6 @@ def transformers_choices(directory: Path, prompt: list[int], ids: list[int]) -> 
     are, so is that one. The last is what it would have said next.
     """
     with torch.inference_mode():
-        logits = load(directory)(torch.tensor([prompt + ids])).logits[0, len(prompt) - 1 :]
+        logits = load(directory)(torch.tensor([prompt + ids]), logits_to_keep=len(ids) + 1).logits[0]
     choices: list[int] = logits.argmax(-1).tolist()
     return choices

@@ -98,7 +98,7 @@ def test_an_interrupted_caller_leaves_the_others_theirs() -> None:
 
 def test_an_engine_in_threads(embedded_engine: Engine) -> None:
     """The bits of a call alone, its own shape, and rows that are counted once."""
-    calls = [(prompts_of(3, seed), [LABELS if seed % 2 else LABELS[:1]] * 3) for seed in range(6)]
+    calls = [(prompts_of(2, seed), [LABELS if seed % 2 else LABELS[:1]] * 2) for seed in range(4)]
     alone = [embedded_engine.score(*call) for call in calls]
     with ThreadPoolExecutor(len(calls)) as pool:
         found = list(pool.map(lambda call: embedded_engine.score(*call), calls))

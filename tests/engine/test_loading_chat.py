@@ -1,7 +1,6 @@
 """Chat templates: ids equal to transformers' apply_chat_template, and no message that reaches the template."""
 
 import json
-import time
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from preftree.engine.errors import InputError, ModelError
 from preftree.engine.tokenizer.chat import ChatTemplate
 from tests.engine.test_loading_tokenizer import HARD_TEXTS, fuzzed_texts, make
 from tests.models import TEMPLATE, tokenizer_data
+from tests.stopwatch import within
 
 LLAMA2 = (
     "{% if messages[0]['role'] == 'system' %}{% set loop_messages = messages[1:] %}"
@@ -175,10 +175,8 @@ DOUBLING = (
 def test_hostile_templates_are_cut_off(monkeypatch: pytest.MonkeyPatch, template: str, named: str) -> None:
     """Catches a template that hangs preftree, takes the machine's memory or reaches Python: seconds, and one line."""
     monkeypatch.setattr(sandbox, "CPU_SECONDS", 1)
-    start = time.monotonic()
-    with pytest.raises(ModelError, match=named) as error:
+    with within(10), pytest.raises(ModelError, match=named) as error:
         ids_of(template, "hi")
-    assert time.monotonic() - start < 10
     assert "\n" not in str(error.value)
     assert "--plain" in str(error.value)
 

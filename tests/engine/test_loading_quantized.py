@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from preftree.engine.weights.safetensors import CPU
 from preftree.kernels import isa
 from tests.engine.quantized_files import INT4, INT4_CONFIG, compressed, group_of, in_int4, quantise, write_quantization
 from tests.models import CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
+from tests.stopwatch import within
 
 Q = "model.layers.0.self_attn.q_proj"
 FP8 = {"quant_method": "fp8", "weight_block_size": [128, 128], "activation_scheme": "dynamic"}
@@ -62,10 +62,8 @@ def change(directory: Path, **changes: torch.Tensor | None) -> None:
 
 
 def refused(directory: Path, named: str) -> None:
-    start = time.monotonic()
-    with pytest.raises(ModelError) as error:
+    with within(2), pytest.raises(ModelError) as error:
         read_all(directory)
-    assert time.monotonic() - start < 2
     assert "\n" not in str(error.value)
     assert str(directory) in str(error.value)
     assert re.search(named, str(error.value)), str(error.value)
@@ -180,9 +178,8 @@ def test_a_hostile_pattern_takes_no_time(model_dir: Path) -> None:
     """Catches a backtracking matcher, which would take for ever on this pattern and any name."""
     groups = [group_of(INT8) | {"targets": ["re:(.|.)*(a|aa|.)+(.*)*x$"]}, group_of(INT8)]
     values = quantise(model_dir, compressed("int-quantized", *groups), in_int8)
-    start = time.monotonic()
-    assert torch.equal(read_all(model_dir)[f"{Q}.weight"], values[f"{Q}.weight"])
-    assert time.monotonic() - start < 2
+    with within(2):
+        assert torch.equal(read_all(model_dir)[f"{Q}.weight"], values[f"{Q}.weight"])
 
 
 def test_neutral_settings_and_needless_zero_points_change_nothing(model_dir: Path) -> None:

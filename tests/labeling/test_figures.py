@@ -30,8 +30,13 @@ from preftree.labeling.options.methods import (
 from preftree.labeling.report import figures
 from preftree.labeling.report.figures import figures_of
 from preftree.labeling.types import Label, Rejected, RequestScores, Sample
+from tests.labeling.by_row.agreement import BySubset
+from tests.labeling.by_row.pairs import PairByRow
+from tests.labeling.by_row.rankings import RankingByRow
+from tests.labeling.by_row.salmon import SalmonByRow
+from tests.labeling.by_row.scores import ScoreByRow
+from tests.labeling.by_row.sets import PrincipledByRow
 from tests.labeling.fakes import row, write_rows
-from tests.labeling.row_by_row import BySubset, PairByRow, PrincipledByRow, RankingByRow, SalmonByRow, ScoreByRow
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -17,7 +17,7 @@ from preftree.labeling.report.intervals import wilson_interval
 from preftree.labeling.report.length_adjustment import LengthAdjustment
 from preftree.labeling.report.logistic import predict
 from preftree.labeling.report.win_rate import WinRate
-from tests.labeling.win_rate_by_row import at_equal_length, separates, sigmoid
+from tests.labeling.by_row.win_rate import at_equal_length, separates, sigmoid
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
