@@ -24,7 +24,7 @@ from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.shards import merge
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, row, write_rows
-from tests.labeling.test_rundir import Failing, labels, record
+from tests.labeling.rundir.runs import Failing, labels, record
 
 ROWS = 30
 

@@ -28,8 +28,8 @@ from preftree.labeling.runs.shards import merge
 from tests.labeling.calibrations import ROWS, calibrated, gold_file, gold_rows, judged, table
 from tests.labeling.commands import one_error
 from tests.labeling.fakes import FakeScorer
+from tests.labeling.rundir.runs import labels, record
 from tests.labeling.serving.fakes import FakeJudge, serving
-from tests.labeling.test_rundir import labels, record
 
 
 @pytest.fixture

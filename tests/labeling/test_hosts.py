@@ -13,7 +13,7 @@ from preftree.labeling.answers.answers import ANSWERS, Answers
 from preftree.labeling.answers.host import host_of, kind_of
 from preftree.labeling.runs.status import status_lines
 from tests.labeling.fakes import FakeScorer
-from tests.labeling.test_rundir import run
+from tests.labeling.rundir.runs import run
 from tests.labeling.test_workers import source, whole, work
 
 __all__ = ["source", "whole"]

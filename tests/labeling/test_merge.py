@@ -19,7 +19,7 @@ from preftree.labeling.data.selection import rows_of
 from preftree.labeling.runs import job
 from preftree.labeling.runs.shards import merge
 from tests.labeling.fakes import FakeScorer, open_fake_method, row, write_rows
-from tests.labeling.test_rundir import labels, record, run
+from tests.labeling.rundir.runs import labels, record, run
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

@@ -23,7 +23,7 @@ from preftree.labeling.runs import run as runs
 from preftree.labeling.runs.run import run_label
 from tests.labeling.commands import one_error, unwrapped
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, row, write_rows
-from tests.labeling.test_rundir import Failing
+from tests.labeling.rundir.runs import Failing
 
 fsspec = pytest.importorskip("fsspec")
 fs = pytest.importorskip("pyarrow.fs")

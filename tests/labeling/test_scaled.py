@@ -15,8 +15,8 @@ from preftree.labeling.options.export import InstructionOptions
 from preftree.labeling.runs.shards import merge
 from preftree.labeling.runs.view import view
 from tests.labeling.fakes import FakeScorer, row, write_rows
+from tests.labeling.rundir.runs import labels
 from tests.labeling.test_aggregate import salmon
-from tests.labeling.test_rundir import labels
 
 parquet = pytest.importorskip("pyarrow.parquet")
 

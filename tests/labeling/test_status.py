@@ -20,7 +20,7 @@ from preftree.labeling.runs.manifest import date
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.runs.status import status_lines
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, open_fake_method
-from tests.labeling.test_rundir import record, source, stopped
+from tests.labeling.rundir.runs import record, source, stopped
 
 __all__ = ["source"]
 

@@ -25,7 +25,7 @@ from preftree.labeling.runs.status import status_lines
 from tests.labeling.commands import one_error, unwrapped
 from tests.labeling.fakes import FakeScorer, fake_scorer_factory, open_fake_method, row, write_rows
 from tests.labeling.killing import asked
-from tests.labeling.test_rundir import Failing, flipped, labels, parts_of, record, run
+from tests.labeling.rundir.runs import Failing, flipped, labels, parts_of, record, run
 from tests.processes import start_python
 
 pytest.importorskip("pyarrow")
