@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import os
 import sys
@@ -11,7 +12,29 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.hugging_face import embedded_directory
-from preftree.engine.errors import InputError, OutputError
+from preftree.engine.errors import InputError, OutputError, PreftreeError
+
+Main = Callable[[Sequence[str] | None], int]
+
+
+def ends_in_one_line(name: str) -> Callable[[Main], Callable[..., int]]:
+    """For the `main` of a command: where preftree says what is wrong, that is all it says, with exit code 1.
+
+    name: stands before it.
+    """
+
+    def decorate(main: Main) -> Callable[..., int]:
+        @functools.wraps(main)
+        def run(argv: Sequence[str] | None = None) -> int:
+            try:
+                return main(argv)
+            except PreftreeError as error:
+                say(f"{name}: {error}")
+                return 1
+
+        return run
+
+    return decorate
 
 
 def hugging_face_directory(model: str) -> Path:

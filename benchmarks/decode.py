@@ -18,7 +18,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arguments import check_out, hugging_face_directory, positive, say, write_json
+from benchmarks.arguments import check_out, ends_in_one_line, hugging_face_directory, positive, say, write_json
 from benchmarks.continuations import Decoded, decode_with_engine, read_bandwidth, step_rate
 from benchmarks.decode_host import host_seconds
 from benchmarks.generate_peer import TransformersGenerate
@@ -27,7 +27,6 @@ from benchmarks.peers.transformers import load_transformers
 from benchmarks.workloads import reasoning_prompts
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
-from preftree.engine.errors import PreftreeError
 from preftree.engine.memory import is_out_of_memory
 from preftree.labeling.judge.judge import Judge
 
@@ -38,13 +37,10 @@ HOST_SEQUENCES, HOST_TOKENS = 128, 100
 HOST_STOP = ("\n\n\n", "Verdict:")
 
 
+@ends_in_one_line("benchmarks.decode")
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        run(args)
-    except PreftreeError as error:
-        print(f"benchmarks.decode: {error}", file=sys.stderr)
-        return 1
+    run(args)
     return 0
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import workloads
+from benchmarks.arguments import ends_in_one_line
 from benchmarks.workloads import Workload
-from preftree.engine.errors import PreftreeError
 from preftree.engine.files import read_json
 from preftree.labeling.judge.judge import Judge
 
@@ -20,16 +20,13 @@ PAIRS = 6
 EXAMPLES = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
 
 
+@ends_in_one_line("python -m benchmarks.demo")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.demo", description=__doc__)
     parser.add_argument("run", type=Path, help="the run directory of the demo")
-    try:
-        record = read_json(parser.parse_args(argv).run / "run.json")
-        with Judge.load("embedded") as judge:
-            lines = demo_lines(record, judge, workloads.load("2", EXAMPLES, PAIRS, judge))
-    except PreftreeError as error:
-        print(f"python -m benchmarks.demo: {error}", file=sys.stderr)
-        return 1
+    record = read_json(parser.parse_args(argv).run / "run.json")
+    with Judge.load("embedded") as judge:
+        lines = demo_lines(record, judge, workloads.load("2", EXAMPLES, PAIRS, judge))
     print(*lines, sep="\n")
     return 0
 

@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from benchmarks import tables
-from benchmarks.arguments import check_out, hugging_face_directory, names, positive, say, write_json
+from benchmarks.arguments import check_out, ends_in_one_line, hugging_face_directory, names, positive, say, write_json
 from benchmarks.machine import Machine, Roofline
 from benchmarks.memory import in_own_process, scoring_peak
 from benchmarks.parts import profile_parts
@@ -23,17 +23,13 @@ from benchmarks.peers.transformers import PEERS, candidates, load_transformers
 from benchmarks.rounds import Bench, record
 from benchmarks.workloads import WORKLOADS, Workload, load
 from preftree.engine.checkpoint import open_checkpoint
-from preftree.engine.errors import PreftreeError
 from preftree.labeling.judge.judge import Judge
 
 
+@ends_in_one_line("benchmarks.labeling")
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        run(args)
-    except PreftreeError as error:
-        print(f"benchmarks.labeling: {error}", file=sys.stderr)
-        return 1
+    run(args)
     return 0
 
 

@@ -19,11 +19,11 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
+from benchmarks.arguments import ends_in_one_line
 from benchmarks.memory import PeakMemory, in_own_process
 from benchmarks.random_model import small_config, write_random_model
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
-from preftree.engine.errors import PreftreeError
 from preftree.engine.gguf.embedded import PACKAGE
 from preftree.engine.weights.names import num_parameters
 
@@ -112,20 +112,17 @@ def measure(case: Case, layers: int = LAYERS, hidden_size: int = HIDDEN_SIZE) ->
     return Loaded(case, weights, peak, kept, seconds)
 
 
+@ends_in_one_line("benchmarks.loading")
 def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m benchmarks.loading", description=__doc__).parse_args(argv)
     print(f"{'case':<38} {'weights MB':>10} {'peak MB':>8} {'ratio':>6} {'kept MB':>8} {'seconds':>8}")
     results = []
-    try:
-        for case in CASES:
-            loaded = measure(case)
-            results.append(loaded)
-            sizes = (f"{size / 1e6:,.0f}" for size in (loaded.weights_bytes, loaded.peak_bytes, loaded.kept_bytes))
-            weights, peak, kept = sizes
-            print(f"{case.title:<38} {weights:>10} {peak:>8} {loaded.ratio:>6.2f} {kept:>8} {loaded.seconds:>8.1f}")
-    except PreftreeError as error:
-        print(f"benchmarks.loading: {error}", file=sys.stderr)
-        return 1
+    for case in CASES:
+        loaded = measure(case)
+        results.append(loaded)
+        sizes = (f"{size / 1e6:,.0f}" for size in (loaded.weights_bytes, loaded.peak_bytes, loaded.kept_bytes))
+        weights, peak, kept = sizes
+        print(f"{case.title:<38} {weights:>10} {peak:>8} {loaded.ratio:>6.2f} {kept:>8} {loaded.seconds:>8.1f}")
     print(json.dumps([asdict(loaded) | {"ratio": round(loaded.ratio, 3)} for loaded in results]))
     return 0 if all(loaded.ratio <= TARGET for loaded in results) else 1
 

@@ -23,10 +23,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
 
+from benchmarks.arguments import ends_in_one_line
 from benchmarks.random_model import small_config, write_random_model
 from benchmarks.workloads import TEMPLATE
 from preftree.engine.engine import Engine
-from preftree.engine.errors import InputError, PreftreeError
+from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
 from preftree.engine.memory import give_back_freed
 from preftree.engine.planning.trie import as_token_ids, common_prefix
@@ -178,6 +179,7 @@ def measure(case: Case, directory: Path) -> Peak:
     )
 
 
+@ends_in_one_line("benchmarks.memory")
 def main(argv: Sequence[str] | None = None) -> int:
     argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__).parse_args(argv)
     print(
@@ -193,17 +195,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     )
     peaks = []
-    try:
-        for case in CASES:
-            with tempfile.TemporaryDirectory() as scratch:
-                peak = measure(case, Path(scratch))
-            peaks.append(peak)
-            measured = (case.kv_memory, peak.measured_bytes, peak.planned_bytes, peak.cache_bytes)
-            sizes = (f"{size / 1e6:.1f}" for size in measured)
-            print(_row(case.layers, case.pairs, f"{case.batch_tokens:,}", case.rationale_tokens, *sizes), flush=True)
-    except PreftreeError as error:
-        print(f"benchmarks.memory: {error}", file=sys.stderr)
-        return 1
+    for case in CASES:
+        with tempfile.TemporaryDirectory() as scratch:
+            peak = measure(case, Path(scratch))
+        peaks.append(peak)
+        measured = (case.kv_memory, peak.measured_bytes, peak.planned_bytes, peak.cache_bytes)
+        sizes = (f"{size / 1e6:.1f}" for size in measured)
+        print(_row(case.layers, case.pairs, f"{case.batch_tokens:,}", case.rationale_tokens, *sizes), flush=True)
     print(json.dumps([asdict(peak) for peak in peaks]))
     return 0
 

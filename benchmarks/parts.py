@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from typing import Any
 from unittest import mock
 
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.clock import Clock
 from benchmarks.workloads import Workload
 from preftree.engine.engine import Engine
 from preftree.engine.model.model import Model
@@ -41,32 +39,13 @@ PARTS = {
 }
 
 
-@dataclass
-class ForwardClock:
-    """seconds: spent inside the model's forward pass so far. The rest of a scoring call is the host's planning."""
-
-    seconds: float = 0.0
-
-
 @contextmanager
-def forward_clock() -> Iterator[ForwardClock]:
-    """Times the model's forward passes while the context lasts; costs two clock readings a batch."""
-    clock = ForwardClock()
-
-    def timed(method: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(method)
-        def call(*arguments: Any, **named: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return method(*arguments, **named)
-            finally:
-                clock.seconds += time.perf_counter() - started
-
-        return call
-
+def forward_clock() -> Iterator[Clock]:
+    """Times the model's forward passes while the context lasts. The rest of a scoring call is the host's planning."""
+    clock = Clock()
     with ExitStack() as stack:
         for name in FORWARD:
-            stack.enter_context(mock.patch.object(Model, name, timed(getattr(Model, name))))
+            stack.enter_context(mock.patch.object(Model, name, clock.timed(getattr(Model, name))))
         yield clock
 
 

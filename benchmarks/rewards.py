@@ -22,11 +22,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.arguments import check_out, positive, write_json
+from benchmarks.arguments import check_out, ends_in_one_line, positive, write_json
 from benchmarks.hugging_face import embedded_directory
 from benchmarks.machine import Machine
 from preftree.engine.engine import Engine
-from preftree.engine.errors import PreftreeError
 
 # Of the padded peer, to choose from.
 BATCHES = (8, 16, 32)
@@ -34,15 +33,12 @@ RESPONSES, SETS, TEXT_TOKENS = 64, 16, 200
 _STATEMENT_TOKENS = 40
 
 
+@ends_in_one_line("benchmarks.rewards")
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        check_out(args.out)
-        with tempfile.TemporaryDirectory() as directory:
-            run(args, args.model or _random_reward_model(Path(directory)))
-    except PreftreeError as error:
-        print(f"benchmarks.rewards: {error}", file=sys.stderr)
-        return 1
+    check_out(args.out)
+    with tempfile.TemporaryDirectory() as directory:
+        run(args, args.model or _random_reward_model(Path(directory)))
     return 0
 
 

@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from benchmarks.arguments import check_out, positive, say, write_json
+from benchmarks.arguments import check_out, ends_in_one_line, positive, say, write_json
 from benchmarks.machine import Machine
-from preftree.engine.errors import InputError, PreftreeError
+from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.row import prompt_value
 from preftree.labeling.types import Pair
@@ -69,13 +69,10 @@ class Measured:
         }
 
 
+@ends_in_one_line("benchmarks.serve")
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        run(args)
-    except PreftreeError as error:
-        print(f"benchmarks.serve: {error}", file=sys.stderr)
-        return 1
+    run(args)
     return 0
 
 

@@ -18,11 +18,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from benchmarks.arguments import ends_in_one_line
 from benchmarks.memory import PeakMemory, in_own_process
 from benchmarks.random_model import small_config, write_random_model
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.engine import Engine
-from preftree.engine.errors import PreftreeError
 from preftree.engine.weights.names import num_parameters
 
 LAYERS, HIDDEN_SIZE = 16, 1536
@@ -79,6 +79,7 @@ def measure(model: str, name: str, dtype: str, rounds: int = ROUNDS) -> Streamin
     return Streaming(name, dtype, rows, cost, weights, *taken)
 
 
+@ends_in_one_line("benchmarks.streaming")
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.streaming", description=__doc__)
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of each way (default: %(default)s)")
@@ -87,19 +88,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         f"{'model':<12} {'type':<9} {'batch':>6} {'cost':>6} {'weights MB':>10} {'resident MB':>11} {'streamed MB':>11}"
     )
     results = []
-    try:
-        with tempfile.TemporaryDirectory() as scratch:
-            random = str(write_random_model(Path(scratch), small_config(LAYERS, HIDDEN_SIZE)))
-            for model, name, dtype in ((random, "random", "bfloat16"), ("embedded", "embedded", "float32")):
-                found = measure(model, name, dtype, rounds)
-                results.append(found)
-                sizes = (found.weight_bytes, found.resident_bytes, found.streamed_bytes)
-                weights, resident, streamed = (f"{size / 1e6:,.0f}" for size in sizes)
-                row = f"{name:<12} {dtype:<9} {found.batch_tokens:>6} {found.cost:>6.1%} {weights:>10} {resident:>11}"
-                print(f"{row} {streamed:>11}", flush=True)
-    except PreftreeError as error:
-        print(f"benchmarks.streaming: {error}", file=sys.stderr)
-        return 1
+    with tempfile.TemporaryDirectory() as scratch:
+        random = str(write_random_model(Path(scratch), small_config(LAYERS, HIDDEN_SIZE)))
+        for model, name, dtype in ((random, "random", "bfloat16"), ("embedded", "embedded", "float32")):
+            found = measure(model, name, dtype, rounds)
+            results.append(found)
+            sizes = (found.weight_bytes, found.resident_bytes, found.streamed_bytes)
+            weights, resident, streamed = (f"{size / 1e6:,.0f}" for size in sizes)
+            row = f"{name:<12} {dtype:<9} {found.batch_tokens:>6} {found.cost:>6.1%} {weights:>10} {resident:>11}"
+            print(f"{row} {streamed:>11}", flush=True)
     print(json.dumps([asdict(result) for result in results]))
     return 0 if all(result.cost <= LARGEST_COST for result in results) else 1
 

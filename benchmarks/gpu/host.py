@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from importlib import import_module
-from typing import Any
 from unittest import mock
+
+from benchmarks.clock import Clock
 
 # Module and name of what plans: checking and cutting a call, then a batch's trie, tiles and tensors.
 PLANNING = (
@@ -21,24 +20,10 @@ PLANNING = (
 
 
 @dataclass
-class HostClock:
-    """seconds: spent in planning so far, in whatever thread. missing: names that the engine no longer has."""
+class HostClock(Clock):
+    """Of planning. missing: names that the engine no longer has."""
 
-    seconds: float = 0.0
     missing: list[str] = field(default_factory=list)
-    lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
-        @functools.wraps(function)
-        def call(*arguments: Any, **named: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return function(*arguments, **named)
-            finally:
-                with self.lock:
-                    self.seconds += time.perf_counter() - started
-
-        return call
 
 
 @contextmanager

@@ -21,7 +21,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from benchmarks.arguments import check_out, hugging_face_directory, names, positive, say, write_json
+from benchmarks.arguments import check_out, ends_in_one_line, hugging_face_directory, names, positive, say, write_json
 from benchmarks.machine import Machine
 from benchmarks.peers import report
 from benchmarks.peers.contestants import CONTESTANTS, FAMILIES, OURS, chosen
@@ -31,19 +31,16 @@ from benchmarks.peers.results import record, results
 from benchmarks.workloads import WORKLOADS, Workload, load
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.model_config import ModelConfig
-from preftree.engine.errors import OutputError, PreftreeError
+from preftree.engine.errors import OutputError
 from preftree.labeling.judge.judge import Judge
 
 PEERS = tuple(family for family in FAMILIES if family != OURS)
 
 
+@ends_in_one_line("benchmarks.peers")
 def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
-    try:
-        run(args)
-    except PreftreeError as error:
-        print(f"benchmarks.peers: {error}", file=sys.stderr)
-        return 1
+    run(args)
     return 0
 
 

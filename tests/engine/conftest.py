@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.models import write_model
+from tests.models import SMALL_CONFIG, write_model
 
 
 @pytest.fixture(scope="module")
@@ -18,6 +18,12 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model with room for judging prompts."""
+    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
 @pytest.fixture

@@ -26,7 +26,7 @@ from preftree.kernels import cpu
 from preftree.kernels.tiles import TileRun
 from tests.engine.greedy import transformers_choices
 from tests.engine.test_engine_scores import LABELS, VOCABULARY, prompts_of
-from tests.models import CONTROL, SMALL_CONFIG, write_model
+from tests.models import CONTROL, SMALL_CONFIG
 
 ENDING = [40, 41, 42]
 # Behind the ending: the first token of labels 2 and 3, and the second of label 3.
@@ -35,11 +35,6 @@ FORCED_ROWS = 3
 LOGITS = -(-VOCABULARY // 8) * 8
 GREEDY = Sampling(max_new_tokens=16)
 DRAWN = Sampling(max_new_tokens=16, temperature=0.9, top_k=40, top_p=0.95, n=2, seed=5)
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
 @pytest.fixture(scope="module")

@@ -22,16 +22,10 @@ from preftree.engine.planning.steps import ON_DEVICE
 from preftree.engine.planning.trie import as_token_ids
 from tests.engine.test_decoding import ENDING, FORCED_ROWS, kv_memory_of
 from tests.engine.test_engine_scores import LABELS, prompts_of
-from tests.models import SMALL_CONFIG, write_model
 
 # Hot, so that control tokens and texts end sequences everywhere: at the first token, in between, at the last, never.
 DRAWN = Sampling(max_new_tokens=5, temperature=5.0, n=9, stop=("a", "e", "th"), seed=5)
 PROMPTS = prompts_of(4, seed=3)
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
 Run = Callable[..., RationaleScores]

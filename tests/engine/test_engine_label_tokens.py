@@ -11,12 +11,6 @@ import torch
 
 from preftree import Engine
 from tests.engine.test_engine_scores import LABELS, prompts_of
-from tests.models import SMALL_CONFIG, write_model
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
 @pytest.fixture(scope="module")

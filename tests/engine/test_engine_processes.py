@@ -18,14 +18,8 @@ from preftree import Engine, InputError, Judge, ModelError
 from preftree.engine.checkpoint import Checkpoint, open_checkpoint
 from preftree.labeling.types import ScoreRequest
 from tests.engine.test_engine_scores import LABELS, prompts_of
-from tests.models import SMALL_CONFIG, write_model
 
 REQUEST = ScoreRequest("Which?", "Answer:", (" 1", " 2"))
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
 def scored(engine: Engine) -> np.ndarray:

@@ -17,11 +17,6 @@ from tests.models import SMALL_CONFIG, write_model
 VOCABULARY = SMALL_CONFIG["vocab_size"]
 
 
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
-
-
 @pytest.fixture
 def engine(directory: Path) -> Engine:
     return Engine.load(str(directory))

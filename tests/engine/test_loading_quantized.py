@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from preftree import Engine
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.config.quantization import METHODS
-from preftree.engine.errors import InputError, ModelError
+from preftree.engine.errors import InputError
 from preftree.engine.inspection import model_checks, model_facts
 from preftree.engine.weights.names import expected_tensors
 from preftree.engine.weights.quantized.formats import READERS
@@ -22,6 +21,7 @@ from preftree.engine.weights.quantized.packed import Packed
 from preftree.engine.weights.safetensors import CPU
 from preftree.kernels import isa
 from tests.engine.quantized_files import INT4, INT4_CONFIG, compressed, group_of, in_int4, quantise, write_quantization
+from tests.engine.refusals import assert_refused
 from tests.models import CONFIG, REWARD_HEAD, SMALL_CONFIG, write_model
 from tests.stopwatch import within
 
@@ -61,14 +61,6 @@ def change(directory: Path, **changes: torch.Tensor | None) -> None:
     save_file(tensors, directory / "model.safetensors")
 
 
-def refused(directory: Path, named: str) -> None:
-    with within(2), pytest.raises(ModelError) as error:
-        read_all(directory)
-    assert "\n" not in str(error.value)
-    assert str(directory) in str(error.value)
-    assert re.search(named, str(error.value)), str(error.value)
-
-
 @pytest.mark.parametrize(
     ("suffix", "broken", "named"),
     [
@@ -96,7 +88,7 @@ def test_lying_fp8_is_refused(model_dir: Path, suffix: str, broken: torch.Tensor
     quantise(model_dir, FP8, in_fp8)
     read_all(model_dir)
     change(model_dir, **{suffix: broken})
-    refused(model_dir, named)
+    assert_refused(read_all, model_dir, named)
 
 
 @pytest.mark.parametrize(
@@ -121,7 +113,7 @@ def test_lying_packed_numbers_are_refused(
     quantise(model_dir, INT4_CONFIG, in_int4)
     read_all(model_dir)
     change(model_dir, **{suffix: broken})
-    refused(model_dir, named)
+    assert_refused(read_all, model_dir, named)
 
 
 @pytest.mark.parametrize(
@@ -171,7 +163,7 @@ def test_absurd_settings_are_refused(model_dir: Path, quantization: Any, named: 
     """Catches settings that are guessed around, a traceback, and a way to store numbers that is read as another."""
     quantise(model_dir, {}, in_int4)
     write_quantization(model_dir, quantization)
-    refused(model_dir, named)
+    assert_refused(read_all, model_dir, named)
 
 
 def test_a_hostile_pattern_takes_no_time(model_dir: Path) -> None:

@@ -16,6 +16,7 @@ from preftree.engine.files import naming
 from preftree.engine.tokenizer.from_files import open_text_parts
 from preftree.engine.tokenizer.sentencepiece import BOS, EOS, SentencePieceBackend, _fields, read_sentencepiece
 from preftree.engine.tokenizer.tokenizer import Tokenizer
+from tests.engine.refusals import assert_refused
 from tests.engine.sentencepiece_files import ALL, NO_PREFIX, V1, V3, library, real, trained
 from tests.engine.tokenizer_families import FRAGMENTS, chains, check, cuts
 from tests.stopwatch import within
@@ -231,17 +232,9 @@ def test_contradicting_tokens_are_refused(directory: Path, added: dict[str, Any]
     assert str(directory) in str(error.value)
 
 
-def refused(path: Path, named: str) -> None:
-    with within(3), pytest.raises(ModelError) as error:
-        open_model(path)
-    assert "\n" not in str(error.value)
-    assert str(path) in str(error.value)
-    assert re.search(named, str(error.value)), str(error.value)
-
-
 def test_other_spaces_are_refused(tmp_path: Path) -> None:
     """Catches ids that look right and are not."""
-    refused(trained(tmp_path / "m", treat_whitespace_as_suffix=True), "writes spaces otherwise")
+    assert_refused(open_model, trained(tmp_path / "m", treat_whitespace_as_suffix=True), "writes spaces otherwise")
 
 
 def piece(text: bytes, kind: int = 1, score: bytes = b"\0\0\0\0") -> bytes:
@@ -285,7 +278,7 @@ BPE = b"\x12\x02\x18\x02"
 def test_crafted_files_are_refused(tmp_path: Path, content: bytes, named: str) -> None:
     """Catches a traceback, a hang, and a vocabulary that the tokenizer would read otherwise than it is."""
     (tmp_path / "tokenizer.model").write_bytes(content)
-    refused(tmp_path / "tokenizer.model", named)
+    assert_refused(open_model, tmp_path / "tokenizer.model", named)
 
 
 def test_a_message_in_many_parts_is_read_quickly(tmp_path: Path) -> None:

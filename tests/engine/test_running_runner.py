@@ -17,14 +17,8 @@ from preftree.engine.planning.plan import Plan
 from preftree.engine.scoring.batch import LaunchedBatch, PreparedBatch
 from preftree.engine.scoring.runner import LAUNCHED_AHEAD
 from tests.engine.test_engine_scores import LABELS, prompts_of
-from tests.models import SMALL_CONFIG, write_model
 
 Call = tuple[list[list[int]], list[list[list[int]]]]
-
-
-@pytest.fixture(scope="module")
-def directory(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_model(tmp_path_factory.mktemp("models") / "small", SMALL_CONFIG)
 
 
 @pytest.fixture

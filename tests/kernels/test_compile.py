@@ -71,9 +71,9 @@ QUICK = Selection(
     r"tree_attention, (tiles of \d+|single tokens)(, window, (softcap|sinks))? \(sm_\d+, bf16"
     r"|tree_attention, tiles of \d+ \(sm_\d+, fp32"
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
-    r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed|glu "
+    r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed \(|glu "
     r"|experts of 2048, \S+ \(sm_\d+, bf16"
-    r"|fp8_(product|norm of 4096|gated, silu|rows)",
+    r"|fp8_(product|norm of 4096 |gated, silu|rows)",
 )
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
