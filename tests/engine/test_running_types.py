@@ -18,11 +18,11 @@ LABELS = [[330], [365]]
 
 
 def prompts() -> list[list[int]]:
-    """A trunk of several chunks and tiles, branches that leave it anywhere, and one prompt that shares nothing."""
+    """A trunk of two chunks (256 rows) and many tiles, branches in both, and one prompt that shares nothing."""
     random = np.random.default_rng(3)
-    trunk = random.integers(100, 40_000, 700).tolist()
-    branches = [[*trunk[:kept], *random.integers(100, 40_000, own).tolist()] for kept, own in ((40, 9), (333, 70))]
-    return [trunk, *branches, [*trunk[:650], 7, 8], random.integers(100, 40_000, 90).tolist()]
+    trunk = random.integers(100, 40_000, 330).tolist()
+    branches = [[*trunk[:kept], *random.integers(100, 40_000, own).tolist()] for kept, own in ((40, 9), (270, 60))]
+    return [trunk, *branches, [*trunk[:310], 7, 8], random.integers(100, 40_000, 60).tolist()]
 
 
 def scores(engine: Engine, ids: list[list[int]]) -> np.ndarray:
