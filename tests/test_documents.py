@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from tests.documents import blocks
+from tests.fork_server import trainers
 from tests.models import CONFIG, SMALL_CONFIG, write_model
-from tests.processes import ROOT, TRAINERS, answered, require
+from tests.processes import ROOT
 
 # The other one, of accepting labels, needs a judge that is worth the name, and people.
 TUTORIALS = [
@@ -23,9 +24,7 @@ def run(directory: Path, documents: list[str]) -> dict[str, list[str]]:
     """What each block of each document printed."""
     write_model(directory / "models" / "base", SMALL_CONFIG)
     write_model(directory / "models" / "policy", CONFIG)
-    found: dict[str, list[str]] = answered(
-        "-m", "tests.documents", directory, *documents, imports=(ROOT, TRAINERS), seconds=600
-    )
+    found: dict[str, list[str]] = trainers().answered("tests.documents", directory, *documents)
     return found
 
 
@@ -39,7 +38,6 @@ def test_tutorials_and_examples(tmp_path: Path) -> None:
     """Catches a step that the next one cannot take, and figures that are shown and no longer printed. One process and
     one test for all, since what they import and load takes longer than what they do.
     """
-    require(TRAINERS)
     found = run(tmp_path, [*TUTORIALS, FIRST_STEPS, *EXAMPLES])
     for name in (*TUTORIALS, FIRST_STEPS):
         parts = blocks((ROOT / name).read_text(encoding="utf-8"))

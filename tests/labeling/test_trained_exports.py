@@ -19,11 +19,12 @@ from preftree.labeling.export.write import write_export
 from preftree.labeling.methods.score_labels import DirectLabel, Score
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.types import PairLabel
+from tests.fork_server import trainers
 from tests.labeling.fakes import row
 from tests.labeling.labelled_run import labelled_run
 from tests.labeling.salmon_run import salmon_run
 from tests.models import CONFIG, write_model
-from tests.processes import OPENRLHF, ROOT, TRAINERS, answered
+from tests.processes import OPENRLHF, ROOT
 
 SYSTEM = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hi?"}]
 ROWS = [
@@ -117,7 +118,7 @@ def examples(directory: Path) -> list[str]:
 
 @pytest.fixture(scope="module")
 def done(tmp_path_factory: pytest.TempPathFactory) -> dict[Step, dict[str, Any]]:
-    """What came of each step. Takes the 15 seconds that it takes to import the trainers, hence one process for all."""
+    """What came of each step."""
     place = tmp_path_factory.mktemp("trained")
     made, steps = runs(place), [step for step in STEPS if step.is_installed]
     with pytest.MonkeyPatch.context() as patch:
@@ -127,14 +128,8 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> dict[Step, dict[str, Any]]
             "steps": [(step.trainer, exported(made, step, place)) for step in steps],
             "examples": examples(place),
         }
-    found = answered(
-        "-m",
-        "tests.labeling.export_steps",
-        imports=(ROOT, TRAINERS, OPENRLHF),
-        own={"HF_HOME": str(place / "cache")},
-        given=json.dumps(asked),
-        cwd=place,
-    )
+    given = json.dumps(asked)
+    found = trainers().answered("tests.labeling.export_steps", imports=[OPENRLHF], given=given, cwd=place)
     return dict(zip(steps, found, strict=True))
 
 

@@ -16,15 +16,13 @@ import pytest
 
 from preftree import Judge
 from preftree.labeling.integrations.rewards import Rewards
+from tests.fork_server import trainers
 from tests.labeling.serving import fakes
 from tests.models import CONFIG, write_model
-from tests.processes import ROOT, TRAINERS, answered, require
 
 
 def trained(kind: str, policy: str, judge: str) -> dict[str, Any]:
-    require(TRAINERS)
-    command = ("-m", "tests.labeling.trainer_steps", kind, policy, judge)
-    found: dict[str, Any] = answered(*command, imports=(ROOT, TRAINERS))
+    found: dict[str, Any] = trainers().answered("tests.labeling.trainer_steps", kind, policy, judge)
     return found
 
 
@@ -46,9 +44,7 @@ def assert_rewarded(found: dict[str, Any], judge: str) -> None:
 
 
 def test_grpo_runs_two_steps(tmp_path: Path, small_model: str) -> None:
-    """Catches a function that TRL's trainer cannot call, and rewards that are not the library's. Takes the 10 seconds
-    that it takes to import TRL.
-    """
+    """Catches a function that TRL's trainer cannot call, and rewards that are not the library's."""
     policy = str(write_model(tmp_path / "policy", CONFIG))
     assert_rewarded(trained("GRPO", policy, small_model), small_model)
 

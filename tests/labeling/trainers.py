@@ -15,9 +15,9 @@ from unittest import mock
 import numpy as np
 
 from preftree.labeling.types import PairLabel
+from tests.fork_server import trainers
 from tests.labeling.fakes import row
 from tests.labeling.labelled_run import labelled_run
-from tests.processes import ROOT, TRAINERS, answered
 
 # How good a response is by its letter: the difference of two is the logit that the first is better.
 QUALITY = dict(zip("abcdef", np.linspace(-1.2, 1.2, 6).tolist(), strict=True))
@@ -46,10 +46,9 @@ class Asked(NamedTuple):
 
 
 def train(*asked: Asked) -> list[Done]:
-    """Each command in turn, in one process: to import the trainers takes seconds."""
+    """Each command in turn, in one process."""
     commands = json.dumps([[list(map(str, one.arguments)), one.fails, one.at] for one in asked])
-    found = answered("-m", "tests.labeling.trainers", imports=(ROOT, TRAINERS), given=commands, seconds=600)
-    return [Done(*one) for one in found]
+    return [Done(*one) for one in trainers().answered("tests.labeling.trainers", given=commands)]
 
 
 def known_run(directory: Path, pairs: int) -> Path:
