@@ -32,7 +32,7 @@ def test_hangs(): time.sleep({seconds})
 def outcomes_of(directory: Path, seconds: float, limit: float) -> Section:
     """The tests above under the command of the step."""
     written = directory / "outcomes.jsonl"
-    written.touch()
+    written.write_text("")
     (directory / "test_it.py").write_text(TESTS.format(seconds=seconds), encoding="utf-8")
     (directory / "test_lost.py").write_text("import no_such_module\n", encoding="utf-8")
     command = suite.command_for([str(directory / "test_lost.py"), str(directory / "test_it.py")], 0)
@@ -41,9 +41,14 @@ def outcomes_of(directory: Path, seconds: float, limit: float) -> Section:
     return suite.section_of(suite.records(written.read_text(encoding="utf-8")), ended, [])
 
 
-@pytest.mark.parametrize(("seconds", "limit"), [(0, 60), (60, 2.5)])
-def test_failures_are_named_even_where_the_run_is_cut_off(tmp_path: Path, seconds: float, limit: float) -> None:
-    section = outcomes_of(tmp_path, seconds, limit)
+@pytest.mark.parametrize(("seconds", "limits"), [(0, (60.0,)), (60, (2.5, 20.0))])
+def test_failures_are_named_even_where_the_run_is_cut_off(
+    tmp_path: Path, seconds: float, limits: tuple[float, ...]
+) -> None:
+    for limit in limits:  # on a busy machine the first is over before the test that hangs
+        section = outcomes_of(tmp_path, seconds, limit)
+        if section.data["outcomes"].get("error") == 2:
+            break
     assert section.is_cut == (seconds > limit)
     passed = {"passed": 1 if section.is_cut else 2}
     assert section.data["outcomes"] == {"failed": 1, "skipped": 1, "error": 2} | passed

@@ -202,7 +202,7 @@ def test_answers_are_not_held_back() -> None:
             connection.getresponse().read()
             seconds.append(time.perf_counter() - began)
         connection.close()
-    assert min(seconds[-10:]) < 0.03
+    assert min(seconds[-20:]) < 0.03
 
 
 def test_the_command(small_model: str) -> None:
