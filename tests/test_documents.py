@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.documents import blocks
+from tests.documents import Block, blocks
 from tests.fork_server import trainers
 from tests.models import CONFIG, SMALL_CONFIG, write_model
 from tests.processes import ROOT
@@ -34,18 +34,23 @@ def names(kind: str, printed: str) -> set[str]:
     return set(re.findall(pattern, printed, re.MULTILINE))
 
 
+def assert_shown(page: str, part: Block, output: str) -> None:
+    gone = names(part.kind, part.shown) - names(part.kind, output)
+    assert not gone, f"{page} shows for\n{part.code}{gone}, which are not in\n{output}"
+
+
 def test_tutorials_and_examples(tmp_path: Path) -> None:
     """Catches a step that the next one cannot take, and figures that are shown and no longer printed. One process and
     one test for all, since what they import and load takes longer than what they do.
     """
     found = run(tmp_path, [*TUTORIALS, FIRST_STEPS, *EXAMPLES])
-    for name in (*TUTORIALS, FIRST_STEPS):
+    for name in TUTORIALS:
         parts = blocks((ROOT / name).read_text(encoding="utf-8"))
-        shown = [names(part.kind, part.shown) for part in parts]
-        assert sum(map(len, shown)) >= 3, name
-        for part, some, output in zip(parts, shown, found[name], strict=True):
-            gone = some - names(part.kind, output)
-            assert not gone, f"{name} shows for\n{part.code}{gone}, which are not in\n{output}"
+        assert sum(len(names(part.kind, part.shown)) for part in parts) >= 3, name
+        for part, output in zip(parts, found[name], strict=True):
+            assert_shown(name, part, output)
+    commands, _ = blocks((ROOT / FIRST_STEPS).read_text(encoding="utf-8"))  # what follows is no output
+    assert_shown(FIRST_STEPS, commands, found[FIRST_STEPS][0])
     assert all("".join(found[name]).strip() for name in EXAMPLES)
     assert found[FIRST_STEPS][-1].startswith("transformers "), "what the trained model says there and in preftree"
     assert (tmp_path / "reward-models" / "rm" / "README.md").is_file()
