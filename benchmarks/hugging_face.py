@@ -21,16 +21,19 @@ from preftree.engine.weights.names import expected_tensors
 
 
 @cache
-def embedded_directory() -> Path:
-    """The embedded model, converted once a process (some seconds, 540 MB), and removed with it."""
+def embedded_directory(weights: bool = True) -> Path:
+    """The embedded model, converted once a process (some seconds, 540 MB), and removed with it.
+
+    weights: without them it is there at once.
+    """
     directory = Path(tempfile.mkdtemp(prefix="preftree-embedded-"))
     atexit.register(shutil.rmtree, directory, ignore_errors=True)
-    convert(embedded_file(), directory)
+    convert(embedded_file(), directory, weights)
     return directory
 
 
-def convert(source: Path, directory: Path) -> None:
-    """Write the GGUF file `source` into `directory` as float32 safetensors, config and tokenizer files."""
+def convert(source: Path, directory: Path, weights: bool = True) -> None:
+    """Write the GGUF file `source` into `directory` as config, tokenizer files and float32 safetensors."""
     from safetensors.torch import save_file
 
     gguf = GgufSource(source)
@@ -47,8 +50,9 @@ def convert(source: Path, directory: Path) -> None:
     files = {"tokenizer.json": gguf.tokenizer_json, "tokenizer_config.json": settings, "config.json": config}
     for name, value in files.items():
         (directory / name).write_text(json.dumps(value, ensure_ascii=False), encoding="utf-8")
-    tensors = {name: gguf.tensor(name, shape) for name, shape in expected_tensors(gguf.config).items()}
-    save_file(tensors, str(directory / "model.safetensors"), metadata={"format": "pt"})
+    if weights:
+        tensors = {name: gguf.tensor(name, shape) for name, shape in expected_tensors(gguf.config).items()}
+        save_file(tensors, str(directory / "model.safetensors"), metadata={"format": "pt"})
     gguf.close()
 
 

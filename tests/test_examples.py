@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -16,16 +15,11 @@ from preftree.labeling.judge.judge import Judge
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.prompts.catalogue import load_template
 from preftree.labeling.types import Pair
+from tests.engine.greedy import load
 from tests.labeling.opened import read
 
 PAIRS = Path(__file__).parent.parent / "examples" / "pairs.jsonl"
 MAX_ERROR = 1e-3  # nats
-
-
-@pytest.fixture(scope="module")
-def transformers_model() -> Any:
-    transformers = pytest.importorskip("transformers")
-    return transformers.AutoModelForCausalLM.from_pretrained(embedded_directory(), dtype=torch.float32).eval()
 
 
 def example_pairs() -> list[Pair]:
@@ -40,9 +34,8 @@ def encode(scorer: Judge, pairs: list[Pair]) -> list[Encoded]:
 
 
 @pytest.mark.parametrize("every", [16, pytest.param(1, marks=pytest.mark.soak)])
-def test_examples_equal_transformers(
-    embedded_scorer: Callable[..., Judge], transformers_model: Any, every: int
-) -> None:
+def test_examples_equal_transformers(embedded_scorer: Callable[..., Judge], every: int) -> None:
+    transformers_model = load(embedded_directory())
     encoded = encode(embedded_scorer(), example_pairs()[::every])
     expected = np.empty((len(encoded), 2))
     for index, item in enumerate(encoded):

@@ -51,7 +51,7 @@ def theirs() -> Any:
     """transformers' own tokenizer of the converted directory."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(embedded_directory())
+    return AutoTokenizer.from_pretrained(embedded_directory(weights=False))
 
 
 def test_ids_equal_transformers(embedded_checkpoint: Checkpoint, theirs: Any) -> None:
