@@ -28,7 +28,10 @@ from preftree.kernels.quantized.types import Quantized
 
 
 class Reader:
-    """Tensors of a source as the weights of layers: parts joined, heads reordered, packed by the kernels."""
+    """Tensors of a source as the weights of layers: parts joined, heads reordered, packed by the kernels.
+
+    Raises ModelError for what is missing, misshapen or not finite, InputError for what does not fit into the dtype.
+    """
 
     def __init__(
         self,
@@ -37,11 +40,15 @@ class Reader:
         device: torch.device,
         dtype: torch.dtype,
         ops: ModuleType,
-        wide_norms: bool,
-        quantized: Quantized | None,
+        wide_norms: bool = False,
+        quantized: Quantized | None = None,
         layers: range | None = None,
     ) -> None:
-        """layers: that will be read; None for all."""
+        """device: where tensors go. dtype: which they have there.
+
+        wide_norms: what norms multiply with stays float32. quantized: what linear layers are quantised to. layers: that
+        will be read; None for all.
+        """
         self.layers = range(config.num_layers) if layers is None else layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
