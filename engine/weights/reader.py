@@ -52,9 +52,8 @@ class Reader:
         self.layers = range(config.num_layers) if layers is None else layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
-        # In fp8 two kinds of products stay in 16 bits. Before attention's output nothing has a row in registers, and
-        # experts share one product of many matrices.
-        self._other_packing = {} if quantized == "fp8" else self._packing
+        # In fp8 attention's output stays in 16 bits: nothing has its rows in registers.
+        self._output_packing = {} if quantized == "fp8" else self._packing
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
@@ -87,7 +86,7 @@ class Reader:
                 if config.latent is None
                 else self._latent_attention(tensors, config.latent)
             ),
-            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._other_packing),
+            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._output_packing),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
@@ -134,13 +133,13 @@ class Reader:
         }
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
-        layers: list[Iterator[tuple[torch.Tensor, torch.Tensor | None]]]
+        layers: list[Iterator[tuple[torch.Tensor | Fp8Rows, torch.Tensor | None]]]
         if tensors.stacked is not None:
             count, layers = tensors.stacked.gate_up.count, [self._each(stack) for stack in tensors.stacked.layers]
         else:
             matrices = zip(*((mlp.gate_up, mlp.down) for mlp in tensors.experts), strict=True)
-            count, layers = len(tensors.experts), [map(self._weight_and_bias, each) for each in matrices]
-        mlps = self.ops.pack_experts(*layers, count, **self._other_packing)
+            count, layers = len(tensors.experts), [map(self._to_pack, each) for each in matrices]
+        mlps = self.ops.pack_experts(*layers, count, **self._packing)
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)

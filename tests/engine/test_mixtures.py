@@ -149,6 +149,8 @@ def test_memory_of_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = choose_target(config, "cpu", "int8", None).memory
     saved = 3 * num_linear_parameters(config)
     assert memory.weight_bytes(config) == 4 * num_parameters(config) - saved
+    in_fp8 = choose_target(config, "cpu", "fp8", None).memory
+    assert in_fp8.weight_bytes(config) == memory.weight_bytes(config) + 3 * 3 * hidden * hidden, "attention's output"
     wide = from_hf(SMALL_CONFIG | MIXTURES["qwen2_moe"] | {"shared_expert_intermediate_size": 640}, "test")
     assert memory.batch_bytes(wide, 256, 4, 100) > memory.batch_bytes(config, 256, 4, 100)
 
