@@ -19,11 +19,11 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.device import choose_target
 from preftree.engine.model.model import Model
+from preftree.engine.opening import open_weights
 from preftree.engine.openmp import dismiss_team
 from preftree.engine.scoring.readout import LabelReadout
 from preftree.engine.scoring.runner import Runner
 from preftree.engine.weights.names import expected_tensors
-from preftree.engine.weights.resident import ResidentWeights
 from preftree.engine.weights.safetensors import CPU
 
 # Large enough for several tiles, chunks and threads in every operation, small enough for a tenth of a second.
@@ -68,15 +68,7 @@ def _computed(dtype: str, threads: int) -> str:
     """threads: their number may decide how sums are split, so that it is part of what is cached."""
     config = from_hf(_CONFIG, "the arithmetic's model")
     target = choose_target(config, "cpu", dtype, None)
-    weights = ResidentWeights(
-        _FixedTensors(config),
-        config,
-        target.device,
-        target.dtype,
-        target.ops,
-        wide_norms=target.layout.is_wide,
-        quantized=target.quantized,
-    )
+    weights = open_weights(_FixedTensors(config), config, target)
     shared = _draw("shared", _SHARED) % config.vocab_size
     prompts = [
         np.concatenate([shared, _draw(f"own {place}", _OWN * (place + 1)) % config.vocab_size]).tolist()

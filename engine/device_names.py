@@ -43,7 +43,8 @@ def _check_gpus(devices: Sequence[torch.device]) -> None:
     count = torch.cuda.device_count()
     for place, device in enumerate(devices):
         if device.index >= count:
-            raise InputError(f"devices: '{device}' is not there; there are {count} GPUs, numbered from 0")
+            there = f"there are {count} GPUs, numbered from 0" if count else "torch sees no GPU; use device 'cpu'"
+            raise InputError(f"devices: '{device}' is not there; {there}")
         if device in devices[:place]:
             raise InputError(f"devices: '{device}' is named twice; a GPU takes one part of the model")
     first, *others = [(_kind(device), device) for device in devices]

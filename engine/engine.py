@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -19,7 +18,6 @@ from preftree.engine.decoding.runner import GenerationRunner, Question
 from preftree.engine.device import Target, choose_target
 from preftree.engine.device_names import Devices
 from preftree.engine.errors import InputError
-from preftree.engine.gathering import Gathering
 from preftree.engine.generation import Generation, Sampling
 from preftree.engine.memory import make_room
 from preftree.engine.model.model import Model
@@ -33,12 +31,12 @@ from preftree.engine.requests import (
     Prompts,
     check_reads_labels,
     check_reads_rewards,
-    checked_prompts,
     too_long,
 )
-from preftree.engine.results import LabelScores, Rewards, split
-from preftree.engine.scoring.readout import AnyReadout, LabelReadout, RewardReadout
-from preftree.engine.scoring.runner import Call, Runner
+from preftree.engine.results import LabelScores, Rewards
+from preftree.engine.scoring.joint import JointCalls
+from preftree.engine.scoring.readout import LabelReadout, RewardReadout
+from preftree.engine.scoring.runner import Runner
 from preftree.engine.texts import Text, encoded, encoded_prompts
 
 
@@ -78,19 +76,13 @@ class Engine:
         self._target = target = choose_target(checkpoint.config, device, dtype, *limits)
         self.device = target.device
         self.dtype = target.dtype
-        model = Model(checkpoint.config, open_weights(checkpoint.weights, checkpoint.config, target), target)
-        self._parts: tuple[Model, Runner] | None = model, Runner(checkpoint.config, model, target)
+        config, is_on_cpu = checkpoint.config, target.device.type == "cpu"
+        model = Model(config, open_weights(checkpoint.weights, config, target), target)
+        runner = Runner(config, model, target)
+        self._parts: tuple[Model, Runner, JointCalls] | None = model, runner, JointCalls(config, runner, is_on_cpu)
         self._kv_memory = kv_memory
-        if target.device.type == "cpu":
+        if is_on_cpu:
             dismiss_team()  # another thread may be the one that scores
-        self._gathered = {
-            asked: Gathering(partial(self._score_together, prefix_cache=asked[0], with_tokens=asked[1]))
-            for asked in product((True, False), repeat=2)
-        }
-        self._gathered_rewards = {
-            prefix_cache: Gathering(partial(self._reward_together, prefix_cache=prefix_cache))
-            for prefix_cache in (True, False)
-        }
 
     @classmethod
     def load(
@@ -165,7 +157,11 @@ class Engine:
         return self._open[1]
 
     @property
-    def _open(self) -> tuple[Model, Runner]:
+    def _joint(self) -> JointCalls:
+        return self._open[2]
+
+    @property
+    def _open(self) -> tuple[Model, Runner, JointCalls]:
         if self._parts is None:
             raise InputError("this engine is closed; load it again")
         if self._process != os.getpid():  # torch's threads, and whoever held a lock, stayed behind
@@ -238,15 +234,14 @@ class Engine:
         check_reads_labels(self.checkpoint.config)
         if not len(prompts):
             raise InputError("there are no prompts to score")
-        assert self._open
+        joint = self._joint
         ids, options = encoded(self.checkpoint.tokenizer, prompts, labels)
         skipped = too_long(ids, options, self.checkpoint.config) if skip_too_long else []
         if not skipped:
-            return self._gathered[prefix_cache, with_tokens]((ids, options))
+            return joint.score((ids, options), prefix_cache, with_tokens)
         kept = sorted(set(range(len(ids))) - set(skipped))
-        scores = self._gathered[prefix_cache, with_tokens](
-            ([ids[place] for place in kept], [options[place] for place in kept])
-        )
+        asked = [ids[place] for place in kept], [options[place] for place in kept]
+        scores = joint.score(asked, prefix_cache, with_tokens)
         return scores.with_gaps(skipped, max(map(len, options)))
 
     def score_stream(
@@ -264,7 +259,7 @@ class Engine:
         """
         check_reads_labels(self.checkpoint.config)
         if not self._runner.is_ahead:
-            yield from map(self._gathered[prefix_cache, False], calls)
+            yield from (self._joint.score(call, prefix_cache) for call in calls)
         else:
             asked = ((prompts, LabelReadout(labels)) for prompts, labels in calls)
             for call in self._runner.run(asked, prefix_cache):
@@ -290,12 +285,12 @@ class Engine:
         check_reads_rewards(self.checkpoint.config)
         if not len(prompts):
             raise InputError("there are no prompts to score")
-        assert self._open
+        joint = self._joint
         ids = encoded_prompts(self.checkpoint.tokenizer, prompts)
         skipped = too_long(ids, [NO_LABELS] * len(ids), self.checkpoint.config) if skip_too_long else []
         rewards = np.full(len(ids), np.nan, np.float32)
         kept = sorted(set(range(len(ids))) - set(skipped))
-        rewards[kept] = self._gathered_rewards[prefix_cache]([ids[place] for place in kept]).reward
+        rewards[kept] = joint.reward([ids[place] for place in kept], prefix_cache).reward
         return rewards
 
     def reward_stream(self, calls: Iterable[Prompts], *, prefix_cache: bool = True) -> Iterator[Rewards]:
@@ -307,39 +302,11 @@ class Engine:
         """
         check_reads_rewards(self.checkpoint.config)
         if not self._runner.is_ahead:
-            yield from map(self._gathered_rewards[prefix_cache], calls)
+            yield from (self._joint.reward(prompts, prefix_cache) for prompts in calls)
         else:
             asked = ((prompts, RewardReadout(len(prompts))) for prompts in calls)
             for call in self._runner.run(asked, prefix_cache):
                 yield call.readout.result(call.cost)
-
-    def _score_together(
-        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], prefix_cache: bool, with_tokens: bool = False
-    ) -> list[LabelScores]:
-        """The results of several calls of `score`, run as one."""
-        readout = LabelReadout([options for _, labels in calls for options in labels], with_tokens)
-        call = self._run_together(calls, readout, prefix_cache)
-        return split(call.readout.scores(call.cost), calls)
-
-    def _reward_together(self, calls: Sequence[Prompts], prefix_cache: bool) -> list[Rewards]:
-        """The results of several calls of `reward`, run as one."""
-        asked = [(prompts, [NO_LABELS] * len(prompts)) for prompts in calls]
-        call = self._run_together(asked, RewardReadout(sum(map(len, calls))), prefix_cache)
-        return call.readout.result(call.cost).split(calls)
-
-    def _run_together(
-        self, calls: Sequence[tuple[Prompts, Sequence[Labels]]], readout: AnyReadout, prefix_cache: bool
-    ) -> Call[AnyReadout]:
-        """readout: of all calls."""
-        everything: list[Any] = []
-        for prompts, labels in calls:
-            # What is wrong is named by its place in its own call; arrays are not converted again.
-            is_one_of_many = len(prompts) and len(calls) > 1
-            everything += checked_prompts(prompts, labels, self.checkpoint.config) if is_one_of_many else prompts
-        (call,) = self._runner.run([(everything, readout)], prefix_cache)
-        if self.device.type == "cpu":
-            dismiss_team()  # the next call may come from another thread
-        return call
 
     def generate(
         self,

@@ -18,7 +18,7 @@ from preftree.engine.weights.streamed import LayerStore, StreamedWeights
 
 
 def open_weights(source: TensorSource, config: ModelConfig, target: Target) -> WeightProvider:
-    """Read every tensor of `source` for `target`, each stage's onto its device. Errors as of `ResidentWeights`;
+    """Read every tensor of `source` for `target`, each stage's onto its device. Errors as of `Reader`;
     InputError, one line, where they do not fit into the memory of a device, or streamed layers into the host's."""
     stages = []
     for stage in target.stages:
@@ -31,9 +31,10 @@ def open_weights(source: TensorSource, config: ModelConfig, target: Target) -> W
 
 
 def _of_stage(source: TensorSource, config: ModelConfig, target: Target, stage: Placement) -> WeightProvider:
-    options = stage.device, target.dtype, target.ops, target.layout.is_wide, target.quantized, stage.layers
+    wide, quantized = target.layout.is_wide, target.quantized
+    reader = Reader(source, config, stage.device, target.dtype, target.ops, wide, quantized, stage.layers)
     if not target.streams_layers:
-        return ResidentWeights(source, config, *options)
+        return ResidentWeights(reader)
     size = target.memory.streamed_bytes(config)
     if target.device.type == "cuda":
         _check_host(size, "layers")
@@ -41,7 +42,7 @@ def _of_stage(source: TensorSource, config: ModelConfig, target: Target, stage: 
     else:
         _check_host(target.memory.weight_bytes(config), f"embedding, output matrix and {target.memory.slots} layers")
         store = LayerFile(size)
-    return StreamedWeights(Reader(source, config, *options), config, target.ops, store)
+    return StreamedWeights(reader, store)
 
 
 def _check_host(needed: int, what: str) -> None:

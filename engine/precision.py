@@ -44,13 +44,12 @@ def check_fp8(device: torch.device, config: ModelConfig) -> None:
         product_name()
     except ValueError as error:
         raise InputError(str(error)) from None
-    capability, least = (
-        ".".join(map(str, pair)) for pair in (torch.cuda.get_device_capability(device), LEAST_FP8_CAPABILITY)
-    )
-    if float(capability) < float(least):
+    capability = torch.cuda.get_device_capability(device)
+    if capability < LEAST_FP8_CAPABILITY:
+        least, found = (".".join(map(str, pair)) for pair in (LEAST_FP8_CAPABILITY, capability))
         raise InputError(
             f"fp8 needs a GPU of compute capability {least} or newer, {device} ({torch.cuda.get_device_name(device)}) "
-            f"has {capability}; use dtype 'bfloat16'"
+            f"has {found}; use dtype 'bfloat16'"
         )
     sizes = [("hidden_size", config.hidden_size)]
     sizes += [("intermediate_size", config.mlp_size(layer)) for layer in range(config.num_layers)]

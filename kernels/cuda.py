@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 
 from preftree.kernels.attention import tree_attention
-from preftree.kernels.experts import combine_experts, expert_products, pack_experts
+from preftree.kernels.experts import combine_experts, expert_products
 from preftree.kernels.fp8_linear import Fp8Qkv, fp8_linear
 from preftree.kernels.gated import clamped_swiglu, fp8_gated, geglu, swiglu
 from preftree.kernels.label_head import label_head, pack_head, scalar_head
@@ -25,6 +25,7 @@ from preftree.kernels.quantized.fp8 import Fp8Linear, Fp8Rows, pack_fp8
 from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.rope_store import rotate, store_kv
 from preftree.kernels.routing import route, route_by_sigmoid, sort_by_expert
+from preftree.kernels.stacked import pack_experts
 from preftree.kernels.tiles import Activation, PlanLayout
 
 # Every block takes four matrix products a layer, about 20 us of the host each. A block has to keep the GPU busy for

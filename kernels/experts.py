@@ -7,16 +7,18 @@ product wherever it lies in a tile, and adds up its experts in ascending order: 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
 import triton
 import triton.language as tl
 
+from preftree.kernels.fp8_rows import fp8_rows
 from preftree.kernels.gated import activated
 from preftree.kernels.launch import assert_aligned, capability_of, table_of
+from preftree.kernels.quantized.fp8 import Fp8Rows
 from preftree.kernels.routing import ExpertPairs
+from preftree.kernels.stacked import Experts, StackedLinear
 from preftree.kernels.tiles import Activation
 
 
@@ -47,6 +49,12 @@ TENSOR_CORES = {
     80: ExpertSettings(128, 64, gated_out=64, linear_out=128, num_warps=8, num_stages=3),
     90: ExpertSettings(128, 64, gated_out=128, linear_out=256, num_warps=8, num_stages=3),
 }
+# Tensor cores sum fp8 in fewer bits than float32 has; every block of terms is summed there, blocks in float32. That
+# takes registers for another tile: with twice the outputs it spills.
+FP8 = {
+    80: ExpertSettings(128, 128, gated_out=64, linear_out=128, num_warps=8, num_stages=3),
+    90: ExpertSettings(128, 128, gated_out=64, linear_out=128, num_warps=8, num_stages=4),
+}
 FLOAT32 = ExpertSettings(64, 32, gated_out=32, linear_out=64, num_warps=8, num_stages=2)
 # Outputs of a program that adds up a row's experts.
 COMBINE_BLOCK = 1024
@@ -56,8 +64,10 @@ COMBINE_WARPS = 4
 @triton.jit(do_not_specialize=["experts"])
 def expert_product_kernel(  # type: ignore[no-untyped-def]
     p_x,
+    p_x_scale,
     p_rows,
     p_weight,
+    p_weight_scale,
     p_bias,
     p_out,
     p_starts,
@@ -77,7 +87,7 @@ def expert_product_kernel(  # type: ignore[no-untyped-def]
     """A tile of pairs through one linear layer of their expert, or through gate and up: see `expert_products`.
 
     Blocks of outputs are the fast axis of the grid: programs that run together share rows, and an expert's weights, in
-    L2.
+    L2. With scales, x and weights are in fp8.
     """
     i_tile = tl.program_id(1)
     i_expert = tl.load(p_tile_experts + i_tile)
@@ -97,6 +107,8 @@ def expert_product_kernel(  # type: ignore[no-untyped-def]
     # [BLOCK_IN]
     o_in = tl.arange(0, BLOCK_IN)
     p_rows_in = p_x + b_row[:, None] * inputs + o_in[None, :]
+    if p_x_scale is not None:
+        b_x_scale = tl.load(p_x_scale + b_row)
     # [BLOCK_IN, BLOCK_OUT]
     o_own = o_weight[None, :] * inputs + o_in[:, None]
     halves = 1 if ACTIVATION == "none" else 2
@@ -113,15 +125,27 @@ def expert_product_kernel(  # type: ignore[no-untyped-def]
         else:
             b_x = tl.load(p_rows_in + i_in, mask=m_in[None, :], other=0.0)
             b_weight = tl.load(p_own + i_in + o_own, mask=m_in[:, None], other=0.0)
-        b_sum = tl.dot(b_x, b_weight, b_sum, input_precision="ieee")
+        if p_x_scale is not None:
+            # Scaled at once, as in `fp8_product_kernel`: the compiler would have tensor cores add up all blocks else.
+            b_sum += tl.dot(b_x, b_weight) * b_x_scale[:, None]
+        else:
+            b_sum = tl.dot(b_x, b_weight, b_sum, input_precision="ieee")
         if ACTIVATION != "none":
             if EVEN_IN:
                 b_up = tl.load(p_own_up + i_in + o_own)
             else:
                 b_up = tl.load(p_own_up + i_in + o_own, mask=m_in[:, None], other=0.0)
-            b_up_sum = tl.dot(b_x, b_up, b_up_sum, input_precision="ieee")
+            if p_x_scale is not None:
+                b_up_sum += tl.dot(b_x, b_up) * b_x_scale[:, None]
+            else:
+                b_up_sum = tl.dot(b_x, b_up, b_up_sum, input_precision="ieee")
+    o_vector = i_expert * halves * outputs + o_weight
+    if p_weight_scale is not None:
+        b_sum *= tl.load(p_weight_scale + o_vector)[None, :]
+        if ACTIVATION != "none":
+            b_up_sum *= tl.load(p_weight_scale + o_vector + outputs)[None, :]
     if HAS_BIAS:
-        p_own_bias = p_bias + i_expert * halves * outputs + o_weight
+        p_own_bias = p_bias + o_vector
         b_sum += tl.load(p_own_bias).to(tl.float32)[None, :]
         if ACTIVATION != "none":
             b_up_sum += tl.load(p_own_bias + outputs).to(tl.float32)[None, :]
@@ -155,60 +179,6 @@ def combine_experts_kernel(  # type: ignore[no-untyped-def]
     tl.store(p_out + i_row * width + o_width, b_sum.to(p_out.dtype.element_ty), mask=m_width)
 
 
-@dataclass(frozen=True)
-class StackedLinear:
-    """One linear layer of every expert.
-
-    Attributes:
-        weight: [experts, out, in].
-        bias: [experts, out] or None.
-    """
-
-    weight: torch.Tensor
-    bias: torch.Tensor | None
-
-
-@dataclass(frozen=True)
-class Experts:
-    """The MLPs of a mixture, as `expert_products` reads them. Made by `pack_experts`.
-
-    Attributes:
-        gate_up: outputs are [2 * width], gate first.
-        down: from the width to the hidden size.
-    """
-
-    gate_up: StackedLinear
-    down: StackedLinear
-
-
-# Weight [out, in] and bias [out] or None of a linear layer.
-Layer = tuple[torch.Tensor, torch.Tensor | None]
-
-
-def pack_experts(gate_ups: Iterable[Layer], downs: Iterable[Layer], count: int) -> Experts:
-    """Stack the layers of `count` experts, which are taken one at a time.
-
-    gate_ups: gate and up, one below the other. Experts keep their type, whatever other linear layers are quantised to.
-    """
-    return Experts(_stacked(gate_ups, count), _stacked(downs, count))
-
-
-def _stacked(layers: Iterable[Layer], count: int) -> StackedLinear:
-    stacks: list[torch.Tensor | None] = [None, None]
-    for expert, layer in enumerate(layers):
-        for place, tensor in enumerate(layer):
-            if tensor is None:
-                continue
-            if expert == 0:
-                stacks[place] = tensor.new_empty(count, *tensor.shape)
-            stack = stacks[place]
-            assert stack is not None
-            stack[expert] = tensor
-    weight, bias = stacks
-    assert weight is not None
-    return StackedLinear(weight, bias)
-
-
 def expert_products(
     x: torch.Tensor,
     pairs: ExpertPairs,
@@ -224,13 +194,14 @@ def expert_products(
     """
     assert x.is_contiguous()
     assert_aligned(x, experts.gate_up.weight, experts.down.weight)
-    assert x.dtype == experts.gate_up.weight.dtype
-    settings = settings_of(x.device, x.dtype)
+    is_fp8 = experts.gate_up.scale is not None
+    assert is_fp8 or x.dtype == experts.gate_up.weight.dtype
+    settings = settings_of(x.device, x.dtype, is_fp8)
     tiles = _tiles(pairs, settings.block_rows)
     with torch.cuda.device_of(x):
         inner = x.new_empty(len(out), experts.down.weight.shape[2])
-        _multiply(x, pairs, experts.gate_up, tiles, settings, activation, inner)
-        _multiply(inner, pairs, experts.down, tiles, settings, None, out)
+        _multiply(fp8_rows(x) if is_fp8 else x, pairs, experts.gate_up, tiles, settings, activation, inner)
+        _multiply(fp8_rows(inner) if is_fp8 else inner, pairs, experts.down, tiles, settings, None, out)
 
 
 def combine_experts(products: torch.Tensor, pairs: ExpertPairs) -> torch.Tensor:
@@ -259,8 +230,10 @@ def combine_experts(products: torch.Tensor, pairs: ExpertPairs) -> torch.Tensor:
     return out
 
 
-def settings_of(device: torch.device, dtype: torch.dtype) -> ExpertSettings:
-    """The tile of a device."""
+def settings_of(device: torch.device, dtype: torch.dtype, is_fp8: bool = False) -> ExpertSettings:
+    """The tile of a device. dtype: of activations. is_fp8: whether products are in fp8."""
+    if is_fp8:
+        return FP8[table_of(capability_of(device))]
     return FLOAT32 if dtype == torch.float32 else TENSOR_CORES[table_of(capability_of(device))]
 
 
@@ -282,7 +255,7 @@ def _tiles(pairs: ExpertPairs, block_rows: int) -> _Tiles:
 
 
 def _multiply(
-    x: torch.Tensor,
+    x: torch.Tensor | Fp8Rows,
     pairs: ExpertPairs,
     layer: StackedLinear,
     tiles: _Tiles,
@@ -296,10 +269,13 @@ def _multiply(
     block_out = settings.linear_out if activation is None else settings.gated_out
     assert out.shape == (len(pairs.rows), outputs)
     assert out.is_contiguous()
+    numbers, scale = (x.levels, x.scale) if isinstance(x, Fp8Rows) else (x, None)
     expert_product_kernel[(triton.cdiv(outputs, block_out), len(tiles.experts))](
-        x,
+        numbers,
+        scale,
         pairs.rows,
         layer.weight,
+        layer.scale,
         layer.bias,
         out,
         pairs.starts,

@@ -227,13 +227,17 @@ def mixture(
     gate_ups: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
     downs: Sequence[tuple[torch.Tensor, torch.Tensor | None]],
     gate: Callable[[torch.Tensor], torch.Tensor],
+    product: Callable[..., torch.Tensor] = linear,
 ) -> torch.Tensor:
-    """Row by row, expert by expert: [rows, hidden]. gate_ups, downs: weight and bias of each expert. gate: `swiglu`."""
+    """Row by row, expert by expert: [rows, hidden]. gate_ups, downs: weight and bias of each expert. gate: `swiglu`.
+
+    product: `linear`, or `fp8_linear`.
+    """
     out = torch.zeros_like(x)
     for row in range(len(x)):
         for weight, expert in zip(weights[row], chosen[row].tolist(), strict=True):
-            inner = gate(linear(x[row : row + 1], *gate_ups[expert]))
-            out[row] += weight * linear(inner, *downs[expert])[0]
+            inner = gate(product(x[row : row + 1], *gate_ups[expert]))
+            out[row] += weight * product(inner, *downs[expert])[0]
     return out
 
 

@@ -1,4 +1,4 @@
-"""Grouped products of experts at the sizes of Qwen3-30B-A3B, against dense products of as many operations."""
+"""Grouped products of experts at the sizes of Qwen3-30B-A3B, in 16 bits and fp8, against dense ones of as much work."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ from benchmarks.gpu.linear import exact
 from benchmarks.gpu.report import Section, Table, number, percent
 from benchmarks.gpu.session import Session
 from benchmarks.gpu.targets import Measured
+from preftree.engine.precision import LEAST_FP8_CAPABILITY
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs
 
 # How much likelier some experts are than others: nats between them, one standard deviation.
@@ -45,10 +47,10 @@ def _layers(device: Device, count: int, *layer: int) -> Iterator[tuple[torch.Ten
 class _Mixture:
     """A mixture of random experts on the device."""
 
-    def __init__(self, device: Device, shape: MixtureShape) -> None:
+    def __init__(self, device: Device, shape: MixtureShape, quantized: Quantized | None = None) -> None:
         self._ops, self._shape = device.ops, shape
         self._experts = self._ops.pack_experts(
-            *(_layers(device, shape.count, *layer) for layer in shape.layers), shape.count
+            *(_layers(device, shape.count, *layer) for layer in shape.layers), shape.count, quantized
         )
 
     def sort(self, logits: torch.Tensor) -> ExpertPairs:
@@ -92,16 +94,25 @@ def run(session: Session) -> Section:
 
     dense = device.time([_dense(session, shape, products)], window).seconds
     add("dense", dense, "", "", "")
-    mixture = _Mixture(device, shape)
-    for name, spread in SPREADS.items():
-        logits = device.random(rows, shape.count) + spread * device.random(shape.count)
-        pairs = mixture.sort(logits)
-        seconds = device.time([partial(mixture.multiply, x, pairs, products)], window).seconds
-        sorting = device.time([partial(mixture.sort, logits)], window).seconds
-        adding = device.time([partial(device.ops.combine_experts, products, pairs)], window).seconds
-        add(name, seconds, percent(dense / seconds), number(sorting * 1e6), number(adding * 1e6))
-        section.measured.append(Measured("bits", f"experts, {name}", float(mixture.differing(x, logits))))
+    for quantized in _types(device):
+        mixture = _Mixture(device, shape, quantized)
+        for spread_name, spread in SPREADS.items():
+            name = f"{spread_name}, {quantized}" if quantized else spread_name
+            logits = device.random(rows, shape.count) + spread * device.random(shape.count)
+            pairs = mixture.sort(logits)
+            seconds = device.time([partial(mixture.multiply, x, pairs, products)], window).seconds
+            sorting = device.time([partial(mixture.sort, logits)], window).seconds
+            adding = device.time([partial(device.ops.combine_experts, products, pairs)], window).seconds
+            add(name, seconds, percent(dense / seconds), number(sorting * 1e6), number(adding * 1e6))
+            section.measured.append(Measured("bits", f"experts, {name}", float(mixture.differing(x, logits))))
+        del mixture
+        device.release()
     return section
+
+
+def _types(device: Device) -> tuple[Quantized | None, ...]:
+    has_fp8 = device.is_rehearsal or torch.cuda.get_device_capability(device.torch_device) >= LEAST_FP8_CAPABILITY
+    return (None, "fp8") if has_fp8 else (None,)
 
 
 def _dense(session: Session, shape: MixtureShape, x: torch.Tensor) -> Any:

@@ -25,7 +25,8 @@ from preftree.kernels import (
 )
 from preftree.kernels.launch import AttentionSettings
 from preftree.kernels.quantized.fp8 import FP8, Fp8Linear, Fp8Rows
-from preftree.kernels.routing import route, sort_by_expert
+from preftree.kernels.routing import ExpertPairs, route, sort_by_expert
+from preftree.kernels.stacked import Experts, StackedLinear
 from preftree.kernels.tiles import Activation, PathTiles
 
 ARCHITECTURES = (80, 90)
@@ -36,6 +37,14 @@ HIDDEN_SIZES = (576, 4096, norm.MAX_HIDDEN)
 LLAMA_3_VOCABULARY = 128256
 ROWS = 2048
 EPS = 1e-5
+# Hidden size, width, experts, experts of a row, and the gate.
+Mixture = tuple[int, int, int, int, Activation]
+# Qwen3-30B-A3B's, gpt-oss-20b's with its biases, and sizes that no block divides.
+MIXTURES: tuple[Mixture, ...] = (
+    (2048, 768, 128, 8, "silu"),
+    (2880, 2880, 32, 4, "clamped_silu"),
+    (1008, 368, 16, 2, "gelu_tanh"),
+)
 NAMES = {torch.bfloat16: "bf16", torch.float16: "fp16", torch.float32: "fp32"}
 
 
@@ -155,6 +164,8 @@ def _fp8_cases(arch: int) -> list[Case]:
     for activation in get_args(Activation):
         call = partial(gated.fp8_gated, _meta(ROWS, 2 * 14336), activation)
         found += _of(f"fp8_gated, {activation}", arch, call)
+    for mixture in MIXTURES:
+        found += _expert_products_cases(arch, f"fp8_experts of {mixture[0]}", mixture, FP8)
     return [*found, *_of("fp8_rows of 4096", arch, partial(fp8_rows.fp8_rows, _meta(ROWS, 4096)))]
 
 
@@ -175,31 +186,43 @@ def _head_cases(arch: int) -> list[Case]:
 
 
 def _experts_cases(arch: int) -> list[Case]:
-    """Qwen3-30B-A3B's, gpt-oss-20b's with their biases, and sizes that no block divides."""
+    """Their products in 16 bits and in float32, and what adds them up."""
     found = []
-    shapes: list[tuple[int, int, int, int, Activation, torch.dtype]] = [
-        (2048, 768, 128, 8, "silu", torch.bfloat16),
-        (2880, 2880, 32, 4, "clamped_silu", torch.bfloat16),
-        (1008, 368, 16, 2, "gelu_tanh", torch.bfloat16),
-        (2048, 768, 128, 8, "silu", torch.float32),
-    ]
-    for hidden, width, count, per_row, activation, dtype in shapes:
-        x, products = _meta(ROWS, hidden, dtype=dtype), _meta(ROWS * per_row, hidden, dtype=dtype)
-        has_bias = activation == "clamped_silu"
-        gate_up, down = (
-            experts.StackedLinear(_meta(count, *shape, dtype=dtype), _meta(count, shape[0]) if has_bias else None)
-            for shape in ((2 * width, hidden), (hidden, width))
-        )
-        pairs = sort_by_expert(*route(_meta(ROWS, count), per_row, True), count)
-        multiply = partial(experts.expert_products, x, pairs, experts.Experts(gate_up, down), activation, products)
-        gate, linear = _of(f"experts of {hidden}", arch, multiply, dtype)
-        found += [
-            replace(gate, name=f"experts of {hidden}, gated"),
-            replace(linear, name=f"experts of {hidden}, linear"),
-        ]
+    for mixture, dtype in ((0, torch.bfloat16), (1, torch.bfloat16), (2, torch.bfloat16), (0, torch.float32)):
+        hidden, products, pairs = MIXTURES[mixture][0], *_pairs(MIXTURES[mixture], dtype)
+        found += _expert_products_cases(arch, f"experts of {hidden}", MIXTURES[mixture], dtype)
         combine = partial(experts.combine_experts, products, pairs)
         found += _of(f"experts of {hidden}, combined", arch, combine, dtype)
     return found
+
+
+def _expert_products_cases(arch: int, name: str, mixture: Mixture, dtype: torch.dtype) -> list[Case]:
+    """dtype: of weights, FP8 or that of activations."""
+    hidden, width, count, _, activation = mixture
+    is_fp8, has_bias = dtype == FP8, activation == "clamped_silu"
+    gate_up, down = (
+        StackedLinear(
+            _meta(count, *shape, dtype=dtype),
+            _meta(count, shape[0]) if has_bias else None,
+            _meta(count, shape[0], dtype=torch.float32) if is_fp8 else None,
+        )
+        for shape in ((2 * width, hidden), (hidden, width))
+    )
+    activations = torch.bfloat16 if is_fp8 else dtype
+    products, pairs = _pairs(mixture, activations)
+    x = _meta(ROWS, hidden, dtype=activations)
+    call = partial(experts.expert_products, x, pairs, Experts(gate_up, down), activation, products)
+    gate, linear = [
+        one for one in _of(name, arch, call, activations) if one.variant.fn is experts.expert_product_kernel
+    ]
+    return [replace(gate, name=f"{name}, gated"), replace(linear, name=f"{name}, linear")]
+
+
+def _pairs(mixture: Mixture, dtype: torch.dtype) -> tuple[torch.Tensor, ExpertPairs]:
+    """Products of all pairs, and the pairs."""
+    hidden, _, count, per_row, _ = mixture
+    pairs = sort_by_expert(*route(_meta(ROWS, count), per_row, True), count)
+    return _meta(ROWS * per_row, hidden, dtype=dtype), pairs
 
 
 def _attention_cases(arch: int, head_sizes: Sequence[int]) -> list[Case]:

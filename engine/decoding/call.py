@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from preftree.engine.decoding.sequence import Sequence
-from preftree.engine.generation import Generation
+from preftree.engine.generation import Generation, Sampling
 from preftree.engine.planning.forced_tail import ForcedTail
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.trie import TokenIds
@@ -62,6 +62,10 @@ class RationaleCall:
     @property
     def is_complete(self) -> bool:
         return len(self._finished) == len(self.prompts) * self.samples
+
+    def own_slots(self, prompt: int, sampling: Sampling) -> int:
+        """K/V slots of a sequence beyond its prompt. It holds them from the start, so none has to be put off again."""
+        return sampling.max_new_tokens + (0 if self.tails is None else self.tails[prompt].slots)
 
     def finish(self, prompt: int, sequence: Sequence) -> None:
         """`sequence` is done; its K/V is needed no more."""

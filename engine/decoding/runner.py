@@ -9,7 +9,7 @@ from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.decoding.budget import KvBudget
 from preftree.engine.decoding.call import RationaleCall, RationaleScores
-from preftree.engine.decoding.decoder import Decoder, Progress, own_slots
+from preftree.engine.decoding.decoder import Decoder, Progress
 from preftree.engine.decoding.stopping import StopRule
 from preftree.engine.device import Target
 from preftree.engine.errors import InputError
@@ -78,7 +78,7 @@ class GenerationRunner:
 
 def _check_room(call: RationaleCall, index: int, sampling: Sampling, config: ModelConfig, budget: KvBudget) -> None:
     """InputError where a prompt, its longest continuation and what comes after that have no room."""
-    length, own = len(call.prompts[index]), own_slots(call, index, sampling)
+    length, own = len(call.prompts[index]), call.own_slots(index, sampling)
     needed = length + own
     if needed > config.max_context:
         raise InputError(

@@ -28,7 +28,10 @@ from preftree.kernels.quantized.types import Quantized
 
 
 class Reader:
-    """Tensors of a source as the weights of layers: parts joined, heads reordered, packed by the kernels."""
+    """Tensors of a source as the weights of layers: parts joined, heads reordered, packed by the kernels.
+
+    Raises ModelError for what is missing, misshapen or not finite, InputError for what does not fit into the dtype.
+    """
 
     def __init__(
         self,
@@ -37,17 +40,20 @@ class Reader:
         device: torch.device,
         dtype: torch.dtype,
         ops: ModuleType,
-        wide_norms: bool,
-        quantized: Quantized | None,
+        wide_norms: bool = False,
+        quantized: Quantized | None = None,
         layers: range | None = None,
     ) -> None:
-        """layers: that will be read; None for all."""
+        """device: where tensors go. dtype: which they have there.
+
+        wide_norms: what norms multiply with stays float32. quantized: what linear layers are quantised to. layers: that
+        will be read; None for all.
+        """
         self.layers = range(config.num_layers) if layers is None else layers
         self.source, self.config, self.device, self.dtype, self.ops = source, config, device, dtype, ops
         self._packing: dict[str, Any] = {"quantized": quantized} if quantized else {}
-        # In fp8 two kinds of products stay in 16 bits. Before attention's output nothing has a row in registers, and
-        # experts share one product of many matrices.
-        self._other_packing = {} if quantized == "fp8" else self._packing
+        # In fp8 attention's output stays in 16 bits: nothing has its rows in registers.
+        self._output_packing = {} if quantized == "fp8" else self._packing
         self._norm_dtype = torch.float32 if wide_norms or config.family.wide_norms else dtype
         order = None if config.latent is not None else rotary_order(config.rope, config.head_dim)
         self._order = None if order is None else torch.from_numpy(order).to(device)
@@ -80,7 +86,7 @@ class Reader:
                 if config.latent is None
                 else self._latent_attention(tensors, config.latent)
             ),
-            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._other_packing),
+            o=self.ops.pack_linear(*self._weight_and_bias(tensors.o), **self._output_packing),
             mlp=None if tensors.mlp is None else self._mlp(tensors.mlp),
             experts=None if tensors.experts is None else self._experts(tensors.experts),
             window=config.window_of(index),
@@ -127,13 +133,13 @@ class Reader:
         }
 
     def _experts(self, tensors: ExpertsTensors) -> ExpertsWeights:
-        layers: list[Iterator[tuple[torch.Tensor, torch.Tensor | None]]]
+        layers: list[Iterator[tuple[torch.Tensor | Fp8Rows, torch.Tensor | None]]]
         if tensors.stacked is not None:
             count, layers = tensors.stacked.gate_up.count, [self._each(stack) for stack in tensors.stacked.layers]
         else:
             matrices = zip(*((mlp.gate_up, mlp.down) for mlp in tensors.experts), strict=True)
-            count, layers = len(tensors.experts), [map(self._weight_and_bias, each) for each in matrices]
-        mlps = self.ops.pack_experts(*layers, count, **self._other_packing)
+            count, layers = len(tensors.experts), [map(self._to_pack, each) for each in matrices]
+        mlps = self.ops.pack_experts(*layers, count, **self._packing)
         shared = None if tensors.shared is None else self._mlp(tensors.shared)
         if tensors.correction is None:
             return ExpertsWeights(self.ops.pack_linear(*self._weight_and_bias(tensors.router)), mlps, shared=shared)

@@ -6,12 +6,10 @@ import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from types import ModuleType
 from typing import NamedTuple, Protocol
 
 import torch
 
-from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.memory import give_back_freed
 from preftree.engine.weights.ends import Ends
 from preftree.engine.weights.layers import LayerWeights
@@ -53,12 +51,12 @@ class StreamedWeights(Ends):
     One pass at a time: another one that begins waits. The first layers of the next pass are copied while one ends.
     """
 
-    def __init__(self, reader: Reader, config: ModelConfig, ops: ModuleType, store: LayerStore) -> None:
-        """Read every tensor, as `ResidentWeights` does, and pack each layer once."""
-        super().__init__(reader, config, ops)
+    def __init__(self, reader: Reader, store: LayerStore) -> None:
+        """Read every tensor of a whole model, as `ResidentWeights` does, and pack each layer once."""
+        super().__init__(reader)
         self._store = store
         self._frames = []
-        for index in range(config.num_layers):
+        for index in reader.layers:
             frame, matrices = taken_apart(reader.layer(index))
             store.add(matrices)
             del matrices
@@ -66,7 +64,7 @@ class StreamedWeights(Ends):
             give_back_freed()
         store.open()
         self._pass = threading.Lock()
-        self._free = deque(range(min(store.slots, config.num_layers)))
+        self._free = deque(range(min(store.slots, len(self._frames))))
         self._copied: deque[_Copied] = deque()
         self._used: dict[int, int] = {}
         self._next_layer = 0

@@ -137,10 +137,8 @@ class LayerTensors:
 
     @property
     def num_fp8_parameters(self) -> int:
-        """Those that are in 8 bits where the model is in fp8: without attention's output, and without experts."""
-        experts = () if self.experts is None else self.experts.experts
-        others = [self.o, *(matrix for mlp in experts for matrix in (mlp.gate_up, mlp.down))]
-        return self._numbers(self.matrices()) - self._numbers(others)
+        """Those that are in 8 bits where the model is in fp8: all but attention's output."""
+        return self.num_linear_parameters - self._numbers([self.o])
 
     @staticmethod
     def _numbers(matrices: Iterable[Matrix]) -> int:

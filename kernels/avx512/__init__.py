@@ -17,9 +17,10 @@ from preftree.kernels.avx512.library import address, build, loaded, obstacle, pr
 from preftree.kernels.avx512.products import add_linear, gated, linear, pack_gated, pack_linear
 from preftree.kernels.cpu import exact_products, pack_plain, route, route_by_sigmoid, scalar_head, sort_by_expert
 from preftree.kernels.cpu import experts as mixtures
-from preftree.kernels.cpu.experts import Experts, Layer
+from preftree.kernels.cpu.experts import Experts
 from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs
+from preftree.kernels.stacked import Layer
 from preftree.kernels.tiles import Activation, PathTiles, PlanLayout
 
 # Rows of a matrix product, and query rows that attention takes at a time, of all heads that share a K/V head together.

@@ -24,7 +24,7 @@ from preftree.kernels.cpu.elementwise import (
     store_kv,
     swiglu,
 )
-from preftree.kernels.cpu.experts import Experts, Layer, combine_experts
+from preftree.kernels.cpu.experts import Experts, combine_experts
 from preftree.kernels.cpu.head import FINAL_ROW_BLOCK, label_head, pack_head, scalar_head, token_logits
 from preftree.kernels.cpu.products import (
     ROW_BLOCK,
@@ -40,6 +40,7 @@ from preftree.kernels.cpu.products import (
 )
 from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs, route, route_by_sigmoid, sort_by_expert
+from preftree.kernels.stacked import Layer
 from preftree.kernels.tiles import Activation, PlanLayout
 
 # Sequences that are decoded together. Linear layers run at half their rate here, and reach it at four times the rows.

@@ -13,10 +13,9 @@ import torch
 
 from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs
+from preftree.kernels.stacked import Layer
 from preftree.kernels.tiles import round_up
 
-# Weight [out, in] and bias [out] or None of a linear layer.
-Layer = tuple[torch.Tensor, torch.Tensor | None]
 # A packed layer, as `gated` and `linear` take it.
 Packed = Any
 

@@ -13,7 +13,7 @@ import torch
 
 from preftree import Engine, RationaleScores, Sampling
 from preftree.engine.checkpoint import open_checkpoint
-from preftree.engine.decoding import decoder
+from preftree.engine.decoding import decoder, prefill
 from preftree.engine.decoding import stepper as stepping
 from preftree.engine.decoding.sampler import next_tokens
 from preftree.engine.device import Target
@@ -97,7 +97,7 @@ def seen_by_next_tokens(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[int
         shapes.append((tuple(logits.shape), tuple(uniform.shape)))
         return next_tokens(logits, uniform, sampling)
 
-    for caller in (decoder, stepping):
+    for caller in (prefill, stepping):
         monkeypatch.setattr(caller, "next_tokens", seen)
     return shapes
 

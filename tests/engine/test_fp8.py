@@ -19,9 +19,12 @@ from preftree.kernels import cpu
 from preftree.kernels.quantized.fp8 import quantize_rows
 from tests.engine.quantized_files import by_compressed_tensors, by_fp8, compressed, group_of, quantise
 from tests.engine.test_engine_scores import LABELS, prompts_of
+from tests.engine.test_mixtures import MIXTURES
 from tests.kernels.fp8 import rounding_interpreter  # noqa: F401
 from tests.models import GPT_OSS_CONFIG, QWEN3_CONFIG, SMALL_CONFIG, write_model
 
+# Its second layer is dense.
+MIXTURE_CONFIG = SMALL_CONFIG | MIXTURES["qwen2_moe"]
 SIZES = {"num_attention_heads": 3, "num_key_value_heads": 1, "head_dim": 64, "num_hidden_layers": 2}
 COHERE2_CONFIG = SMALL_CONFIG | {"architectures": ["Cohere2ForCausalLM"], "model_type": "cohere2", "logit_scale": 0.7}
 
@@ -30,7 +33,9 @@ def scores(engine: Engine, prompts: list[list[int]]) -> np.ndarray:
     return engine.score(prompts, [LABELS] * len(prompts), prefix_cache=False).logprob
 
 
-@pytest.mark.parametrize("config", [SMALL_CONFIG, GPT_OSS_CONFIG], ids=["llama", "gpt_oss"])
+@pytest.mark.parametrize(
+    "config", [SMALL_CONFIG, GPT_OSS_CONFIG, MIXTURE_CONFIG], ids=["llama", "gpt_oss", "qwen2_moe"]
+)
 def test_the_emulation_on_a_cpu(config: dict[str, object], tmp_path: Path) -> None:
     """Catches products whose bits depend on the batch, and scales that are left out."""
     directory = str(write_model(tmp_path / "model", config | SIZES))
@@ -52,9 +57,10 @@ def test_the_emulation_on_a_cpu(config: dict[str, object], tmp_path: Path) -> No
     [
         (SMALL_CONFIG, "library"),
         (QWEN3_CONFIG, "triton"),
+        (MIXTURE_CONFIG, "triton"),
         pytest.param(COHERE2_CONFIG, "library", marks=pytest.mark.soak),
     ],
-    ids=["llama, library", "qwen3, triton", "cohere2, library"],
+    ids=["llama, library", "qwen3, triton", "qwen2_moe", "cohere2, library"],
 )
 @pytest.mark.usefixtures("rounding_interpreter")
 def test_the_kernels_of_a_gpu(

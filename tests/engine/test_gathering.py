@@ -113,8 +113,8 @@ def test_an_engine_in_threads(embedded_engine: Engine) -> None:
 def test_a_bad_call_beside_others_names_its_own_prompt(embedded_engine: Engine) -> None:
     good, bad = (prompts_of(2, 1), [LABELS] * 2), ([[1, 2], [3, 10**6]], [LABELS] * 2)
     with pytest.raises(InputError, match="prompt 1 has token ids outside"):
-        embedded_engine._score_together([good, bad], prefix_cache=True)
-    found = embedded_engine._score_together([good, ([], []), good], prefix_cache=True)
+        embedded_engine._joint.score_all([good, bad], prefix_cache=True)
+    found = embedded_engine._joint.score_all([good, ([], []), good], prefix_cache=True)
     assert [len(scores.logprob) for scores in found] == [2, 0, 2]
-    found = embedded_engine._score_together([([], []), good], prefix_cache=True)
+    found = embedded_engine._joint.score_all([([], []), good], prefix_cache=True)
     assert [scores.batches for scores in found] == [1, 0], "counted once, be the first call empty"

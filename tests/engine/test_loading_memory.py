@@ -10,7 +10,7 @@ import pytest
 from preftree.engine.checkpoint import open_checkpoint
 from preftree.engine.device import choose_target
 from preftree.engine.memory import give_back_freed
-from preftree.engine.weights.resident import ResidentWeights
+from preftree.engine.opening import open_weights
 from tests.engine.gguf_files import add_byte_tokenizer
 from tests.models import SMALL_CONFIG, write_model
 from tests.processes import answered, memory_bytes
@@ -69,9 +69,7 @@ def measure(model: str, dtype: str) -> float:
         give_back_freed()
         Path("/proc/self/clear_refs").write_text("5")  # resets VmHWM
         before = memory_bytes("VmRSS")
-        weights = ResidentWeights(
-            checkpoint.weights, checkpoint.config, target.device, target.dtype, target.ops, target.layout.is_wide
-        )
+        weights = open_weights(checkpoint.weights, checkpoint.config, target)
         most = memory_bytes("VmHWM") - before
         del weights
     return most / target.memory.weight_bytes(checkpoint.config)

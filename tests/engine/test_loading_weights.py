@@ -21,6 +21,7 @@ from preftree.engine.engine import Engine
 from preftree.engine.errors import InputError, ModelError
 from preftree.engine.weights import safetensors
 from preftree.engine.weights.names import expected_tensors
+from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.resident import ResidentWeights
 from preftree.engine.weights.safetensors import CPU, SafetensorsSource, check_complete
 from tests.models import CONFIG, QWEN3_CONFIG
@@ -189,7 +190,7 @@ OPERATIONS: Any = SimpleNamespace(
 def test_weights_go_to_the_device_one_by_one() -> None:
     """Catches a tensor read twice or on the host, and matrices of a layer held beside the one they are fused into."""
     source = FakeSource()
-    resident = ResidentWeights(source, QWEN3, torch.device("meta"), torch.bfloat16, OPERATIONS)
+    resident = ResidentWeights(Reader(source, QWEN3, torch.device("meta"), torch.bfloat16, OPERATIONS))
     assert sorted(source.read) == sorted((name, "meta") for name in expected_tensors(QWEN3))
     with resident.layers() as layers:
         layer = list(layers)[-1]

@@ -19,7 +19,9 @@ from preftree.engine.config.hf_config import from_hf
 from preftree.engine.device import choose_target
 from preftree.engine.inspection import model_facts
 from preftree.engine.weights.names import num_linear_parameters, num_padding, num_parameters
+from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.resident import ResidentWeights
+from preftree.engine.weights.safetensors import CPU
 from preftree.kernels import cpu, isa
 from tests.engine.test_architectures import prompts_of
 from tests.models import GPT_OSS_CONFIG, SMALL_CONFIG, write_model
@@ -111,7 +113,7 @@ def test_a_sigmoid_router_keeps_its_digits(tmp_path: Path, monkeypatch: pytest.M
     checkpoint = open_checkpoint(str(write_model(tmp_path / "model", SMALL_CONFIG | MIXTURES["glm4_moe"])))
     packed: list[torch.Tensor] = []
     monkeypatch.setattr(cpu, "pack_plain", packed.append)
-    weights = ResidentWeights(checkpoint.weights, checkpoint.config, torch.device("cpu"), torch.bfloat16, cpu)
+    weights = ResidentWeights(Reader(checkpoint.weights, checkpoint.config, CPU, torch.bfloat16, cpu))
     with weights.layers() as layers:
         layer = next(islice(layers, 1, None))
     router = checkpoint.weights.tensor("model.layers.1.mlp.gate.weight", (8, 96))
@@ -147,6 +149,8 @@ def test_memory_of_a_mixture(monkeypatch: pytest.MonkeyPatch) -> None:
     memory = choose_target(config, "cpu", "int8", None).memory
     saved = 3 * num_linear_parameters(config)
     assert memory.weight_bytes(config) == 4 * num_parameters(config) - saved
+    in_fp8 = choose_target(config, "cpu", "fp8", None).memory
+    assert in_fp8.weight_bytes(config) == memory.weight_bytes(config) + 3 * 3 * hidden * hidden, "attention's output"
     wide = from_hf(SMALL_CONFIG | MIXTURES["qwen2_moe"] | {"shared_expert_intermediate_size": 640}, "test")
     assert memory.batch_bytes(wide, 256, 4, 100) > memory.batch_bytes(config, 256, 4, 100)
 
@@ -161,7 +165,7 @@ def test_memory_of_latent_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
     for operation in ("pack_linear", "pack_gated"):
         monkeypatch.setattr(cpu, operation, pack)
-    ResidentWeights(checkpoint.weights, checkpoint.config, torch.device("cpu"), torch.float32, cpu)
+    ResidentWeights(Reader(checkpoint.weights, checkpoint.config, CPU, torch.float32, cpu))
     config = checkpoint.config
     assert sum(sizes) == num_linear_parameters(config) + num_padding(config)
     assert num_padding(config) > 0

@@ -32,6 +32,7 @@ from preftree.engine.model.pipeline import PipelineStage
 from preftree.engine.planning.stages import divide, stage_starts
 from preftree.engine.scoring.batch import LaunchedBatch
 from preftree.engine.scoring.runner import LAUNCHED_AHEAD, Runner
+from preftree.engine.weights.reader import Reader
 from preftree.engine.weights.resident import ResidentWeights
 from tests.engine.test_architectures import CASES, LABELS, prompts_of, save
 from tests.engine.test_running_runner import Call, calls, launch_ahead
@@ -177,7 +178,8 @@ def cut(directory: Path, stages: tuple[range, ...], monkeypatch: pytest.MonkeyPa
         return replace(target, stages=tuple(Placement(target.device, layers) for layers in stages))
 
     def all_weights(source: Any, config: ModelConfig, target: Target) -> ResidentWeights:
-        return ResidentWeights(source, config, target.device, target.dtype, target.ops, target.layout.is_wide)
+        wide = target.layout.is_wide
+        return ResidentWeights(Reader(source, config, target.device, target.dtype, target.ops, wide))
 
     monkeypatch.setattr(engine_module, "choose_target", chosen)
     monkeypatch.setattr(engine_module, "open_weights", all_weights)
@@ -273,10 +275,10 @@ class TestMemory:
         """Catches an error that names another device than the one whose memory ran out."""
         read = ResidentWeights.__init__
 
-        def full(self: ResidentWeights, *arguments: Any) -> None:
-            if arguments[-1].start:
+        def full(self: ResidentWeights, reader: Reader) -> None:
+            if reader.layers.start:
                 raise torch.OutOfMemoryError("CUDA out of memory.")
-            read(self, *arguments)
+            read(self, reader)
 
         monkeypatch.setattr(ResidentWeights, "__init__", full)
         with pytest.raises(InputError, match="the weights do not fit into the memory of device 'cpu:1'"):

@@ -109,7 +109,7 @@ def test_streams_and_threads_get_the_bits_of_single_calls(directory: Path, engin
     alone = [engine.reward(prompts) for prompts in calls]
     with ThreadPoolExecutor(len(calls)) as pool:
         found = list(pool.map(engine.reward, calls))
-    gathered = [answer.reward for answer in engine._reward_together([*calls, []], prefix_cache=True)]
+    gathered = [answer.reward for answer in engine._joint.reward_all([*calls, []], prefix_cache=True)]
     ahead = launch_ahead(Engine.load(str(directory), dtype="float32", batch_tokens=100))
     streams = [[answer.reward for answer in one.reward_stream([[], *calls])] for one in (engine, ahead)]
     assert [len(rewards) for rewards in gathered] == [3, 5, 4, 9, 0]

@@ -61,12 +61,8 @@ def reader_of(checkpoint: Checkpoint, target: Target) -> Reader:
 
 
 def weights_of(checkpoint: Checkpoint, target: Target, is_streamed: bool) -> WeightProvider:
-    if is_streamed:
-        return StreamedWeights(reader_of(checkpoint, target), checkpoint.config, target.ops, HostileFile(0))
-    wide, quantized = target.layout.is_wide, target.quantized
-    return ResidentWeights(
-        checkpoint.weights, checkpoint.config, target.device, target.dtype, target.ops, wide, quantized
-    )
+    reader = reader_of(checkpoint, target)
+    return StreamedWeights(reader, HostileFile(0)) if is_streamed else ResidentWeights(reader)
 
 
 def answers(checkpoint: Checkpoint, dtype: str, is_streamed: bool) -> np.ndarray:

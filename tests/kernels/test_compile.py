@@ -73,7 +73,7 @@ QUICK = Selection(
     r"|label_head of (4096, \S+|2304, capped, split) \(sm_\d+, bf16"
     r"|(rms|layer)_norm of 4096|rotate, normed|store_q?kv, normed \(|glu "
     r"|experts of 2048, \S+ \(sm_\d+, bf16"
-    r"|fp8_(product|norm of 4096 |gated, silu|rows)",
+    r"|fp8_(product|norm of 4096 |gated, silu|rows|experts of 2048)",
 )
 # Triton 3.6 has serialised attention of every head size, and let 256 spill.
 QUICK_OLDEST = Selection(
@@ -140,7 +140,7 @@ def test_every_kernel_compiles_well(report: list[dict[str, Any]]) -> None:
 
 def test_products_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
     """Those of attention, label head and experts."""
-    heavy = [one for one in report if re.search("tree_attention|split|experts of .*(gated|linear)", one["name"])]
+    heavy = [one for one in report if re.search("tree_attention|split|^experts of .*(gated|linear)", one["name"])]
     assert len({one["name"].partition(" ")[0] for one in heavy}) == 3
     heavy = [one for one in heavy if one["dtype"] == "bf16"]
     assert {one["arch"] for one in heavy} == {80, 90}
@@ -150,8 +150,10 @@ def test_products_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
 
 def test_products_of_fp8_feed_tensor_cores(report: list[dict[str, Any]]) -> None:
     """Catches levels that become 16 bits before they are multiplied, and a wait within a block of inputs."""
-    products = [one for one in report if one["name"].startswith("fp8_product")]
-    assert {one["arch"] for one in products} == {89, 90}
+    products = [one for one in report if re.match("fp8_(product|experts)", one["name"])]
+    assert {(one["name"].partition(" ")[0], one["arch"]) for one in products} == {
+        (name, arch) for name in ("fp8_product", "fp8_experts") for arch in (89, 90)
+    }
     for kernel in products:
         assert_feeds_tensor_cores(kernel)
 
@@ -159,7 +161,7 @@ def test_products_of_fp8_feed_tensor_cores(report: list[dict[str, Any]]) -> None
 def test_the_oldest_triton_compiles_products_well(tmp_path: Path) -> None:
     written = compiled(QUICK_OLDEST, tmp_path)
     assert written["triton"] == "3.6.0"
-    assert len(written["kernels"]) == 9
+    assert len(written["kernels"]) == 11
     for kernel in written["kernels"]:
         assert_compiled_well(kernel)
         assert_feeds_tensor_cores(kernel)
@@ -246,6 +248,7 @@ def test_every_operation_is_in_the_report(report: list[dict[str, Any]]) -> None:
         "experts",
         "label_head",
         "fp8_product",
+        "fp8_experts",
         "fp8_norm",
         "fp8_gated",
         "fp8_rows",
@@ -319,7 +322,9 @@ def test_one_variant_serves_batches_of_all_sizes(tmp_path: Path) -> None:
     counts = json.loads(run_compiled("-m", "tests.kernels.variants", cache=tmp_path))
     assert counts.pop("norms of several sizes")["rms_norm_kernel"] > 1
     # A gate and what follows it are one kernel.
-    assert counts.pop("mixture") == {"expert_product_kernel": 2, "combine_experts_kernel": 1}
+    of_mixture = {"expert_product_kernel": 2, "combine_experts_kernel": 1}
+    assert counts.pop("mixture") == of_mixture
+    assert counts.pop("fp8_mixture") == of_mixture | {"fp8_rows_kernel": 1}
     assert sum(map(len, counts.values())) == 16
     assert {count for kernels in counts.values() for count in kernels.values()} == {1}, counts
 

@@ -6,12 +6,16 @@ import pytest
 import torch
 
 from preftree.kernels import reference
+from preftree.kernels.quantized.fp8 import FP8
+from preftree.kernels.quantized.types import Quantized
 from preftree.kernels.routing import ExpertPairs, route, sort_by_expert
 from preftree.kernels.tiles import Activation
+from tests.kernels.fp8 import rounding_interpreter  # noqa: F401
 from tests.kernels.on_device import DEVICE, PRODUCT_DTYPES, amid_nan, assert_as_good_as_plain, gpu_if_there
 
 pytest.importorskip("triton")
-from preftree.kernels.experts import Experts, combine_experts, expert_products, pack_experts
+from preftree.kernels.experts import combine_experts, expert_products
+from preftree.kernels.stacked import Experts, pack_experts
 
 pytestmark = [*gpu_if_there, pytest.mark.usefixtures("poisoned_allocations")]
 
@@ -65,12 +69,45 @@ def test_equals_the_oracle(
     assert_as_good_as_plain(ours, plain, exact)
 
 
-@pytest.mark.parametrize("dtype", PRODUCT_DTYPES)
+@pytest.mark.parametrize(
+    ("rows", "hidden", "width", "activation"), [(40, 256, 128, "silu"), (37, 176, 48, "clamped_silu")]
+)
+@pytest.mark.usefixtures("rounding_interpreter")
+def test_fp8_equals_the_oracle(rows: int, hidden: int, width: int, activation: Activation) -> None:
+    """Catches scales of other rows, experts or outputs, up taken with gate's scales, and sums in fewer bits."""
+    count, has_bias = 4, activation == "clamped_silu"
+    scales = torch.logspace(-1, 1, count).tolist()
+    gate_ups, downs = (
+        [(weight * scale, bias) for (weight, bias), scale in zip(layers, scales, strict=True)]
+        for layers in (
+            layers_of(count, 2 * width, hidden, torch.float32, has_bias),
+            layers_of(count, hidden, width, torch.float32, has_bias),
+        )
+    )
+    x = amid_nan(torch.randn(rows, hidden) * torch.logspace(-1, 1, rows).unsqueeze(1))
+    weights, chosen = (one.to(DEVICE) for one in route(torch.randn(rows, count), 2, True))
+    packed = pack_experts(gate_ups, downs, count, "fp8")
+    assert packed.gate_up.weight.dtype == FP8
+    ours = mixed(x, sort_by_expert(weights, chosen, count), packed, activation)
+    wide = x.double(), weights.double(), chosen, in_float64(gate_ups), in_float64(downs), GATES[activation]
+    exact, plain = reference.mixture(*wide, reference.fp8_linear), reference.mixture(*wide)
+    # A number between two steps may be rounded to the other one.
+    errors = (ours - exact).norm(dim=1) / exact.norm(dim=1)
+    assert float(errors.median()) < 2e-3
+    assert float(errors.max()) < 0.02
+    assert (ours - plain).norm() < 0.1 * plain.norm()
+
+
+@pytest.mark.parametrize("dtype", [*PRODUCT_DTYPES, FP8])
+@pytest.mark.usefixtures("rounding_interpreter")
 def test_bits_of_a_row_are_its_own(dtype: torch.dtype) -> None:
     """Catches sums that depend on a row's place in a tile, on who else chose its experts, or on how many rows there
     are."""
     rows, hidden, count = 150, 64, 3
-    experts = pack_experts(layers_of(count, 64, hidden, dtype), layers_of(count, hidden, 32, dtype), count)
+    quantized: Quantized | None = "fp8" if dtype == FP8 else None
+    dtype = torch.float32 if quantized else dtype
+    layers = layers_of(count, 64, hidden, dtype), layers_of(count, hidden, 32, dtype)
+    experts = pack_experts(*layers, count, quantized)
     x, router = torch.randn(rows, hidden).to(DEVICE, dtype), torch.randn(rows, count).to(DEVICE)
 
     def of(some: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -24,6 +25,8 @@ from preftree.kernels import (
     routing,
 )
 from preftree.kernels.quantized.fp8 import FP8, Fp8Linear, Fp8Rows
+from preftree.kernels.quantized.types import Quantized
+from preftree.kernels.stacked import pack_experts
 from preftree.kernels.tiles import PathTiles
 
 # One row; less than, exactly and more than what 16 divides; a block of the engine; more than 2^31 elements.
@@ -65,13 +68,13 @@ def store_kv(rows: int) -> None:
     rope_store.store_kv(meta(rows, 2 * KV_HEADS * SIZE), angles, angles, meta(rows, 2, KV_HEADS, SIZE))
 
 
-def mixture(rows: int) -> None:
+def mixture(rows: int, quantized: Quantized | None = None) -> None:
     """Nothing of it can be read by the host."""
     weights, chosen = routing.route(meta(rows, 64), 4, True)
     pairs = routing.sort_by_expert(weights, chosen, 64)
     layers = [(meta(2 * HIDDEN, HIDDEN), None)] * 64, [(meta(HIDDEN, HIDDEN), None)] * 64
     products = meta(4 * rows, HIDDEN)
-    experts.expert_products(meta(rows, HIDDEN), pairs, experts.pack_experts(*layers, 64), "silu", products)
+    experts.expert_products(meta(rows, HIDDEN), pairs, pack_experts(*layers, 64, quantized), "silu", products)
     experts.combine_experts(products, pairs)
 
 
@@ -97,6 +100,7 @@ LAUNCHES: dict[str, Callable[[int], object]] = {
     "swiglu": lambda rows: gated.swiglu(meta(rows, 2 * HIDDEN)),
     "tree_attention": attend,
     "mixture": mixture,
+    "fp8_mixture": partial(mixture, quantized="fp8"),
     "label_head": head,
     "scalar_head": scalar_head,
     # Not what a model does, but what shows that differences are counted.

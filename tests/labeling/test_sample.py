@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from preftree import Judge
-from preftree.engine.decoding import decoder
+from preftree.engine.decoding import prefill
 from preftree.engine.generation import Generation
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import unique_tokens
@@ -125,7 +125,7 @@ def test_candidates_share_their_prompt(policy: Judge, monkeypatch: pytest.Monkey
         seen.append(trie.num_rows)
         return build_plan(trie, layout)
 
-    monkeypatch.setattr(decoder, "build_plan", built)
+    monkeypatch.setattr(prefill, "build_plan", built)
     method = Candidates(CandidateOptions(n=8, max_tokens=4).sampling)
     encoded = [policy.encode(request) for prompt in said("north?", "nowhere?") for request in method.requests(prompt)]
     before = policy.usage.unique_tokens
