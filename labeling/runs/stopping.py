@@ -33,4 +33,8 @@ class Stopping:
         for one in self._before:
             signal.signal(one, signal.default_int_handler)
         again = "press Ctrl-C again" if number == signal.SIGINT else "send SIGTERM again"
-        logging.getLogger("preftree").info(f"finishing the current batch; {again} to stop now")
+        said = f"finishing the current batch; {again} to stop now"
+        # This thread may be in the middle of a write to the same stream, which cannot be entered twice.
+        telling = threading.Thread(target=logging.getLogger("preftree").info, args=(said,))
+        telling.start()
+        telling.join(0.1)

@@ -359,6 +359,34 @@ def test_interrupt(tmp_path: Path, times: int) -> None:
     assert sorted(path.name for path in out.iterdir()) == ["answers", "lock", "run.json"]
 
 
+WRITING = """
+import io, logging, os, signal, sys
+from preftree.labeling.runs.stopping import Stopping
+
+class Raw(io.RawIOBase):
+    asked = False
+    def writable(self):
+        return True
+    def write(self, data):
+        if not Raw.asked:
+            Raw.asked = True
+            os.kill(os.getpid(), signal.SIGINT)
+        return os.write(1, data)
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+stream = io.TextIOWrapper(io.BufferedWriter(Raw()))
+logging.basicConfig(stream=stream, level=logging.INFO, format="%(message)s")
+with Stopping() as stopping:
+    print("progress", file=stream, flush=True)
+    assert stopping.asked
+"""
+
+
+def test_interrupt_amid_a_write() -> None:
+    """Catches an internal error where Ctrl-C comes while progress is being written: streams cannot be entered twice."""
+    assert printed("-c", WRITING) == "progress\nfinishing the current batch; press Ctrl-C again to stop now\n"
+
+
 # principles
 
 
