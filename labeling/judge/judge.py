@@ -207,6 +207,12 @@ class Judge:
         assert isinstance(request, ScoreRequest)
         return self._encoder.encode(request)
 
+    def encode_all(self, requests: Sequence[Request]) -> list[Encoded | InputError]:
+        """`encode` of each, or the InputError that it raises: faster, as texts are tokenised in several threads."""
+        asked = [request for request in requests if isinstance(request, ScoreRequest)]
+        assert len(asked) == len(requests)
+        return self._encoder.encode_all(asked)
+
     def render(self, request: Request) -> str:
         """The whole prompt as text, control tokens included, for people to read."""
         assert isinstance(request, ScoreRequest)
