@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 from preftree.engine.errors import InputError, ModelError
@@ -35,6 +36,13 @@ class Encoded:
     rationale: RationaleRequest | None = None
     ending: tuple[int, ...] = ()
     written: tuple[tuple[int, ...], ...] | None = None
+
+    @cached_property
+    def array(self) -> Any:
+        """`ids` as a NumPy array, which a planner takes faster."""
+        from preftree.engine.planning.trie import as_token_ids
+
+        return as_token_ids(self.ids)
 
     @property
     def labels_of_prompt(self) -> list[list[int]]:
