@@ -109,8 +109,8 @@ def test_rows_together_are_rows_alone() -> None:
         pair(6),
     ]
     scorers: list[Any] = [FakeScorer(), Together()]
-    one, other = (encoded_rows(items, FakeMethod(), scorer) for scorer in scorers)  # type: ignore[arg-type]
+    one, other = (encoded_rows(items, FakeMethod(), scorer) for scorer in scorers)
     assert one == other
     assert [type(entry) for entry in one] == [Waiting, Rejected, Rejected, Waiting, Rejected, Waiting]
-    labels = [list(label_samples(items, FakeMethod(), scorer)) for scorer in scorers]  # type: ignore[arg-type]
+    labels = [list(label_samples(items, FakeMethod(), scorer)) for scorer in scorers]
     assert labels[0] == labels[1]
