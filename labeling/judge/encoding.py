@@ -40,9 +40,9 @@ class Encoded:
     @cached_property
     def array(self) -> Any:
         """`ids` as a NumPy array, which a planner takes faster."""
-        from preftree.engine.planning.trie import as_token_ids
+        import numpy as np
 
-        return as_token_ids(self.ids)
+        return np.asarray(self.ids, dtype=np.int64)
 
     @property
     def labels_of_prompt(self) -> list[list[int]]:
