@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 _WINDOW_ROWS = 1024
 # Where prompts begin in several ways: so many batches at most, lest Ctrl-C wait for more of them.
 _WINDOW_BATCHES = 8
+# Rejected rows that come first are not kept waiting for one that can be asked about: long ones take a while.
+_REJECTED_ROWS = 32
 # The first window is this share of a whole one, and each is twice the one before: a GPU begins sooner, and has less to
 # do than it takes the host to make the next window ready; on a CPU the first labels are there sooner.
 FIRST_WINDOW = 1 / 8
@@ -64,13 +66,18 @@ def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator
     window: list[Entry] = []
     batches = min(method.beginnings, _WINDOW_BATCHES) if isinstance(method, HasBeginnings) else 1
     whole = scorer.window_tokens * batches
-    tokens, room = 0, whole * FIRST_WINDOW
+    tokens, rows, asks, room = 0, 0, False, whole * FIRST_WINDOW
     for entry, added in _entries(items, method, scorer, whole * _TOGETHER):
-        if window and (tokens + added > room or len(window) == _WINDOW_ROWS):
-            yield window
-            window, tokens, room = [], 0, min(2 * room, whole)
+        if rows and (tokens + added > room or rows == _WINDOW_ROWS):
+            if window:
+                yield window
+            window, tokens, rows, asks, room = [], 0, 0, False, min(2 * room, whole)
         window.append(entry)
-        tokens += added
+        tokens, rows = tokens + added, rows + 1
+        asks = asks or isinstance(entry, Waiting)
+        if not asks and len(window) == _REJECTED_ROWS:  # handed on early, as a part of the window that they begin
+            yield window
+            window = []
     if window:
         yield window
 
@@ -82,10 +89,11 @@ def _entries(items: Iterable[Item], method: Method, scorer: AnyJudge, tokens: fl
     """
     remaining, rows = iter(items), 1
     while group := list(islice(remaining, rows)):
-        total = 0
-        for entry in encoded_rows(group, method, scorer):
+        total = 0.0
+        for item, entry in zip(group, encoded_rows(group, method, scorer), strict=True):
             added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
-            total += added
+            # What cannot be encoded is too long, as a rule.
+            total += tokens if isinstance(entry, Rejected) and not isinstance(item, Rejected) else added
             yield entry, added
         if total > tokens:
             rows = max(1, rows // 2)

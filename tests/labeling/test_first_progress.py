@@ -68,6 +68,26 @@ def test_few_rows_are_read_before_progress_moves(
     assert counted.read >= ROWS
 
 
+def test_rows_that_are_too_long_do_not_hold_progress_up() -> None:
+    """Catches a thousand long rows that are encoded, and rejected, before anybody hears of the first."""
+    pulled = 0
+
+    def items() -> Iterator[Pair | Rejected]:
+        nonlocal pulled
+        for number in range(ROWS):
+            pulled += 1
+            yield pair(number, "TOO LONG" if number < ROWS - 10 else "this")
+
+    handed, labelled = 0, []
+    for window in windows(items(), FakeMethod(), FakeScorer()):  # type: ignore[arg-type]
+        handed += len(window)
+        assert pulled <= handed + 2
+        assert len(window) <= 32
+        labelled += [entry for entry in window if isinstance(entry, Waiting)]
+    assert handed == ROWS
+    assert len(labelled) == 10
+
+
 @pytest.mark.parametrize("window_tokens", [1, 2000, 10**9])
 def test_rows_are_taken_as_windows_need_them(window_tokens: int) -> None:
     """Catches rows whose prompts are encoded while the rows before them could be labelled."""
