@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 
@@ -10,7 +11,7 @@ from preftree.engine.checkpoint import Checkpoint
 from preftree.engine.device import Target, choose_target
 from preftree.engine.device_names import Devices
 from preftree.engine.planning.batching import schedule
-from preftree.engine.planning.estimate import JobPlan, estimate
+from preftree.engine.planning.estimate import JobPlan, WeightCost, estimate
 from preftree.engine.planning.lookups import Labels
 from preftree.engine.planning.prefix import PrefixPolicy
 from preftree.engine.requests import (
@@ -49,6 +50,10 @@ class Planner:
         """Unique tokens in one forward pass."""
         return self.target.batch_tokens
 
+    @cached_property
+    def _weights(self) -> WeightCost:
+        return WeightCost.of(self._config, self.target.memory)
+
     def plan(self, prompts: Prompts, labels: Sequence[Labels] | None = None) -> JobPlan:
         """Prompt tokens, unique tokens, batches and memory of `Engine.score(prompts, labels)`. Raises InputError.
 
@@ -62,4 +67,4 @@ class Planner:
         planned = schedule(ids, continuation_tokens(labels), self.batch_tokens, self._prefixes, rope_variants)
         if self._prefixes and planned.new_prefix is not None:
             self._prefixes.keep(planned.new_prefix)
-        return estimate(self._config, self.target.memory, ids, planned)
+        return estimate(self._config, self.target.memory, self._weights, ids, planned)

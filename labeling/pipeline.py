@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from itertools import chain
+from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
 from preftree.engine.errors import InputError
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.row import FIELDS, rejected
-from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.judge.encoding import tried
+from preftree.labeling.judge.protocol import AnyJudge, EncodesTogether
 from preftree.labeling.methods.base import HasBeginnings, Method, NeedsFigures
 from preftree.labeling.terminal import one_line
 from preftree.labeling.types import Label, Rejected, Request, RequestScores, ResponseSet, Sample
@@ -23,9 +24,14 @@ if TYPE_CHECKING:
 _WINDOW_ROWS = 1024
 # Where prompts begin in several ways: so many batches at most, lest Ctrl-C wait for more of them.
 _WINDOW_BATCHES = 8
+# Rejected rows that come first are not kept waiting for one that can be asked about: long ones take a while.
+_REJECTED_ROWS = 32
 # The first window is this share of a whole one, and each is twice the one before: a GPU begins sooner, and has less to
 # do than it takes the host to make the next window ready; on a CPU the first labels are there sooner.
 FIRST_WINDOW = 1 / 8
+# Rows are encoded together that add about this share of a window, and so many at most: several threads have work then,
+# and no device waits for more rows than it needs.
+_TOGETHER, _ROWS_TOGETHER = 1 / 4, 32
 
 
 class Waiting(NamedTuple):
@@ -60,17 +66,39 @@ def windows(items: Iterable[Item], method: Method, scorer: AnyJudge) -> Iterator
     window: list[Entry] = []
     batches = min(method.beginnings, _WINDOW_BATCHES) if isinstance(method, HasBeginnings) else 1
     whole = scorer.window_tokens * batches
-    tokens, room = 0, whole * FIRST_WINDOW
-    for item in items:
-        entry = encoded(item, method, scorer)
-        added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
-        if window and (tokens + added > room or len(window) == _WINDOW_ROWS):
-            yield window
-            window, tokens, room = [], 0, min(2 * room, whole)
+    tokens, rows, asks, room = 0, 0, False, whole * FIRST_WINDOW
+    for entry, added in _entries(items, method, scorer, whole * _TOGETHER):
+        if rows and (tokens + added > room or rows == _WINDOW_ROWS):
+            if window:
+                yield window
+            window, tokens, rows, asks, room = [], 0, 0, False, min(2 * room, whole)
         window.append(entry)
-        tokens += added
+        tokens, rows = tokens + added, rows + 1
+        asks = asks or isinstance(entry, Waiting)
+        if not asks and len(window) == _REJECTED_ROWS:  # handed on early, as a part of the window that they begin
+            yield window
+            window = []
     if window:
         yield window
+
+
+def _entries(items: Iterable[Item], method: Method, scorer: AnyJudge, tokens: float) -> Iterator[tuple[Entry, int]]:
+    """Rows in input order, each with the unique tokens that it adds.
+
+    Prompts of several rows are encoded together: of one row at first, then of so many that they add `tokens`, about.
+    """
+    remaining, rows = iter(items), 1
+    while group := list(islice(remaining, rows)):
+        total = 0.0
+        for item, entry in zip(group, encoded_rows(group, method, scorer), strict=True):
+            added = scorer.unique_tokens(entry.encoded) if isinstance(entry, Waiting) else 0
+            # What cannot be encoded is too long, as a rule.
+            total += tokens if isinstance(entry, Rejected) and not isinstance(item, Rejected) else added
+            yield entry, added
+        if total > tokens:
+            rows = max(1, rows // 2)
+        elif 2 * total <= tokens:
+            rows = min(2 * rows, _ROWS_TOGETHER)
 
 
 def label_windows(
@@ -120,14 +148,35 @@ def _answered(window: Iterable[Entry], scores: Sequence[RequestScores], method: 
 
 def encoded(item: Item, method: Method, scorer: AnyJudge) -> Entry:
     """A row with the token ids of its prompts; rejected where it cannot be asked about."""
-    requests = requests_of(item, method)
-    if isinstance(requests, Rejected):
-        return requests
-    assert not isinstance(item, Rejected)
-    try:
-        return Waiting(item, [scorer.encode(request) for request in requests])
-    except InputError as error:
-        return rejected(item, one_line(str(error)))
+    (entry,) = encoded_rows([item], method, scorer)
+    return entry
+
+
+def encoded_rows(items: Sequence[Item], method: Method, scorer: AnyJudge) -> list[Entry]:
+    """`encoded` of each, together."""
+    asked = [requests_of(item, method) for item in items]
+    prompts = _encoded(
+        scorer, [request for requests in asked if not isinstance(requests, Rejected) for request in requests]
+    )
+    entries: list[Entry] = []
+    position = 0
+    for item, requests in zip(items, asked, strict=True):
+        if isinstance(requests, Rejected):
+            entries.append(requests)
+            continue
+        assert not isinstance(item, Rejected)
+        own = prompts[position : position + len(requests)]
+        position += len(requests)
+        fault = next((one for one in own if isinstance(one, InputError)), None)
+        good = [one for one in own if not isinstance(one, InputError)]
+        entries.append(Waiting(item, good) if fault is None else rejected(item, one_line(str(fault))))
+    return entries
+
+
+def _encoded(scorer: AnyJudge, requests: Sequence[Request]) -> Sequence[Encoded | InputError]:
+    if isinstance(scorer, EncodesTogether):
+        return scorer.encode_all(requests)
+    return [tried(scorer.encode, request) for request in requests]
 
 
 def requests_of(item: Item, method: Method) -> Sequence[Request] | Rejected:

@@ -142,7 +142,7 @@ class MemoryModel:
 
     def compute_share(self, config: ModelConfig, rows: int) -> float:
         """Of the speed without streaming, in batches of `rows`."""
-        return min(1.0, rows / max(1, self.hiding_rows(config)))
+        return share_of_compute(rows, self.hiding_rows(config))
 
     def all_weight_bytes(self, config: ModelConfig, layers: range | None = None) -> int:
         """All weights, wherever they are, or those of a stage with `layers`; but for scales of quantized ones."""
@@ -165,7 +165,28 @@ def _mixture_numbers(config: ModelConfig, experts: ExpertsConfig) -> int:
     return 2 * config.hidden_size + of_pairs + (14 if is_sorted else 4) * experts.count
 
 
-def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenIds], plan: Schedule) -> JobPlan:
+@dataclass(frozen=True)
+class WeightCost:
+    """What the weights of a model take, whatever is run: to be found once for many estimates.
+
+    Attributes:
+        resident_bytes: in the device's memory at a time.
+        streamed_bytes: copied there in every forward pass.
+        hiding_rows: see `MemoryModel.hiding_rows`.
+    """
+
+    resident_bytes: int
+    streamed_bytes: int
+    hiding_rows: int
+
+    @classmethod
+    def of(cls, config: ModelConfig, memory: MemoryModel) -> WeightCost:
+        return cls(memory.weight_bytes(config), memory.streamed_bytes(config), memory.hiding_rows(config))
+
+
+def estimate(
+    config: ModelConfig, memory: MemoryModel, weights: WeightCost, prompts: Sequence[TokenIds], plan: Schedule
+) -> JobPlan:
     """The cost of running `prompts` as scheduled."""
     longest = max(len(ids) for ids in prompts)
     largest = max(plan.batches, key=lambda batch: batch.rows)
@@ -177,7 +198,12 @@ def estimate(config: ModelConfig, memory: MemoryModel, prompts: Sequence[TokenId
         rows=plan.rows,
         batches=len(plan.batches),
         peak_bytes=peak + memory.cache_bytes(config, plan.skipped),
-        weight_bytes=memory.weight_bytes(config),
-        streamed_bytes=memory.streamed_bytes(config),
-        compute_share=memory.compute_share(config, largest.rows),
+        weight_bytes=weights.resident_bytes,
+        streamed_bytes=weights.streamed_bytes,
+        compute_share=share_of_compute(largest.rows, weights.hiding_rows),
     )
+
+
+def share_of_compute(rows: int, hiding_rows: int) -> float:
+    """Of the speed without streaming, in batches of `rows`."""
+    return min(1.0, rows / max(1, hiding_rows))

@@ -16,11 +16,12 @@ A tokenizer that is not known to fulfil all of it is never cut.
 """
 
 import re
-from collections.abc import Callable, Set
+from collections.abc import Set
 from string import ascii_letters
 from typing import Any
 
-Encode = Callable[[str], list[int]]
+from preftree.engine.tokenizer.encoder import Encode
+
 Component = dict[str, Any] | None  # a normaliser or pre-tokeniser in tokenizer.json
 
 _CUT = re.compile("[A-Za-z](?= [A-Za-z])")

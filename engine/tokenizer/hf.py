@@ -10,7 +10,8 @@ from tokenizers import Tokenizer as Library
 
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line
-from preftree.engine.tokenizer.cuts import Encode, characters_to_drop
+from preftree.engine.tokenizer.cuts import characters_to_drop
+from preftree.engine.tokenizer.encoder import Encode, Encoder
 from preftree.engine.tokenizer.growth import check_tables, growth, may_panic, steps_of
 from preftree.engine.tokenizer.held_back import held_back
 from preftree.engine.tokenizer.sentencepiece import is_blank
@@ -56,7 +57,8 @@ class JsonBackend:
         inside = _without_start_prefix(plain)
         begin_library = _library(plain)
         inside_library = begin_library if inside == plain else _library(inside)
-        self.begin, self.inside = _encoder(begin_library, self._guard), _encoder(inside_library, self._guard)
+        self.begin: Encode = _encoder(begin_library, self._guard)
+        self.inside: Encode = _encoder(inside_library, self._guard)
         dropped = characters_to_drop(inside)
         can_be_cut = dropped is not None and characters_to_drop(plain) is not None
         self.behind_cut: Encode | None = _encoder(inside_library, self._guard, dropped or 0) if can_be_cut else None
@@ -90,14 +92,19 @@ def _call(guard: Guard, function: Callable[..., Any], *given: Any, verb: str = "
         raise ModelError(f"tokenizer.json: the tokenizers library {verb} ({first_line(error)})") from None
 
 
-def _encoder(library: Library, guard: Guard, dropped: int = 0) -> Encode:
+def _encoder(library: Library, guard: Guard, dropped: int = 0) -> Encoder:
     """`library` as a function of text, which loses `dropped` characters in front."""
 
-    def encode(text: str) -> list[int]:
+    def one(text: str) -> list[int]:
         ids: list[int] = _call(guard, library.encode, text[dropped:], add_special_tokens=False).ids
         return ids
 
-    return encode
+    def many(texts: list[str]) -> list[list[int]]:
+        """Without Python's lock, and without the places of tokens in the text."""
+        kept = [text[dropped:] for text in texts] if dropped else texts
+        return [found.ids for found in _call(guard, library.encode_batch_fast, kept, add_special_tokens=False)]
+
+    return Encoder(one, many)
 
 
 def _check_merges(model: Any) -> None:

@@ -1,13 +1,18 @@
 """Texts that begin alike are tokenised once: what a text shares with an earlier one keeps that one's ids.
 
-Parts of a text that stood elsewhere in an earlier one, as responses do when their order changes, are looked up.
+Parts of a text that stood elsewhere in an earlier one, as responses do when their order changes, are looked up. Parts
+that are new are encoded together for all texts that are at hand, which the libraries do in several threads.
 """
+
+from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import chain
 
-from preftree.engine.tokenizer.cuts import Encode, first_cut
+from preftree.engine.tokenizer.cuts import first_cut
+from preftree.engine.tokenizer.encoder import Encode, encoded_together
 
 # Characters between two marks, at which a later text can start: at most so many and a word are encoded again.
 STRIDE = 48
@@ -18,22 +23,24 @@ MAX_PLACES = 32
 # Parts of texts and their ids: those of a few pairs, since the second order of a pair comes after the first.
 MAX_PARTS, MAX_PART_CHARACTERS = 1024, 4 * STRIDE
 
+Part = list[int]
+"""Ids of a part of a text; empty until it is encoded, and not changed afterwards."""
+
 
 @dataclass(frozen=True)
-class _Encoded:
-    """A text and its ids. marks: 0, the cuts, the end. counts: how many ids the text before each mark has."""
+class CutText:
+    """A text in parts. marks: 0, the cuts, the end."""
 
     text: str
-    ids: list[int]
+    parts: list[Part]
     marks: list[int]
-    counts: list[int]
 
 
-_NOTHING = _Encoded("", [], [0], [0])
+_NOTHING = CutText("", [], [0])
 
 
 class SharedText:
-    """Encodes texts and remembers the last ones of each place.
+    """Remembers the last texts of each place and their parts.
 
     Threads may share it: a remembered text is never changed, only replaced, and any of them is right to start from.
     """
@@ -42,53 +49,95 @@ class SharedText:
         """behind_cut: encodes what follows a cut; None where texts must stay whole. forbidden: ids no text may have."""
         self._behind_cut = behind_cut
         self._forbidden = forbidden
-        self._recent: dict[int, tuple[_Encoded, ...]] = {}
-        self._parts: dict[str, list[int]] = {}  # behind cuts
+        self._recent: dict[int, tuple[CutText, ...]] = {}
+        self._parts: dict[str, Part] = {}  # behind cuts
 
     def encode(self, place: int, text: str, whole: Encode) -> list[int] | None:
-        """What `whole(text)` gives, not to be changed; None if a forbidden id is in it.
+        """`TextGroup` of a single text."""
+        group = self.group()
+        cut = group.add(place, text, whole)
+        group.encode()
+        return group.ids(cut)
 
-        place: number of the text in its prompt. Texts of one place are remembered together and have the same `whole`.
+    def group(self) -> TextGroup:
+        return TextGroup(self._behind_cut, self._forbidden, self._recent, self._parts)
+
+
+class TextGroup:
+    """Texts that are encoded together: added, encoded, and then asked for.
+
+    What is remembered changes once they are encoded, so that no other thread meets parts that have no ids yet.
+    """
+
+    def __init__(
+        self,
+        behind_cut: Encode | None,
+        forbidden: frozenset[int],
+        recent: dict[int, tuple[CutText, ...]],
+        parts: dict[str, Part],
+    ) -> None:
+        """recent, parts: what is remembered."""
+        self._behind_cut, self._forbidden = behind_cut, forbidden
+        self._remembered, self._known = recent, parts
+        self._recent: dict[int, tuple[CutText, ...]] = {}
+        self._new: dict[Encode, dict[str, Part]] = {}
+        self._forbidden_parts: set[int] = set()  # by identity
+
+    def add(self, place: int, text: str, whole: Encode) -> CutText:
+        """place: number of the text in its prompt. Texts of one place are remembered together and have the same
+        `whole`.
         """
-        recent = self._recent.get(place, (_NOTHING,))
+        recent = self._recent.get(place) or self._remembered.get(place, (_NOTHING,))
         for earlier in recent:
             if text == earlier.text:
-                return earlier.ids
-        start = self._start(text, recent)
-        ids, marks, counts = start.ids, start.marks, start.counts
+                return earlier
+        cut = self._start(text, recent)
+        parts, marks = cut.parts, cut.marks
         for mark in self._next_marks(text, marks[-1]):
-            part = text[marks[-1] : mark]
-            added = self._part(part, self._behind_cut) if self._behind_cut and marks[-1] else whole(part)
-            if not self._forbidden.isdisjoint(added):
-                return None
-            ids += added
+            encode = self._behind_cut if self._behind_cut and marks[-1] else whole
+            parts.append(self._part(text[marks[-1] : mark], encode))
             marks.append(mark)
-            counts.append(len(ids))
         if len(text) <= MAX_REMEMBERED_CHARACTERS and place < MAX_PLACES:
-            self._recent[place] = (start, *recent)[:REMEMBERED]
-        return ids
+            self._recent[place] = (cut, *recent)[:REMEMBERED]
+        return cut
 
-    def _part(self, part: str, encode: Encode) -> list[int]:
-        """`encode(part)`, not to be changed."""
-        ids = self._parts.get(part)
-        if ids is None:
-            ids = encode(part)
-            if len(part) <= MAX_PART_CHARACTERS:
-                if len(self._parts) >= MAX_PARTS:
-                    self._parts.clear()
-                self._parts[part] = ids
-        return ids
+    def encode(self) -> None:
+        """Give every part its ids."""
+        for encode, new in self._new.items():
+            for part, ids in zip(new.values(), encoded_together(encode, [*new]), strict=True):
+                part += ids
+                if not self._forbidden.isdisjoint(ids):
+                    self._forbidden_parts.add(id(part))
+        if not self._forbidden_parts:
+            self._remember()
 
-    def _start(self, text: str, recent: tuple[_Encoded, ...]) -> _Encoded:
-        """Ids and marks of what `text` shares with one of `recent`, up to a mark. The lists are new."""
+    def ids(self, cut: CutText) -> list[int] | None:
+        """What `whole` gives for the text; None if a forbidden id is in it."""
+        if self._forbidden_parts and any(id(part) in self._forbidden_parts for part in cut.parts):
+            return None
+        return list(chain.from_iterable(cut.parts))
+
+    def _remember(self) -> None:
+        self._remembered.update(self._recent)
+        new = self._new.get(self._behind_cut, {}) if self._behind_cut else {}
+        short = [(text, part) for text, part in new.items() if len(text) <= MAX_PART_CHARACTERS]
+        if len(self._known) + len(short) > MAX_PARTS:
+            self._known.clear()
+        self._known.update(short[-MAX_PARTS:])
+
+    def _part(self, text: str, encode: Encode) -> Part:
+        found = self._known.get(text) if encode is self._behind_cut else None
+        return self._new.setdefault(encode, {}).setdefault(text, []) if found is None else found
+
+    def _start(self, text: str, recent: tuple[CutText, ...]) -> CutText:
+        """Parts and marks of what `text` shares with one of `recent`, up to a mark. The lists are new."""
         if self._behind_cut is None:
-            return _Encoded(text, [], [0], [0])
+            return CutText(text, [], [0])
         shared, earlier = max(
             ((_common_prefix(earlier.text, text), earlier) for earlier in recent), key=lambda found: found[0]
         )
         kept = max(1, bisect_right(earlier.marks, shared - 2))  # a cut is a space and the letters around it
-        counts = earlier.counts[:kept]
-        return _Encoded(text, earlier.ids[: counts[-1]], earlier.marks[:kept], counts)
+        return CutText(text, earlier.parts[: kept - 1], earlier.marks[:kept])
 
     def _next_marks(self, text: str, begin: int) -> Iterator[int]:
         """Where to cut `text` behind `begin`, and its end.

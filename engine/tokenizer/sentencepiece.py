@@ -6,6 +6,7 @@ kinds of pieces decide what control tokens are, and a piece that SentencePiece w
 Format: sentencepiece_model.proto in https://github.com/google/sentencepiece
 """
 
+import os
 import struct
 from collections.abc import Iterable, Iterator
 from itertools import groupby, islice
@@ -17,12 +18,14 @@ from sentencepiece import SentencePieceProcessor
 from preftree.engine.config.limits import LIMITS
 from preftree.engine.errors import ModelError
 from preftree.engine.files import first_line, naming, read_bytes
-from preftree.engine.tokenizer.cuts import Encode, letters_stay_apart
+from preftree.engine.tokenizer.cuts import letters_stay_apart
+from preftree.engine.tokenizer.encoder import Encode, Encoder
 from preftree.engine.tokenizer.growth import longest_replacement
 
 MAX_BYTES = 16_000_000  # published ones have up to five
 # Bounds of the work for a text: published pieces have up to 31 characters, replacements of NFKC 33 bytes.
 MAX_PIECE_CHARACTERS = MAX_REPLACEMENT_BYTES = 256
+MAX_THREADS = 8  # the library starts them anew for each call
 MAX_SCORE = 1e30  # sums of scores stay finite
 VARINT, FIXED64, MESSAGE, FIXED32 = 0, 1, 2, 5  # wire types; groups (3, 4) are not in use
 UNIGRAM, BPE = 1, 2
@@ -128,12 +131,12 @@ class SentencePieceBackend:
         self.control = pieces.control() | extra
         self.added: list[dict[str, Any]] = [{"content": text} for text in self.control]
         self.size = max([len(pieces.texts), *(index + 1 for index in self.control.values())])
-        self.begin: Encode = whole.encode
-        self.inside: Encode = (bare if prefix_once else whole).encode
+        self.begin: Encode = _encoder(whole)
+        self.inside: Encode = _encoder(bare if prefix_once else whole)
         of_kind = list(zip(pieces.texts, pieces.kinds, strict=True))
         joined = {text for text, kind in of_kind if kind in (NORMAL, UNUSED)}
         can_be_cut = pieces.model_type == BPE and pieces.keeps_texts and letters_stay_apart(joined, SPACE)
-        self.behind_cut: Encode | None = bare.encode if can_be_cut else None
+        self.behind_cut: Encode | None = _encoder(bare) if can_be_cut else None
         self._ids = {text: index for index, text in enumerate(pieces.texts)} | extra
         self._names = {index: text for text, index in self.control.items()}
         self._decode, self._num_pieces = whole.decode, len(pieces.texts)
@@ -155,6 +158,14 @@ class SentencePieceBackend:
                 parts.append(self._decode([*before, *known])[len(self._decode(before)) :])
             before = self._middle
         return "".join(parts)
+
+
+def _encoder(processor: SentencePieceProcessor) -> Encoder:
+    def many(texts: list[str]) -> list[list[int]]:
+        found: list[list[int]] = processor.encode(texts, num_threads=min(len(texts), os.cpu_count() or 1, MAX_THREADS))
+        return found
+
+    return Encoder(processor.encode, many)
 
 
 def is_blank(text: str) -> bool:

@@ -1,14 +1,17 @@
 """Text to token ids, such that no text can become a control token: those come from trusted callers only."""
 
+from __future__ import annotations
+
 import re
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from preftree.engine.config.model_config import ModelConfig
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.tokenizer.cuts import Encode, cuts_hold
-from preftree.engine.tokenizer.incremental import SharedText
+from preftree.engine.tokenizer.cuts import cuts_hold
+from preftree.engine.tokenizer.encoder import Encode
+from preftree.engine.tokenizer.incremental import CutText, SharedText, TextGroup
 
 MAX_CHARACTERS = 4_000_000  # encoding this many takes some nine seconds
 MAX_NORMALISED = 64_000_000  # characters that a text may become, at the worst
@@ -50,6 +53,13 @@ class Backend(Protocol):
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of `ids`; control tokens show as their content."""
+
+
+class _Text(NamedTuple):
+    """A text of a prompt. whole: encodes it."""
+
+    cut: CutText
+    whole: Encode
 
 
 class Tokenizer:
@@ -111,17 +121,54 @@ class Tokenizer:
         InputError for lone surrogates, more than 4,000,000 characters (fewer where the tokenizer can make many of
         one), and what cannot be encoded safely.
         """
-        ids: list[int] = []
+        (found,) = self.encode_all([pieces])
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def encode_all(self, prompts: Sequence[str | Sequence[str | int]]) -> list[list[int] | InputError]:
+        """`encode` of each, or the error that it raises: faster, as what is new in them is encoded together."""
+        group = self._shared.group()
+        laid = [self._laid(prompt, group) for prompt in prompts]
+        group.encode()
+        return [prompt if isinstance(prompt, InputError) else self._joined(prompt, group) for prompt in laid]
+
+    def _laid(self, pieces: str | Sequence[str | int], group: TextGroup) -> list[int | _Text] | InputError:
+        """Control tokens and the texts between them, which are added to `group`."""
+        laid: list[int | _Text] = []
         texts: list[str] = []
         place = 0  # among the texts between control tokens
-        for piece in [pieces] if isinstance(pieces, str) else pieces:
-            if isinstance(piece, str):
-                texts.append(piece)
+        try:
+            for piece in [pieces] if isinstance(pieces, str) else pieces:
+                if isinstance(piece, str):
+                    texts.append(piece)
+                    continue
+                laid += [*self._text("".join(texts), place, group), int(piece)]
+                texts, place = [], place if isinstance(piece, AddedBos) else place + 1
+            laid += self._text("".join(texts), place, group)
+        except InputError as error:
+            return error
+        return laid
+
+    def _text(self, text: str, place: int, group: TextGroup) -> list[_Text]:
+        if not text:
+            return []
+        _check_text(text, min(MAX_CHARACTERS, MAX_NORMALISED // self._backend.growth))
+        whole = self._backend.inside if place else self._backend.begin
+        return [_Text(group.add(place, text, whole), whole)]
+
+    def _joined(self, laid: list[int | _Text], group: TextGroup) -> list[int] | InputError:
+        ids: list[int] = []
+        for piece in laid:
+            if isinstance(piece, int):
+                ids.append(piece)
                 continue
-            ids += self._encode_text("".join(texts), place)
-            ids.append(int(piece))
-            texts, place = [], place if isinstance(piece, AddedBos) else place + 1
-        return ids + self._encode_text("".join(texts), place)
+            found = group.ids(piece.cut)
+            try:
+                ids += self._without_control(piece.cut.text, piece.whole) if found is None else found
+            except InputError as error:
+                return error
+        return ids
 
     def plain(self, text: str) -> list[str | int]:
         """The pieces of a prompt without chat template: BOS if this tokenizer adds one, then the text."""
@@ -139,17 +186,11 @@ class Tokenizer:
             raise ModelError("the template asks for a beginning-of-sequence token, but bos_token is not set")
         return [AddedBos(self.bos_id), *found]
 
-    def _encode_text(self, text: str, place: int) -> list[int]:
-        if not text:
-            return []
-        _check_text(text, min(MAX_CHARACTERS, MAX_NORMALISED // self._backend.growth))
-        encode = self._backend.inside if place else self._backend.begin
-        shared = self._shared.encode(place, text, encode)
-        if shared is not None:
-            return shared
+    def _without_control(self, text: str, whole: Encode) -> list[int]:
+        """Ids of a text that gives a control token as it is."""
         # Some vocabularies hold control strings as ordinary entries. Cut inside each, so that none matches.
         first, *others = self._cut(text)
-        ids = encode(first)
+        ids = whole(first)
         for part in others:
             ids += self._backend.inside(part)
         if not self._control_ids.isdisjoint(ids):

@@ -17,6 +17,8 @@ from preftree.labeling.data.shards import Shards
 from preftree.labeling.data.source import Source
 from preftree.labeling.types import Rejected, Sample
 
+_FIRST_ROWS = 16
+
 
 class RowBatch(Protocol):
     """Rows of an input, in its order.
@@ -120,14 +122,20 @@ def tables_of(source: Source, layout: Layout) -> Iterator[tuple[Table, Any]] | N
 
 
 def row_batches(source: Source, layout: Layout, rows: int) -> Generator[RowBatch, None, None]:
-    """All rows of an input in its order; ids are not compared. rows: of a batch at most, where it is no table."""
+    """All rows of an input in its order; ids are not compared.
+
+    rows: of a batch at most, where it is no table. The first batches are smaller, so that nobody waits for many rows to
+    be read before the first of them is used.
+    """
     import numpy as np
 
     tables = tables_of(source, layout)
     if tables is None:
+        size = min(rows, _FIRST_ROWS)
         with closing(layout.rows(source)) as found:
-            while batch := [layout.item_of(row, line) for line, row in islice(found, rows)]:
+            while batch := [layout.item_of(row, line) for line, row in islice(found, size)]:
                 yield ItemRows(batch)
+                size = min(rows, 2 * size)
         return
     first = 1
     for table, batch in tables:

@@ -93,7 +93,7 @@ class Judge:
         self._rendering = "plain" if chat is None else "chat"
         pieces = None if chat is None else partial(chat.conversation, checkpoint.tokenizer)
         self._encoder = RequestEncoder(checkpoint.tokenizer, pieces, checkpoint.config.max_context)
-        self._last_ids: Sequence[int] = ()
+        self._last_ids: Any = None  # an array
         self._trace: Trace | None = None
         self.usage = Usage()
         self._counting = threading.Lock()
@@ -207,6 +207,12 @@ class Judge:
         assert isinstance(request, ScoreRequest)
         return self._encoder.encode(request)
 
+    def encode_all(self, requests: Sequence[Request]) -> list[Encoded | InputError]:
+        """`encode` of each, or the InputError that it raises: faster, as texts are tokenised in several threads."""
+        asked = [request for request in requests if isinstance(request, ScoreRequest)]
+        assert len(asked) == len(requests)
+        return self._encoder.encode_all(asked)
+
     def render(self, request: Request) -> str:
         """The whole prompt as text, control tokens included, for people to read."""
         assert isinstance(request, ScoreRequest)
@@ -300,17 +306,17 @@ class Judge:
 
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int:
         """Rows that this group adds beyond what it shares with the group judged before."""
-        from preftree.engine.planning.trie import as_token_ids, common_prefix, unique_tokens
+        from preftree.engine.planning.trie import common_prefix, unique_tokens
 
-        prompts = [as_token_ids(item.ids) for item in encoded]
+        prompts = [item.array for item in encoded]
         forced = sum(len(label) - 1 for item in encoded for label in item.labels_of_prompt)
-        shared = min(common_prefix(as_token_ids(self._last_ids), ids) for ids in prompts)
-        self._last_ids = encoded[0].ids
+        shared = 0 if self._last_ids is None else min(common_prefix(self._last_ids, ids) for ids in prompts)
+        self._last_ids = prompts[0]
         return unique_tokens(prompts) + forced - shared
 
     def plan(self, encoded: Sequence[Encoded]) -> JobPlan:
         """What `score` would run for this, after all that was planned before; without rationales and what follows."""
-        return self._planner.plan([item.ids for item in encoded], [item.labels_of_prompt for item in encoded])
+        return self._planner.plan([item.array for item in encoded], [item.labels_of_prompt for item in encoded])
 
     def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]:
         """What a run's record says of the model and the software.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from preftree.engine.errors import InputError
 from preftree.labeling.options.methods import ChoiceOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
@@ -37,6 +38,14 @@ class AnyJudge(Protocol):
     def unique_tokens(self, encoded: Sequence[Encoded]) -> int: ...
     def plan(self, encoded: Sequence[Encoded]) -> Any: ...
     def describe(self, before: Mapping[str, Any] | None = None) -> dict[str, Any]: ...
+
+
+@runtime_checkable
+class EncodesTogether(Protocol):
+    """A judge that encodes many requests faster than one after the other."""
+
+    def encode_all(self, requests: Sequence[Request]) -> list[Encoded | InputError]:
+        """`encode` of each, or the InputError that it raises."""
 
 
 def load_judge(options: ModelOptions, weights: bool = True) -> AnyJudge:

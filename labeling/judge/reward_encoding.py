@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from preftree.engine.errors import InputError
-from preftree.labeling.judge.encoding import Pieces, Tokenizer
+from preftree.labeling.judge.encoding import Pieces, Tokenizer, all_ids, tried
 from preftree.labeling.prompts.reward_input import Layout, input_sha256, reward_messages
 from preftree.labeling.types import Message
 
@@ -35,7 +35,20 @@ class RewardEncoder:
 
     def encode(self, prompt: Sequence[Message], response: str, principles: Sequence[str] = ()) -> list[int]:
         """Token ids. InputError for a text that cannot be encoded, is too long, or that the chat template refuses."""
-        ids = self._tokenizer.encode(self._finished(reward_messages(prompt, response, self.layout, principles)))
+        (found,) = self.encode_all([(prompt, response, principles)])
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def encode_all(self, given: Sequence[tuple[Sequence[Message], str, Sequence[str]]]) -> list[list[int] | InputError]:
+        """`encode` of each, or the InputError that it raises."""
+        found = all_ids(self._tokenizer, [tried(self._pieces, *one) for one in given])
+        return [ids if isinstance(ids, InputError) else tried(self._checked, ids) for ids in found]
+
+    def _pieces(self, prompt: Sequence[Message], response: str, principles: Sequence[str]) -> Pieces:
+        return self._finished(reward_messages(prompt, response, self.layout, principles))
+
+    def _checked(self, ids: list[int]) -> list[int]:
         if len(ids) > self.max_tokens:
             raise InputError(f"longer than {self.max_tokens:,} tokens")
         return ids

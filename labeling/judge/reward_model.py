@@ -136,10 +136,20 @@ class RewardModel(Judge):
 
     def encode(self, request: Request) -> Encoded:
         """Token ids of what the model reads. InputError when it cannot read this, ModelError when it can read none."""
-        assert isinstance(request, RewardRequest)
-        self._check_principles(bool(request.principles))
-        ids = self._reward_encoder.encode(request.prompt, request.response, request.principles)
-        return Encoded(ids, [])
+        (found,) = self.encode_all([request])
+        if isinstance(found, InputError):
+            raise found
+        return found
+
+    def encode_all(self, requests: Sequence[Request]) -> list[Encoded | InputError]:
+        """See `Judge.encode_all`."""
+        given = []
+        for request in requests:
+            assert isinstance(request, RewardRequest)
+            self._check_principles(bool(request.principles))
+            given.append((request.prompt, request.response, request.principles))
+        found = self._reward_encoder.encode_all(given)
+        return [ids if isinstance(ids, InputError) else Encoded(ids, []) for ids in found]
 
     @property
     def follows_principles(self) -> bool:
