@@ -120,7 +120,7 @@ ENGINE_LAYERS = (
     ("engine",),
 )
 LABELING_LAYERS = (
-    ("terminal", "rationales", "values", "regular_file", "streams", "grid", "result"),
+    ("terminal", "rationales", "values", "regular_file", "streams", "grid", "orders", "result"),
     ("options", "yaml_file", "progress", "changes"),
     ("types",),
     ("principles", "data"),

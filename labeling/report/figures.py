@@ -188,7 +188,7 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
             "principles": principles.FIELDS,
             **of_lengths,
         }
-    if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score")):
+    if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score", "reward", "rewards")):
         return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
     if is_list_of(kinds.get("judges"), *panels.FIELDS):
         return panels.PanelFigures, of_pairs | {"judges": panels.FIELDS, panels.DISAGREEMENT: ()}
@@ -196,7 +196,7 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         return probes.ProbeFigures, of_pairs | {"id": (), "probes": probes.FIELDS}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
-    if is_numbers(kinds.get("rewards"), 1) and all(is_numbers(kinds.get(name)) for name in reward_figures.FIELDS[:3]):
+    if reward_figures.are_rewards(kinds):
         return reward_figures.RewardFigures, of_pairs | dict.fromkeys(reward_figures.FIELDS, ())
     named = ("verdict", *(f"{one}{end}" for end in scores.ENDS for one in (*scores.FIELDS, "distribution")))
     of_scores = dict.fromkeys(named, ()) | of_lengths

@@ -16,7 +16,7 @@ pa = pytest.importorskip("pyarrow")
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError, UsageError  # noqa: E402
 from preftree.labeling import cli  # noqa: E402
-from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
+from preftree.labeling.export.comparison import Comparison  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
 from preftree.labeling.export.write import ANNOTATED_PAIRS, write_export  # noqa: E402
 from preftree.labeling.methods.principle_labels import (  # noqa: E402
@@ -403,7 +403,6 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main([*arguments, "--overwrite"]) == 0
 
 
-def test_agreement_of_orders() -> None:
-    assert [agree(*both) for both in ((0.9, 0.6), (0.9, 0.1), (0.5, 0.9), (0.1, 0.2))] == [True, False, True, True]
+def test_a_comparison() -> None:
     one = Comparison("x", (), "a", "b", "b", p_a=0.25)
     assert (one.confidence, one.margin, one.chosen, one.rejected) == (0.75, 0.5, "b", "a")
