@@ -180,7 +180,7 @@ def _doctor(options: DoctorOptions) -> Result:
 
 
 def _fetch_model(options: FetchOptions) -> Result:
-    from preftree.labeling.judge.judge import fetch_embedded
+    from preftree.labeling.judge.installed import fetch_embedded
     from preftree.labeling.report.text import aligned
 
     file, is_new = fetch_embedded(options.install)
