@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError, UsageError  # noqa: E402
 from preftree.labeling import cli  # noqa: E402
@@ -178,6 +179,22 @@ def test_scores_of_pairs(tmp_path: Path, method: str) -> None:
     ):
         with pytest.raises(InputError, match=message):
             write_export(ExportOptions(run=str(run), out=str(tmp_path / "y.jsonl"), **options))
+
+
+def test_consistent_pairs_alone(tmp_path: Path) -> None:
+    """Catches another definition than that of the column, an order that ties taken for agreement, and labels of an
+    earlier version, which have no such column, exported as if all were consistent.
+    """
+    labels = [soft(0.9, 0.6), soft(0.9, 0.2), soft(0.5, 0.9), soft(0.1, 0.4)]
+    run = labelled_run(tmp_path / "run", "rlaif", [row(id=f"{number}") for number in range(4)], labels)
+    assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["0", "3"]
+    table = pq.read_table(run / "labels.parquet")
+    assert table.column("consistent").to_pylist() == [True, False, False, True]
+    pq.write_table(table.drop_columns(["consistent"]), run / "labels.parquet")
+    assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["0", "3"]
+    turned = table.set_column(table.schema.get_field_index("consistent"), "consistent", [[False, True, True, False]])
+    pq.write_table(turned, run / "labels.parquet")
+    assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["1", "2"]
 
 
 def test_labels_without_orders(tmp_path: Path) -> None:
