@@ -12,6 +12,7 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import Draft
+from preftree.labeling.data.columns import names_of_labels
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.folder import DIRECTORY, FILE, LINK, MISSING, Folder, folder_of, kind_of
 from preftree.labeling.data.label_table import LabelTable
@@ -189,7 +190,7 @@ def local_labels(folder: Folder, name: str = LABELS) -> Path:
 
 
 def label_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
-    """These columns of every row, in file order, and of `optional` those that are there.
+    """These columns of every row, in file order, and of `optional` those that the labels have: not the input.
 
     Raises OutputError where they cannot be read.
     """
@@ -198,9 +199,10 @@ def label_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ())
 
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
-            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            names = file.schema_arrow.names
+            if missing := [name for name in columns if name not in names]:
                 raise OutputError(f"{path} has no column {missing[0]}; label the input again")
-            there = [name for name in optional if name in file.schema_arrow.names]
+            there = [name for name in optional if name in names_of_labels(names)]
             for batch in file.iter_batches(_READ_ROWS, columns=[*columns, *there]):
                 yield from batch.to_pylist()
     except FileNotFoundError:

@@ -186,11 +186,13 @@ def test_consistent_pairs_alone(tmp_path: Path) -> None:
     earlier version, which have no such column, exported as if all were consistent.
     """
     labels = [soft(0.9, 0.6), soft(0.9, 0.2), soft(0.5, 0.9), soft(0.1, 0.4)]
-    run = labelled_run(tmp_path / "run", "rlaif", [row(id=f"{number}") for number in range(4)], labels)
+    rows = [row(id=f"{number}", consistent=number == 1) for number in range(4)]
+    run = labelled_run(tmp_path / "run", "rlaif", rows, labels)
     assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["0", "3"]
     table = pq.read_table(run / "labels.parquet")
     assert table.column("consistent").to_pylist() == [True, False, False, True]
-    pq.write_table(table.drop_columns(["consistent"]), run / "labels.parquet")
+    before = [name.removeprefix("input_") for name in table.schema.names if name != "consistent"]
+    pq.write_table(table.drop_columns(["consistent"]).rename_columns(before), run / "labels.parquet")
     assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["0", "3"]
     turned = table.set_column(table.schema.get_field_index("consistent"), "consistent", [[False, True, True, False]])
     pq.write_table(turned, run / "labels.parquet")

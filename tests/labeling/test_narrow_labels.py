@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from preftree.labeling import cli
+from preftree.labeling.report.figures import figures_of
 from preftree.labeling.runs import run, show
+from preftree.labeling.types import PairLabel
 from tests.labeling.commands import one_error
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.labeling.fakes import row, write_rows
+from tests.labeling.labelled_run import labelled_run
 from tests.models import SMALL_CONFIG, write_model
 
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -80,3 +83,12 @@ def test_readers(
     else:
         assert exported == 1
         assert "2 pairs: nothing compared: a single response" in one_error(capsys)
+
+
+def test_rewards_in_the_input(tmp_path: Path) -> None:
+    """Catches labels of a judge that are taken for rewards, since the input has columns of a reward model's labels."""
+    rows = [{**one, "reward": 0.5, "normalized_reward": 1.5} for one in PAIRS]
+    out = labelled_run(tmp_path / "run", "rlaif", rows, [PairLabel(0.7, 0.8, 0.6, 0.9, 0.9, 1)] * len(rows))
+    figures = figures_of(out / "labels.parquet").figures()
+    assert figures["consistent"] == 1.0
+    assert "mean_reward" not in figures
