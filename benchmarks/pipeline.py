@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.labeling.judge.encoding import Encoded
-from preftree.labeling.judge.judge import ProgressCallback, Usage
+from preftree.labeling.judge.usage import ProgressCallback, Usage
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.prompts.catalogue import load_template

@@ -1,1 +1,1 @@
-"""Pairs in, labels out: prompts, methods, data. Reaches the engine through `preftree.labeling.judge.judge` alone."""
+"""Pairs in, labels out: prompts, methods, data. Reaches the engine through `preftree.labeling.judge` alone."""

@@ -12,6 +12,7 @@ from preftree.labeling.data.columns import ColumnKinds
 from preftree.labeling.data.dataset import Dataset, DatasetInfo
 from preftree.labeling.data.label_table import LabelTable
 from preftree.labeling.data.objects import PLACE, source_of
+from preftree.labeling.data.row import FIELDS
 from preftree.labeling.judge.protocol import AnyJudge
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.calibrated import Calibrated
@@ -21,7 +22,15 @@ from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.options.scaling import HardwareOptions, ScalingOptions
-from preftree.labeling.pipeline import Labelled, aggregated, check_kinds, label_samples, needs, with_figures
+from preftree.labeling.pipeline import (
+    Labelled,
+    aggregated,
+    check_kinds,
+    filled_columns,
+    label_samples,
+    needs,
+    with_figures,
+)
 from preftree.labeling.types import Message, Pair, Rejected, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
@@ -99,7 +108,8 @@ def label(rows: Any, judge: Judge | AnyJudge, method: str | MethodOptions | Meth
     labelled = tuple(label_samples(items, chosen, judge))
     if (final := with_figures(chosen, labelled)) is not chosen:
         labelled = tuple(aggregated(row.item, final, row.scores) for row in labelled)
-    return Labels(labelled, LabelTable(info, chosen.columns, imitations_of(chosen)))
+    table = LabelTable(info, chosen.columns, imitations_of(chosen), filled_columns(chosen, info))
+    return Labels(labelled, table)
 
 
 def label_file(
@@ -167,4 +177,5 @@ def _info_of(samples: list[Sample], method: Method) -> DatasetInfo:
     for sample in samples:
         kinds.add(sample.extra)
     has_gold = any(getattr(sample, "gold", None) is not None for sample in samples)
-    return DatasetInfo(PLACE, len(samples), kinds.resolve(), has_gold, first_lines={}, lone_line=None)
+    first_lines = {FIELDS[kind]: 1 for kind in {type(sample) for sample in samples}}
+    return DatasetInfo(PLACE, len(samples), kinds.resolve(), has_gold, first_lines, lone_line=None)

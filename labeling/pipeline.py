@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -12,9 +12,9 @@ from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.row import FIELDS, rejected
 from preftree.labeling.judge.encoding import tried
 from preftree.labeling.judge.protocol import AnyJudge, EncodesTogether
-from preftree.labeling.methods.base import HasBeginnings, Method, NeedsFigures
+from preftree.labeling.methods.base import FillsSome, HasBeginnings, Method, NeedsFigures
 from preftree.labeling.terminal import one_line
-from preftree.labeling.types import Label, Rejected, Request, RequestScores, ResponseSet, Sample
+from preftree.labeling.types import ArrowType, Label, Rejected, Request, RequestScores, ResponseSet, Sample
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
@@ -206,6 +206,14 @@ def with_figures(method: Method, rows: Iterable[Labelled]) -> Method:
     if not isinstance(method, NeedsFigures):
         return method
     return method.with_figures(row.label for row in rows if row.label is not None)
+
+
+def filled_columns(method: Method, found: DatasetInfo) -> Mapping[str, ArrowType]:
+    """The columns in which labels of this input have values; all of the method's where it has no row to label."""
+    if not isinstance(method, FillsSome):
+        return method.columns
+    there = [kind for kind in method.takes if FIELDS[kind] in found.first_lines]
+    return method.filled(there or method.takes)
 
 
 def check_kinds(found: DatasetInfo, method: Method) -> None:

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Protocol
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.rationales import Rationale, rationale_values
 
 Verdict = Literal["a", "b", "tie"]
@@ -160,6 +161,7 @@ class PairLabel:
         "p_a_first": "double",
         "p_a_second": "double",
         "position_gap": "double",
+        "consistent": "bool",
         "label_mass_first": "double",
         "label_mass_second": "double",
     }
@@ -171,6 +173,7 @@ class PairLabel:
             "p_a_first": self.p_a_first,
             "p_a_second": self.p_a_second,
             "position_gap": self.position_gap,
+            "consistent": self.consistent,
             "label_mass_first": self.label_mass_first,
             "label_mass_second": self.label_mass_second,
         }
@@ -187,6 +190,11 @@ class PairLabel:
     def position_gap(self) -> float:
         """p_a_first - p_a_second, in [-1, 1]: above 0 leans to the response shown first."""
         return self.p_a_first - self.p_a_second
+
+    @property
+    def consistent(self) -> bool:
+        """Whether both orders prefer the same response."""
+        return bool(orders_agree(self.p_a_first, self.p_a_second))
 
 
 @dataclass(frozen=True)

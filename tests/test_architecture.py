@@ -34,8 +34,8 @@ STANDARD = {
 }
 KERNELS_MAY = {"torch", "triton", "preftree.kernels", *STANDARD}
 BELOW_LABELING = ("preftree.engine", "preftree.kernels", "torch", "triton")
-# Labels and rewards: a judge, and the reward models that are trained on what it says.
-ENGINE_USERS = ("labeling/judge/judge.py", "labeling/judge/reward_model.py")
+# Labels and rewards: a judge, the reward models that are trained on what it says, and what there is of either.
+ENGINE_USERS = tuple(f"labeling/judge/{name}.py" for name in ("judge", "reward_model", "installed"))
 
 
 def imports_of(path: Path) -> Iterator[str]:
@@ -84,7 +84,7 @@ def test_planning_is_numpy_until_the_plan_is_frozen() -> None:
             assert not {"torch", "triton", "preftree.kernels"} & {top(name) for name in names}, path
 
 
-def test_two_modules_of_labeling_import_the_engine() -> None:
+def test_three_modules_of_labeling_import_the_engine() -> None:
     allowed = {f"preftree.engine.{name}" for name in ("errors", "generation", "openmp", "sandbox", "texts")}
     allowed |= {f"preftree.engine.hub.{name}" for name in ("repository", "download", "model")}  # data sets, too
     for path in files_of("labeling"):
@@ -118,7 +118,7 @@ ENGINE_LAYERS = (
     ("engine",),
 )
 LABELING_LAYERS = (
-    ("terminal", "rationales", "values", "regular_file", "streams", "grid", "result"),
+    ("terminal", "rationales", "values", "regular_file", "streams", "grid", "orders", "result"),
     ("options", "yaml_file", "progress", "changes"),
     ("types",),
     ("principles", "data"),

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from preftree.engine.errors import UsageError
 from preftree.labeling.commands.parser import Command
 from preftree.labeling.options.calibrating import CalibrateOptions
 from preftree.labeling.options.candidates import SampleOptions
@@ -14,6 +15,7 @@ from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.export import ExportOptions, InstructionOptions
 from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.methods import (
+    OWN_COMMANDS,
     CalibrationOptions,
     JudgeOptions,
     PrincipledOptions,
@@ -46,6 +48,13 @@ OK, FAILURE, USAGE, REJECTED_ROWS, INTERRUPTED = 0, 1, 2, 3, 130
 
 
 def _label(options: LabelOptions) -> Result:
+    """UsageError for a method that has its own command, whose options this one does not have."""
+    if (own := OWN_COMMANDS.get(options.method)) is not None:
+        raise UsageError(f"method {options.method} has its own command: `preftree {own}`, without --method")
+    return _run(options)
+
+
+def _run(options: LabelOptions) -> Result:
     if options.ray is not None:
         from preftree.labeling.scaling.launch import label_on_ray
 
@@ -171,7 +180,7 @@ def _doctor(options: DoctorOptions) -> Result:
 
 
 def _fetch_model(options: FetchOptions) -> Result:
-    from preftree.labeling.judge.judge import fetch_embedded
+    from preftree.labeling.judge.installed import fetch_embedded
     from preftree.labeling.report.text import aligned
 
     file, is_new = fetch_embedded(options.install)
@@ -216,7 +225,7 @@ COMMANDS = {
     "score": Command(
         "score single responses, or pairs, under principles of your choice",
         LabelOptions,
-        _label,
+        _run,
         [name for name in _NOT_OF_SCORE if name not in declared(PrincipledOptions)],
         LabelOptions,
         {"method": "principled"},
@@ -224,7 +233,7 @@ COMMANDS = {
     "reward": Command(
         "rewards of responses, pairs or lists, from a reward model",
         LabelOptions,
-        _label,
+        _run,
         [name for name in _NOT_OF_REWARD if name not in declared(RewardOptions)],
         LabelOptions,
         {"method": "reward"},

@@ -30,6 +30,11 @@ def label_columns(method: Mapping[str, ArrowType]) -> dict[str, ArrowType]:
     return {"id": "string", **method, **own, "response_chars": ["int64"], IMITATES: "bool"}
 
 
+def names_of_labels(names: Sequence[str]) -> Sequence[str]:
+    """Of a file of labels the columns up to those of its method, which come first; all where it has no status."""
+    return names[: names.index("status")] if "status" in names else names
+
+
 MAX_COLUMNS = 1000
 
 _TOO_MANY = f"the input has over {MAX_COLUMNS} different columns; nest changing keys in one column"

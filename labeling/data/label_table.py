@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from preftree.labeling.data.columns import label_columns, output_names, stored
+from preftree.labeling.data.columns import IMITATES, label_columns, output_names, stored
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.plain import PlainRows
 from preftree.labeling.types import ArrowType, Label, Pair, Rejected, Response, ResponseSet, Sample
@@ -17,16 +17,27 @@ class LabelTable:
     """Rows and their labels as Arrow record batches, with the columns of labels.parquet."""
 
     def __init__(
-        self, info: DatasetInfo, columns: Mapping[str, ArrowType], imitates: Callable[[Sample], bool] | None = None
+        self,
+        info: DatasetInfo,
+        columns: Mapping[str, ArrowType],
+        imitates: Callable[[Sample], bool] | None = None,
+        filled: Mapping[str, ArrowType] | None = None,
     ) -> None:
-        """columns: those of the labels' method, see `preftree.labeling.types.Label`. imitates: whether a sample holds
-        lines of the template; None where that is not known.
+        """Choose the columns.
+
+        Args:
+            info: of the input.
+            columns: those of the labels' method, see `preftree.labeling.types.Label`. Columns of the input do not take
+                their names, whether labels of this input have values there or not.
+            imitates: whether a sample holds lines of the template; None, for which there is no column, where there is
+                no template.
+            filled: of `columns` those to write (default: all), nested ones maybe with fewer fields.
         """
         self._info = info
         self._imitates = imitates
-        self._columns = columns
-        self._nothing = dict.fromkeys(columns)
-        self.schema = _schema(info, columns)
+        self._columns = columns if filled is None else filled
+        self._nothing = dict.fromkeys(self._columns)
+        self.schema = _schema(info, columns, self._columns, imitates is not None)
 
     def batch(self, rows: Sequence[tuple[Sample | Rejected, Label | None]]) -> Any:
         """A column at a time, while the rows are still in the processor's caches. None is a rejected row's label."""
@@ -41,8 +52,9 @@ class LabelTable:
             [f"{self._info.place(item.line)}: {item.reason}" if isinstance(item, Rejected) else None for item in items],
             [None if label is None else label.prompt_tokens for _, label in rows],
             [None if label is None else _lengths(item) for item, label in rows],
-            [None if isinstance(item, Rejected) or not self._imitates else self._imitates(item) for item in items],
         ]
+        if (imitates := self._imitates) is not None:
+            columns.append([None if isinstance(item, Rejected) else imitates(item) for item in items])
         if self._info.has_gold:
             columns.append([getattr(item, "gold", None) for item in items])
         for name, kind in self._info.columns.items():
@@ -57,7 +69,7 @@ class LabelTable:
             rows: one or more.
             labels: the columns of the method.
             prompt_tokens: of each row.
-            imitates: what the function of that name says of each row, if there is one.
+            imitates: what the function of that name says of each row; None where there is none.
         """
         import pyarrow as pa
 
@@ -69,7 +81,7 @@ class LabelTable:
             pa.nulls(count, pa.string()),
             prompt_tokens,
             _all_lengths(rows),
-            pa.nulls(count, pa.bool_()) if imitates is None else imitates,
+            *(() if imitates is None else (imitates,)),
         ]
         if self._info.has_gold:
             columns.append(pa.nulls(count, pa.string()) if rows.gold is None else rows.gold)
@@ -103,10 +115,14 @@ def _all_lengths(rows: PlainRows) -> Any:
     return pa.ListArray.from_arrays(pa.array(ends), pa.array(lengths.ravel(), pa.int64()))
 
 
-def _schema(info: DatasetInfo, columns: Mapping[str, ArrowType]) -> Any:
+def _schema(
+    info: DatasetInfo, columns: Mapping[str, ArrowType], filled: Mapping[str, ArrowType], has_template: bool
+) -> Any:
     import pyarrow as pa
 
-    types = _own_columns(info, columns)
+    types = _own_columns(info, filled)
+    if not has_template:
+        del types[IMITATES]
     names = names_of_input(info, columns)
     types |= {names[name]: _ARROW_TYPES[kind] for name, kind in info.columns.items()}
     return pa.schema([(name, arrow_type(spec)) for name, spec in types.items()])

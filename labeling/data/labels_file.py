@@ -12,6 +12,7 @@ from typing import Any
 
 from preftree.engine.errors import OutputError
 from preftree.labeling.data.atomic import Draft
+from preftree.labeling.data.columns import names_of_labels
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.folder import DIRECTORY, FILE, LINK, MISSING, Folder, folder_of, kind_of
 from preftree.labeling.data.label_table import LabelTable
@@ -60,12 +61,13 @@ class LabelWriter:
         info: DatasetInfo,
         columns: Mapping[str, ArrowType],
         imitates: Callable[[Sample], bool] | None = None,
+        filled: Mapping[str, ArrowType] | None = None,
     ) -> None:
         """out: a folder. The others are those of `LabelTable`."""
         import pyarrow as pa
         from pyarrow import parquet
 
-        self.table = LabelTable(info, columns, imitates)
+        self.table = LabelTable(info, columns, imitates, filled)
         self._batches: list[Any] = []
         self._rows = self._text = 0
         self._folder = folder_of(out)
@@ -187,16 +189,21 @@ def local_labels(folder: Folder, name: str = LABELS) -> Path:
         raise OutputError(f"cannot read {folder.place(name)}: {error.strerror or error}") from error
 
 
-def label_rows(path: Path, columns: Sequence[str]) -> Iterator[dict[str, Any]]:
-    """These columns of every row, in file order. Raises OutputError where they cannot be read."""
+def label_rows(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
+    """These columns of every row, in file order, and of `optional` those that the labels have: not the input.
+
+    Raises OutputError where they cannot be read.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
     try:
         with parquet.ParquetFile(path, pre_buffer=False) as file:
-            if missing := [name for name in columns if name not in file.schema_arrow.names]:
+            names = file.schema_arrow.names
+            if missing := [name for name in columns if name not in names]:
                 raise OutputError(f"{path} has no column {missing[0]}; label the input again")
-            for batch in file.iter_batches(_READ_ROWS, columns=list(columns)):
+            there = [name for name in optional if name in names_of_labels(names)]
+            for batch in file.iter_batches(_READ_ROWS, columns=[*columns, *there]):
                 yield from batch.to_pylist()
     except FileNotFoundError:
         raise OutputError(f"no such file: {path}; label the input again") from None

@@ -37,9 +37,12 @@ def accepting(reader: Reader, record: Mapping[str, Any], acceptance: Acceptance)
     said = UNCALIBRATED if CALIBRATION in record["method"] else "p_a"
 
     def comparisons(sample: Sample, row: Row) -> Iterator[Comparison]:
-        accepted = row[said] is not None and acceptance.accepts(row[said])
+        accepted = (p_a := row.get(said)) is not None and acceptance.accepts(p_a)
         for one in reader.comparisons(sample, row):
             yield replace(one, accepted=accepted)
 
-    columns = (*reader.columns, said) if said not in reader.columns else reader.columns
-    return replace(reader, columns=columns, comparisons=comparisons)
+    if said in (*reader.columns, *reader.optional):
+        return replace(reader, comparisons=comparisons)
+    place = "columns" if "p_a" in reader.columns else "optional"
+    more: dict[str, Any] = {place: (*getattr(reader, place), said)}
+    return replace(reader, comparisons=comparisons, **more)

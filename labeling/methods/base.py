@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from preftree.labeling.answers.arrays import AnswerArrays
@@ -11,7 +11,7 @@ from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sa
 
 
 class Method(Protocol):
-    """name: on the command line. takes: the kinds of samples that it can ask about. columns: of its labels."""
+    """name: on the command line. takes: the kinds of samples that it can ask about. columns: that labels may have."""
 
     @property
     def name(self) -> str: ...
@@ -44,6 +44,14 @@ class NeedsFigures(Protocol):
 
     def with_figures(self, labels: Iterable[Label]) -> Method:
         """The method that makes the final labels. labels: those that this one has made, of all rows with a label."""
+
+
+@runtime_checkable
+class FillsSome(Protocol):
+    """A method whose labels leave some of its columns empty: those of other kinds of samples, or of other options."""
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """Of `columns` those in which labels of such samples have values; of nested ones the fields."""
 
 
 @runtime_checkable

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from preftree.engine.errors import UsageError
 from preftree.labeling.answers.arrays import AnswerArrays
 from preftree.labeling.calibration.identity import CALIBRATION
 from preftree.labeling.data.columns import UNCALIBRATED
-from preftree.labeling.methods.base import Columnar, Method, NeedsFigures
+from preftree.labeling.methods.base import Columnar, FillsSome, Method, NeedsFigures
 from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Label, Request, RequestScores, Sample, Verdict
 
@@ -77,6 +77,11 @@ class Calibrated:
     @property
     def columns(self) -> Mapping[str, ArrowType]:
         return {**self.method.columns, UNCALIBRATED: "double"}
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """See `preftree.labeling.methods.base.FillsSome`."""
+        found = self.method.filled(kinds) if isinstance(self.method, FillsSome) else self.method.columns
+        return {**found, UNCALIBRATED: "double"} if "p_a" in found else found
 
     def requests(self, sample: Sample) -> Sequence[Request]:
         """Those of the method."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from preftree.labeling.methods.scale import Scale, scale_of, scaled
 from preftree.labeling.methods.score_labels import ENDS, DirectLabel
 from preftree.labeling.options.methods import DirectOptions
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
-from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
+from preftree.labeling.rationales import Rationale, recorded_rationales
 from preftree.labeling.types import ArrowType, Pair, RequestScores, Response, Sample, ScoreRequest
 
 
@@ -39,8 +39,11 @@ class Direct:
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        rationales = rationale_columns(self.reasoning.n, ENDS) if self.reasoning else {}
-        return {**DirectLabel.COLUMNS, **rationales}
+        return self.filled(self.takes)
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """See `preftree.labeling.methods.base.FillsSome`."""
+        return DirectLabel.filled(kinds, self.reasoning.n if self.reasoning else 0)
 
     @cached_property
     def scale(self) -> Scale:
@@ -97,7 +100,7 @@ _ANSWER = ("score", "reward", "mode", "entropy", "label_mass")
 
 
 def _ends(values: Mapping[str, Any]) -> tuple[str, ...]:
-    return ENDS[:1] if values["score"] is not None else ENDS[1:]
+    return ENDS[:1] if values.get("score") is not None else ENDS[1:]
 
 
 def opened(options: DirectOptions, recorded: Mapping[str, Any] | None) -> Direct:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from preftree.labeling.grid import on_grid
 from preftree.labeling.methods.probability import probability
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.principles.principle import Principle
 from preftree.labeling.rationales import Rationale, rationale_values
 from preftree.labeling.types import ArrowType, Verdict
@@ -59,7 +60,7 @@ class PrincipleScore:
     @property
     def consistent(self) -> bool:
         """Whether both orders prefer the same response."""
-        return (self.s12 > 0 and self.s21 > 0) or (self.s12 < 0 and self.s21 < 0)
+        return bool(orders_agree(self.s12, self.s21, tie=0.0))
 
     @property
     def counted(self) -> float:
@@ -127,6 +128,7 @@ def won(principles: Sequence[Principle], scores: Sequence[float]) -> Aggregate:
 
 Rule = Callable[[Sequence[Principle], Sequence[float]], Aggregate]
 AGGREGATES: Mapping[str, Rule] = {"strongest": strongest, "weighted": weighted, "won": won, SCALED: scaled}
+BY_ONE = ("strongest", SCALED)  # rules by which one principle decides
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ The principles of a set are shown together and last: what is computed for prompt
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -43,7 +43,13 @@ class Principled:
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        return set_columns(_FIELDS, are_drawn=self.sets.draw is not None)
+        return self.filled(self.takes)
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """See `preftree.labeling.methods.base.FillsSome`."""
+        of_kinds = ((Pair, PairLabel.COLUMNS), (Response, SCORE_FIELDS))
+        fields = {name: spec for kind, fields in of_kinds if kind in kinds for name, spec in fields.items()}
+        return set_columns(fields, are_drawn=self.sets.draw is not None)
 
     @property
     def takes(self) -> tuple[type[Sample], ...]:
@@ -77,7 +83,7 @@ class Principled:
 
     def answers(self, values: Mapping[str, Any]) -> list[str]:
         """What came back for each request, from the columns of a labelled row."""
-        by_set = [self._method(is_pair=one["p_a"] is not None).answers(one) for one in values["sets"]]
+        by_set = [self._method(is_pair=one.get("p_a") is not None).answers(one) for one in values["sets"]]
         return [answer for order in zip(*by_set, strict=True) for answer in order]
 
     def rationales(self, values: Mapping[str, Any]) -> list[tuple[Rationale, ...]]:

@@ -6,7 +6,7 @@ that comes before the principles.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -32,9 +32,12 @@ class Reward:
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        if not self.sets:
-            return RewardLabel.COLUMNS
-        return set_columns(RewardLabel.COLUMNS, are_drawn=self.sets.draw is not None)
+        return self.filled(self.takes)
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """See `preftree.labeling.methods.base.FillsSome`."""
+        found = RewardLabel.filled(kinds)
+        return set_columns(found, are_drawn=self.sets.draw is not None) if self.sets else found
 
     def requests(self, sample: Sample) -> list[RewardRequest]:
         """Every response, each under every set in turn."""
@@ -90,8 +93,8 @@ def _label(kind: Kind, scores: Sequence[RequestScores]) -> RewardLabel:
 
 
 def _rewards(values: Mapping[str, Any]) -> list[float]:
-    single = (values["reward"], values["reward_a"], values["reward_b"])
-    return [reward for reward in (*single, *(values["rewards"] or ())) if reward is not None]
+    single = (values.get(name) for name in ("reward", "reward_a", "reward_b"))
+    return [reward for reward in (*single, *(values.get("rewards") or ())) if reward is not None]
 
 
 def opened(options: RewardOptions, recorded: Mapping[str, Any] | None) -> Reward:

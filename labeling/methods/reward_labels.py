@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from preftree.labeling.methods.probability import probability
-from preftree.labeling.types import ArrowType, Verdict
+from preftree.labeling.types import ArrowType, Pair, Response, ResponseSet, Sample, Verdict
 
 Kind = Literal["response", "pair", "set"]
+_OF_KINDS: Mapping[type[Sample], tuple[str, ...]] = {
+    Response: ("reward", "normalized_reward"),
+    Pair: ("p_a", "verdict", "reward_a", "reward_b", "normalized_reward_a", "normalized_reward_b"),
+    ResponseSet: ("rewards", "normalized_rewards", "ranking"),
+}
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,12 @@ class RewardLabel:
         "normalized_rewards": ["double"],
         "ranking": ["int64"],
     }
+
+    @classmethod
+    def filled(cls, kinds: Collection[type[Sample]]) -> dict[str, ArrowType]:
+        """The columns in which labels of such samples have values; normalised rewards where the model has them."""
+        names = {name for kind in kinds for name in _OF_KINDS[kind]}
+        return {name: kind for name, kind in cls.COLUMNS.items() if name in names}
 
     @property
     def p_a(self) -> float | None:

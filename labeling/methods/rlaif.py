@@ -12,6 +12,7 @@ from preftree.labeling.answers.arrays import AnswerArrays
 from preftree.labeling.grid import all_on_grid, on_grid
 from preftree.labeling.methods.probability import mean_probability, probabilities
 from preftree.labeling.options.methods import RlaifOptions
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.prompts.catalogue import DEFAULT_PREAMBLE, Template, chosen_template
 from preftree.labeling.rationales import Rationale, rationale_columns, recorded_rationales
 from preftree.labeling.types import ArrowType, Pair, PairLabel, RequestScores, Sample, ScoreRequest, verdicts_at
@@ -94,6 +95,7 @@ class Rlaif:
             "p_a_first": first_of_ab,
             "p_a_second": p_a_second,
             "position_gap": first_of_ab - p_a_second,
+            "consistent": orders_agree(first_of_ab, p_a_second),
             "label_mass_first": answers.label_mass[:, 0],
             "label_mass_second": answers.label_mass[:, 1],
         }

@@ -5,7 +5,7 @@ What is computed for prompt and response serves every criterion.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -44,7 +44,11 @@ class ByRubric:
 
     @property
     def columns(self) -> Mapping[str, ArrowType]:
-        return RubricLabel.columns(self.reasoning.n if self.reasoning else 0)
+        return self.filled(self.takes)
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """See `preftree.labeling.methods.base.FillsSome`."""
+        return RubricLabel.columns(self.reasoning.n if self.reasoning else 0, kinds)
 
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """A response under every criterion; of a pair, all of A and then all of B."""
@@ -111,7 +115,7 @@ def _judgement(criterion: Criterion, scores: RequestScores) -> CriterionScore:
 
 def _judged(values: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Entries of criteria in the order of the requests."""
-    return [one for end in ("", "_a", "_b") for one in values[f"criteria{end}"] or ()]
+    return [one for end in ("", "_a", "_b") for one in values.get(f"criteria{end}") or ()]
 
 
 def opened(options: RubricOptions, recorded: Mapping[str, Any] | None) -> ByRubric:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from preftree.labeling.methods.score_labels import ENDS, verdict_of
+from preftree.labeling.methods.score_labels import ENDS, ends_of, verdict_of
 from preftree.labeling.rationales import Rationale, rationale_columns, rationale_values
-from preftree.labeling.types import ArrowType, Verdict
+from preftree.labeling.types import ArrowType, Pair, Response, Sample, Verdict
 
 _CRITERION: dict[str, ArrowType] = {"name": "string", "weight": "double", "p_yes": "double", "label_mass": "double"}
 
@@ -74,12 +74,14 @@ class RubricLabel:
     NUMBERS: ClassVar[tuple[str, ...]] = ("score", "reward", "label_mass")
 
     @classmethod
-    def columns(cls, samples: int = 0) -> dict[str, ArrowType]:
-        """samples: rationales for each criterion."""
+    def columns(cls, samples: int = 0, kinds: Collection[type[Sample]] = (Response, Pair)) -> dict[str, ArrowType]:
+        """Those in which labels of such samples have values. samples: rationales for each criterion."""
+        ends = ends_of(kinds)
         criterion = _CRITERION | (rationale_columns(samples, ENDS[:1]) if samples else {})
-        numbers: dict[str, ArrowType] = {f"{name}{end}": "double" for end in ENDS for name in cls.NUMBERS}
-        criteria: dict[str, ArrowType] = {f"criteria{end}": [criterion] for end in ENDS}
-        return {"verdict": "string", **numbers, **criteria, "rubric_weighted": "bool"}
+        verdict: dict[str, ArrowType] = {"verdict": "string"} if Pair in kinds else {}
+        numbers: dict[str, ArrowType] = {f"{name}{end}": "double" for end in ends for name in cls.NUMBERS}
+        criteria: dict[str, ArrowType] = {f"criteria{end}": [criterion] for end in ends}
+        return {**verdict, **numbers, **criteria, "rubric_weighted": "bool"}
 
     @property
     def verdict(self) -> Verdict | None:

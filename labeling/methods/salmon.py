@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
 from preftree.engine.errors import InputError
 from preftree.engine.generation import Sampling
-from preftree.labeling.methods.principle_labels import AGGREGATES, SCALED, PrincipleScore, SalmonLabel, scaled
+from preftree.labeling.methods.principle_labels import AGGREGATES, BY_ONE, SCALED, PrincipleScore, SalmonLabel, scaled
 from preftree.labeling.methods.probability import mean_log_odds
 from preftree.labeling.methods.rlaif import ENDS
 from preftree.labeling.methods.spread import Spread
@@ -49,6 +49,10 @@ class Salmon:
     def columns(self) -> Mapping[str, ArrowType]:
         rationales = rationale_columns(self.reasoning.n, ENDS) if self.reasoning else {}
         return {**SalmonLabel.COLUMNS, "principles": [{**PrincipleScore.FIELDS, **rationales}]}
+
+    def filled(self, kinds: Collection[type[Sample]]) -> Mapping[str, ArrowType]:
+        """See `preftree.labeling.methods.base.FillsSome`: by some rules no single principle decides."""
+        return {name: kind for name, kind in self.columns.items() if name != "decided_by" or self.rule in BY_ONE}
 
     def requests(self, sample: Sample) -> list[ScoreRequest]:
         """All principles with A shown first, then all with B shown first."""

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from preftree.labeling.rationales import Rationale, rationale_columns, rationale_values
-from preftree.labeling.types import ArrowType, Verdict
+from preftree.labeling.types import ArrowType, Pair, Response, Sample, Verdict
 
 ENDS = ("", "_a", "_b")  # of columns: of a single response, of the first and of the second of a pair
 SCORE_FIELDS: dict[str, ArrowType] = {
@@ -18,6 +18,11 @@ SCORE_FIELDS: dict[str, ArrowType] = {
     "label_mass": "double",
     "distribution": ["double"],
 }
+
+
+def ends_of(kinds: Collection[type[Sample]]) -> tuple[str, ...]:
+    """Of `ENDS` those of columns in which such samples have values."""
+    return (*(ENDS[:1] if Response in kinds else ()), *(ENDS[1:] if Pair in kinds else ()))
 
 
 def verdict_of(rewards: Sequence[float]) -> Verdict | None:
@@ -53,8 +58,8 @@ class Score:
 class DirectLabel:
     """scores: of the response, or of A and B. prompt_tokens: of all prompts.
 
-    The columns of a single response have the names of `Score`, those of a pair end in _a and _b; the others are null.
-    A pair's verdict goes to the higher reward. There is no p_a: two scores do not say how sure their order is.
+    The columns of a single response have the names of `Score`, those of a pair end in _a and _b, and the others are
+    None. A pair's verdict goes to the higher reward. There is no p_a: two scores do not say how sure their order is.
     """
 
     scores: tuple[Score, ...]
@@ -64,6 +69,14 @@ class DirectLabel:
         "verdict": "string",
         **{f"{name}{end}": kind for end in ENDS for name, kind in SCORE_FIELDS.items()},
     }
+
+    @classmethod
+    def filled(cls, kinds: Collection[type[Sample]], samples: int) -> dict[str, ArrowType]:
+        """The columns in which labels of such samples have values. samples: rationales for each response."""
+        ends = ends_of(kinds)
+        names = {f"{name}{end}" for end in ends for name in SCORE_FIELDS} | ({"verdict"} if Pair in kinds else set())
+        rationales = rationale_columns(samples, ends) if samples else {}
+        return {name: kind for name, kind in cls.COLUMNS.items() if name in names} | rationales
 
     @property
     def verdict(self) -> Verdict | None:

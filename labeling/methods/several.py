@@ -20,7 +20,8 @@ from preftree.labeling.rationales import Rationale
 from preftree.labeling.types import ArrowType, Pair, PairLabel, Request, RequestScores, Sample
 
 NO_GOLD = "no gold"
-_FIELDS = PairLabel.COLUMNS
+# `consistent` is left out: with other methods it is another thing.
+_FIELDS = {name: kind for name, kind in PairLabel.COLUMNS.items() if name != "consistent"}
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,9 @@ class ExportOptions(OverwriteOptions, MovedOptions):
         excludes="soften",
         default=False,
     )
-    drop_inconsistent: bool = option("leave out pairs on which the two orders disagree", switch, default=False)
+    drop_inconsistent: bool = option(
+        "leave out pairs whose two orders do not prefer the same response", switch, default=False
+    )
     partial: bool = option("export the rows of an unfinished run that are labelled so far", switch, default=False)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from preftree.engine.errors import OutputError
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.terminal import one_line
 
 Array = Any
@@ -49,7 +50,7 @@ class Judgements:
     @property
     def agree(self) -> Array:
         """Whether both orders prefer the same response."""
-        return (self.p_first - 0.5) * (self.p_second - 0.5) > 0
+        return orders_agree(self.p_first, self.p_second)
 
 
 class LabelBatch:

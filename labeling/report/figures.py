@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError
-from preftree.labeling.data.columns import IMITATES, UNCALIBRATED
+from preftree.labeling.data.columns import IMITATES, UNCALIBRATED, names_of_labels
 from preftree.labeling.report import pairs, panels, principles, probes, rankings, reward_figures, rubrics, scores, sets
 from preftree.labeling.report.arrays import column, is_list_of, is_numbers
 from preftree.labeling.report.benchmarks import benchmark
@@ -188,7 +188,7 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
             "principles": principles.FIELDS,
             **of_lengths,
         }
-    if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score")):
+    if any(is_list_of(kinds.get("sets"), "set", kind) for kind in ("p_a", "score", "reward", "rewards")):
         return sets.SetFigures, {"sets": sets.FIELDS, **of_lengths}
     if is_list_of(kinds.get("judges"), *panels.FIELDS):
         return panels.PanelFigures, of_pairs | {"judges": panels.FIELDS, panels.DISAGREEMENT: ()}
@@ -196,7 +196,7 @@ def _section(schema: Any, name: str) -> tuple[Callable[[], Section], dict[str, t
         return probes.ProbeFigures, of_pairs | {"id": (), "probes": probes.FIELDS}
     if is_numbers(kinds.get("win_matrix"), 2):
         return rankings.RankingFigures, dict.fromkeys((*rankings.MATRICES, pairs.LENGTHS), ())
-    if is_numbers(kinds.get("rewards"), 1) and all(is_numbers(kinds.get(name)) for name in reward_figures.FIELDS[:3]):
+    if reward_figures.are_rewards({name: kinds[name] for name in names_of_labels([*kinds])}):
         return reward_figures.RewardFigures, of_pairs | dict.fromkeys(reward_figures.FIELDS, ())
     named = ("verdict", *(f"{one}{end}" for end in scores.ENDS for one in (*scores.FIELDS, "distribution")))
     of_scores = dict.fromkeys(named, ()) | of_lengths

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import Choices, Floats
 from preftree.labeling.report.intervals import share
@@ -39,7 +40,7 @@ class Positions:
     def add(self, first: Floats, second: Floats, verdict: Choices, gold: Choices | None) -> None:
         """first, second: probability that A is better, with A shown first and second."""
         gap = first - second
-        same = ((first > 0.5) & (second > 0.5)) | ((first < 0.5) & (second < 0.5))
+        same = orders_agree(first, second)
         self.pairs += len(gap)
         self.kept_first += int(np.count_nonzero((first > 0.5) & (second < 0.5)))
         self.kept_second += int(np.count_nonzero((first < 0.5) & (second > 0.5)))

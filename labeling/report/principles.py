@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preftree.engine.errors import InputError
+from preftree.labeling.orders import orders_agree
 from preftree.labeling.report.agreement import Agreement
 from preftree.labeling.report.arrays import (
     TIE,
@@ -64,7 +65,7 @@ class PrincipleFigures:
         self.verdicts.add_columns(pair_columns(batch, gold_of(batch), pair_chars(batch)))
         table = self._by_name(column(batch, "principles"))
         s12, s21 = table["s12"], table["s21"]
-        consistent = ((s12 > 0) & (s21 > 0)) | ((s12 < 0) & (s21 < 0))
+        consistent = orders_agree(s12, s21, tie=0.0)
         self._pairs += len(s12)
         self._counts["consistent"] += consistent.sum(axis=0)
         self._counts["kept_first"] += ((s12 > 0) & (s21 < 0)).sum(axis=0)

@@ -59,6 +59,8 @@ def _verdict(row: Mapping[str, Any]) -> str:
     said = [f"{name.replace('_', ' ')} {row[name]}" for name in names if row.get(name) is not None]
     if isinstance(p_a := row.get("p_a"), float):
         said.insert(1, f"p {decimal(p_a)}")
+    if row.get("consistent") is False:
+        said.append("not consistent")
     return _cut(one_line(", ".join(said)), _MAX_NAME)
 
 

@@ -3,18 +3,26 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from preftree.labeling.report.agreement import Agreement
-from preftree.labeling.report.arrays import Floats, Mask, column, flattened, known, numbers, sizes
+from preftree.labeling.report.arrays import Floats, Mask, column, flattened, is_numbers, known, numbers, sizes
 from preftree.labeling.report.pairs import LENGTHS, PairFigures
 from preftree.labeling.report.spread import Spread
 from preftree.labeling.terminal import count
 
 FIELDS = ("reward", "reward_a", "reward_b", "rewards")
+
+
+def are_rewards(kinds: Mapping[str, Any]) -> bool:
+    """Whether columns of these types are labels of a reward model: a judge's scores have no normalised rewards."""
+    return any(
+        is_numbers(kinds.get(name), depth) and is_numbers(kinds.get(f"normalized_{name}"), depth)
+        for name, depth in zip(FIELDS, (0, 0, 0, 1), strict=True)
+    )
 
 
 class RewardFigures:
@@ -76,12 +84,14 @@ class RewardFigures:
 
 def _by_kind(batch: Any) -> Iterator[tuple[Floats, Floats | None]]:
     """Rewards of single responses, of pairs and of lists, with the characters of each response where they are known."""
-    single, a, b = (numbers(column(batch, name), name) for name in FIELDS[:3])
-    yield single[known(single)], _chars(batch, known(single))
-    of_pairs = known(a, b)
-    yield np.stack([a, b], axis=1)[of_pairs].ravel(), _chars(batch, of_pairs)
-    several = column(batch, "rewards")
-    yield numbers(flattened(several)[1], "rewards"), _chars(batch, sizes(several) > 0)
+    single, a, b = (None if (one := column(batch, name)) is None else numbers(one, name) for name in FIELDS[:3])
+    if single is not None:
+        yield single[known(single)], _chars(batch, known(single))
+    if a is not None and b is not None:
+        of_pairs = known(a, b)
+        yield np.stack([a, b], axis=1)[of_pairs].ravel(), _chars(batch, of_pairs)
+    if (several := column(batch, "rewards")) is not None:
+        yield numbers(flattened(several)[1], "rewards"), _chars(batch, sizes(several) > 0)
 
 
 def _chars(batch: Any, rows: Mask) -> Floats | None:

@@ -15,6 +15,7 @@ from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.batches import RowBatch
 from preftree.labeling.data.selection import parse_shard, windows_of
 from preftree.labeling.judge.protocol import AnyJudge
+from preftree.labeling.judge.usage import Usage
 from preftree.labeling.methods.base import Method
 from preftree.labeling.pipeline import Labelled, label_windows, requests_of
 from preftree.labeling.report.text import Rejections
@@ -85,8 +86,6 @@ def hopeless(job: Job, answers: Answers) -> Rejections | None:
 
 def reject(job: Job, writer: AnswerWriter) -> None:
     """Keeps the rejection of every row that has to be judged, where all of them are `hopeless`."""
-    from preftree.labeling.judge.judge import Usage
-
     left = count_to_judge(job, writer.answers)
     for numbers, rows, wanted in _batches_to_judge(job, writer.answers):
         for number, item in zip(numbers[wanted].tolist(), rows.only(wanted).items(), strict=True):

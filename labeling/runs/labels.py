@@ -20,7 +20,7 @@ from preftree.labeling.data.folder import Folder
 from preftree.labeling.data.label_table import names_of_input
 from preftree.labeling.data.labels_file import LABELS, RUN, LabelWriter
 from preftree.labeling.methods.registry import imitations_of
-from preftree.labeling.pipeline import with_figures
+from preftree.labeling.pipeline import filled_columns, with_figures
 from preftree.labeling.report.findings import findings
 from preftree.labeling.report.text import Rejections, RunSummary, judge_text
 from preftree.labeling.runs.collecting import few_collections
@@ -73,8 +73,9 @@ def labels_file(out: Folder | Path, job: Job, answers: Answers) -> tuple[int, Re
     """
     job = replace(job, method=with_figures(job.method, labelled_rows(job, answers)))
     ok, rejections = 0, Rejections()
-    info = job.dataset.info
-    with few_collections(), LabelWriter(out, info, job.method.columns, imitations_of(job.method)) as writer:
+    info, method = job.dataset.info, job.method
+    columns = method.columns, imitations_of(method), filled_columns(method, info)
+    with few_collections(), LabelWriter(out, info, *columns) as writer:
         for found in labelled_batches(job, answers, writer.table):
             writer.add_batch(found.batch)
             ok += len(found.batch) - len(found.rejected)

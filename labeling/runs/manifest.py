@@ -22,7 +22,7 @@ from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.candidates import SAMPLE
 from preftree.labeling.methods.registry import SEVERAL
 from preftree.labeling.options.candidates import SampleOptions
-from preftree.labeling.options.option import declared
+from preftree.labeling.options.option import declared, defaults
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.command import command_line
 from preftree.labeling.runs.recorded import SCHEMA
@@ -47,8 +47,8 @@ _DERIVED = {
 } | {"method.calibration.sha256"}
 _SHARD, _SEED = "options.shard", "options.seed"
 DTYPE, ARITHMETIC = "scorer.dtype", "scorer.arithmetic"
-# Entries that earlier versions did not record: unknown there, not different.
-_LATER = {"scorer.instructions", "options.fence", "options.probes", ARITHMETIC}
+# What earlier versions did not record of a judge: unknown there, not different.
+_LATER = {"scorer.instructions", ARITHMETIC}
 
 
 def manifest(options: LabelOptions | SampleOptions, dataset: Dataset, method: Method, rows: int) -> dict[str, Any]:
@@ -101,7 +101,7 @@ def difference(then: Mapping[str, Any], now: Mapping[str, Any], *, shards: bool 
     for section in _COMPARED:
         if section not in then or section not in now:
             continue
-        old, new = (dict(flat(json.loads(json.dumps(one[section])), section)) for one in (then, now))
+        old, new = (dict(flat(json.loads(json.dumps(_entries(one, section))), section)) for one in (then, now))
         names = old.keys() & new.keys() if "scorer" not in now and section == "versions" else old.keys() | new.keys()
         names -= _LATER - old.keys()
         # What is computed comes after the reasons that it may have.
@@ -133,6 +133,16 @@ def version() -> str:
         return metadata.version("preftree")
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _entries(record: Mapping[str, Any], section: str) -> Mapping[str, Any]:
+    """What a record says there. A run from before there was an option was made as its default makes one."""
+    found: Mapping[str, Any] = record[section]
+    if section != "options":
+        return found
+    kind = SampleOptions if record.get("method", {}).get("name") == SAMPLE else LabelOptions
+    known, default = declared(kind), defaults(kind)
+    return {**{name: value for name, value in default.items() if known[name].labels}, **found}
 
 
 def _derived(record: Mapping[str, Any]) -> set[str]:

@@ -13,6 +13,7 @@ from preftree.labeling.answers.entry import Entry
 from preftree.labeling.answers.writer import AnswerWriter
 from preftree.labeling.data.folder import LocalFolder, folder_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
+from preftree.labeling.judge.usage import Usage
 from preftree.labeling.methods.base import Method
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options.candidates import SampleOptions
@@ -102,8 +103,6 @@ class _Driver:
 
     def ask(self, job: Job, writer: AnswerWriter, judge: Any) -> None:
         """`preftree.labeling.runs.asking.ask`, by the workers. Memory does not grow with the rows that are read."""
-        from preftree.labeling.judge.judge import Usage
-
         assert self._crew is not None
         left = count_to_judge(job, writer.answers)
         rows = rows_to_ask(job, writer.answers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,7 @@ def test_show(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for name, value in one.items():
         if value is not None:
             assert f"{name} " in text
-            assert str(value) in text
+            assert (json.dumps(value) if isinstance(value, bool) else str(value)) in text
     asked_first, asked_second = text.index("<|user|>Which?|this|that"), text.index("<|user|>Which?|that|this")
     answer_first = text.index(f"answer, A first: A is better with p {one['p_a_first']:.6f}, label mass 0.900000")
     answer_second = text.index(f"answer, B first: A is better with p {one['p_a_second']:.6f}, label mass 0.900000")

@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
 
 from preftree.engine.errors import InputError, OutputError, PreftreeError, UsageError  # noqa: E402
 from preftree.labeling import cli  # noqa: E402
-from preftree.labeling.export.comparison import Comparison, agree  # noqa: E402
+from preftree.labeling.export.comparison import Comparison  # noqa: E402
 from preftree.labeling.export.formats import FORMATS  # noqa: E402
 from preftree.labeling.export.write import ANNOTATED_PAIRS, write_export  # noqa: E402
 from preftree.labeling.methods.principle_labels import (  # noqa: E402
@@ -178,6 +179,24 @@ def test_scores_of_pairs(tmp_path: Path, method: str) -> None:
     ):
         with pytest.raises(InputError, match=message):
             write_export(ExportOptions(run=str(run), out=str(tmp_path / "y.jsonl"), **options))
+
+
+def test_consistent_pairs_alone(tmp_path: Path) -> None:
+    """Catches another definition than that of the column, an order that ties taken for agreement, and labels of an
+    earlier version, which have no such column, exported as if all were consistent.
+    """
+    labels = [soft(0.9, 0.6), soft(0.9, 0.2), soft(0.5, 0.9), soft(0.1, 0.4)]
+    rows = [row(id=f"{number}", consistent=number == 1) for number in range(4)]
+    run = labelled_run(tmp_path / "run", "rlaif", rows, labels)
+    assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["0", "3"]
+    table = pq.read_table(run / "labels.parquet")
+    assert table.column("consistent").to_pylist() == [True, False, False, True]
+    before = [name.removeprefix("input_") for name in table.schema.names if name != "consistent"]
+    pq.write_table(table.drop_columns(["consistent"]).rename_columns(before), run / "labels.parquet")
+    assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["0", "3"]
+    turned = table.set_column(table.schema.get_field_index("consistent"), "consistent", [[False, True, True, False]])
+    pq.write_table(turned, run / "labels.parquet")
+    assert [one["id"] for one in export(run, "trl-dpo", "x.jsonl", drop_inconsistent=True)] == ["1", "2"]
 
 
 def test_labels_without_orders(tmp_path: Path) -> None:
@@ -403,7 +422,6 @@ def test_command_line(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert cli.main([*arguments, "--overwrite"]) == 0
 
 
-def test_agreement_of_orders() -> None:
-    assert [agree(*both) for both in ((0.9, 0.6), (0.9, 0.1), (0.5, 0.9), (0.1, 0.2))] == [True, False, True, True]
+def test_a_comparison() -> None:
     one = Comparison("x", (), "a", "b", "b", p_a=0.25)
     assert (one.confidence, one.margin, one.chosen, one.rejected) == (0.75, 0.5, "b", "a")

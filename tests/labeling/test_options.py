@@ -261,6 +261,12 @@ def test_runs_of_the_first_record_are_resumed(labelled: Any, tmp_path: Path) -> 
             "respnse_a is no field; did you mean response_a?",
         ),
         (["label", "in.jsonl", "--out", "x", "--method", "several"], "`preftree compare` runs"),
+        (
+            ["label", "in.jsonl", "--out", "x", "--method", "principled"],
+            "has its own command: `preftree score`, without",
+        ),
+        (["label", "in.jsonl", "--out", "x", "--method", "reward"], "has its own command: `preftree reward`, without"),
+        (["label", "in.jsonl", "--out", "x", "--method", "probe"], "has its own command: `preftree probe`, without"),
         (["label", "in.jsonl", "--out", "x", "--scale", "1-5"], "for direct and principled (`preftree score`)"),
         (["label", "in.jsonl", "--out", "x", "--shard", "3/2"], "--shard must be I/N"),
         (["label", "in.jsonl", "--out", "x", "--aggregate", "won"], "--aggregate is not for method rlaif"),

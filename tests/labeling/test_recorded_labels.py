@@ -14,10 +14,15 @@ from typing import Any
 import pytest
 
 from preftree.labeling import cli
+from preftree.labeling.data.label_table import arrow_type
+from preftree.labeling.methods.registry import open_method
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs import run, show
+from preftree.labeling.runs.recorded import options_again
 from tests.labeling.fake_engine import FakeEngine, fake_scorer
 from tests.models import SMALL_CONFIG, write_model
 
+pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
 
 PAIRS = Path(__file__).parents[2] / "examples" / "pairs.jsonl"
@@ -25,6 +30,7 @@ ROWS = 6
 COT = ("--cot", "--max-rationale-tokens", "8")
 DRAWN = (*COT, "--samples", "2", "--temperature", "0.7")
 ADDED = ("response_chars", "mass_matrix_first", "imitates_template")
+PAIR_ADDED = "consistent"  # of labels of pairs, as a bool
 RECORDED: dict[tuple[str, ...], str] = {
     ("label", "--method", "rlaif"): "75f0bf782a9b1638",
     ("label", "--method", "rlaif", "--template", "helpfulness", "--chat"): "cba5be0643acd2fb",
@@ -83,18 +89,36 @@ def test_labels_are_those_recorded(
     assert cli.main([verb, str(source), "--out", str(out), "--quiet", *options]) == 0
     assert engine.calls
     assert {row["status"] for row in parquet.read_table(out / "labels.parquet").to_pylist()} == {"ok"}
-    assert fingerprint(out / "labels.parquet") == RECORDED[command]
+    assert fingerprint(out) == RECORDED[command]
 
 
-def fingerprint(path: Path) -> str:
+def fingerprint(out: Path) -> str:
     """Of schema and rows, with floats to nine digits: the last bits of exp and log are the processor's.
 
-    Without the columns that have been added since.
+    Without the columns that have been added since, and with those of the method that are not written any more, as they
+    have no values.
     """
-    table = parquet.read_table(path)
-    table = table.drop_columns([name for name in ADDED if name in table.column_names])
+    record = json.loads((out / "run.json").read_text())
+    method = open_method(options_again(LabelOptions, record), record["method"])
+    table = parquet.read_table(out / "labels.parquet")
+    fields = {"id": table.schema.field("id")}
+    fields |= {name: pa.field(name, arrow_type(kind)) for name, kind in without_added(method.columns).items()}
+    fields |= {field.name: field for field in table.schema if field.name not in (*fields, *ADDED, *method.columns)}
+    parquet.write_table(pa.Table.from_pylist(table.to_pylist(), pa.schema(list(fields.values()))), out / "before")
+    table = parquet.read_table(out / "before")
     text = json.dumps([str(table.schema.remove_metadata()), rounded(table.to_pylist())])
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def without_added(columns: Any) -> Any:
+    """Columns, or fields of nested ones, without those that are new."""
+    if isinstance(columns, list):
+        return [without_added(one) for one in columns]
+    if not isinstance(columns, dict):
+        return columns
+    is_new = "position_gap" in columns
+    kept = {name: kind for name, kind in columns.items() if name not in ADDED and not (is_new and name == PAIR_ADDED)}
+    return {name: without_added(kind) for name, kind in kept.items()}
 
 
 def rounded(value: Any) -> Any:

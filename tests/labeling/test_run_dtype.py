@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from preftree.kernels import isa
 from preftree.kernels.isa import default_dtype  # the fixture of all tests replaces it in its module
 from preftree.kernels.ops import implementation
 from preftree.labeling import cli
+from preftree.labeling.options.candidates import SampleOptions
+from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.manifest import difference
 from tests.labeling.commands import one_error, preftree, unwrapped
 from tests.labeling.fakes import row, write_rows
@@ -145,6 +148,23 @@ def test_a_record_without_instructions_is_of_the_same_run() -> None:
     now: dict[str, Any] = {"scorer": {"dtype": "float32", "instructions": "avx512"}}
     assert difference(then, now) is None
     assert difference(now, {"scorer": {"dtype": "float32", "instructions": "avx2"}}) is not None
+
+
+@pytest.mark.parametrize(("name", "value"), [("fence", True), ("comparisons", 4), ("probes", ["order"])])
+def test_a_record_without_an_option_was_made_by_its_default(name: str, value: Any) -> None:
+    """Catches runs of earlier versions that cannot be resumed, or are resumed with an option that they were not made
+    with.
+    """
+    now = json.loads(json.dumps(asdict(LabelOptions(input="x", out="y"))))
+    then = {option: known for option, known in now.items() if option != name}
+    assert difference({"options": then}, {"options": now}) is None
+    said = difference({"options": then}, {"options": {**now, name: value}})
+    assert said is not None
+    assert said.startswith(f"options.{name} was ")
+    sampled = json.loads(json.dumps(asdict(SampleOptions(input="x", out="y"))))
+    before = {option: known for option, known in sampled.items() if option != "temperature"}
+    records = ({"method": {"name": "sample"}, "options": options} for options in (before, sampled))
+    assert difference(*records) is None
 
 
 def test_the_config_of_a_run_gives_its_type(

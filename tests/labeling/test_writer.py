@@ -49,22 +49,22 @@ def test_schema_and_values(tmp_path: Path) -> None:
         ("p_a_first", "double"),
         ("p_a_second", "double"),
         ("position_gap", "double"),
+        ("consistent", "bool"),
         ("label_mass_first", "double"),
         ("label_mass_second", "double"),
         ("status", "string"),
         ("reason", "string"),
         ("prompt_tokens", "int64"),
         ("response_chars", "list<element: int64>"),
-        ("imitates_template", "bool"),
         ("gold", "string"),
         ("source", "string"),
     ]
     one, two, bad = (list(values.values()) for values in table.to_pylist())
-    assert one == ["one", 0.75, "a", 0.875, 0.625, 0.25, 0.9, 0.8, "ok", None, 321, [4, 4], None, "a", "web"]
-    nothing = [None, None, None, None, None, None, None, "rejected"]
-    assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None, None, None]
-    assert bad[:9] == [None, *nothing]
-    assert bad[9].startswith("line 3: broken JSON: ")
+    assert one == ["one", 0.75, "a", 0.875, 0.625, 0.25, True, 0.9, 0.8, "ok", None, 321, [4, 4], "a", "web"]
+    nothing = [None, None, None, None, None, None, None, None, "rejected"]
+    assert two == ["two", *nothing, "line 2: blank text: response_a", None, None, None, None]
+    assert bad[:10] == [None, *nothing]
+    assert bad[10].startswith("line 3: broken JSON: ")
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["labels.parquet"]
 
 
