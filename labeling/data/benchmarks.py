@@ -158,5 +158,6 @@ BENCHMARKS = (
         convert=_llmbar,
         sides="response A is output_1, B is output_2, gold is label",
         gold="label",
+        is_one=lambda row: "instruction" not in row,
     ),
 )

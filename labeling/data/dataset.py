@@ -163,6 +163,8 @@ class Dataset:
             )
         for name, kind in source.left_out().items():
             _LOGGER.warning(f"{self.name}: column {one_line(name)} is left out: its type, {kind}, cannot be read")
+        if layout.warning:
+            _LOGGER.warning(f"{self.name}: {layout.warning}")
         return DatasetInfo(
             name=self.name,
             rows=found.rows,

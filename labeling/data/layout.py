@@ -11,8 +11,9 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError, UsageError
+from preftree.labeling.data.alpaca import ALPACA, INPUT, INSTRUCTION, joined_note
 from preftree.labeling.data.benchmarks import BENCHMARKS
-from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, is_odd_gold, to_item
+from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, is_blank, is_odd_gold, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
@@ -23,7 +24,7 @@ _ROWS_LOOKED_AT = 100
 _FEW = 10  # of so many rows, one is few
 _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
-_KNOWN = (*OTHERS, *BENCHMARKS)
+_KNOWN = (*OTHERS, *ALPACA, *BENCHMARKS)
 FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *_KNOWN) for name in shape.columns))
 # With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
 _LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
@@ -89,11 +90,19 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """about: what was recognised, for people."""
+    """How the rows of an input become samples.
+
+    Attributes:
+        shape: the set of columns that they have.
+        mapping: applied to each row first.
+        about: what was recognised, for people.
+        warning: what may have been meant otherwise, for people; None where there is no such thing.
+    """
 
     shape: Shape
     mapping: ColumnMapping
     about: str
+    warning: str | None = None
 
     def rows(self, source: Source) -> Generator[tuple[int, dict[str, Any] | BadRow], None, None]:
         """The rows of a source with their columns mapped, one for each sample, or why one cannot be read."""
@@ -171,7 +180,7 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     shape = _shape(source, columns, [*head, lost], mapping)
     _check_read(source, shape, lost, unread)
     mine = [row for row in head if row.keys() >= {*shape.needs}] or head
-    return Layout(shape, mapping, _about(source, shape, mine))
+    return Layout(shape, mapping, _about(source, shape, mine), _warning(shape, mapping, mine))
 
 
 def recognise_names(source: Source, columns: Sequence[str], mapping: ColumnMapping) -> Layout:
@@ -260,7 +269,8 @@ def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
     """head: rows that have the columns of this shape, if any has."""
     columns = list(dict.fromkeys(name for row in head for name in row))
     if shape is not PREFERENCE:
-        return ": ".join(filter(None, (shape.name, shape.sides)))
+        parts = "; ".join(filter(None, (shape.sides, joined_note(shape, columns))))
+        return ": ".join(filter(None, (shape.name, parts)))
     if 2 * sum(_holds_texts(row) for row in head) > len(head):
         raise InputError(
             f"{source.name} has chosen as a list of strings: RewardBench 2 has num_correct and total_completions "
@@ -270,6 +280,17 @@ def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
         _check_implicit(source, columns, head)
     [(name, _)] = Counter(map(preference_name, head)).most_common(1)
     return f"{name}: {shape.sides}"
+
+
+def _warning(shape: Shape, mapping: ColumnMapping, rows: Sequence[dict[str, Any]]) -> str | None:
+    """Of an instruction that is the whole prompt because --map says so, where one of these rows has an input."""
+    is_alone = mapping.columns.get("prompt") == INSTRUCTION and INPUT not in (*shape.columns, *mapping.columns.values())
+    if not is_alone or all(is_blank(row.get(INPUT)) for row in rows):
+        return None
+    return (
+        f"the prompt is column {INSTRUCTION} alone, as --map says, without column {INPUT}; to join them, leave out "
+        f"--map prompt={INSTRUCTION}, and name responses output_1 and output_2 (a single one: output)"
+    )
 
 
 def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[str, Any]]) -> None:
