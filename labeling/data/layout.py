@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from preftree.engine.errors import InputError, UsageError
 from preftree.labeling.data.alpaca import ALPACA, INPUT, INSTRUCTION, joined_note
 from preftree.labeling.data.benchmarks import BENCHMARKS
+from preftree.labeling.data.hints import LIKE_A_PROMPT, mapping_hint
 from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, is_blank, is_odd_gold, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
@@ -26,8 +27,6 @@ _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
 _KNOWN = (*OTHERS, *ALPACA, *BENCHMARKS)
 FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *_KNOWN) for name in shape.columns))
-# With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
-_LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
 
 
 @dataclass(frozen=True)
@@ -239,7 +238,7 @@ def _shape(
         )
     kinds = (_PAIR, *(("prompt", name) for name in _RESPONSES))
     wanted = max(kinds, key=lambda names: len(present.intersection(names)))
-    ways = " ".join(f"--map {name}=COLUMN" for name in wanted if name not in present)
+    ways = mapping_hint([name for name in wanted if name not in present], columns)
     raise InputError(f"{source.name} has {found}: no columns that are known; name them, such as {ways}")
 
 
@@ -303,7 +302,7 @@ def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[
 
 def _check_beside(source: Source, columns: Sequence[str]) -> None:
     """InputError where a column beside chosen and rejected may be their prompt."""
-    like = next((name for name in columns if name in _LIKE_A_PROMPT), None)
+    like = next((name for name in columns if name in LIKE_A_PROMPT), None)
     if like is not None:
         problem = f"and {like} may be the prompt; say --map prompt={like}"
         raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")
