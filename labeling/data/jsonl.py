@@ -52,7 +52,7 @@ class JsonLines(TextFile):
         if len(text) > MAX_ARRAY_BYTES:
             raise InputError(
                 f"{self.file} is one JSON array of over {MAX_ARRAY_BYTES // 1024**2} MB; put each object on a line of "
-                "its own (jq -c .[])"
+                "its own (jq -c '.[]')"
             )
         number = last
         try:

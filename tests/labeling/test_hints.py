@@ -27,6 +27,11 @@ from tests.labeling.opened import info_of, read
         ),
         (("post", "0", "1"), "--map prompt=COLUMN --map response_a=0 --map response_b=1"),
         (("prompt", "better", "worse"), "--map response_a=better --map response_b=worse"),
+        (("promt", "response_a", "response_b"), "--map prompt=promt"),
+        (
+            ("question", "response_1", "response_2"),
+            "--map prompt=question --map response_a=response_1 --map response_b=response_2",
+        ),
         (("prompt", "a text"), "--map response_a=COLUMN --map response_b=COLUMN"),
     ],
 )

@@ -84,12 +84,17 @@ def test_names_of_splits(hub: Hub, name: str, rows: int) -> None:
         ("org/none", r"^org/none: no such file or directory here, and no dataset of that name at http.*HF_TOKEN$"),
         ("org/two@v9:train", r"^org/two: there is no revision v9; http\S+/datasets/org/two lists"),
         ("org/gated", r"^org/gated: it is gated; accept its terms at http\S+/datasets/org/gated, .*HF_TOKEN$"),
+        (
+            "org/pickles",
+            r"^org/pickles has no data files but pickles \(train.pkl\), which .*; save its rows",
+        ),
         ("org/script", r"a loading script is never run; try .*: org/script@refs/convert/parquet$"),
     ],
 )
 def test_data_sets_that_cannot_be_read(hub: Hub, name: str, said: str) -> None:
     """Catches a traceback, a script that runs, and a missing split without the ones that are there."""
     hub.add("datasets/org/gated", {"train.jsonl": lines(1)}, gated=True)
+    hub.add("datasets/org/pickles", {"README.md": b"", "train.pkl": b""})
     hub.add("datasets/org/script", {"script.py": b"raise SystemExit"})
     with pytest.raises(InputError, match=said):
         Dataset.open(name)
