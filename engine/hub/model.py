@@ -86,9 +86,11 @@ class HubModel:
         if cached is not None:
             paths = (path for path in cached.snapshot.rglob("*") if path.is_file())
             names = sorted(path.relative_to(cached.snapshot).as_posix() for path in paths)
-            if is_offline(offline) or self._is_among(cached, names):
+            if self._is_among(cached, names):
                 return cached, names
-        elif is_offline(offline):
+            if is_offline(offline) and (self.choice is None or GgufFiles.of(cached, names).meant(self.choice)):
+                return cached, names
+        if is_offline(offline):
             raise not_cached(self.repository)
         return listed(cached or self.repository)
 

@@ -114,7 +114,7 @@ def test_offline_takes_what_is_there(hub: Hub) -> None:
     open_checkpoint("org/parts:F32")
     hub.asked.clear()
     assert open_checkpoint("org/parts", offline=True).name == "org/parts:parts-F32-00001-of-" + _count(hub) + ".gguf"
-    with pytest.raises(ModelError, match=r"org/parts:Q8_0: the repository holds no .gguf of that name"):
+    with pytest.raises(ModelError, match=r"^org/parts: .*not in the cache .*HF_HUB_OFFLINE"):
         open_checkpoint("org/parts:Q8_0", offline=True)
     found = HubModel.parse("org/parts:F32")
     assert found is not None
