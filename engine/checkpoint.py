@@ -15,7 +15,7 @@ from preftree.engine.files import advising, first_line, is_there, naming, read_j
 from preftree.engine.gguf.embedded import embedded_file
 from preftree.engine.gguf.parts import model_name
 from preftree.engine.gguf.tensors import GgufSource
-from preftree.engine.hub.model import find_model, model_repository
+from preftree.engine.hub.model import HubModel
 from preftree.engine.hub.repository import model_of_snapshot
 from preftree.engine.tokenizer.chat import ChatTemplate
 from preftree.engine.tokenizer.from_files import open_text_parts
@@ -81,7 +81,8 @@ def open_checkpoint(spec: str, offline: bool = False) -> Checkpoint:
     """Open "embedded", a Hugging Face directory, a GGUF file (of a split one, any part), or a name of the hub.
 
     Cheap: headers and tokenizer only; but a model that is named as on the Hugging Face hub ("org/name",
-    "org/name@revision") and is not in the cache is downloaded. A path that is there goes before a name.
+    "org/name@revision", of several .gguf files "org/name:Q4_K_M") and is not in the cache is downloaded. A path that is
+    there goes before a name.
 
     Args:
         spec: what to open.
@@ -92,8 +93,8 @@ def open_checkpoint(spec: str, offline: bool = False) -> Checkpoint:
     """
     if spec == "embedded":
         return _open_gguf(embedded_file(), "embedded", spec)
-    repository = model_repository(spec)
-    path = Path(spec).expanduser() if repository is None else find_model(repository, offline)
+    model = HubModel.parse(spec)
+    path = Path(spec).expanduser() if model is None else model.find(offline)
     if path.is_dir():
         with advising("download the model's own files again, or take a model that preftree runs (docs/models.md)"):
             return _open_directory(path)
@@ -180,4 +181,8 @@ def _open_gguf(path: Path, name: str, spec: str) -> Checkpoint:
         tokenizer = source.tokenizer()
         tokenizer.check_vocab(source.config)
         chat_template = None if template is None else ChatTemplate(template, bos, eos)
-    return Checkpoint(name, source.config, tokenizer, chat_template, source, source.files, spec)
+    hub = model_of_snapshot(path)
+    if hub is not None:
+        name = f"{hub.name}:{path.name}"
+    revision = None if hub is None else hub.revision
+    return Checkpoint(name, source.config, tokenizer, chat_template, source, source.files, spec, revision=revision)

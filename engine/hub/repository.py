@@ -108,13 +108,14 @@ def is_offline(asked: bool) -> bool:
     return asked or os.environ.get("HF_HUB_OFFLINE", "").lower() in _TRUE
 
 
-def model_of_snapshot(directory: Path) -> Repository | None:
-    """The model whose snapshot in a cache this directory is; None for any other directory."""
-    *_, folder, snapshots, commit = ("", "", "", *directory.absolute().parts)
-    found = _FOLDER.fullmatch(folder)
-    if found is None or snapshots != "snapshots" or not _COMMIT.fullmatch(commit):
-        return None
-    return Repository(MODEL, "/".join(found.groups()), commit)
+def model_of_snapshot(path: Path) -> Repository | None:
+    """The model whose snapshot in a cache this directory is, or holds this file; None for any other path."""
+    parts = path.absolute().parts
+    for place, part in enumerate(parts[:-2]):
+        found = _FOLDER.fullmatch(part)
+        if found and parts[place + 1] == "snapshots" and _COMMIT.fullmatch(parts[place + 2]):
+            return Repository(MODEL, "/".join(found.groups()), parts[place + 2])
+    return None
 
 
 def _is_safe(text: str) -> bool:

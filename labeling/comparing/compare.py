@@ -7,7 +7,9 @@ import hashlib
 import logging
 import re
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from preftree.engine.errors import InputError, ModelError, UsageError
 from preftree.labeling.comparing.combinations import Combinations, combinations_of, models_of
@@ -16,8 +18,9 @@ from preftree.labeling.comparing.costs import Cost, cost_of, pairs_to_plan
 from preftree.labeling.comparing.file import COMPARISON, write_comparison
 from preftree.labeling.comparing.judged import Judged, in_common, judged
 from preftree.labeling.data.dataset import Dataset
+from preftree.labeling.data.folder import folder_of
 from preftree.labeling.data.inputs import STANDARD_INPUT
-from preftree.labeling.data.labels_file import check_out_file
+from preftree.labeling.data.labels_file import RUN, check_out_file
 from preftree.labeling.data.selection import rows_of, selection_of
 from preftree.labeling.judge.protocol import AnyJudge, load_judge
 from preftree.labeling.methods.registry import SEVERAL
@@ -28,6 +31,8 @@ from preftree.labeling.options.model import EngineOptions
 from preftree.labeling.options.option import declared
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.report.text import RunSummary
+from preftree.labeling.runs.pinning import pinned_inputs
+from preftree.labeling.runs.recorded import read_run
 from preftree.labeling.runs.run import run_label
 from preftree.labeling.terminal import count, one_line
 
@@ -48,6 +53,8 @@ def compare(options: CompareOptions, judge_factory: Callable[..., AnyJudge] | No
     out = _out(options)
     if STANDARD_INPUT in options.input:
         raise UsageError("a comparison reads its input once for each model: name a file instead of -")
+    # One state of the input for all models, whatever the hub has by the time the next one loads.
+    options = replace(options, input=pinned_inputs(options.input, _previous(options, models), options.offline))
     dataset = Dataset.open(options.input, options.mapping, options.offline)
     if not dataset.info.has_gold:
         raise InputError(
@@ -77,6 +84,13 @@ def _out(options: CompareOptions) -> Path:
     if options.html is not None and (out.is_dir() or Path(options.html).parent != out):
         check_out_file(Path(options.html), options.overwrite or (out / COMPARISON).is_file())
     return out
+
+
+def _previous(options: CompareOptions, models: Sequence[str]) -> dict[str, Any] | None:
+    """The record of the first run that is there already; None where none is to be resumed."""
+    folders = [] if options.overwrite else [Path(options.out) / directory_of(model, models) for model in models]
+    there = next((folder for folder in folders if (folder / RUN).is_file()), None)
+    return None if there is None else read_run(folder_of(there))
 
 
 def _runs(
@@ -157,7 +171,8 @@ def _costs(
     pairs = pairs_to_plan(dataset, rows_of(dataset.info.rows, **selection_of(vars(options))))
     found: dict[Key, Cost] = {}
     for model, summary in runs.items():
-        judge = (judge_factory or load_judge)(_run_options(options, model, tuple(runs)), weights=False)
+        then = read_run(folder_of(Path(summary.labels).parent))["options"]["model"]  # with its commit
+        judge = (judge_factory or load_judge)(_run_options(options, then, (then,)), weights=False)
         rate = summary.rate(summary.unique_tokens)
         for one in combinations.made:
             found[model, one] = cost_of(one, pairs, dataset, judge, rate)

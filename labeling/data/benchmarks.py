@@ -17,6 +17,7 @@ STYLES = ("concise", "detailed_plain", "detailed_markdown")
 CHOSEN_STYLE, REJECTED_STYLE = "chosen_style", "rejected_style"
 LLMBAR_COLUMNS = ("input", "output_1", "output_2", "label")
 
+_AUTO_J_LABELS = {"0": "a", "1": "b", "2": "tie"}
 _TIES_ID = re.compile(r"(ref|tied):\d+", re.ASCII)
 
 
@@ -37,6 +38,16 @@ def _judge_bench(row: Row) -> dict[str, Any]:
         raise BadRow(f'bad gold: label must be "A>B" or "B>A", found {quoted(label)}')
     sides = {"response_a": row.get("response_A"), "response_b": row.get("response_B")}
     return {"prompt": row.get("question"), **sides, "gold": gold[label]}
+
+
+def _auto_j(row: Row) -> dict[str, Any]:
+    """label: 0 for the first response, 1 for the second, 2 for a tie."""
+    label = row.get("label")
+    verdict = None if isinstance(label, bool | list | dict) else _AUTO_J_LABELS.get(str(label))
+    if label is not None and verdict is None:
+        raise BadRow(f"bad gold: label must be 0, 1, 2 (a tie) or null, found {quoted(label)}")
+    sides = {"response_a": row.get("response 1"), "response_b": row.get("response 2")}
+    return {"prompt": row.get("prompt"), **sides, "gold": verdict}
 
 
 def is_ties(subset: str) -> bool:
@@ -157,6 +168,16 @@ BENCHMARKS = (
         fields=PAIR_FIELDS,
         convert=_llmbar,
         sides="response A is output_1, B is output_2, gold is label",
+        gold="label",
+        is_one=lambda row: "instruction" not in row,
+    ),
+    Shape(
+        "Auto-J pairs",
+        ("prompt", "response 1", "response 2"),
+        may=("label",),
+        fields=PAIR_FIELDS,
+        convert=_auto_j,
+        sides="response A is response 1, B is response 2, gold is label, 2 a tie",
         gold="label",
     ),
 )

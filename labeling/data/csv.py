@@ -16,7 +16,6 @@ from preftree.labeling.data.source import Rows, TextFile, skip_blank_lines, text
 
 _OF_EXCEL = ["sep=", ""]
 _BLANK_LINES = ("\n", "\r\n")
-_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _BYTES_AS_SURROGATES = range(0xDC80, 0xDD00)  # where "surrogateescape" puts bytes that are no UTF-8
 
 
@@ -54,8 +53,6 @@ class Csv(TextFile):
         """Lines with their ends. A line too long is the file's fault: who knows whether it ends inside quotes."""
         for number in count(1):
             line = file.readline(MAX_LINE_BYTES + 1)
-            if number == 1 and line.startswith(_UTF16):
-                raise InputError(f"{self.file} is UTF-16; save it as UTF-8")
             if len(line) > MAX_LINE_BYTES:
                 raise InputError(f"{self.file}, line {number}: {TOO_LONG}; take it out, or close its quotes")
             if not line:

@@ -163,6 +163,14 @@ class Dataset:
             )
         for name, kind in source.left_out().items():
             _LOGGER.warning(f"{self.name}: column {one_line(name)} is left out: its type, {kind}, cannot be read")
+        if found.odd_golds == found.rows:
+            column = self.layout.mapping.columns.get("gold", layout.shape.raw_gold)
+            _LOGGER.warning(
+                f"{self.name}: column {one_line(str(column))} says of no row which response is better (a, b, tie, 0, "
+                "1), so labels have no gold; if another column does, name it: --map gold=COLUMN"
+            )
+        if layout.warning:
+            _LOGGER.warning(f"{self.name}: {layout.warning}")
         return DatasetInfo(
             name=self.name,
             rows=found.rows,

@@ -9,13 +9,12 @@ from preftree.labeling.data import arrow
 from preftree.labeling.data.csv import Csv, Tsv
 from preftree.labeling.data.jsonl import BLANK, BOM, JsonLines
 from preftree.labeling.data.llmbar import LlmBar
-from preftree.labeling.data.source import File, Source, compression_of, reading
+from preftree.labeling.data.source import PICKLED, File, Source, compression_of, reading
 from preftree.labeling.regular_file import kind_of, open_regular
 
 _TABLES = {".csv": Csv, ".tsv": Tsv}
 _BINARY = {".parquet": "Parquet", ".arrow": "Arrow", ".feather": "Arrow"}
 _JSON = (".jsonl", ".ndjson", ".json")
-_PICKLED = (".pkl", ".pickle", ".pt", ".pth")
 ENDINGS = (*_JSON, *_TABLES, *_BINARY)
 
 
@@ -37,7 +36,7 @@ def open_source(file: File) -> Source:
     if ending in _TABLES:
         return _TABLES[ending](file, compression)
     begin = head.removeprefix(BOM).lstrip(BLANK)
-    if ending in _PICKLED:
+    if ending in PICKLED:
         raise InputError(f"{file} is a pickle by its name, and pickles are never read; save the rows as Parquet")
     if compression is None and ending not in _JSON and not begin.startswith((b"{", b"[")) and begin:
         raise InputError(f"{file} is neither JSON nor Parquet nor Arrow; if it is CSV, name it .csv")

@@ -17,7 +17,7 @@ from typing import Any
 from preftree.engine.errors import InputError
 from preftree.engine.hub.download import download, listed, not_cached, resolved
 from preftree.engine.hub.repository import DATASET, MAIN, NAME, Repository, is_offline
-from preftree.labeling.data.source import File
+from preftree.labeling.data.source import PICKLED, File
 
 _LOGGER = logging.getLogger("preftree")
 
@@ -77,14 +77,14 @@ class HubDataset:
             _LOGGER.warning(f"{error}; what the cache has of it is taken")
             return self._cached_files(cached)
         download(found, [_README] if _README in names else [])
-        chosen = self._chosen(splits_of(names, _configs(found)))
+        chosen = self._chosen(names, splits_of(names, _configs(found)))
         download(found, chosen)
         return self._made(found, chosen)
 
     def _cached_files(self, found: Repository) -> list[File]:
         paths = (path for path in found.snapshot.rglob("*") if path.is_file())
         names = sorted(path.relative_to(found.snapshot).as_posix() for path in paths)
-        chosen = self._chosen(splits_of(names, _configs(found)), " in the cache")
+        chosen = self._chosen(names, splits_of(names, _configs(found)), " in the cache")
         _check_shards(found, chosen)
         return self._made(found, chosen)
 
@@ -104,10 +104,18 @@ class HubDataset:
             return then
         return replace(self, repository=resolved(self.repository, offline))
 
-    def _chosen(self, splits: Splits, where: str = "") -> Sequence[str]:
-        """The files of the split. InputError where there is none, or where several could be meant."""
+    def _chosen(self, names: Sequence[str], splits: Splits, where: str = "") -> Sequence[str]:
+        """The files of the split. InputError where there is none, or where several could be meant.
+
+        names: of all files of the repository.
+        """
         name, config, split = self.repository.name, self.config, self.split
         if not splits:
+            if pickles := [one for one in names if one.lower().endswith(PICKLED)]:
+                raise InputError(
+                    f"{name} has no data files but pickles ({pickles[0]}), which can run code and are never read; save "
+                    "its rows as Parquet or JSONL"
+                )
             raise InputError(
                 f"{name} has no data files (Parquet, JSONL, CSV, Arrow){where}, and a loading script is never run; try "
                 f"what the hub made of it: {name}@refs/convert/parquet"

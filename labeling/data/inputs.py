@@ -47,11 +47,12 @@ def files_of(inputs: str | Path | Sequence[str | Path], offline: bool = False) -
         raise InputError("no input is named, or one by an empty name")
     copies = _Copies()
     files = [file for name in names for file in _files(name, copies, offline)]
-    seen = set()
+    seen: dict[str, File] = {}
     for file in files:
-        if file.recorded in seen:
-            raise InputError(f"{file} is named twice; name it once")
-        seen.add(file.recorded)
+        before = seen.setdefault(file.original or os.path.realpath(file.path), file)
+        if before is not file:
+            same = "is named twice" if before.name == file.name else f"and {before} are the same file"
+            raise InputError(f"{file} {same}; name it once")
     return files
 
 

@@ -11,6 +11,7 @@ from preftree.engine.errors import InputError
 from preftree.labeling.data.row import MAX_LINE_BYTES, BadRow, parse, parse_array
 from preftree.labeling.data.source import Rows, TextFile, skip_blank_lines, text_bytes
 
+ARRAY = "JSON array"
 BOM = b"\xef\xbb\xbf"
 BLANK = b" \t\r\n"
 MAX_ARRAY_BYTES = 64 * 1024 * 1024
@@ -21,14 +22,19 @@ class JsonLines(TextFile):
 
     FORMAT = "JSONL"
 
+    @property
+    def format(self) -> str:
+        """Raises InputError where the file cannot be read."""
+        with text_bytes(self.file, self.compression) as stream:
+            _, is_array = _begin(stream)
+        return super().format.replace(self.FORMAT, ARRAY) if is_array else super().format
+
     def rows(self, last: int = 0) -> Rows:
         """A last line that breaks off is the file's fault: what was to follow it is missing, too."""
         with text_bytes(self.file, self.compression) as stream:
-            first = b""
-            if stream.peek(1).removeprefix(BOM).lstrip(BLANK).startswith(b"["):
-                first = stream.readline(MAX_LINE_BYTES + 1)
-                if not _is_row(first, stream.peek(1)):
-                    return (yield from self._array(first, stream, last))
+            first, is_array = _begin(stream)
+            if is_array:
+                return (yield from self._array(first, stream, last))
             number = 0
             for number, text, ended in _numbered_lines(stream, first):
                 if text == b"":
@@ -46,7 +52,7 @@ class JsonLines(TextFile):
         if len(text) > MAX_ARRAY_BYTES:
             raise InputError(
                 f"{self.file} is one JSON array of over {MAX_ARRAY_BYTES // 1024**2} MB; put each object on a line of "
-                "its own (jq -c .[])"
+                "its own (jq -c '.[]')"
             )
         number = last
         try:
@@ -61,6 +67,14 @@ class JsonLines(TextFile):
             f"{self.file}, line {number}: the last line breaks off ({error}), so the file may lack more; get it whole "
             "again, or end that line with a line feed to have it rejected and the others labelled"
         )
+
+
+def _begin(stream: BufferedReader) -> tuple[bytes, bool]:
+    """The first line of what may be an array, and whether it is one; of any other text nothing is read."""
+    if not stream.peek(1).removeprefix(BOM).lstrip(BLANK).startswith(b"["):
+        return b"", False
+    first = stream.readline(MAX_LINE_BYTES + 1)
+    return first, not _is_row(first, stream.peek(1))
 
 
 def _is_row(first: bytes, rest: bytes) -> bool:

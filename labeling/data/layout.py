@@ -11,8 +11,10 @@ from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from preftree.engine.errors import InputError, UsageError
+from preftree.labeling.data.alpaca import ALPACA, INPUT, INSTRUCTION, joined_note
 from preftree.labeling.data.benchmarks import BENCHMARKS
-from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, is_odd_gold, to_item
+from preftree.labeling.data.hints import LIKE_A_PROMPT, mapping_hint
+from preftree.labeling.data.row import OWN_FIELDS, BadRow, fields_of, identity_of, is_blank, is_odd_gold, to_item
 from preftree.labeling.data.shapes import OTHERS, OWN, PREFERENCE, Shape, preference_name
 from preftree.labeling.data.source import Source
 from preftree.labeling.terminal import one_line
@@ -23,10 +25,8 @@ _ROWS_LOOKED_AT = 100
 _FEW = 10  # of so many rows, one is few
 _PAIR = ("prompt", "response_a", "response_b")
 _RESPONSES = ("response", "responses")
-_KNOWN = (*OTHERS, *BENCHMARKS)
+_KNOWN = (*OTHERS, *ALPACA, *BENCHMARKS)
 FIELDS = tuple(dict.fromkeys(name for shape in (OWN, *_KNOWN) for name in shape.columns))
-# With one of these, `chosen` and `rejected` are answers to it, and not texts that hold their prompt.
-_LIKE_A_PROMPT = ("instruction", "question", "query", "input", "context", "problem", "messages", "conversation")
 
 
 @dataclass(frozen=True)
@@ -89,11 +89,19 @@ class Look(NamedTuple):
 
 @dataclass(frozen=True)
 class Layout:
-    """about: what was recognised, for people."""
+    """How the rows of an input become samples.
+
+    Attributes:
+        shape: the set of columns that they have.
+        mapping: applied to each row first.
+        about: what was recognised, for people.
+        warning: what may have been meant otherwise, for people; None where there is no such thing.
+    """
 
     shape: Shape
     mapping: ColumnMapping
     about: str
+    warning: str | None = None
 
     def rows(self, source: Source) -> Generator[tuple[int, dict[str, Any] | BadRow], None, None]:
         """The rows of a source with their columns mapped, one for each sample, or why one cannot be read."""
@@ -171,7 +179,7 @@ def recognise(source: Source, mapping: ColumnMapping) -> Layout:
     shape = _shape(source, columns, [*head, lost], mapping)
     _check_read(source, shape, lost, unread)
     mine = [row for row in head if row.keys() >= {*shape.needs}] or head
-    return Layout(shape, mapping, _about(source, shape, mine))
+    return Layout(shape, mapping, _about(source, shape, mine), _warning(shape, mapping, mine))
 
 
 def recognise_names(source: Source, columns: Sequence[str], mapping: ColumnMapping) -> Layout:
@@ -230,7 +238,7 @@ def _shape(
         )
     kinds = (_PAIR, *(("prompt", name) for name in _RESPONSES))
     wanted = max(kinds, key=lambda names: len(present.intersection(names)))
-    ways = " ".join(f"--map {name}=COLUMN" for name in wanted if name not in present)
+    ways = mapping_hint([name for name in wanted if name not in present], columns)
     raise InputError(f"{source.name} has {found}: no columns that are known; name them, such as {ways}")
 
 
@@ -260,7 +268,8 @@ def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
     """head: rows that have the columns of this shape, if any has."""
     columns = list(dict.fromkeys(name for row in head for name in row))
     if shape is not PREFERENCE:
-        return ": ".join(filter(None, (shape.name, shape.sides)))
+        parts = "; ".join(filter(None, (shape.sides, joined_note(shape, columns))))
+        return ": ".join(filter(None, (shape.name, parts)))
     if 2 * sum(_holds_texts(row) for row in head) > len(head):
         raise InputError(
             f"{source.name} has chosen as a list of strings: RewardBench 2 has num_correct and total_completions "
@@ -270,6 +279,17 @@ def _about(source: Source, shape: Shape, head: Sequence[dict[str, Any]]) -> str:
         _check_implicit(source, columns, head)
     [(name, _)] = Counter(map(preference_name, head)).most_common(1)
     return f"{name}: {shape.sides}"
+
+
+def _warning(shape: Shape, mapping: ColumnMapping, rows: Sequence[dict[str, Any]]) -> str | None:
+    """Of an instruction that is the whole prompt because --map says so, where one of these rows has an input."""
+    is_alone = mapping.columns.get("prompt") == INSTRUCTION and INPUT not in (*shape.columns, *mapping.columns.values())
+    if not is_alone or all(is_blank(row.get(INPUT)) for row in rows):
+        return None
+    return (
+        f"the prompt is column {INSTRUCTION} alone, as --map says, without column {INPUT}; to join them, leave out "
+        f"--map prompt={INSTRUCTION}, and name responses output_1 and output_2 (a single one: output)"
+    )
 
 
 def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[str, Any]]) -> None:
@@ -282,7 +302,7 @@ def _check_implicit(source: Source, columns: Sequence[str], head: Sequence[dict[
 
 def _check_beside(source: Source, columns: Sequence[str]) -> None:
     """InputError where a column beside chosen and rejected may be their prompt."""
-    like = next((name for name in columns if name in _LIKE_A_PROMPT), None)
+    like = next((name for name in columns if name in LIKE_A_PROMPT), None)
     if like is not None:
         problem = f"and {like} may be the prompt; say --map prompt={like}"
         raise InputError(f"{source.name} has chosen and rejected but no prompt, {problem}")

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from preftree.engine.errors import InputError, UsageError
+from preftree.labeling.data.alpaca import ALPACA_PROMPTS, INSTRUCTION, joined_note
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.layout import Layout, first_rows, recognise
 from preftree.labeling.data.row import OWN_FIELDS, PROMPT_FIELDS, BadRow
@@ -26,8 +27,12 @@ class Prompts(Dataset):
             rows = [self._mapping.applied(row) for row in first_rows(self.source)]
             if not rows:
                 raise
-            if not any("prompt" in row for row in rows):
-                names = ", ".join(map(one_line, dict.fromkeys(name for row in rows for name in row)))
+            columns = dict.fromkeys(name for row in rows for name in row)
+            if "prompt" not in columns and INSTRUCTION in columns:
+                about = ": ".join(filter(None, (ALPACA_PROMPTS.name, joined_note(ALPACA_PROMPTS, columns))))
+                return Layout(ALPACA_PROMPTS, self._mapping, about)
+            if "prompt" not in columns:
+                names = ", ".join(map(one_line, columns))
                 raise InputError(f"{self.name} has {names}: no prompt; name it, --map prompt=COLUMN") from None
             return Layout(_PROMPTS, self._mapping, "prompts")
         return replace(layout, shape=_prompts_of(layout.shape))

@@ -228,6 +228,11 @@ def _message(entry: Any, number: int) -> Message:
     return Message(role, content)
 
 
+def is_blank(value: Any) -> bool:
+    """Whether there is no value, or a string of nothing but white space."""
+    return value is None or (isinstance(value, str) and not value.strip())
+
+
 def name_of(value: Any) -> str:
     """ "a string", "null", ...: what JSON calls a value."""
     return _JSON_NAMES.get(type(value), "a number")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from preftree.labeling.data.dialogue import is_dialogue, of_conversations, of_dialogues, of_texts
-from preftree.labeling.data.row import OWN_FIELDS, PAIR_FIELDS, SEVERAL_FIELDS, SINGLE_FIELDS, BadRow, name_of, quoted
+from preftree.labeling.data.row import OWN_FIELDS, PAIR_FIELDS, BadRow, name_of, quoted
 
 Row = Mapping[str, Any]
 
@@ -66,22 +66,6 @@ def _preference(row: Row) -> dict[str, Any]:
     return dict(zip(("prompt", "response_a", "response_b", "gold"), (*parts, "a"), strict=True))
 
 
-def _alpaca(row: Row) -> dict[str, Any]:
-    """preference: 1 for output_1 to 2 for output_2, 1.5 or 0 for neither (AlpacaEval 1 and 2)."""
-    value = row.get("preference")
-    gold = None
-    if value is not None:
-        try:
-            number = float("nan" if isinstance(value, bool) else value)
-        except (TypeError, ValueError):
-            number = float("nan")
-        if not (number == 0 or 1 <= number <= 2):
-            raise BadRow(f"bad gold: preference must be a number from 1 to 2, 0 or null, found {quoted(value)}")
-        gold = "tie" if number in (0, 1.5) else "a" if number < 1.5 else "b"
-    texts = {"prompt": "instruction", "response_a": "output_1", "response_b": "output_2"}
-    return {**{field: row.get(column) for field, column in texts.items()}, "gold": gold}
-
-
 def _comparison(row: Row) -> dict[str, Any]:
     """TL;DR: two summaries of info.post (of info.article where it is news); choice is the index of the better one.
 
@@ -100,16 +84,6 @@ def _comparison(row: Row) -> dict[str, Any]:
     first, second = (summary.get("text") for summary in summaries)
     about = {name: info[name] for name in ("subreddit", "title") if info.get(name) is not None}
     return {"prompt": text, "response_a": first, "response_b": second, "gold": "ab"[int(choice)], **about}
-
-
-def _generations(row: Row) -> dict[str, Any]:
-    return {"prompt": row.get("instruction"), "responses": row.get("generations")}
-
-
-def _answer(row: Row) -> dict[str, Any]:
-    """input: what the instruction is about, where there is something."""
-    prompt = f"{row['instruction']}\n\n{row['input']}" if row.get("input") else row.get("instruction")
-    return {"prompt": prompt, "response": row.get("output")}
 
 
 def _battle(row: Row) -> dict[str, Any]:
@@ -172,37 +146,12 @@ OTHERS = (
     ),
     PREFERENCE,
     Shape(
-        "AlpacaEval pairs",
-        ("instruction", "output_1", "output_2"),
-        may=("preference",),
-        fields=PAIR_FIELDS,
-        convert=_alpaca,
-        sides="response A is output_1, B is output_2, gold is preference",
-        gold="preference",
-    ),
-    Shape(
         "TL;DR comparisons",
         ("info", "summaries", "choice"),
         fields=PAIR_FIELDS,
         convert=_comparison,
         sides="response A is the first of summaries, B the second, gold is choice",
         gold="choice",
-    ),
-    Shape(
-        "distilabel generations",
-        ("instruction", "generations"),
-        fields=SEVERAL_FIELDS,
-        convert=_generations,
-        sides="responses are generations",
-        responses="generations",
-    ),
-    Shape(
-        "Alpaca answers",
-        ("instruction", "output"),
-        may=("input",),
-        fields=SINGLE_FIELDS,
-        convert=_answer,
-        sides="response is output",
     ),
 )
 

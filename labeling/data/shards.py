@@ -33,7 +33,8 @@ class Shards:
 
     @property
     def format(self) -> str:
-        return f"{len(self.sources):,} files of {_kind(self.sources[0])}"
+        formats = dict.fromkeys(source.format.partition(",")[0] for source in self.sources)
+        return f"{len(self.sources):,} files of {' and '.join(formats)}"
 
     def rows(self, last: int = 0) -> Rows:
         for place, source in enumerate(self.sources):
@@ -81,5 +82,5 @@ class Shards:
 
 
 def _kind(source: Source) -> str:
-    """Its format, whatever it is compressed with."""
-    return source.format.partition(",")[0]
+    """Its format, whatever it is compressed with. JSON arrays may stand beside objects on lines."""
+    return JsonLines.FORMAT if isinstance(source, JsonLines) else source.format.partition(",")[0]

@@ -15,6 +15,8 @@ _NEEDED = {"instruction", "output", "generator"}
 _OF_ONE_MODEL = ("output", "generator")
 _ROWS_LOOKED_AT = 20
 
+_Prompt = tuple[str, str]
+
 
 def are_side_by_side(sources: list[Source]) -> bool:
     """Whether these are the outputs of two models for the same instructions, by their first rows."""
@@ -50,16 +52,16 @@ class SideBySide:
 
     def rows(self, last: int = 0) -> Rows:
         """Rows without a partner are rejected; those of the second file come last."""
-        partners, seen = self._partners(), Counter[str]()
+        partners, seen = self._partners(), Counter[_Prompt]()
         with closing(self.first.rows(last)) as rows:
             for number, row in rows:
                 last = number
                 if isinstance(row, BadRow):
                     yield number, row
                     continue
-                instruction = str(row.get("instruction"))
-                partner = partners.pop((instruction, seen[instruction]), None)
-                seen[instruction] += 1
+                prompt = _prompt(row)
+                partner = partners.pop((prompt, seen[prompt]), None)
+                seen[prompt] += 1
                 alone = BadRow(f"no partner: {self.second.name} has no output for it")
                 yield number, _joined(row, partner[1]) if partner else alone
         for number, (line, _) in enumerate(partners.values(), last + 1):
@@ -69,16 +71,21 @@ class SideBySide:
     def left_out(self) -> dict[str, str]:
         return {**self.first.left_out(), **self.second.left_out()}
 
-    def _partners(self) -> dict[tuple[str, int], tuple[int, dict[str, Any]]]:
-        """Line and row of the second file by instruction, and how many before it have the same; bad rows are none."""
-        found, seen = {}, Counter[str]()
+    def _partners(self) -> dict[tuple[_Prompt, int], tuple[int, dict[str, Any]]]:
+        """Line and row of the second file by prompt, and how many before it have the same; bad rows are none."""
+        found, seen = {}, Counter[_Prompt]()
         with closing(self.second.rows()) as rows:
             for line, row in rows:
                 if isinstance(row, dict):
-                    instruction = str(row.get("instruction"))
-                    found[instruction, seen[instruction]] = line, row
-                    seen[instruction] += 1
+                    prompt = _prompt(row)
+                    found[prompt, seen[prompt]] = line, row
+                    seen[prompt] += 1
         return found
+
+
+def _prompt(row: dict[str, Any]) -> _Prompt:
+    """What both models were given: the instruction, and the input that it is about."""
+    return str(row.get("instruction")), str(row.get("input") or "")
 
 
 def _joined(one: dict[str, Any], other: dict[str, Any]) -> dict[str, Any]:

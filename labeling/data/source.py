@@ -19,6 +19,9 @@ Rows = Generator[tuple[int, dict[str, Any] | BadRow], None, int]
 
 _BUFFER = 1 << 17
 _GZIP, _ZSTD = b"\x1f\x8b", b"\x28\xb5\x2f\xfd"
+PICKLED = (".pkl", ".pickle", ".pt", ".pth")  # names of pickles end so
+
+_UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _REFUSED = {
     b"PK\x03\x04": "a zip archive; unpack it, or compress it with gzip or zstd",
     b"BZh": "compressed with bzip2; unpack it, or compress it with gzip or zstd",
@@ -131,10 +134,15 @@ def compression_of(file: File, head: bytes) -> str | None:
 
 @contextmanager
 def text_bytes(file: File, compression: str | None) -> Iterator[io.BufferedReader]:
-    """The text of a file as bytes. Inside, errors of reading and of damaged compression become InputError."""
+    """The text of a file as bytes. Inside, errors of reading and of damaged compression become InputError.
+
+    Raises InputError for text that is no UTF-8 from its first bytes on.
+    """
     with reading(file):
         try:
             with _opened(file.path, compression) as stream:
+                if stream.peek(2).startswith(_UTF16):
+                    raise InputError(f"{file} is UTF-16; save it as UTF-8")
                 yield stream
         except (OSError, EOFError, zlib.error) as error:
             if isinstance(error, OSError) and (error.errno is not None or not compression):

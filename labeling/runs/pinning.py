@@ -24,15 +24,19 @@ def pinned(options: LabelOptions | SampleOptions, previous: Mapping[str, Any] | 
         PreftreeError: there is no such model or data set.
     """
     then = previous["options"] if previous else {}
-    inputs, before = _names(options.input), _names(then.get("input", ()))
-    names = tuple(
-        _pinned_input(name, then_named, options.offline)
-        for name, then_named in zip_longest(inputs, before[: len(inputs)])
-    )
+    names = pinned_inputs(options.input, previous, options.offline)
     model = pinned_model(options.model, then.get("model"), options.offline)
-    if model == options.model and names == inputs:
+    if model == options.model and names == _names(options.input):
         return options
     return replace(options, model=model, input=names)
+
+
+def pinned_inputs(given: str | Sequence[str], previous: Mapping[str, Any] | None, offline: bool) -> tuple[str, ...]:
+    """The inputs of a run, see `pinned`."""
+    inputs, before = _names(given), _names(previous["options"].get("input", ()) if previous else ())
+    return tuple(
+        _pinned_input(name, then_named, offline) for name, then_named in zip_longest(inputs, before[: len(inputs)])
+    )
 
 
 def _names(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -136,7 +136,6 @@ def test_refusals_of_the_hub(hub: Hub, name: str) -> None:
     ("files", "said"),
     [
         (["config.json", "pytorch_model.bin"], r"no safetensors but pickles \(pytorch_model.bin\).*never read; "),
-        (["small.Q4_0.gguf"], r"\.gguf files; download one \(small.Q4_0.gguf\)"),
         (["README.md"], r"holds no model.safetensors; it is no language model"),
     ],
 )

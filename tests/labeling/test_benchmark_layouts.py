@@ -161,3 +161,19 @@ def test_reward_bench_is_still_pairs(tmp_path: Path) -> None:
     first, *_ = read(write_rows(tmp_path / "in.jsonl", REWARD_BENCH))
     assert isinstance(first, Pair)
     assert (first.id, first.gold, first.extra["subset"]) == ("0", "a", "alpacaeval-easy")
+
+
+@pytest.mark.parametrize(("label", "gold"), [(0, "a"), (1, "b"), (2, "tie"), ("2", "tie"), (None, None), (3, ...)])
+def test_auto_j(tmp_path: Path, label: object, gold: object) -> None:
+    """Catches a tie refused as a number, and sides exchanged."""
+    entry = {"scenario": "s", "label": label, "prompt": "Why?", "response 1": " So.", "response 2": " No."}
+    path = write_rows(tmp_path / "in.jsonl", [entry])
+    [pair] = read(path)
+    if gold is ...:
+        assert isinstance(pair, Rejected)
+        assert pair.reason == "bad gold: label must be 0, 1, 2 (a tie) or null, found 3"
+    else:
+        assert isinstance(pair, Pair), pair
+        assert (pair.response_a, pair.response_b, pair.gold) == (" So.", " No.", gold)
+        assert dict(pair.extra) == {"scenario": "s"}
+    assert "Auto-J pairs: response A is response 1" in info_of(path).about

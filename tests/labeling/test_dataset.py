@@ -355,6 +355,8 @@ def test_what_names_no_rows_is_one_line(shards: list[str], tmp_path: Path) -> No
     WRITERS["x.csv"](Path(wide), ROWS[:1])
     (tmp_path / "empty").mkdir()
     memory("/none/README.md", [])
+    again = str(tmp_path / "again.jsonl")
+    Path(again).symlink_to(shards[0])
     cases: list[tuple[Any, str]] = [
         (str(tmp_path / "*.josnl"), r"no file matches .*\*\.josnl"),
         ("memory://none/*.jsonl", r"no file matches memory://none/\*\.jsonl"),
@@ -364,6 +366,7 @@ def test_what_names_no_rows_is_one_line(shards: list[str], tmp_path: Path) -> No
         ((), "no input is named"),
         ((shards[0], ""), "or one by an empty name"),
         ((shards[0], shards[0]), "1.jsonl is named twice; name it once"),
+        ((shards[0], again), r"again.jsonl and .*1.jsonl are the same file; name it once"),
         ((shards[0], table), r"1.jsonl is JSONL and .*x.parquet Parquet; label one at a time"),
         (
             (shards[0], other),

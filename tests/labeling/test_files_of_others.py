@@ -131,7 +131,7 @@ def test_principles_as_salmon_released_them(tmp_path: Path) -> None:
         ("respnse=output", r"^--map respnse=output: respnse is no field; did you mean response\?$"),
         (
             "response=output",
-            r"has question, response: no columns that are known; name them, such as --map prompt=COLUMN$",
+            r"has question, response: no columns that are known; name them, such as --map prompt=question$",
         ),
     ],
 )

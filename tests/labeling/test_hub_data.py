@@ -10,8 +10,11 @@ from typing import Any
 import pytest
 
 from preftree.engine.errors import InputError
+from preftree.labeling.comparing.compare import compare
 from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.data.hub_dataset import HubDataset, splits_of
+from preftree.labeling.judge.protocol import load_judge
+from preftree.labeling.options.comparing import CompareOptions
 from preftree.labeling.options.runs import LabelOptions
 from preftree.labeling.runs.recorded import labelled_input
 from preftree.labeling.runs.run import run_label
@@ -81,12 +84,17 @@ def test_names_of_splits(hub: Hub, name: str, rows: int) -> None:
         ("org/none", r"^org/none: no such file or directory here, and no dataset of that name at http.*HF_TOKEN$"),
         ("org/two@v9:train", r"^org/two: there is no revision v9; http\S+/datasets/org/two lists"),
         ("org/gated", r"^org/gated: it is gated; accept its terms at http\S+/datasets/org/gated, .*HF_TOKEN$"),
+        (
+            "org/pickles",
+            r"^org/pickles has no data files but pickles \(train.pkl\), which .*; save its rows",
+        ),
         ("org/script", r"a loading script is never run; try .*: org/script@refs/convert/parquet$"),
     ],
 )
 def test_data_sets_that_cannot_be_read(hub: Hub, name: str, said: str) -> None:
     """Catches a traceback, a script that runs, and a missing split without the ones that are there."""
     hub.add("datasets/org/gated", {"train.jsonl": lines(1)}, gated=True)
+    hub.add("datasets/org/pickles", {"README.md": b"", "train.pkl": b""})
     hub.add("datasets/org/script", {"script.py": b"raise SystemExit"})
     with pytest.raises(InputError, match=said):
         Dataset.open(name)
@@ -165,6 +173,34 @@ def test_a_run_keeps_the_revisions_that_it_began_with(hub: Hub, small_model: str
     assert hub.asked == []
     with pytest.raises(InputError, match=r"^org/two: .*not in the cache"):
         run_label(LabelOptions(**options | {"out": "other"}, offline=True))
+
+
+def test_a_comparison_keeps_the_revisions_that_it_began_with(hub: Hub, small_model: str) -> None:
+    """Catches models that judge different states of an input, and costs of a model that was uploaded meanwhile."""
+    model, data = hub.add("models/org/judge", Path(small_model)), hub.repositories["datasets/org/two"]
+    data.files["train.jsonl"] = b"".join(
+        json.dumps(row(id=f"r{i}", gold="ab"[i % 2])).encode() + b"\n" for i in range(2)
+    )
+    commits = model.commit, data.commit
+    planned: list[str] = []
+
+    def load(options: LabelOptions, weights: bool = True) -> Any:
+        if not weights:
+            planned.append(options.model)
+        elif options.model == small_model:
+            data.files["train.jsonl"], model.files["new.json"] = lines(9), b"{}"
+            for kind in ("models--org--judge", "datasets--org--two"):
+                (hub.cache / kind / "refs" / "main").unlink()
+        return load_judge(options, weights)
+
+    options: dict[str, Any] = {"model": ("org/judge", small_model), "input": ("org/two:train",), "out": "out"}
+    for _ in range(2):
+        found = compare(CompareOptions(**options, quiet=True), load)
+        assert (found.pairs, found.failed) == (2, ())
+    records = [json.loads(path.read_text())["options"] for path in sorted(Path("out").glob("*/run.json"))]
+    assert {one["model"] for one in records} == {f"org/judge@{commits[0]}", small_model}
+    assert [one["input"] for one in records] == [[f"org/two@{commits[1]}:train"]] * 2
+    assert {*planned} == {f"org/judge@{commits[0]}", small_model}
 
 
 def test_names_that_are_none() -> None:
