@@ -63,7 +63,8 @@ def _devices() -> Iterator[Finding]:
     from preftree.kernels.ops import implementation
 
     onednn = "with" if torch.backends.mkldnn.is_available() else "without"
-    yield Finding("device cpu", f"{torch.get_num_threads()} threads, {onednn} oneDNN", "ok")
+    threads = torch.get_num_threads()
+    yield Finding("device cpu", f"{threads} thread{'s' if threads > 1 else ''}, {onednn} oneDNN", "ok")
     yield Finding("types on cpu", _cpu_types())
     yield from _compiled_operations()
     if not torch.cuda.is_available():

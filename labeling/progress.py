@@ -13,7 +13,7 @@ from tqdm import tqdm
 from preftree.labeling.terminal import count
 
 _SECONDS_BETWEEN_LOOKS, _SECONDS_BETWEEN_LINES = 1.0, 30.0
-_LINE = "{n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {elapsed} gone, {remaining} left{postfix}"
+_LINE = "{n_fmt} of {total_fmt} {unit}s, {rate_fmt}, {elapsed} elapsed, {remaining} left{postfix}"
 
 
 class Progress:

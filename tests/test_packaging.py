@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sysconfig
 import tarfile
@@ -81,6 +82,23 @@ def environment(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(environment: Path, *arguments: str, cwd: Path) -> str:
     return printed(*arguments, interpreter=environment, imports=(), cwd=cwd)
+
+
+@pytest.mark.parametrize(
+    ("found", "is_refused"), [((3, 10), True), ((3, 11), False), ((3, 13), False), ((4, 0), False)]
+)
+def test_make_takes_every_python_from_the_oldest(
+    found: tuple[int, int], is_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a set-up that refuses a Python which works, and one that fails later on one which does not."""
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    [check] = re.findall(r"\$\(PYTHON\) -c '(import sys; .*)'$", makefile, re.MULTILINE)
+    [oldest] = re.findall(r'^requires-python = ">=(.*)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    monkeypatch.setattr(sys, "version_info", (*found, 0))
+    with pytest.raises(SystemExit) as ended:
+        exec(check.replace("$(OLDEST_PYTHON)", oldest), {})
+    assert bool(ended.value.code) == is_refused
+    assert not is_refused or f"needs Python {oldest} or newer, found 3.10" in str(ended.value.code)
 
 
 def test_an_installed_wheel_labels(environment: Path, tmp_path: Path) -> None:

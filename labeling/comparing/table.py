@@ -90,11 +90,17 @@ def verdict_lines(comparison: Comparison) -> Iterator[str]:
     if not (unsure := list(comparison.unsure)):
         yield "It is better than each of the others; intervals are not corrected for their number."
         return
-    yield f"{_pairs(comparison)} cannot tell it from {len(unsure):,} of {count(len(others), 'other')}."
+    yield f"{_pairs(comparison)} are too few to tell it from {_of_others(len(unsure), len(others))}."
     if not second.is_known and second.pairs_needed is None:
         yield "It agrees with gold exactly as often as the second: nothing says how many pairs would tell them apart."
     elif not second.is_known:
-        yield f"About {_rounded(second.pairs_needed)} gold pairs would tell it from the second, if they go on as here."
+        needed = _rounded(second.pairs_needed)
+        yield f"About {needed} gold pairs would tell it from the second, if the difference stays the same."
+
+
+def _of_others(unsure: int, others: int) -> str:
+    """ "the other", "3 of the 7 others"."""
+    return "the other" if others == 1 else f"{unsure:,} of the {others:,} others"
 
 
 def coin_line(comparison: Comparison) -> str | None:
@@ -102,7 +108,7 @@ def coin_line(comparison: Comparison) -> str | None:
     low, high = comparison.entries[0].figures["agreement_interval"]
     if low > 0.5:
         return None
-    return f"Not known to be better than a coin: the best agreement is {low:.0%} to {high:.0%} in its 95% interval."
+    return f"The best may be no better than chance: the 95% interval of its agreement is {low:.0%} to {high:.0%}."
 
 
 def _rounded(number: int | None) -> str:

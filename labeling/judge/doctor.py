@@ -16,7 +16,7 @@ from preftree.labeling.terminal import WIDTH, one_line
 from preftree.labeling.types import Message, Pair, RewardRequest
 
 _SAMPLE = Pair("doctor", (Message("user", "Which is better?"),), "this", "that")
-_INDENT = 23  # of a detail that goes on
+_INDENT = 24  # of a detail that goes on
 _PRINCIPLES = ("The response should be short.",)
 
 
@@ -40,7 +40,7 @@ class Doctor:
             self.findings.append(finding)
             yield "\n".join(
                 wrap(
-                    f"{finding.status:<6}  {finding.name:<13}  {one_line(finding.detail)}",
+                    f"{finding.status:<6}  {finding.name:<14}  {one_line(finding.detail)}",
                     WIDTH,
                     subsequent_indent=" " * _INDENT,
                     break_long_words=False,

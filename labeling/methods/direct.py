@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.engine.generation import Sampling
 from preftree.labeling.methods.scale import Scale, scale_of, scaled
 from preftree.labeling.methods.score_labels import ENDS, DirectLabel
@@ -107,8 +107,8 @@ def opened(options: DirectOptions, recorded: Mapping[str, Any] | None) -> Direct
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options, recorded, "direct")
     if template.num_responses != 1:
-        raise InputError(f"template {template.name} compares two responses; method direct scores one")
+        raise UsageError(f"template {template.name} compares two responses; method direct scores one")
     if template.shows_principle:
-        raise InputError(f"template {template.name} shows a principle; method direct has none")
+        raise UsageError(f"template {template.name} shows a principle; method direct has none")
     template = scaled(template, options.scale, options.exemplars)
     return Direct(template, options.preamble, options.exemplars, options.sampling)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, ClassVar
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.labeling.methods.probe_labels import ProbeLabel, ProbeOutcome
 from preftree.labeling.methods.rlaif import Rlaif
 from preftree.labeling.options.methods import ProbeOptions
@@ -118,7 +118,7 @@ def opened(options: ProbeOptions, recorded: Mapping[str, Any] | None) -> Probed:
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options, recorded, "general")
     if template.num_responses != 2:
-        raise InputError(f"template {template.name} shows one response; probes are of pairs")
+        raise UsageError(f"template {template.name} shows one response; probes are of pairs")
     judge = Rlaif(template, options.preamble, options.exemplars)
     if recorded is not None:
         return Probed(judge, tuple(Probe.recorded(one) for one in recorded["probes"]))
@@ -128,5 +128,5 @@ def opened(options: ProbeOptions, recorded: Mapping[str, Any] | None) -> Probed:
         if probe not in apt and set(probe.labels or ()) != {label.strip() for label in template.labels}:
             _LOGGER.warning(f"probe {probe.name} is left out: template {template.name} does not permit such labels")
     if not apt:
-        raise InputError(f"template {template.name} permits none of these probes; choose others with --probe")
+        raise UsageError(f"template {template.name} permits none of these probes; choose others with --probe")
     return Probed(judge, apt)

@@ -133,7 +133,7 @@ def opened(options: RankingOptions, recorded: Mapping[str, Any] | None) -> Ranki
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options, recorded, "general")
     if template.num_responses != 2:
-        raise InputError(f"template {template.name} shows one response; method ranking compares two")
+        raise UsageError(f"template {template.name} shows one response; method ranking compares two")
     asked = options.comparisons
     if asked is not None and (asked < 4 or asked % 2):
         raise UsageError(f"--comparisons must be an even number from 4, for two are asked in both orders; not {asked}")

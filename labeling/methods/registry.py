@@ -27,6 +27,7 @@ from preftree.labeling.options.methods import (
     SalmonOptions,
 )
 from preftree.labeling.options.option import declared, spelled
+from preftree.labeling.terminal import listed
 from preftree.labeling.types import Message, Pair, Response, ResponseSet, Sample
 from preftree.labeling.values import suggestion
 
@@ -93,7 +94,7 @@ def open_method(options: ChoiceOptions, recorded: Mapping[str, Any] | None = Non
     for name, option in options.given().items():
         takers = [method for method, entry in METHODS.items() if name in declared(entry.options)]
         if takers and name not in own and not options.has(option.serves):
-            ours = f"it is for {' and '.join(map(_with_command, takers))}"
+            ours = f"it is for {listed(map(_with_command, takers))}"
             raise UsageError(f"{spelled(name, option)} is not for method {options.method}; {ours}")
     values = {name: getattr(options, name) for name, option in own.items() if not options.lacking(option)}
     return make_method(options.method, METHODS[options.method].options(**values), recorded)

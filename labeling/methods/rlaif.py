@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.engine.generation import Sampling
 from preftree.labeling.answers.arrays import AnswerArrays
 from preftree.labeling.grid import all_on_grid, on_grid
@@ -130,5 +130,5 @@ def opened(options: RlaifOptions, recorded: Mapping[str, Any] | None) -> Rlaif:
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options, recorded, "general")
     if template.num_responses != 2:
-        raise InputError(f"template {template.name} shows one response; method rlaif compares two")
+        raise UsageError(f"template {template.name} shows one response; method rlaif compares two")
     return Rlaif(template, options.preamble, options.exemplars, options.sampling)

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, UsageError
 from preftree.engine.generation import Sampling
 from preftree.labeling.methods.probability import mean_probability
 from preftree.labeling.methods.rubric_labels import CriterionScore, RubricLabel, RubricScore
@@ -122,7 +122,7 @@ def opened(options: RubricOptions, recorded: Mapping[str, Any] | None) -> ByRubr
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options, recorded, "rubric")
     if template.num_responses != 1:
-        raise InputError(f"template {template.name} compares two responses; method rubric scores one")
+        raise UsageError(f"template {template.name} compares two responses; method rubric scores one")
     if not template.shows_principle:
         raise InputError(
             f"template {template.name} never shows {{{{ principle }}}}, in which method rubric puts criteria"

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, ClassVar
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import UsageError
 from preftree.engine.generation import Sampling
 from preftree.labeling.methods.principle_labels import AGGREGATES, BY_ONE, SCALED, PrincipleScore, SalmonLabel, scaled
 from preftree.labeling.methods.probability import mean_log_odds
@@ -148,9 +148,9 @@ def opened(options: SalmonOptions, recorded: Mapping[str, Any] | None) -> Salmon
     """See `preftree.labeling.methods.registry.open_method`."""
     template = chosen_template(options, recorded, "salmon")
     if template.num_responses != 2:
-        raise InputError(f"template {template.name} shows one response; method salmon compares two")
+        raise UsageError(f"template {template.name} shows one response; method salmon compares two")
     if not template.shows_principle:
-        raise InputError(f"template {template.name} never shows {{{{ principle }}}}, by which method salmon judges")
+        raise UsageError(f"template {template.name} never shows {{{{ principle }}}}, by which method salmon judges")
     chosen = options.principles or LABELLED
     principles = load_principles(chosen) if recorded is None else _recorded(recorded)
     asked = (options.preamble, options.exemplars, options.sampling)

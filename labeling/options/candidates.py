@@ -10,7 +10,7 @@ from preftree.labeling.options.inputs import InputOptions
 from preftree.labeling.options.model import ModelOptions
 from preftree.labeling.options.option import Options, option, options
 from preftree.labeling.options.runs import RunOptions
-from preftree.labeling.values import Each, OneOrEach, fraction, number, switch, text, whole
+from preftree.labeling.values import Each, OneOrEach, fraction, number, size, switch, text, whole
 
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
 
@@ -86,6 +86,9 @@ class SampleOptions(CandidateOptions, RunOptions, ModelOptions, InputOptions):
         "JSONL to write, which `preftree label` reads; answers are kept in the directory FILE.run, and the same "
         "command resumes there",
         metavar="FILE",
+    )
+    kv_memory: int | None = option(
+        "memory of the KV cache, such as 4GB (default: all spare)", size, "SIZE", default=None
     )
     allow_low_mass: bool = option("responses have no labels", switch, default=True)
 

@@ -13,7 +13,7 @@ class ConfigOptions(Options):
     """Where other options are; not one of a command's own."""
 
     config: str | None = option(
-        "YAML file of options, or a run.json; flags on the command line go before it (--no-NAME turns one off)",
+        "YAML file of options, or a run.json; flags on the command line take precedence (--no-NAME turns one off)",
         kind=path,
         metavar="FILE",
         default=None,

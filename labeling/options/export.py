@@ -87,7 +87,7 @@ class InstructionOptions(OverwriteOptions, MovedOptions):
         default=None,
     )
     layout: Literal["instruction-first", "response-first"] = option(
-        "what these conversations begin with; principles come last in both",
+        "what these conversations begin with: instruction-first or response-first; principles come last in both",
         one_of("instruction-first", "response-first"),
         "LAYOUT",
         requires=("to",),

@@ -13,7 +13,8 @@ from preftree.labeling.values import Each, boost, fraction, number, one_of, path
 RULES = ("strongest", "weighted", "won", "scaled")
 OWN_COMMANDS = {"principled": "score", "reward": "reward", "probe": "probe"}  # commands for one method, by the method
 _COT = ("cot",)
-_DRAWN = ("cot", "temperature")
+DRAWN = ("cot", "temperature")
+_TEMPLATE = "see `preftree templates`, or a file (default: what suits the method)"
 _MAX_SAMPLES = 256  # more rationales of hundreds of tokens for each prompt are a mistake
 
 
@@ -42,9 +43,7 @@ class MethodOptions(Options):
 class PromptOptions(MethodOptions):
     """Of methods that ask a judge."""
 
-    template: str | None = option(
-        "see `preftree templates`, or a file (default: what suits the method)", metavar="NAME|FILE", default=None
-    )
+    template: str | None = option(_TEMPLATE, metavar="NAME|FILE", default=None)
     preamble: str = option("base or detailed", metavar="NAME", labels=True, default="detailed")
     exemplars: int = option("few-shot exemplars to show", whole(0), "N", labels=True, default=0)
     fence: bool = option(
@@ -67,7 +66,7 @@ class RationaleOptions(PromptOptions):
         whole(1, _MAX_SAMPLES),
         "N",
         labels=True,
-        requires=_DRAWN,
+        requires=DRAWN,
         default=1,
     )
     temperature: float = option(
@@ -79,24 +78,25 @@ class RationaleOptions(PromptOptions):
         default=0.0,
     )
     top_k: int | None = option(
-        "sample from the K most probable tokens", whole(1, 1 << 30), "K", labels=True, requires=_DRAWN, default=None
+        "sample from the K most probable tokens", whole(1, 1 << 30), "K", labels=True, requires=DRAWN, default=None
     )
     top_p: float | None = option(
         "nucleus sampling: from the most probable tokens that sum to P",
         fraction,
         "P",
         labels=True,
-        requires=_DRAWN,
+        requires=DRAWN,
         default=None,
     )
     seed: int = option(
-        "seed of sampled rationales, and of --sample",
+        "seed of --sample, and of sampled rationales",
         whole(0),
         "N",
         labels=True,
         derived=True,
-        requires=_DRAWN,
+        requires=DRAWN,
         serves="sample",
+        section="rows",
         default=0,
     )
 
@@ -150,6 +150,8 @@ class CalibrationOptions(MethodOptions):
 @options
 class RlaifOptions(RationaleOptions, CalibrationOptions):
     """Method rlaif: a soft label for a pair, both orders averaged."""
+
+    template: str | None = option(_TEMPLATE, metavar="NAME|FILE", default=None, kw_only=False)
 
 
 @options

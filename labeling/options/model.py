@@ -58,8 +58,10 @@ class EngineOptions(Options):
         default=None,
     )
     stream_layers: Literal["auto", "always", "never"] = option(
-        "copy layers to where they are computed one by one, instead of keeping all there; auto: where they do not fit",
+        "copy layers one by one to where they are computed, instead of keeping all there: always, never, or auto (if "
+        "they do not fit)",
         one_of("auto", "always", "never"),
+        "WHEN",
         default="auto",
     )
     offline: bool = option(

@@ -31,6 +31,7 @@ class Option(NamedTuple):
         serves: an option with which it has an effect without what it requires, whatever the method.
         excludes: an option that cannot be given together with this one.
         switches: help by value, for flags that each stand for a value.
+        section: the heading it is listed under in `--help`, where that is not the one of its class.
     """
 
     help: str
@@ -43,6 +44,7 @@ class Option(NamedTuple):
     serves: str = ""
     excludes: str = ""
     switches: Mapping[str, str] = {}
+    section: str = ""
 
 
 def option(*args: Any, default: Any = MISSING, kw_only: bool = True, **named: Any) -> Any:
@@ -73,7 +75,8 @@ class Options:
         for name, option in given.items():
             if (needed := self.lacking(option)) and not self.has(option.serves):
                 above = " above 0" if isinstance(getattr(self, needed), float) else ""
-                raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}")
+                others = f" or {spelled(option.serves, known[option.serves])}" if option.serves in known else ""
+                raise UsageError(f"{spelled(name, option)} requires {spelled(needed, known[needed])}{above}{others}")
             if option.excludes in given:
                 said = f"--{getattr(self, name)}" if option.switches else spelled(name, option)
                 raise UsageError(f"{said} excludes {spelled(option.excludes, known[option.excludes])}")

@@ -63,10 +63,10 @@ class VerifyOptions(QuietOptions, MovedOptions):
 
     run: str = option(f"{_LABELLED}, or is filling", kind=path, metavar="RUN", flag="")
     rows: int = option("rows to judge again, drawn from all that are answered", whole(1), "N", "n", default=100)
-    seed: int = option("seed of which rows", whole(0), "N", default=0)
+    seed: int = option("seed of the choice of rows", whole(0), "N", default=0)
     model: str | None = option("where the model is now, if it was moved", metavar="MODEL", default=None)
     regenerate: bool = option(
-        "generate rationales again, too, instead of scoring behind the recorded ones", switch, default=False
+        "generate rationales again, too, instead of scoring after the recorded ones", switch, default=False
     )
 
 

@@ -43,7 +43,7 @@ class RunOptions(QuietOptions, OverwriteOptions, ScalingOptions):
     )
     retry_rejects: bool = option("judge rejected rows again", switch, default=False)
     allow_low_mass: bool = option(
-        "go on where the labels of the first 100 rows have almost no probability", switch, default=False
+        "continue where the labels of the first 100 rows have almost no probability", switch, default=False
     )
     shard: str | None = option(
         "only this part of the rows; `preftree merge` joins the parts",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from preftree.labeling.options.methods import (
+    DRAWN,
     ChoiceOptions,
     DirectOptions,
     PrincipledOptions,
@@ -42,7 +43,9 @@ class QueueOptions(Options):
         "S",
         default=60.0,
     )
-    body_limit: int = option("largest body of a request; larger ones get 413", size, "SIZE", default=4 * 1024**2)
+    body_limit: int = option(
+        "largest body of a request in bytes, or such as 4MiB; larger ones get 413", size, "SIZE", default=4 * 1024**2
+    )
 
 
 @options
@@ -109,6 +112,7 @@ class ServeOptions(
         excludes="rubric",
         default=None,
     )
+    seed: int = option("seed of sampled rationales", whole(0), "N", requires=DRAWN, default=0)
     comparisons: int | None = option(
         "prompts of /compare, two for each pair of responses (default: all pairs)",
         whole(4),

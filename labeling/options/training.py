@@ -34,7 +34,7 @@ class TrainingDataOptions(Options):
     )
     principled: bool = option("train a model that follows principles given at use", switch, default=False)
     layout: Literal["instruction-first", "response-first"] = option(
-        "what its input begins with; principles come last in both",
+        "what its input begins with: instruction-first or response-first; principles come last in both",
         one_of("instruction-first", "response-first"),
         "LAYOUT",
         requires=("principled",),

@@ -127,6 +127,11 @@ def _title(judges: Sequence[Judge]) -> str:
     return "panel of " + ", ".join(judge.name for judge in judges)
 
 
+def _models(scorer: dict[str, Any]) -> list[str]:
+    """Those that a run was judged by: of a panel all of its judges."""
+    return scorer.get("judges") or [model for model in [scorer.get("model")] if model]
+
+
 def _record(
     options: CombineOptions, judges: Sequence[Judge], dataset: Dataset, mixture: Mixture, fitted: Fit | None
 ) -> dict[str, Any]:
@@ -147,7 +152,10 @@ def _record(
         "input": dataset.record(),
         "options": selection_of(chosen) | {"mapping": chosen.get("mapping", ())},
         "method": {"name": PANEL, "mean": mixture.mean, "judges": voters},
-        "scorer": {"model": _title(judges)},
+        "scorer": {
+            "model": _title(judges),
+            "judges": [model for judge in judges for model in _models(judge.record["scorer"])],
+        },
         "panel": {"runs": [judge.place for judge in judges], "gold": options.gold}
         | (fitted.record() if fitted else {}),
     }

@@ -173,16 +173,16 @@ class Template:
         if self.shows_principle and not self.principle_is_last:
             pieces = ((piece.line, name) for piece in self.sample.pieces for name in PRINCIPLE if name in piece.names)
             line, name = next(pieces)
-            behind = "what comes behind it is computed anew for every principle; put it last"
-            found.append(f"{self.name}:{line}: {{{{ {name} }}}} does not come last: {behind}")
+            after = "what comes after it is computed anew for every principle; put it last"
+            found.append(f"{self.name}:{line}: {{{{ {name} }}}} does not come last: {after}")
         line, characters = self._late_text()
         if characters > _SHORT_TEXT:
-            late = f"{characters:,} characters of fixed text come behind a variable and are computed anew for every row"
+            late = f"{characters:,} characters of fixed text come after a variable and are computed anew for every row"
             found.append(f"{self.name}:{line}: {late}; in the preamble they are computed once")
         return found
 
     def _late_text(self) -> tuple[int, int]:
-        """The longest stretch of fixed text behind the first variable that differs between rows: line, characters."""
+        """The longest stretch of fixed text after the first variable that differs between rows: line, characters."""
         longest = (0, 0)
         length = line = 0
         behind = False

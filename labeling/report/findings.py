@@ -40,6 +40,7 @@ def findings(figures: Values, record: Values) -> list[Finding]:
         record: the run.json; {} for labels from elsewhere.
     """
     found = [one for part in _PARTS for one in part(figures, record)]
+    found += _of_sets(figures.get("sets") or (), record)
     return sorted(found, key=lambda one: one.kind == WARNING)
 
 
@@ -60,8 +61,8 @@ def _inverted(figures: Values, record: Values) -> Iterator[Finding]:
 
 
 def _toy_judge(figures: Values, record: Values) -> Iterator[Finding]:
-    model = record.get("scorer", {}).get("model")
-    if model == _TOY:
+    scorer = record.get("scorer", {})
+    if _TOY in (scorer.get("model"), *scorer.get("judges", ())):
         text = (
             "the embedded model is a toy of 135 million parameters, there to try preftree out: do not train on what "
             "it says; name a judge with --model (docs/choosing-a-judge.md)"
@@ -76,8 +77,8 @@ def _mass(figures: Values, record: Values) -> Iterator[Finding]:
     rendering = record.get("scorer", {}).get("rendering")
     others = {"chat": "--plain", "plain": "--chat"}.get(rendering, "--chat or --plain")
     text = (
-        f"the labels have only {mean:.0%} of the probability: the model wants to say something else, and what it "
-        f"says of the labels is an aside; try {others}, another --template or another --model"
+        f"the labels have only {mean:.0%} of the probability: the model would rather answer something else, so what "
+        f"it says of them counts for little; try {others}, another --template or another --model"
     )
     yield Finding(WARNING, "label_mass", text)
 
@@ -94,7 +95,7 @@ def _position(figures: Values, record: Values) -> Iterator[Finding]:
     if bias > _MOST:
         text = f"{shown}: labels say little about the responses; use a larger judge"
     else:
-        text = f"{shown}: what these say is about the order, not the responses"
+        text = f"{shown}: these labels are about the order, not the responses"
     if not figures.get("principles"):
         text += ", or leave such pairs out with `preftree export --drop-inconsistent`"
     yield Finding(WARNING, "position_bias", text)
@@ -107,13 +108,13 @@ def _agreement(figures: Values, record: Values) -> Iterator[Finding]:
     share, pairs = figures["agreement"], count(figures["gold_pairs"], "pair")
     if interval[1] < _COIN:
         text = (
-            f"agreement with gold is worse than a coin ({share:.0%} of {pairs}): is gold the worse response, or does "
+            f"agreement with gold is worse than chance ({share:.0%} of {pairs}): is gold the worse response, or does "
             "the template ask for it without invert: true?"
         )
     else:
         text = (
-            f"agreement with gold is not better than a coin within its 95% interval ({share:.0%} of {pairs}): judge "
-            "more rows that have gold, or use a stronger judge, before you train on these labels"
+            f"agreement with gold may be chance: {share:.0%} of {pairs}, and its 95% interval contains 50%; judge more "
+            "rows that have gold, or use a stronger judge, before you train on these labels"
         )
     yield Finding(WARNING, "agreement", text)
 
@@ -125,6 +126,19 @@ _PARTS: tuple[Callable[[Values, Values], Iterator[Finding]], ...] = (
     _mass,
     _position,
 )
+
+
+def _of_sets(sets: Sequence[Values], record: Values) -> Iterator[Finding]:
+    """Those of figures under sets of principles: each kind once, with the first set and the number of the others."""
+    for part in (_agreement, _mass, _position):
+        found = []
+        for one in sets:
+            parts = (figures for kind in ("pairs", "responses") if (figures := one.get(kind)))
+            found += [(one["name"], finding) for figures in parts for finding in part(figures, record)]
+        if found:
+            (name, first), more = found[0], len({one for one, _ in found}) - 1
+            others = f" (and {count(more, 'other set')})" if more else ""
+            yield first._replace(text=f"under {one_line(name)}{others}, {first.text}")
 
 
 def _templates(method: Values) -> Iterator[Values]:

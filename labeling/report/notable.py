@@ -76,15 +76,17 @@ class Measure(NamedTuple):
     Attributes:
         text: what a value means, with a place for it.
         values: of a batch by row, the largest first; NaN where a row is out of the question, None where all are.
+        text_of_1: what a value of 1 means, where that is said in other words.
     """
 
     text: str
     values: Callable[[LabelBatch], Any]
+    text_of_1: str = ""
 
 
 ORDER = Measure("", in_order)
 GAP = Measure("position gap {:.3f}", position_gaps)
-DISAGREEMENT = Measure("the orders disagree on {:.0%} of its judgements", disagreements)
+DISAGREEMENT = Measure("the orders disagree on {:.0%} of its judgements", disagreements, "the two orders disagree")
 WRONG = Measure("wrong with confidence {:.3f}", wrong_by_confidence)
 WRONG_REWARD = Measure("wrong by a difference in reward of {:.3f}", wrong_by_reward)
 MASS = Measure("label mass {:.3f}", smallest_mass)
@@ -120,8 +122,12 @@ class Ranking:
     def rows(self) -> list[NotableRow]:
         """The best first, each with its value in words."""
         best = sorted(self._heap, key=lambda entry: entry[:2], reverse=True)
-        reason = self.measure.text
-        return [NotableRow(row, (reason.format(abs(value)),) if reason else ()) for value, _, row in best]
+        return [NotableRow(row, self._reasons(value)) for value, _, row in best]
+
+    def _reasons(self, value: float) -> tuple[str, ...]:
+        measure = self.measure
+        text = measure.text_of_1 if value == 1 and measure.text_of_1 else measure.text.format(abs(value))
+        return (text,) if text else ()
 
 
 class Notable:

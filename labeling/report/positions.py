@@ -14,6 +14,11 @@ from preftree.labeling.report.intervals import share
 from preftree.labeling.terminal import count
 
 
+def verb(number: int) -> str:
+    """ "1 pair prefers", "2 pairs prefer"."""
+    return "prefers" if number == 1 else "prefer"
+
+
 @dataclass
 class Positions:
     """Running figures over pairs that were judged in both orders.
@@ -73,12 +78,12 @@ class Positions:
         if not self.pairs:
             return []
         bias = f"{self.kept / self.pairs:.1%}: {count(self.kept, 'pair')} of {self.pairs:,}"
-        bias += " prefer the same position in both orders"
+        bias += f" {verb(self.kept)} the same position in both orders"
         if self.kept:
             bias += f" ({self.kept_first:,} the first, {self.kept_second:,} the second)"
         gap = f"mean {self._gap / self.pairs:+.3f}, mean size {self._absolute_gap / self.pairs:.3f}"
         same = f"{self.consistent / self.pairs:.1%}: {count(self.consistent, 'pair')} of {self.pairs:,}"
-        same += " prefer the same response in both orders"
+        same += f" {verb(self.consistent)} the same response in both orders"
         if self.gold.pairs:
             same += f"; gold agrees with {self.gold.text()}"
         return [("position bias", bias), ("position gap", gap), ("consistent", same)]

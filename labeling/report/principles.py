@@ -26,6 +26,7 @@ from preftree.labeling.report.arrays import (
 from preftree.labeling.report.findings import LOW_MASS
 from preftree.labeling.report.intervals import share
 from preftree.labeling.report.pairs import PairFigures, gold_of, pair_chars, pair_columns
+from preftree.labeling.report.positions import verb
 from preftree.labeling.report.spread import Spread
 from preftree.labeling.report.win_rate import WinRate
 from preftree.labeling.terminal import count, one_line
@@ -144,7 +145,7 @@ class PrincipleFigures:
         lines = [("principles", line) for line in self._table()] + self._correlation_lines()
         lines += self.verdicts.gold.lines() + self.verdicts.reliability_lines()
         judgements, kept = self._pairs * len(self._names), int(self._kept.sum())
-        text = f"{kept / judgements:.1%}: {count(kept, 'judgement')} of {judgements:,} prefer the same position"
+        text = f"{kept / judgements:.1%}: {count(kept, 'judgement')} of {judgements:,} {verb(kept)} the same position"
         first, second = int(self._counts["kept_first"].sum()), int(self._counts["kept_second"].sum())
         lines.append(("position bias", text + f" in both orders ({first:,} the first, {second:,} the second)"))
         if massed := int(self._counts["massed"].sum()):

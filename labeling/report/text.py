@@ -79,9 +79,9 @@ class RunSummary:
     """A finished run. Seconds are the engine's; a rate over them leaves out loading and reading.
 
     judge: model, device and number format, for people. noun: what a row is. ok: rows with a label. generated_tokens,
-    rationales, cut_rationales: what the judge wrote, and how often up to the most tokens. quality: figures of the
+    rationales, cut_rationales: what the judge wrote, and how often up to the token limit. quality: figures of the
     labels, once they are written. events: what happened to workers, for people. odd_golds: rows of the input with a
-    gold that cannot be read. findings: what the figures mean.
+    gold that cannot be read. findings: what the figures mean. next_method: that labels what was sampled.
     """
 
     labels: Path | str
@@ -101,6 +101,7 @@ class RunSummary:
     events: Sequence[tuple[str, str]] = ()
     odd_golds: int = 0
     findings: Sequence[Finding] = ()
+    next_method: str = "rlaif"
 
     @property
     def sharing(self) -> float | None:
@@ -111,7 +112,7 @@ class RunSummary:
         """What to do with the files."""
         if self.noun == "prompt":
             made = str(self.labels)
-            return shlex.join(["preftree", "label", made, "--method", "ranking", "--out", f"{made}.labels"])
+            return shlex.join(["preftree", "label", made, "--method", self.next_method, "--out", f"{made}.labels"])
         directory = str(self.run).removesuffix("run.json").rstrip("/")
         return shlex.join(["preftree", "report", directory, "--html", f"{directory.rpartition('/')[2]}.html"])
 
@@ -178,9 +179,7 @@ def render_summary(summary: RunSummary, first: Sequence[tuple[str, str]] = ()) -
     if summary.rationales:
         mean = summary.generated_tokens / summary.rationales
         written = f"{summary.rationales:,} of {mean:,.0f} tokens in the mean, {summary.generated_tokens:,} in all"
-        cut = (
-            f"{summary.cut_rationales:,} cut off where they may be no longer" if summary.cut_rationales else "all whole"
-        )
+        cut = f"{summary.cut_rationales:,} cut off at the token limit" if summary.cut_rationales else "all whole"
         lines.append((words.written, f"{written}; {cut}"))
     lines += [*_speed_lines(summary), *summary.events]
     lines += [("files", one_line(str(path))) for path in (summary.labels, summary.run)]
@@ -248,10 +247,9 @@ def _wrapped(text: str, width: int) -> list[str]:
 
 def _command(text: str, width: int) -> list[str]:
     """A shell reads the lines as one; one that would break inside quotes stays whole."""
-    *lines, last = _wrapped(text, width - 2)
-    lines = [*(f"{line} \\" for line in lines), last]
+    lines = _wrapped(text, width - 2)
     try:
-        is_same = shlex.split("\n".join(lines)) == shlex.split(text)
+        is_same = [word for line in lines for word in shlex.split(line)] == shlex.split(text)
     except ValueError:
         is_same = False
-    return lines if is_same else [text]
+    return [*(f"{line} \\" for line in lines[:-1]), lines[-1]] if is_same else [text]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -41,13 +42,18 @@ def run_sample(
         raise OutputError(f"{out} is what responses are drawn for; name another --out")
     # What a run of this directory has written it may write again.
     check_out_file(out, options.overwrite or Path(options.directory).is_dir())
-    summary = run_worker(options, judge_factory, lambda _: method, partial(_write, out), asking)
+    summary = run_worker(options, judge_factory, lambda _: method, partial(_write, out, options.n), asking)
     assert summary is not None, "only workers leave rows to others"
     return summary
 
 
-def _write(out: Path, directory: RunDirectory, job: Job, record: dict[str, Any], answers: Answers) -> RunSummary:
-    """Writes `out`, then the record of the complete run. Rejected rows are in neither, but in the summary."""
+def _write(
+    out: Path, number: int, directory: RunDirectory, job: Job, record: dict[str, Any], answers: Answers
+) -> RunSummary:
+    """Writes `out`, then the record of the complete run. Rejected rows are in neither, but in the summary.
+
+    number: of responses to each prompt.
+    """
     warn_of_hardware(job, answers)
     ok, rejections = 0, Rejections()
     info = job.dataset.info
@@ -63,5 +69,6 @@ def _write(out: Path, directory: RunDirectory, job: Job, record: dict[str, Any],
         if not ok:
             raise InputError(f"no prompt of {job.dataset.name} has responses: {rejections.by_kind()}")
     summary = summary_of(out, directory, answers, job, record, ok, rejections)
+    summary = replace(summary, next_method={1: "direct", 2: "rlaif"}.get(number, "ranking"))
     directory.finish({**record, **dates_of(answers), "totals": summary.totals()})
     return summary

@@ -37,7 +37,7 @@ _OLD = [f"{name}{end}" for name in ("journal.sqlite", "journal.damaged.sqlite") 
 _ARITHMETIC = "the processor and variables such as ATEN_CPU_CAPABILITY"
 # Looked at in this order: another worker that begins meanwhile writes run.json before it makes what is listed above.
 _KINDS = {LABELS: FILE, ANSWERS: DIRECTORY, _OLD[0]: FILE, RUN: FILE}
-_WAYS_OUT = "name another --out, start again beside it with --force-new, or in its place with --overwrite"
+_WAYS_OUT = "name another --out, start a new run beside it with --force-new, or replace it with --overwrite"
 
 
 class RunDirectory:

@@ -48,9 +48,9 @@ class Job:
         found = dataset.info
         check_kinds(found, method)
         if options.subset is not None:
-            found.check_column(options.subset, "to go --by")
+            found.check_column(options.subset, "for --by")
         if isinstance(options, LabelOptions) and options.boost:
-            found.check_column(options.tag_column, "to --boost by; name another with --tag-column")
+            found.check_column(options.tag_column, "for --boost; name another with --tag-column")
         if isinstance(options, LabelOptions) and options.rubric_column:
             found.check_column(options.rubric_column, "of rubrics; name another with --rubric-column")
         return cls(options, dataset, method, rows_of(found.rows, **selection_of(vars(options))))

@@ -29,6 +29,6 @@ class LabelMassWatch:
         if len(self._masses) >= WATCHED and (mass := median(self._masses)) < LEAST:
             raise ModelError(
                 f"the labels of the first {len(self._masses)} rows have almost no probability ({mass:.1g} in the "
-                "median): the model wants to say something else, such as its thoughts; use --plain or --chat, another "
-                "template or another model, or go on with --allow-low-mass; what was answered is kept"
+                "median): the model would rather answer something else, such as its thoughts; use --plain or --chat, "
+                "another template or another model, or continue with --allow-low-mass; what was answered is kept"
             )

@@ -48,7 +48,8 @@ def row_list(found: RunView, options: ShowOptions) -> Result:
 
 def _brief(row: Reading) -> Iterator[str]:
     yield heading(f"{row.title}: {', '.join(row.reasons)}" if row.reasons else row.title)
-    yield row.verdict
+    if row.verdict:
+        yield row.verdict
     for table in row.tables:
         yield from table.lines()
     for name, text in row.texts:

@@ -110,7 +110,7 @@ class Crew:
                 self._welcome(next(one for one in waiting if one.calls[0].reference == reference), is_first=True)
         if all(member.node == "?" for member in self._members):
             raise OutputError(
-                f"no worker has begun within {_SECONDS_TO_COME:.0f} s: the cluster is busy, or its machines lack "
+                f"no worker has started within {_SECONDS_TO_COME:.0f} s: the cluster is busy, or its machines lack "
                 "preftree; see `ray status`"
             )
 
@@ -306,7 +306,7 @@ class Crew:
         self._members[self._members.index(member)] = self._started()
 
     def _leave_out(self, member: Member, said: str) -> None:
-        _LOGGER.warning(f"{said}; the run goes on without it")
+        _LOGGER.warning(f"{said}; the run continues without it")
         self.events.last = said
         self._cluster.kill(member.actor)
         self._members.remove(member)

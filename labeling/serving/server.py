@@ -64,9 +64,9 @@ def serve(options: ServeOptions) -> str:
 
 
 def check_installed() -> None:
-    """Raises UsageError where the extra is missing."""
+    """Raises InputError where the extra is missing."""
     if missing := [name for name in _NEEDED if find_spec(name) is None]:
-        raise UsageError(f"preftree serve needs {', '.join(missing)}; install it with: pip install 'preftree[serve]'")
+        raise InputError(f"preftree serve needs {', '.join(missing)}: pip install 'preftree[serve]'")
 
 
 def listen(options: ServeOptions, judge: AnyJudge | None = None) -> Listening:

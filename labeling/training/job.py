@@ -101,7 +101,7 @@ def _warn(job: _Job) -> None:
     if job.source.is_soft and set(p) <= {0.5, 1.0}:
         _LOGGER.warning(
             f"every label of {job.options.run} is 0 or 1, as gold labels are and a judge's probabilities are not; "
-            "training goes on, as with --labels hard"
+            "training continues, as with --labels hard"
         )
     for reason in job.split.left_out:
         _LOGGER.info(f"left out: {reason}")

@@ -168,7 +168,7 @@ def test_what_is_refused(source: Path, tmp_path: Path, capsys: pytest.CaptureFix
         ([str(unfinished)], 1, "answers about 27 rows of .* are damaged or missing; its `preftree label` command"),
         ([str(out), "--template", "general"], 2, "there is no option --template"),
         ([str(out), "--aggregate", "best"], 2, "--aggregate cannot be 'best'; use one of strongest"),
-        ([str(out), "--by", "nothing"], 2, "has no column nothing to go --by"),
+        ([str(out), "--by", "nothing"], 2, "has no column nothing for --by"),
         ([str(plain), "--aggregate", "won"], 2, "--aggregate is not for method rlaif"),
         ([str(out), "--out", str(plain)], 1, "plain exists already"),
         ([str(out), "--input", str(write_rows(tmp_path / "other.jsonl", [row()]))], 1, "is not the file that was"),

@@ -162,6 +162,7 @@ def test_a_file_may_name_its_model(model: str, tmp_path: Path) -> None:
         ("salmon", {"principles": "reinforcement"}, pt.Salmon("reinforcement")),
         ("direct", {"scale": "1-5"}, pt.Direct("1-5")),
         ("rlaif", {"exemplars": 1}, pt.Rlaif(exemplars=1)),
+        ("rlaif", {"template": "helpfulness"}, pt.Rlaif("helpfulness")),
         ("principled", {"under": [["concise"]]}, pt.Principled(under=(("concise",),))),
     ],
 )

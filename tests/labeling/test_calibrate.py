@@ -283,7 +283,7 @@ def test_rewards(run: Path) -> None:
 def test_methods_without_p_a(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches a calibration that a method takes and has no use for."""
     path = str(calibrated(run))
-    with pytest.raises(UsageError, match=r"--calibration is not for method ranking; it is for rlaif and"):
+    with pytest.raises(UsageError, match=r"--calibration is not for method ranking; it is for rlaif, salmon and"):
         open_method(LabelOptions(input="x", out="y", method="ranking", calibration=path))
     with pytest.raises(UsageError, match=r"--calibration is about p_a, .* which method reward does not give here"):
         make_method("reward", RewardOptions(under=(("honest",),), calibration=path))

@@ -173,7 +173,7 @@ def test_by(scorer: FakeScorer, pairs: Path, tmp_path: Path, capsys: pytest.Capt
     """Catches a column that is asked for and neither printed nor recorded, and a misspelt one found out at the end."""
     out = str(tmp_path / "out")
     assert cli.main(["label", str(pairs), "--out", out, "--by", "sauce"]) == 2
-    assert "no column sauce to go --by; it has source" in one_error(capsys)
+    assert "no column sauce for --by; it has source" in one_error(capsys)
     assert not scorer.calls
     assert cli.main(["label", str(pairs), "--out", out, "--by", "source"]) == 0
     assert "by source " in capsys.readouterr().out

@@ -97,8 +97,8 @@ def test_each_combination_says_what_a_run_of_it_says(
     printed = " ".join(capsys.readouterr().out.split())
     assert "4 combinations on 20 gold pairs" in printed
     assert "not run: 10 rows without a gold of a or b" in printed
-    assert "20 gold pairs cannot tell it from 3 of 3 others." in " ".join(printed.split())
-    assert "Not known to be better than a coin" in printed
+    assert "20 gold pairs are too few to tell it from 3 of the 3 others." in " ".join(printed.split())
+    assert "The best may be no better than chance" in printed
 
 
 def test_it_resumes_and_changes_no_bit(

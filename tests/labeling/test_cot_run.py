@@ -266,5 +266,5 @@ def test_progress_shows_both_phases(capsys: pytest.CaptureFixture[str], monkeypa
         progress.written(900, 8)  # those of two pairs of ten
         time.sleep(0.3)
     [line] = capsys.readouterr().err.splitlines()
-    said = r"0 of 10 pairs, +[12]\.\d\dpair/s, 00:01 gone, 00:0[3-6] left, "
+    said = r"0 of 10 pairs, +[12]\.\d\dpair/s, 00:01 elapsed, 00:0[3-6] left, "
     assert re.fullmatch(said + r"8 rationales written, 1,000 tokens, (1,000|[89]\d\d) tokens/s", line), line

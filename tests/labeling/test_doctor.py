@@ -29,15 +29,16 @@ def set_template(model: Path, template: str | None) -> None:
 
 def whole_lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
     """What was printed, each line with what goes on below it."""
-    text = re.sub(r"^(.{1,22})\n {23}", lambda name: f"{name[1]:23}", capsys.readouterr().out, flags=re.MULTILINE)
-    return re.sub(r"\n {23}", " ", text).splitlines()
+    text = re.sub(r"^(.{1,23})\n {24}", lambda name: f"{name[1]:24}", capsys.readouterr().out, flags=re.MULTILINE)
+    return re.sub(r"\n {24}", " ", text).splitlines()
 
 
 def examine(model: Path, capsys: pytest.CaptureFixture[str]) -> tuple[int, dict[str, tuple[str, str]]]:
     """Exit code, and status and detail by name."""
     code = main(["doctor", str(model)])
     lines = whole_lines(capsys)
-    return code, {line[8:21].strip(): (line[:6].strip(), line[23:]) for line in lines}
+    assert all(line[22:24] == "  " for line in lines), "a name is wider than its column"
+    return code, {line[8:22].strip(): (line[:6].strip(), line[24:]) for line in lines}
 
 
 def test_a_sound_model(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

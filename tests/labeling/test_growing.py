@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from preftree.engine.errors import OutputError, UsageError
+from preftree.labeling.commands.parser import parse
+from preftree.labeling.commands.table import COMMANDS
 from preftree.labeling.data.selection import rows_of
 from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options.methods import RlaifOptions
@@ -109,10 +111,14 @@ def test_a_seed_of_rationales_is_that_of_their_answers(source: Path, tmp_path: P
 def test_a_seed_needs_something_to_draw() -> None:
     """Catches a seed that does nothing, and one that is refused where it draws the sample."""
     given: dict[str, Any] = {"input": "in.jsonl", "out": "x"}
-    with pytest.raises(UsageError, match="--seed requires --cot"):
+    with pytest.raises(UsageError, match=r"--seed requires --cot or --sample$"):
         LabelOptions(**given, seed=1)
     with pytest.raises(UsageError, match="--seed requires --cot"):
         RlaifOptions(seed=1)
+    for command in ("label", "score", "reward", "probe"):
+        _, drawn = parse(COMMANDS, [command, "in.jsonl", "--out", "x", "--sample", "3", "--seed", "1"])
+        assert isinstance(drawn, LabelOptions)
+        assert (drawn.sample, drawn.seed) == (3, 1)
     for method in ("rlaif", "ranking"):
         options = LabelOptions(**given, sample=3, seed=1, method=method)
         assert open_method(options).name == method

@@ -252,7 +252,7 @@ def test_runs_of_the_first_record_are_resumed(labelled: Any, tmp_path: Path) -> 
         (["label", "in.jsonl", "--out", "x", "--kv-memory", "4GB"], "--kv-memory requires --cot"),
         (["label", "in.jsonl", "--out", "x", "--method", "direct", "--scale", "5-1"], "--scale 5-1 runs downwards"),
         (["label", "in.jsonl", "--out", "x", "--map", "prompt"], "--map prompt is not FIELD=COLUMN"),
-        (["label", "in.jsonl", "--out", "x", "--by", "nosuch"], "no column nosuch to go --by"),
+        (["label", "in.jsonl", "--out", "x", "--by", "nosuch"], "no column nosuch for --by"),
         (["label", "in.jsonl", "--out", "x", "--by", "languag"], "it has language; did you mean language?"),
         (["label", "in.jsonl", "--out", "x", "--map", "prompt=promt"], "has no column promt to --map to prompt; it"),
         (["label", "in.jsonl", "--out", "x", "--map", "prompt=promt"], "did you mean prompt?"),

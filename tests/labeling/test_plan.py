@@ -85,7 +85,7 @@ def test_plan_of_a_template_of_ones_own(
     text = " ".join(capsys.readouterr().out.split())
     assert text.count("warning") == 1
     assert (
-        f"warning {mine}:9: 271 characters of fixed text come behind a variable and are computed anew for every "
+        f"warning {mine}:9: 271 characters of fixed text come after a variable and are computed anew for every "
         "row; in the preamble they are computed once"
     ) in text
 

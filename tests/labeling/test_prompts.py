@@ -355,7 +355,7 @@ def test_warnings_name_what_is_computed_again() -> None:
     assert parse_template(GOOD.replace("Which?", "x" * 190), "t").warnings() == []
     assert parse_template(GOOD.replace("Q:", "x" * 5000), "t").warnings() == [], "in front it is shared"
     [late] = parse_template(GOOD.replace("Which?", "\n".join(["x" * 99] * 3)), "t").warnings()
-    assert late.startswith("t:17: 300 characters of fixed text come behind a variable")
+    assert late.startswith("t:17: 300 characters of fixed text come after a variable")
     [between] = parse_template(GOOD.replace("1: {{", "x" * 250 + " {{"), "t").warnings()
     assert between.startswith("t:15: 252 characters of fixed text")
     [early] = parse_template(PRINCIPLE.replace("Q: ", "\n{{ principle }} Q: "), "t").warnings()

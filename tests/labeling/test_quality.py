@@ -260,9 +260,9 @@ def test_many_values_do_not_grow() -> None:
 def test_what_cannot_be_compared_by_is_said_at_once(tmp_path: Path) -> None:
     """Catches a misspelt column found out after hours of labelling."""
     found = info_of(write_rows(tmp_path / "in.jsonl", [row(gold="a", kind="x", source="y")]))
-    found.check_column("kind", "to go --by")
-    with pytest.raises(InputError, match="no column kinds to go --by; it has kind, source"):
-        found.check_column("kinds", "to go --by")
+    found.check_column("kind", "for --by")
+    with pytest.raises(InputError, match="no column kinds for --by; it has kind, source"):
+        found.check_column("kinds", "for --by")
 
 
 def test_subsets_without_gold() -> None:

@@ -74,7 +74,7 @@ def test_settings_out_of_range(settings: dict[str, Any], message: str) -> None:
     [
         (
             {"cot": True, "method": "ranking"},
-            "--cot is not for method ranking; it is for rlaif and direct and rubric and salmon",
+            "--cot is not for method ranking; it is for rlaif, direct, rubric and salmon",
         ),
         ({"cot": True, "method": "principled"}, "--cot is not for method principled"),
         ({"samples": 3, "temperature": 1.0}, "--samples requires --cot"),

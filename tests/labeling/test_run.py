@@ -274,8 +274,8 @@ def test_progress_without_a_terminal_is_sparse(
     text = capsys.readouterr().err
     assert "\r" not in text
     first, second = text.splitlines()
-    assert first == "10 of 1000 rows, ?row/s, 00:01 gone, ? left"
-    assert re.fullmatch(r"11 of 1000 rows, +[12]\.\d\ds/row, 00:02 gone, 3\d:\d\d left", second), second
+    assert first == "10 of 1000 rows, ?row/s, 00:01 elapsed, ? left"
+    assert re.fullmatch(r"11 of 1000 rows, +[12]\.\d\ds/row, 00:02 elapsed, 3\d:\d\d left", second), second
 
 
 def test_rows_of_another_kind(tmp_path: Path) -> None:

@@ -20,9 +20,14 @@ from preftree.engine.generation import Generation
 from preftree.engine.planning.plan import build_plan
 from preftree.engine.planning.trie import unique_tokens
 from preftree.labeling import cli
-from preftree.labeling.commands.table import FAILURE, INTERRUPTED, REJECTED_ROWS, USAGE
+from preftree.labeling.commands.parser import parse
+from preftree.labeling.commands.table import COMMANDS, FAILURE, INTERRUPTED, REJECTED_ROWS, USAGE
+from preftree.labeling.data.dataset import Dataset
 from preftree.labeling.methods.candidates import Candidates
+from preftree.labeling.methods.registry import open_method
 from preftree.labeling.options.candidates import CandidateOptions, SampleOptions
+from preftree.labeling.options.runs import LabelOptions
+from preftree.labeling.pipeline import check_kinds
 from preftree.labeling.runs import run
 from preftree.labeling.runs.candidates import run_sample
 from preftree.labeling.types import Message, Prompt
@@ -195,10 +200,18 @@ def test_from_prompts_to_labels(model: str, tmp_path: Path) -> None:
     ],
 )
 def test_columns_follow_the_number_of_responses(
-    flags: tuple[str, ...], columns: list[str], engine: FakeEngine, tmp_path: Path
+    flags: tuple[str, ...],
+    columns: list[str],
+    engine: FakeEngine,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
+    """Catches rows of another shape than `label` reads, and a next command whose method does not take them."""
     source, out = write_rows(tmp_path / "in.jsonl", PROMPTS[1:2]), tmp_path / "out.jsonl"
-    assert sample(source, out, *flags) == 0
+    assert sample(source, out, *flags, "--json") == 0
+    _, options = parse(COMMANDS, shlex.split(json.loads(capsys.readouterr().out)["next"])[1:])
+    assert isinstance(options, LabelOptions)
+    check_kinds(Dataset.open(out).info, open_method(options))
     [row] = rows_of(out)
     assert list(row) == ["id", "prompt", *columns, "topic"]
     assert columns != ["responses"] or len(set(row["responses"])) == 3

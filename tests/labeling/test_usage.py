@@ -51,6 +51,39 @@ def test_help_fits_a_terminal(
     assert EPILOG in " ".join(text.split())
 
 
+# Of other commands, and of every switch.
+_ELSEWHERE = {"--no-NAME", "--out", "--shard"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_speaks_of_its_own_options(
+    name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Catches a help text shared by commands that sends readers to an option which one of them lacks, and an option
+    that is broken at a hyphen.
+    """
+    monkeypatch.setenv("COLUMNS", "80")
+    text = help_of(capsys, name)
+    assert not re.search(r"--[\w-]*-\n", text)
+    body = re.sub(r"`[^`]*`", "", text.partition("\nexample:")[0])
+    listed = set(re.findall(r"^  (?:-h, )?(--[\w-]+)", body, re.MULTILINE))
+    assert set(re.findall(r"(?<![\w-])--[a-z][\w-]*", body)) <= listed | _ELSEWHERE
+
+
+@pytest.mark.parametrize(
+    ("name", "usage"),
+    [
+        ("label", "preftree label INPUT ... --out DIR [options]"),
+        ("merge", "preftree merge SHARD ... --out DIR [options]"),
+        ("show", "preftree show RUN [ID] [options]"),
+        ("serve", "preftree serve [options]"),
+    ],
+)
+def test_usage_shows_what_may_be_given(name: str, usage: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Catches a usage line that hides an argument, or that several of one may be given."""
+    assert help_of(capsys, name).startswith(f"usage: {usage}\n")
+
+
 # wrong usage
 
 

@@ -154,6 +154,7 @@ def test_rows_worth_reading(source: Path, tmp_path: Path, capsys: pytest.Capture
     assert shown("--wrong", "-n", 100) == [one["id"] for one in wrong]
     apart = [one["id"] for one in table if (one["p_a_first"] > 0.5) != (one["p_a_second"] > 0.5)]
     assert shown("--disagree", "-n", 3) == apart[:3]
+    assert "100%" not in printed(capsys, "show", out, "--disagree")  # of a single judgement
     assert shown() == [one["id"] for one in table[:10]]
     text = printed(capsys, "show", out, "--wrong", "-n", 1)
     for part in ("wrong with confidence", "verdict b", "gold a", "p, A first", "Prompt: Which?", "Response A: this"):
