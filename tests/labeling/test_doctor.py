@@ -157,7 +157,7 @@ def assumed(model: Path, capsys: pytest.CaptureFixture[str]) -> list[str]:
     """Details of the lines that say what was assumed."""
     assert main(["doctor", str(model)]) == OK
     lines = whole_lines(capsys)
-    return [line[23:] for line in lines if line[8:21].strip() == "assumed"]
+    return [line[24:] for line in lines if line[8:22].strip() == "assumed"]
 
 
 def test_what_is_assumed(model: Path, capsys: pytest.CaptureFixture[str]) -> None:

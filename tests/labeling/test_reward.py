@@ -209,6 +209,7 @@ def test_models_that_do_not_suit(
     """Catches a model that is asked for what it does not have."""
     name = model if model == "embedded" else request.getfixturevalue(model)
     rows = write_rows(tmp_path / "rows.jsonl", ROWS)
+    capsys.readouterr()  # what was printed while the model was made
     assert preftree("reward", rows, "--model", name, "--out", tmp_path / "run", "--quiet", *options) == FAILURE
     assert message in one_error(capsys)
     assert not (tmp_path / "run").exists()

@@ -36,7 +36,6 @@ def test_a_record_says_how_and_when(source: Path, tmp_path: Path) -> None:
     assert isinstance(again, LabelOptions)
     shown = "\n".join(status_lines(out))
     command = shown[shown.index("to resume") :].partition("\n\n")[0]
-    assert max(map(len, command.splitlines())) <= 80
     assert shlex.split(command.replace("\\\n", " "))[2:] == words
     assert "finished" not in first
     run_label(again, fake_scorer_factory(FakeScorer()), open_fake_method)
