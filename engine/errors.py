@@ -1,5 +1,10 @@
 """What can go wrong, in one line each. The command line prints `str(error)` and nothing else."""
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
 
 class PreftreeError(Exception):
     """A problem the user can solve. The message is one line: it names the thing and the way out."""
@@ -23,3 +28,11 @@ class DeviceError(PreftreeError):
 
 class OutputError(PreftreeError):
     """An output place that cannot be written, or that holds something nobody asked to replace."""
+
+
+def tried(function: Callable[..., T], *given: Any) -> T | InputError:
+    """What a function gives, or the InputError that it raises."""
+    try:
+        return function(*given)
+    except InputError as error:
+        return error

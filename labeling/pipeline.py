@@ -7,10 +7,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice
 from typing import TYPE_CHECKING, NamedTuple
 
-from preftree.engine.errors import InputError
+from preftree.engine.errors import InputError, tried
 from preftree.labeling.data.dataset import DatasetInfo
 from preftree.labeling.data.row import FIELDS, rejected
-from preftree.labeling.judge.encoding import tried
 from preftree.labeling.judge.protocol import AnyJudge, EncodesTogether
 from preftree.labeling.methods.base import FillsSome, HasBeginnings, Method, NeedsFigures
 from preftree.labeling.terminal import one_line

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
-from preftree.engine.errors import InputError, ModelError
+from preftree.engine.errors import InputError, ModelError, tried
 from preftree.engine.texts import continuation
 from preftree.labeling.prompts.template import conversation_text
 from preftree.labeling.types import Message, RationaleRequest, ScoreRequest
@@ -20,7 +20,6 @@ _CACHED_TAILS = 1024
 _WRITTEN = 0
 
 Pieces = list[str | int]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,6 @@ class Tokenizer(Protocol):
     def decode(self, ids: Iterable[int]) -> str: ...
     def plain(self, text: str) -> Pieces: ...
     def with_bos(self, pieces: Sequence[str | int], wanted: bool) -> Pieces: ...
-
-
-def tried(function: Callable[..., T], *given: Any) -> T | InputError:
-    """What a function gives, or the InputError that it raises."""
-    try:
-        return function(*given)
-    except InputError as error:
-        return error
 
 
 def all_ids(tokenizer: Tokenizer, prompts: Sequence[Pieces | InputError]) -> list[list[int] | InputError]:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from preftree.engine.errors import InputError
-from preftree.labeling.judge.encoding import Pieces, Tokenizer, all_ids, tried
+from preftree.engine.errors import InputError, tried
+from preftree.labeling.judge.encoding import Pieces, Tokenizer, all_ids
 from preftree.labeling.prompts.reward_input import Layout, input_sha256, reward_messages
 from preftree.labeling.types import Message
 

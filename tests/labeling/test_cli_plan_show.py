@@ -63,7 +63,7 @@ def test_what_cannot_be_asked_is_found_before_the_model_is_loaded(
 ) -> None:
     """Catches minutes of loading before a typing error is found."""
     command = ["label", str(pairs), "--model", str(tmp_path / "no such model"), "--out", str(tmp_path / "out")]
-    assert cli.main([*command, *options]) == (2 if "--scale" in options else 1)
+    assert cli.main([*command, *options]) == (1 if "--exemplars" in options else 2)
     assert one_error(capsys).startswith(said)
     assert not (tmp_path / "out").exists()
 

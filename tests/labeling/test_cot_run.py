@@ -66,7 +66,7 @@ def label(engine: FakeEngine, tmp_path: Path) -> Callable[..., tuple[list[dict[s
 def test_columns_of_rlaif(label: Any, engine: FakeEngine, capsys: pytest.CaptureFixture[str]) -> None:
     """Catches rationales of one order under the other's name, counts that do not add up, and settings not recorded."""
     [one, two], record = label([row(id="one"), row(id="two", response_b="other")])
-    assert list(one)[8:14] == [
+    assert list(one)[9:15] == [
         "rationale_first",
         "rationale_second",
         "rationale_tokens_first",

@@ -175,4 +175,4 @@ def test_a_run(file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     assert cli.main([*command, str(source), "--out", str(tmp_path / "out of in")]) == 0, "nothing has changed"
     capsys.readouterr()
     assert cli.main([*command, str(source), "--out", str(tmp_path / "x"), "--tag-column", "kind"]) == 2
-    assert "no column kind to --boost by; name another with --tag-column; it has tag" in capsys.readouterr().err
+    assert "has no column kind for --boost; name another with --tag-column; it has tag" in capsys.readouterr().err

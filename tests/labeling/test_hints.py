@@ -54,7 +54,7 @@ def test_a_gold_that_is_something_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, golds: tuple[Any, ...], is_said: bool
 ) -> None:
     """Catches reference answers in a column named gold that leave labels without gold in silence."""
-    rows = [row(id=str(place), better=gold) for place, gold in enumerate(golds)]
+    rows = [row(id=str(place)) | {"better": gold} for place, gold in enumerate(golds)]
     info_of(write_rows(tmp_path / "in.jsonl", rows), ["gold=better"])
     said = "column better says of no row which response is better (a, b, tie, 0, 1), so labels have no gold; if"
     assert (said in caplog.text) == is_said

@@ -187,7 +187,7 @@ def test_what_keeps_it_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(UsageError, match="--comparisons"):
         server.listen(ServeOptions(comparisons=4))
     monkeypatch.setattr(server, "find_spec", lambda name: None if name == "fastapi" else name)
-    with pytest.raises(UsageError, match=r"needs fastapi; install it with: pip install 'preftree\[serve\]'"):
+    with pytest.raises(InputError, match=r"^preftree serve needs fastapi: pip install 'preftree\[serve\]'$"):
         server.serve(ServeOptions())
 
 
