@@ -409,7 +409,7 @@ def test_columns_of_shards_are_joined(tmp_path: Path) -> None:
 def test_only_what_is_missing_is_asked_for(tmp_path: Path) -> None:
     """Catches a method that scores single responses being asked for two."""
     path = write_rows(tmp_path / "in.jsonl", [{"question": "Why?", "output": "x"}])
-    with pytest.raises(InputError, match=r"name them, such as --map prompt=COLUMN$"):
+    with pytest.raises(InputError, match=r"name them, such as --map prompt=question$"):
         info_of(path, ["response=output"])
 
 
