@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +17,8 @@ from preftree.engine.errors import ModelError
 # The largest tokenizer.json known has some 35 MB; parsed, JSON takes up to ten times its size.
 MAX_TEXT_BYTES = 100_000_000
 MAX_JSON_CONTAINERS = 2_000_000
+# A part of a split GGUF file, without its ending: the model's name, which part it is, and of how many.
+GGUF_PART = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 # Opening a pipe would wait for a writer; a pipe that takes a file's place in between must not, either.
 _FLAGS = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_CLOEXEC", 0) | getattr(os, "O_BINARY", 0)
 _KINDS = {

@@ -1,15 +1,13 @@
 """A model in one GGUF file, or in the parts that llama.cpp's gguf-split makes: NAME-00001-of-00003.gguf and so on."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from preftree.engine.errors import ModelError
-from preftree.engine.files import is_there
+from preftree.engine.files import GGUF_PART, is_there
 from preftree.engine.gguf.header import GgufHeader, GgufTensor, read_header
 
-NAME = re.compile(r"(.+)-(\d{5})-of-(\d{5})")
 NUMBER, COUNT, TENSORS = "split.no", "split.count", "split.tensors.count"
 AGAIN = "download all parts of one model again"
 
@@ -30,7 +28,7 @@ class GgufParts:
 
 def model_name(path: Path) -> str:
     """What people call the model of a file, whichever part of it that is."""
-    match = NAME.fullmatch(path.stem)
+    match = GGUF_PART.fullmatch(path.stem)
     return match[1] if match else path.stem
 
 
@@ -45,7 +43,7 @@ def read_parts(path: Path) -> GgufParts:
         raise ModelError(f"{path}: {COUNT} is {count!r:.100}, which is no number of parts; use another file")
     if count <= 1:
         return GgufParts((path,), named.metadata, named.tensors)
-    match = NAME.fullmatch(path.stem)
+    match = GGUF_PART.fullmatch(path.stem)
     if match is None or count != int(match[3]):
         raise ModelError(f"{path}: is one of {count} parts; give it back its name, NAME-00001-of-{count:05}.gguf")
     files = tuple(path.with_stem(f"{match[1]}-{number:05}-of-{count:05}") for number in range(1, count + 1))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 from preftree.engine.errors import ModelError
-from preftree.engine.gguf.parts import NAME
+from preftree.engine.files import GGUF_PART
 
 ENDING = ".gguf"
 # Beside a language model: the part of a vision model that reads images, and statistics for quantization.
@@ -32,7 +32,7 @@ class GgufFiles:
         found: dict[str, list[str]] = {}
         for name in sorted(name for name in names if name.lower().endswith(ENDING)):
             path = PurePosixPath(name)
-            part = NAME.fullmatch(path.stem)
+            part = GGUF_PART.fullmatch(path.stem)
             if _NO_MODEL.search(path.name):
                 continue
             first = str(path.with_name(f"{part[1]}-00001-of-{part[3]}{path.suffix}")) if part else name
@@ -51,7 +51,7 @@ class GgufFiles:
     def has_whole(self, choice: str) -> bool:
         """Whether one model is meant, and all its parts are there."""
         found = self.meant(choice)
-        part = NAME.fullmatch(PurePosixPath(found[0]).stem) if len(found) == 1 else None
+        part = GGUF_PART.fullmatch(PurePosixPath(found[0]).stem) if len(found) == 1 else None
         return len(found) == 1 and len(self.models[found[0]]) == (int(part[3]) if part else 1)
 
     def chosen(self, choice: str | None) -> str:
@@ -74,6 +74,6 @@ def _is_meant(name: str, files: Sequence[str], choice: str) -> bool:
     path, wanted = PurePosixPath(name), choice.lower()
     if wanted.endswith(ENDING):
         return any(wanted in (one.lower(), PurePosixPath(one).name.lower()) for one in files)
-    part = NAME.fullmatch(path.stem)
+    part = GGUF_PART.fullmatch(path.stem)
     stem = (part[1] if part else path.stem).lower()
     return stem == wanted or stem.endswith((f"-{wanted}", f".{wanted}")) or path.parent.name.lower() == wanted

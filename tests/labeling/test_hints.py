@@ -48,7 +48,7 @@ def test_likely_columns_are_named(tmp_path: Path, columns: tuple[str, ...], hint
 
 @pytest.mark.parametrize(
     ("golds", "is_said"),
-    [(("A whole answer.", "Another."), True), (("A whole answer.", "a"), False), ((None, None), False)],
+    [(("A whole answer.", "Another."), True), (("A whole answer.", "a"), False), (("", ""), False)],
 )
 def test_a_gold_that_is_something_else(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, golds: tuple[Any, ...], is_said: bool
