@@ -75,7 +75,7 @@ def test_what_is_there_so_far(source: Path, out: Path, tmp_path: Path, capsys: p
     text = " ".join(printed(capsys, "report", out).split())
     assert f"so far {DONE} of {ROWS} rows labels {DONE} rows labelled agreement with gold" in text
     assert json.loads(printed(capsys, "report", out, "--json"))["rows"] == ROWS
-    assert "the orders disagree" in printed(capsys, "show", out, "--disagree")
+    assert "the two orders disagree" in printed(capsys, "show", out, "--disagree")
     assert "verdict" in printed(capsys, "show", out, "id 3")
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     label(source, out)
