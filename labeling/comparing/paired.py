@@ -11,6 +11,7 @@ from preftree.labeling.report.arrays import Floats
 from preftree.labeling.report.intervals import Z_95
 
 RESAMPLES = 10_000
+_LEVEL = 0.05
 _Z_POWER = 0.8416212335729143  # of 80%: how often so many pairs would tell
 
 
@@ -35,8 +36,8 @@ class Difference:
 
     @property
     def is_known(self) -> bool:
-        """Whether the interval leaves 0 out."""
-        return self.low > 0 or self.high < 0
+        """Whether the interval leaves 0 out, and McNemar's test rejects it too: of few pairs, resamples are too alike."""
+        return (self.low > 0 or self.high < 0) and self.mcnemar_p < _LEVEL
 
 
 def resampled(right: Floats, seed: int, count: int = RESAMPLES) -> Floats:
@@ -70,14 +71,14 @@ def difference(right: Floats, resamples: Floats, first: int, second: int) -> Dif
     """right, resamples: see `resampled`. first, second: columns of both."""
     each = right[:, first] - right[:, second]
     low, high = np.quantile(resamples[:, first] - resamples[:, second], (0.025, 0.975)) / len(right)
-    wins, losses = (int(np.count_nonzero(each == sign)) for sign in (1, -1))
+    wins, losses = (int(np.count_nonzero(each * sign > 0)) for sign in (1, -1))
     return Difference(float(each.mean()), float(low), float(high), mcnemar_p(wins, losses), pairs_needed(each))
 
 
 def mcnemar_p(wins: int, losses: int) -> float:
     """Exact two-sided p that two judges are equally often right (McNemar 1947).
 
-    wins: pairs on which the first is right and the second wrong. losses: the other way round. Under the hypothesis one
+    wins: pairs on which the first is right and the second wrong, or one of them ties. losses: the other way round. Under the hypothesis one
     of their n = wins + losses discordant pairs is either with probability 1/2: p = 2 P(Binomial(n, 1/2) <= the fewer).
     """
     n, fewer = wins + losses, min(wins, losses)

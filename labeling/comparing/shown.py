@@ -10,6 +10,7 @@ from preftree.labeling.comparing.page import page_of
 from preftree.labeling.comparing.table import table_lines
 from preftree.labeling.data.atomic import drafts
 from preftree.labeling.options.comparing import CompareOptions
+from preftree.labeling.report.findings import finding_lines, findings
 from preftree.labeling.report.text import aligned
 from preftree.labeling.result import Result
 from preftree.labeling.terminal import one_line
@@ -24,7 +25,10 @@ def compare_lines(comparison: Comparison, options: CompareOptions) -> Result:
         with drafts(Path(options.html)) as [draft]:
             draft.file.write(text.encode("utf-8", "backslashreplace"))
         files.append(options.html)
-    lines = [*table_lines(comparison), aligned([("files", one_line(name)) for name in files])]
+    found = findings({}, {"scorer": {"judges": sorted({one.model for one in comparison.entries})}})
+    said = [*(("files", one_line(name)) for name in files), *finding_lines(found)]
+    lines = [*table_lines(comparison), aligned(said)]
     entries = [{name: one.axis(name) or None for name in AXES} | figures_of(one) for one in comparison.entries]
     data = {"combinations": entries, "notes": list(comparison.notes), "failed": list(comparison.failed), "files": files}
+    data["findings"] = [one.record() for one in found]
     return Result(lines, data, code=1 if comparison.failed else 0)

@@ -70,6 +70,7 @@ def run_worker(
         job = Job.of(options, make(options))
         directory.check(job.manifest())
         needs_model = _needs_model(job, directory)
+        _LOGGER.info(f"{one_line(job.dataset.name)}: {one_line(job.dataset.info.about)}")
         _LOGGER.info(_announcement(job, out))
         described = _compared(job, directory, judge_factory)
         judge = None if described and not needs_model else _loaded(options, judge_factory)
