@@ -36,7 +36,7 @@ class Difference:
 
     @property
     def is_known(self) -> bool:
-        """Whether the interval leaves 0 out, and McNemar's test rejects it too: of few pairs, resamples are too alike."""
+        """Whether the interval leaves 0 out, and McNemar's test agrees: resamples of few pairs are too alike."""
         return (self.low > 0 or self.high < 0) and self.mcnemar_p < _LEVEL
 
 
@@ -78,8 +78,9 @@ def difference(right: Floats, resamples: Floats, first: int, second: int) -> Dif
 def mcnemar_p(wins: int, losses: int) -> float:
     """Exact two-sided p that two judges are equally often right (McNemar 1947).
 
-    wins: pairs on which the first is right and the second wrong, or one of them ties. losses: the other way round. Under the hypothesis one
-    of their n = wins + losses discordant pairs is either with probability 1/2: p = 2 P(Binomial(n, 1/2) <= the fewer).
+    wins: pairs on which the first is right and the second wrong, or one of them ties. losses: the other way round.
+    Under the hypothesis one of their n = wins + losses discordant pairs is either with probability 1/2:
+    p = 2 P(Binomial(n, 1/2) <= the fewer).
     """
     n, fewer = wins + losses, min(wins, losses)
     if not n:
