@@ -12,6 +12,7 @@ from preftree.labeling.report.intervals import Z_95
 
 RESAMPLES = 10_000
 _LEVEL = 0.05
+_LEAST_DISCORDANT = 6  # 2 / 2 ** 6 is the first below the level
 _Z_POWER = 0.8416212335729143  # of 80%: how often so many pairs would tell
 
 
@@ -93,9 +94,12 @@ def mcnemar_p(wins: int, losses: int) -> float:
 def pairs_needed(each: Floats) -> int | None:
     """See `Difference`. The usual formula for a paired mean: ((z_0.975 + z_0.8) s / d)^2, s the standard deviation.
 
+    At least as many as have six discordant pairs among them: of fewer, McNemar's test never rejects.
+
     each: difference on each pair.
     """
     mean = float(each.mean())
     if mean == 0 or len(each) < 2:
         return None
-    return max(2, math.ceil(((Z_95 + _Z_POWER) * float(each.std(ddof=1)) / mean) ** 2))
+    by_mean = ((Z_95 + _Z_POWER) * float(each.std(ddof=1)) / mean) ** 2
+    return math.ceil(max(by_mean, _LEAST_DISCORDANT * len(each) / np.count_nonzero(each)))

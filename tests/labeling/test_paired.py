@@ -80,6 +80,19 @@ def test_so_many_pairs_tell_in_four_of_five() -> None:
     assert pairs_needed(np.zeros(10)) is None
 
 
+def test_few_pairs_tell_nothing() -> None:
+    """Catches resamples that are all alike because the pairs are: three wins of three are chance in one case of four."""
+    for wins, ties, is_known, needed in ((3, 1, False, 8), (5, 0, False, 6), (6, 0, True, 6)):
+        right = np.array([[1.0, 0.0]] * wins + [[1.0, 1.0]] * ties)
+        found = difference(right, resampled(right, 0), 0, 1)
+        assert found.low > 0 or ties
+        assert (found.is_known, found.pairs_needed) == (is_known, needed)
+    right = np.array([[1.0, 0.5]] * 6)
+    assert difference(right, resampled(right, 0), 0, 1).mcnemar_p == pytest.approx(2 / 2**6), (
+        "a tie against a verdict counts"
+    )
+
+
 def test_nothing_depends_on_the_order_of_pairs() -> None:
     """Catches resamples of another seed, or of pairs by place: a resumed comparison must print the same."""
     right = judges(50, 0.7, 0.6)
