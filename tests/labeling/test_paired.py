@@ -81,7 +81,7 @@ def test_so_many_pairs_tell_in_four_of_five() -> None:
 
 
 def test_few_pairs_tell_nothing() -> None:
-    """Catches resamples that are all alike because the pairs are: three wins of three are chance in one case of four."""
+    """Catches resamples that are all alike because the pairs are: three wins of three may be chance."""
     for wins, ties, is_known, needed in ((3, 1, False, 8), (5, 0, False, 6), (6, 0, True, 6)):
         right = np.array([[1.0, 0.0]] * wins + [[1.0, 1.0]] * ties)
         found = difference(right, resampled(right, 0), 0, 1)
